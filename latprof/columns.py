@@ -1,0 +1,229 @@
+"""The columns of a trace: plain numpy arrays of one length, and dictionary-coded names.
+
+This is the form in which frames travel between ring, file, trace and fold. Whoever builds
+`Columns` from something untrusted checks it first; `Columns` itself only holds.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["FINISHED", "LOST_IN_TRANSIT", "MISSING", "NO_SIZE", "STAMP_LIMIT", "Columns", "Labels"]
+
+MISSING = -(2**63)
+"""A mark that was not stamped: NaT's integer. Zero is a time."""
+
+STAMP_LIMIT = 2**62
+"""Stamps of this size and more are refused, so that differences fit 64 bits."""
+
+NO_SIZE = 2**32 - 1
+"""A size that is not known. Zero is a size."""
+
+FINISHED = "finished"
+"""The outcome of a frame that was not dropped."""
+
+LOST_IN_TRANSIT = "lost in transit"
+"""The outcome of a frame that no downstream recording knows (given by a join)."""
+
+Index = npt.NDArray[np.bool_] | npt.NDArray[np.integer[Any]] | slice
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labels:
+    """A column of names, each stored once: `codes` (n,) index `names`, -1 is missing.
+
+    Examples
+    --------
+    >>> sources = Labels.encode(["input", None, "output", "input"])
+    >>> sources.codes, sources.names
+    (array([ 0, -1,  1,  0], dtype=int32), ('input', 'output'))
+    >>> sources.equals("input")
+    array([ True, False, False,  True])
+    >>> sources.to_numpy()
+    array(['input', None, 'output', 'input'], dtype=object)
+    """
+
+    codes: npt.NDArray[np.int32]
+    names: tuple[str, ...]
+
+    @classmethod
+    def encode(cls, values: Iterable[str | None]) -> "Labels":
+        """Return the labels of an iterable of names and None."""
+        known: dict[str, int] = {}
+        codes = [-1 if v is None else known.setdefault(str(v), len(known)) for v in values]
+        return cls(np.array(codes, dtype=np.int32), tuple(known))
+
+    @classmethod
+    def constant(cls, name: str | None, length: int) -> "Labels":
+        """Return `length` times one name."""
+        if name is None:
+            return cls(np.full(length, -1, np.int32), ())
+        return cls(np.zeros(length, np.int32), (name,))
+
+    @classmethod
+    def concat(cls, parts: Sequence["Labels"]) -> "Labels":
+        """Return the parts one after the other, with one table of names."""
+        known: dict[str, int] = {}
+        codes = []
+        for part in parts:
+            # the last entry is what code -1 finds
+            table = [known.setdefault(name, len(known)) for name in part.names]
+            codes.append(np.array([*table, -1], np.int32)[part.codes])
+        return cls(np.concatenate(codes) if codes else np.empty(0, np.int32), tuple(known))
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, index: Index) -> "Labels":
+        return Labels(self.codes[index], self.names)
+
+    def equals(self, name: str | None) -> npt.NDArray[np.bool_]:
+        """Return where the column has this name (None: where it is missing)."""
+        if name is None:
+            return np.less(self.codes, 0)
+        if name not in self.names:
+            return np.zeros(len(self.codes), bool)
+        return np.equal(self.codes, self.names.index(name))
+
+    def counts(self) -> dict[str | None, int]:
+        """Return how often each name stands there, in the table's order; None is missing."""
+        found = np.bincount(self.codes + 1, minlength=len(self.names) + 1).tolist()
+        named = dict(zip((None, *self.names), found, strict=True))
+        return {name: count for name, count in named.items() if count}
+
+    def to_numpy(self) -> npt.NDArray[np.object_]:
+        """Return an object array of names and None."""
+        return np.array([*self.names, None], dtype=object)[self.codes]
+
+
+@dataclass(slots=True)
+class Columns:
+    """The columns of n frames.
+
+    Parameters
+    ----------
+    frame_id
+        (n,) uint64.
+    marks
+        (n,) int64 each, ns; `MISSING` where not stamped.
+    size
+        (n,) uint32 bytes; `NO_SIZE` where not known.
+    source, outcome
+        `Labels`; an outcome that is missing counts as `FINISHED`.
+    cpu
+        (n,) float32 percent of one core; NaN where not known.
+    rss
+        (n,) uint64 bytes of memory; 0 where not known.
+    weight
+        (n,) uint32: how many frames the row stands for; 1 where there is no column.
+    tags
+        Any other column, by name: an array (n,) or `Labels`.
+    """
+
+    frame_id: npt.NDArray[np.uint64]
+    marks: dict[str, npt.NDArray[np.int64]]
+    size: npt.NDArray[np.uint32] | None = None
+    source: Labels | None = None
+    outcome: Labels | None = None
+    cpu: npt.NDArray[np.float32] | None = None
+    rss: npt.NDArray[np.uint64] | None = None
+    weight: npt.NDArray[np.uint32] | None = None
+    tags: dict[str, npt.NDArray[Any] | Labels] = field(default_factory=dict)
+
+    OPTIONAL = ("size", "source", "outcome", "cpu", "rss", "weight")
+
+    def __len__(self) -> int:
+        return len(self.frame_id)
+
+    def apply(self, change: Callable[[Any], Any]) -> "Columns":
+        """Return the columns with every column put through `change`."""
+        optional = {
+            name: None if getattr(self, name) is None else change(getattr(self, name))
+            for name in self.OPTIONAL
+        }
+        return Columns(
+            change(self.frame_id),
+            {name: change(column) for name, column in self.marks.items()},
+            tags={name: change(column) for name, column in self.tags.items()},
+            **optional,
+        )
+
+    def take(self, index: Index) -> "Columns":
+        """Return the rows of a slice, a mask or an array of positions."""
+        return self.apply(lambda column: column[index])
+
+    def finished(self) -> npt.NDArray[np.bool_] | None:
+        """Return which frames were not dropped; None: all of them, without an array."""
+        if self.outcome is None:
+            return None
+        done = np.array([name == FINISHED for name in self.outcome.names] + [True])
+        return None if done.all() else done[self.outcome.codes]
+
+    @classmethod
+    def concat(cls, parts: Sequence["Columns"]) -> "Columns":
+        """Return the rows of parts of one pipeline; a column that a part lacks is missing there.
+
+        `parts` must not be empty.
+        """
+        first = parts[0]
+        lengths = [len(part) for part in parts]
+        optional: dict[str, Any] = {}
+        for name in cls.OPTIONAL:
+            if any(getattr(part, name) is not None for part in parts):
+                optional[name] = _join(
+                    [getattr(part, name) for part in parts], lengths, _ABSENT.get(name)
+                )
+        tags: dict[str, Any] = {}
+        for name in dict.fromkeys(name for part in parts for name in part.tags):
+            tags[name] = _join([part.tags.get(name) for part in parts], lengths, None)
+        return cls(
+            np.concatenate([part.frame_id for part in parts]),
+            {mark: np.concatenate([p.marks[mark] for p in parts]) for mark in first.marks},
+            tags=tags,
+            **optional,
+        )
+
+
+_ABSENT: dict[str, Any] = {
+    "size": np.uint32(NO_SIZE),
+    "cpu": np.float32(np.nan),
+    "rss": np.uint64(0),
+    "weight": np.uint32(1),
+}
+
+
+def _join(
+    columns: list[npt.NDArray[Any] | Labels | None], lengths: list[int], absent: object
+) -> npt.NDArray[Any] | Labels:
+    present = [column for column in columns if column is not None]
+    if all(isinstance(column, Labels) for column in present):
+        return Labels.concat(
+            [
+                Labels.constant(None, n) if column is None else cast(Labels, column)
+                for column, n in zip(columns, lengths, strict=True)
+            ]
+        )
+    if any(isinstance(column, Labels) for column in present):
+        # a tag that is text in one part and numbers in another: text in both
+        return Labels.encode(
+            None if value is None else str(value)
+            for column, n in zip(columns, lengths, strict=True)
+            for value in (
+                [None] * n
+                if column is None
+                else column.to_numpy().tolist()
+                if isinstance(column, Labels)
+                else column.tolist()
+            )
+        )
+    if absent is None and len(present) < len(columns):
+        absent = np.nan
+    return np.concatenate(
+        [
+            np.full(n, absent) if column is None else cast(npt.NDArray[Any], column)
+            for column, n in zip(columns, lengths, strict=True)
+        ]
+    )
