@@ -1,0 +1,318 @@
+"""A log-linear histogram of times: 1,024 bins an octave, so that any percentile is within 0.05 %.
+
+The bin of a value is the top of its float64: exponent and first 10 bits of the mantissa. Every
+integer below 2,048 ns has a bin of its own, and so has 0. Counts are exact, bins are the same
+for everyone, so histograms merge by addition, in any order.
+
+The percentile `q` of n values is the smallest value such that at least q % of the values are at
+or below it (rank ``ceil(q / 100 * n)``): numpy's ``inverted_cdf``, DuckDB's ``quantile_disc``.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from latprof.errors import ProfileError
+
+__all__ = ["BIN_RULE", "ERROR_BOUND", "Histogram", "Percentile", "bin_edges", "bin_of", "rank_of"]
+
+BIN_RULE = "float64-top-10"
+"""Name of the bin rule; histograms of another rule do not merge."""
+
+ERROR_BOUND = 0.0005
+"""Largest relative error of a percentile read from the histogram."""
+
+_BITS = 10
+_SHIFT = 52 - _BITS
+_BIN_OF_ONE = (1023 << _BITS) - 1  # so that 0 has bin 0 and 1 has bin 1
+_LIMIT = 2**62
+
+Values = npt.NDArray[np.int64]
+
+
+def bin_of(
+    values: npt.NDArray[np.float64], out: npt.NDArray[np.int64] | None = None
+) -> npt.NDArray[np.int64]:
+    """Return the bins (n,) of float values of 0 and more.
+
+    Examples
+    --------
+    >>> bin_of(np.array([0.0, 1.0, 2.0, 3.0, 2048.0, 2049.0]))
+    array([    0,     1,  1025,  1537, 11265, 11265])
+    """
+    bins = np.right_shift(values.view(np.int64), _SHIFT, out=out)
+    np.subtract(bins, _BIN_OF_ONE, out=bins)
+    # 0.0 is the only value whose bits lie below those of 1.0
+    return np.maximum(bins, 0, out=bins)
+
+
+def bin_edges(
+    bins: npt.NDArray[np.int64] | int,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the smallest and the largest integer (ns) that fall into each bin.
+
+    Bins that hold no integer (below 512 ns most do not) come out with low > high.
+    """
+    index = np.asarray(bins, np.int64)
+    bits = (index + _BIN_OF_ONE) << _SHIFT
+    low = np.ceil(bits.view(np.float64)).astype(np.int64)
+    high = np.ceil((bits + (1 << _SHIFT)).view(np.float64)).astype(np.int64) - 1
+    # from 2**53 on, int64 -> float64 rounds: values just under a bin's edge may fall above it
+    low -= low >> 53
+    high += high >> 53
+    zero = index == 0
+    return np.where(zero, 0, low), np.where(zero, 0, high)
+
+
+def rank_of(q: float, count: int) -> int:
+    """Return ``ceil(q / 100 * count)``, at least 1, without float error.
+
+    `q` is taken as the decimal number that it prints as.
+
+    Raises
+    ------
+    ProfileError
+        `q` is no number from 0 to 100.
+
+    Examples
+    --------
+    >>> rank_of(99.9, 1000), rank_of(50, 7), rank_of(0, 7)
+    (999, 4, 1)
+    """
+    try:
+        exact = Fraction(Decimal(repr(q) if isinstance(q, float) else str(q)))
+    except (ValueError, ArithmeticError, OverflowError):
+        exact = Fraction(-1)
+    if not 0 <= exact <= 100:
+        raise ProfileError(f"percentile {q!r} is no number from 0 to 100: ask for 99.9, say")
+    return max(1, -(-exact.numerator * count // (exact.denominator * 100)))
+
+
+@dataclass(frozen=True, slots=True)
+class Percentile:
+    """A percentile and how far it can be trusted.
+
+    `value` (ns) is within `error_bound` (relative) of the exact order statistic; None where there
+    are no values. `low` and `high` are a 95 % confidence interval (ns), None where the frames do
+    not suffice: `note` says why. `effective` is the effective number of frames.
+    """
+
+    q: float
+    value: int | None
+    low: int | None = None
+    high: int | None = None
+    error_bound: float = ERROR_BOUND
+    note: str = ""
+    effective: float | None = None
+
+
+class Histogram:
+    """Counts of times in log-linear bins, with exact count, min and max.
+
+    Examples
+    --------
+    >>> h = Histogram()
+    >>> h.add(np.array([3, 5, 5, 1_000_000]))
+    >>> h.count, h.min, h.max, h.value_at(50)
+    (4, 3, 1000000, 5)
+    """
+
+    __slots__ = ("count", "counts", "max", "min")
+
+    def __init__(self) -> None:
+        self.counts: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+        self.count = 0
+        self.min: int | None = None
+        self.max: int | None = None
+
+    def __repr__(self) -> str:
+        return f"<Histogram of {self.count:,} values, {self.min} to {self.max} ns>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Histogram):
+            return NotImplemented
+        return (self.count, self.min, self.max) == (other.count, other.min, other.max) and (
+            np.array_equal(np.trim_zeros(self.counts, "b"), np.trim_zeros(other.counts, "b"))
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+    # -- filling --------------------------------------------------------------------------------
+
+    def add(self, values: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> None:
+        """Count values (n,), integer ns from 0 to 2**62 - 1, each once or `weights` (n,) times.
+
+        Raises
+        ------
+        ProfileError
+            A value that is no integer, negative, or 2**62 and more.
+        """
+        array = np.asarray(values)
+        if array.size == 0:
+            return
+        if array.ndim != 1 or array.dtype.kind not in "iu":
+            raise ProfileError(
+                f"values of type {array.dtype} and shape {array.shape}: give a 1-D array of "
+                "integer nanoseconds"
+            )
+        low, high = int(array.min()), int(array.max())
+        if low < 0 or high >= _LIMIT:
+            raise ProfileError(
+                f"value {low if low < 0 else high} ns: a histogram counts times from 0 to "
+                "2**62 - 1 ns, leave others out and count them"
+            )
+        counts = None if weights is None else np.asarray(weights, np.float64)
+        self.add_bins(bin_of(array.astype(np.float64)), low, high, weights=counts)
+
+    def add_bins(
+        self,
+        bins: npt.NDArray[np.int64],
+        low: int,
+        high: int,
+        weights: npt.NDArray[np.float64] | None = None,
+    ) -> npt.NDArray[np.int64]:
+        """Count values whose bins (n > 0), smallest and largest value are known; unchecked.
+
+        Returns the counts by bin of just these values.
+        """
+        found = np.bincount(bins, weights)
+        if weights is not None:
+            found = np.rint(found).astype(np.int64)
+        self._reserve(len(found))
+        self.counts[: len(found)] += found
+        self.count += len(bins) if weights is None else int(found.sum())
+        self.min = low if self.min is None else min(self.min, low)
+        self.max = high if self.max is None else max(self.max, high)
+        return found
+
+    def merge(self, other: "Histogram") -> None:
+        """Add the counts of another histogram."""
+        self._reserve(len(other.counts))
+        self.counts[: len(other.counts)] += other.counts
+        self.count += other.count
+        if other.min is not None and other.max is not None:
+            self.min = other.min if self.min is None else min(self.min, other.min)
+            self.max = other.max if self.max is None else max(self.max, other.max)
+
+    def copy(self) -> "Histogram":
+        """Return a histogram of its own with the same counts."""
+        same = Histogram()
+        same.merge(self)
+        return same
+
+    def _reserve(self, length: int) -> None:
+        if length > len(self.counts):
+            grown = np.zeros(length, np.int64)
+            grown[: len(self.counts)] = self.counts
+            self.counts = grown
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def bounds_at(self, rank: int) -> tuple[int, int]:
+        """Return the smallest and largest value (ns) that the value of that rank can have.
+
+        Raises
+        ------
+        ProfileError
+            The rank is not from 1 to `count`.
+        """
+        if self.min is None or self.max is None or not 1 <= rank <= self.count:
+            raise ProfileError(f"rank {rank} of {self.count} values: ask for one from 1 to count")
+        if rank == 1:
+            return self.min, self.min
+        if rank == self.count:
+            return self.max, self.max
+        place = int(np.searchsorted(np.cumsum(self.counts), rank))
+        low, high = bin_edges(place)
+        return max(int(low), self.min), min(int(high), self.max)
+
+    def value_at(self, q: float) -> int | None:
+        """Return the percentile `q` (0 to 100) in ns, within 0.05 %; None of no values."""
+        rank = rank_of(q, self.count)
+        if self.count == 0:
+            return None
+        low, high = self.bounds_at(rank)
+        return (low + high) // 2
+
+    def percentile(self, q: float) -> Percentile:
+        """Return the percentile `q` (0 to 100), without an interval: frames' order is unknown."""
+        value = self.value_at(q)
+        note = "no values" if value is None else "no interval: a histogram does not know the order"
+        return Percentile(q, value, note=note)
+
+    def percentiles(self, qs: Sequence[float]) -> list[Percentile]:
+        """Return several percentiles."""
+        return [self.percentile(q) for q in qs]
+
+    def rank(self, value: int) -> tuple[float, float]:
+        """Return bounds of the share of values at or below `value` (ns): they differ by its bin.
+
+        Raises
+        ------
+        ProfileError
+            There are no values.
+        """
+        if self.min is None or self.max is None:
+            raise ProfileError("rank in a histogram of no values: add some first")
+        if value < self.min:
+            return 0.0, 0.0
+        if value >= self.max:
+            return 1.0, 1.0
+        place = int(bin_of(np.array([value], np.float64))[0])
+        below = int(self.counts[:place].sum())
+        upto = below + int(self.counts[place]) if place < len(self.counts) else below
+        low, high = bin_edges(place)
+        if value >= int(high):
+            return upto / self.count, upto / self.count
+        # a bin whose smallest value is above: nothing of it counts
+        return below / self.count, (below if value < int(low) else upto) / self.count
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        """Yield smallest value, largest value (ns) and count of each filled bin, in order."""
+        filled = np.flatnonzero(self.counts)
+        low, high = bin_edges(filled)
+        yield from zip(low.tolist(), high.tolist(), self.counts[filled].tolist(), strict=True)
+
+    # -- saved form -----------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the filled bins as values that JSON has."""
+        filled = np.flatnonzero(self.counts)
+        return {
+            "rule": BIN_RULE,
+            "min": self.min,
+            "max": self.max,
+            "bins": filled.tolist(),
+            "counts": self.counts[filled].tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "Histogram":
+        """Return the histogram that `to_dict` has written.
+
+        Raises
+        ------
+        ProfileError
+            Another bin rule, or bins and counts that do not fit.
+        """
+        if content.get("rule") != BIN_RULE:
+            raise ProfileError(
+                f"histogram has bin rule {content.get('rule')!r}, not {BIN_RULE!r}: "
+                "fold its trace again"
+            )
+        same = cls()
+        bins = np.array(content["bins"], np.int64)
+        counts = np.array(content["counts"], np.int64)
+        if bins.shape != counts.shape or bins.ndim != 1 or (counts <= 0).any() or (bins < 0).any():
+            raise ProfileError("histogram's bins and counts do not fit: the file is damaged")
+        if len(bins):
+            same._reserve(int(bins.max()) + 1)
+            np.add.at(same.counts, bins, counts)
+        same.count = int(counts.sum())
+        same.min, same.max = content["min"], content["max"]
+        return same

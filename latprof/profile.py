@@ -1,0 +1,524 @@
+"""The profile: what folding a trace gives, and the questions that it answers.
+
+A profile holds `Sums` for the whole and for each group. Profiles of parts merge into the profile
+of the whole. Nothing in it grows with the number of frames.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from latprof.columns import Columns, Labels
+from latprof.errors import ProfileError
+from latprof.fold import PEOPLE_EDGES_NS, SpanSums, Sums
+from latprof.histogram import Histogram, Percentile
+from latprof.pipeline import Pipeline
+from latprof.units import escape, format_ns
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Accounts", "Profile", "SpanProfile", "frames_needed", "merge"]
+
+MOST_GROUPS = 1_000
+TABLE_PERCENTILES = (50, 90, 99, 99.9)
+NO_GROUP = "(none)"
+
+
+@dataclass(slots=True)
+class Accounts:
+    """Where every frame went.
+
+    started = in flight + finished + dropped + rejected, and
+    finished + dropped = folded + not yet folded + lost + torn. Sampled-out frames stand beside it.
+    `notes` counts what is neither: marks set twice, thresholds passed, records not logged.
+    """
+
+    started: int = 0
+    in_flight: int = 0
+    finished: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    rejected: dict[str, int] = field(default_factory=dict)
+    sampled_out: int = 0
+    folded: int = 0
+    not_folded: int = 0
+    lost: int = 0
+    torn: int = 0
+    notes: dict[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: "Accounts") -> "Accounts":
+        total = Accounts()
+        for name in self.__slots__:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            both = (
+                dict(Counter(mine) + Counter(theirs)) if isinstance(mine, dict) else mine + theirs
+            )
+            setattr(total, name, both)
+        return total
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the accounts as values that JSON has."""
+        return {
+            name: dict(value) if isinstance(value := getattr(self, name), dict) else value
+            for name in self.__slots__
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SpanProfile:
+    """One span of a profile; times in ns, None where there are no values.
+
+    `share` is the span's part of the end_to_end sum, over the attribution set (stages, other and
+    end_to_end only).
+    """
+
+    name: str
+    kind: str
+    sums: SpanSums
+    share: float | None
+
+    @property
+    def count(self) -> int:
+        """How many finished frames have the span."""
+        return self.sums.count
+
+    @property
+    def missing(self) -> int:
+        """How many finished frames lack one of its marks."""
+        return self.sums.missing
+
+    @property
+    def negative(self) -> int:
+        """How many finished frames have its end before its begin."""
+        return self.sums.negative
+
+    @property
+    def total(self) -> int:
+        """The exact sum, ns."""
+        return self.sums.total
+
+    @property
+    def mean(self) -> float | None:
+        """The mean, ns."""
+        return self.total / self.count if self.count else None
+
+    @property
+    def std(self) -> float | None:
+        """The standard deviation (n - 1), ns; None of fewer than two values."""
+        return math.sqrt(max(self.sums.m2, 0.0) / (self.count - 1)) if self.count > 1 else None
+
+    @property
+    def min(self) -> int | None:
+        """The smallest value, ns."""
+        return self.sums.histogram.min
+
+    @property
+    def max(self) -> int | None:
+        """The largest value (the peak), ns."""
+        return self.sums.histogram.max
+
+    @property
+    def peak_frame(self) -> int | None:
+        """The id of the frame that set the peak."""
+        return self.sums.peak_frame
+
+    @property
+    def histogram(self) -> Histogram:
+        """The histogram of its values."""
+        return self.sums.histogram
+
+    @property
+    def resolves(self) -> float | None:
+        """The highest of the table's percentiles that the frames suffice for."""
+        enough = [q for q in TABLE_PERCENTILES if self.count >= frames_needed(q)]
+        return max(enough, default=None)
+
+    def percentile(self, q: float) -> Percentile:
+        """Return the percentile `q` (0 to 100) with what it is worth."""
+        value = self.histogram.value_at(q)
+        note = ""
+        if value is None:
+            note = "no frame has this span"
+        elif 0 < q < 100 and self.count < frames_needed(q):
+            note = (
+                f"too few frames for p{q:g}: {self.count:,}, at least {frames_needed(q):,} needed"
+            )
+        return Percentile(q, value, note=note)
+
+
+class Profile:
+    """What is known of the frames of a pipeline, as a whole and by group.
+
+    Parameters
+    ----------
+    pipeline
+        What the marks mean.
+    by
+        ``"source"``, ``"outcome"`` or a tag: a profile is kept for each of its values as well.
+    edges_ns
+        Upper edges of ranges to be counted exactly for end_to_end.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> profile = Profile(Pipeline.chain("mic", "decode", "play"))
+    >>> ids = np.arange(2, dtype=np.uint64)
+    >>> start = np.array([0, 20_000])
+    >>> marks = {"start": start, "decode": start, "play": start + 700, "end": start + 1000}
+    >>> profile.add(Columns(ids, marks))
+    >>> profile["decode"].mean, profile["play"].max, profile.bottleneck()
+    (700.0, 300, 'decode')
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        by: str | None = None,
+        edges_ns: Sequence[int] = PEOPLE_EDGES_NS,
+    ) -> None:
+        self.pipeline = pipeline
+        self.by = by
+        self.sums = Sums(pipeline, edges_ns)
+        self.groups: dict[str, Profile] = {}
+        self.accounts = Accounts()
+        self.segments: set[tuple[int, int]] = set()
+        self.undeclared = False  # some recording did not say when it was recording
+        self.rates: Counter[float] = Counter()  # finished frames by sampling rate
+        self.files = 0
+
+    def __repr__(self) -> str:
+        return f"<Profile of {self.pipeline.name}: {self.frames:,} frames>"
+
+    # -- filling --------------------------------------------------------------------------------
+
+    def add(self, columns: Columns, sampling_rate: float = 1.0) -> None:
+        """Fold n frames in; with `by`, into their groups as well.
+
+        Raises
+        ------
+        ProfileError
+            There is no column `by`, or it has more than 1,000 values.
+        TraceError
+            A stamp of 2**62 ns and more.
+        """
+        before = self.sums.finished
+        if self.by is None or len(columns) == 0:
+            self.sums.add(columns)
+        else:
+            for name, rows in self._split(columns):
+                group = self.groups.get(name)
+                if group is None:
+                    group = self.groups[name] = Profile(self.pipeline, edges_ns=self.sums.edges_ns)
+                    if len(self.groups) > MOST_GROUPS:
+                        raise ProfileError(
+                            f"by={self.by!r} has more than {MOST_GROUPS:,} values: group by a "
+                            "column of fewer, or select some of them first"
+                        )
+                part = Sums(self.pipeline, self.sums.edges_ns)
+                part.add(rows)
+                group.sums.merge(part)
+                group.rates[sampling_rate] += part.finished
+                self.sums.merge(part)
+        self.rates[sampling_rate] += self.sums.finished - before
+
+    def _split(self, columns: Columns) -> Iterator[tuple[str, Columns]]:
+        assert self.by is not None
+        column = getattr(columns, self.by) if self.by in ("source", "outcome") else None
+        if column is None:
+            column = columns.tags.get(self.by)
+        if column is None:
+            if self.by == "source":
+                yield NO_GROUP, columns
+                return
+            known = ["source", *(["outcome"] if columns.outcome is not None else []), *columns.tags]
+            raise ProfileError(
+                f"by={escape(self.by)!r}: the frames have no such column: use one of "
+                f"{', '.join(map(escape, known))}"
+            )
+        if isinstance(column, Labels):
+            names, codes = (NO_GROUP, *column.names), column.codes.astype(np.int64) + 1
+        else:
+            values, codes = np.unique(column, return_inverse=True)
+            names = tuple(str(value) for value in values.tolist())
+        found = np.flatnonzero(np.bincount(codes, minlength=len(names)))
+        for code in found.tolist():
+            yield names[code], columns if len(found) == 1 else columns.take(codes == code)
+
+    def note(self, meta: dict[str, Any]) -> None:
+        """Take into the accounts what a recording's metadata says of frames that are not in it."""
+        self.files += 1
+        recorded = meta.get("accounts") or {}
+        self.accounts += Accounts(
+            in_flight=recorded.get("in_flight", 0),
+            rejected=dict(recorded.get("rejected", {})),
+            sampled_out=recorded.get("sampled_out", 0),
+            lost=meta.get("lost", 0),
+            torn=recorded.get("torn", 0),
+            notes=dict(recorded.get("notes", {})),
+        )
+        segments = meta.get("segments")
+        if segments:
+            self.segments.update((int(a), int(b)) for a, b in segments)
+        else:
+            self.undeclared = True
+
+    def balance(self) -> None:
+        """Fill the accounts of a trace that was read: what is folded is what there is."""
+        accounts = self.accounts
+        dropped = self.sums.dropped_by_reason
+        accounts.dropped = dropped
+        accounts.folded = self.sums.finished + sum(dropped.values())
+        accounts.finished = self.sums.finished + accounts.lost + accounts.torn
+        accounts.started = (
+            accounts.in_flight
+            + accounts.finished
+            + sum(dropped.values())
+            + sum(accounts.rejected.values())
+        )
+
+    # -- merging --------------------------------------------------------------------------------
+
+    def merge(self, other: "Profile") -> "Profile":
+        """Return the profile of the frames of both.
+
+        Raises
+        ------
+        ProfileError
+            Another pipeline, other groups, or other edges.
+        """
+        merged = self.copy()
+        merged._merge(other)
+        return merged
+
+    __add__ = merge
+
+    def copy(self) -> "Profile":
+        """Return a profile of its own with the same content."""
+        same = Profile(self.pipeline, by=self.by, edges_ns=self.sums.edges_ns)
+        same._merge(self)
+        return same
+
+    def _merge(self, other: "Profile") -> None:
+        if other.pipeline != self.pipeline:
+            raise ProfileError(
+                f"profiles of pipelines {self.pipeline.name!r} and {other.pipeline.name!r} do not "
+                "merge: their marks or spans differ"
+            )
+        if other.by != self.by:
+            raise ProfileError(
+                f"profiles by {self.by!r} and by {other.by!r} do not merge: fold both the same way"
+            )
+        if other.sums.edges_ns != self.sums.edges_ns:
+            raise ProfileError("profiles with other edges do not merge: declare the same for both")
+        self.sums.merge(other.sums)
+        for name, group in other.groups.items():
+            mine = self.groups.get(name)
+            if mine is None:
+                self.groups[name] = group.copy()
+            else:
+                mine._merge(group)
+        self.accounts += other.accounts
+        self.segments |= other.segments
+        self.undeclared |= other.undeclared
+        self.rates += other.rates
+        self.files += other.files
+
+    # -- reading --------------------------------------------------------------------------------
+
+    @property
+    def frames(self) -> int:
+        """How many frames finished: the statistics are over them."""
+        return self.sums.finished
+
+    @property
+    def time_range_ns(self) -> int | None:
+        """From the first start to the last end of the finished frames, ns."""
+        if self.sums.first_ns is None or self.sums.last_ns is None:
+            return None
+        return self.sums.last_ns - self.sums.first_ns
+
+    @property
+    def active_ns(self) -> int | None:
+        """How long was recorded: the union of the recorded segments, else the time range."""
+        if self.undeclared or not self.segments:
+            return self.time_range_ns
+        active, reached = 0, min(self.segments)[0]
+        for begin, end in sorted(self.segments):
+            active += max(0, end - max(begin, reached))
+            reached = max(reached, end)
+        return active
+
+    @property
+    def sampled(self) -> bool:
+        """Whether some frames were left out by sampling."""
+        return any(rate < 1 for rate in self.rates)
+
+    @property
+    def throughput(self) -> float | None:
+        """Finished frames per second of active time; scaled up by 1 / rate where sampled."""
+        if not self.active_ns or self.active_ns < 0:
+            return None
+        return sum(n / rate for rate, n in self.rates.items()) / (self.active_ns / 1e9)
+
+    @property
+    def spans(self) -> tuple[str, ...]:
+        """Names of the spans: stages, sides, ``other``, totals."""
+        return tuple(self.sums.spans)
+
+    def __getitem__(self, name: str) -> SpanProfile:
+        """Return one span.
+
+        Raises
+        ------
+        ProfileError
+            There is no span of that name.
+        """
+        sums = self.sums.spans.get(name)
+        if sums is None:
+            raise ProfileError(
+                f"no span {name!r} in pipeline {self.pipeline.name!r}: use one of "
+                f"{', '.join(self.spans)}"
+            )
+        kind = "other" if name == "other" else self.pipeline.span(name).kind
+        share = None
+        whole = self.sums.shares["end_to_end"]
+        if name in self.sums.shares and whole:
+            share = self.sums.shares[name] / whole
+        return SpanProfile(name, kind, sums, share)
+
+    def bottleneck(self, why: str = "mean") -> str | None:
+        """Return the name of the stage that takes longest; None where no frame has a stage.
+
+        Parameters
+        ----------
+        why
+            ``"mean"``: the highest mean; ``"p99"``: the highest 99th percentile. Sides never
+            win, and of equal stages the first does.
+
+        Raises
+        ------
+        ProfileError
+            Another `why`.
+        """
+        if why not in ("mean", "p99"):
+            raise ProfileError(f"why={why!r} is unknown: use one of mean, p99")
+        best, name = -1.0, None
+        for stage in self.pipeline.stages:
+            span = self[stage.name]
+            value = span.mean if why == "mean" else span.histogram.value_at(99)
+            if value is not None and value > best:
+                best, name = value, stage.name
+        return name
+
+    @property
+    def unclaimed(self) -> str | None:
+        """A sentence when `other` is larger than every stage: where that time lies; else None."""
+        shares = self.sums.shares
+        largest = max((shares[stage.name] for stage in self.pipeline.stages), default=0)
+        if shares["other"] <= largest:
+            return None
+        mean = shares["other"] / self.sums.attributed
+        part = shares["other"] / shares["end_to_end"]
+        text = f"{format_ns(mean)} of each frame ({part:.0%}) is claimed by no stage"
+        begin, end = max(self.sums.gaps, key=self.sums.gaps.__getitem__, default=("", ""))
+        if begin and self.sums.gaps[begin, end]:
+            return f"{text}: most of it lies between the marks {begin} and {end}"
+        return f"{text}: marks of the stages are missing"
+
+    @property
+    def ranges(self) -> list[tuple[int, int | None, int]]:
+        """End_to_end counts by range: (above ns, up to and with ns or None, frames), exact."""
+        edges = (0, *self.sums.edges_ns)
+        upto = (0, *self.sums.at_most)
+        count = self["end_to_end"].count
+        rows: list[tuple[int, int | None, int]] = [
+            (edges[i], edges[i + 1], upto[i + 1] - upto[i]) for i in range(len(edges) - 1)
+        ]
+        return [*rows, (edges[-1], None, count - upto[-1])]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the table as plain values: a dict a span, times in ns, None where unknown."""
+        table = []
+        for name in self.spans:
+            span = self[name]
+            row: dict[str, Any] = {
+                "span": name,
+                "kind": span.kind,
+                "count": span.count,
+                "missing": span.missing,
+                "negative": span.negative,
+                "mean": span.mean,
+                "std": span.std,
+                "min": span.min,
+            }
+            for q in TABLE_PERCENTILES:
+                row[f"p{q:g}".replace(".", "_")] = span.histogram.value_at(q)
+            row |= {
+                "max": span.max,
+                "peak_frame": span.peak_frame,
+                "share": span.share,
+                "resolves": span.resolves,
+            }
+            table.append(row)
+        return table
+
+    def table(self, *, groups: bool = False) -> "pd.DataFrame":
+        """Return a DataFrame indexed by span; times are plain numbers in ns.
+
+        Parameters
+        ----------
+        groups
+            A row for each group and span: the group is the first index level.
+        """
+        import pandas as pd
+
+        if groups:
+            parts = {name: group.table() for name, group in sorted(self.groups.items())}
+            return pd.concat(parts, names=[self.by or "group"]) if parts else self.table().iloc[:0]
+        types: dict[str, Any] = dict.fromkeys(("count", "missing", "negative"), "int64")
+        types["peak_frame"] = "UInt64"
+        rows = self.rows()
+        frame = pd.DataFrame(
+            {
+                key: pd.array([row[key] for row in rows], dtype=types.get(key, "float64"))
+                for key in rows[0]
+                if key not in ("span", "kind")
+            },
+            index=pd.Index([row["span"] for row in rows], name="span"),
+        )
+        return frame
+
+
+def frames_needed(q: float) -> int:
+    """Return how many independent frames a 95 % interval of percentile `q` (0 to 100) needs.
+
+    With fewer, even the largest of them lies below the percentile in more than 2.5 % of cases.
+
+    Examples
+    --------
+    >>> frames_needed(99.9), frames_needed(99), frames_needed(50)
+    (3688, 368, 6)
+    """
+    inner = min(max(q, 100 - q), 99.9999999) / 100
+    return math.ceil(math.log(0.025) / math.log(inner))
+
+
+def merge(profiles: Sequence[Profile]) -> Profile:
+    """Return the profile of all the frames of several profiles, in whatever order they come.
+
+    Raises
+    ------
+    ProfileError
+        None is given, or two do not fit.
+    """
+    if not profiles:
+        raise ProfileError("merge of no profiles: give at least one")
+    merged = profiles[0].copy()
+    for profile in profiles[1:]:
+        merged._merge(profile)
+    return merged
