@@ -11,7 +11,16 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FINISHED", "LOST_IN_TRANSIT", "MISSING", "NO_SIZE", "STAMP_LIMIT", "Columns", "Labels"]
+__all__ = [
+    "CAME_TWICE",
+    "FINISHED",
+    "LOST_IN_TRANSIT",
+    "MISSING",
+    "NO_SIZE",
+    "STAMP_LIMIT",
+    "Columns",
+    "Labels",
+]
 
 MISSING = -(2**63)
 """A mark that was not stamped: NaT's integer. Zero is a time."""
@@ -27,6 +36,9 @@ FINISHED = "finished"
 
 LOST_IN_TRANSIT = "lost in transit"
 """The outcome of a frame that no downstream recording knows (given by a join)."""
+
+CAME_TWICE = "came twice"
+"""The outcome of the second row of a frame in one recording (given by a join)."""
 
 Index = npt.NDArray[np.bool_] | npt.NDArray[np.integer[Any]] | slice
 
@@ -121,6 +133,9 @@ class Columns:
         (n,) uint32: how many frames the row stands for; 1 where there is no column.
     tags
         Any other column, by name: an array (n,) or `Labels`.
+    complete
+        Marks known to be stamped in every row: whoever computes with them need not look for
+        `MISSING`. A mark that is not named may be complete, too.
     """
 
     frame_id: npt.NDArray[np.uint64]
@@ -132,6 +147,7 @@ class Columns:
     rss: npt.NDArray[np.uint64] | None = None
     weight: npt.NDArray[np.uint32] | None = None
     tags: dict[str, npt.NDArray[Any] | Labels] = field(default_factory=dict)
+    complete: frozenset[str] = frozenset()
 
     OPTIONAL = ("size", "source", "outcome", "cpu", "rss", "weight")
 
@@ -148,6 +164,7 @@ class Columns:
             change(self.frame_id),
             {name: change(column) for name, column in self.marks.items()},
             tags={name: change(column) for name, column in self.tags.items()},
+            complete=self.complete,
             **optional,
         )
 
@@ -183,6 +200,7 @@ class Columns:
             np.concatenate([part.frame_id for part in parts]),
             {mark: np.concatenate([p.marks[mark] for p in parts]) for mark in first.marks},
             tags=tags,
+            complete=frozenset.intersection(*(part.complete for part in parts)),
             **optional,
         )
 
