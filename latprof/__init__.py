@@ -1,5 +1,88 @@
-"""latprof tells where the time of a pipeline goes."""
+"""latprof tells where the time of a pipeline goes.
 
+* declare a pipeline: `Pipeline`, `Span`, or the seed of them all, `AUDIO`
+* stamp frames as they pass: `Profiler`, or the process-wide `get_profiler`, `enable`, `disable`,
+  `profile_frame`
+* hold them: `Trace`, `read`, `join`
+* fold them: `analyze`, `Profile`, `merge`
+* look at them: `Report`, `plot`
+
+Importing latprof loads numpy and nothing heavier; the names that need more load on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from latprof.errors import (
+    DemoError,
+    LatprofError,
+    PipelineError,
+    ProfileError,
+    ProfilerError,
+    TraceError,
+)
 from latprof.pipeline import AUDIO, Pipeline, Span
 
-__all__ = ["AUDIO", "Pipeline", "Span"]
+if TYPE_CHECKING:
+    from latprof import plot
+    from latprof.analysis import analyze
+    from latprof.joining import join
+    from latprof.profile import Profile, merge
+    from latprof.profiler import Profiler, disable, enable, get_profiler, profile_frame
+    from latprof.report import Report
+    from latprof.trace import Trace, read
+
+__all__ = [
+    "AUDIO",
+    "DemoError",
+    "LatprofError",
+    "Pipeline",
+    "PipelineError",
+    "Profile",
+    "ProfileError",
+    "Profiler",
+    "ProfilerError",
+    "Report",
+    "Span",
+    "Trace",
+    "TraceError",
+    "analyze",
+    "disable",
+    "enable",
+    "get_profiler",
+    "join",
+    "merge",
+    "plot",
+    "profile_frame",
+    "read",
+]
+
+# where the names are that load on first use
+_LAZY = {
+    "Profile": "profile",
+    "Profiler": "profiler",
+    "Report": "report",
+    "Trace": "trace",
+    "analyze": "analysis",
+    "disable": "profiler",
+    "enable": "profiler",
+    "get_profiler": "profiler",
+    "join": "joining",
+    "merge": "profile",
+    "profile_frame": "profiler",
+    "read": "trace",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "plot":
+        return import_module("latprof.plot")
+    if name not in _LAZY:
+        raise AttributeError(f"module 'latprof' has no attribute {name!r}")
+    value = getattr(import_module(f"latprof.{_LAZY[name]}"), name)
+    globals()[name] = value  # found without this function from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

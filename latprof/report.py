@@ -1,0 +1,293 @@
+"""The report: a profile as a person reads it, in text, Markdown or JSON.
+
+A report is a list of sections (a headline, lines, or a table of strings); each format only lays
+them out. Names that came from a file are escaped here, once, for all of them.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from latprof.profile import TABLE_PERCENTILES, Profile, frames_needed
+from latprof.units import escape, format_bytes, format_ns, format_quantity, format_utc
+
+__all__ = ["Report", "Section", "range_name"]
+
+_NAME_WIDTH = 18
+_BAR_WIDTH = 30
+_MOST_ROWS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of a report: `lines` of text, or a table if it has a `header`.
+
+    The first column of a table holds names, the others numbers; a column headed ``""`` holds a
+    bar, written as a share from 0 to 1.
+    """
+
+    title: str
+    lines: tuple[str, ...] = ()
+    header: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+
+
+class Report:
+    """A profile as a person reads it.
+
+    ``str(report)`` is plain text of at most 100 columns; `to_markdown` and `to_json` are for
+    other readers.
+
+    Examples
+    --------
+    >>> from latprof.pipeline import AUDIO
+    >>> print(str(Report(Profile(AUDIO))).splitlines()[0])
+    audio: no frame has finished
+    """
+
+    def __init__(self, profile: Profile, *, origin: str = "") -> None:
+        self.profile = profile
+        self.origin = origin
+
+    def __repr__(self) -> str:
+        return f"<Report of {self.profile!r}>"
+
+    def __str__(self) -> str:
+        return "\n\n".join(_text(section) for section in self.sections())
+
+    # -- content --------------------------------------------------------------------------------
+
+    def headline(self) -> str:
+        """Return one sentence: where the time goes."""
+        profile = self.profile
+        name = profile.pipeline.name
+        if profile.frames == 0:
+            return f"{name}: no frame has finished"
+        total = profile["end_to_end"]
+        if total.mean is None:
+            return f"{name}: no frame has both start and end"
+        if profile.unclaimed is not None:
+            return f"{name}: {profile.unclaimed}"
+        stage = profile.bottleneck()
+        if stage is None or profile[stage].mean is None:
+            return f"{name}: {format_ns(total.mean)} mean end to end; no frame has a whole stage"
+        slowest = profile[stage]
+        part = "" if slowest.share is None else f", {slowest.share:.0%} of end to end"
+        return f"{name}: the bottleneck is {stage}, {format_ns(slowest.mean)} mean{part}"
+
+    def sections(self) -> list[Section]:
+        """Return the report's parts, in order."""
+        parts = [Section("", (self.headline(), *self._summary()))]
+        if self.profile.frames:
+            parts += [self._spans(), self._ranges()]
+        if self.profile.groups:
+            parts.append(self._groups())
+        parts.append(self._accounts())
+        return parts
+
+    def _summary(self) -> list[str]:
+        profile = self.profile
+        lines = [f"read from {escape(self.origin)}"] if self.origin else []
+        if profile.time_range_ns is None or profile.sums.first_ns is None:
+            return lines
+        pace = [f"{profile.frames:,} frames in {format_ns(profile.time_range_ns)}"]
+        if profile.throughput is not None:
+            scaled = " (scaled up from the sampled frames)" if profile.sampled else ""
+            pace.append(f"{format_quantity(profile.throughput)} frames/s{scaled}")
+        if profile.sums.sized:
+            pace.append(f"{format_bytes(profile.sums.size_bytes / profile.sums.sized)} a frame")
+        total = profile["end_to_end"]
+        lines.append(", ".join(pace) + f", since {format_utc(profile.sums.first_ns)}")
+        lines.append(
+            f"end to end: {format_ns(total.mean)} mean, {format_ns(total.max)} at most"
+            + ("" if total.peak_frame is None else f" (frame {total.peak_frame})")
+        )
+        return lines
+
+    def _spans(self) -> Section:
+        rows, doubtful = [], set()
+        for row in self.profile.rows():
+            cells = [_short(row["span"]), _percent(row["share"]), format_ns(row["mean"])]
+            cells += [format_ns(row["std"]), format_ns(row["min"])]
+            for q in TABLE_PERCENTILES:
+                value = row[f"p{q:g}".replace(".", "_")]
+                weak = value is not None and row["count"] < frames_needed(q)
+                doubtful |= {q} if weak else set()
+                cells.append(format_ns(value) + ("?" if weak else ""))
+            rows.append((*cells, format_ns(row["max"])))
+        percentiles = [f"p{q:g}" for q in TABLE_PERCENTILES]
+        header = ("span", "share", "mean", "std", "min", *percentiles, "max")
+        lines = [self._missing()]
+        if doubtful:
+            needed = ", ".join(f"p{q:g} needs {frames_needed(q):,}" for q in sorted(doubtful))
+            lines.append(f"? too few frames to know it: {needed}")
+        return Section("Spans", tuple(lines), header, tuple(rows))
+
+    def _missing(self) -> str:
+        parts = []
+        for what in ("missing", "negative"):
+            found = {name: getattr(self.profile[name], what) for name in self.profile.spans}
+            named = ", ".join(f"{name} {n:,}" for name, n in found.items() if n)
+            parts.append(f"{what}: {named or 'none'}")
+        excluded = self.profile.sums.excluded
+        if excluded:
+            named = ", ".join(f"{reason} {n:,}" for reason, n in excluded.items())
+            parts.append(f"left out of share and other: {named}")
+        return "; ".join(parts)
+
+    def _ranges(self) -> Section:
+        count = max(self.profile["end_to_end"].count, 1)
+        rows = tuple(
+            (range_name(low, high), f"{n:,}", _percent(n / count), f"{n / count}")
+            for low, high, n in self.profile.ranges
+        )
+        return Section("End to end, by range", (), ("range", "frames", "share", ""), rows)
+
+    def _groups(self) -> Section:
+        header = (self.profile.by or "group", "frames", "mean", "p50", "p99", "max", "bottleneck")
+        groups = sorted(self.profile.groups.items(), key=lambda item: -item[1].frames)
+        rows = []
+        for name, group in groups[:_MOST_ROWS]:
+            total = group["end_to_end"]
+            times = [total.mean, total.histogram.value_at(50), total.histogram.value_at(99)]
+            cells = [_short(name), f"{group.frames:,}", *map(format_ns, [*times, total.max])]
+            rows.append((*cells, group.bottleneck() or "-"))
+        more = len(groups) - len(rows)
+        lines = (f"and {more:,} more",) if more > 0 else ()
+        return Section(f"By {escape(header[0])}", lines, header, tuple(rows))
+
+    def _accounts(self) -> Section:
+        a = self.profile.accounts
+        dropped, rejected = sum(a.dropped.values()), sum(a.rejected.values())
+        lines = [
+            f"started {a.started:,} = in flight {a.in_flight:,} + finished {a.finished:,} "
+            f"+ dropped {dropped:,} + rejected {rejected:,}",
+            f"finished + dropped = folded {a.folded:,} + not yet folded {a.not_folded:,} "
+            f"+ lost {a.lost:,} + torn {a.torn:,}",
+        ]
+        if a.sampled_out:
+            lines.append(f"sampled out: {a.sampled_out:,}")
+        for (reason, mark), n in sorted(self.profile.sums.dropped.items())[:_MOST_ROWS]:
+            lines.append(f"dropped: {escape(reason)}, last mark {mark}: {n:,}")
+        for what, counts in (("rejected", a.rejected), ("counted", a.notes)):
+            lines += [f"{what}: {escape(reason)}: {n:,}" for reason, n in sorted(counts.items())]
+        return Section("Accounts", tuple(lines))
+
+    # -- formats --------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as values that JSON has; times are integer or float ns."""
+        profile = self.profile
+        sums = profile.sums
+        stage = profile.bottleneck()
+        content: dict[str, Any] = {
+            "format": 1,
+            "pipeline": profile.pipeline.to_dict(),
+            "headline": self.headline(),
+            "frames": profile.frames,
+            "first_start_ns": sums.first_ns,
+            "last_end_ns": sums.last_ns,
+            "time_range_ns": profile.time_range_ns,
+            "active_ns": profile.active_ns,
+            "throughput": profile.throughput,
+            "sampled": profile.sampled,
+            "mean_size_bytes": sums.size_bytes / sums.sized if sums.sized else None,
+            "bottleneck": stage,
+            "unclaimed": profile.unclaimed,
+            "spans": profile.rows(),
+            "attribution": {
+                "frames": sums.attributed,
+                "sums_ns": sums.shares,
+                "excluded": dict(sums.excluded),
+            },
+            "ranges": [
+                {"above_ns": low, "to_ns": high, "frames": n} for low, high, n in profile.ranges
+            ],
+            "accounts": profile.accounts.to_dict(),
+            "dropped": [
+                {"reason": reason, "last_mark": mark, "frames": n}
+                for (reason, mark), n in sorted(sums.dropped.items())
+            ],
+        }
+        if profile.by is not None:
+            content["by"] = profile.by
+            content["groups"] = {
+                name: Report(group).to_dict() for name, group in profile.groups.items()
+            }
+        return content
+
+    def to_json(self) -> str:
+        """Return the report as JSON text."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+
+    def to_markdown(self) -> str:
+        """Return the report as Markdown, for a ticket or a merge request."""
+        return "\n\n".join(_markdown(section) for section in self.sections()) + "\n"
+
+
+def range_name(low: int, high: int | None) -> str:
+    """Name a range: above `low` ns, up to and with `high` ns.
+
+    Examples
+    --------
+    >>> range_name(0, 1_000_000), range_name(1_000_000, 5_000_000), range_name(2 * 10**9, None)
+    ('up to 1 ms', '1 to 5 ms', 'more than 2 s')
+    """
+    if high is None:
+        return f"more than {_edge(low)}"
+    if low == 0:
+        return f"up to {_edge(high)}"
+    left, right = _edge(low), _edge(high)
+    number, unit = left.split()
+    return f"{number if right.endswith(f' {unit}') else left} to {right}"
+
+
+def _edge(ns: int) -> str:
+    for unit, scale in (("s", 10**9), ("ms", 10**6), ("us", 10**3)):
+        if ns % scale == 0:
+            return f"{ns // scale:,} {unit}"
+    return f"{ns:,} ns"
+
+
+def _short(name: str) -> str:
+    shown = escape(name)
+    return shown if len(shown) <= _NAME_WIDTH else shown[: _NAME_WIDTH - 3] + "..."
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
+def _text(section: Section) -> str:
+    lines = [section.title] if section.title else []
+    if section.header:
+        table = (section.header, *section.rows)
+        widths = [max(len(row[i]) for row in table) for i in range(len(section.header))]
+        for row in table:
+            cells = []
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True)):
+                if section.header[i] == "":
+                    cells.append("#" * round(float(cell or 0) * _BAR_WIDTH))
+                else:
+                    cells.append(cell.ljust(width) if i == 0 else cell.rjust(width))
+            lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines + list(section.lines))
+
+
+def _markdown(section: Section) -> str:
+    blocks = [f"### {section.title}"] if section.title else []
+    keep = [i for i, head in enumerate(section.header) if head != ""]
+    if keep:
+        rows = [section.header, *section.rows]
+        cells = [[_cell(row[i]) for i in keep] for row in rows]
+        cells.insert(1, ["---" if i == 0 else "---:" for i in range(len(keep))])
+        blocks.append("\n".join(f"| {' | '.join(row)} |" for row in cells))
+    if section.lines:
+        blocks.append("\n".join(f"{_cell(line)}  " for line in section.lines))
+    return "\n\n".join(blocks)
+
+
+def _cell(text: str) -> str:
+    for mark in ("\\", "|", "`", "*", "_", "<", "[", "]", "#"):
+        text = text.replace(mark, f"\\{mark}")
+    return text.replace("&", "&amp;").replace("\\<", "&lt;")
