@@ -1,0 +1,500 @@
+"""A trace: the frames of a pipeline as columns, to be selected, saved, read and handed on."""
+
+import datetime as dt
+import os
+import re
+import socket
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from latprof import intake, metadata, spans, tables
+from latprof.columns import FINISHED, MISSING, STAMP_LIMIT, Columns, Labels
+from latprof.errors import PipelineError, TraceError
+from latprof.pipeline import Pipeline, check_name
+from latprof.units import escape, format_ns, format_utc
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Trace", "read"]
+
+StrPath = str | os.PathLike[str]
+Moment = int | str | dt.datetime | np.datetime64
+
+
+class Trace:
+    """The frames that passed a pipeline: a row a frame, a column a mark.
+
+    Parameters
+    ----------
+    pipeline
+        What the marks mean.
+    frame_id
+        (n,) integers from 0 to 2**64 - 1.
+    marks
+        (n,) by mark: int64 ns, or datetime64 of any unit, taken as UTC as given. A mark that
+        is not given is missing in all frames. Missing stamps are NaT, None or the smallest
+        int64; 0 is a time.
+    size
+        (n,) bytes, or one for all frames; None or NaN where not known.
+    source, outcome
+        (n,) names, or one for all frames. A frame without an outcome is finished.
+    cpu, rss
+        (n,) percent of a core; bytes of memory (0: not known).
+    weight
+        (n,) how many frames the row stands for; not given: 1.
+    tags
+        Any other columns by name: numbers, bools, times, text.
+    meta
+        What is known about the recording; see `latprof.metadata`.
+
+    Raises
+    ------
+    TraceError
+        Arrays of different lengths or dimensions, values that cannot be kept exactly, a mark
+        that the pipeline does not have, a tag's name that it cannot have.
+
+    Examples
+    --------
+    >>> mic = Pipeline.chain("mic", "decode", "play")
+    >>> start = np.arange(3) * 20_000_000
+    >>> marks = {"start": start, "decode": start, "play": start + 900, "end": start + 1500}
+    >>> trace = Trace(mic, frame_id=[7, 8, 9], marks=marks, source="input")
+    >>> trace
+    <Trace of 'mic': 3 frames in 40.0 ms, sources input>
+    >>> trace.span("play")
+    array([600, 600, 600])
+    >>> trace.select(since=20_000_000).frame_id
+    array([8, 9], dtype=uint64)
+    """
+
+    __slots__ = ("columns", "meta", "pipeline")
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        frame_id: Any,
+        marks: Mapping[str, Any],
+        size: Any = None,
+        source: Any = None,
+        outcome: Any = None,
+        cpu: Any = None,
+        rss: Any = None,
+        weight: Any = None,
+        tags: Mapping[str, Any] | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not isinstance(pipeline, Pipeline):
+            raise TraceError(f"pipeline is {type(pipeline).__name__}: give a Pipeline")
+        for name, value in (("marks", marks), ("tags", tags or {})):
+            if not isinstance(value, Mapping):
+                raise TraceError(f"{name} is {type(value).__name__}: give a dict of arrays")
+        ids = intake.frame_ids(*_array(frame_id, "frame_id"))
+        columns = Columns(ids, _checked_marks(pipeline, marks, len(ids)))
+        columns.size = _size(size, len(ids))
+        columns.source = _names(source, "source", len(ids))
+        columns.outcome = _names(outcome, "outcome", len(ids))
+        if cpu is not None:
+            columns.cpu = intake.percents(*_array(cpu, "cpu"))
+        if rss is not None:
+            columns.rss = intake.integers(*_array(rss, "rss"), "rss", np.uint64, absent=0)
+        if weight is not None:
+            columns.weight = intake.integers(
+                *_array(weight, "weight"), "weight", np.uint32, absent=1, low=1
+            )
+        columns.tags = {
+            _tag_name(name, pipeline, tags or {}): _tag(value, name)
+            for name, value in (tags or {}).items()
+        }
+        _check_lengths(columns)
+        self.pipeline = pipeline
+        self.columns = columns
+        self.meta = metadata.check_meta(None if meta is None else dict(meta), pipeline)
+
+    @classmethod
+    def of(
+        cls, pipeline: Pipeline, columns: Columns, meta: dict[str, Any] | None = None
+    ) -> "Trace":
+        """Return a trace of columns that are known to be right; nothing is checked or copied."""
+        trace = cls.__new__(cls)
+        trace.pipeline, trace.columns, trace.meta = pipeline, columns, meta or {}
+        return trace
+
+    # -- columns --------------------------------------------------------------------------------
+
+    @property
+    def frame_id(self) -> npt.NDArray[np.uint64]:
+        """(n,) ids."""
+        return self.columns.frame_id
+
+    @property
+    def marks(self) -> dict[str, npt.NDArray[np.int64]]:
+        """(n,) ns UTC by mark; `columns.MISSING` where not stamped."""
+        return self.columns.marks
+
+    @property
+    def size(self) -> npt.NDArray[np.uint32] | None:
+        """(n,) bytes; `columns.NO_SIZE` where not known."""
+        return self.columns.size
+
+    @property
+    def source(self) -> Labels | None:
+        """(n,) where the frames came from."""
+        return self.columns.source
+
+    @property
+    def outcome(self) -> Labels | None:
+        """(n,) how the frames ended; None: all finished."""
+        return self.columns.outcome
+
+    @property
+    def cpu(self) -> npt.NDArray[np.float32] | None:
+        """(n,) percent of a core; NaN where not known."""
+        return self.columns.cpu
+
+    @property
+    def rss(self) -> npt.NDArray[np.uint64] | None:
+        """(n,) bytes of memory; 0 where not known."""
+        return self.columns.rss
+
+    @property
+    def weight(self) -> npt.NDArray[np.uint32] | None:
+        """(n,) how many frames each row stands for; None: one."""
+        return self.columns.weight
+
+    @property
+    def tags(self) -> dict[str, npt.NDArray[Any] | Labels]:
+        """(n,) by name: all other columns."""
+        return self.columns.tags
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def __repr__(self) -> str:
+        count = f"{len(self):,} frame{'' if len(self) == 1 else 's'}"
+        start = self.marks.get("start", np.empty(0, np.int64))
+        stamped = start[start != MISSING]
+        if len(stamped):
+            count += f" in {format_ns(int(stamped.max()) - int(stamped.min()))}"
+        if self.source is not None:
+            there = [n for n in self.source.counts() if n is not None]
+            shown = ", ".join(escape(n) for n in there[:3]) + (", ..." if len(there) > 3 else "")
+            count += f", sources {shown or 'none'}"
+        return f"<Trace of {self.pipeline.name!r}: {count}>"
+
+    # -- questions ------------------------------------------------------------------------------
+
+    def span(self, name: str) -> npt.NDArray[np.int64]:
+        """Return how long a stage, side, total or ``"other"`` took in every frame.
+
+        Returns
+        -------
+        ndarray
+            (n,) ns; `columns.MISSING` where the frame lacks one of the marks; negative where
+            the clock went back. ``other`` is end_to_end minus the stages of the same frame,
+            one that is missing counting 0.
+
+        Raises
+        ------
+        PipelineError
+            The pipeline has no such span.
+        """
+        return spans.latencies(self.pipeline, self.columns, name)
+
+    def select(
+        self,
+        mask: Any = None,
+        *,
+        source: str | None = None,
+        outcome: str | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+    ) -> "Trace":
+        """Return the frames for which everything that is given holds.
+
+        Parameters
+        ----------
+        mask
+            (n,) bools.
+        source, outcome
+            A name. ``"finished"`` also takes the frames without an outcome.
+        since, until
+            From the one, up to but without the other, by `start`: integer ns UTC, datetime64,
+            datetime (without a zone: UTC) or ISO 8601 text. A frame without a start is in no
+            range.
+
+        Raises
+        ------
+        TraceError
+            A mask of another length or type, or a time that is none.
+        """
+        keep = np.ones(len(self), bool)
+        if mask is not None:
+            mask = np.asarray(mask)
+            if mask.dtype != bool or mask.shape != keep.shape:
+                raise TraceError(
+                    f"mask is {mask.dtype} of shape {mask.shape}: give bools of shape {keep.shape}"
+                )
+            keep &= mask
+        if source is not None:
+            keep &= False if self.source is None else self.source.equals(source)
+        if outcome is not None:
+            if self.outcome is None:
+                keep &= outcome == FINISHED
+            elif outcome == FINISHED:
+                done = self.columns.finished()
+                keep &= True if done is None else done
+            else:
+                keep &= self.outcome.equals(outcome)
+        start = self.marks["start"]
+        if since is not None or until is not None:
+            keep &= start != MISSING
+        if since is not None:
+            keep &= start >= _moment(since, "since")
+        if until is not None:
+            keep &= start < _moment(until, "until")
+        return Trace.of(self.pipeline, self.columns.take(keep), dict(self.meta))
+
+    # -- in and out -----------------------------------------------------------------------------
+
+    def save(self, path: StrPath) -> None:
+        """Write a trace file, whole or not at all; an old one is replaced.
+
+        Raises
+        ------
+        TraceError
+            The file cannot be written.
+        """
+        from latprof import store
+
+        store.write(path, self.pipeline, self.columns, _described(self.meta))
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return a DataFrame with a row a frame.
+
+        Its columns: `frame_id`; the marks as datetime64[ns] UTC without a zone; `size`
+        (nullable), `source` and `outcome` (categories), `cpu`, `rss`, `weight` and tags where
+        there are any; ``<span>_latency`` as timedelta64[ns] for stages, sides, other, totals.
+        """
+        return tables.to_pandas(self.pipeline, self.columns)
+
+    @classmethod
+    def from_pandas(cls, table: "pd.DataFrame", pipeline: Pipeline) -> "Trace":
+        """Return the trace that a DataFrame holds.
+
+        Its columns are named as `to_pandas` names them, in any order; marks are datetimes of
+        any unit or integer ns. Times with a zone are converted to UTC, those without are taken
+        as UTC. `<span>_latency` columns are derived and ignored; all others are tags; those
+        that cannot be kept are listed in ``meta["dropped_columns"]``.
+
+        Raises
+        ------
+        TraceError
+            No frame_id, no mark, or values that cannot be kept exactly.
+        """
+        columns, meta = tables.from_pandas(table, pipeline)
+        return cls.of(pipeline, columns, meta)
+
+    def to_csv(self, path: StrPath) -> None:
+        """Write a CSV file with a line a frame, whole or not at all.
+
+        Its columns are those of `to_pandas`; times are integer ns, what is missing is empty.
+        Names that a spreadsheet would take for a formula are written after an apostrophe.
+
+        Raises
+        ------
+        TraceError
+            The file cannot be written.
+        """
+        tables.write_csv(path, self.pipeline, self.columns)
+
+
+def read(path: StrPath, pipeline: Pipeline | None = None) -> Trace:
+    """Return the trace that a file holds.
+
+    Parameters
+    ----------
+    path
+        A Parquet file: saved by latprof, or by another tool.
+    pipeline
+        What its columns mean, if another tool has written it.
+
+    Raises
+    ------
+    TraceError
+        The file is no trace, or damaged, or does not say which pipeline it is of.
+    """
+    from latprof import store
+
+    with store.Reader(path, pipeline) as reader:
+        return Trace.of(reader.pipeline, reader.read(), reader.meta)
+
+
+# -- what the constructor takes -------------------------------------------------------------------
+
+
+def _array(values: Any, what: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
+    """Return any sequence as numpy values and a mask of missing ones."""
+    if isinstance(values, list | tuple) and values and not isinstance(values[0], str):
+        with_numpy = _plain_numbers(values)
+        values = values if with_numpy is None else with_numpy
+    if isinstance(values, np.ndarray) and not isinstance(values, np.ma.MaskedArray):
+        if values.ndim != 1:
+            raise TraceError(f"{what} has shape {values.shape}: give a 1-D array")
+        if values.dtype.kind in "iufbMm":
+            return values.astype(values.dtype.newbyteorder("="), copy=False), None
+    from latprof import arrow
+
+    return arrow.numbers(arrow.from_sequence(values, what), what)
+
+
+def _plain_numbers(values: list[Any] | tuple[Any, ...]) -> npt.NDArray[Any] | None:
+    # only where numpy keeps every number as it is: not [2**63, -1], not [1, None]
+    if all(type(value) is int for value in values):
+        try:
+            array = np.array(values)
+        except (OverflowError, ValueError):
+            return None
+        return array if array.dtype.kind in "iu" else None
+    return None
+
+
+def _checked_marks(
+    pipeline: Pipeline, marks: Mapping[str, Any], length: int
+) -> dict[str, npt.NDArray[np.int64]]:
+    for mark in marks:
+        if mark not in pipeline.marks:
+            raise TraceError(
+                f"{_shown(mark)} is no mark of pipeline {pipeline.name!r}: "
+                f"use {', '.join(pipeline.marks)}"
+            )
+    return {
+        mark: intake.stamps(*_array(marks[mark], f"mark {mark!r}"), f"mark {mark!r}")
+        if marks.get(mark) is not None
+        else np.full(length, MISSING)
+        for mark in pipeline.marks
+    }
+
+
+def _size(size: Any, length: int) -> npt.NDArray[np.uint32] | None:
+    if size is None:
+        return None
+    if np.ndim(size) == 0:
+        size = np.full(length, size)
+    return intake.sizes(*_array(size, "size"))
+
+
+def _names(names: Any, what: str, length: int) -> Labels | None:
+    if names is None:
+        return None
+    if isinstance(names, str):
+        return Labels.constant(names, length)
+    if isinstance(names, Labels):
+        if names.codes.ndim != 1 or (
+            len(names) and not -1 <= names.codes.min() <= names.codes.max() < len(names.names)
+        ):
+            raise TraceError(f"{what} has codes outside its names: give codes from -1 up")
+        return names
+    from latprof import arrow
+
+    return arrow.to_labels(arrow.from_sequence(names, what), what)
+
+
+def _tag(values: Any, name: str) -> npt.NDArray[Any] | Labels:
+    if isinstance(values, Labels):
+        return _names(values, f"tag {name!r}", len(values)) or values
+    from latprof import arrow
+
+    return arrow.tag(arrow.from_sequence(values, f"tag {name!r}"), name)
+
+
+def _tag_name(name: object, pipeline: Pipeline, tags: Mapping[str, Any]) -> str:
+    try:
+        checked = check_name(name, "tag")
+    except PipelineError as error:
+        raise TraceError(str(error)) from None
+    for other in (*pipeline.marks, "frame_id", *Columns.OPTIONAL, *tags):
+        if other is not name and str(other).casefold() == checked.casefold():
+            if other in pipeline.marks and other == checked:
+                raise TraceError(f"tag {checked!r} is a mark of the pipeline: rename the tag")
+            raise TraceError(
+                f"tag {checked!r} and {_shown(other)} differ by case alone: rename the tag, "
+                "some tools that read the trace ignore case"
+            )
+    return checked
+
+
+def _shown(name: object) -> str:
+    return repr(escape(name)) if isinstance(name, str) else repr(name)
+
+
+def _check_lengths(columns: Columns) -> None:
+    named: Iterable[tuple[str, Any]] = (
+        *((f"mark {mark!r}", ns) for mark, ns in columns.marks.items()),
+        *((name, getattr(columns, name)) for name in Columns.OPTIONAL),
+        *((f"tag {name!r}", tag) for name, tag in columns.tags.items()),
+    )
+    for what, column in named:
+        if column is not None and len(column) != len(columns):
+            raise TraceError(
+                f"{what} has {len(column)} rows and frame_id has {len(columns)}: "
+                "give arrays of one length"
+            )
+
+
+# -- small things ---------------------------------------------------------------------------------
+
+_ISO = re.compile(
+    r"(\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?)?)(?:\.(\d{1,9}))?(Z|[+-]\d\d:?\d\d)?"
+)
+
+
+def _moment(value: Moment, name: str) -> int:
+    """Return a point in time as ns UTC."""
+    if hasattr(value, "to_datetime64"):  # a pandas Timestamp is a datetime, but to the ns
+        value = value.to_datetime64()
+    if isinstance(value, str):
+        match = _ISO.fullmatch(value.strip())
+        if match is not None:
+            try:
+                whole = _moment(dt.datetime.fromisoformat(match[1] + (match[3] or "")), name)
+            except ValueError:
+                pass
+            else:
+                return whole + int((match[2] or "0").ljust(9, "0"))
+    elif isinstance(value, np.datetime64):
+        if not np.isnat(value):
+            return int(intake.stamps(np.array([value]), None, name)[0])
+    elif isinstance(value, dt.datetime):
+        zoned = value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value
+        return (
+            (zoned - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1) * 1_000
+        )
+    elif isinstance(value, int | np.integer) and abs(int(value)) < STAMP_LIMIT:
+        return int(value)
+    raise TraceError(
+        f"{name} {_shown(value)} is no time: give integer ns UTC, a datetime or ISO 8601 text"
+    )
+
+
+def _described(meta: dict[str, Any]) -> dict[str, Any]:
+    """Return `meta` with what every file says about where it is from."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        own = version("latprof")
+    except PackageNotFoundError:  # run from a checkout without being installed
+        own = "unknown"
+    defaults = {
+        "created": format_utc(time.time_ns()),
+        "host": socket.gethostname(),
+        "python": sys.version.split()[0],
+        "latprof": own,
+    }
+    return defaults | meta
