@@ -7,7 +7,7 @@ place that converts. Floats are refused on the way in: 0.05 may be seconds or mi
 import datetime as dt
 import math
 import re
-from decimal import Decimal
+from fractions import Fraction
 
 __all__ = ["escape", "format_bytes", "format_ns", "format_quantity", "format_utc", "parse_duration"]
 
@@ -66,12 +66,13 @@ def parse_duration(
         match = _DURATION.fullmatch(value)
         if match is None:
             raise ValueError(f"{name} {escape(value)!r} is no duration: {remedy}")
-        exact = Decimal(match[1]) * _NS[match[2]]
-        if exact != exact.to_integral_value():
+        exact = Fraction(match[1]) * _NS[match[2]]
+        if exact.denominator != 1:
             raise ValueError(f"{name} {value!r} is a fraction of a nanosecond: {remedy}")
-        ns = int(exact)
+        ns = exact.numerator
     elif isinstance(value, dt.timedelta):
         ns = ((value.days * 86400 + value.seconds) * 1_000_000 + value.microseconds) * 1_000
+        ns += getattr(value, "nanoseconds", 0)  # pandas' timedelta has them
     elif isinstance(value, bool) or not hasattr(value, "__index__"):
         raise ValueError(f"{name} {value!r} is no duration: {remedy}")
     else:
@@ -112,15 +113,14 @@ def format_quantity(value: float) -> str:
 
     Examples
     --------
-    >>> [format_quantity(x) for x in (0.0, 3.14159, 49.987, 1234567.8)]
-    ['0', '3.14', '50.0', '1,234,568']
+    >>> [format_quantity(x) for x in (0.0, 0.0314159, 49.987, 1234567.8)]
+    ['0', '0.0314', '50.0', '1,234,568']
     """
     if value == 0:
         return "0"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    whole = len(str(int(abs(float(f"{value:.3g}")))))
-    return f"{value:.{max(3 - whole, 0)}f}"
+    # 999.96 rounds to 1000: how large the number is, is known after rounding
+    size = math.floor(math.log10(abs(float(f"{value:.3g}"))))
+    return f"{value:,.{max(2 - size, 0)}f}"
 
 
 def format_bytes(count: float) -> str:
