@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Union
 
 from latprof.errors import TraceError
-from latprof.fold import PEOPLE_EDGES_NS
 from latprof.pipeline import Pipeline
 from latprof.profile import Profile
 from latprof.store import Reader
+from latprof.sums import PEOPLE_EDGES_NS
 from latprof.trace import Trace
 from latprof.units import escape
 

@@ -19,7 +19,18 @@ import numpy.typing as npt
 
 from latprof.errors import ProfileError
 
-__all__ = ["BIN_RULE", "ERROR_BOUND", "Histogram", "Percentile", "bin_edges", "bin_of", "rank_of"]
+__all__ = [
+    "BIN_RULE",
+    "ERROR_BOUND",
+    "FIRST_PLACE",
+    "PLACES",
+    "SHIFT",
+    "Histogram",
+    "Percentile",
+    "bin_edges",
+    "bin_of",
+    "rank_of",
+]
 
 BIN_RULE = "float64-top-10"
 """Name of the bin rule; histograms of another rule do not merge."""
@@ -29,15 +40,22 @@ ERROR_BOUND = 0.0005
 
 _BITS = 10
 _SHIFT = 52 - _BITS
-_BIN_OF_ONE = (1023 << _BITS) - 1  # so that 0 has bin 0 and 1 has bin 1
+
+SHIFT = _SHIFT
+"""How far a float64's bits are shifted for its place among all bins of all floats."""
+
+FIRST_PLACE = (1023 << _BITS) - 1
+"""Place of bin 0: so that 0 has bin 0 and 1 has bin 1."""
+
+PLACES = FIRST_PLACE + (62 << _BITS) + 2
+"""Number of places that values below 2**62 can have, rounding included."""
+
 _LIMIT = 2**62
 
-Values = npt.NDArray[np.int64]
+Ints = npt.NDArray[np.int64]
 
 
-def bin_of(
-    values: npt.NDArray[np.float64], out: npt.NDArray[np.int64] | None = None
-) -> npt.NDArray[np.int64]:
+def bin_of(values: npt.NDArray[np.float64], out: Ints | None = None) -> Ints:
     """Return the bins (n,) of float values of 0 and more.
 
     Examples
@@ -46,20 +64,20 @@ def bin_of(
     array([    0,     1,  1025,  1537, 11265, 11265])
     """
     bins = np.right_shift(values.view(np.int64), _SHIFT, out=out)
-    np.subtract(bins, _BIN_OF_ONE, out=bins)
+    np.subtract(bins, FIRST_PLACE, out=bins)
     # 0.0 is the only value whose bits lie below those of 1.0
     return np.maximum(bins, 0, out=bins)
 
 
 def bin_edges(
-    bins: npt.NDArray[np.int64] | int,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    bins: Ints | int,
+) -> tuple[Ints, Ints]:
     """Return the smallest and the largest integer (ns) that fall into each bin.
 
     Bins that hold no integer (below 512 ns most do not) come out with low > high.
     """
     index = np.asarray(bins, np.int64)
-    bits = (index + _BIN_OF_ONE) << _SHIFT
+    bits = (index + FIRST_PLACE) << _SHIFT
     low = np.ceil(bits.view(np.float64)).astype(np.int64)
     high = np.ceil((bits + (1 << _SHIFT)).view(np.float64)).astype(np.int64) - 1
     # from 2**53 on, int64 -> float64 rounds: values just under a bin's edge may fall above it
@@ -125,7 +143,7 @@ class Histogram:
     __slots__ = ("count", "counts", "max", "min")
 
     def __init__(self) -> None:
-        self.counts: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+        self.counts: Ints = np.zeros(0, np.int64)
         self.count = 0
         self.min: int | None = None
         self.max: int | None = None
@@ -166,29 +184,16 @@ class Histogram:
                 f"value {low if low < 0 else high} ns: a histogram counts times from 0 to "
                 "2**62 - 1 ns, leave others out and count them"
             )
-        counts = None if weights is None else np.asarray(weights, np.float64)
-        self.add_bins(bin_of(array.astype(np.float64)), low, high, weights=counts)
+        found = np.bincount(bin_of(array.astype(np.float64)), weights)
+        self.add_counts(0, np.rint(found).astype(np.int64), low, high)
 
-    def add_bins(
-        self,
-        bins: npt.NDArray[np.int64],
-        low: int,
-        high: int,
-        weights: npt.NDArray[np.float64] | None = None,
-    ) -> npt.NDArray[np.int64]:
-        """Count values whose bins (n > 0), smallest and largest value are known; unchecked.
-
-        Returns the counts by bin of just these values.
-        """
-        found = np.bincount(bins, weights)
-        if weights is not None:
-            found = np.rint(found).astype(np.int64)
-        self._reserve(len(found))
-        self.counts[: len(found)] += found
-        self.count += len(bins) if weights is None else int(found.sum())
+    def add_counts(self, first: int, found: Ints, low: int, high: int) -> None:
+        """Add counts of bins `first` and on; `low` and `high` are their extreme values."""
+        self._reserve(first + len(found))
+        self.counts[first : first + len(found)] += found
+        self.count += int(found.sum())
         self.min = low if self.min is None else min(self.min, low)
         self.max = high if self.max is None else max(self.max, high)
-        return found
 
     def merge(self, other: "Histogram") -> None:
         """Add the counts of another histogram."""

@@ -14,9 +14,10 @@ import numpy as np
 
 from latprof.columns import Columns, Labels
 from latprof.errors import ProfileError
-from latprof.fold import PEOPLE_EDGES_NS, SpanSums, Sums
+from latprof.fold import Fold
 from latprof.histogram import Histogram, Percentile
 from latprof.pipeline import Pipeline
+from latprof.sums import PEOPLE_EDGES_NS, SpanSums, Sums
 from latprof.units import escape, format_ns
 
 if TYPE_CHECKING:
@@ -184,6 +185,7 @@ class Profile:
         self.pipeline = pipeline
         self.by = by
         self.sums = Sums(pipeline, edges_ns)
+        self._fold: Fold | None = None  # its work arrays are made when they are needed
         self.groups: dict[str, Profile] = {}
         self.accounts = Accounts()
         self.segments: set[tuple[int, int]] = set()
@@ -206,25 +208,24 @@ class Profile:
         TraceError
             A stamp of 2**62 ns and more.
         """
+        if self._fold is None:
+            self._fold = Fold(self.pipeline)
         before = self.sums.finished
-        if self.by is None or len(columns) == 0:
-            self.sums.add(columns)
-        else:
-            for name, rows in self._split(columns):
-                group = self.groups.get(name)
-                if group is None:
-                    group = self.groups[name] = Profile(self.pipeline, edges_ns=self.sums.edges_ns)
-                    if len(self.groups) > MOST_GROUPS:
-                        raise ProfileError(
-                            f"by={self.by!r} has more than {MOST_GROUPS:,} values: group by a "
-                            "column of fewer, or select some of them first"
-                        )
-                part = Sums(self.pipeline, self.sums.edges_ns)
-                part.add(rows)
-                group.sums.merge(part)
-                group.rates[sampling_rate] += part.finished
-                self.sums.merge(part)
+        self._fold.add(self.sums, columns)
         self.rates[sampling_rate] += self.sums.finished - before
+        if self.by is None or len(columns) == 0:
+            return
+        for name, rows in self._split(columns):
+            group = self.groups.get(name)
+            if group is None:
+                if len(self.groups) == MOST_GROUPS:
+                    raise ProfileError(
+                        f"by={self.by!r} has more than {MOST_GROUPS:,} values: group by a "
+                        "column of fewer, or select some of them first"
+                    )
+                group = self.groups[name] = Profile(self.pipeline, edges_ns=self.sums.edges_ns)
+                group._fold = self._fold
+            group.add(rows, sampling_rate)
 
     def _split(self, columns: Columns) -> Iterator[tuple[str, Columns]]:
         assert self.by is not None
