@@ -338,7 +338,6 @@ def to_columns(
     names: Iterable[str],
     plan: Plan,
     pipeline: Pipeline,
-    bounded: frozenset[str] = frozenset(),
 ) -> Columns:
     """Return the columns of a table that `names` asks for; marks that it lacks are missing.
 
@@ -346,8 +345,6 @@ def to_columns(
     ----------
     names
         What to take of the pipeline's marks, `Columns.OPTIONAL` and the plan's tags.
-    bounded
-        Marks whose stamps are known to be in range, so that they need not be looked at.
 
     Raises
     ------
@@ -364,7 +361,7 @@ def to_columns(
             columns.marks[mark] = np.full(table.num_rows, MISSING)
             continue
         column = table.column(mark)
-        columns.marks[mark] = _stamps(column, mark, mark in bounded)
+        columns.marks[mark] = _stamps(column, mark)
         if not column.null_count and column.type == STAMP:
             complete.append(mark)
     columns.complete = frozenset(complete)
@@ -375,13 +372,7 @@ def to_columns(
     return columns
 
 
-def _stamps(column: pa.ChunkedArray, mark: str, bounded: bool) -> npt.NDArray[np.int64]:
-    if column.type == STAMP and bounded:
-        array = _one_chunk(column).view(pa.int64())
-        if array.null_count:
-            array = array.fill_null(MISSING)
-        ns: npt.NDArray[np.int64] = array.to_numpy()
-        return ns
+def _stamps(column: pa.ChunkedArray, mark: str) -> npt.NDArray[np.int64]:
     try:
         values, missing = numbers(column, f"mark {mark!r}")
     except UnkeptType as error:

@@ -5,6 +5,7 @@ import os
 import secrets
 import stat
 from types import TracebackType
+from typing import BinaryIO
 
 __all__ = ["WholeFile"]
 
@@ -55,12 +56,13 @@ class WholeFile:
         descriptor = os.open(self.path, os.O_WRONLY) if self._direct else self._create()
         if mode is not None and not self._direct:
             os.fchmod(descriptor, mode)
-        self.file = os.fdopen(descriptor, "wb")
+        # a new file may be read again before it is committed, a device may not
+        self.file: BinaryIO = os.fdopen(descriptor, "wb" if self._direct else "w+b")
 
     def _create(self) -> int:
         if hasattr(os, "O_TMPFILE"):
             try:
-                descriptor = os.open(self._folder, os.O_TMPFILE | os.O_WRONLY, 0o666)
+                descriptor = os.open(self._folder, os.O_TMPFILE | os.O_RDWR, 0o666)
             except OSError:
                 pass  # not on every file system; a folder that is missing fails below again
             else:
@@ -68,7 +70,7 @@ class WholeFile:
                     return descriptor
                 os.close(descriptor)
         self._temporary = self._hidden_name()
-        return os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        return os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
 
     def _hidden_name(self) -> str:
         return os.path.join(self._folder, f".latprof-{secrets.token_hex(8)}.tmp")

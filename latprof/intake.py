@@ -152,7 +152,8 @@ def check_stamps(ns: npt.NDArray[np.int64], what: str) -> None:
     TraceError
         With the first stamp that is out of range.
     """
-    if not len(ns):
+    # one pass in the usual case: no bit from 2**62 up means that all are in range
+    if not len(ns) or 0 <= int(np.bitwise_or.reduce(ns)) < STAMP_LIMIT:
         return
     if int(ns.max()) >= STAMP_LIMIT:
         raise _out_of_range(int(ns.max()), what)

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from latprof import seal
 from latprof.errors import PipelineError, TraceError
 from latprof.pipeline import Pipeline
 from latprof.units import escape
@@ -37,7 +38,7 @@ KEY = b"latprof"
 FORMAT = 1
 """The format that is written, and the newest that is read."""
 
-_OWN_KEYS = ("format", "pipeline")
+_OWN_KEYS = ("format", "seal", "pipeline")
 
 
 def _is_int(value: object) -> bool:
@@ -142,8 +143,9 @@ def _check_values(meta: dict[str, Any], pipeline: Pipeline) -> None:
 
 
 def encode(pipeline: Pipeline, meta: dict[str, Any]) -> bytes:
-    """Return the JSON text that stands in a file."""
-    content = {"format": FORMAT, "pipeline": pipeline.to_dict(), **check_meta(meta, pipeline)}
+    """Return the JSON text that stands in a file; `latprof.seal` finds its place by the order."""
+    content = {"format": FORMAT, "seal": seal.EMPTY, "pipeline": pipeline.to_dict()}
+    content |= check_meta(meta, pipeline)
     return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
 
 
@@ -176,6 +178,7 @@ def decode(raw: bytes) -> tuple[Pipeline, dict[str, Any]]:
         pipeline = Pipeline.from_dict(content.pop("pipeline", None))
     except PipelineError as error:
         raise TraceError(f"its metadata has a pipeline that cannot be: {error}") from None
+    content.pop("seal", None)
     _check_values(content, pipeline)
     return pipeline, content
 

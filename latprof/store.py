@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from latprof import arrow, metadata
-from latprof.columns import STAMP_LIMIT, Columns
+from latprof import arrow, metadata, seal
+from latprof.columns import Columns
 from latprof.errors import LatprofError, TraceError
 from latprof.files import WholeFile
 from latprof.pipeline import Pipeline
@@ -133,6 +133,8 @@ class Writer:
                 text = metadata.encode(self.pipeline, self.meta)
                 self._parquet.add_key_value_metadata({metadata.KEY: text})
                 self._parquet.close()
+                if self._file.file.readable():
+                    seal.fill(self._file.file)
                 self._file.commit()
         except BaseException:
             self.discard()
@@ -289,17 +291,8 @@ class Reader:
             read_dictionary=list(self._plan.text),
             page_checksum_verification=True,
         )
-        self._sizes = [
-            parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)
-        ]
         self.rows: int = parquet.metadata.num_rows
-        if min(self._sizes, default=0) < 0 or sum(self._sizes) != self.rows:
-            raise TraceError(
-                f"says that it has {self.rows} rows, its row groups have {sum(self._sizes)}: "
-                "take an undamaged copy"
-            )
-        self.num_batches = len(self._sizes)
-        self._bounded = _bounded(parquet.metadata, schema, self._plan.marks)
+        self.num_batches: int = parquet.num_row_groups
 
     def _check_own_marks(self, schema: pa.Schema) -> None:
         for mark in self.meta.get("owns") or self.pipeline.marks:
@@ -339,31 +332,46 @@ class Reader:
         there = [name for name in self._plan.names if name in wanted or name == "frame_id"]
         with self._named():
             table = self._parquet.read_row_group(index, columns=there, use_threads=self._threads)
-            if table.num_rows != self._sizes[index]:
-                raise TraceError(f"row group {index} lacks rows: take an undamaged copy")
-            return arrow.to_columns(table, wanted, self._plan, self.pipeline, self._bounded)
+            return arrow.to_columns(table, wanted, self._plan, self.pipeline)
 
     def batches(self, columns: Iterable[str] | None = None) -> Iterator[Columns]:
         """Return the frames row group by row group, one in memory at a time."""
         wanted = None if columns is None else tuple(columns)
+        rows = 0
         for index in range(self.num_batches):
-            yield self.batch(index, wanted)
+            part = self.batch(index, wanted)
+            rows += len(part)
+            yield part
+        # not asked of the row groups beforehand: a damaged footer makes pyarrow end the whole
+        # process where it hands out their metadata, but only raise where it reads them
+        if rows != self.rows:
+            with self._named():
+                raise TraceError(
+                    f"says that it has {self.rows} rows and has {rows}: take an undamaged copy"
+                )
 
     def read(self, columns: Iterable[str] | None = None) -> Columns:
         """Return all frames at once."""
-        parts = list(self.batches(columns))
+        wanted = None if columns is None else tuple(columns)
+        parts = list(self.batches(wanted))
         if parts:
             return parts[0] if len(parts) == 1 else Columns.concat(parts)
         empty = self._parquet.schema_arrow.empty_table()
-        wanted = self._plan.names if columns is None else tuple(columns)
         with self._named():
-            return arrow.to_columns(empty, wanted, self._plan, self.pipeline)
+            return arrow.to_columns(
+                empty, self._plan.names if wanted is None else wanted, self._plan, self.pipeline
+            )
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:
         try:
             with _named(self.path, "cannot be read"):
-                yield
+                try:
+                    yield
+                except OSError as error:
+                    if error.errno is None:  # pyarrow's own, about what the file holds
+                        raise ValueError(str(error)) from None
+                    raise
         except LatprofError:
             raise
         except Exception as error:
@@ -404,25 +412,5 @@ def _opened(path: str) -> pa.NativeFile:
         file.seek(-min(8, file.seek(0, os.SEEK_END)), os.SEEK_END)
         if file.read()[-4:] != b"PAR1" or file.tell() < 12:
             raise TraceError("is cut short (the end of the file is missing): copy it again, whole")
+        seal.check(file)
     return pa.OSFile(path, "rb")
-
-
-def _bounded(footer: pq.FileMetaData, schema: pa.Schema, marks: tuple[str, ...]) -> frozenset[str]:
-    """Return the marks whose stamps are all in range, as the row groups' statistics say."""
-    paths = {footer.schema.column(i).path: i for i in range(footer.num_columns)}
-    found = []
-    for mark in marks:
-        if schema.field(mark).type != arrow.STAMP or mark not in paths:
-            continue
-        for group in range(footer.num_row_groups):
-            stats = footer.row_group(group).column(paths[mark]).statistics
-            if stats is None or not stats.has_min_max:
-                # a row group without any stamp has no smallest one
-                if stats is not None and stats.has_null_count and not stats.num_values:
-                    continue
-                break
-            if not -STAMP_LIMIT < stats.min_raw <= stats.max_raw < STAMP_LIMIT:
-                break
-        else:
-            found.append(mark)
-    return frozenset(found)
