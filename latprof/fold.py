@@ -205,12 +205,15 @@ class Fold:
             np.add(coarse, rows, out=coarse)
         else:
             np.add(coarse, rows, out=coarse)
-        np.add.at(sums.batches.counts[name].reshape(-1), coarse, ones)
+        np.add.at(sums.batches.counts(name).reshape(-1), coarse, ones)
 
     def _attribute_all(
         self, sums: Sums, chunk: Columns, weights: Ints | None, rows: Ints | int | None
     ) -> None:
-        self._add_span(sums, "other", None, chunk, weights, rows, True)
+        if sums.gaps:
+            self._add_span(sums, "other", None, chunk, weights, rows, True)
+        else:
+            self._add_no_other(sums, chunk, weights, rows)
         n, whole, m2 = self._moments[_TOTAL]
         places = self._total_places[: len(chunk)]
         floats = self._floats[_TOTAL][: len(chunk)]
@@ -236,6 +239,25 @@ class Fold:
         for begin, end in sums.gaps:
             gap = chunk.marks[end] - chunk.marks[begin]
             _add_gap(sums, begin, end, gap, weights)
+
+    def _add_no_other(
+        self, sums: Sums, chunk: Columns, weights: Ints | None, rows: Ints | int | None
+    ) -> None:
+        """Add zeros: stages that meet from start to end leave nothing to `other`."""
+        n = self._moments[_TOTAL][0]
+        self._stretch("other", 0, 0)
+        self._counts["other"][0] += n
+        self._moments["other"] = (n, 0, 0.0)
+        span = sums.spans["other"]
+        if not span.peak:
+            span.add_peak(0, int(chunk.frame_id.min()))
+        span.add_moments(n, 0, 0.0)
+        if isinstance(rows, np.ndarray):
+            ones = self._ones[: len(chunk)] if weights is None else weights
+            zeros = np.add(rows, _COARSE_OF_ZERO, out=self._coarse[: len(chunk)])
+            np.add.at(sums.batches.counts("other").reshape(-1), zeros, ones)
+        elif rows is not None:
+            sums.batches.counts("other").reshape(-1)[rows + _COARSE_OF_ZERO] += n
 
     def _attribute_some(
         self,

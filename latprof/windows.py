@@ -37,9 +37,12 @@ class Windows:
         self.most = most
         self.first = 0  # number of the first window on the grid
         self.length = 0
-        self.counts: dict[str, Ints] = {
-            name: np.zeros((0, COARSE_BINS), np.int64) for name in names
-        }
+        # there is room for `most` rows from the start: what is not touched takes no memory
+        self._room = {name: np.zeros((most, COARSE_BINS), np.int64) for name in names}
+
+    def counts(self, name: str) -> Ints:
+        """Return the counts (windows, coarse bins) of one latency: a view."""
+        return self._room[name][: self.length]
 
     def cover(self, first_ns: int, last_ns: int) -> None:
         """Make room for stamps from `first_ns` to `last_ns`, doubling the width as needed."""
@@ -51,16 +54,12 @@ class Windows:
             width *= 2
         self._widen(width)
         first = first_ns // width
-        length = last_ns // width - first + 1
-        if self.length and (first, length) == (self.first, self.length):
-            return
-        for name, counts in self.counts.items():
-            grown = np.zeros((length, COARSE_BINS), np.int64)
-            if self.length:
-                begin = self.first - first
-                grown[begin : begin + self.length] = counts
-            self.counts[name] = grown
-        self.first, self.length = first, length
+        if self.length and first < self.first:
+            for room in self._room.values():
+                counts = room[: self.length].copy()
+                room[: self.length] = 0
+                room[self.first - first : self.first - first + self.length] = counts
+        self.first, self.length = first, last_ns // width - first + 1
 
     def _widen(self, width: int) -> None:
         factor = width // self.width_ns
@@ -69,8 +68,10 @@ class Windows:
             return
         numbers = np.arange(self.first, self.first + self.length) // factor
         starts = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 1))
-        for name, counts in self.counts.items():
-            self.counts[name] = np.add.reduceat(counts, starts)
+        for room in self._room.values():
+            counts = np.add.reduceat(room[: self.length], starts)
+            room[: self.length] = 0
+            room[: len(starts)] = counts
         self.first, self.length = int(numbers[0]), len(starts)
 
     def merge(self, other: "Windows") -> None:
@@ -84,7 +85,7 @@ class Windows:
             self.width_ns
         ) - self.first
         for name in self.names:
-            np.add.at(self.counts[name], places, other.counts[name])
+            np.add.at(self._room[name], places, other.counts(name))
 
     def rows_of(self, stamps: Ints, low: int, high: int) -> Ints | int:
         """Return the row of each stamp (n,) in the counts, or one number if it is the same.
@@ -94,9 +95,11 @@ class Windows:
         one = low // self.width_ns
         if high // self.width_ns == one:
             return one - self.first
-        rows = stamps // self.width_ns
-        np.subtract(rows, self.first, out=rows)
-        return rows
+        if self.width_ns & (self.width_ns - 1):
+            rows = stamps // self.width_ns
+        else:
+            rows = stamps >> (self.width_ns.bit_length() - 1)
+        return np.subtract(rows, self.first, out=rows)
 
     @property
     def begins_ns(self) -> Ints:
