@@ -19,8 +19,10 @@ from latprof.units import escape, parse_duration
 __all__ = ["AUDIO", "RESERVED", "Pipeline", "Span", "check_name"]
 
 RESERVED = frozenset(
-    ["frame_id", "size", "source", "outcome", "cpu", "rss", "weight", "begin", "seq"]
-    + ["other", "end_to_end", "response"]
+    (
+        *("frame_id", "size", "source", "outcome", "cpu", "rss", "weight", "begin", "seq"),
+        *("other", "end_to_end", "response"),
+    )
 )
 """Names of columns and of computed spans: no mark, span or tag may have one of them."""
 
@@ -34,7 +36,8 @@ def check_name(name: object, what: str) -> str:
     Raises
     ------
     PipelineError
-        Not an identifier, longer than 64 characters, reserved, or ending in ``_latency``.
+        Not an identifier, longer than 64 characters, reserved, or ending in ``_latency``; case
+        does not count, because some tools that read the trace ignore it.
     """
     if not isinstance(name, str) or not name.isidentifier():
         shown = escape(name) if isinstance(name, str) else name
@@ -43,7 +46,7 @@ def check_name(name: object, what: str) -> str:
         )
     if len(name) > _LONGEST_NAME:
         raise PipelineError(f"{what} {name[:20]!r}... has {len(name)} characters: use at most 64")
-    if name in RESERVED or name.endswith("_latency"):
+    if name.casefold() in RESERVED or name.casefold().endswith("_latency"):
         raise PipelineError(
             f"{what} {name!r} is reserved: choose another name than "
             f"{', '.join(sorted(RESERVED))} and none ending in _latency"
@@ -93,6 +96,9 @@ class Span:
             )
         if self.kind != "total":
             check_name(self.name, "span")
+        for mark in (self.begin, self.end):
+            if not isinstance(mark, str):
+                raise PipelineError(f"span {self.name!r}: {mark!r} is no text: name a mark")
         if self.station is not None:
             check_name(self.station, f"station of span {self.name!r}")
 
@@ -290,14 +296,14 @@ class Pipeline:
         """
         if owns is None:
             return self.marks
+        if not owns or isinstance(owns, str):
+            raise PipelineError(f"owns={owns!r}: name at least one mark, in a tuple")
         for mark in owns:
             if mark not in self.marks:
                 raise PipelineError(
                     f"pipeline {self.name!r} has no mark {mark!r} to own: use one of "
                     f"{', '.join(self.marks)}"
                 )
-        if not owns or isinstance(owns, str):
-            raise PipelineError(f"owns={owns!r}: name at least one mark, in a tuple")
         return tuple(mark for mark in self.marks if mark in owns)
 
     # -- JSON -----------------------------------------------------------------------------------
@@ -363,7 +369,7 @@ class Pipeline:
         """
         try:
             content = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # a number may have too many digits
             raise PipelineError(f"the pipeline is no JSON: {error}") from None
         return cls.from_dict(content)
 
@@ -371,8 +377,9 @@ class Pipeline:
 def _check_keys(
     content: dict[str, Any], needed: dict[str, type], optional: dict[str, type], where: str
 ) -> None:
-    for key in needed.keys() - content.keys():
-        raise PipelineError(f"{where}key {key!r} is missing from the pipeline's JSON: add it")
+    for key in needed:
+        if key not in content:
+            raise PipelineError(f"{where}key {key!r} is missing from the pipeline's JSON: add it")
     types = needed | optional
     for key, value in content.items():
         if key not in types:

@@ -1,0 +1,189 @@
+"""What the fold gives, once more: one frame at a time, with Python's integers and fractions.
+
+Slow and obvious on purpose, and written against the meaning of each number, not against latprof:
+of it only the constants for absent values and the pipeline's declaration are used.
+"""
+
+import math
+from collections import Counter
+from decimal import Decimal
+from fractions import Fraction
+from itertools import pairwise
+
+from latprof.columns import MISSING, NO_SIZE
+
+EDGES_NS = [ms * 10**6 for ms in (1, 5, 10, 25, 50, 100, 250, 500, 1000, 2000)]
+
+
+def frames(columns):
+    """Return each row as a dict, as often as its weight says; what is absent is None."""
+    rows = []
+    for i in range(len(columns.frame_id)):
+        row = {"id": int(columns.frame_id[i]), "size": None, "source": None, "outcome": None}
+        row["marks"] = {}
+        for mark, stamps in columns.marks.items():
+            row["marks"][mark] = None if stamps[i] == MISSING else int(stamps[i])
+        if columns.size is not None and columns.size[i] != NO_SIZE:
+            row["size"] = int(columns.size[i])
+        for name in ("source", "outcome"):
+            labels = getattr(columns, name)
+            if labels is not None and labels.codes[i] >= 0:
+                row[name] = labels.names[labels.codes[i]]
+        row["tags"] = {name: tag[i] for name, tag in columns.tags.items()}
+        rows += [row] * (1 if columns.weight is None else int(columns.weight[i]))
+    return rows
+
+
+def finished(rows):
+    return [row for row in rows if row["outcome"] in (None, "finished")]
+
+
+def latency(row, span):
+    """Return end minus begin, or None where a mark is absent."""
+    begin, end = row["marks"][span.begin], row["marks"][span.end]
+    return None if begin is None or end is None else end - begin
+
+
+# -- one list of values -------------------------------------------------------------------------
+
+
+def percentile(values, q):
+    """Return the smallest value such that at least q % of the values are at or below it."""
+    rank = math.ceil(Fraction(Decimal(str(q))) / 100 * len(values))
+    return sorted(values)[max(rank, 1) - 1]
+
+
+def mean(values):
+    return Fraction(sum(values), len(values))
+
+
+def std(values):
+    """Return the standard deviation (n - 1): only the square root is rounded."""
+    middle = mean(values)
+    squares = sum((Fraction(v) - middle) ** 2 for v in values)
+    return math.sqrt(squares / (len(values) - 1))
+
+
+def peak_frame(pairs):
+    """Return the id of the frame with the largest value; of several the smallest id."""
+    highest = max(value for value, _ in pairs)
+    return min(frame for value, frame in pairs if value == highest)
+
+
+# -- a whole trace ------------------------------------------------------------------------------
+
+
+def reason_left_out(row, pipeline):
+    """Return why a finished frame is not in the attribution set; None: it is."""
+    end_to_end = latency(row, pipeline.span("end_to_end"))
+    if end_to_end is None:
+        return "end_to_end missing"
+    if end_to_end < 0:
+        return "end_to_end negative"
+    for stage in pipeline.stages:
+        if (latency(row, stage) or 0) < 0:
+            return f"{stage.name} negative"
+    if other(row, pipeline) < 0:
+        return "stages longer than end_to_end"
+    return None
+
+
+def other(row, pipeline):
+    """Return end_to_end minus the stages of the same frame; a missing stage counts 0."""
+    claimed = sum(latency(row, stage) or 0 for stage in pipeline.stages)
+    return latency(row, pipeline.span("end_to_end")) - claimed
+
+
+def last_mark(row, pipeline):
+    """Return the last mark before `end` (which a drop stamps) that the frame reached."""
+    reached = [mark for mark in pipeline.marks[:-1] if row["marks"][mark] is not None]
+    return reached[-1] if reached else pipeline.marks[0]
+
+
+def gaps(pipeline):
+    """Return the pairs of neighbouring stage borders between which no stage runs."""
+    borders = ["start"]
+    for stage in pipeline.stages:
+        borders += [stage.begin, stage.end]
+    borders.append("end")
+    return [pair for pair in zip(borders[::2], borders[1::2], strict=True) if pair[0] != pair[1]]
+
+
+def fold(columns, pipeline, edges_ns=EDGES_NS):
+    """Return everything that folding must give, as plain values."""
+    rows = frames(columns)
+    done = finished(rows)
+    kept = [row for row in done if reason_left_out(row, pipeline) is None]
+    left_out = Counter(reason_left_out(row, pipeline) for row in done) - Counter({None: len(kept)})
+    result = {
+        "finished": len(done),
+        "dropped": Counter(
+            (row["outcome"], last_mark(row, pipeline)) for row in rows if row not in done
+        ),
+        "attributed": len(kept),
+        "excluded": left_out,
+        "shares": {
+            stage.name: sum(latency(row, stage) or 0 for row in kept) for stage in pipeline.stages
+        },
+        "gaps": {},
+        "size_bytes": sum(row["size"] for row in done if row["size"] is not None),
+        "sized": sum(row["size"] is not None for row in done),
+        "first_ns": min((t for t in _stamps(done, "start")), default=None),
+        "last_ns": max((t for t in _stamps(done, "end")), default=None),
+        "spans": {},
+    }
+    result["shares"]["other"] = sum(other(row, pipeline) for row in kept)
+    result["shares"]["end_to_end"] = sum(latency(row, pipeline.span("end_to_end")) for row in kept)
+    for begin, end in gaps(pipeline):
+        times = [(row["marks"][begin], row["marks"][end]) for row in kept]
+        result["gaps"][begin, end] = sum(
+            max(late - early, 0) for early, late in times if None not in (early, late)
+        )
+    for span in pipeline.all_spans:
+        found = [(latency(row, span), row["id"]) for row in done]
+        missing = sum(value is None for value, _ in found)
+        negative = sum(value is not None and value < 0 for value, _ in found)
+        good = [(value, frame) for value, frame in found if value is not None and value >= 0]
+        result["spans"][span.name] = facts(good, missing, negative)
+    result["spans"]["other"] = facts([(other(row, pipeline), row["id"]) for row in kept], 0, 0)
+    totals = result["spans"]["end_to_end"]["values"]
+    result["at_most"] = [sum(value <= edge for value in totals) for edge in edges_ns]
+    return result
+
+
+def facts(pairs, missing, negative):
+    """Return what is known of a span from its (value, frame id) pairs."""
+    values = [value for value, _ in pairs]
+    return {
+        "values": sorted(values),
+        "count": len(values),
+        "missing": missing,
+        "negative": negative,
+        "total": sum(values),
+        "min": min(values, default=None),
+        "max": max(values, default=None),
+        "peak_frame": peak_frame(pairs) if pairs else None,
+        "std": std(values) if len(values) > 1 else None,
+    }
+
+
+def ranges(values, edges_ns=EDGES_NS):
+    """Return (above, up to and with, count); the first range has 0 in it, too."""
+    rows = []
+    for low, high in zip([-1, *edges_ns], [*edges_ns, math.inf], strict=True):
+        rows.append((max(low, 0), high, sum(low < value <= high for value in values)))
+    return [(low, None if high == math.inf else high, n) for low, high, n in rows]
+
+
+def active_ns(segments):
+    """Return the length of the union of (begin, end)."""
+    borders = sorted({t for segment in segments for t in segment})
+    return sum(
+        right - left
+        for left, right in pairwise(borders)
+        if any(begin <= left and right <= end for begin, end in segments)
+    )
+
+
+def _stamps(rows, mark):
+    return [row["marks"][mark] for row in rows if row["marks"][mark] is not None]
