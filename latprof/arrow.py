@@ -1,11 +1,8 @@
-"""Columns <-> Arrow: one set of rules for files, DataFrames and lists.
+"""Columns of a trace <-> Arrow arrays: one set of rules for files, DataFrames and lists.
 
 Loads pyarrow; `latprof` itself does not import this module when it is imported.
 """
 
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,30 +12,23 @@ import pyarrow.compute as pc
 
 from latprof import intake
 from latprof.columns import MISSING, NO_SIZE, Columns, Labels
-from latprof.errors import PipelineError, TraceError
-from latprof.pipeline import Pipeline, check_name
+from latprof.errors import TraceError
 from latprof.units import escape
 
 __all__ = [
     "STAMP",
-    "Plan",
     "UnkeptType",
     "from_sequence",
+    "is_text",
     "numbers",
-    "plan",
     "record_batch",
     "tag",
-    "to_columns",
     "to_labels",
+    "type_name",
 ]
 
 STAMP = pa.timestamp("ns")
 """Without a zone, UTC: some readers keep only microseconds of a column with one."""
-
-NAMES = pa.dictionary(pa.int32(), pa.string())
-
-# columns that to_pandas adds and other tools leave behind: derived, so not worth a word
-_DERIVED = re.compile(r".*_latency|__index_level_\d+__")
 
 
 class UnkeptType(TraceError):
@@ -127,7 +117,7 @@ def numbers(
         unit = "M8[D]"
         array = pc.cast(array, pa.date32()).view(pa.int32()).cast(pa.int64())
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-        raise UnkeptType(f"{what} is {_type_name(kind)}: give numbers")
+        raise UnkeptType(f"{what} is {type_name(kind)}: give numbers")
     missing = None
     if array.null_count:
         missing = array.is_null().to_numpy(zero_copy_only=False)
@@ -157,8 +147,8 @@ def to_labels(column: pa.Array | pa.ChunkedArray, what: str) -> Labels:
         if pa.types.is_dictionary(kind):
             column = _one_chunk(column).dictionary_decode()
         column = column.cast(pa.string())
-    elif not _is_text(values):
-        raise UnkeptType(f"{what} is {_type_name(kind)}: give text")
+    elif not is_text(values):
+        raise UnkeptType(f"{what} is {type_name(kind)}: give text")
     array = _one_chunk(column)
     if not pa.types.is_dictionary(array.type):
         array = pc.dictionary_encode(array)
@@ -180,12 +170,14 @@ def to_labels(column: pa.Array | pa.ChunkedArray, what: str) -> Labels:
     return Labels(codes, tuple(names))
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether these are plain strings, of whatever layout."""
     types = pa.types
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
-def _type_name(kind: pa.DataType) -> str:
+def type_name(kind: pa.DataType) -> str:
+    """Return a type as an error shows it."""
     name = escape(str(kind))
     return name if len(name) <= 40 else name[:37] + "..."
 
@@ -204,7 +196,7 @@ def tag(column: pa.Array | pa.ChunkedArray, name: str) -> npt.NDArray[Any] | Lab
     what = f"tag {name!r}"
     kind = column.type
     values = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if _is_text(values) or pa.types.is_null(values):
+    if is_text(values) or pa.types.is_null(values):
         return to_labels(column, what)
     array, missing = numbers(column, what)
     if array.dtype.kind in "Mm":
@@ -227,170 +219,8 @@ def tag(column: pa.Array | pa.ChunkedArray, name: str) -> npt.NDArray[Any] | Lab
 def _nanoseconds(times: npt.NDArray[Any], what: str) -> npt.NDArray[Any]:
     if times.dtype.kind == "m":  # a duration keeps its meaning under the rules of a stamp
         unit = times.dtype.str.replace("m8", "M8")
-        return intake.stamps(times.view(unit), None, what).view("m8[ns]")
-    return intake.stamps(times, None, what).view("M8[ns]")
-
-
-# -- a table's plan -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Which column of a table becomes what.
-
-    `marks` are those that the table has; `text` are columns of plain strings, which are best
-    read as dictionaries; `dropped` are the columns that a trace cannot keep, with the reason.
-    """
-
-    marks: tuple[str, ...]
-    optional: tuple[str, ...]
-    tags: tuple[str, ...]
-    text: tuple[str, ...] = ()
-    dropped: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All columns that are read."""
-        return ("frame_id", *self.marks, *self.optional, *self.tags)
-
-
-def plan(schema: pa.Schema, pipeline: Pipeline) -> Plan:
-    """Return what the columns of a table are for `pipeline`.
-
-    Tags that cannot be kept (nested or binary columns, names that are no identifiers or
-    reserved) are left out and listed; `<span>_latency` columns are derived, so left out.
-
-    Raises
-    ------
-    TraceError
-        No frame_id, no mark at all, a name that stands twice, a name that differs from a mark
-        or a column by case alone.
-    """
-    names = list(schema.names)
-    for name in set(names):
-        if names.count(name) > 1:
-            raise TraceError(f"column {_name(name)} stands there twice: rename one")
-    if "frame_id" not in names:
-        raise TraceError(
-            f"has no column 'frame_id' (there are {_listed(names)}): rename the one that has "
-            "the frames' ids"
-        )
-    marks = tuple(mark for mark in pipeline.marks if mark in names)
-    if not marks:
-        raise TraceError(
-            f"has none of the marks {', '.join(pipeline.marks)} of pipeline {pipeline.name!r} "
-            f"(there are {_listed(names)}): rename its columns or give another pipeline"
-        )
-    known = {name.casefold(): name for name in ("frame_id", *pipeline.marks, *Columns.OPTIONAL)}
-    tags, text, dropped = [], [], {}
-    for name in names:
-        own = known.setdefault(name.casefold(), name)
-        if own != name:
-            raise TraceError(
-                f"column {_name(name)} differs from {_name(own)} by case alone: rename one"
-            )
-        kind = schema.field(name).type
-        if _is_text(kind):
-            text.append(name)
-        if name in marks or name in Columns.OPTIONAL or name == "frame_id":
-            continue
-        if _DERIVED.fullmatch(name):
-            continue
-        try:
-            check_name(name, "column")
-            if not _is_kept(kind):
-                raise UnkeptType(f"column {name!r} is {_type_name(kind)}")
-        except (PipelineError, UnkeptType) as error:
-            dropped[escape(name)] = str(error)
-        else:
-            tags.append(name)
-    optional = tuple(name for name in Columns.OPTIONAL if name in names)
-    return Plan(marks, optional, tuple(tags), tuple(text), dropped)
-
-
-def _is_kept(kind: pa.DataType) -> bool:
-    types = pa.types
-    if types.is_dictionary(kind):
-        kind = kind.value_type
-    return any(
-        holds(kind)
-        for holds in (
-            *(_is_text, types.is_null, types.is_integer, types.is_floating, types.is_boolean),
-            *(types.is_timestamp, types.is_date, types.is_duration),
-        )
-    )
-
-
-def _name(name: str) -> str:
-    return repr(escape(name) if len(name) <= 64 else escape(name[:61]) + "...")
-
-
-def _listed(names: list[str]) -> str:
-    shown = [_name(name) for name in names[:12]]
-    return ", ".join([*shown, "..."] if len(names) > 12 else shown) or "no columns"
-
-
-# -- a table's rows -------------------------------------------------------------------------------
-
-
-def to_columns(
-    table: pa.Table | pa.RecordBatch,
-    names: Iterable[str],
-    plan: Plan,
-    pipeline: Pipeline,
-) -> Columns:
-    """Return the columns of a table that `names` asks for; marks that it lacks are missing.
-
-    Parameters
-    ----------
-    names
-        What to take of the pipeline's marks, `Columns.OPTIONAL` and the plan's tags.
-
-    Raises
-    ------
-    TraceError
-        A column of a wrong type, or with values that cannot be kept.
-    """
-    wanted = frozenset(names)
-    columns = Columns(intake.frame_ids(*numbers(table.column("frame_id"), "frame_id")), {})
-    complete = []
-    for mark in pipeline.marks:
-        if mark not in wanted:
-            continue
-        if mark not in plan.marks:
-            columns.marks[mark] = np.full(table.num_rows, MISSING)
-            continue
-        column = table.column(mark)
-        columns.marks[mark] = _stamps(column, mark)
-        if not column.null_count and column.type == STAMP:
-            complete.append(mark)
-    columns.complete = frozenset(complete)
-    for name in plan.optional:
-        if name in wanted:
-            setattr(columns, name, _optional(table.column(name), name))
-    columns.tags = {name: tag(table.column(name), name) for name in plan.tags if name in wanted}
-    return columns
-
-
-def _stamps(column: pa.ChunkedArray, mark: str) -> npt.NDArray[np.int64]:
-    try:
-        values, missing = numbers(column, f"mark {mark!r}")
-    except UnkeptType as error:
-        raise TraceError(f"{str(error).removesuffix(': give numbers')}: give ns or times") from None
-    return intake.stamps(values, missing, f"mark {mark!r}")
-
-
-def _optional(column: pa.ChunkedArray, name: str) -> npt.NDArray[Any] | Labels:
-    if name in ("source", "outcome"):
-        return to_labels(column, name)
-    values, missing = numbers(column, name)
-    if name == "size":
-        return intake.sizes(values, missing)
-    if name == "cpu":
-        return intake.percents(values, missing)
-    if name == "rss":
-        return intake.integers(values, missing, name, np.uint64, absent=0)
-    return intake.integers(values, missing, name, np.uint32, absent=1, low=1)
+        return intake.stamps(times.view(unit), None, what)[0].view("m8[ns]")
+    return intake.stamps(times, None, what)[0].view("M8[ns]")
 
 
 def from_sequence(values: Any, what: str) -> pa.Array | pa.ChunkedArray:
@@ -408,7 +238,7 @@ def from_sequence(values: Any, what: str) -> pa.Array | pa.ChunkedArray:
             raise TraceError(f"{what} has shape {values.shape}: give a 1-D array")
         values = values.astype(values.dtype.newbyteorder("="), copy=False)
         if values.dtype.kind == "M":
-            return pa.array(intake.stamps(values, None, what).view("M8[ns]"))
+            return pa.array(intake.stamps(values, None, what)[0].view("M8[ns]"))
     if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
         raise TraceError(f"{what} is {type(values).__name__}: give a sequence with a value a row")
     try:

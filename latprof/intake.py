@@ -12,7 +12,7 @@ import numpy.typing as npt
 from latprof.columns import MISSING, NO_SIZE, STAMP_LIMIT
 from latprof.errors import TraceError
 
-__all__ = ["check_stamps", "frame_ids", "integers", "percents", "sizes", "stamps"]
+__all__ = ["frame_ids", "integers", "percents", "sizes", "stamps"]
 
 Mask = npt.NDArray[np.bool_] | None
 
@@ -111,8 +111,10 @@ def percents(values: npt.NDArray[Any], missing: Mask = None) -> npt.NDArray[np.f
     return result
 
 
-def stamps(values: npt.NDArray[Any], missing: Mask, what: str) -> npt.NDArray[np.int64]:
-    """Return marks as int64 ns, `MISSING` where there is none.
+def stamps(
+    values: npt.NDArray[Any], missing: Mask, what: str
+) -> tuple[npt.NDArray[np.int64], bool]:
+    """Return marks as int64 ns, `MISSING` where there is none, and whether all are there.
 
     Raises
     ------
@@ -140,27 +142,17 @@ def stamps(values: npt.NDArray[Any], missing: Mask, what: str) -> npt.NDArray[np
         raise TraceError(f"{what} is {values.dtype}: give int64 ns or datetime64")
     if missing is not None and missing.any():
         ns = np.where(missing, MISSING, ns)
-    check_stamps(ns, what)
-    return ns
-
-
-def check_stamps(ns: npt.NDArray[np.int64], what: str) -> None:
-    """Refuse stamps of 2**62 ns or more; `MISSING` is none.
-
-    Raises
-    ------
-    TraceError
-        With the first stamp that is out of range.
-    """
-    # one pass in the usual case: no bit from 2**62 up means that all are in range
+    # one pass in the usual case: no bit from 2**62 up means that all are in range, and there
     if not len(ns) or 0 <= int(np.bitwise_or.reduce(ns)) < STAMP_LIMIT:
-        return
-    if int(ns.max()) >= STAMP_LIMIT:
-        raise _out_of_range(int(ns.max()), what)
-    if int(ns.min()) <= -STAMP_LIMIT:
+        return ns, True
+    largest, smallest = int(ns.max()), int(ns.min())
+    if largest >= STAMP_LIMIT:
+        raise _out_of_range(largest, what)
+    if smallest <= -STAMP_LIMIT:
         wrong = ns[(ns <= -STAMP_LIMIT) & (ns != MISSING)]
         if len(wrong):
             raise _out_of_range(int(wrong[0]), what)
+    return ns, smallest != MISSING
 
 
 def _out_of_range(stamp: int, what: str) -> TraceError:

@@ -39,6 +39,7 @@ from latprof.columns import (
     Labels,
 )
 from latprof.errors import TraceError
+from latprof.matching import align, first_stamps
 from latprof.pipeline import Pipeline
 from latprof.trace import Trace, read
 from latprof.units import escape
@@ -48,9 +49,9 @@ __all__ = ["join"]
 Positions = npt.NDArray[np.int64]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Part:
-    """One recording: `rows` (frames,) says where in it each frame of the result is, -1 nowhere."""
+    """One recording: `rows` says where in it each row of the result is, -1 nowhere."""
 
     name: str
     columns: Columns
@@ -102,8 +103,10 @@ def join(recordings: Iterable[Trace | str | os.PathLike[str]]) -> Trace:
     )
     rate = _sampling_rate(parts)
     clock = _one_clock(parts)
-    frames = _align(parts, pipeline)
-    total = len(parts[0].rows)
+    rows, frames = align([part.columns for part in parts], [p.name for p in parts], pipeline)
+    for part, positions in zip(parts, rows, strict=True):
+        part.rows = positions
+    total = len(rows[0])
     first = owner.get("start") or owner.get("due") or parts[0]
     last = owner.get("end") or [part for part in parts if part.owns][-1]
 
@@ -122,7 +125,7 @@ def join(recordings: Iterable[Trace | str | os.PathLike[str]]) -> Trace:
 
     meta = _joined_meta(parts, [m for m in pipeline.marks if m in owner], rate, clock, counts)
     earliest = np.where(
-        result.marks["start"] == MISSING, _first_stamps(result, pipeline), result.marks["start"]
+        result.marks["start"] == MISSING, first_stamps(result, pipeline), result.marks["start"]
     )
     order = np.argsort(earliest, kind="stable")
     return Trace.of(pipeline, result.take(order), meta)
@@ -212,91 +215,6 @@ def _one_clock(parts: list[_Part]) -> str:
             part.columns = part.columns.take(slice(None))  # a view that may be changed
             part.columns.marks |= marks
     return "same boot"
-
-
-# -- which rows are the same frame ----------------------------------------------------------------
-
-
-def _align(parts: list[_Part], pipeline: Pipeline) -> int:
-    """Fill `rows` of every part; return the number of frames, after which come second rows.
-
-    For two parts with the ids [1, 2, 2] and [2, 3]: frames 1, 2, 3, then the second row of 2,
-    rows [0, 1, -1, 2] and [-1, 0, 1, -1].
-    """
-    numbers, frames = _frame_numbers(parts)
-    found = []
-    seconds = []
-    for part, number in zip(parts, numbers, strict=True):
-        position = np.full(frames, -1)
-        if not len(number) or np.bincount(number).max() == 1:
-            position[number] = np.arange(len(number))
-            second = np.empty(0, np.int64)
-        else:
-            order = np.lexsort((_first_stamps(part.columns, pipeline), number))
-            again = np.concatenate([[False], number[order][1:] == number[order][:-1]])
-            position[number[order[~again]]] = order[~again]
-            second = np.sort(order[again])
-        found.append(position)
-        seconds.append(second)
-    for i, part in enumerate(parts):
-        nowhere = [np.full(len(second), -1) for second in seconds]
-        nowhere[i] = seconds[i]
-        part.rows = np.concatenate([found[i], *nowhere])
-    return frames
-
-
-def _frame_numbers(parts: list[_Part]) -> tuple[list[Positions], int]:
-    """Return for every row of every part the number of its frame, and how many frames there are."""
-    ids = np.concatenate([part.columns.frame_id for part in parts])
-    distinct, number = np.unique(ids, return_inverse=True)
-    frames = len(distinct)
-    sources = _sources(parts)
-    if sources is not None:
-        # (id, source) as one number, then numbered without gaps
-        names = int(sources.max(initial=0)) + 1
-        if names > 1:
-            pairs, number = np.unique(number * names + sources, return_inverse=True)
-            frames = len(pairs)
-    ends = np.cumsum([len(part.columns) for part in parts])[:-1]
-    return np.split(number, ends), frames
-
-
-def _sources(parts: list[_Part]) -> Positions | None:
-    """Return a code of the source of every row of every part; None: the id alone counts."""
-    without = [part for part in parts if _has_no_source(part)]
-    if not without:
-        columns = [part.columns.source or Labels.constant(None, 0) for part in parts]
-        return Labels.concat(columns).codes.astype(np.int64) + 1  # 0: this frame has none
-    for part in parts:
-        source = part.columns.source
-        if source is None or part in without:
-            continue
-        order = np.argsort(part.columns.frame_id, kind="stable")
-        ids, codes = part.columns.frame_id[order], source.codes[order]
-        clash = np.flatnonzero((ids[1:] == ids[:-1]) & (codes[1:] != codes[:-1]))
-        if len(clash):
-            raise TraceError(
-                f"{part.name} has frame {ids[clash[0]]} of two sources and {without[0].name} "
-                "does not say which it has: record source= in both"
-            )
-    return None
-
-
-def _has_no_source(part: _Part) -> bool:
-    source = part.columns.source
-    return len(part.columns) > 0 and (source is None or bool(np.all(source.codes < 0)))
-
-
-def _first_stamps(columns: Columns, pipeline: Pipeline) -> npt.NDArray[np.int64]:
-    """Return each row's first stamp in the pipeline's order; the largest int64 without any."""
-    first = np.full(len(columns), MISSING)
-    for mark in pipeline.marks:
-        gaps = first == MISSING
-        if not gaps.any():
-            break
-        first[gaps] = columns.marks[mark][gaps]
-    first[first == MISSING] = np.iinfo(np.int64).max
-    return first
 
 
 # -- what is taken from whom ----------------------------------------------------------------------

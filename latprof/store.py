@@ -19,6 +19,7 @@ from latprof.columns import Columns
 from latprof.errors import LatprofError, TraceError
 from latprof.files import WholeFile
 from latprof.pipeline import Pipeline
+from latprof.plan import plan, to_columns
 from latprof.units import escape
 
 __all__ = ["ROW_GROUP", "Reader", "Writer", "write"]
@@ -280,7 +281,7 @@ class Reader:
                     f"{pipeline.name!r} that was given: leave pipeline= out"
                 )
         schema = parquet.schema_arrow
-        self._plan = arrow.plan(schema, self.pipeline)
+        self._plan = plan(schema, self.pipeline)
         if self._plan.dropped:
             self.meta["dropped_columns"] = self._plan.dropped
         if raw is not None:
@@ -318,25 +319,22 @@ class Reader:
             From 0 to `num_batches` - 1.
         columns
             Which marks, optional columns and tags to read; None is all. ``frame_id`` is always
-            there. A column that the file does not have is missing or None.
+            there. A mark that the file does not have is missing, an optional column None.
 
         Raises
         ------
         TraceError
             The row group cannot be read, or has values that cannot be kept.
         """
-        if columns is None:
-            wanted: tuple[str, ...] = (*self.pipeline.marks, *self._plan.optional, *self._plan.tags)
-        else:
-            wanted = tuple(columns)
+        wanted = self._wanted(columns)
         there = [name for name in self._plan.names if name in wanted or name == "frame_id"]
         with self._named():
             table = self._parquet.read_row_group(index, columns=there, use_threads=self._threads)
-            return arrow.to_columns(table, wanted, self._plan, self.pipeline)
+            return to_columns(table, wanted, self._plan, self.pipeline)
 
     def batches(self, columns: Iterable[str] | None = None) -> Iterator[Columns]:
         """Return the frames row group by row group, one in memory at a time."""
-        wanted = None if columns is None else tuple(columns)
+        wanted = self._wanted(columns)
         rows = 0
         for index in range(self.num_batches):
             part = self.batch(index, wanted)
@@ -352,15 +350,26 @@ class Reader:
 
     def read(self, columns: Iterable[str] | None = None) -> Columns:
         """Return all frames at once."""
-        wanted = None if columns is None else tuple(columns)
+        wanted = self._wanted(columns)
         parts = list(self.batches(wanted))
         if parts:
             return parts[0] if len(parts) == 1 else Columns.concat(parts)
-        empty = self._parquet.schema_arrow.empty_table()
         with self._named():
-            return arrow.to_columns(
-                empty, self._plan.names if wanted is None else wanted, self._plan, self.pipeline
-            )
+            empty = self._parquet.schema_arrow.empty_table()
+            return to_columns(empty, wanted, self._plan, self.pipeline)
+
+    def _wanted(self, columns: Iterable[str] | None) -> tuple[str, ...]:
+        known = ("frame_id", *self.pipeline.marks, *Columns.OPTIONAL, *self._plan.tags)
+        if columns is None:
+            return known
+        wanted = tuple(columns)
+        for name in wanted:
+            if name not in known:
+                raise TraceError(
+                    f"{escape(self.path)}: there is no column {escape(str(name))!r}: "
+                    f"use one of {', '.join(known)}"
+                )
+        return wanted
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:

@@ -61,7 +61,7 @@ def from_pandas(table: "pd.DataFrame", pipeline: Pipeline) -> tuple[Columns, dic
     """Return the columns of a DataFrame and what to say about it; see `Trace.from_pandas`."""
     import pyarrow as pa
 
-    from latprof import arrow
+    from latprof.plan import plan, to_columns
 
     if "frame_id" not in table.columns and table.index.name == "frame_id":
         table = table.reset_index()
@@ -74,9 +74,9 @@ def from_pandas(table: "pd.DataFrame", pipeline: Pipeline) -> tuple[Columns, dic
             # mixed objects: no type that is kept, so listed as dropped or refused by its name
             arrays.append(pa.nulls(len(table), pa.binary()))
     whole = pa.table(arrays, names=names)
-    plan = arrow.plan(whole.schema, pipeline)
-    meta = {"dropped_columns": plan.dropped} if plan.dropped else {}
-    return arrow.to_columns(whole, plan.names, plan, pipeline), meta
+    found = plan(whole.schema, pipeline)
+    meta = {"dropped_columns": found.dropped} if found.dropped else {}
+    return to_columns(whole, found.names, found, pipeline), meta
 
 
 def write_csv(path: str | os.PathLike[str], pipeline: Pipeline, columns: Columns) -> None:

@@ -1,21 +1,20 @@
 """A trace: the frames of a pipeline as columns, to be selected, saved, read and handed on."""
 
-import datetime as dt
 import os
-import re
 import socket
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from latprof import intake, metadata, spans, tables
-from latprof.columns import FINISHED, MISSING, STAMP_LIMIT, Columns, Labels
-from latprof.errors import PipelineError, TraceError
-from latprof.pipeline import Pipeline, check_name
+from latprof import arguments, metadata, spans, tables
+from latprof.arguments import Moment
+from latprof.columns import FINISHED, MISSING, Columns, Labels
+from latprof.errors import TraceError
+from latprof.pipeline import Pipeline
 from latprof.units import escape, format_ns, format_utc
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["Trace", "read"]
 
 StrPath = str | os.PathLike[str]
-Moment = int | str | dt.datetime | np.datetime64
 
 
 class Trace:
@@ -92,29 +90,19 @@ class Trace:
     ) -> None:
         if not isinstance(pipeline, Pipeline):
             raise TraceError(f"pipeline is {type(pipeline).__name__}: give a Pipeline")
-        for name, value in (("marks", marks), ("tags", tags or {})):
-            if not isinstance(value, Mapping):
-                raise TraceError(f"{name} is {type(value).__name__}: give a dict of arrays")
-        ids = intake.frame_ids(*_array(frame_id, "frame_id"))
-        columns = Columns(ids, _checked_marks(pipeline, marks, len(ids)))
-        columns.size = _size(size, len(ids))
-        columns.source = _names(source, "source", len(ids))
-        columns.outcome = _names(outcome, "outcome", len(ids))
-        if cpu is not None:
-            columns.cpu = intake.percents(*_array(cpu, "cpu"))
-        if rss is not None:
-            columns.rss = intake.integers(*_array(rss, "rss"), "rss", np.uint64, absent=0)
-        if weight is not None:
-            columns.weight = intake.integers(
-                *_array(weight, "weight"), "weight", np.uint32, absent=1, low=1
-            )
-        columns.tags = {
-            _tag_name(name, pipeline, tags or {}): _tag(value, name)
-            for name, value in (tags or {}).items()
-        }
-        _check_lengths(columns)
         self.pipeline = pipeline
-        self.columns = columns
+        self.columns = arguments.columns(
+            pipeline,
+            frame_id=frame_id,
+            marks=marks,
+            size=size,
+            source=source,
+            outcome=outcome,
+            cpu=cpu,
+            rss=rss,
+            weight=weight,
+            tags=tags,
+        )
         self.meta = metadata.check_meta(None if meta is None else dict(meta), pipeline)
 
     @classmethod
@@ -256,9 +244,9 @@ class Trace:
         if since is not None or until is not None:
             keep &= start != MISSING
         if since is not None:
-            keep &= start >= _moment(since, "since")
+            keep &= start >= arguments.moment(since, "since")
         if until is not None:
-            keep &= start < _moment(until, "until")
+            keep &= start < arguments.moment(until, "until")
         return Trace.of(self.pipeline, self.columns.take(keep), dict(self.meta))
 
     # -- in and out -----------------------------------------------------------------------------
@@ -334,153 +322,6 @@ def read(path: StrPath, pipeline: Pipeline | None = None) -> Trace:
 
     with store.Reader(path, pipeline) as reader:
         return Trace.of(reader.pipeline, reader.read(), reader.meta)
-
-
-# -- what the constructor takes -------------------------------------------------------------------
-
-
-def _array(values: Any, what: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
-    """Return any sequence as numpy values and a mask of missing ones."""
-    if isinstance(values, list | tuple) and values and not isinstance(values[0], str):
-        with_numpy = _plain_numbers(values)
-        values = values if with_numpy is None else with_numpy
-    if isinstance(values, np.ndarray) and not isinstance(values, np.ma.MaskedArray):
-        if values.ndim != 1:
-            raise TraceError(f"{what} has shape {values.shape}: give a 1-D array")
-        if values.dtype.kind in "iufbMm":
-            return values.astype(values.dtype.newbyteorder("="), copy=False), None
-    from latprof import arrow
-
-    return arrow.numbers(arrow.from_sequence(values, what), what)
-
-
-def _plain_numbers(values: list[Any] | tuple[Any, ...]) -> npt.NDArray[Any] | None:
-    # only where numpy keeps every number as it is: not [2**63, -1], not [1, None]
-    if all(type(value) is int for value in values):
-        try:
-            array = np.array(values)
-        except (OverflowError, ValueError):
-            return None
-        return array if array.dtype.kind in "iu" else None
-    return None
-
-
-def _checked_marks(
-    pipeline: Pipeline, marks: Mapping[str, Any], length: int
-) -> dict[str, npt.NDArray[np.int64]]:
-    for mark in marks:
-        if mark not in pipeline.marks:
-            raise TraceError(
-                f"{_shown(mark)} is no mark of pipeline {pipeline.name!r}: "
-                f"use {', '.join(pipeline.marks)}"
-            )
-    return {
-        mark: intake.stamps(*_array(marks[mark], f"mark {mark!r}"), f"mark {mark!r}")
-        if marks.get(mark) is not None
-        else np.full(length, MISSING)
-        for mark in pipeline.marks
-    }
-
-
-def _size(size: Any, length: int) -> npt.NDArray[np.uint32] | None:
-    if size is None:
-        return None
-    if np.ndim(size) == 0:
-        size = np.full(length, size)
-    return intake.sizes(*_array(size, "size"))
-
-
-def _names(names: Any, what: str, length: int) -> Labels | None:
-    if names is None:
-        return None
-    if isinstance(names, str):
-        return Labels.constant(names, length)
-    if isinstance(names, Labels):
-        if names.codes.ndim != 1 or (
-            len(names) and not -1 <= names.codes.min() <= names.codes.max() < len(names.names)
-        ):
-            raise TraceError(f"{what} has codes outside its names: give codes from -1 up")
-        return names
-    from latprof import arrow
-
-    return arrow.to_labels(arrow.from_sequence(names, what), what)
-
-
-def _tag(values: Any, name: str) -> npt.NDArray[Any] | Labels:
-    if isinstance(values, Labels):
-        return _names(values, f"tag {name!r}", len(values)) or values
-    from latprof import arrow
-
-    return arrow.tag(arrow.from_sequence(values, f"tag {name!r}"), name)
-
-
-def _tag_name(name: object, pipeline: Pipeline, tags: Mapping[str, Any]) -> str:
-    try:
-        checked = check_name(name, "tag")
-    except PipelineError as error:
-        raise TraceError(str(error)) from None
-    for other in (*pipeline.marks, "frame_id", *Columns.OPTIONAL, *tags):
-        if other is not name and str(other).casefold() == checked.casefold():
-            if other in pipeline.marks and other == checked:
-                raise TraceError(f"tag {checked!r} is a mark of the pipeline: rename the tag")
-            raise TraceError(
-                f"tag {checked!r} and {_shown(other)} differ by case alone: rename the tag, "
-                "some tools that read the trace ignore case"
-            )
-    return checked
-
-
-def _shown(name: object) -> str:
-    return repr(escape(name)) if isinstance(name, str) else repr(name)
-
-
-def _check_lengths(columns: Columns) -> None:
-    named: Iterable[tuple[str, Any]] = (
-        *((f"mark {mark!r}", ns) for mark, ns in columns.marks.items()),
-        *((name, getattr(columns, name)) for name in Columns.OPTIONAL),
-        *((f"tag {name!r}", tag) for name, tag in columns.tags.items()),
-    )
-    for what, column in named:
-        if column is not None and len(column) != len(columns):
-            raise TraceError(
-                f"{what} has {len(column)} rows and frame_id has {len(columns)}: "
-                "give arrays of one length"
-            )
-
-
-# -- small things ---------------------------------------------------------------------------------
-
-_ISO = re.compile(
-    r"(\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?)?)(?:\.(\d{1,9}))?(Z|[+-]\d\d:?\d\d)?"
-)
-
-
-def _moment(value: Moment, name: str) -> int:
-    """Return a point in time as ns UTC."""
-    if hasattr(value, "to_datetime64"):  # a pandas Timestamp is a datetime, but to the ns
-        value = value.to_datetime64()
-    if isinstance(value, str):
-        match = _ISO.fullmatch(value.strip())
-        if match is not None:
-            try:
-                whole = _moment(dt.datetime.fromisoformat(match[1] + (match[3] or "")), name)
-            except ValueError:
-                pass
-            else:
-                return whole + int((match[2] or "0").ljust(9, "0"))
-    elif isinstance(value, np.datetime64):
-        if not np.isnat(value):
-            return int(intake.stamps(np.array([value]), None, name)[0])
-    elif isinstance(value, dt.datetime):
-        zoned = value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value
-        return (
-            (zoned - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1) * 1_000
-        )
-    elif isinstance(value, int | np.integer) and abs(int(value)) < STAMP_LIMIT:
-        return int(value)
-    raise TraceError(
-        f"{name} {_shown(value)} is no time: give integer ns UTC, a datetime or ISO 8601 text"
-    )
 
 
 def _described(meta: dict[str, Any]) -> dict[str, Any]:
