@@ -1,0 +1,107 @@
+"""The background thread: folds, samples CPU and memory, logs; never in the program's way."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from latprof.alerts import Alerts
+from latprof.frame import HotPath
+from latprof.livefold import LiveFold
+
+__all__ = ["Background"]
+
+SAMPLE_EVERY = 0.5
+"""Seconds between two looks at CPU and memory."""
+
+BETWEEN_PIECES = 0.0005
+"""Seconds for the program between two pieces, when there is more to fold."""
+
+
+class Background(threading.Thread):
+    """One daemon thread that works until `end` is called; whatever fails in it stays in it.
+
+    Parameters
+    ----------
+    fold, capacity
+        What is to be folded before a ring of that size comes round.
+    hot
+        Whose frames carry the last sample of CPU and memory.
+    alerts
+        What logs, and counts errors.
+    interval_ns, report
+        How often `report` is called; None: never.
+    """
+
+    def __init__(
+        self,
+        fold: LiveFold,
+        capacity: int,
+        hot: HotPath,
+        alerts: Alerts,
+        interval_ns: int | None,
+        report: Callable[[], None],
+    ) -> None:
+        super().__init__(name="latprof", daemon=True)
+        self._fold = fold
+        self._capacity = capacity
+        self._hot = hot
+        self._alerts = alerts
+        self._interval = None if interval_ns is None else interval_ns / 1e9
+        self._report = report
+        self._over = threading.Event()
+
+    def end(self) -> None:
+        """End the thread and wait for it, unless it is the one that calls."""
+        self._over.set()
+        if threading.current_thread() is not self:
+            self.join()
+
+    def run(self) -> None:
+        """Work until the end."""
+        try:
+            sample: Callable[[], None] | None = sampler(self._hot)
+        except Exception as error:
+            self._failed(error)
+            sample = None
+        next_sample = time.monotonic()
+        next_report = next_sample + (self._interval or 0)
+        # twice while a ring fills at a million frames a second
+        longest = min(0.05, max(0.001, self._capacity * 0.5e-6))
+        pause = 0.0
+        while not self._over.wait(pause):
+            try:
+                backlog = self._fold.backlog
+                self._fold.step()
+                behind = backlog > min(self._capacity // 4, 4_096)
+                pause = min(BETWEEN_PIECES, longest) if behind else longest
+                now = time.monotonic()
+                if now >= next_sample:
+                    next_sample = now + SAMPLE_EVERY
+                    self._alerts.flush()
+                    if sample is not None:
+                        sample()
+                if self._interval is not None and now >= next_report:
+                    next_report = now + self._interval
+                    self._report()
+            except Exception as error:
+                pause = longest
+                self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        self._alerts.misuse("errors in the background", f"{type(error).__name__}: {error}")
+
+
+def sampler(hot: HotPath) -> Callable[[], None]:
+    """Return a function that puts CPU (percent of a core) and memory into new frames' rows."""
+    import psutil
+
+    process = psutil.Process()
+    process.cpu_percent(None)  # the first call only sets the point to count from
+
+    def sample() -> None:
+        hot.blank[hot.rss_at] = process.memory_info().rss
+        cpu = process.cpu_percent(None)
+        if cpu:
+            hot.blank[hot.cpu_at] = cpu
+
+    return sample

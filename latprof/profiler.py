@@ -1,0 +1,494 @@
+"""The profiler: stamps frames into a ring, folds them as they come, reports on all since start."""
+
+import atexit
+import logging
+import os
+import platform
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import numpy.typing as npt
+
+from latprof import bulk
+from latprof.alerts import Alerts
+from latprof.background import Background
+from latprof.columns import Labels
+from latprof.errors import ProfilerError
+from latprof.frame import Frame, HotPath
+from latprof.livefold import LiveFold, columns_of
+from latprof.pipeline import AUDIO, Pipeline
+from latprof.profile import Accounts
+from latprof.report import Report
+from latprof.ring import Ring
+from latprof.sampling import threshold
+from latprof.settings import (
+    Duration,
+    checked_anchor,
+    checked_duration,
+    checked_rate,
+    checked_thresholds,
+)
+from latprof.units import format_utc
+
+if TYPE_CHECKING:
+    from latprof.trace import Trace
+
+__all__ = ["Frame", "Profiler", "disable", "enable", "get_profiler", "profile_frame"]
+
+_R = TypeVar("_R")
+
+
+class Profiler:
+    """Records the frames of a pipeline from `start` until `stop`, or within ``with``.
+
+    Parameters
+    ----------
+    pipeline
+        What the marks mean.
+    capacity
+        How many frames the ring holds for `trace`; older ones are overwritten once they are
+        folded, the totals of `report` keep them.
+    sampling_rate
+        0 to 1: the part of the runs of 64 frame ids that is recorded.
+    warning, critical
+        Thresholds of end_to_end, ``"50ms"``: a frame above is counted, and logged unless there
+        are too many of them.
+    owns
+        The marks that this process stamps, where others stamp the rest; None: all.
+    clock
+        Returns integer ns above 0, the same for all threads.
+    report_interval
+        How often the report is logged, ``"30s"``; None: never.
+    logger
+        Where all that is logged goes; None: the logger ``latprof``.
+
+    Raises
+    ------
+    ProfilerError
+        A setting that cannot be.
+    PipelineError
+        `owns` names what is no mark.
+
+    Notes
+    -----
+    The clock is read once when the profiler is made and once at each start and stop; otherwise
+    only to stamp. After a fork the child's profiler is stopped and stays so.
+
+    Examples
+    --------
+    >>> import itertools
+    >>> ticks = itertools.count(1_000, 1_000).__next__     # a clock that makes times exact
+    >>> with Profiler(Pipeline.chain("mic", "decode", "play"), clock=ticks) as profiler:
+    ...     frame = profiler.frame(7, size=960, source="input")
+    ...     frame.mark("decode")
+    ...     frame.mark("play")
+    ...     frame.finish()
+    >>> profiler.trace().select(source="input").frame_id
+    array([7], dtype=uint64)
+    >>> profiler.report().profile["end_to_end"].mean
+    3000.0
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        capacity: int = 65_536,
+        sampling_rate: float = 1.0,
+        warning: Duration | None = None,
+        critical: Duration | None = None,
+        owns: tuple[str, ...] | list[str] | None = None,
+        clock: Callable[[], int] = time.perf_counter_ns,
+        report_interval: Duration | None = None,
+        logger: logging.Logger | None = None,
+    ) -> None:
+        if not isinstance(pipeline, Pipeline):
+            raise ProfilerError(f"pipeline {pipeline!r} is no Pipeline: give one, AUDIO say")
+        self.pipeline = pipeline
+        self.owns = pipeline.check_owned(owns)
+        self.sampling_rate = checked_rate(sampling_rate)
+        self.warning, self.critical = checked_thresholds(warning, critical)
+        self.report_interval = checked_duration(report_interval, "report_interval")
+        if self.report_interval == 0:
+            raise ProfilerError("report_interval is 0: leave it out or give one above 0")
+        self._clock = clock
+        self._anchors = [checked_anchor(clock)]
+        self.clock_offset_ns = self._anchors[0][1] - self._anchors[0][0]
+        self._segments: list[tuple[int, int]] = []
+        self._since: int | None = None  # when the running segment began, None when stopped
+
+        self._ring = Ring(pipeline, capacity)
+        self._alerts = Alerts(
+            logging.getLogger("latprof") if logger is None else logger, self.warning, self.critical
+        )
+        self._below = threshold(self.sampling_rate)
+        self._hot = HotPath(self._ring, clock, self.owns, self._alerts, self._below)
+        self._fold = LiveFold(self._ring, self._hot, self.clock_offset_ns, self.sampling_rate)
+        self._lock = threading.RLock()
+        self._background: Background | None = None
+        self._pid = os.getpid()
+        # the functions themselves, in place of the methods of the same name that document them:
+        # a method that calls them would cost every frame another call
+        self.frame = self._hot.frame  # type: ignore[method-assign]
+        self.record = self._hot.record  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        state = "running" if self.running else "stopped"
+        return f"<Profiler of {self.pipeline.name}: {state}, {self._ring.claimed:,} frames>"
+
+    # -- running --------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """Whether frames are recorded now."""
+        return self._since is not None
+
+    enabled = running
+
+    @property
+    def capacity(self) -> int:
+        """How many frames a full ring holds."""
+        return self._ring.capacity
+
+    def start(self) -> None:
+        """Begin to record, or go on after a stop: totals and ring are kept.
+
+        Raises
+        ------
+        ProfilerError
+            It is running, or this process is a fork of the one that made it.
+        """
+        with self._lock:
+            if self._pid != os.getpid():
+                raise ProfilerError(
+                    f"this profiler belongs to process {self._pid}, this is {os.getpid()}: make a "
+                    "new Profiler after a fork"
+                )
+            if self.running:
+                raise ProfilerError("the profiler is running: stop it before it is started again")
+            self._since = self._anchor()
+            self._hot.switch(True)
+            self._background = Background(
+                self._fold,
+                self.capacity,
+                self._hot,
+                self._alerts,
+                self.report_interval,
+                self._log_report,
+            )
+            self._background.start()
+            _running.add(self)
+
+    def stop(self) -> None:
+        """Stop recording; frames that finish later are rejected. A stopped one stays stopped."""
+        with self._lock:
+            if not self.running:
+                return
+            self._hot.switch(False)
+            self._segments.append((self._since or 0, self._anchor()))
+            self._since = None
+            background, self._background = self._background, None
+            _running.discard(self)
+        if background is not None:
+            background.end()
+        self._fold.catch_up(final=True)
+        self._alerts.flush(final=True)
+
+    def __enter__(self) -> "Profiler":
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    # -- recording ------------------------------------------------------------------------------
+
+    def frame(
+        self,
+        frame_id: int,
+        size: int | None = None,
+        source: str | None = None,
+        *,
+        start: int | None = None,
+    ) -> Frame:
+        """Begin a frame: stamp ``start`` where this process owns it, and return the frame.
+
+        Parameters
+        ----------
+        frame_id
+            0 to 2**64 - 1.
+        size
+            Bytes, up to 2**32 - 2; None: not known.
+        source
+            Where the frame comes from.
+        start
+            A stamp taken elsewhere, ns on the profiler's clock; 0 leaves ``start`` missing.
+
+        Returns
+        -------
+        Frame
+            When the profiler is stopped, or the frame is not sampled: a shared one that does
+            nothing, and is false.
+
+        Notes
+        -----
+        An id, size or stamp that cannot be stored never raises: its frame is rejected when it
+        finishes, and counted by reason in the accounts.
+        """
+        return self._hot.frame(frame_id, size, source, start=start)
+
+    def record(
+        self,
+        frame_id: int,
+        stamps: Sequence[int],
+        size: int | None = None,
+        source: str | None = None,
+    ) -> None:
+        """Record a frame whose stamps are known, in one call.
+
+        Parameters
+        ----------
+        frame_id, size, source
+            As in `frame`.
+        stamps
+            All marks of the pipeline in order, ns on the profiler's clock; 0 is missing, as are
+            those that other processes own.
+
+        Raises
+        ------
+        PipelineError
+            Too few or too many stamps, or one of a mark that another process owns.
+        """
+        self._hot.record(frame_id, stamps, size, source)
+
+    def record_many(
+        self,
+        frame_ids: npt.ArrayLike,
+        stamps: npt.ArrayLike,
+        size: npt.ArrayLike | None = None,
+        source: str | Sequence[str | None] | Labels | None = None,
+    ) -> None:
+        """Record n frames whose stamps are known.
+
+        More frames than the ring holds are folded as they are recorded, so that none is lost to
+        the totals.
+
+        Parameters
+        ----------
+        frame_ids
+            (n,) integers.
+        stamps
+            (n, marks) integers, columns in the pipeline's order, ns on the profiler's clock; 0 is
+            missing.
+        size
+            (n,) bytes, one number for all, or None.
+        source
+            One name for all, n names, or `Labels`.
+
+        Raises
+        ------
+        PipelineError
+            Another number of columns than marks, or stamps of a mark that another process owns.
+        ProfilerError
+            Arrays that are not integer, or whose lengths differ.
+        """
+        block = bulk.block(self.pipeline, self._ring, self.owns, frame_ids, stamps, size, source)
+        if self.running:
+            bulk.write(block, self._ring, self._hot, self._fold, self._alerts, self._below)
+
+    # -- reading --------------------------------------------------------------------------------
+
+    @property
+    def accounts(self) -> Accounts:
+        """Where every frame since the first start is now, and the notes."""
+        accounts = self._fold.accounts()
+        accounts.notes = self._alerts.notes.read()
+        overflowed = self._ring.sources.overflowed + self._ring.outcomes.overflowed
+        if overflowed:
+            accounts.notes["names beyond the table"] = overflowed
+        return accounts
+
+    def trace(self) -> "Trace":
+        """Return a copy of the frames that the ring holds now, in the order they finished."""
+        from latprof.trace import Trace
+
+        columns, claimed = columns_of(self._ring, self.clock_offset_ns)
+        accounts = self.accounts
+        gone = claimed - len(columns) - sum(self._hot.void.read().values()) - accounts.torn
+        meta: dict[str, Any] = {
+            "owns": list(self.owns),
+            "clock_offset_ns": self.clock_offset_ns,
+            "anchors": [list(anchor) for anchor in self._anchors],
+            "host": socket.gethostname(),
+            "pid": self._pid,
+            "python": platform.python_version(),
+            "created": format_utc(time.time_ns()),
+            "sampling_rate": self.sampling_rate or None,
+            "segments": [list(segment) for segment in self._recorded()],
+            "lost": max(0, gone),
+            "accounts": accounts.to_dict(),
+        }
+        boot_id = _boot_id()
+        if boot_id is not None:
+            meta["boot_id"] = boot_id
+        return Trace.of(self.pipeline, columns, meta)
+
+    def report(self) -> Report:
+        """Return the report on all frames since the first start, the overwritten ones included."""
+        self._fold.catch_up()
+        return Report(self._profile())
+
+    def _profile(self) -> Any:
+        profile = self._fold.copy()
+        profile.segments = set(self._recorded())
+        profile.accounts = self.accounts
+        return profile
+
+    def _recorded(self) -> list[tuple[int, int]]:
+        """Return when was recorded, UTC ns."""
+        segments = list(self._segments)
+        since = self._since
+        if since is not None:
+            segments.append((since, max(since, self._clock() + self.clock_offset_ns)))
+        return segments
+
+    def _anchor(self) -> int:
+        """Note the clock beside the wall clock; return it as UTC ns."""
+        now = self._clock()
+        if len(self._anchors) < 1_000:
+            self._anchors.append((now, time.time_ns()))
+        return now + self.clock_offset_ns
+
+    # -- background -----------------------------------------------------------------------------
+
+    def _log_report(self) -> None:
+        self._fold.catch_up()
+        if self._fold.profile.frames:
+            self._alerts.info(str(Report(self._profile())))
+
+    def _forked(self) -> None:
+        """Stop, in the child of a fork: the thread is gone, locks may be held by nobody."""
+        self._hot.switch(False)
+        self._since = None
+        self._background = None
+        self._lock = threading.RLock()
+        self._fold.reset_lock()
+        for part in (self._alerts, self._hot.rejected, self._hot.void, self._hot.dropped):
+            part.reset_lock()
+        for names in (self._ring.sources, self._ring.outcomes):
+            names.reset_lock()
+        self._alerts.misuse(
+            "stopped by a fork", "the child does not record: make a new Profiler in it"
+        )
+
+
+_running: "weakref.WeakSet[Profiler]" = weakref.WeakSet()
+
+
+def _stop_in_child() -> None:
+    global _shared, _shared_lock
+    _shared, _shared_lock = None, threading.Lock()
+    for profiler in list(_running):
+        profiler._forked()
+    _running.clear()
+
+
+def _stop_at_exit() -> None:
+    for profiler in list(_running):
+        profiler.stop()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_stop_in_child)
+atexit.register(_stop_at_exit)
+
+
+def _boot_id() -> str | None:
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip() or None
+    except (OSError, UnicodeError):
+        return None
+
+
+# -- the process-wide profiler ---------------------------------------------------------------------
+
+_shared: Profiler | None = None
+_shared_lock = threading.Lock()
+
+
+def get_profiler() -> Profiler:
+    """Return the process-wide profiler, made when it is first asked for.
+
+    It takes every frame of `AUDIO`, warns from 50 ms, is critical from 100 ms and logs a report
+    every 30 s. The child of a fork gets one of its own.
+    """
+    global _shared
+    with _shared_lock:
+        if _shared is None:
+            _shared = Profiler(AUDIO, warning="50ms", critical="100ms", report_interval="30s")
+        return _shared
+
+
+def enable() -> Profiler:
+    """Start the process-wide profiler and return it; one that runs goes on."""
+    profiler = get_profiler()
+    with profiler._lock:
+        if not profiler.running:
+            profiler.start()
+    return profiler
+
+
+def disable() -> None:
+    """Stop the process-wide profiler; one that is stopped, or was never made, stays so."""
+    if _shared is not None:
+        _shared.stop()
+
+
+@overload
+def profile_frame(
+    frame_id: int, size: int | None = None, source: str | None = None, function: None = None
+) -> Frame: ...
+
+
+@overload
+def profile_frame(
+    frame_id: int, size: int | None, source: str | None, function: Callable[[Frame], _R]
+) -> _R: ...
+
+
+def profile_frame(
+    frame_id: int,
+    size: int | None = None,
+    source: str | None = None,
+    function: Callable[[Frame], Any] | None = None,
+) -> Any:
+    """Profile one frame with the process-wide profiler.
+
+    Parameters
+    ----------
+    frame_id, size, source
+        As in `Profiler.frame`.
+    function
+        Called with the frame, which is finished when it returns and dropped when it raises.
+
+    Returns
+    -------
+    object
+        What `function` returns; without one the frame, for ``with profile_frame(7) as frame:``.
+    """
+    frame = get_profiler().frame(frame_id, size, source)
+    if function is None:
+        return frame
+    with frame:
+        return function(frame)

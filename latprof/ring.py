@@ -1,0 +1,305 @@
+"""The ring: a preallocated structured array that frames are committed into, oldest overwritten.
+
+Commit numbers run from 1; number n goes to slot ``(n - 1) % capacity``. A writer claims a number
+and then writes the row in one call, in the order of its fields: ``begin`` first, ``seq`` last,
+both the number. A row is committed when they are equal and fit the slot. No lock is taken:
+`itertools.count` hands out each number once, and a reader drops rows that moved under it.
+
+Claiming and writing are two steps. A number that is claimed but not yet in its slot is `pending`;
+a writer that is a whole lap late even overwrites a newer row. Only time tells these cases apart:
+who reads on looks again later, and counts what stays away as lost or torn.
+"""
+
+import itertools
+import struct
+import sys
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from latprof.columns import FINISHED, MISSING, STAMP_LIMIT, Columns, Labels
+from latprof.errors import ProfilerError
+from latprof.pipeline import Pipeline
+
+__all__ = ["OTHER_NAME", "Names", "Ring", "Rows", "count_of", "to_columns"]
+
+OTHER_NAME = "(other)"
+"""The name under which names are counted that the table has no code for any more."""
+
+LARGEST_CAPACITY = 2**31
+
+
+def count_of(counter: "itertools.count[int]") -> int:
+    """Return what `counter` hands out next, without taking it.
+
+    Reading it off the repr is the one way that works on every CPython and takes no number.
+
+    Examples
+    --------
+    >>> counter = itertools.count(1)
+    >>> next(counter), count_of(counter), next(counter)
+    (1, 2, 2)
+    """
+    return int(repr(counter)[len("count(") : -1])
+
+
+class Names:
+    """An append-only table of names with u2 codes; each is stored before its code is used.
+
+    Parameters
+    ----------
+    first
+        The name of code 0; None: code 0 says that there is no name.
+    limit
+        How many codes there are. The last one is kept for `OTHER_NAME`, which all names get that
+        come when the table is full.
+
+    Examples
+    --------
+    >>> sources = Names(None)
+    >>> sources.code("input"), sources.code("output"), sources.code("input"), sources.code(None)
+    (1, 2, 1, 0)
+    >>> sources.labels(np.array([2, 0, 1], np.uint16)).to_numpy()
+    array(['output', None, 'input'], dtype=object)
+    """
+
+    def __init__(self, first: str | None, limit: int = 2**16) -> None:
+        self.table: list[str | None] = [first]
+        self.codes: dict[str | None, int] = {first: 0}
+        self.overflowed = 0
+        self._limit = limit
+        self._lock = threading.Lock()
+
+    def code(self, name: str | None) -> int:
+        """Return the code of a name, a new one where the name is new."""
+        found = self.codes.get(name)
+        if found is not None:
+            return found
+        assert name is not None or self.table[0] is not None
+        with self._lock:
+            return self._add(name)
+
+    def _add(self, name: str | None) -> int:
+        if name in self.codes:  # another thread came first
+            return self.codes[name]
+        if len(self.table) >= self._limit - 1:
+            self.overflowed += 1
+            if len(self.table) < self._limit:
+                self.table.append(OTHER_NAME)
+            return self._limit - 1
+        # a file of UTF-8 has no place for half a surrogate pair
+        stored = None if name is None else name.encode("utf-8", "backslashreplace").decode()
+        self.table.append(stored)
+        code = len(self.table) - 1
+        self.codes[name] = code
+        return code
+
+    def reset_lock(self) -> None:
+        """Take a new lock, in the child of a fork, where nobody is left to free the old one."""
+        self._lock = threading.Lock()
+
+    def labels(self, codes: npt.NDArray[np.uint16]) -> Labels:
+        """Return the names of (n,) codes."""
+        table = self.table[: int(codes.max(initial=0)) + 1]
+        if table[0] is None:
+            return Labels(codes.astype(np.int32) - 1, tuple(str(name) for name in table[1:]))
+        return Labels(codes.astype(np.int32), tuple(str(name) for name in table))
+
+
+@dataclass(slots=True)
+class Rows:
+    """What a ring holds of the commit numbers `first` to `last`.
+
+    Parameters
+    ----------
+    rows
+        (n,) of the pipeline's `row_dtype`, whole rows in commit order.
+    first, last
+        The numbers that were asked for; `last` < `first` where there are none.
+    overwritten
+        How many of them are gone: newer rows lie in their slots.
+    pending
+        Numbers that have been claimed and are not in their slots: being written, or never to be.
+    """
+
+    rows: npt.NDArray[np.void]
+    first: int
+    last: int
+    overwritten: int
+    pending: list[int]
+
+
+class Ring:
+    """Rows of `pipeline` in memory, the last `capacity` of those that were committed.
+
+    Parameters
+    ----------
+    pipeline
+        Its marks make the row.
+    capacity
+        How many frames a full ring holds: any number from 1 up.
+
+    Raises
+    ------
+    ProfilerError
+        A capacity that is no integer or out of range.
+
+    Examples
+    --------
+    >>> ring = Ring(Pipeline.chain("mic", "decode"), capacity=2)
+    >>> for frame_id in (7, 8, 9):
+    ...     ring.write(ring.claim(), frame_id, (100, 150, 180))
+    >>> ring.read(after=0).rows["frame_id"], ring.read(after=0).overwritten
+    (array([8, 9], dtype=uint64), 1)
+    """
+
+    def __init__(self, pipeline: Pipeline, capacity: int) -> None:
+        if not isinstance(capacity, int) or isinstance(capacity, bool):
+            raise ProfilerError(f"capacity {capacity!r} is no integer: give a number of frames")
+        if not 1 <= capacity <= LARGEST_CAPACITY:
+            raise ProfilerError(
+                f"capacity {capacity} is out of range: give 1 to {LARGEST_CAPACITY:,} frames"
+            )
+        self.pipeline = pipeline
+        self.capacity = capacity
+        self.width = pipeline.row_dtype.itemsize
+        try:
+            self.buffer = bytearray(capacity * self.width)
+        except MemoryError:
+            raise ProfilerError(
+                f"capacity {capacity:,} needs {capacity * self.width:,} bytes, more than there "
+                "are: give fewer frames"
+            ) from None
+        self.array = np.frombuffer(self.buffer, pipeline.row_dtype)
+        self.sources = Names(None)
+        self.outcomes = Names(FINISHED)
+        self.numbers = itertools.count(1)
+        self.claim = self.numbers.__next__
+        self.pack = row_struct(len(pipeline.marks)).pack_into
+
+    @property
+    def claimed(self) -> int:
+        """The newest commit number that a writer has claimed."""
+        return count_of(self.numbers) - 1
+
+    def write(
+        self,
+        number: int,
+        frame_id: int,
+        stamps: tuple[int, ...],
+        *,
+        size: int = 2**32 - 1,
+        source: int = 0,
+        outcome: int = 0,
+        rss: int = 0,
+        cpu: float = float("nan"),
+    ) -> None:
+        """Write the row of a claimed number; stamps are all marks in order, 0 is missing."""
+        offset = (number - 1) % self.capacity * self.width
+        labels = source | outcome << 16
+        row = (number, frame_id, *stamps, rss, size, labels, cpu, 1, number)
+        self.pack(self.buffer, offset, *row)
+
+    def write_block(self, rows: npt.NDArray[np.void]) -> None:
+        """Claim numbers for (n,) rows and write them, in pieces that fit the ring."""
+        for start in range(0, len(rows), self.capacity):
+            block = rows[start : start + self.capacity].copy()
+            numbers = np.fromiter(itertools.islice(self.numbers, len(block)), np.uint64, len(block))
+            slots = (numbers - np.uint64(1)) % np.uint64(self.capacity)
+            index: Any = slots.astype(np.intp)
+            if len(index) and index[-1] - index[0] == len(index) - 1:
+                index = slice(int(index[0]), int(index[-1]) + 1)
+            block["begin"] = numbers
+            block["seq"] = 0
+            # a row is not whole from the first of these three until the last
+            self.array["seq"][index] = 0
+            self.array[index] = block
+            self.array["seq"][index] = numbers
+
+    def read(self, after: int, limit: int | None = None) -> Rows:
+        """Return a copy of the rows with numbers above `after`, the oldest `limit` of them."""
+        claimed = self.claimed
+        first = after + 1
+        oldest = max(first, claimed - self.capacity + 1)
+        last = claimed if limit is None else min(claimed, oldest + limit - 1)
+        return self._collect(np.arange(oldest, last + 1, dtype=np.uint64), first, last)
+
+    def read_numbers(self, numbers: list[int]) -> Rows:
+        """Return a copy of the rows of these numbers, in ascending order."""
+        wanted = np.array(sorted(numbers), np.uint64)
+        if not len(wanted):
+            return self._collect(wanted, 1, 0)
+        # `overwritten` is for those that are asked for, not for the range between them
+        found = self._collect(wanted, int(wanted[0]), int(wanted[-1]))
+        found.overwritten = len(wanted) - len(found.rows) - len(found.pending)
+        return found
+
+    def is_hole(self, number: int) -> bool:
+        """Return whether the slot of a number holds no whole row: nothing, or half of one."""
+        row = self.array[(number - 1) % self.capacity]
+        return bool(row["begin"] != row["seq"] or row["seq"] == 0)
+
+    def _collect(self, wanted: npt.NDArray[np.uint64], first: int, last: int) -> Rows:
+        slots: Any = ((wanted - np.uint64(1)) % np.uint64(self.capacity)).astype(np.intp)
+        if len(slots) and slots[-1] - slots[0] == len(slots) - 1:
+            slots = slice(int(slots[0]), int(slots[-1]) + 1)  # a plain copy, no gathering
+        # in this order: a writer that comes meanwhile changes begin before anything else
+        seq = self.array["seq"][slots].copy()
+        rows = self.array[slots].copy()
+        begin = self.array["begin"][slots].copy()
+        whole = (seq == wanted) & (rows["begin"] == wanted)
+        whole &= (rows["seq"] == wanted) & (begin == wanted)
+        if whole.all():
+            return Rows(rows, first, last, max(0, last - first + 1 - len(rows)), [])
+        newer = ~whole & ((begin > wanted) | (seq > wanted))
+        pending = wanted[~whole & ~newer].tolist()
+        kept = rows[whole]
+        return Rows(kept, first, last, last - first + 1 - len(kept) - len(pending), pending)
+
+
+def row_struct(marks: int) -> struct.Struct:
+    """Return what packs a row of so many marks: the fields of `Pipeline.row_dtype`, in order.
+
+    source and outcome are packed as one u4, ``source | outcome << 16``.
+    """
+    # "N" is size_t: CPython converts integers to it three times as quickly as to "Q"
+    if sys.byteorder == "little" and struct.calcsize("@N") == 8:
+        return struct.Struct(f"@{marks + 3}NIIfIN")
+    return struct.Struct(f"<{marks + 3}QIIfIQ")
+
+
+def storable(rows: npt.NDArray[np.void], pipeline: Pipeline) -> npt.NDArray[np.bool_] | None:
+    """Return which rows have no stamp of 2**62 and more; None: all, without an array."""
+    bad = np.zeros(len(rows), bool)
+    for mark in pipeline.marks:
+        stamps = rows[mark]
+        bad |= (stamps < 0) | (stamps >= STAMP_LIMIT)
+    return ~bad if bad.any() else None
+
+
+def to_columns(rows: npt.NDArray[np.void], ring: Ring, offset_ns: int) -> Columns:
+    """Return (n,) rows as columns: stamps on the wall clock, 0 as `MISSING`."""
+    marks: dict[str, npt.NDArray[np.int64]] = {}
+    complete = set()
+    for mark in ring.pipeline.marks:
+        stamps = rows[mark]
+        absent = stamps == 0
+        stamps = stamps + np.int64(offset_ns)
+        if absent.any():
+            stamps[absent] = MISSING
+        else:
+            complete.add(mark)
+        marks[mark] = stamps
+    return Columns(
+        rows["frame_id"].copy(),
+        marks,
+        size=rows["size"].copy(),
+        source=ring.sources.labels(rows["source"]),
+        outcome=ring.outcomes.labels(rows["outcome"]),
+        cpu=rows["cpu"].copy(),
+        rss=rows["rss"].copy(),
+        complete=frozenset(complete),
+    )
