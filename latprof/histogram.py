@@ -9,7 +9,6 @@ or below it (rank ``ceil(q / 100 * n)``): numpy's ``inverted_cdf``, DuckDB's ``q
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -26,7 +25,6 @@ __all__ = [
     "PLACES",
     "SHIFT",
     "Histogram",
-    "Percentile",
     "bin_edges",
     "bin_of",
     "rank_of",
@@ -109,24 +107,6 @@ def rank_of(q: float, count: int) -> int:
     if not 0 <= exact <= 100:
         raise ProfileError(f"percentile {q!r} is no number from 0 to 100: ask for 99.9, say")
     return max(1, -(-exact.numerator * count // (exact.denominator * 100)))
-
-
-@dataclass(frozen=True, slots=True)
-class Percentile:
-    """A percentile and how far it can be trusted.
-
-    `value` (ns) is within `error_bound` (relative) of the exact order statistic; None where there
-    are no values. `low` and `high` are a 95 % confidence interval (ns), None where the frames do
-    not suffice: `note` says why. `effective` is the effective number of frames.
-    """
-
-    q: float
-    value: int | None
-    low: int | None = None
-    high: int | None = None
-    error_bound: float = ERROR_BOUND
-    note: str = ""
-    effective: float | None = None
 
 
 class Histogram:
@@ -244,15 +224,9 @@ class Histogram:
         low, high = self.bounds_at(rank)
         return (low + high) // 2
 
-    def percentile(self, q: float) -> Percentile:
-        """Return the percentile `q` (0 to 100), without an interval: frames' order is unknown."""
-        value = self.value_at(q)
-        note = "no values" if value is None else "no interval: a histogram does not know the order"
-        return Percentile(q, value, note=note)
-
-    def percentiles(self, qs: Sequence[float]) -> list[Percentile]:
-        """Return several percentiles."""
-        return [self.percentile(q) for q in qs]
+    def percentiles(self, qs: Sequence[float]) -> list[int | None]:
+        """Return several percentiles, as `value_at` gives them."""
+        return [self.value_at(q) for q in qs]
 
     def rank(self, value: int) -> tuple[float, float]:
         """Return bounds of the share of values at or below `value` (ns): they differ by its bin.

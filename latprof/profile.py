@@ -4,151 +4,29 @@ A profile holds `Sums` for the whole and for each group. Profiles of parts merge
 of the whole. Nothing in it grows with the number of frames.
 """
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from latprof.accounts import Accounts
 from latprof.columns import Columns, Labels
 from latprof.errors import ProfileError
 from latprof.fold import Fold
-from latprof.histogram import Histogram, Percentile
 from latprof.pipeline import Pipeline
-from latprof.sums import PEOPLE_EDGES_NS, SpanSums, Sums
+from latprof.spanprofile import TABLE_PERCENTILES, Slice, SpanProfile, slice_of
+from latprof.sums import PEOPLE_EDGES_NS, Sums
 from latprof.units import escape, format_ns
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Accounts", "Profile", "SpanProfile", "frames_needed", "merge"]
+__all__ = ["Accounts", "Profile", "merge"]
 
 MOST_GROUPS = 1_000
-TABLE_PERCENTILES = (50, 90, 99, 99.9)
+WHYS = ("mean", "p99", "tail", "variance")
 NO_GROUP = "(none)"
-
-
-@dataclass(slots=True)
-class Accounts:
-    """Where every frame went.
-
-    started = in flight + finished + dropped + rejected, and
-    finished + dropped = folded + not yet folded + lost + torn. Sampled-out frames stand beside it.
-    `notes` counts what is neither: marks set twice, thresholds passed, records not logged.
-    """
-
-    started: int = 0
-    in_flight: int = 0
-    finished: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
-    rejected: dict[str, int] = field(default_factory=dict)
-    sampled_out: int = 0
-    folded: int = 0
-    not_folded: int = 0
-    lost: int = 0
-    torn: int = 0
-    notes: dict[str, int] = field(default_factory=dict)
-
-    def __add__(self, other: "Accounts") -> "Accounts":
-        total = Accounts()
-        for name in self.__slots__:
-            mine, theirs = getattr(self, name), getattr(other, name)
-            both = (
-                dict(Counter(mine) + Counter(theirs)) if isinstance(mine, dict) else mine + theirs
-            )
-            setattr(total, name, both)
-        return total
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the accounts as values that JSON has."""
-        return {
-            name: dict(value) if isinstance(value := getattr(self, name), dict) else value
-            for name in self.__slots__
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class SpanProfile:
-    """One span of a profile; times in ns, None where there are no values.
-
-    `share` is the span's part of the end_to_end sum, over the attribution set (stages, other and
-    end_to_end only).
-    """
-
-    name: str
-    kind: str
-    sums: SpanSums
-    share: float | None
-
-    @property
-    def count(self) -> int:
-        """How many finished frames have the span."""
-        return self.sums.count
-
-    @property
-    def missing(self) -> int:
-        """How many finished frames lack one of its marks."""
-        return self.sums.missing
-
-    @property
-    def negative(self) -> int:
-        """How many finished frames have its end before its begin."""
-        return self.sums.negative
-
-    @property
-    def total(self) -> int:
-        """The exact sum, ns."""
-        return self.sums.total
-
-    @property
-    def mean(self) -> float | None:
-        """The mean, ns."""
-        return self.total / self.count if self.count else None
-
-    @property
-    def std(self) -> float | None:
-        """The standard deviation (n - 1), ns; None of fewer than two values."""
-        return math.sqrt(max(self.sums.m2, 0.0) / (self.count - 1)) if self.count > 1 else None
-
-    @property
-    def min(self) -> int | None:
-        """The smallest value, ns."""
-        return self.sums.histogram.min
-
-    @property
-    def max(self) -> int | None:
-        """The largest value (the peak), ns."""
-        return self.sums.histogram.max
-
-    @property
-    def peak_frame(self) -> int | None:
-        """The id of the frame that set the peak."""
-        return self.sums.peak_frame
-
-    @property
-    def histogram(self) -> Histogram:
-        """The histogram of its values."""
-        return self.sums.histogram
-
-    @property
-    def resolves(self) -> float | None:
-        """The highest of the table's percentiles that the frames suffice for."""
-        enough = [q for q in TABLE_PERCENTILES if self.count >= frames_needed(q)]
-        return max(enough, default=None)
-
-    def percentile(self, q: float) -> Percentile:
-        """Return the percentile `q` (0 to 100) with what it is worth."""
-        value = self.histogram.value_at(q)
-        note = ""
-        if value is None:
-            note = "no frame has this span"
-        elif 0 < q < 100 and self.count < frames_needed(q):
-            note = (
-                f"too few frames for p{q:g}: {self.count:,}, at least {frames_needed(q):,} needed"
-            )
-        return Percentile(q, value, note=note)
 
 
 class Profile:
@@ -390,7 +268,7 @@ class Profile:
         whole = self.sums.shares["end_to_end"]
         if name in self.sums.shares and whole:
             share = self.sums.shares[name] / whole
-        return SpanProfile(name, kind, sums, share)
+        return SpanProfile(name, kind, sums, share, self.sums.batches.counts(name))
 
     def bottleneck(self, why: str = "mean") -> str | None:
         """Return the name of the stage that takes longest; None where no frame has a stage.
@@ -398,23 +276,79 @@ class Profile:
         Parameters
         ----------
         why
-            ``"mean"``: the highest mean; ``"p99"``: the highest 99th percentile. Sides never
-            win, and of equal stages the first does.
+            ``"mean"``: the highest mean; ``"p99"``: the highest 99th percentile; ``"tail"``: the
+            largest share of the slowest 1 % of the frames; ``"variance"``: the largest share of
+            end_to_end's variance. Sides never win, and of equal stages the first does.
 
         Raises
         ------
         ProfileError
             Another `why`.
         """
-        if why not in ("mean", "p99"):
-            raise ProfileError(f"why={why!r} is unknown: use one of mean, p99")
-        best, name = -1.0, None
+        if why not in WHYS:
+            raise ProfileError(f"why={why!r} is unknown: use one of {', '.join(WHYS)}")
+        values: dict[str, float | None] = {}
         for stage in self.pipeline.stages:
             span = self[stage.name]
-            value = span.mean if why == "mean" else span.histogram.value_at(99)
-            if value is not None and value > best:
-                best, name = value, stage.name
-        return name
+            if why == "mean":
+                values[stage.name] = span.mean
+            elif why == "p99":
+                values[stage.name] = span.histogram.value_at(99)
+        if why == "tail":
+            slow = slice_of(self.sums.tails, 99, 100)
+            values = {stage.name: slow.share(stage.name) for stage in self.pipeline.stages}
+        elif why == "variance":
+            shares = self.variance_shares
+            values = {stage.name: shares.get(stage.name) for stage in self.pipeline.stages}
+        known = {name: value for name, value in values.items() if value is not None}
+        return max(known, key=known.__getitem__, default=None)
+
+    @property
+    def variance_shares(self) -> dict[str, float]:
+        """Each stage's, and other's, part of end_to_end's variance: they add up to 1.
+
+        cov(stage, end_to_end) / var(end_to_end): negative for a stage that is quick when frames
+        are slow. Empty where end_to_end does not vary.
+        """
+        variance = sum(self.sums.covariances.values())
+        if not variance > 0:
+            return {}
+        return {name: value / variance for name, value in self.sums.covariances.items()}
+
+    def tail_slices(self, q: float = 99) -> tuple[Slice, Slice]:
+        """Return the frames slower than percentile `q`, and the middle ones (40th to 60th).
+
+        Raises
+        ------
+        ProfileError
+            `q` is no number from 0 to 100.
+        """
+        return slice_of(self.sums.tails, q, 100), slice_of(self.sums.tails, 40, 60)
+
+    def tail(self, q: float = 99) -> "pd.DataFrame":
+        """Return where the time goes in the slow frames, beside the middle ones.
+
+        Parameters
+        ----------
+        q
+            Frames slower than this percentile (0 to 100) of end_to_end are the slow ones.
+
+        Returns
+        -------
+        DataFrame
+            By stage and other: share and mean (ns) in slow and in middle frames (40th to 60th
+            percentile), and how many frames those are.
+        """
+        import pandas as pd
+
+        columns: dict[str, list[float | None]] = {}
+        for what, part in zip(("slow", "middle"), self.tail_slices(q), strict=True):
+            columns[f"{what}_share"] = [part.share(name) for name in part.sums]
+            columns[f"{what}_mean"] = [part.mean(name) for name in part.sums]
+            columns[f"{what}_frames"] = [part.frames for _ in part.sums]
+        index = pd.Index(list(self.sums.tails.sums), name="span")
+        frame = pd.DataFrame(columns, index=index, dtype="float64")
+        return frame.astype({"slow_frames": "int64", "middle_frames": "int64"})
 
     @property
     def unclaimed(self) -> str | None:
@@ -464,6 +398,12 @@ class Profile:
                 "peak_frame": span.peak_frame,
                 "share": span.share,
                 "resolves": span.resolves,
+                "intervals": [
+                    {"q": q, "low": known.low, "high": known.high, "note": known.note}
+                    | {"effective_frames": known.effective}
+                    for q in TABLE_PERCENTILES
+                    for known in (span.percentile(q),)
+                ],
             }
             table.append(row)
         return table
@@ -488,25 +428,11 @@ class Profile:
             {
                 key: pd.array([row[key] for row in rows], dtype=types.get(key, "float64"))
                 for key in rows[0]
-                if key not in ("span", "kind")
+                if key not in ("span", "kind", "intervals")
             },
             index=pd.Index([row["span"] for row in rows], name="span"),
         )
         return frame
-
-
-def frames_needed(q: float) -> int:
-    """Return how many independent frames a 95 % interval of percentile `q` (0 to 100) needs.
-
-    With fewer, even the largest of them lies below the percentile in more than 2.5 % of cases.
-
-    Examples
-    --------
-    >>> frames_needed(99.9), frames_needed(99), frames_needed(50)
-    (3688, 368, 6)
-    """
-    inner = min(max(q, 100 - q), 99.9999999) / 100
-    return math.ceil(math.log(0.025) / math.log(inner))
 
 
 def merge(profiles: Sequence[Profile]) -> Profile:

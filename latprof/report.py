@@ -5,14 +5,17 @@ them out. Names that came from a file are escaped here, once, for all of them.
 """
 
 import json
+import textwrap
 from dataclasses import dataclass
 from typing import Any
 
-from latprof.profile import TABLE_PERCENTILES, Profile, frames_needed
+from latprof.profile import Profile
+from latprof.spanprofile import TABLE_PERCENTILES
 from latprof.units import escape, format_bytes, format_ns, format_quantity, format_utc
 
 __all__ = ["Report", "Section", "range_name"]
 
+_WIDTH = 100
 _NAME_WIDTH = 18
 _BAR_WIDTH = 30
 _MOST_ROWS = 20
@@ -102,26 +105,54 @@ class Report:
             f"end to end: {format_ns(total.mean)} mean, {format_ns(total.max)} at most"
             + ("" if total.peak_frame is None else f" (frame {total.peak_frame})")
         )
-        return lines
+        known = [total.percentile(q) for q in (99, 90, 50)]
+        best = next((p for p in known if p.low is not None), None)
+        if best is not None:
+            lines.append(
+                f"p{best.q:g}: {format_ns(best.value)}, with 95 % confidence from "
+                f"{format_ns(best.low)} to {format_ns(best.high)}"
+                f" ({profile.frames:,} frames are worth {best.effective:,.0f} independent ones)"
+            )
+        return lines + self._disagreement()
+
+    def _disagreement(self) -> list[str]:
+        """Say when the slow frames or the variance tell of another stage than the mean does."""
+        profile = self.profile
+        mean = profile.bottleneck()
+        others = {
+            why: profile.bottleneck(why) for why in ("p99", "tail", "variance") if mean is not None
+        }
+        words = {"p99": "by p99", "tail": "in the slowest 1 %", "variance": "by variance"}
+        apart = [f"{words[why]} {name}" for why, name in others.items() if name not in (mean, None)]
+        return [f"by mean it is {mean}, but {', '.join(apart)}"] if apart else []
 
     def _spans(self) -> Section:
-        rows, doubtful = [], set()
+        rows, doubtful = [], False
         for row in self.profile.rows():
             cells = [_short(row["span"]), _percent(row["share"]), format_ns(row["mean"])]
             cells += [format_ns(row["std"]), format_ns(row["min"])]
             for q in TABLE_PERCENTILES:
                 value = row[f"p{q:g}".replace(".", "_")]
-                weak = value is not None and row["count"] < frames_needed(q)
-                doubtful |= {q} if weak else set()
+                weak = value is not None and q > (row["resolves"] or 0)
+                doubtful |= weak
                 cells.append(format_ns(value) + ("?" if weak else ""))
             rows.append((*cells, format_ns(row["max"])))
         percentiles = [f"p{q:g}" for q in TABLE_PERCENTILES]
         header = ("span", "share", "mean", "std", "min", *percentiles, "max")
         lines = [self._missing()]
         if doubtful:
-            needed = ", ".join(f"p{q:g} needs {frames_needed(q):,}" for q in sorted(doubtful))
-            lines.append(f"? too few frames to know it: {needed}")
+            lines.append("? the frames do not suffice to know it: " + self._doubt())
         return Section("Spans", tuple(lines), header, tuple(rows))
+
+    def _doubt(self) -> str:
+        """Say why the first percentile of end_to_end that is not known, or of any span, is not."""
+        names = sorted(self.profile.spans, key=lambda name: name != "end_to_end")
+        for name in names:
+            for q in TABLE_PERCENTILES:
+                known = self.profile[name].percentile(q)
+                if known.value is not None and known.low is None:
+                    return f"{name}: {known.note}"
+        return ""
 
     def _missing(self) -> str:
         parts = []
@@ -271,7 +302,9 @@ def _text(section: Section) -> str:
                 else:
                     cells.append(cell.ljust(width) if i == 0 else cell.rjust(width))
             lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines + list(section.lines))
+    for line in section.lines:
+        lines += textwrap.wrap(line, _WIDTH, subsequent_indent="  ") or [""]
+    return "\n".join(lines)
 
 
 def _markdown(section: Section) -> str:
