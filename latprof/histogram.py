@@ -11,6 +11,7 @@ or below it (rank ``ceil(q / 100 * n)``): numpy's ``inverted_cdf``, DuckDB's ``q
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -67,22 +68,22 @@ def bin_of(values: npt.NDArray[np.float64], out: Ints | None = None) -> Ints:
     return np.maximum(bins, 0, out=bins)
 
 
-def bin_edges(
-    bins: Ints | int,
-) -> tuple[Ints, Ints]:
+def bin_edges(bins: Ints | int) -> tuple[Ints, Ints]:
     """Return the smallest and the largest integer (ns) that fall into each bin.
 
     Bins that hold no integer (below 512 ns most do not) come out with low > high.
     """
     index = np.asarray(bins, np.int64)
+    return _smallest(index), _smallest(index + 1) - 1
+
+
+def _smallest(index: Ints) -> Ints:
     bits = (index + FIRST_PLACE) << _SHIFT
-    low = np.ceil(bits.view(np.float64)).astype(np.int64)
-    high = np.ceil((bits + (1 << _SHIFT)).view(np.float64)).astype(np.int64) - 1
-    # from 2**53 on, int64 -> float64 rounds: values just under a bin's edge may fall above it
-    low -= low >> 53
-    high += high >> 53
-    zero = index == 0
-    return np.where(zero, 0, low), np.where(zero, 0, high)
+    edge, below = bits.view(np.float64), (bits - 1).view(np.float64)
+    # from 2**53 on, int64 -> float64 rounds, a tie to the even one, which the edge is: integers
+    # from halfway between the float below the edge and the edge fall into the bin
+    low = np.ceil(edge).astype(np.int64) - ((edge - below) / 2).astype(np.int64)
+    return np.where(index == 0, 0, low)
 
 
 def rank_of(q: float, count: int) -> int:
@@ -101,7 +102,7 @@ def rank_of(q: float, count: int) -> int:
     (999, 4, 1)
     """
     try:
-        exact = Fraction(Decimal(repr(q) if isinstance(q, float) else str(q)))
+        exact = Fraction(Decimal(repr(float(q)) if isinstance(q, float) else str(q)))
     except (ValueError, ArithmeticError, OverflowError):
         exact = Fraction(-1)
     if not 0 <= exact <= 100:
@@ -148,7 +149,8 @@ class Histogram:
         Raises
         ------
         ProfileError
-            A value that is no integer, negative, or 2**62 and more.
+            A value that is no integer, negative, or 2**62 and more; weights that are not as many
+            integers of 1 and more.
         """
         array = np.asarray(values)
         if array.size == 0:
@@ -164,8 +166,16 @@ class Histogram:
                 f"value {low if low < 0 else high} ns: a histogram counts times from 0 to "
                 "2**62 - 1 ns, leave others out and count them"
             )
-        found = np.bincount(bin_of(array.astype(np.float64)), weights)
-        self.add_counts(0, np.rint(found).astype(np.int64), low, high)
+        counts = np.ones(len(array), np.int64) if weights is None else np.asarray(weights)
+        if counts.shape != array.shape or counts.dtype.kind not in "iu" or counts.min() < 1:
+            raise ProfileError(
+                f"weights of type {counts.dtype} and shape {counts.shape} for {len(array)} values: "
+                "give an integer of 1 or more for each"
+            )
+        bins = bin_of(array.astype(np.float64))
+        found = np.zeros(int(bins.max()) + 1, np.int64)
+        np.add.at(found, bins, counts.astype(np.int64))
+        self.add_counts(0, found, low, high)
 
     def add_counts(self, first: int, found: Ints, low: int, high: int) -> None:
         """Add counts of bins `first` and on; `low` and `high` are their extreme values."""
@@ -271,7 +281,7 @@ class Histogram:
         }
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> "Histogram":
+    def from_dict(cls, content: object) -> "Histogram":
         """Return the histogram that `to_dict` has written.
 
         Raises
@@ -279,19 +289,31 @@ class Histogram:
         ProfileError
             Another bin rule, or bins and counts that do not fit.
         """
-        if content.get("rule") != BIN_RULE:
+        rule = content.get("rule") if isinstance(content, dict) else None
+        if not isinstance(content, dict) or rule != BIN_RULE:
             raise ProfileError(
-                f"histogram has bin rule {content.get('rule')!r}, not {BIN_RULE!r}: "
-                "fold its trace again"
+                f"histogram has bin rule {rule!r}, not {BIN_RULE!r}: fold its trace again"
             )
+        bins, counts, low, high = (content.get(key) for key in ("bins", "counts", "min", "max"))
         same = cls()
-        bins = np.array(content["bins"], np.int64)
-        counts = np.array(content["counts"], np.int64)
-        if bins.shape != counts.shape or bins.ndim != 1 or (counts <= 0).any() or (bins < 0).any():
+        if bins == [] and counts == [] and low is None and high is None:
+            return same
+        if not _fit(bins, counts, low, high):
             raise ProfileError("histogram's bins and counts do not fit: the file is damaged")
-        if len(bins):
-            same._reserve(int(bins.max()) + 1)
-            np.add.at(same.counts, bins, counts)
-        same.count = int(counts.sum())
-        same.min, same.max = content["min"], content["max"]
+        found = np.zeros(bins[-1] + 1, np.int64)
+        found[bins] = counts
+        same.add_counts(0, found, low, high)
         return same
+
+
+def _fit(bins: Any, counts: Any, low: Any, high: Any) -> bool:
+    """Return whether values from `low` to `high` can have these counts in these bins."""
+    if not (isinstance(bins, list) and isinstance(counts, list) and len(bins) == len(counts) > 0):
+        return False
+    if any(type(n) is not int or n < 0 for n in (*bins, *counts, low, high)):
+        return False
+    if min(counts) < 1 or sum(counts) >= 2**63 or any(a >= b for a, b in pairwise(bins)):
+        return False
+    if low > high or high >= _LIMIT or (low < high and sum(counts) == 1):
+        return False
+    return bin_of(np.array([low, high], np.float64)).tolist() == [bins[0], bins[-1]]
