@@ -51,10 +51,9 @@ def columns(
     if cpu is not None:
         result.cpu = intake.percents(*_array(cpu, "cpu"))
     if rss is not None:
-        result.rss = intake.integers(*_array(rss, "rss"), "rss", np.uint64, absent=0)
+        result.rss = intake.memory(*_array(rss, "rss"))
     if weight is not None:
-        weights = _array(weight, "weight")
-        result.weight = intake.integers(*weights, "weight", np.uint32, absent=1, low=1)
+        result.weight = intake.weights(*_array(weight, "weight"))
     for name, value in (tags or {}).items():
         result.tags[_tag_name(name, pipeline, tags or {})] = _tag(value, name)
     _check_lengths(result)

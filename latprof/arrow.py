@@ -55,9 +55,11 @@ def record_batch(columns: Columns) -> pa.RecordBatch:
             arrays[name] = from_labels(labels)
     if columns.cpu is not None:
         arrays["cpu"] = pa.array(columns.cpu, from_pandas=True)  # NaN is null
-    for name in ("rss", "weight"):
-        if getattr(columns, name) is not None:
-            arrays[name] = pa.array(getattr(columns, name))
+    if columns.rss is not None:
+        gaps = columns.rss == 0
+        arrays["rss"] = pa.array(columns.rss, mask=gaps if gaps.any() else None)
+    if columns.weight is not None:
+        arrays["weight"] = pa.array(columns.weight)
     for name, tag in columns.tags.items():
         arrays[name] = from_labels(tag) if isinstance(tag, Labels) else pa.array(tag)
     return pa.RecordBatch.from_pydict(arrays)
@@ -74,7 +76,11 @@ def from_labels(labels: Labels) -> pa.DictionaryArray:
             codes, names = moved[codes], tuple(names[i] for i in used.tolist())
     gaps = codes < 0
     indices = pa.array(codes, mask=gaps if gaps.any() else None)
-    return pa.DictionaryArray.from_arrays(indices, pa.array(names, pa.string()))
+    try:
+        strings = pa.array(names, pa.string())
+    except UnicodeEncodeError:  # half of a surrogate pair, from a file name for instance
+        strings = pa.array([name.encode("utf-8", "backslashreplace").decode() for name in names])
+    return pa.DictionaryArray.from_arrays(indices, strings)
 
 
 # -- Arrow to numpy -------------------------------------------------------------------------------

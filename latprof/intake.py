@@ -12,7 +12,7 @@ import numpy.typing as npt
 from latprof.columns import MISSING, NO_SIZE, STAMP_LIMIT
 from latprof.errors import TraceError
 
-__all__ = ["frame_ids", "integers", "percents", "sizes", "stamps"]
+__all__ = ["counts", "frame_ids", "integers", "memory", "percents", "sizes", "stamps", "weights"]
 
 Mask = npt.NDArray[np.bool_] | None
 
@@ -84,18 +84,41 @@ def frame_ids(values: npt.NDArray[Any], missing: Mask = None) -> npt.NDArray[np.
     return integers(values, missing, "frame_id", np.uint64, absent=None)
 
 
-def sizes(values: npt.NDArray[Any], missing: Mask = None) -> npt.NDArray[np.uint32]:
-    """Return sizes in bytes; 2**32 - 1 stands for a size that is not known.
+def counts(
+    values: npt.NDArray[Any],
+    missing: Mask,
+    what: str,
+    dtype: type[np.integer[Any]],
+    *,
+    absent: int,
+    low: int = 0,
+) -> npt.NDArray[Any]:
+    """Return integers as `integers` does; whole floating-point numbers and NaN are taken, too.
 
-    Whole floating-point numbers are taken, because a table with gaps often has nothing else.
+    A table with gaps often has nothing else: pandas reads a column of integers so.
     """
     if values.dtype.kind == "f" and values.ndim == 1:
         gaps = np.isnan(values)
         whole = np.where(gaps, 0, values)
-        if np.all((whole == np.floor(whole)) & (np.abs(whole) <= NO_SIZE)):
+        if np.all((whole == np.floor(whole)) & (np.abs(whole) < 2.0**53)):
             missing = gaps if missing is None else gaps | missing
             values = whole.astype(np.int64)
-    return integers(values, missing, "size", np.uint32, absent=NO_SIZE)
+    return integers(values, missing, what, dtype, absent=absent, low=low)
+
+
+def sizes(values: npt.NDArray[Any], missing: Mask = None) -> npt.NDArray[np.uint32]:
+    """Return sizes in bytes; 2**32 - 1 stands for a size that is not known."""
+    return counts(values, missing, "size", np.uint32, absent=NO_SIZE)
+
+
+def memory(values: npt.NDArray[Any], missing: Mask = None) -> npt.NDArray[np.uint64]:
+    """Return bytes of memory; 0 stands for not known."""
+    return counts(values, missing, "rss", np.uint64, absent=0)
+
+
+def weights(values: npt.NDArray[Any], missing: Mask = None) -> npt.NDArray[np.uint32]:
+    """Return how many frames each row stands for: 1 or more, 1 where not known."""
+    return counts(values, missing, "weight", np.uint32, absent=1, low=1)
 
 
 def percents(values: npt.NDArray[Any], missing: Mask = None) -> npt.NDArray[np.float32]:

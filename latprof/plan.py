@@ -1,7 +1,7 @@
 """A table's columns -> a trace's: which is which, and which cannot be kept."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -168,11 +168,10 @@ def _stamps(column: pa.ChunkedArray, mark: str) -> tuple[npt.NDArray[np.int64], 
 def _optional(column: pa.ChunkedArray, name: str) -> npt.NDArray[Any] | Labels:
     if name in ("source", "outcome"):
         return arrow.to_labels(column, name)
-    values, missing = arrow.numbers(column, name)
-    if name == "size":
-        return intake.sizes(values, missing)
-    if name == "cpu":
-        return intake.percents(values, missing)
-    if name == "rss":
-        return intake.integers(values, missing, name, np.uint64, absent=0)
-    return intake.integers(values, missing, name, np.uint32, absent=1, low=1)
+    rules: dict[str, Callable[..., npt.NDArray[Any]]] = {
+        "size": intake.sizes,
+        "cpu": intake.percents,
+        "rss": intake.memory,
+        "weight": intake.weights,
+    }
+    return rules[name](*arrow.numbers(column, name))

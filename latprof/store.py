@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -85,7 +86,7 @@ class Writer:
             self._file = WholeFile(path)
 
     def write(self, columns: Columns) -> None:
-        """Add frames; they are copied out of `columns` only when their row group is full."""
+        """Add frames. Their arrays are kept until the row group is full: leave them as they are."""
         self.rows += len(columns)
         with self._named():
             start = 0
@@ -173,8 +174,6 @@ def write(
 
 
 def _empty(pipeline: Pipeline) -> Columns:
-    import numpy as np
-
     return Columns(np.empty(0, np.uint64), {m: np.empty(0, np.int64) for m in pipeline.marks})
 
 
@@ -210,8 +209,10 @@ def _named(path: str, what: str) -> Iterator[None]:
         yield
     except LatprofError as error:
         text = str(error)
-        named = text if text.startswith(shown) else f"{shown}: {text}"
-        raise TraceError(named) from None
+        if not text.startswith(shown):
+            verb = text.partition(" ")[0] in ("is", "has", "lacks", "says", "does")
+            text = f"{shown} {text}" if verb else f"{shown}: {text}"
+        raise TraceError(text) from None
     except OSError as error:
         reason = error.strerror or _first_line(error)
         raise TraceError(f"{shown} {what}: {escape(reason)}") from None
@@ -352,8 +353,15 @@ class Reader:
         """Return all frames at once."""
         wanted = self._wanted(columns)
         parts = list(self.batches(wanted))
+        if len(parts) == 1:
+            return parts[0]
         if parts:
-            return parts[0] if len(parts) == 1 else Columns.concat(parts)
+            # mark by mark, so that a trace is never in memory twice
+            marks = list(parts[0].marks)
+            stamps = {mark: np.concatenate([p.marks.pop(mark) for p in parts]) for mark in marks}
+            whole = Columns.concat(parts)
+            whole.marks = stamps
+            return whole
         with self._named():
             empty = self._parquet.schema_arrow.empty_table()
             return to_columns(empty, wanted, self._plan, self.pipeline)
