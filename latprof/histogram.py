@@ -289,12 +289,16 @@ class Histogram:
         ProfileError
             Another bin rule, or bins and counts that do not fit.
         """
-        rule = content.get("rule") if isinstance(content, dict) else None
-        if not isinstance(content, dict) or rule != BIN_RULE:
+        saved: dict[str, Any] = content if isinstance(content, dict) else {}
+        if saved.get("rule") != BIN_RULE:
             raise ProfileError(
-                f"histogram has bin rule {rule!r}, not {BIN_RULE!r}: fold its trace again"
+                f"histogram has bin rule {saved.get('rule')!r}, not {BIN_RULE!r}: "
+                "fold its trace again"
             )
-        bins, counts, low, high = (content.get(key) for key in ("bins", "counts", "min", "max"))
+        bins: Any = saved.get("bins")
+        counts: Any = saved.get("counts")
+        low: Any = saved.get("min")
+        high: Any = saved.get("max")
         same = cls()
         if bins == [] and counts == [] and low is None and high is None:
             return same
@@ -316,4 +320,4 @@ def _fit(bins: Any, counts: Any, low: Any, high: Any) -> bool:
         return False
     if low > high or high >= _LIMIT or (low < high and sum(counts) == 1):
         return False
-    return bin_of(np.array([low, high], np.float64)).tolist() == [bins[0], bins[-1]]
+    return bool(bin_of(np.array([low, high], np.float64)).tolist() == [bins[0], bins[-1]])

@@ -120,7 +120,7 @@ def test_rank_of_every_thousandth(thousandths, count):
     "q", [-0.1, 100.1, -1, 101, math.nan, math.inf, -math.inf, "x", "", None, True, [50], 1j]
 )
 def test_rank_of_no_percentile(q):
-    with pytest.raises(ProfileError, match="is no number from 0 to 100: ask for 99.9, say"):
+    with pytest.raises(ProfileError, match=r"is no number from 0 to 100: ask for 99\.9, say"):
         rank_of(q, 10)
     with pytest.raises(ProfileError, match="is no number from 0 to 100"):
         filled([1, 2]).percentiles([50, q])
