@@ -1,11 +1,13 @@
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -353,10 +355,13 @@ def test_parent_that_is_killed(tmp_path):
         "import latprof.demo\n"
         "latprof.demo.run(seconds=60, on_progress=lambda *done: print('going', flush=True))"
     )
-    environment = {**os.environ, "TMPDIR": str(tmp_path / "gone")}
-    (tmp_path / "gone").mkdir()
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(latprof.__file__).parents[1]),
+        "TMPDIR": str(tmp_path),
+    }
     with subprocess.Popen(
-        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=subprocess.PIPE
     ) as parent:
         assert parent.stdout.readline() == b"going\n"
         children = roles(psutil.Process(parent.pid))
@@ -364,3 +369,5 @@ def test_parent_that_is_killed(tmp_path):
         parent.kill()
     _, alive = psutil.wait_procs(children.values(), timeout=5)
     assert alive == []
+    for folder in tmp_path.glob("latprof-demo-*"):  # nobody is left to remove it
+        shutil.rmtree(folder)
