@@ -20,6 +20,8 @@ __all__ = [
     "STAMP_LIMIT",
     "Columns",
     "Labels",
+    "as_text",
+    "common_dtype",
 ]
 
 MISSING = -(2**63)
@@ -216,32 +218,61 @@ _ABSENT: dict[str, Any] = {
 def _join(
     columns: list[npt.NDArray[Any] | Labels | None], lengths: list[int], absent: object
 ) -> npt.NDArray[Any] | Labels:
-    present = [column for column in columns if column is not None]
-    if all(isinstance(column, Labels) for column in present):
+    arrays = [column for column in columns if isinstance(column, np.ndarray)]
+    gaps = absent is None and any(column is None for column in columns)
+    dtype = common_dtype(arrays, gaps=gaps) if arrays else None
+    if dtype is None or any(isinstance(column, Labels) for column in columns):
         return Labels.concat(
             [
-                Labels.constant(None, n) if column is None else cast(Labels, column)
+                Labels.constant(None, n) if column is None else as_text(column)
                 for column, n in zip(columns, lengths, strict=True)
             ]
         )
-    if any(isinstance(column, Labels) for column in present):
-        # a tag that is text in one part and numbers in another: text in both
-        return Labels.encode(
-            None if value is None else str(value)
-            for column, n in zip(columns, lengths, strict=True)
-            for value in (
-                [None] * n
-                if column is None
-                else column.to_numpy().tolist()
-                if isinstance(column, Labels)
-                else column.tolist()
-            )
-        )
-    if absent is None and len(present) < len(columns):
-        absent = np.nan
+    if gaps:
+        absent = np.array("NaT" if dtype.kind in "Mm" else np.nan, dtype)
     return np.concatenate(
         [
-            np.full(n, absent) if column is None else cast(npt.NDArray[Any], column)
+            np.full(n, absent, dtype) if column is None else cast(npt.NDArray[Any], column)
             for column, n in zip(columns, lengths, strict=True)
-        ]
+        ],
+        dtype=dtype,
+    )
+
+
+def common_dtype(arrays: Sequence[npt.NDArray[Any]], *, gaps: bool) -> np.dtype[Any] | None:
+    """Return a dtype that keeps every value of the arrays exactly; None: only text does.
+
+    With `gaps` it can say that a value is missing (NaN, NaT): numpy has no missing integers or
+    bools. Integers beyond 2**53 are not exact as float64, so they become text.
+
+    Examples
+    --------
+    >>> common_dtype([np.array([1]), np.array([0.5])], gaps=True)
+    dtype('float64')
+    >>> common_dtype([np.array([2**53 + 1])], gaps=True) is None
+    True
+    """
+    kinds = {"number" if array.dtype.kind in "iuf" else array.dtype.kind for array in arrays}
+    if len(kinds) > 1 or (gaps and kinds == {"b"}):
+        return None
+    dtype: np.dtype[Any] = np.result_type(*(array.dtype for array in arrays))
+    if gaps and dtype.kind in "iu":
+        dtype = np.dtype(np.float64)
+    if dtype.kind == "f":
+        integers = [array for array in arrays if array.dtype.kind in "iu" and len(array)]
+        if any(max(-int(array.min()), int(array.max())) > 2**53 for array in integers):
+            return None
+    return dtype
+
+
+def as_text(column: npt.NDArray[Any] | Labels) -> Labels:
+    """Return a column as names: numbers and bools as JSON writes them, times as ISO 8601."""
+    if isinstance(column, Labels):
+        return column
+    if column.dtype.kind == "b":
+        return Labels(column.astype(np.int32), ("false", "true"))
+    missing = np.isnat(column) if column.dtype.kind in "Mm" else column != column
+    texts = column.astype(str).tolist()
+    return Labels.encode(
+        None if gone else text for text, gone in zip(texts, missing.tolist(), strict=True)
     )
