@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from latprof import intake
-from latprof.columns import MISSING, NO_SIZE, Columns, Labels
+from latprof.columns import MISSING, NO_SIZE, Columns, Labels, as_text, common_dtype
 from latprof.errors import TraceError
 from latprof.units import escape
 
@@ -209,17 +209,13 @@ def tag(column: pa.Array | pa.ChunkedArray, name: str) -> npt.NDArray[Any] | Lab
         return _nanoseconds(array, what)
     if missing is None:
         return array
-    if array.dtype.kind == "f":
-        array = array.astype(array.dtype)
-        array[missing] = np.nan
-        return array
-    if array.dtype.kind in "iu" and not np.any(
-        np.where(missing, 0, array).astype(np.float64).astype(array.dtype) != array
-    ):
-        as_float = array.astype(np.float64)
-        as_float[missing] = np.nan
-        return as_float
-    return to_labels(_one_chunk(column).cast(pa.string()), what)
+    dtype = common_dtype([array], gaps=True)
+    if dtype is None:
+        text = as_text(array)
+        return Labels(np.where(missing, np.int32(-1), text.codes), text.names)
+    array = array.astype(dtype)
+    array[missing] = np.nan
+    return array
 
 
 def _nanoseconds(times: npt.NDArray[Any], what: str) -> npt.NDArray[Any]:

@@ -37,6 +37,8 @@ from latprof.columns import (
     NO_SIZE,
     Columns,
     Labels,
+    as_text,
+    common_dtype,
 )
 from latprof.errors import TraceError
 from latprof.matching import align, first_stamps
@@ -261,7 +263,7 @@ def _take_the_rest(result: Columns, parts: list[_Part]) -> None:
             values[gaps] = 1 if absent is None else absent
             setattr(result, name, values)
     for name in dict.fromkeys(name for c in columns for name in c.tags):
-        result.tags[name] = _tag(name, parts, [c.tags.get(name) for c in columns])
+        result.tags[name] = _tag(parts, [c.tags.get(name) for c in columns])
 
 
 def _first_values(
@@ -302,35 +304,22 @@ def _first_labels(parts: list[_Part], columns: list[Labels | None]) -> Labels | 
 
 
 def _tag(
-    name: str, parts: list[_Part], columns: list[npt.NDArray[Any] | Labels | None]
+    parts: list[_Part], columns: list[npt.NDArray[Any] | Labels | None]
 ) -> npt.NDArray[Any] | Labels:
-    kinds = {_kind(column) for column in columns if column is not None}
-    if len(kinds) > 1:  # text here, numbers there: text in the result
-        columns = [
-            column
-            if column is None or isinstance(column, Labels)
-            else Labels.encode(map(str, column.tolist()))
-            for column in columns
-        ]
-        kinds = {"text"}
-    if kinds == {"text"}:
-        labels = _first_labels(parts, columns)  # type: ignore[arg-type]
-        assert labels is not None
-        return labels
-    values, gaps = _first_values(parts, columns, None)  # type: ignore[arg-type]
-    if not gaps.any():
-        return values  # type: ignore[no-any-return]
-    import pyarrow as pa
-
-    from latprof import arrow
-
-    return arrow.tag(pa.array(values, mask=gaps), name)
-
-
-def _kind(column: npt.NDArray[Any] | Labels) -> str:
-    if isinstance(column, Labels):
-        return "text"
-    return "number" if column.dtype.kind in "iuf" else column.dtype.kind
+    arrays = [column for column in columns if isinstance(column, np.ndarray)]
+    text = any(isinstance(column, Labels) for column in columns)
+    if not text and common_dtype(arrays, gaps=False) is not None:
+        values, gaps = _first_values(parts, columns, None)  # type: ignore[arg-type]
+        dtype = common_dtype(arrays, gaps=bool(gaps.any()))
+        if dtype is not None:
+            values = values.astype(dtype)
+            if gaps.any():
+                values[gaps] = np.array("NaT" if dtype.kind in "Mm" else np.nan, dtype)
+            return values  # type: ignore[no-any-return]
+    # text in one of them, or nothing else that keeps all values
+    labels = _first_labels(parts, [None if c is None else as_text(c) for c in columns])
+    assert labels is not None
+    return labels
 
 
 def _joined_meta(
