@@ -81,22 +81,38 @@ def percentile(
             return Percentile(q, value, note=note)
         inflation = _inflation(histogram, batches[meaning], totals[meaning], value)
         spread = t_quantile(count - 1)
-    p = q / 100
-    half = spread * math.sqrt(inflation * n * p * (1 - p))
-    low_rank, high_rank = math.floor(n * p - half), math.ceil(n * p + half)
     effective = n / inflation
-    if low_rank < 1 or high_rank > n:
-        rare = min(p, 1 - p)
-        needed = math.ceil(spread**2 * inflation * (1 - rare) / rare)
-        note = _too_few(q, n, max(needed, n + 1)) + (
-            f", as they depend on each other: they are worth {effective:,.0f}"
-            if inflation > 1
-            else ""
-        )
+    fewer, more = _exceedances(n, q, inflation, spread)
+    # counted from the nearer end: slow frames above an upper percentile, quick ones below a lower
+    low_rank, high_rank = (n - more, n - fewer) if q >= 50 else (fewer, more)
+    if fewer < 1 or more > n:
+        rare = min(q, 100 - q) / 100
+        needed = math.ceil(frames_needed(q) * max(inflation, 1.0)) if rare else n + 1
+        note = _too_few(q, n, max(needed, n + 1))
+        if inflation > 1:
+            note += f", as they depend on each other: these are worth {effective:,.0f}"
         return Percentile(q, value, note=note, effective=effective)
-    low, _ = histogram.bounds_at(low_rank)
-    _, high = histogram.bounds_at(high_rank)
+    low, _ = histogram.bounds_at(max(low_rank, 1))
+    _, high = histogram.bounds_at(min(high_rank, n))
     return Percentile(q, value, low, high, effective=effective)
+
+
+def _exceedances(n: int, q: float, inflation: float, spread: float) -> tuple[int, int]:
+    """Return the fewest and most of n frames to be expected beyond the true percentile.
+
+    Their mean is known; with variance `inflation` times the binomial one they come in clumps, so
+    that their number is skewed: it is taken for gamma distributed, whose quantiles are those of
+    Wilson and Hilferty (1931). With many clumps that is the usual normal interval.
+    """
+    p = min(q, 100 - q) / 100
+    mean, variance = n * p, n * p * (1 - p) * inflation
+    if mean == 0:
+        return 0, n + 1
+    shape = mean * mean / variance
+    root = 1 / (3 * math.sqrt(shape))
+    fewer = mean * max(0.0, 1 - root * root - spread * root) ** 3
+    more = mean * (1 - root * root + spread * root) ** 3
+    return math.floor(fewer), math.ceil(more)
 
 
 def _too_few(q: float, n: int, needed: int) -> str:
