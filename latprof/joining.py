@@ -340,6 +340,10 @@ def _joined_meta(
     run = {k: v for p in reversed(parts) for k, v in (p.meta.get("run") or {}).items()}
     if run:
         meta["run"] = run
+    segments = [part.meta.get("segments") for part in parts]
+    if all(segments):
+        # some process was recording
+        meta["segments"] = sorted({(a, b) for part in segments for a, b in part or ()})
     meta["lost"] = sum(part.meta.get("lost") or 0 for part in parts)
     known = ("pid", "host", "lost", "accounts")
     described = [

@@ -14,14 +14,15 @@ key                     value
 ``python``, ``created``  text
 ``sampling_rate``       above 0, at most 1
 ``lost``                frames that were recorded but are not in the file
-``accounts``            counts by name
+``accounts``            counts by name, or by name and reason
+``segments``            list of [begin, end], UTC ns: when was recorded
 ``join``, ``run``       objects: how recordings were joined, what was run
 ======================  ==========================================================
 """
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -71,8 +72,15 @@ def _is_anchors(value: object) -> bool:
     )
 
 
-def _is_counts(value: object) -> bool:
-    return isinstance(value, dict) and all(map(_is_count, value.values()))
+def _is_accounts(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        _is_count(v) or (isinstance(v, dict) and all(map(_is_count, v.values())))
+        for v in value.values()
+    )
+
+
+def _is_segments(value: object) -> bool:
+    return _is_anchors(value) and all(a <= b for a, b in cast(list[list[int]], value))
 
 
 _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
@@ -85,7 +93,8 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "created": (_is_text, "text"),
     "sampling_rate": (_is_rate, "a number above 0 and at most 1"),
     "lost": (_is_count, "an integer of 0 or more"),
-    "accounts": (_is_counts, "an object of counts of 0 or more"),
+    "accounts": (_is_accounts, "an object of counts of 0 or more, or of such objects"),
+    "segments": (_is_segments, "a list of pairs [begin, end] of UTC ns"),
     "join": (_is_object, "an object"),
     "run": (_is_object, "an object"),
 }

@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from latprof.errors import ProfileError
 from latprof.pipeline import Pipeline
-from latprof.profile import Profile, SpanProfile
+from latprof.profile import Profile
+from latprof.spanprofile import SpanProfile
 from latprof.units import format_ns, parse_duration
 
 if TYPE_CHECKING:

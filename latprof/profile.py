@@ -131,15 +131,19 @@ class Profile:
     def note(self, meta: dict[str, Any]) -> None:
         """Take into the accounts what a recording's metadata says of frames that are not in it."""
         self.files += 1
-        recorded = meta.get("accounts") or {}
-        self.accounts += Accounts(
-            in_flight=recorded.get("in_flight", 0),
-            rejected=dict(recorded.get("rejected", {})),
-            sampled_out=recorded.get("sampled_out", 0),
-            lost=meta.get("lost", 0),
-            torn=recorded.get("torn", 0),
-            notes=dict(recorded.get("notes", {})),
-        )
+        accounts = Accounts(lost=meta.get("lost") or 0)
+        for part in (meta.get("join") or {}).get("parts") or [meta]:
+            recorded = part.get("accounts") or {}
+            accounts += Accounts(
+                in_flight=recorded.get("in_flight", 0),
+                rejected=dict(recorded.get("rejected", {})),
+                torn=recorded.get("torn", 0),
+                notes=dict(recorded.get("notes", {})),
+            )
+            # the processes of one pipeline leave out the same frames
+            sampled_out = recorded.get("sampled_out", 0)
+            accounts.sampled_out = max(accounts.sampled_out, sampled_out)
+        self.accounts += accounts
         segments = meta.get("segments")
         if segments:
             self.segments.update((int(a), int(b)) for a, b in segments)
