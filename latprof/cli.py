@@ -258,3 +258,7 @@ def _draw(
     except ValueError as error:
         raise LatprofError(str(error)) from None
     figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
