@@ -12,7 +12,7 @@ from latprof.alerts import Alerts
 from latprof.columns import NO_SIZE, STAMP_LIMIT, Labels
 from latprof.errors import PipelineError, ProfilerError
 from latprof.frame import BAD_FRAME_ID, BAD_SIZE, BAD_STAMP, HotPath
-from latprof.livefold import PIECE, LiveFold
+from latprof.livefold import LiveFold
 from latprof.pipeline import Pipeline
 from latprof.ring import Ring
 from latprof.sampling import RUN_BITS, fnv1a, run_hashes
@@ -110,7 +110,7 @@ def write(
         rows = rows[taken]
     rows["rss"] = hot.blank[hot.rss_at]
     rows["cpu"] = hot.blank[hot.cpu_at]
-    step = min(PIECE, ring.capacity)
+    step = max(1, ring.capacity // 2)
     for start in range(0, len(rows), step):
         piece = rows[start : start + step]
         # what the ring still holds unfolded must not be overwritten by this piece

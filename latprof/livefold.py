@@ -15,7 +15,10 @@ from latprof.ring import OTHER_NAME, Ring, Rows, count_of, storable, to_columns
 __all__ = ["LiveFold"]
 
 PIECE = 4_096
-"""Rows folded at a time: more in one go would hold up the threads of the program."""
+"""Rows folded at a time in the background: more in one go would hold up the program's threads."""
+
+LARGE_PIECE = 65_536
+"""Rows folded at a time where nobody is held up, or where the ring is about to come round."""
 
 PATIENCE_NS = 1_000_000_000
 """How long a claimed number may stay away from its slot before it is given up."""
@@ -59,16 +62,14 @@ class LiveFold:
         """How many numbers have been claimed since the last look."""
         return self._ring.claimed - self._seen
 
-    def step(self) -> int:
-        """Fold at most `PIECE` new rows; return how many numbers were taken in."""
+    def step(self, piece: int = PIECE) -> None:
+        """Fold at most `piece` new rows."""
         with self._lock:
             self._look_again()
-            found = self._ring.read(self._seen, PIECE)
-            if found.last < found.first:
-                return 0
-            self._seen = found.last
-            self._take(found)
-            return found.last - found.first + 1
+            found = self._ring.read(self._seen, piece)
+            if found.first <= found.last:
+                self._seen = found.last
+                self._take(found)
 
     def catch_up(self, *, final: bool = False) -> None:
         """Fold all that is there by now; `final`: what is pending then is given up.
@@ -78,7 +79,7 @@ class LiveFold:
         with self._lock:
             target = self._ring.claimed  # not a moving one: the program goes on
             while self._seen < target:
-                self.step()
+                self.step(LARGE_PIECE)
             if final:
                 deadline = time.monotonic() + 0.02
                 while self._pending and time.monotonic() < deadline:

@@ -1,0 +1,219 @@
+"""The ring: commit numbers, slots, what a reader sees, names, and rows as columns."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from latprof.columns import MISSING, NO_SIZE
+from latprof.errors import ProfilerError
+from latprof.pipeline import AUDIO, Pipeline
+from latprof.ring import OTHER_NAME, Names, Ring, count_of, row_struct, storable, to_columns
+
+MIC = Pipeline.chain("mic", "decode")  # marks start, decode, end
+
+
+def filled(capacity: int, frames: int) -> Ring:
+    """Return a ring that frames 1, 2, ... were written to; frame n starts at 100 n."""
+    ring = Ring(MIC, capacity)
+    for n in range(1, frames + 1):
+        ring.write(ring.claim(), n, (100 * n, 100 * n + 30, 100 * n + 70), size=n, source=0)
+    return ring
+
+
+def test_row_is_packed_as_the_dtype_says() -> None:
+    for pipeline in (MIC, AUDIO):
+        assert row_struct(len(pipeline.marks)).size == pipeline.row_dtype.itemsize
+    ring = Ring(MIC, 1)
+    source, outcome = ring.sources.code("input"), ring.outcomes.code("late")
+    ring.write(
+        ring.claim(), 2**64 - 1, (1, 0, 2**62 - 1), size=5, source=source, outcome=outcome, rss=9
+    )
+    (row,) = ring.read(0).rows
+    assert row["frame_id"] == 2**64 - 1
+    assert [int(row[mark]) for mark in MIC.marks] == [1, 0, 2**62 - 1]
+    assert (row["size"], row["source"], row["outcome"], row["rss"]) == (5, source, outcome, 9)
+    assert (row["begin"], row["seq"], row["weight"]) == (1, 1, 1)
+    assert np.isnan(row["cpu"])
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 3, 7, 64])
+@pytest.mark.parametrize("frames", [0, 1, 2, 3, 6, 7, 8, 64, 100])
+def test_a_full_ring_holds_the_newest_capacity_frames(capacity: int, frames: int) -> None:
+    found = filled(capacity, frames).read(0)
+    kept = min(capacity, frames)
+    assert found.rows["frame_id"].tolist() == list(range(frames - kept + 1, frames + 1))
+    assert found.overwritten == frames - kept
+    assert found.pending == []
+    assert (found.first, found.last) == (1, frames)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    capacity=st.integers(1, 9),
+    frames=st.integers(0, 30),
+    after=st.integers(0, 32),
+    limit=st.none() | st.integers(1, 12),
+)
+def test_read_after_a_number(capacity: int, frames: int, after: int, limit: int | None) -> None:
+    found = filled(capacity, frames).read(after, limit)
+    there = [n for n in range(frames - min(capacity, frames) + 1, frames + 1) if n > after]
+    expected = there[:limit]
+    assert found.rows["seq"].tolist() == expected
+    last = expected[-1] if expected else frames
+    assert found.last == last
+    assert found.overwritten == max(0, last - after - len(expected))
+
+
+@settings(max_examples=60, deadline=None)
+@given(capacity=st.integers(1, 6), order=st.permutations(range(1, 9)))
+def test_writers_may_come_in_any_order(capacity: int, order: list[int]) -> None:
+    # each slot keeps what was written to it last, whatever its number
+    ring = Ring(MIC, capacity)
+    for _ in order:
+        ring.claim()
+    slots: dict[int, int] = {}
+    for number in order:
+        ring.write(number, number, (1, 1, 1))
+        slots[(number - 1) % capacity] = number
+    newest = range(8 - capacity + 1, 9)
+    found = ring.read(0)
+    assert found.rows["seq"].tolist() == [n for n in newest if slots[(n - 1) % capacity] == n]
+    assert sorted([*found.rows["seq"].tolist(), *found.pending]) == sorted(
+        n for n in newest if slots[(n - 1) % capacity] <= n
+    )
+    assert found.overwritten + len(found.pending) + len(found.rows) == 8
+
+
+def test_a_claimed_number_is_pending_until_it_is_written() -> None:
+    ring = filled(4, 2)
+    late = ring.claim()
+    ring.write(ring.claim(), 4, (1, 2, 3))
+    found = ring.read(0)
+    assert found.rows["frame_id"].tolist() == [1, 2, 4]
+    assert (found.pending, found.overwritten, found.last) == ([late], 0, 4)
+    assert ring.is_hole(late)
+    ring.write(late, 3, (1, 2, 3))
+    again = ring.read_numbers(found.pending)
+    assert again.rows["frame_id"].tolist() == [3]
+    assert again.pending == []
+    assert not ring.is_hole(late)
+
+
+def test_a_writer_a_lap_late_overwrites_a_newer_row() -> None:
+    ring = Ring(MIC, 2)
+    late = ring.claim()
+    for n in (2, 3):
+        ring.write(ring.claim(), n, (1, 2, 3))
+    assert ring.read(0).rows["frame_id"].tolist() == [2, 3]
+    ring.write(late, 1, (1, 2, 3))  # slot of 1 and 3
+    found = ring.read(0)
+    # 3 may be on its way still, as far as the reader can tell; 1 is out of range
+    assert found.rows["frame_id"].tolist() == [2]
+    assert (found.pending, found.overwritten) == ([3], 1)
+    assert not ring.is_hole(3)  # a whole row, an older one
+
+
+def test_half_a_row_is_no_row() -> None:
+    ring = filled(2, 2)
+    ring.array["seq"][1] = 0
+    found = ring.read(0)
+    assert found.rows["frame_id"].tolist() == [1]
+    assert found.pending == [2]
+    assert ring.is_hole(2)
+    ring.array["begin"][0] = 3  # a newer writer has begun
+    assert ring.read(0).overwritten == 1
+
+
+def test_a_block_is_written_like_its_rows() -> None:
+    ring = filled(5, 3)
+    block = np.zeros(4, MIC.row_dtype)
+    block["frame_id"] = [4, 5, 6, 7]
+    ring.write_block(block)
+    assert ring.read(0).rows["frame_id"].tolist() == [3, 4, 5, 6, 7]
+    assert ring.read(0).rows["seq"].tolist() == [3, 4, 5, 6, 7]
+    assert block["seq"].tolist() == [0, 0, 0, 0]  # the caller's array is left alone
+    ring.write_block(np.zeros(12, MIC.row_dtype))  # longer than the ring
+    assert ring.read(0).rows["seq"].tolist() == [15, 16, 17, 18, 19]
+    assert ring.claimed == 19
+
+
+@pytest.mark.parametrize("capacity", [0, -1, 2**31 + 1, 1.5, "9", None, True])
+def test_bad_capacity(capacity: int) -> None:
+    with pytest.raises(ProfilerError, match="capacity"):
+        Ring(MIC, capacity)
+
+
+def test_counter_is_read_without_taking_a_number() -> None:
+    counter = itertools.count(1)
+    assert [next(counter) for _ in range(3)] == [1, 2, 3]
+    assert count_of(counter) == count_of(counter) == 4
+
+
+# -- names ----------------------------------------------------------------------------------------
+
+
+def test_names_that_find_no_place_share_one() -> None:
+    names = Names(None, limit=5)  # none, three names, and the last code for all the others
+    assert [names.code(name) for name in ("a", "b", "c", "d", "e", "a")] == [1, 2, 3, 4, 4, 1]
+    assert names.table == [None, "a", "b", "c", OTHER_NAME]
+    assert names.overflowed == 2
+    codes = np.array([0, 4, 2], np.uint16)
+    assert names.labels(codes).to_numpy().tolist() == [None, OTHER_NAME, "b"]
+
+
+def test_the_full_table_has_65534_names() -> None:
+    names = Names(None)
+    codes = [names.code(str(n)) for n in range(65_534)]
+    assert codes[-1] == 65_534
+    assert names.overflowed == 0
+    assert names.code("one more") == names.code("another") == 65_535
+    assert names.overflowed == 2
+
+
+def test_half_a_surrogate_pair_is_written_out() -> None:
+    names = Names("finished")
+    names.code("\ud800")
+    assert names.table == ["finished", "\\ud800"]
+
+
+# -- columns --------------------------------------------------------------------------------------
+
+
+def test_columns_are_utc_and_missing_is_missing() -> None:
+    ring = Ring(MIC, 3)
+    late = ring.outcomes.code("late")
+    ring.write(ring.claim(), 7, (100, 0, 170), size=9, source=ring.sources.code("input"))
+    ring.write(ring.claim(), 8, (200, 0, 270), outcome=late)
+    columns = to_columns(ring.read(0).rows, ring, 10**18)
+    assert columns.frame_id.tolist() == [7, 8]
+    assert columns.marks["start"].tolist() == [10**18 + 100, 10**18 + 200]
+    assert columns.marks["decode"].tolist() == [MISSING, MISSING]
+    assert columns.complete == {"start", "end"}
+    assert columns.size is not None
+    assert columns.size.tolist() == [9, NO_SIZE]
+    assert columns.source is not None
+    assert columns.source.to_numpy().tolist() == ["input", None]
+    assert columns.outcome is not None
+    assert columns.outcome.to_numpy().tolist() == ["finished", "late"]
+    assert columns.rss is not None
+    assert columns.rss.tolist() == [0, 0]
+
+
+def test_columns_do_not_change_with_the_ring() -> None:
+    ring = filled(2, 2)
+    columns = to_columns(ring.read(0).rows, ring, 0)
+    ring.write(ring.claim(), 3, (1, 2, 3))
+    assert columns.frame_id.tolist() == [1, 2]
+
+
+def test_stamps_from_2_to_the_62_are_found() -> None:
+    ring = Ring(MIC, 4)
+    for stamp in (2**62 - 1, 2**62, 2**63 - 1, 2**64 - 1):
+        ring.write(ring.claim(), 1, (1, stamp, 3))
+    found = storable(ring.read(0).rows, MIC)
+    assert found is not None
+    assert found.tolist() == [True, False, False, False]
+    assert storable(ring.read(0).rows[:1], MIC) is None
