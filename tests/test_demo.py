@@ -216,6 +216,11 @@ def test_real_time():
     trace = latprof.demo.run(seconds=2, on_progress=lambda *done: news.append(done))
     took = time.time() - began
     check_trace(trace, 100)
+    assert trace.meta["join"]["matched"] == 100
+    assert [part["name"] for part in trace.meta["join"]["parts"]] == [
+        "relay.parquet",
+        "server.parquet",
+    ]
     assert trace.meta["run"]["device"] == "null"
     assert trace.meta["run"]["slow_card_ppm"] is None
     assert news == sorted(news)

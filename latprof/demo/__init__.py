@@ -24,6 +24,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ from latprof.demo.frames import FRAME_NS
 from latprof.errors import DemoError
 
 __all__ = ["run"]
+
+_PACKAGES = ("aiortc", "av")
 
 
 def run(
@@ -63,7 +66,8 @@ def run(
     Returns
     -------
     Trace
-        Its ``meta["run"]`` says how it was made: device, mode, slow_card_ppm, seconds, frames.
+        Its ``meta["run"]`` says how it was made: device, mode, slow_card_ppm, seconds, frames, and
+        the versions of aiortc and PyAV.
 
     Raises
     ------
@@ -110,7 +114,10 @@ def run(
         "slow_card_ppm": slow_card_ppm,
         "seconds": seconds,
         "frames": frames,
+        **{package: version(package) for package in _PACKAGES},
     }
+    for part in trace.meta["join"]["parts"]:
+        part["name"] = Path(part["name"]).name  # the folder is gone
     if on_progress is not None:
         on_progress(frames, frames)
     return trace
@@ -129,6 +136,6 @@ def _check(seconds: float, device: str, slow_card_ppm: float | None, fast: bool)
             raise DemoError("the slow card has a pace, fast has none: choose one")
     if sys.platform != "linux":
         raise DemoError(f"the demo plays through ALSA, which {sys.platform} lacks: run it on Linux")
-    for package in ("aiortc", "av"):
+    for package in _PACKAGES:
         if importlib.util.find_spec(package) is None:
             raise DemoError(f'the demo needs {package}: pip install "latprof[audio]"')

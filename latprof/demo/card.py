@@ -5,10 +5,11 @@ the program that writes to it is held back. To show this without hardware, ALSA'
 into a named pipe of one page, about as much as one packet of 20 ms, and this process takes the
 sound out of it as slowly as asked. The audio server sleeps nowhere: its write blocks.
 
-What to expect: for 2.7 s the file plugin keeps all sound in a buffer of its own (131,072 samples);
-then each write waits a little longer than the one before, by `ppm` us a second, until it lasts as
-long as a packet (at 5,000 ppm 4 to 6 s later); from then on packets queue up before the server, so
-that ``ipc`` grows by `ppm` us a second, for a cause that is in ``alsa``.
+What to expect: for 2.7 s the file plugin keeps all sound in a buffer of its own (131,072 samples),
+then the page fills up. From there each write lasts longer than the one before, by `ppm` us more in
+a second, until it lasts as long as a packet; then packets queue up before the server, and ``ipc``
+grows by `ppm` us a second, for a cause that is in ``alsa``. At 5,000 ppm that is from 5 s and from
+9 s on, at 20,000 ppm from 3.5 s and from 4.6 s on.
 """
 
 import os
