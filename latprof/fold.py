@@ -61,6 +61,8 @@ class Fold:
         }
         self._tails = {name: np.zeros(PLACES, np.int64) for name in self._parts}
         self._extremes: dict[str, tuple[int, int]] = {}
+        self._troubles: dict[str, tuple[int, int]] = {}  # of the chunk: missing, negative
+        self._farthest: dict[str, int] = {}  # of the chunk: the size of each span's longest
         self._moments: dict[str, tuple[int, int, float]] = {}  # of the chunk: n, total, m2
 
     def add(self, sums: Sums, columns: Columns) -> None:
@@ -69,17 +71,19 @@ class Fold:
         Raises
         ------
         TraceError
-            A stamp of 2**62 and more.
+            A span of 2**62 ns and more; of its chunk nothing is folded.
         """
-        for begin in range(0, len(columns), CHUNK):
-            chunk = columns.take(slice(begin, begin + CHUNK))
-            done = chunk.finished()
-            if done is not None:
-                _add_dropped(sums, chunk.take(~done))
-                chunk = chunk.take(done)
-            if len(chunk):
-                self._add_finished(sums, chunk)
-        self._flush(sums)
+        try:
+            for begin in range(0, len(columns), CHUNK):
+                chunk = columns.take(slice(begin, begin + CHUNK))
+                done = chunk.finished()
+                finished = chunk if done is None else chunk.take(done)
+                if len(finished):
+                    self._add_finished(sums, finished)
+                if done is not None:
+                    _add_dropped(sums, chunk.take(~done))
+        finally:
+            self._flush(sums)
 
     # -- a chunk --------------------------------------------------------------------------------
 
@@ -92,9 +96,12 @@ class Fold:
             for mark, column in chunk.marks.items()
         }
         valid = {
-            span.name: self._measure(sums, chunk, span, complete, weights)
+            span.name: self._measure(chunk, span, complete, weights)
             for span in self.pipeline.all_spans
         }
+        for name, (missing, negative) in self._troubles.items():
+            sums.spans[name].missing += missing
+            sums.spans[name].negative += negative
         sums.finished += len(chunk) if weights is None else int(weights.sum())
         rows = _add_range(sums, chunk, complete)
         _add_sizes(sums, chunk, weights)
@@ -107,12 +114,7 @@ class Fold:
             self._attribute_some(sums, chunk, weights, rows, valid)
 
     def _measure(
-        self,
-        sums: Sums,
-        chunk: Columns,
-        span: Span,
-        complete: dict[str, bool],
-        weights: Ints | None,
+        self, chunk: Columns, span: Span, complete: dict[str, bool], weights: Ints | None
     ) -> Mask | None:
         """Work out a span's latencies; return where they are one (None: everywhere).
 
@@ -121,9 +123,10 @@ class Fold:
         begin, end = chunk.marks[span.begin], chunk.marks[span.end]
         latency = np.subtract(end, begin, out=self._latency[span.name][: len(chunk)])
         mask: Mask | None = None
+        missing = negative = 0
         if not (complete[span.begin] and complete[span.end]):
             absent = (begin == MISSING) | (end == MISSING)
-            sums.spans[span.name].missing += _frames(absent, weights)
+            missing = _frames(absent, weights)
             latency[absent] = 0
             mask = ~absent
         low, high = int(latency.min()), int(latency.max())
@@ -132,18 +135,23 @@ class Fold:
                 f"span {span.name!r} of a frame lasts {STAMP_LIMIT} ns or more: its stamps "
                 "are not times of one clock, correct them or leave the frame out"
             )
+        self._farthest[span.name] = max(-low, high)
         if low < 0:
-            negative = latency < 0
-            sums.spans[span.name].negative += _frames(negative, weights)
-            mask = ~negative if mask is None else mask & ~negative
+            backwards = latency < 0
+            negative = _frames(backwards, weights)
+            mask = ~backwards if mask is None else mask & ~backwards
+        self._troubles[span.name] = missing, negative
         return mask
 
     def _is_straight(self, valid: dict[str, Mask | None], n: int) -> bool:
         """Work out `other`; return whether the attribution set is the whole chunk."""
         other = self._latency["other"][:n]
         np.copyto(other, self._latency[_TOTAL][:n])
+        farthest = sum(self._farthest[name] for name in (*self._parts[:-1], _TOTAL))
         for stage in self.pipeline.stages:
             np.subtract(other, self._latency[stage.name][:n], out=other)
+            if farthest >= 2**63:  # what is below 0 stays there, it does not wrap around
+                np.maximum(other, -1, out=other)
         masks = (valid[name] for name in (*self._parts[:-1], _TOTAL))
         return all(mask is None for mask in masks) and int(other.min()) >= 0
 
@@ -221,6 +229,9 @@ class Fold:
         shares, covariances = {_TOTAL: whole}, {}
         for name in self._parts:
             _, shares[name], part_m2 = self._moments[name]
+            if not shares[name]:  # all of it is 0
+                covariances[name] = 0.0
+                continue
             mean = shares[name] / n
             covariances[name] = comoment(
                 self._floats[name][: len(chunk)],
@@ -231,10 +242,9 @@ class Fold:
                 whole / n,
                 spread=spread and is_spread(n, mean, part_m2),
             )
-            if shares[name]:
-                latency = self._latency[name][: len(chunk)]
-                heavy = latency if weights is None else latency * weights
-                np.add.at(self._tails[name], places, heavy)
+            latency = self._latency[name][: len(chunk)]
+            heavy = latency if weights is None else latency * weights
+            np.add.at(self._tails[name], places, heavy)
         sums.add_attributed(n, shares, covariances)
         for begin, end in sums.gaps:
             gap = chunk.marks[end] - chunk.marks[begin]
@@ -382,11 +392,13 @@ def _add_gap(sums: Sums, begin: str, end: str, gap: Ints, weights: Ints | None) 
 def _add_range(sums: Sums, chunk: Columns, complete: dict[str, bool]) -> Ints | int | None:
     """Widen the time range; return where each frame's row of the batches begins.
 
-    A frame's time is its start, or its end where there is no start; None: some have neither.
+    A frame's time is its start, else its end, else the first mark that it has. What has no mark
+    has no latency either, so that its row does not matter; None: all frames are so.
     """
     times, ends = chunk.marks["start"], chunk.marks["end"]
     if not complete["start"]:
-        times = np.where(times == MISSING, ends, times)
+        for column in (ends, *(chunk.marks[mark] for mark in sums.pipeline.marks)):
+            times = np.where(times == MISSING, column, times)
         known = chunk.marks["start"][chunk.marks["start"] != MISSING]
         sums.add_range(int(known.min()) if len(known) else None, None)
     else:
@@ -395,8 +407,11 @@ def _add_range(sums: Sums, chunk: Columns, complete: dict[str, bool]) -> Ints | 
         ends = ends[ends != MISSING]
     sums.add_range(None, int(ends.max()) if len(ends) else None)
     low, high = int(times.min()), int(times.max())
-    if low == MISSING:
+    if high == MISSING:
         return None
+    if low == MISSING:
+        times = np.where(times == MISSING, high, times)
+        low = int(times.min())
     sums.batches.cover(low, high)
     rows = sums.batches.rows_of(times, low, high)
     if isinstance(rows, np.ndarray):

@@ -66,9 +66,10 @@ def comoment(
         return float(np.einsum("i,i->", x, y)) - n * mean_x * mean_y
     dx = x - mean_x
     dy = dx if x is y else y - mean_y
-    if weights is None:
-        return float(np.einsum("i,i->", dx, dy))
-    return float(np.einsum("i,i,i->", weights.astype(np.float64), dx, dy))
+    heavy = dx if weights is None else dx * weights
+    # the means are rounded: what the distances from them add up to is taken off again
+    apart = float(heavy.sum()) * float((dy if weights is None else dy * weights).sum()) / n
+    return float(np.einsum("i,i->", heavy, dy)) - apart
 
 
 def between(n_a: int, x_a: int, y_a: int, n_b: int, x_b: int, y_b: int) -> float:

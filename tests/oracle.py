@@ -64,6 +64,13 @@ def std(values):
     return math.sqrt(squares / (len(values) - 1))
 
 
+def comoment(xs, ys):
+    """Return the sum of the products of distances from the means."""
+    if not xs:
+        return Fraction(0)
+    return sum(x * y for x, y in zip(xs, ys, strict=True)) - Fraction(sum(xs) * sum(ys), len(xs))
+
+
 def peak_frame(pairs):
     """Return the id of the frame with the largest value; of several the smallest id."""
     highest = max(value for value, _ in pairs)
@@ -92,6 +99,13 @@ def other(row, pipeline):
     """Return end_to_end minus the stages of the same frame; a missing stage counts 0."""
     claimed = sum(latency(row, stage) or 0 for stage in pipeline.stages)
     return latency(row, pipeline.span("end_to_end")) - claimed
+
+
+def parts(row, pipeline):
+    """Return what a frame of the attribution set is made of."""
+    times = {stage.name: latency(row, stage) or 0 for stage in pipeline.stages}
+    whole = latency(row, pipeline.span("end_to_end"))
+    return {**times, "other": other(row, pipeline), "end_to_end": whole}
 
 
 def last_mark(row, pipeline):
@@ -131,6 +145,7 @@ def fold(columns, pipeline, edges_ns=EDGES_NS):
         "first_ns": min((t for t in _stamps(done, "start")), default=None),
         "last_ns": max((t for t in _stamps(done, "end")), default=None),
         "spans": {},
+        "kept": [parts(row, pipeline) for row in kept],
     }
     result["shares"]["other"] = sum(other(row, pipeline) for row in kept)
     result["shares"]["end_to_end"] = sum(latency(row, pipeline.span("end_to_end")) for row in kept)

@@ -1,0 +1,424 @@
+import math
+from fractions import Fraction
+
+import numpy as np
+import oracle
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import BARE, CHAIN, DUE, GAPS, HIGHEST, LOWEST, SMALL, columns, seeded, simple
+
+from latprof import fold
+from latprof.columns import MISSING, NO_SIZE, Columns, Labels
+from latprof.errors import TraceError
+from latprof.fold import Fold
+from latprof.pipeline import AUDIO
+from latprof.sums import PEOPLE_EDGES_NS, Sums
+
+QS = (0, 1, 50, 90, 99, 99.9, 100)
+EXACT = ("finished", "attributed", "shares", "gaps", "size_bytes", "sized", "first_ns", "last_ns")
+SPAN_EXACT = ("count", "missing", "negative", "total", "min", "max", "peak_frame")
+
+traces = st.sampled_from(SMALL).flatmap(lambda p: st.tuples(st.just(p), columns(p)))
+
+
+def folded(pipeline, *parts, edges_ns=PEOPLE_EDGES_NS):
+    sums = Sums(pipeline, edges_ns)
+    work = Fold(pipeline)
+    for part in parts:
+        work.add(sums, part)
+    return sums
+
+
+def exact_facts(sums):
+    """Return what must equal the oracle's to the bit."""
+    facts = {name: getattr(sums, name) for name in EXACT}
+    facts |= {name: dict(getattr(sums, name)) for name in ("dropped", "excluded", "shares", "gaps")}
+    facts["at_most"] = list(sums.at_most)
+    facts["spans"] = {
+        name: {
+            "count": span.count,
+            "missing": span.missing,
+            "negative": span.negative,
+            "total": span.total,
+            "min": span.histogram.min,
+            "max": span.peak,
+            "peak_frame": span.peak_frame,
+        }
+        for name, span in sums.spans.items()
+    }
+    return facts
+
+
+def expected_facts(truth):
+    facts = {name: truth[name] for name in (*EXACT, "at_most")}
+    facts |= {name: dict(truth[name]) for name in ("dropped", "excluded")}
+    facts["spans"] = {
+        name: {key: span[key] for key in SPAN_EXACT} for name, span in truth["spans"].items()
+    }
+    return facts
+
+
+def std_of(span):
+    return math.sqrt(max(span.m2, 0) / (span.count - 1)) if span.count > 1 else 0
+
+
+def assert_is_the_truth(sums, pipeline, frames, edges_ns=PEOPLE_EDGES_NS):
+    truth = oracle.fold(frames, pipeline, edges_ns)
+    assert exact_facts(sums) == expected_facts(truth)
+    for name, span in sums.spans.items():
+        known = truth["spans"][name]
+        # 1e-9 of the spread; a mean that is far larger is rounded to its last float64 digit
+        rounding = 1e-15 * (known["max"] or 0)
+        assert std_of(span) == pytest.approx(known["std"] or 0, rel=1e-9, abs=rounding)
+        assert span.histogram.count == known["count"]
+        assert span.histogram.max == known["max"]
+        for q in QS if known["values"] else ():
+            exact = oracle.percentile(known["values"], q)
+            assert abs(span.histogram.value_at(q) - exact) <= Fraction(5, 10_000) * exact
+    kept = truth["kept"]
+    for name, covariance in sums.covariances.items():
+        x, y = [row[name] for row in kept], [row["end_to_end"] for row in kept]
+        exact = oracle.comoment(x, y)
+        size = math.sqrt(oracle.comoment(x, x) * oracle.comoment(y, y))
+        size += 1e-6 * max([0, *x]) * max([0, *y])  # what rounding to float64 can leave
+        assert covariance == pytest.approx(float(exact), rel=0, abs=1e-9 * size)
+
+
+def spans_by_bin(truth, sums):
+    """Return what `tails` must hold, from frames grouped by the bin of their end_to_end."""
+    counts, totals = {}, {}
+    for row in truth["kept"]:
+        place = next(i for i, (_, high) in enumerate(sums) if row["end_to_end"] <= high)
+        counts[place] = counts.get(place, 0) + 1
+        for name, value in row.items():
+            totals[name, place] = totals.get((name, place), 0) + value
+    return counts, totals
+
+
+# -- against the oracle -------------------------------------------------------------------------
+
+
+@given(traces)
+def test_fold_is_the_truth(trace):
+    pipeline, frames = trace
+    assert_is_the_truth(folded(pipeline, frames), pipeline, frames)
+
+
+@pytest.mark.parametrize("pipeline", SMALL, ids=lambda p: p.name)
+@pytest.mark.parametrize("weights", [False, True], ids=["single", "weighted"])
+@pytest.mark.parametrize(
+    "trouble",
+    [{"missing": 0, "negative": 0, "dropped": 0}, {}, {"missing": 0.4}, {"negative": 0.9}],
+    ids=["clean", "some", "missing", "negative"],
+)
+def test_fold_of_a_long_trace_is_the_truth(pipeline, weights, trouble):
+    frames = seeded(pipeline, 400, 7, weights=weights, **trouble)
+    assert_is_the_truth(folded(pipeline, frames), pipeline, frames)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 7, 64])
+@pytest.mark.parametrize("pipeline", [AUDIO, DUE, GAPS], ids=lambda p: p.name)
+def test_chunks_leave_no_trace(monkeypatch, chunk, pipeline):
+    monkeypatch.setattr(fold, "CHUNK", chunk)
+    frames = seeded(pipeline, 130, 11, weights=True)
+    assert_is_the_truth(folded(pipeline, frames), pipeline, frames)
+
+
+@given(traces)
+@settings(max_examples=50)
+def test_small_chunks_of_any_trace(trace):
+    pipeline, frames = trace
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fold, "CHUNK", 3)
+        assert_is_the_truth(folded(pipeline, frames), pipeline, frames)
+
+
+def test_more_than_one_whole_chunk():
+    frames = seeded(CHAIN, fold.CHUNK + 3, 3, missing=0, negative=0, dropped=0)
+    sums = folded(CHAIN, frames)
+    for stage in CHAIN.stages:
+        values = (frames.marks[stage.end] - frames.marks[stage.begin]).tolist()
+        span = sums.spans[stage.name]
+        assert (span.count, span.total, span.peak) == (len(values), sum(values), max(values))
+
+
+@given(st.data())
+@settings(max_examples=60)
+def test_edges_of_any_place_are_counted_exactly(data):
+    pipeline, frames = data.draw(traces)
+    edges = data.draw(st.lists(st.integers(0, 50) | st.integers(0, 2**63), min_size=1, max_size=5))
+    edges += [max(t, 0) for t in frames.marks["end"].tolist()[:2]]
+    edges = sorted(set(edges))
+    assert_is_the_truth(folded(pipeline, frames, edges_ns=edges), pipeline, frames, edges)
+
+
+# -- std where a plain sum of squares fails -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("middle", "step"),
+    [(10**9, 10**3), (3_600 * 10**9, 10**4), (0, 10), (2**52, 3)],
+    ids=["1s+-1us", "1h+-10us", "0+-10ns", "52d+-3ns"],
+)
+@pytest.mark.parametrize("weights", [False, True], ids=["single", "weighted"])
+def test_std_to_nine_digits(middle, step, weights):
+    rng = np.random.default_rng(5)
+    values = middle + rng.integers(-step, step + 1, 3_000)
+    values = np.abs(values)
+    start = np.arange(3_000) * 20_000_000
+    weight = rng.integers(1, 9, 3_000).astype(np.uint32) if weights else None
+    marks = {"start": start, "end": start + values}
+    frames = Columns(np.arange(3_000, dtype=np.uint64), marks, weight=weight)
+    repeated = np.repeat(values, 1 if weight is None else weight).tolist()
+    parts = [frames.take(slice(i, i + 700)) for i in range(0, 3_000, 700)]
+    for sums in (folded(BARE, frames), folded(BARE, *parts), folded(BARE, *parts[::-1])):
+        assert std_of(sums.spans["end_to_end"]) == pytest.approx(oracle.std(repeated), rel=1e-9)
+
+
+def test_std_of_equal_values_is_0():
+    frames = simple(BARE, [(0, 10**15 + 1)] * 1_001)
+    assert std_of(folded(BARE, frames).spans["end_to_end"]) == 0
+
+
+# -- by hand ------------------------------------------------------------------------------------
+
+
+def test_a_missing_mark_is_counted_never_a_value():
+    # start decode resample play end: frame 1 lacks resample
+    sums = folded(CHAIN, simple(CHAIN, [(0, 10, 30, 60, 100), (0, 10, None, 60, 100)]))
+    decode, resample = sums.spans["decode"], sums.spans["resample"]
+    assert (decode.count, decode.missing, decode.negative, decode.total) == (1, 1, 0, 20)
+    assert (resample.count, resample.missing, resample.total) == (1, 1, 30)
+    # the time of both stages is other's in frame 1: 10 + (10 + 50)
+    assert sums.shares == {
+        "decode": 20,
+        "resample": 30,
+        "play": 80,
+        "other": 70,
+        "end_to_end": 200,
+    }
+    assert sums.gaps == {("start", "decode"): 20}
+
+
+def test_a_negative_span_is_counted_never_a_value():
+    sums = folded(CHAIN, simple(CHAIN, [(0, 10, 30, 60, 100), (0, 30, 10, 60, 100)]))
+    decode = sums.spans["decode"]
+    assert (decode.count, decode.missing, decode.negative, decode.total) == (1, 0, 1, 20)
+    assert decode.histogram.max == 20
+    assert sums.excluded == {"decode negative": 1}
+    assert sums.attributed == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ((10, 0, 0, 0, 5), "end_to_end negative"),
+        ((10, 5, 0, 0, 5), "end_to_end negative"),  # a stage is negative, too
+        ((None, 0, 0, 0, 5), "end_to_end missing"),
+        ((0, 0, 0, 0, None), "end_to_end missing"),
+        ((None, None, None, None, None), "end_to_end missing"),
+        ((0, 9, 5, 1, 10), "decode negative"),  # resample is negative, too
+        ((0, 5, 9, 1, 10), "resample negative"),
+        ((0, 5, 6, 20, 10), "play negative"),
+        ((10, 0, 5, 8, 12), "stages longer than end_to_end"),
+    ],
+)
+def test_why_a_frame_is_not_attributed(row, reason):
+    sums = folded(CHAIN, simple(CHAIN, [row]))
+    assert sums.excluded == {reason: 1}
+    assert sums.attributed == 0
+    assert set(sums.shares.values()) == {0}
+    assert sums.spans["other"].count == 0
+    assert sums.finished == 1
+
+
+def test_a_negative_side_excludes_nothing():
+    row = dict.fromkeys(AUDIO.marks, 0) | {"validation": 7, "end": 9}
+    sums = folded(AUDIO, simple(AUDIO, [tuple(row.values())]))
+    assert sums.spans["validation"].negative == 1
+    assert sums.excluded == {}
+    assert sums.attributed == 1
+
+
+def test_stages_far_longer_than_end_to_end():
+    # three stages of 2**62 - 2**61: together they pass 2**63
+    row = (0, LOWEST, HIGHEST, LOWEST, HIGHEST, LOWEST, HIGHEST, 0)
+    sums = folded(GAPS, simple(GAPS, [row]))
+    assert sums.excluded == {"stages longer than end_to_end": 1}
+    assert sums.spans["x"].total == 2**62 - 1
+
+
+def test_zero_is_a_time_and_a_latency():
+    sums = folded(BARE, simple(BARE, [(0, 0), (0, 5), (-5, 0)]))
+    span = sums.spans["end_to_end"]
+    assert (span.count, span.total, span.histogram.min, span.missing) == (3, 10, 0, 0)
+    assert list(span.histogram) == [(0, 0, 1), (5, 5, 2)]
+
+
+def test_sums_pass_64_bits():
+    n = 40
+    sums = folded(BARE, simple(BARE, [(LOWEST, HIGHEST)] * n))
+    assert sums.spans["end_to_end"].total == n * (2**62 - 1) > 2**64
+
+
+def test_heavy_rows_pass_64_bits():
+    weight = np.array([2**32 - 1] * 3, np.uint32)
+    sums = folded(BARE, simple(BARE, [(LOWEST, HIGHEST)] * 3, weight=weight))
+    span = sums.spans["end_to_end"]
+    assert span.count == sums.finished == 3 * (2**32 - 1)
+    assert span.total == 3 * (2**32 - 1) * (2**62 - 1)
+    assert span.m2 == 0
+
+
+def test_of_equal_peaks_the_smallest_id_counts():
+    frames = simple(BARE, [(0, 5), (0, 9), (0, 9), (0, 1)])
+    frames.frame_id[:] = [3, 2**64 - 1, 2**63, 0]
+    span = folded(BARE, frames).spans["end_to_end"]
+    assert (span.peak, span.peak_frame) == (9, 2**63)
+
+
+def test_drops_are_counted_by_reason_and_last_mark():
+    rows = [(0, 1, 2, 3, 9), (0, 1, None, None, 9), (0, None, 2, None, 9), (0, 1, 2, 3, 9)]
+    outcome = Labels.encode(["late", "late", "full", None])
+    sums = folded(CHAIN, simple(CHAIN, rows, outcome=outcome))
+    assert sums.dropped == {("late", "play"): 1, ("late", "decode"): 1, ("full", "resample"): 1}
+    assert sums.dropped_by_reason == {"late": 2, "full": 1}
+    assert sums.finished == 1
+    assert sums.spans["end_to_end"].count == 1
+
+
+def test_a_size_of_0_is_a_size():
+    size = np.array([0, NO_SIZE, 960], np.uint32)
+    sums = folded(BARE, simple(BARE, [(0, 1)] * 3, size=size))
+    assert (sums.size_bytes, sums.sized) == (960, 2)
+
+
+def test_what_no_frame_has_stays_unknown():
+    for frames in (simple(CHAIN, []), simple(CHAIN, [(None,) * 5] * 2)):
+        sums = folded(CHAIN, frames)
+        assert sums.first_ns is None
+        assert sums.last_ns is None
+        for span in sums.spans.values():
+            assert (span.count, span.peak, span.peak_frame) == (0, None, None)
+            assert span.histogram.value_at(50) is None
+
+
+def test_what_is_known_to_be_complete_folds_alike():
+    frames = seeded(AUDIO, 300, 2, missing=0)
+    plain = exact_facts(folded(AUDIO, frames))
+    frames.complete = frozenset(AUDIO.marks)
+    assert exact_facts(folded(AUDIO, frames)) == plain
+
+
+def test_folding_changes_nothing_of_the_columns():
+    frames = seeded(AUDIO, 200, 4, weights=True)
+    before = frames.take(slice(None)).apply(lambda column: column[np.arange(len(column))])
+    folded(AUDIO, frames)
+    for mark, stamps in before.marks.items():
+        assert np.array_equal(frames.marks[mark], stamps)
+    assert np.array_equal(frames.size, before.size)
+
+
+# -- weights ------------------------------------------------------------------------------------
+
+
+@given(st.data())
+@settings(max_examples=60)
+def test_a_weight_is_a_row_repeated(data):
+    pipeline = data.draw(st.sampled_from(SMALL))
+    frames = data.draw(columns(pipeline))
+    weight = np.array([data.draw(st.integers(1, 5)) for _ in range(len(frames))], np.uint32)
+    frames.weight = None
+    repeated = frames.take(np.repeat(np.arange(len(frames)), weight))
+    frames.weight = weight
+    assert_same(folded(pipeline, frames), folded(pipeline, repeated))
+
+
+# -- laws of merging ----------------------------------------------------------------------------
+
+
+def assert_same(sums, whole):
+    """Assert equality: counts, sums, bins to the bit, moments to 1e-9."""
+    assert exact_facts(sums) == exact_facts(whole)
+    for name, span in sums.spans.items():
+        same = whole.spans[name]
+        assert span.histogram == same.histogram
+        rounding = 1e-15 * (same.peak or 0)
+        assert std_of(span) == pytest.approx(std_of(same), rel=1e-9, abs=rounding)
+    for name, covariance in sums.covariances.items():
+        size = math.sqrt(max(whole.spans["end_to_end"].m2, 1) * max(whole.spans[name].m2, 1))
+        size += 1e-6 * (whole.spans["end_to_end"].peak or 0) * (whole.spans[name].peak or 0)
+        assert covariance == pytest.approx(whole.covariances[name], rel=2e-9, abs=1e-9 * size)
+    length = max(len(sums.tails.counts), len(whole.tails.counts))
+    for tails in (sums.tails, whole.tails):
+        tails.add(length, np.zeros(0, np.int64), {})
+    assert np.array_equal(sums.tails.counts, whole.tails.counts)
+    for name, column in sums.tails.sums.items():
+        assert np.array_equal(column, whole.tails.sums[name])
+    assert sums.batches.width_ns == whole.batches.width_ns
+    assert sums.batches.begins_ns.tolist() == whole.batches.begins_ns.tolist()
+    for name in sums.spans:
+        assert np.array_equal(sums.batches.counts(name), whole.batches.counts(name))
+
+
+@given(st.data())
+@settings(max_examples=60)
+def test_any_cut_in_any_order_merges_to_the_whole(data):
+    pipeline, frames = data.draw(traces)
+    places = [data.draw(st.integers(0, 3)) for _ in range(len(frames))]
+    parts = [folded(pipeline, frames.take(np.array(places, int) == i)) for i in range(4)]
+    whole = folded(pipeline, frames)
+    for order in (parts, parts[::-1], data.draw(st.permutations(parts))):
+        merged = Sums(pipeline)
+        for part in order:
+            merged.merge(part)
+        assert_same(merged, whole)
+    left, right = Sums(pipeline), Sums(pipeline)
+    for target, pair in ((left, parts[:2]), (right, parts[2:])):
+        for part in pair:
+            target.merge(part)
+    left.merge(right)
+    assert_same(left, whole)
+
+
+@pytest.mark.parametrize("parts", [2, 7, 100])
+def test_a_long_trace_cut_in_parts(parts):
+    frames = seeded(AUDIO, 3_000, 13, weights=True)
+    whole = folded(AUDIO, frames)
+    rng = np.random.default_rng(parts)
+    merged = Sums(AUDIO)
+    for rows in np.array_split(rng.permutation(3_000), parts):
+        merged.merge(folded(AUDIO, frames.take(rows)))
+    assert_same(merged, whole)
+
+
+# -- what is refused ----------------------------------------------------------------------------
+
+
+BAD_ROW = (-(2**62) + 1, 0, 0, 0, 2**62 - 1)
+
+
+def test_a_span_of_146_years_is_refused_by_name():
+    with pytest.raises(TraceError, match=r"span 'end_to_end' of a frame lasts .* leave the frame"):
+        folded(CHAIN, simple(CHAIN, [BAD_ROW]))
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 64])
+def test_after_a_refusal_sums_are_whole_chunks_and_other_sums_are_untouched(monkeypatch, chunk):
+    monkeypatch.setattr(fold, "CHUNK", chunk)
+    good = seeded(CHAIN, 6, 5)
+    bad = simple(CHAIN, [(0, 1, None, 3, 4), BAD_ROW], outcome=Labels.encode([None, None]))
+    dropped = simple(CHAIN, [(0, 1, 2, 3, 4)], outcome=Labels.encode(["late"]))
+    work, sums = Fold(CHAIN), Sums(CHAIN)
+    with pytest.raises(TraceError, match="lasts"):
+        work.add(sums, Columns.concat([good, dropped, bad]))
+    kept = Columns.concat([good, dropped, bad]).take(slice(0, (8 // chunk) * chunk))
+    assert_same(sums, folded(CHAIN, kept))
+    after = Sums(CHAIN)
+    work.add(after, good)
+    assert_same(after, folded(CHAIN, good))
+
+
+def test_missing_is_nat():
+    assert np.array([MISSING]).view("M8[ns]")[0].astype(str) == "NaT"
