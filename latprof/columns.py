@@ -219,7 +219,9 @@ def _join(
     columns: list[npt.NDArray[Any] | Labels | None], lengths: list[int], absent: object
 ) -> npt.NDArray[Any] | Labels:
     arrays = [column for column in columns if isinstance(column, np.ndarray)]
-    gaps = absent is None and any(column is None for column in columns)
+    gaps = absent is None and any(
+        column is None and n for column, n in zip(columns, lengths, strict=True)
+    )
     dtype = common_dtype(arrays, gaps=gaps) if arrays else None
     if dtype is None or any(isinstance(column, Labels) for column in columns):
         return Labels.concat(
@@ -228,8 +230,8 @@ def _join(
                 for column, n in zip(columns, lengths, strict=True)
             ]
         )
-    if gaps:
-        absent = np.array("NaT" if dtype.kind in "Mm" else np.nan, dtype)
+    if absent is None:
+        absent = np.array("NaT" if dtype.kind in "Mm" else np.nan, dtype) if gaps else 0
     return np.concatenate(
         [
             np.full(n, absent, dtype) if column is None else cast(npt.NDArray[Any], column)
