@@ -95,7 +95,8 @@ class Writer:
                 self._waiting.append(columns.take(slice(start, stop)))
                 self._flush()
                 start = stop
-            if start < len(columns):
+            # of an empty file, too, it is known which columns it has
+            if start < len(columns) or not (self._waiting or self._parquet):
                 self._waiting.append(columns.take(slice(start, None)))
                 self._waiting_rows += len(columns) - start
 
@@ -145,6 +146,8 @@ class Writer:
     def discard(self) -> None:
         """Give the file up; an old one stays."""
         self._waiting = []
+        if self._parquet is not None:
+            self._parquet.is_open = False  # or it writes a footer when it is collected
         self._file.discard()
 
     def _named(self) -> contextlib.AbstractContextManager[None]:
