@@ -15,6 +15,7 @@ that aiortc gave it.
 """
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
@@ -128,11 +129,12 @@ async def carry(settings: dict[str, Any]) -> None:
 
 
 async def _listen(reader: asyncio.StreamReader, credits: asyncio.Semaphore | None) -> None:
-    """Turn the server's acknowledgements into credits, until it hangs up."""
-    while acknowledged := await reader.read(4096):
-        for _ in acknowledged:
-            if credits is not None:
-                credits.release()
+    """Turn the server's acknowledgements into credits, until it hangs up or is gone."""
+    with contextlib.suppress(ConnectionError):
+        while acknowledged := await reader.read(4096):
+            for _ in acknowledged:
+                if credits is not None:
+                    credits.release()
 
 
 def main(settings: dict[str, Any]) -> None:
