@@ -2,10 +2,12 @@
 
 import glob
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Union
 
+from latprof.columns import Columns
 from latprof.errors import TraceError
 from latprof.pipeline import Pipeline
 from latprof.profile import Profile
@@ -17,6 +19,7 @@ from latprof.units import escape
 __all__ = ["analyze", "trace_paths"]
 
 Recording = Union[Trace, str, "os.PathLike[str]"]
+Batch = tuple[dict[str, Any], Columns | None]
 
 
 def analyze(
@@ -59,34 +62,45 @@ def analyze(
     >>> profile.frames, profile["play"].mean, profile.bottleneck()
     (3, 300.0, 'decode')
     """
-    parts: list[Trace | Reader] = []
+    parts: list[Trace | Path] = []
     for recording in _each(recordings):
-        if isinstance(recording, Trace):
-            parts.append(recording)
-        else:
-            parts += [Reader(path, pipeline) for path in trace_paths(recording)]
+        parts += [recording] if isinstance(recording, Trace) else trace_paths(recording)
     if not parts:
         raise TraceError("no recordings to analyze: give at least one trace or file")
-    first = parts[0]
-    for part in parts:
-        if part.pipeline != first.pipeline:
-            raise TraceError(
-                f"{_name(part)} is of pipeline {part.pipeline.name!r} and {_name(first)} of "
-                f"{first.pipeline.name!r}, and their marks or spans differ: analyze them apart"
-            )
-    profile = Profile(first.pipeline, by=by, edges_ns=tuple(edges_ns))
-    rows = sum(len(part) if isinstance(part, Trace) else part.rows for part in parts)
+    kind, rows = _inspect(parts, pipeline)
+    profile = Profile(kind, by=by, edges_ns=tuple(edges_ns))
     done = 0
-    for part in parts:
-        rate = float(part.meta.get("sampling_rate", 1.0))
-        for columns in _batches(part, by):
-            profile.add(columns, rate)
-            done += len(columns)
-            if progress is not None:
-                progress(done, rows)
-        profile.note(part.meta)
+    for meta, columns in _ahead(_batches(parts, pipeline, by)):
+        if columns is None:
+            profile.note(meta)
+            continue
+        profile.add(columns, float(meta.get("sampling_rate") or 1.0))
+        done += len(columns)
+        if progress is not None:
+            progress(done, rows)
     profile.balance()
     return profile
+
+
+def _inspect(parts: Sequence[Trace | Path], pipeline: Pipeline | None) -> tuple[Pipeline, int]:
+    """Return the pipeline that all parts are of, and how many rows they have."""
+    kind, first, rows = None, "", 0
+    for part in parts:
+        if isinstance(part, Trace):
+            own, count, name = part.pipeline, len(part), "the trace given"
+        else:
+            with Reader(part, pipeline) as reader:
+                own, count, name = reader.pipeline, reader.rows, escape(str(part))
+        if kind is None:
+            kind, first = own, name
+        elif own != kind:
+            raise TraceError(
+                f"{name} is of pipeline {own.name!r} and {first} of {kind.name!r}, and their marks "
+                "or spans differ: analyze them apart"
+            )
+        rows += count
+    assert kind is not None
+    return kind, rows
 
 
 def trace_paths(where: str | os.PathLike[str]) -> list[Path]:
@@ -119,14 +133,28 @@ def _each(recordings: Recording | Iterable[Recording]) -> Iterator[Recording]:
         yield from recordings
 
 
-def _batches(part: Trace | Reader, by: str | None) -> Iterator[Any]:
-    if isinstance(part, Trace):
-        yield part.columns
-        return
-    with part:
-        wanted = ["frame_id", *part.pipeline.marks, "size", "source", "outcome", "weight"]
-        yield from part.batches([*wanted, by] if by is not None else wanted)
+def _batches(
+    parts: Sequence[Trace | Path], pipeline: Pipeline | None, by: str | None
+) -> Iterator[Batch]:
+    """Yield the metadata and the columns of each row group; a file ends with None for columns."""
+    for part in parts:
+        if isinstance(part, Trace):
+            yield part.meta, part.columns
+            yield part.meta, None
+            continue
+        with Reader(part, pipeline) as reader:
+            wanted = ["frame_id", *reader.pipeline.marks, "size", "source", "outcome", "weight"]
+            if by is not None and by not in wanted:
+                wanted.append(by)
+            for columns in reader.batches(wanted):
+                yield reader.meta, columns
+            yield reader.meta, None
 
 
-def _name(part: Trace | Reader) -> str:
-    return "the trace given" if isinstance(part, Trace) else escape(str(part.path))
+def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Yield what `batches` does, the next one being decoded while this one is folded."""
+    with ThreadPoolExecutor(1, thread_name_prefix="latprof-decode") as pool:
+        coming = pool.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = pool.submit(next, batches, None)
+            yield batch
