@@ -1,5 +1,6 @@
 """What a person gives to `Trace`, checked and brought into the form of `Columns`."""
 
+import contextlib
 import datetime as dt
 import re
 from collections.abc import Iterable, Mapping
@@ -86,6 +87,8 @@ def moment(value: Moment, name: str) -> int:
         return (
             (zoned - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1) * 1_000
         )
+    elif isinstance(value, bool):
+        pass  # an int to Python
     elif isinstance(value, int | np.integer) and abs(int(value)) < STAMP_LIMIT:
         return int(value)
     raise TraceError(
@@ -109,13 +112,11 @@ def _array(values: Any, what: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.boo
 
 
 def _plain_numbers(values: list[Any] | tuple[Any, ...]) -> npt.NDArray[Any] | None:
-    # only where numpy keeps every number as it is: not [2**63, -1], not [1, None]
+    """Return integers as they are; None for anything else."""
     if all(type(value) is int for value in values):
-        try:
-            array = np.array(values)
-        except (OverflowError, ValueError):
-            return None
-        return array if array.dtype.kind in "iu" else None
+        for dtype in (np.int64, np.uint64):  # left to itself, numpy takes a float for [0, 2**63]
+            with contextlib.suppress(OverflowError):
+                return np.array(values, dtype)
     return None
 
 
@@ -177,10 +178,10 @@ def _tag_name(name: object, pipeline: Pipeline, tags: Mapping[str, Any]) -> str:
         checked = check_name(name, "tag")
     except PipelineError as error:
         raise TraceError(str(error)) from None
-    for other in (*pipeline.marks, "frame_id", *Columns.OPTIONAL, *tags):
-        if other is not name and str(other).casefold() == checked.casefold():
-            if other in pipeline.marks and other == checked:
-                raise TraceError(f"tag {checked!r} is a mark of the pipeline: rename the tag")
+    if checked in pipeline.marks:
+        raise TraceError(f"tag {checked!r} is a mark of the pipeline: rename the tag")
+    for other in (*pipeline.marks, *tags):
+        if other != checked and str(other).casefold() == checked.casefold():
             raise TraceError(
                 f"tag {checked!r} and {_shown(other)} differ by case alone: rename the tag, "
                 "some tools that read the trace ignore case"

@@ -3,6 +3,7 @@
 Loads pyarrow; `latprof` itself does not import this module when it is imported.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ __all__ = [
     "is_text",
     "numbers",
     "record_batch",
+    "strings",
     "tag",
     "to_labels",
     "type_name",
@@ -76,11 +78,16 @@ def from_labels(labels: Labels) -> pa.DictionaryArray:
             codes, names = moved[codes], tuple(names[i] for i in used.tolist())
     gaps = codes < 0
     indices = pa.array(codes, mask=gaps if gaps.any() else None)
+    return pa.DictionaryArray.from_arrays(indices, strings(names))
+
+
+def strings(names: Sequence[str | None]) -> pa.Array:
+    """Return names as Arrow strings; half of a surrogate pair is written as its escape."""
     try:
-        strings = pa.array(names, pa.string())
-    except UnicodeEncodeError:  # half of a surrogate pair, from a file name for instance
-        strings = pa.array([name.encode("utf-8", "backslashreplace").decode() for name in names])
-    return pa.DictionaryArray.from_arrays(indices, strings)
+        return pa.array(names, pa.string())
+    except UnicodeEncodeError:  # from a file name that is no UTF-8, for instance
+        whole = [n and n.encode("utf-8", "backslashreplace").decode() for n in names]
+        return pa.array(whole, pa.string())
 
 
 # -- Arrow to numpy -------------------------------------------------------------------------------

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["from_pandas", "to_pandas", "write_csv"]
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
+# what begins a formula, also written full width, or is skipped before one
+_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 _CSV_ROWS = 1 << 16
 
@@ -125,9 +126,11 @@ def _with_gaps(values: npt.NDArray[Any], absent: int) -> "pa.Array":
 def _csv_column(column: npt.NDArray[Any] | Labels) -> "pa.Array":
     import pyarrow as pa
 
+    from latprof.arrow import strings
+
     if isinstance(column, Labels):
         names = [f"'{name}" if name.startswith(_FORMULA) else name for name in column.names]
-        return pa.array([*names, None], pa.string()).take(
+        return strings([*names, None]).take(
             pa.array(np.where(column.codes < 0, len(names), column.codes))
         )
     if column.dtype.kind in "Mm":
