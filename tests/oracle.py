@@ -53,6 +53,14 @@ def percentile(values, q):
     return sorted(values)[max(rank, 1) - 1]
 
 
+def bin_number(value):
+    """Return the histogram's bin: 1,024 an octave, and one for 0."""
+    if value == 0:
+        return 0
+    mantissa, exponent = math.frexp(value)
+    return 1 + 1024 * (exponent - 1) + math.floor((2 * mantissa - 1) * 1024)
+
+
 def mean(values):
     return Fraction(sum(values), len(values))
 
