@@ -331,17 +331,30 @@ class Reader:
             The row group cannot be read, or has values that cannot be kept.
         """
         wanted = self._wanted(columns)
-        there = [name for name in self._plan.names if name in wanted or name == "frame_id"]
         with self._named():
-            table = self._parquet.read_row_group(index, columns=there, use_threads=self._threads)
+            table = self._parquet.read_row_group(
+                index, columns=self._there(wanted), use_threads=self._threads
+            )
             return to_columns(table, wanted, self._plan, self.pipeline)
 
     def batches(self, columns: Iterable[str] | None = None) -> Iterator[Columns]:
-        """Return the frames row group by row group, one in memory at a time."""
+        """Return the frames in batches of at most `ROW_GROUP` rows, one in memory at a time.
+
+        However large the row groups of other tools are, memory stays the same.
+        """
         wanted = self._wanted(columns)
         rows = 0
-        for index in range(self.num_batches):
-            part = self.batch(index, wanted)
+        with self._named():
+            stream = self._parquet.iter_batches(
+                ROW_GROUP, columns=self._there(wanted), use_threads=self._threads
+            )
+        while True:
+            with self._named():
+                batch = next(stream, None)
+                if batch is None:
+                    break
+                table = pa.Table.from_batches([batch])
+                part = to_columns(table, wanted, self._plan, self.pipeline)
             rows += len(part)
             yield part
         # not asked of the row groups beforehand: a damaged footer makes pyarrow end the whole
@@ -368,6 +381,9 @@ class Reader:
         with self._named():
             empty = self._parquet.schema_arrow.empty_table()
             return to_columns(empty, wanted, self._plan, self.pipeline)
+
+    def _there(self, wanted: tuple[str, ...]) -> list[str]:
+        return [name for name in self._plan.names if name in wanted or name == "frame_id"]
 
     def _wanted(self, columns: Iterable[str] | None) -> tuple[str, ...]:
         known = ("frame_id", *self.pipeline.marks, *Columns.OPTIONAL, *self._plan.tags)
