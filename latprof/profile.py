@@ -163,6 +163,8 @@ class Profile:
             + sum(dropped.values())
             + sum(accounts.rejected.values())
         )
+        for group in self.groups.values():
+            group.balance()
 
     # -- merging --------------------------------------------------------------------------------
 

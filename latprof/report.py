@@ -175,17 +175,18 @@ class Report:
         return Section("End to end, by range", (), ("range", "frames", "share", ""), rows)
 
     def _groups(self) -> Section:
-        header = (self.profile.by or "group", "frames", "mean", "p50", "p99", "max", "bottleneck")
+        by = _short(self.profile.by or "group")
+        header = (by, "frames", "mean", "p50", "p99", "max", "bottleneck")
         groups = sorted(self.profile.groups.items(), key=lambda item: -item[1].frames)
         rows = []
         for name, group in groups[:_MOST_ROWS]:
             total = group["end_to_end"]
             times = [total.mean, total.histogram.value_at(50), total.histogram.value_at(99)]
             cells = [_short(name), f"{group.frames:,}", *map(format_ns, [*times, total.max])]
-            rows.append((*cells, group.bottleneck() or "-"))
+            rows.append((*cells, _short(group.bottleneck() or "-")))
         more = len(groups) - len(rows)
         lines = (f"and {more:,} more",) if more > 0 else ()
-        return Section(f"By {escape(header[0])}", lines, header, tuple(rows))
+        return Section(f"By {header[0]}", lines, header, tuple(rows))
 
     def _accounts(self) -> Section:
         a = self.profile.accounts
@@ -294,6 +295,7 @@ def _text(section: Section) -> str:
     if section.header:
         table = (section.header, *section.rows)
         widths = [max(len(row[i]) for row in table) for i in range(len(section.header))]
+        gap = "  " if sum(widths) + 2 * len(widths) - 2 <= _WIDTH else " "
         for row in table:
             cells = []
             for i, (cell, width) in enumerate(zip(row, widths, strict=True)):
@@ -301,7 +303,7 @@ def _text(section: Section) -> str:
                     cells.append("#" * round(float(cell or 0) * _BAR_WIDTH))
                 else:
                     cells.append(cell.ljust(width) if i == 0 else cell.rjust(width))
-            lines.append("  ".join(cells).rstrip())
+            lines.append(gap.join(cells).rstrip())
     for line in section.lines:
         lines += textwrap.wrap(line, _WIDTH, subsequent_indent="  ") or [""]
     return "\n".join(lines)

@@ -436,6 +436,17 @@ def test_accounts_add_up():
     assert both.dropped == {"late": 4, "full": 2}
 
 
+def test_groups_have_accounts_of_their_frames():
+    profile = profiled(AUDIO, seeded(AUDIO, 300, 2), by="source")
+    profile.balance()
+    for group in profile.groups.values():
+        assert group.accounts.finished == group.frames > 0
+        assert group.accounts.started == group.accounts.folded
+    for name in ("started", "folded", "finished"):
+        parts = [getattr(group.accounts, name) for group in profile.groups.values()]
+        assert sum(parts) == getattr(profile.accounts, name)
+
+
 # -- merging ------------------------------------------------------------------------------------
 
 
