@@ -133,13 +133,23 @@ def numbers(
         raise UnkeptType(f"{what} is {type_name(kind)}: give numbers")
     missing = None
     if array.null_count:
-        missing = array.is_null().to_numpy(zero_copy_only=False)
+        missing = _plain(array.is_null())
         if unit is not None:
             array = array.fill_null(MISSING)
         else:
             array = array.fill_null(False if pa.types.is_boolean(kind) else 0)
-    values = array.to_numpy(zero_copy_only=False)
+    values = _plain(array)
     return values if unit is None else values.view(unit), missing
+
+
+def _plain(array: pa.Array) -> npt.NDArray[Any]:
+    """Return numbers or bools of which none is missing; pyarrow's `to_numpy` loads pandas."""
+    if pa.types.is_boolean(array.type):
+        return _plain(array.cast(pa.uint8())).view(bool)
+    kind = np.dtype(array.type.to_pandas_dtype())
+    if not len(array):
+        return np.empty(0, kind)
+    return np.frombuffer(array.buffers()[1], kind, len(array), array.offset * kind.itemsize)
 
 
 def to_labels(column: pa.Array | pa.ChunkedArray, what: str) -> Labels:
@@ -172,7 +182,7 @@ def to_labels(column: pa.Array | pa.ChunkedArray, what: str) -> Labels:
     indices = array.indices
     if indices.null_count:
         indices = indices.cast(pa.int64()).fill_null(-1)
-    codes = indices.cast(pa.int32()).to_numpy()
+    codes = _plain(indices.cast(pa.int32()))
     if len(codes) and not (codes.min() >= -1 and codes.max() < len(names)):
         raise TraceError(f"{what} has a dictionary that lacks entries: take an undamaged copy")
     if None in names or len(set(names)) < len(names):
