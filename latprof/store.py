@@ -368,19 +368,26 @@ class Reader:
     def read(self, columns: Iterable[str] | None = None) -> Columns:
         """Return all frames at once."""
         wanted = self._wanted(columns)
-        parts = list(self.batches(wanted))
-        if len(parts) == 1:
-            return parts[0]
-        if parts:
-            # mark by mark, so that a trace is never in memory twice
-            marks = list(parts[0].marks)
-            stamps = {mark: np.concatenate([p.marks.pop(mark) for p in parts]) for mark in marks}
-            whole = Columns.concat(parts)
-            whole.marks = stamps
-            return whole
+        # ids and stamps, nearly all there is, go where they stay: never in memory twice
         with self._named():
-            empty = self._parquet.schema_arrow.empty_table()
-            return to_columns(empty, wanted, self._plan, self.pipeline)
+            ids = np.empty(self.rows, np.uint64)
+            marks = {m: np.empty(self.rows, np.int64) for m in self.pipeline.marks if m in wanted}
+        parts, stop = [], 0
+        for part in self.batches(wanted):
+            start, stop = stop, stop + len(part)
+            if stop <= self.rows:  # else `batches` raises at its end
+                ids[start:stop] = part.frame_id
+                for mark, stamps in marks.items():
+                    stamps[start:stop] = part.marks.pop(mark)
+            part.frame_id = ids[start:stop]
+            parts.append(part)
+        if not parts:
+            with self._named():
+                empty = self._parquet.schema_arrow.empty_table()
+                return to_columns(empty, wanted, self._plan, self.pipeline)
+        whole = Columns.concat(parts) if len(parts) > 1 else parts[0]
+        whole.frame_id, whole.marks = ids, marks
+        return whole
 
     def _there(self, wanted: tuple[str, ...]) -> list[str]:
         return [name for name in self._plan.names if name in wanted or name == "frame_id"]
