@@ -19,6 +19,7 @@ from latprof.units import escape
 __all__ = [
     "STAMP",
     "UnkeptType",
+    "from_labels",
     "from_sequence",
     "is_text",
     "numbers",

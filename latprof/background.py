@@ -8,7 +8,7 @@ from latprof.alerts import Alerts
 from latprof.frame import HotPath
 from latprof.livefold import LARGE_PIECE, PIECE, LiveFold
 
-__all__ = ["Background"]
+__all__ = ["Background", "sampler"]
 
 SAMPLE_EVERY = 0.5
 """Seconds between two looks at CPU and memory."""

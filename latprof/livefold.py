@@ -12,7 +12,7 @@ from latprof.frame import BAD_STAMP, HotPath
 from latprof.profile import Accounts, Profile
 from latprof.ring import OTHER_NAME, Ring, Rows, count_of, storable, to_columns
 
-__all__ = ["LiveFold"]
+__all__ = ["LARGE_PIECE", "PIECE", "LiveFold", "columns_of"]
 
 PIECE = 4_096
 """Rows folded at a time in the background: more in one go would hold up the program's threads."""

@@ -24,7 +24,16 @@ from latprof.columns import FINISHED, MISSING, STAMP_LIMIT, Columns, Labels
 from latprof.errors import ProfilerError
 from latprof.pipeline import Pipeline
 
-__all__ = ["OTHER_NAME", "Names", "Ring", "Rows", "count_of", "to_columns"]
+__all__ = [
+    "OTHER_NAME",
+    "Names",
+    "Ring",
+    "Rows",
+    "count_of",
+    "row_struct",
+    "storable",
+    "to_columns",
+]
 
 OTHER_NAME = "(other)"
 """The name under which names are counted that the table has no code for any more."""

@@ -26,7 +26,7 @@ from latprof.demo.webrtc import Microphone, connect, tap_receiver, tap_sender
 from latprof.demo.wire import END, PACKET, pack
 from latprof.profiler import Frame
 
-__all__ = ["Relay", "main"]
+__all__ = ["Relay", "carry", "main"]
 
 _GRACE = 2.0
 """Seconds for the last packets to arrive; what is not there by then is lost."""

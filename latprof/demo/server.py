@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from av import AudioCodecContext, AudioStream
     from av.container import OutputContainer
 
-__all__ = ["main"]
+__all__ = ["main", "open_decoder", "open_device"]
 
 _NEWS_EVERY = 0.2
 """Seconds between two reports of progress."""
