@@ -9,13 +9,14 @@ the place of a value is its bits, shifted; no subtraction, no search, no result 
 import numpy as np
 import numpy.typing as npt
 
-from latprof.columns import MISSING, NO_SIZE, STAMP_LIMIT, Columns
+from latprof.columns import MISSING, STAMP_LIMIT, Columns
 from latprof.errors import TraceError
 from latprof.histogram import FIRST_PLACE, PLACES, SHIFT, bin_of
 from latprof.moments import comoment, exact_sum, is_spread, squares
 from latprof.pipeline import Pipeline, Span
 from latprof.sums import Sums
-from latprof.windows import COARSE, COARSE_BINS
+from latprof.tally import add_dropped, add_edges, add_sizes, add_times, frames_in
+from latprof.windows import COARSE, Placement
 
 __all__ = ["CHUNK", "Fold"]
 
@@ -54,6 +55,7 @@ class Fold:
         self._places = np.empty(CHUNK, np.int64)
         self._total_places = np.empty(CHUNK, np.int64)
         self._coarse = np.empty(CHUNK, np.int64)
+        self._work = np.empty(CHUNK, np.int64)
         self._ones = np.ones(CHUNK, np.int64)
         # end_to_end is counted apart for chunks that are the attribution set as they are
         self._counts = {
@@ -81,7 +83,7 @@ class Fold:
                 if len(finished):
                     self._add_finished(sums, finished)
                 if done is not None:
-                    _add_dropped(sums, chunk.take(~done))
+                    add_dropped(sums, chunk.take(~done))
         finally:
             self._flush(sums)
 
@@ -103,15 +105,15 @@ class Fold:
             sums.spans[name].missing += missing
             sums.spans[name].negative += negative
         sums.finished += len(chunk) if weights is None else int(weights.sum())
-        rows = _add_range(sums, chunk, complete)
-        _add_sizes(sums, chunk, weights)
+        placed = add_times(sums, chunk, complete)
+        add_sizes(sums, chunk, weights)
         straight = self._is_straight(valid, len(chunk))
         for name, mask in valid.items():
-            self._add_span(sums, name, mask, chunk, weights, rows, straight)
+            self._add_span(sums, name, mask, chunk, weights, placed, straight)
         if straight:
-            self._attribute_all(sums, chunk, weights, rows)
+            self._attribute_all(sums, chunk, weights, placed)
         else:
-            self._attribute_some(sums, chunk, weights, rows, valid)
+            self._attribute_some(sums, chunk, weights, placed, valid)
 
     def _measure(
         self, chunk: Columns, span: Span, complete: dict[str, bool], weights: Ints | None
@@ -126,7 +128,7 @@ class Fold:
         missing = negative = 0
         if not (complete[span.begin] and complete[span.end]):
             absent = (begin == MISSING) | (end == MISSING)
-            missing = _frames(absent, weights)
+            missing = frames_in(absent, weights)
             latency[absent] = 0
             mask = ~absent
         low, high = int(latency.min()), int(latency.max())
@@ -138,7 +140,7 @@ class Fold:
         self._farthest[span.name] = max(-low, high)
         if low < 0:
             backwards = latency < 0
-            negative = _frames(backwards, weights)
+            negative = frames_in(backwards, weights)
             mask = ~backwards if mask is None else mask & ~backwards
         self._troubles[span.name] = missing, negative
         return mask
@@ -162,7 +164,7 @@ class Fold:
         mask: Mask | None,
         chunk: Columns,
         weights: Ints | None,
-        rows: Ints | int | None,
+        placed: list[Placement],
         straight: bool,
     ) -> None:
         """Add the latencies of a span where the mask allows it."""
@@ -170,7 +172,7 @@ class Fold:
         if mask is not None:
             latency, ids = latency[mask], ids[mask]
             weights = None if weights is None else weights[mask]
-            rows = rows[mask] if isinstance(rows, np.ndarray) else rows
+            placed = [placement.where(mask) for placement in placed]
         k = len(latency)
         if k == 0:
             return
@@ -183,45 +185,46 @@ class Fold:
         np.copyto(floats, latency)
         target, out = name, self._places
         if name == _TOTAL:
-            _add_edges(sums, latency, low, high, weights)
+            add_edges(sums, latency, low, high, weights)
+            sums.worst.add(chunk if mask is None else chunk.take(mask), latency, MISSING)
             target, out = ("straight" if straight else name), self._total_places
         places = np.right_shift(floats.view(np.int64), SHIFT, out=out[:k])
         ones = self._ones[:k] if weights is None else weights
         np.add.at(self._counts[target], places, ones)
-        self._add_batches(sums, name, places, low, ones, rows)
+        self._add_windows(sums, name, places, low, latency, ids, ones, placed)
         n = k if weights is None else int(weights.sum())
         total = exact_sum(latency, high, weights)
         m2 = squares(floats, weights, n, total / n)
         span.add_moments(n, total, m2)
         self._moments[name] = (n, total, m2)
 
-    def _add_batches(
+    def _add_windows(
         self,
         sums: Sums,
         name: str,
         places: Ints,
         low: int,
+        latency: Ints,
+        ids: npt.NDArray[np.uint64],
         ones: Ints,
-        rows: Ints | int | None,
+        placed: list[Placement],
     ) -> None:
-        if rows is None:
-            return
-        coarse = np.right_shift(places, COARSE, out=self._coarse[: len(places)])
         if low == 0:
-            np.maximum(coarse, _COARSE_OF_ZERO, out=coarse)
-        if isinstance(rows, np.ndarray):
-            np.add(coarse, rows, out=coarse)
-        else:
-            np.add(coarse, rows, out=coarse)
-        np.add.at(sums.batches.counts(name).reshape(-1), coarse, ones)
+            places = np.maximum(places, FIRST_PLACE)
+        coarse = np.right_shift(places, COARSE, out=self._coarse[: len(places)])
+        np.subtract(coarse, _COARSE_OF_ZERO, out=coarse)
+        for placement in placed:
+            placement.add(name, coarse, latency, ones, self._work[: len(coarse)])
+        if name == _TOTAL:
+            np.minimum.at(sums.exemplars, coarse, ids)
 
     def _attribute_all(
-        self, sums: Sums, chunk: Columns, weights: Ints | None, rows: Ints | int | None
+        self, sums: Sums, chunk: Columns, weights: Ints | None, placed: list[Placement]
     ) -> None:
         if sums.gaps:
-            self._add_span(sums, "other", None, chunk, weights, rows, True)
+            self._add_span(sums, "other", None, chunk, weights, placed, True)
         else:
-            self._add_no_other(sums, chunk, weights, rows)
+            self._add_no_other(sums, chunk, weights, placed)
         n, whole, m2 = self._moments[_TOTAL]
         places = self._total_places[: len(chunk)]
         floats = self._floats[_TOTAL][: len(chunk)]
@@ -251,7 +254,7 @@ class Fold:
             _add_gap(sums, begin, end, gap, weights)
 
     def _add_no_other(
-        self, sums: Sums, chunk: Columns, weights: Ints | None, rows: Ints | int | None
+        self, sums: Sums, chunk: Columns, weights: Ints | None, placed: list[Placement]
     ) -> None:
         """Add zeros: stages that meet from start to end leave nothing to `other`."""
         n = self._moments[_TOTAL][0]
@@ -262,23 +265,21 @@ class Fold:
         if not span.peak:
             span.add_peak(0, int(chunk.frame_id.min()))
         span.add_moments(n, 0, 0.0)
-        if isinstance(rows, np.ndarray):
-            ones = self._ones[: len(chunk)] if weights is None else weights
-            zeros = np.add(rows, _COARSE_OF_ZERO, out=self._coarse[: len(chunk)])
-            np.add.at(sums.batches.counts("other").reshape(-1), zeros, ones)
-        elif rows is not None:
-            sums.batches.counts("other").reshape(-1)[rows + _COARSE_OF_ZERO] += n
+        zeros = self._latency["other"][: len(chunk)]  # the coarse bin of 0 is 0, too
+        ones = self._ones[: len(chunk)] if weights is None else weights
+        for placement in placed:
+            placement.add("other", zeros, zeros, ones, self._work[: len(chunk)])
 
     def _attribute_some(
         self,
         sums: Sums,
         chunk: Columns,
         weights: Ints | None,
-        rows: Ints | int | None,
+        placed: list[Placement],
         valid: dict[str, Mask | None],
     ) -> None:
         keep = self._attribution_set(sums, valid, weights, len(chunk))
-        self._add_span(sums, "other", keep, chunk, weights, rows, False)
+        self._add_span(sums, "other", keep, chunk, weights, placed, False)
         weights = None if weights is None else weights[keep]
         total = self._latency[_TOTAL][: len(chunk)][keep]
         if len(total) == 0:
@@ -319,7 +320,7 @@ class Fold:
         keep = np.ones(n, bool)
 
         def leave_out(reason: str, which: Mask) -> None:
-            count = _frames(which & keep, weights)
+            count = frames_in(which & keep, weights)
             if count:
                 sums.excluded[reason] += count
                 keep[which] = False
@@ -371,81 +372,5 @@ def _drain(array: Ints, reach: slice, first: int) -> Ints:
     return found
 
 
-def _frames(mask: Mask, weights: Ints | None) -> int:
-    """Return how many frames the mask holds."""
-    return int(np.count_nonzero(mask) if weights is None else weights[mask].sum())
-
-
-def _add_edges(sums: Sums, latency: Ints, low: int, high: int, weights: Ints | None) -> None:
-    n = len(latency) if weights is None else int(weights.sum())
-    for i, edge in enumerate(sums.edges_ns):
-        if edge >= high:
-            sums.at_most[i] += n
-        elif edge >= low:
-            sums.at_most[i] += _frames(latency <= edge, weights)
-
-
 def _add_gap(sums: Sums, begin: str, end: str, gap: Ints, weights: Ints | None) -> None:
     sums.gaps[begin, end] += exact_sum(gap, int(gap.max()), weights)
-
-
-def _add_range(sums: Sums, chunk: Columns, complete: dict[str, bool]) -> Ints | int | None:
-    """Widen the time range; return where each frame's row of the batches begins.
-
-    A frame's time is its start, else its end, else the first mark that it has. What has no mark
-    has no latency either, so that its row does not matter; None: all frames are so.
-    """
-    times, ends = chunk.marks["start"], chunk.marks["end"]
-    if not complete["start"]:
-        for column in (ends, *(chunk.marks[mark] for mark in sums.pipeline.marks)):
-            times = np.where(times == MISSING, column, times)
-        known = chunk.marks["start"][chunk.marks["start"] != MISSING]
-        sums.add_range(int(known.min()) if len(known) else None, None)
-    else:
-        sums.add_range(int(times.min()), None)
-    if not complete["end"]:
-        ends = ends[ends != MISSING]
-    sums.add_range(None, int(ends.max()) if len(ends) else None)
-    low, high = int(times.min()), int(times.max())
-    if high == MISSING:
-        return None
-    if low == MISSING:
-        times = np.where(times == MISSING, high, times)
-        low = int(times.min())
-    sums.batches.cover(low, high)
-    rows = sums.batches.rows_of(times, low, high)
-    if isinstance(rows, np.ndarray):
-        np.multiply(rows, COARSE_BINS, out=rows)
-        return np.subtract(rows, _COARSE_OF_ZERO, out=rows)
-    return rows * COARSE_BINS - _COARSE_OF_ZERO
-
-
-def _add_sizes(sums: Sums, chunk: Columns, weights: Ints | None) -> None:
-    if chunk.size is None:
-        return
-    sizes = chunk.size
-    if int(sizes.max()) == NO_SIZE:
-        known = sizes != NO_SIZE
-        sizes = sizes[known]
-        weights = None if weights is None else weights[known]
-    if weights is None:
-        sums.size_bytes += int(sizes.sum(dtype=np.int64))
-        sums.sized += len(sizes)
-    else:
-        sums.size_bytes += int((sizes * weights).sum())
-        sums.sized += int(weights.sum())
-
-
-def _add_dropped(sums: Sums, chunk: Columns) -> None:
-    outcome = chunk.outcome
-    if outcome is None or len(chunk) == 0:
-        return
-    # `drop` stamps end as well: the last mark before it says how far the frame came
-    reached = np.zeros(len(chunk), np.int64)
-    marks = sums.pipeline.marks[:-1]
-    for i, mark in enumerate(marks):
-        reached[chunk.marks[mark] != MISSING] = i
-    counts = np.bincount(outcome.codes * len(marks) + reached, chunk.weight)
-    for place in np.flatnonzero(counts).tolist():
-        code, mark_index = divmod(place, len(marks))
-        sums.dropped[outcome.names[code], marks[mark_index]] += int(counts[place])

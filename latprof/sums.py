@@ -19,9 +19,10 @@ import numpy.typing as npt
 from latprof.histogram import Histogram
 from latprof.moments import between
 from latprof.pipeline import Pipeline
-from latprof.windows import Windows
+from latprof.windows import COARSE_BINS, Windows
+from latprof.worst import Worst
 
-__all__ = ["PEOPLE_EDGES_NS", "SpanSums", "Sums", "Tails"]
+__all__ = ["NO_FRAME_ID", "PEOPLE_EDGES_NS", "SpanSums", "Sums", "Tails"]
 
 PEOPLE_EDGES_NS = tuple(ms * 1_000_000 for ms in (1, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_000))
 """Upper edges of the ranges that people read; what is above the last is "more"."""
@@ -29,6 +30,12 @@ PEOPLE_EDGES_NS = tuple(ms * 1_000_000 for ms in (1, 5, 10, 25, 50, 100, 250, 50
 BATCHES = 64
 """Most time batches that a percentile's interval is estimated from; there are 33 or more of a
 time range that fills them."""
+
+MOST_WINDOWS = 512
+"""Most windows of a timeline; they double in width as time grows."""
+
+NO_FRAME_ID = 2**64 - 1
+"""Stands in `Sums.exemplars` where no frame is."""
 
 _NARROWEST_NS = 1 << 20
 
@@ -128,13 +135,24 @@ class Sums:
         For each of `edges_ns`: how many end_to_end values are at or below it, exactly.
     batches
         Counts by time batch and coarse bin, for the percentiles' intervals.
+    timeline
+        The same with sums and peaks, in windows of the width that was asked for; None: none was.
+    worst
+        The slowest frames.
+    exemplars
+        The smallest frame id of each coarse bin of end_to_end; `NO_FRAME_ID` where there is none.
     first_ns, last_ns
         First start and last end (UTC) of the finished frames; None without any.
     size_bytes, sized
         Sum of the known sizes of finished frames, and how many have one.
     """
 
-    def __init__(self, pipeline: Pipeline, edges_ns: Sequence[int] = PEOPLE_EDGES_NS) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        edges_ns: Sequence[int] = PEOPLE_EDGES_NS,
+        every_ns: int | None = None,
+    ) -> None:
         self.pipeline = pipeline
         self.edges_ns = tuple(sorted(set(edges_ns)))
         names = [span.name for span in pipeline.all_spans]
@@ -151,6 +169,12 @@ class Sums:
         self.dropped: Counter[tuple[str, str]] = Counter()
         self.at_most = [0] * len(self.edges_ns)
         self.batches = Windows(tuple(names), _NARROWEST_NS, BATCHES)
+        self.every_ns = every_ns
+        self.timeline: Windows | None = None
+        if every_ns is not None:
+            self.timeline = Windows(tuple(names), every_ns, MOST_WINDOWS, moments=True)
+        self.worst = Worst()
+        self.exemplars = np.full(COARSE_BINS, NO_FRAME_ID, np.uint64)
         self.first_ns: int | None = None
         self.last_ns: int | None = None
         self.size_bytes = 0
@@ -186,6 +210,10 @@ class Sums:
         self.dropped += other.dropped
         self.at_most = [a + b for a, b in zip(self.at_most, other.at_most, strict=True)]
         self.batches.merge(other.batches)
+        if self.timeline is not None and other.timeline is not None:
+            self.timeline.merge(other.timeline)
+        self.worst.merge(other.worst)
+        np.minimum(self.exemplars, other.exemplars, out=self.exemplars)
         self.add_range(other.first_ns, other.last_ns)
         self.size_bytes += other.size_bytes
         self.sized += other.sized

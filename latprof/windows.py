@@ -29,16 +29,23 @@ class Windows:
         Smallest width; it doubles until the time range fits.
     most
         Largest number of windows.
+    moments
+        Keep sums and peaks by window as well.
     """
 
-    def __init__(self, names: tuple[str, ...], width_ns: int, most: int) -> None:
+    def __init__(
+        self, names: tuple[str, ...], width_ns: int, most: int, *, moments: bool = False
+    ) -> None:
         self.names = names
+        self.base_ns = width_ns
         self.width_ns = width_ns
         self.most = most
         self.first = 0  # number of the first window on the grid
         self.length = 0
         # there is room for `most` rows from the start: what is not touched takes no memory
         self._room = {name: np.zeros((most, COARSE_BINS), np.int64) for name in names}
+        self.sums = {name: np.zeros(most, np.int64) for name in names if moments}
+        self.peaks = {name: np.zeros(most, np.int64) for name in names if moments}
 
     def counts(self, name: str) -> Ints:
         """Return the counts (windows, coarse bins) of one latency: a view."""
@@ -55,10 +62,10 @@ class Windows:
         self._widen(width)
         first = first_ns // width
         if self.length and first < self.first:
-            for room in self._room.values():
-                counts = room[: self.length].copy()
+            for room in self._all_rooms():
+                moved = room[: self.length].copy()
                 room[: self.length] = 0
-                room[self.first - first : self.first - first + self.length] = counts
+                room[self.first - first : self.first - first + self.length] = moved
         self.first, self.length = first, last_ns // width - first + 1
 
     def _widen(self, width: int) -> None:
@@ -68,11 +75,15 @@ class Windows:
             return
         numbers = np.arange(self.first, self.first + self.length) // factor
         starts = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 1))
-        for room in self._room.values():
-            counts = np.add.reduceat(room[: self.length], starts)
+        for room in self._all_rooms():
+            join = np.maximum if any(room is peak for peak in self.peaks.values()) else np.add
+            joined = join.reduceat(room[: self.length], starts)
             room[: self.length] = 0
-            room[: len(starts)] = counts
+            room[: len(starts)] = joined
         self.first, self.length = int(numbers[0]), len(starts)
+
+    def _all_rooms(self) -> list[Ints]:
+        return [*self._room.values(), *self.sums.values(), *self.peaks.values()]
 
     def merge(self, other: "Windows") -> None:
         """Add the counts of other frames, in windows of the same grid."""
@@ -86,22 +97,59 @@ class Windows:
         ) - self.first
         for name in self.names:
             np.add.at(self._room[name], places, other.counts(name))
+        for name, sums in self.sums.items():
+            np.add.at(sums, places, other.sums[name][: other.length])
+            np.maximum.at(self.peaks[name], places, other.peaks[name][: other.length])
 
-    def rows_of(self, stamps: Ints, low: int, high: int) -> Ints | int:
-        """Return the row of each stamp (n,) in the counts, or one number if it is the same.
+    def place(self, times: Ints, low: int, high: int) -> "Placement":
+        """Make room for frames at `times` (n,), and say in which window each of them is.
 
-        `low` and `high` are the smallest and largest of them; `cover` has made room.
+        `low` and `high` are the smallest and largest of the times.
         """
-        one = low // self.width_ns
-        if high // self.width_ns == one:
-            return one - self.first
+        self.cover(low, high)
+        first = low // self.width_ns
+        if high // self.width_ns == first:
+            return Placement(self, first - self.first)
         if self.width_ns & (self.width_ns - 1):
-            rows = stamps // self.width_ns
+            rows = times // self.width_ns
         else:
-            rows = stamps >> (self.width_ns.bit_length() - 1)
-        return np.subtract(rows, self.first, out=rows)
+            rows = times >> (self.width_ns.bit_length() - 1)
+        return Placement(self, np.subtract(rows, self.first, out=rows))
 
     @property
     def begins_ns(self) -> Ints:
         """The begin of each window, UTC ns."""
         return np.arange(self.first, self.first + self.length) * self.width_ns
+
+
+class Placement:
+    """Where the frames of a chunk are counted: the window's row of each, or one row of all."""
+
+    def __init__(self, windows: Windows, rows: Ints | int) -> None:
+        self.windows = windows
+        self.rows = rows
+        self._begins = rows * COARSE_BINS
+
+    def where(self, mask: npt.NDArray[np.bool_]) -> "Placement":
+        """Return the placement of some of the frames."""
+        return self if isinstance(self.rows, int) else Placement(self.windows, self.rows[mask])
+
+    def add(self, name: str, coarse: Ints, latency: Ints, weights: Ints, work: Ints) -> None:
+        """Count latencies (n,) in ns, whose coarse bins are known; `work` (n,) is overwritten."""
+        windows = self.windows
+        counts = windows.counts(name)
+        if isinstance(self.rows, int):
+            np.add.at(counts[self.rows], coarse, weights)
+        else:
+            np.add(coarse, self._begins, out=work)
+            np.add.at(counts.reshape(-1), work, weights)
+        if name not in windows.sums:
+            return
+        if isinstance(self.rows, int):
+            windows.sums[name][self.rows] += int((latency * weights).sum())
+            peak = max(int(windows.peaks[name][self.rows]), int(latency.max()))
+            windows.peaks[name][self.rows] = peak
+        else:
+            np.multiply(latency, weights, out=work)
+            np.add.at(windows.sums[name], self.rows, work)
+            np.maximum.at(windows.peaks[name], self.rows, latency)

@@ -1,0 +1,74 @@
+"""The slowest frames, kept whole: their marks and their source."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from latprof.columns import Columns
+
+__all__ = ["MOST_WORST", "Worst", "WorstFrame"]
+
+MOST_WORST = 100
+"""How many of the slowest frames a profile keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorstFrame:
+    """A slow frame: `marks` holds UTC ns by mark, those that are missing left out."""
+
+    frame_id: int
+    end_to_end_ns: int
+    source: str | None
+    marks: dict[str, int]
+
+    def sort_key(self) -> tuple[int, int, str, int]:
+        """Order by slowness; of equally slow frames the smallest id comes first."""
+        return -self.end_to_end_ns, self.frame_id, self.source or "", self.marks.get("start", 0)
+
+
+class Worst:
+    """The `MOST_WORST` slowest frames of those that were added, in whatever order they came."""
+
+    def __init__(self) -> None:
+        self.frames: list[WorstFrame] = []
+
+    @property
+    def limit_ns(self) -> int:
+        """Frames that are quicker than this need not be added."""
+        return -1 if len(self.frames) < MOST_WORST else self.frames[-1].end_to_end_ns
+
+    def add(self, columns: Columns, end_to_end: npt.NDArray[np.int64], missing: int) -> None:
+        """Offer frames (n,) with their latencies (n,) ns >= 0; `missing` is what no stamp is."""
+        slow = np.flatnonzero(end_to_end >= max(self.limit_ns, 0))
+        if len(slow) > MOST_WORST:
+            # the slowest of these, and all that are as slow as the last of them
+            least = np.partition(end_to_end[slow], -MOST_WORST)[-MOST_WORST]
+            slow = slow[end_to_end[slow] >= least]
+            if len(slow) > MOST_WORST:
+                order = np.lexsort((columns.frame_id[slow], -end_to_end[slow]))
+                slow = slow[order[:MOST_WORST]]
+        if len(slow) == 0:
+            return
+        rows = columns.take(slow)
+        sources = [None] * len(rows) if rows.source is None else rows.source.to_numpy().tolist()
+        stamps = {mark: column.tolist() for mark, column in rows.marks.items()}
+        found = [
+            WorstFrame(
+                frame_id,
+                total,
+                sources[i],
+                {mark: times[i] for mark, times in stamps.items() if times[i] != missing},
+            )
+            for i, (frame_id, total) in enumerate(
+                zip(rows.frame_id.tolist(), end_to_end[slow].tolist(), strict=True)
+            )
+        ]
+        self._keep(found)
+
+    def merge(self, other: "Worst") -> None:
+        """Add the slowest of other frames."""
+        self._keep(other.frames)
+
+    def _keep(self, found: list[WorstFrame]) -> None:
+        self.frames = sorted([*self.frames, *found], key=WorstFrame.sort_key)[:MOST_WORST]
