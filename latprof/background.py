@@ -44,11 +44,17 @@ class Background(threading.Thread):
         super().__init__(name="latprof", daemon=True)
         self._fold = fold
         self._capacity = capacity
-        self._hot = hot
         self._alerts = alerts
         self._interval = None if interval_ns is None else interval_ns / 1e9
         self._report = report
         self._over = threading.Event()
+        # here and not in the thread: a fork while a thread imports leaves the child an import
+        # that never ends
+        self._sample: Callable[[], None] | None = None
+        try:
+            self._sample = sampler(hot)
+        except Exception as error:
+            self._failed(error)
 
     def end(self) -> None:
         """End the thread and wait for it, unless it is the one that calls."""
@@ -58,11 +64,6 @@ class Background(threading.Thread):
 
     def run(self) -> None:
         """Work until the end."""
-        try:
-            sample: Callable[[], None] | None = sampler(self._hot)
-        except Exception as error:
-            self._failed(error)
-            sample = None
         next_sample = time.monotonic()
         next_report = next_sample + (self._interval or 0)
         # several times while a ring fills at a million frames a second
@@ -75,8 +76,8 @@ class Background(threading.Thread):
                 if now >= next_sample:
                     next_sample = now + SAMPLE_EVERY
                     self._alerts.flush()
-                    if sample is not None:
-                        sample()
+                    if self._sample is not None:
+                        self._sample()
                 if self._interval is not None and now >= next_report:
                     next_report = now + self._interval
                     self._report()

@@ -19,7 +19,16 @@ from latprof.ring import Ring
 from latprof.sampling import RUN_BITS, fnv1a, run_hash
 from latprof.units import escape
 
-__all__ = ["BAD_FRAME_ID", "BAD_SIZE", "BAD_STAMP", "LATE", "NO_FRAME", "Frame", "HotPath"]
+__all__ = [
+    "BAD_FRAME_ID",
+    "BAD_SIZE",
+    "BAD_STAMP",
+    "LATE",
+    "NO_FRAME",
+    "Frame",
+    "HotPath",
+    "outcome_name",
+]
 
 BAD_FRAME_ID = "frame id is no integer from 0 to 2**64 - 1"
 BAD_SIZE = "size is no integer from 0 to 2**32 - 2"
@@ -255,7 +264,7 @@ def _build(
                 check_limit(row)
 
         def drop(self, reason: str, at: int | None = None) -> None:
-            close(self, at, reason)
+            close(self, at, outcome_name(reason))
 
         def __exit__(
             self,
@@ -268,7 +277,7 @@ def _build(
             if kind is None:
                 self.finish()
             else:
-                close(self, None, kind.__name__)
+                close(self, None, outcome_name(kind.__name__))
 
     def frame(
         frame_id: int,
@@ -344,7 +353,7 @@ def _build(
 
     # -- off the short way ------------------------------------------------------------------------
 
-    def commit(row: list[Any]) -> None:
+    def commit(row: list[Any]) -> bool:
         number = claim()
         row[1] = (number - 1) % capacity * width
         row[2] = row[seq_at] = number
@@ -352,13 +361,14 @@ def _build(
             pack(*row)
         except Exception:
             void(number, *row[3:labels_at])
-            return
+            return False
         if limit is not None:
             check_limit(row)
+        return True
 
-    def close(frame: Frame, at: int | None, reason: object) -> None:
+    def close(frame: Frame, at: int | None, outcome: str | None) -> None:
         row = frame._row
-        call = "finish" if reason is None else "drop"
+        call = "finish" if outcome is None else "drop"
         if row is spent:
             alerts.misuse(f"{call} after finish", "the frame was already committed")
             return
@@ -372,12 +382,13 @@ def _build(
         if not is_open:
             hot.rejected.add(LATE)
             return
-        if reason is not None:
-            name = outcome_name(reason)
-            code = ring.outcomes.code(name)
-            row[labels_at] |= code << 16
+        if outcome is None:
+            commit(row)
+            return
+        code = ring.outcomes.code(outcome)
+        row[labels_at] |= code << 16
+        if commit(row):
             hot.dropped.add(str(ring.outcomes.table[code]))
-        commit(row)
 
     def mark_again(row: list[Any], i: int, name: str, at: int | None) -> None:
         if row is spent:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -42,9 +43,18 @@ class LiveFold:
         Wall clock minus the profiler's clock.
     sampling_rate
         What the profile is to be told.
+    now
+        A clock in ns, for patience alone.
     """
 
-    def __init__(self, ring: Ring, hot: HotPath, offset_ns: int, sampling_rate: float) -> None:
+    def __init__(
+        self,
+        ring: Ring,
+        hot: HotPath,
+        offset_ns: int,
+        sampling_rate: float,
+        now: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         self.profile = Profile(ring.pipeline, by="source")
         self.folded = 0
         self.lost = 0
@@ -53,9 +63,10 @@ class LiveFold:
         self._hot = hot
         self._offset_ns = offset_ns
         self._rate = sampling_rate
+        self._now = now
         self._seen = 0  # all numbers up to here have been looked for
         self._pending: dict[int, int] = {}  # number -> when it was missed first
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
 
     @property
     def backlog(self) -> int:
@@ -64,8 +75,9 @@ class LiveFold:
 
     def step(self, piece: int = PIECE) -> None:
         """Fold at most `piece` new rows."""
-        with self._lock:
-            self._look_again()
+        with self.lock:
+            if self._pending:
+                self._look_again()
             found = self._ring.read(self._seen, piece)
             if found.first <= found.last:
                 self._seen = found.last
@@ -76,7 +88,8 @@ class LiveFold:
 
         A writer that is between claiming and writing gets a moment to get there first.
         """
-        with self._lock:
+        with self.lock:
+            self._look_again()
             target = self._ring.claimed  # not a moving one: the program goes on
             while self._seen < target:
                 self.step(LARGE_PIECE)
@@ -90,7 +103,7 @@ class LiveFold:
     def accounts(self) -> Accounts:
         """Return where every frame is now."""
         hot = self._hot
-        with self._lock:
+        with self.lock:
             self._settle_voids()
             # a frame is started before it is claimed: read in the other order, none is missed
             rejected = hot.rejected.read()
@@ -115,12 +128,12 @@ class LiveFold:
 
     def copy(self) -> Profile:
         """Return a copy of the running profile."""
-        with self._lock:
+        with self.lock:
             return self.profile.copy()
 
     def reset_lock(self) -> None:
         """Take a new lock, in the child of a fork, where nobody is left to free the old one."""
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
 
     # -- numbers ---------------------------------------------------------------------------------
 
@@ -129,7 +142,7 @@ class LiveFold:
         missing = set(found.pending)
         void = {n for n in tuple(self._hot.voids) if found.first <= n <= found.last}
         self._hot.voids -= void
-        now = time.monotonic_ns()
+        now = self._now()
         self._pending |= dict.fromkeys(sorted(missing - void), now)
         self.lost += found.overwritten - len(void - missing)
         self._fold(found.rows)
@@ -139,7 +152,7 @@ class LiveFold:
         if not self._pending:
             return
         found = self._ring.read_numbers(list(self._pending))
-        now = time.monotonic_ns()
+        now = self._now()
         lapped = self._ring.claimed - self._ring.capacity
         away = {
             number: since

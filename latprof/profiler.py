@@ -393,6 +393,20 @@ class Profiler:
 
 
 _running: "weakref.WeakSet[Profiler]" = weakref.WeakSet()
+_held: list[Profiler] = []
+
+
+def _before_fork() -> None:
+    # the child gets no profile that is half folded
+    _held.extend(_running)
+    for profiler in _held:
+        profiler._fold.lock.acquire()
+
+
+def _after_fork() -> None:
+    for profiler in _held:
+        profiler._fold.lock.release()
+    _held.clear()
 
 
 def _stop_in_child() -> None:
@@ -401,6 +415,7 @@ def _stop_in_child() -> None:
     for profiler in list(_running):
         profiler._forked()
     _running.clear()
+    _held.clear()
 
 
 def _stop_at_exit() -> None:
@@ -409,7 +424,9 @@ def _stop_at_exit() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_stop_in_child)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_stop_in_child
+    )
 atexit.register(_stop_at_exit)
 
 

@@ -1,0 +1,112 @@
+"""Counts are exact, the log is not flooded, and nothing raises."""
+
+import logging
+
+import pytest
+
+from latprof.alerts import Alerts, Tally
+
+MS = 1_000_000
+
+
+class Log(logging.Handler):
+    """Keeps what was logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[tuple[str, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append((record.levelname, record.getMessage()))
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()
+
+
+def made(log: logging.Handler, warning: int | None = 50 * MS, critical: int | None = 100 * MS):
+    logger = logging.Logger("test")
+    logger.addHandler(log)
+    now = [0]
+    return Alerts(logger, warning, critical, lambda: now[0]), now
+
+
+def test_above_is_above(log: Log) -> None:
+    alerts, _ = made(log)
+    for latency in (49 * MS, 50 * MS, 50 * MS + 1, 100 * MS, 100 * MS + 1):
+        alerts.slow(7, "input", latency)
+    assert alerts.notes.read() == {"warnings": 2, "criticals": 1}
+    assert [level for level, _ in log.lines] == ["WARNING", "WARNING", "ERROR"]
+    assert log.lines[2][1] == ("critical threshold 100 ms exceeded: frame 7 of input took 100 ms")
+
+
+def test_one_threshold_alone(log: Log) -> None:
+    alerts, _ = made(log, warning=None)
+    alerts.slow(1, None, 60 * MS)
+    alerts.slow(2, None, 160 * MS)
+    assert alerts.notes.read() == {"criticals": 1}
+    alerts, _ = made(log, critical=None)
+    alerts.slow(3, None, 160 * MS)
+    assert alerts.notes.read() == {"warnings": 1}
+    assert log.lines[-1][1].endswith("frame 3 took 160 ms")
+
+
+def test_names_are_harmless_in_a_terminal(log: Log) -> None:
+    alerts, _ = made(log)
+    alerts.slow(1, "mic\x1b[31m\n", 60 * MS)
+    assert "mic\\x1b[31m\\n" in log.lines[0][1]
+
+
+def test_a_storm_is_counted_whole_and_logged_in_part(log: Log) -> None:
+    alerts, now = made(log)
+    for n in range(1_000):
+        alerts.slow(n, None, 60 * MS)
+    assert len(log.lines) == Alerts.BURST
+    assert alerts.notes.read() == {"warnings": 1_000, "log records suppressed": 990}
+    alerts.flush()  # the second is not over
+    assert len(log.lines) == Alerts.BURST
+    now[0] = Alerts.PERIOD_NS
+    alerts.slow(1_000, None, 60 * MS)
+    assert log.lines[10][1] == "990 more frames over a threshold, not logged"
+    assert log.lines[11][1].endswith("frame 1000 took 60.0 ms")
+    alerts.flush(final=True)
+    assert len(log.lines) == 12  # nothing was suppressed since
+
+
+def test_the_end_tells_what_was_suppressed(log: Log) -> None:
+    alerts, _ = made(log)
+    for n in range(12):
+        alerts.slow(n, None, 60 * MS)
+    alerts.flush(final=True)
+    assert log.lines[-1][1] == "2 more frames over a threshold, not logged"
+
+
+def test_misuse_is_logged_once(log: Log) -> None:
+    alerts, _ = made(log)
+    for _ in range(5):
+        alerts.misuse("mark set twice", "mark 'ipc'\n")
+    assert alerts.notes.read() == {"mark set twice": 5}
+    assert log.lines == [
+        ("WARNING", "mark set twice: mark 'ipc'\\n (further ones are only counted)")
+    ]
+
+
+def test_a_handler_that_raises_is_counted() -> None:
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise OSError("disk full")
+
+    alerts, _ = made(Broken())
+    alerts.slow(1, None, 60 * MS)
+    alerts.misuse("x", "y")
+    alerts.info("z")
+    assert alerts.notes.read() == {"warnings": 1, "x": 1, "errors in logging": 3}
+
+
+def test_tally_leaves_out_zeros() -> None:
+    tally = Tally()
+    tally.add("late", 2)
+    tally.add("late", -2)
+    assert tally.read() == {}
+    assert tally.total == 0

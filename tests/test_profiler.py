@@ -1,0 +1,1068 @@
+"""The profiler: what is recorded, what is refused, what is counted; and that it all adds up."""
+
+import itertools
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import latprof.profiler
+from latprof.columns import MISSING, Labels
+from latprof.errors import PipelineError, ProfilerError
+from latprof.frame import BAD_FRAME_ID, BAD_ROW, BAD_SIZE, BAD_STAMP, LATE, NO_FRAME
+from latprof.pipeline import AUDIO, Pipeline, Span
+from latprof.profile import Accounts
+from latprof.profiler import Profiler, disable, enable, get_profiler, profile_frame
+from latprof.sampling import fnv1a, run_hash, threshold
+
+MIC = Pipeline.chain("mic", "decode", "play")  # marks start, decode, play, end
+MS = 1_000_000
+
+
+@pytest.fixture(autouse=True)
+def _none_left_running() -> Iterator[None]:
+    yield
+    left = [profiler for profiler in latprof.profiler._running if profiler.running]
+    for profiler in left:
+        profiler.stop()
+    assert not left
+    assert not [thread for thread in threading.enumerate() if thread.name == "latprof"]
+
+
+class Clock:
+    """A clock that stands still until it is told otherwise."""
+
+    def __init__(self, now: int = 1_000_000) -> None:
+        self.now = now
+
+    def __call__(self) -> int:
+        return self.now
+
+    def after(self, ns: int) -> None:
+        self.now += ns
+
+
+class Log(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self.logger = logging.Logger("test")
+        self.logger.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(f"{record.levelname} {record.getMessage()}")
+
+
+def balanced(profiler: Profiler) -> Accounts:
+    """Return the accounts, once they add up."""
+    a = profiler.accounts
+    dropped, rejected = sum(a.dropped.values()), sum(a.rejected.values())
+    assert a.started == a.in_flight + a.finished + dropped + rejected
+    assert a.finished + dropped == a.folded + a.not_folded + a.lost + a.torn
+    counts = [a.started, a.in_flight, a.finished, a.folded, a.not_folded, a.lost, a.torn]
+    assert min(*counts, *a.dropped.values(), *a.rejected.values()) >= 0
+    return a
+
+
+def wait_for(holds: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "did not come true in time"
+        time.sleep(0.002)
+
+
+def stamps_of(profiler: Profiler) -> list[list[int | None]]:
+    """Return the stamps of the trace as the clock gave them, a list a frame."""
+    trace = profiler.trace()
+    table = np.array([trace.marks[mark] for mark in profiler.pipeline.marks]).T
+    offset = profiler.clock_offset_ns
+    return [[None if t == MISSING else t - offset for t in row] for row in table.tolist()]
+
+
+# -- a frame --------------------------------------------------------------------------------------
+
+
+def test_a_frame_is_stamped_by_the_clock() -> None:
+    clock = Clock()
+    with Profiler(MIC, clock=clock) as profiler:
+        clock.now = 2_000_000
+        frame = profiler.frame(7, size=960, source="input")
+        assert frame
+        clock.after(100)
+        frame.mark("decode")
+        clock.after(250)
+        frame.mark("play")
+        clock.after(50)
+        frame.finish()
+    assert stamps_of(profiler) == [[2_000_000, 2_000_100, 2_000_350, 2_000_400]]
+    trace = profiler.trace()
+    assert trace.frame_id.tolist() == [7]
+    assert trace.size is not None
+    assert trace.size.tolist() == [960]
+    assert trace.source is not None
+    assert trace.source.to_numpy().tolist() == ["input"]
+    profile = profiler.report().profile
+    assert (profile["decode"].total, profile["play"].total) == (250, 50)
+    assert (profile["other"].total, profile["end_to_end"].total) == (100, 400)
+    assert balanced(profiler) == Accounts(started=1, finished=1, folded=1)
+
+
+def test_with_finishes_or_drops() -> None:
+    clock = Clock()
+    with Profiler(MIC, clock=clock) as profiler:
+        with profiler.frame(1):
+            clock.after(10)
+        with pytest.raises(ZeroDivisionError), profiler.frame(2):
+            1 / 0  # noqa: B018
+        with profiler.frame(3) as frame:
+            frame.drop("late")  # inside the block: nothing is left to do at its end
+        with profiler.frame(4) as frame:
+            frame.finish()
+        with pytest.raises(KeyboardInterrupt), profiler.frame(5):
+            raise KeyboardInterrupt
+    a = balanced(profiler)
+    assert (a.finished, a.folded) == (2, 5)
+    assert a.dropped == {"ZeroDivisionError": 1, "late": 1, "KeyboardInterrupt": 1}
+    assert a.notes == {}
+    outcome = profiler.trace().outcome
+    assert outcome is not None
+    assert outcome.to_numpy().tolist() == [
+        "finished",
+        "ZeroDivisionError",
+        "late",
+        "finished",
+        "KeyboardInterrupt",
+    ]
+
+
+def test_drop_stamps_end() -> None:
+    clock = Clock(500)
+    with Profiler(MIC, clock=clock) as profiler:
+        frame = profiler.frame(1)
+        clock.after(20)
+        frame.drop("late")
+        profiler.frame(2).drop("late", at=900)
+    assert stamps_of(profiler) == [[500, None, None, 520], [520, None, None, 900]]
+    assert profiler.report().profile.frames == 0
+
+
+@pytest.mark.parametrize(
+    ("reason", "outcome"),
+    [
+        ("finished", "dropped: finished"),
+        ("", "dropped: "),
+        (404, "404"),
+        (None, "None"),
+        (ValueError("x"), "x"),
+    ],
+)
+def test_no_reason_turns_a_drop_into_a_finished_frame(reason: Any, outcome: str) -> None:
+    with Profiler(MIC) as profiler:
+        profiler.frame(1).drop(reason)
+    a = balanced(profiler)
+    assert a.finished == 0
+    assert a.dropped == {outcome: 1}
+    assert profiler.report().profile.frames == 0
+
+
+def test_stamps_taken_elsewhere() -> None:
+    clock = Clock(5_000)
+    with Profiler(MIC, clock=clock) as profiler:
+        frame = profiler.frame(9, start=1_000)
+        frame.mark("decode", at=np.int64(1_500))
+        frame.mark("play", at=0)  # missing: may still be marked
+        frame.mark("play")
+        frame.finish(at=9_000)
+        frame = profiler.frame(10, start=0)  # missing
+        frame.finish()
+    assert stamps_of(profiler) == [[1_000, 1_500, 5_000, 9_000], [None, None, None, 5_000]]
+    assert balanced(profiler).notes == {}
+
+
+def test_start_and_end_may_be_marked() -> None:
+    clock = Clock(5_000)
+    with Profiler(MIC, clock=clock) as profiler:
+        frame = profiler.frame(1)
+        clock.after(10)
+        frame.mark("end")  # finish keeps it
+        clock.after(10)
+        frame.mark("start")  # too late: frame() has stamped it
+        frame.finish()
+        frame = profiler.frame(2)
+        frame.mark("end", at=7_000)
+        frame.finish(at=8_000)
+    assert stamps_of(profiler) == [[5_000, None, None, 5_010], [5_020, None, None, 7_000]]
+    assert balanced(profiler).notes == {"mark set twice": 2}
+
+
+def test_due() -> None:
+    due = Pipeline("due", ("due", "start", "end"))
+    with Profiler(due, clock=Clock(5_000)) as profiler:
+        frame = profiler.frame(1)
+        frame.mark("due", at=4_000)
+        frame.finish()
+    assert stamps_of(profiler) == [[4_000, 5_000, 5_000]]
+    assert profiler.report().profile["response"].total == 1_000
+
+
+# -- misuse ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ipcc", "", "MARK", None, 3, ["decode"], "\x1b[31m"])
+def test_an_unknown_mark_is_a_bug(name: Any) -> None:
+    with Profiler(MIC) as profiler:
+        frame = profiler.frame(1)
+        with pytest.raises(PipelineError, match="use one of start, decode, play, end") as info:
+            frame.mark(name)
+        assert "\x1b" not in str(info.value)
+        frame.finish()
+    assert balanced(profiler).notes == {"unknown mark": 1}
+
+
+def test_the_first_stamp_stays() -> None:
+    clock, log = Clock(), Log()
+    with Profiler(MIC, clock=clock, logger=log.logger) as profiler:
+        frame = profiler.frame(1)
+        frame.mark("decode")
+        clock.after(5)
+        frame.mark("decode")
+        frame.mark("decode", at=77)
+        frame.finish()
+    assert stamps_of(profiler)[0][1] == 1_000_000
+    assert balanced(profiler).notes == {"mark set twice": 2}
+    assert len(log.lines) == 1
+    assert "mark set twice" in log.lines[0]
+
+
+def test_after_finish_nothing_happens_but_counts() -> None:
+    clock, log = Clock(), Log()
+    with Profiler(MIC, clock=clock, logger=log.logger) as profiler:
+        frame = profiler.frame(1)
+        frame.finish()
+        for _ in range(2):
+            frame.mark("decode")
+            frame.mark("play", at=5)
+            frame.finish()
+            frame.finish(at=9)
+            frame.drop("late")
+        with pytest.raises(PipelineError):
+            frame.mark("typo")
+    a = balanced(profiler)
+    assert (a.started, a.finished, a.dropped) == (1, 1, {})
+    assert a.notes == {
+        "mark after finish": 4,
+        "finish after finish": 4,
+        "drop after finish": 2,
+        "unknown mark": 1,
+    }
+    assert len(log.lines) == 3
+    assert stamps_of(profiler) == [[1_000_000, None, None, 1_000_000]]
+
+
+def test_a_frame_that_finishes_after_stop_is_rejected() -> None:
+    profiler = Profiler(MIC)
+    with profiler:
+        frames = [profiler.frame(n) for n in range(3)]
+    assert balanced(profiler).in_flight == 3
+    frames[0].finish()
+    frames[1].mark("decode")
+    frames[1].drop("late")
+    a = balanced(profiler)
+    assert (a.in_flight, a.rejected) == (1, {LATE: 2})
+    assert len(profiler.trace()) == 0
+    with profiler:
+        frames[2].finish()  # it runs again
+        frames[0].finish()
+    a = balanced(profiler)
+    assert (a.in_flight, a.finished, a.rejected) == (0, 1, {LATE: 2})
+    assert a.notes == {"finish after finish": 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"frame_id": -1}, BAD_FRAME_ID),
+        ({"frame_id": 2**64}, BAD_FRAME_ID),
+        ({"frame_id": 1.5}, BAD_FRAME_ID),
+        ({"frame_id": "7"}, BAD_FRAME_ID),
+        ({"frame_id": None}, BAD_FRAME_ID),
+        ({"size": -1}, BAD_SIZE),
+        ({"size": 2**32 - 1}, BAD_SIZE),
+        ({"size": 2**32}, BAD_SIZE),
+        ({"size": 2.0}, BAD_SIZE),
+        ({"start": -1}, BAD_STAMP),
+        ({"start": 2**62}, BAD_STAMP),
+        ({"start": 2**64}, BAD_STAMP),
+        ({"start": 1.5}, BAD_STAMP),
+        ({"start": float("nan")}, BAD_STAMP),
+        ({"at": -1}, BAD_STAMP),
+        ({"at": 2**63}, BAD_STAMP),
+        ({"at": "now"}, BAD_STAMP),
+    ],
+)
+def test_what_cannot_be_stored_is_rejected_and_never_raises(
+    arguments: dict[str, Any], reason: str
+) -> None:
+    given = {"frame_id": 1, "size": None, "start": None, "at": None} | arguments
+    with Profiler(MIC, capacity=4, warning="1ns") as profiler:
+        frame = profiler.frame(given["frame_id"], given["size"], start=given["start"])
+        frame.mark("decode", at=given["at"])
+        frame.finish()
+        frame = profiler.frame(given["frame_id"], given["size"], start=given["start"])
+        frame.mark("decode", at=given["at"])
+        frame.drop("late")
+        stamps = [given["start"] or 5, given["at"] or 6, 7, 8]
+        profiler.record(given["frame_id"], stamps, given["size"])
+        profiler.frame(2).finish()
+    a = balanced(profiler)
+    assert a.rejected == {reason: 3}
+    assert (a.started, a.finished, a.folded, a.lost, a.torn) == (4, 1, 1, 0, 0)
+    assert a.dropped in ({}, {"late": 1})
+    assert profiler.trace().frame_id.tolist() == [2]
+
+
+def test_rejected_frames_take_part_in_a_full_ring() -> None:
+    with Profiler(MIC, capacity=1) as profiler:
+        for n in range(50):
+            profiler.frame(n if n % 3 else -1).finish()
+    a = balanced(profiler)
+    assert a.rejected == {BAD_FRAME_ID: 17}
+    assert a.finished == 33
+    assert (a.in_flight, a.not_folded) == (0, 0)
+
+
+def test_a_clock_that_breaks_later_tears_nothing_but_its_frame() -> None:
+    clock = Clock()
+    with Profiler(MIC, clock=clock) as profiler:
+        frame = profiler.frame(1)
+        good, clock.now = clock.now, "noon"  # type: ignore[assignment]
+        frame.finish()
+        clock.now = good
+        profiler.frame(2).finish()
+    a = balanced(profiler)
+    assert a.rejected == {BAD_STAMP: 1}
+    assert (a.finished, a.folded) == (1, 1)
+    assert BAD_ROW not in a.rejected
+
+
+class Unprintable:
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("source", "stored"),
+    [
+        (None, None),
+        ("", ""),
+        ("a" * 5_000, "a" * 5_000),
+        (5, "5"),
+        (["x"], "['x']"),
+        ("\udcff", "\\udcff"),
+        (Unprintable(), "<Unprintable>"),
+    ],
+)
+def test_any_source_is_stored_somehow(source: Any, stored: str | None) -> None:
+    with Profiler(MIC) as profiler:
+        profiler.frame(1, source=source).finish()
+        profiler.record(2, [1, 2, 3, 4], source=source)
+    column = profiler.trace().source
+    assert column is not None
+    assert column.to_numpy().tolist() == [stored, stored]
+    assert balanced(profiler).finished == 2
+
+
+def test_more_sources_than_codes_share_one_name() -> None:
+    with Profiler(MIC, capacity=66_000) as profiler:
+        for n in range(65_600):
+            profiler.frame(n, source=str(n)).finish()
+        for n in range(3):
+            profiler.frame(n, source=str(n)).finish()
+    a = balanced(profiler)
+    assert (a.finished, a.folded) == (65_603, 65_603)
+    assert a.notes == {"names beyond the table": 65_600 - 65_534}
+    source = profiler.trace().source
+    assert source is not None
+    counts = source.counts()
+    assert counts["(other)"] == 66
+    assert counts["2"] == 2
+    groups = profiler.report().profile.groups
+    assert len(groups) < 1_000
+    assert sum(group.frames for group in groups.values()) == 65_603
+
+
+# -- record ---------------------------------------------------------------------------------------
+
+
+def test_record() -> None:
+    with Profiler(MIC) as profiler:
+        profiler.record(7, (100, 110, 130, 160), 960, "input")
+        profiler.record(8, [200, 0, 230, 260])
+        profiler.record(9, np.array([300, 310, 330, 360]))
+    assert stamps_of(profiler) == [
+        [100, 110, 130, 160],
+        [200, None, 230, 260],
+        [300, 310, 330, 360],
+    ]
+    profile = profiler.report().profile
+    assert profile["decode"].total == 20 + 20  # decode to play, where both are there
+    assert profile["decode"].missing == 1
+    balanced(profiler)
+
+
+@pytest.mark.parametrize("stamps", [[], [1, 2, 3], [1, 2, 3, 4, 5]])
+def test_too_few_or_too_many_stamps_are_a_bug(stamps: list[int]) -> None:
+    with Profiler(MIC) as profiler:
+        with pytest.raises(PipelineError, match="4 marks"):
+            profiler.record(1, stamps)
+        with pytest.raises(PipelineError, match="4 marks"):
+            profiler.record_many([1], [stamps or [1]])
+    assert balanced(profiler).started == 0
+
+
+def test_record_many() -> None:
+    stamps = np.array([[100, 110, 130, 160], [200, 0, 230, 260], [300, 310, 330, 360]])
+    with Profiler(MIC, capacity=2) as profiler:
+        profiler.record_many(np.array([7, 8, 2**64 - 1], np.uint64), stamps, 960, "input")
+        profiler.record_many([1, 2], stamps[:2], [10, 20], ["output", None])
+        profiler.record_many([3, 4], stamps[1:], None, Labels.encode([None, "input"]))
+        profiler.record_many([], np.empty((0, 4), int))
+        profiler.record_many([], [])
+    trace = profiler.trace()
+    assert trace.frame_id.tolist() == [3, 4]
+    assert stamps_of(profiler) == [[200, None, 230, 260], [300, 310, 330, 360]]
+    profile = profiler.report().profile
+    assert profile["end_to_end"].total == 7 * 60
+    assert {name: group.frames for name, group in profile.groups.items()} == {
+        "input": 4,
+        "output": 1,
+        "(none)": 2,
+    }
+    assert balanced(profiler) == Accounts(started=7, finished=7, folded=7)
+
+
+def test_record_many_equals_record() -> None:
+    rng = np.random.default_rng(3)
+    ids = rng.integers(0, 2**63, 500, dtype=np.uint64)
+    stamps = rng.integers(0, 2**61, (500, 4))
+    sizes = rng.integers(0, 2_000, 500)
+    sources = [("input", "output", None)[i] for i in rng.integers(0, 3, 500)]
+    one, many = (Profiler(MIC, sampling_rate=0.5, capacity=500) for _ in range(2))
+    with one, many:
+        for row in zip(ids.tolist(), stamps.tolist(), sizes.tolist(), sources, strict=True):
+            one.record(*row)
+        many.record_many(ids, stamps, sizes, sources)
+    assert balanced(one) == balanced(many)
+    assert stamps_of(one) == stamps_of(many)
+    a, b = one.trace(), many.trace()
+    assert a.frame_id.tolist() == b.frame_id.tolist()
+    assert a.size is not None
+    assert b.size is not None
+    assert a.size.tolist() == b.size.tolist()
+    assert a.source is not None
+    assert b.source is not None
+    assert a.source.to_numpy().tolist() == b.source.to_numpy().tolist()
+    assert 100 < len(a) < 400
+
+
+def test_record_many_loses_nothing_to_the_totals() -> None:
+    frames = 30_000
+    stamps = np.arange(1, frames + 1)[:, None] * 1_000 + np.array([0, 10, 20, 30])
+    with Profiler(MIC, capacity=64) as profiler:
+        profiler.record_many(np.arange(frames), stamps)
+    a = balanced(profiler)
+    assert (a.folded, a.lost, a.torn) == (frames, 0, 0)
+    assert profiler.report().profile["end_to_end"].total == 30 * frames
+    assert profiler.trace().frame_id.tolist() == list(range(frames - 64, frames))
+    assert profiler.trace().meta["lost"] == frames - 64
+
+
+def test_record_many_rejects_row_by_row() -> None:
+    good = [1, 2, 3, 4]
+    stamps = [good, [1, -2, 3, 4], [1, 2**62, 3, 4], good, good]
+    with Profiler(MIC) as profiler:
+        profiler.record_many([1, 2, 3, -4, 5], stamps, [9, 9, 9, 9, 2**32 - 1])
+    a = balanced(profiler)
+    assert a.rejected == {BAD_STAMP: 2, BAD_FRAME_ID: 1, BAD_SIZE: 1}
+    assert (a.started, a.finished) == (5, 1)
+    assert profiler.trace().frame_id.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([1.5], [[1, 2, 3, 4]]), "frame_ids are float64"),
+        (([1], [[1.0, 2, 3, 4]]), "stamps are float64"),
+        (([1], [1, 2, 3, 4]), "stamps have 1 dimensions"),
+        (([[1]], [[1, 2, 3, 4]]), "frame_ids have 2 dimensions"),
+        (([1, 2], [[1, 2, 3, 4]]), "one length"),
+        (([1], [[1, 2, 3, 4]], [1, 2]), "one length"),
+        (([1], [[1, 2, 3, 4]], "big"), "size are"),
+        (([1], [[1, 2, 3, 4]], None, ["a", "b"]), "one length"),
+        (([1, 2], [[1, 2, 3, 4], [1]]), "stamps"),
+    ],
+)
+def test_record_many_wants_arrays_that_fit(arguments: tuple[Any, ...], message: str) -> None:
+    with Profiler(MIC) as profiler, pytest.raises(ProfilerError, match=message):
+        profiler.record_many(*arguments)
+    assert balanced(profiler).started == 0
+
+
+# -- one process of several -----------------------------------------------------------------------
+
+
+def test_a_process_stamps_what_it_owns() -> None:
+    clock = Clock(100)
+    first = Profiler(MIC, owns=("decode", "start"), clock=clock)
+    last = Profiler(MIC, owns=("play", "end"), clock=clock)
+    assert first.owns == ("start", "decode")
+    with first, last:
+        a, b = first.frame(1), last.frame(1)
+        clock.after(10)
+        a.mark("decode")
+        b.mark("play")
+        clock.after(10)
+        a.finish()
+        b.finish()
+        first.record(2, (1, 2, 0, 0))
+        first.record_many([3], [[1, 2, 0, 0]])
+    assert stamps_of(first)[0] == [100, 110, None, None]
+    assert stamps_of(last)[0] == [None, None, 110, 120]
+    assert first.trace().meta["owns"] == ["start", "decode"]
+    balanced(first)
+    balanced(last)
+
+
+def test_marks_of_others_are_refused() -> None:
+    with Profiler(MIC, owns=("decode", "play")) as profiler:
+        with pytest.raises(PipelineError, match=r"mark 'start' .* another process's"):
+            profiler.frame(1, start=5)
+        frame = profiler.frame(1)
+        for wrong in (
+            lambda: frame.mark("end"),
+            lambda: frame.mark("start", at=5),
+            lambda: frame.finish(at=9),
+            lambda: frame.drop("late", at=9),
+            lambda: profiler.record(2, (0, 1, 2, 3)),
+            lambda: profiler.record_many([2], [[0, 1, 2, 3]]),
+        ):
+            with pytest.raises(PipelineError, match="another process's"):
+                wrong()
+        frame.drop("late")
+    a = balanced(profiler)
+    assert (a.started, a.dropped) == (1, {"late": 1})
+    assert a.notes["mark not owned"] >= 6
+
+
+# -- sampling -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["input", None])
+def test_sampling_takes_whole_runs(source: str | None) -> None:
+    with Profiler(MIC, sampling_rate=0.3) as profiler:
+        for n in range(64 * 100):
+            frame = profiler.frame(n, source=source)
+            frame.mark("decode")
+            frame.finish()
+    taken = [r for r in range(100) if run_hash(r, fnv1a(source)) < threshold(0.3)]
+    expected = [n for r in taken for n in range(64 * r, 64 * r + 64)]
+    assert profiler.trace().frame_id.tolist() == expected
+    a = balanced(profiler)
+    assert (a.started, a.sampled_out) == (len(expected), 6_400 - len(expected))
+    assert profiler.trace().meta["sampling_rate"] == 0.3
+    assert profiler.report().profile.sampled
+
+
+def test_sampling_nothing_and_rejecting_all_the_same() -> None:
+    with Profiler(MIC, sampling_rate=0) as profiler:
+        assert profiler.frame(1) is NO_FRAME
+        profiler.record(1, (1, 2, 3, 4))
+        profiler.record_many([1, -1], [[1, 2, 3, 4]] * 2)
+        profiler.frame(-1).finish()
+        profiler.record(-1, (1, 2, 3, 4))
+    a = balanced(profiler)
+    assert (a.started, a.sampled_out, a.rejected) == (3, 3, {BAD_FRAME_ID: 3})
+    profiler.trace()
+
+
+# -- thresholds -----------------------------------------------------------------------------------
+
+
+def test_thresholds_count_and_log() -> None:
+    clock, log = Clock(), Log()
+    with Profiler(MIC, warning="50ms", critical="100ms", clock=clock, logger=log.logger) as p:
+        for latency in (50 * MS, 50 * MS + 1, 100 * MS + 1):
+            frame = p.frame(latency, source="input\n")
+            clock.after(latency)
+            frame.finish()
+        p.record(1, (5, 0, 0, 5 + 60 * MS))
+        p.record(2, (0, 0, 0, 5 + 60 * MS))  # no start, no latency
+        p.frame(3, start=0).finish()
+        p.frame(4, start=clock.now - 200 * MS).drop("late")
+        stamps = [[10, 0, 0, 10 + 60 * MS], [0, 0, 0, 90 * MS], [10, 0, 0, 10 + 160 * MS]]
+        p.record_many([5, 6, 7], stamps, None, "output")
+    assert balanced(p).notes == {"warnings": 3, "criticals": 3}
+    assert log.lines[0].startswith("WARNING warning threshold 50.0 ms exceeded: frame 50000001 of")
+    assert "input\\n" in log.lines[0]
+    assert log.lines[1].startswith("ERROR critical threshold 100 ms exceeded")
+    assert len(log.lines) == 6
+
+
+def test_a_storm_does_not_flood_the_log() -> None:
+    log = Log()
+    stamps = np.tile([10, 0, 0, 10 + 60 * MS], (5_000, 1))
+    with Profiler(MIC, warning="50ms", logger=log.logger) as profiler:
+        profiler.record_many(np.arange(5_000), stamps)
+        for n in range(5_000):
+            profiler.record(n, (10, 0, 0, 10 + 60 * MS))
+    notes = balanced(profiler).notes
+    assert notes["warnings"] == 10_000
+    logged = [line for line in log.lines if "exceeded" in line]
+    assert notes["log records suppressed"] == 10_000 - len(logged)
+    told = [int(line.split()[1].replace(",", "")) for line in log.lines if "more frames" in line]
+    assert sum(told) == notes["log records suppressed"]
+    assert len(log.lines) < 200
+
+
+def test_no_latency_without_both_ends() -> None:
+    with Profiler(MIC, owns=("decode", "end"), warning=1) as profiler:
+        profiler.frame(1).finish()
+    assert balanced(profiler).notes == {}
+
+
+# -- settings -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"capacity": 0}, "capacity 0"),
+        ({"capacity": 2.5}, "capacity 2.5"),
+        ({"sampling_rate": 1.1}, "sampling_rate 1.1"),
+        ({"sampling_rate": -0.1}, "sampling_rate -0.1"),
+        ({"sampling_rate": float("nan")}, "sampling_rate nan"),
+        ({"sampling_rate": "all"}, "sampling_rate 'all'"),
+        ({"sampling_rate": True}, "sampling_rate True"),
+        ({"warning": "fast"}, "warning 'fast'"),
+        ({"critical": -5}, "critical -5"),
+        ({"critical": 0.1}, "critical 0.1"),
+        ({"warning": "100ms", "critical": "50ms"}, "critical '50ms' is below warning '100ms'"),
+        ({"report_interval": 0}, "report_interval is 0"),
+        ({"report_interval": "x"}, "report_interval 'x'"),
+        ({"clock": time.time}, "the clock returned"),
+        ({"clock": lambda: 0}, "the clock returned 0"),
+        ({"clock": lambda: -5}, "the clock returned -5"),
+        ({"clock": lambda: 2**62}, "the clock returned"),
+        ({"clock": lambda: True}, "the clock returned True"),
+        ({"clock": lambda now: now}, "the clock cannot be read"),
+        ({"clock": 5}, "the clock cannot be read"),
+    ],
+)
+def test_bad_settings_are_refused(setting: dict[str, Any], message: str) -> None:
+    with pytest.raises(ProfilerError, match=message) as info:
+        Profiler(MIC, **setting)
+    assert "give" in str(info.value) or "write" in str(info.value)
+    assert "\n" not in str(info.value)
+
+
+def test_bad_pipeline_and_marks() -> None:
+    with pytest.raises(ProfilerError, match="no Pipeline"):
+        Profiler("audio")  # type: ignore[arg-type]
+    with pytest.raises(PipelineError, match="no mark 'ipc' to own"):
+        Profiler(MIC, owns=("ipc",))
+
+
+# -- running --------------------------------------------------------------------------------------
+
+
+def test_stopped_is_a_frame_that_does_nothing() -> None:
+    profiler = Profiler(MIC)
+    assert not profiler.running
+    with profiler.frame(1) as frame:
+        assert frame is NO_FRAME
+        assert not frame
+        frame.mark("typo")
+        frame.mark("decode", at=5)
+        frame.drop("late")
+        frame.finish(at=9)
+    profiler.record(1, (1, 2, 3, 4))
+    profiler.record_many([1], [[1, 2, 3, 4]])
+    assert balanced(profiler) == Accounts()
+    with pytest.raises(ZeroDivisionError), profiler.frame(1):
+        1 / 0  # noqa: B018
+
+
+def test_start_is_strict_and_stop_is_not() -> None:
+    profiler = Profiler(MIC)
+    profiler.stop()
+    with profiler:
+        assert profiler.running
+        assert profiler.enabled
+        with pytest.raises(ProfilerError, match="running"):
+            profiler.start()
+    profiler.stop()
+    assert not profiler.running
+
+
+def test_restart_keeps_totals_and_segments() -> None:
+    clock = Clock(1_000)
+    profiler = Profiler(MIC, clock=clock)
+    offset = profiler.clock_offset_ns
+    for begin, end in ((1_000, 2_000), (5_000, 7_000)):
+        clock.now = begin
+        with profiler:
+            for n in range(3):
+                profiler.frame(n).finish()
+            clock.now = end
+    assert balanced(profiler).finished == 6
+    profile = profiler.report().profile
+    assert profile.frames == 6
+    assert profile.segments == {
+        (offset + 1_000, offset + 2_000),
+        (offset + 5_000, offset + 7_000),
+    }
+    assert profile.active_ns == 3_000
+    clock.now = 9_000
+    profiler.start()
+    clock.now = 9_500
+    assert (offset + 9_000, offset + 9_500) in profiler.report().profile.segments
+    profiler.stop()
+    assert [pair[0] for pair in profiler.trace().meta["anchors"]] == [
+        1_000, 1_000, 2_000, 5_000, 7_000, 9_000, 9_500,
+    ]  # fmt: skip
+
+
+def test_report_while_running_is_everything_so_far() -> None:
+    with Profiler(MIC, capacity=8) as profiler:
+        for n in range(20):
+            profiler.frame(n).finish()
+            if n % 5 == 4:
+                assert profiler.report().profile.frames == n + 1
+        copy = profiler.report()
+        profiler.frame(99).finish()
+        assert copy.profile.frames == 20
+    assert str(profiler.report()).splitlines()
+    assert profiler.report().profile.accounts.folded == 21
+
+
+def test_the_log_gets_the_report_again_after_a_restart() -> None:
+    log = Log()
+    profiler = Profiler(MIC, report_interval="20ms", logger=log.logger)
+    for _ in range(2):
+        log.lines.clear()
+        with profiler:
+            profiler.frame(1).finish()
+            wait_for(lambda: len(log.lines) >= 2)
+    assert all(line.startswith("INFO mic: ") for line in log.lines)
+
+
+def test_no_report_of_nothing() -> None:
+    log = Log()
+    with Profiler(MIC, report_interval="1ms", logger=log.logger):
+        time.sleep(0.05)
+    assert log.lines == []
+
+
+def test_the_background_folds_before_the_ring_comes_round() -> None:
+    with Profiler(MIC, capacity=64) as profiler:
+        for n in range(20):
+            for i in range(20):
+                profiler.frame(20 * n + i).finish()
+            wait_for(lambda: profiler._fold.backlog < 40)
+    a = balanced(profiler)
+    assert (a.folded, a.lost) == (400, 0)
+
+
+def test_frames_carry_cpu_and_memory() -> None:
+    with Profiler(MIC) as profiler:
+        wait_for(lambda: profiler._hot.blank[profiler._hot.rss_at] > 0)
+        profiler.frame(1).finish()
+        profiler.record(2, (1, 2, 3, 4))
+        profiler.record_many([3], [[1, 2, 3, 4]])
+    rss = profiler.trace().rss
+    assert rss is not None
+    assert (rss > 1_000_000).all()
+
+
+def test_an_error_in_the_background_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log()
+
+    def broken(*_: object) -> None:
+        raise OSError("no\nroom")
+
+    profiler = Profiler(MIC, report_interval="1ms", logger=log.logger)
+    monkeypatch.setattr(Profiler, "_log_report", broken)
+    with profiler:
+        wait_for(lambda: profiler.accounts.notes.get("errors in the background", 0) >= 3)
+        profiler.frame(1).finish()
+    assert len(log.lines) == 1
+    assert "OSError: no\\nroom" in log.lines[0]
+    assert balanced(profiler).finished == 1
+
+
+# -- what was claimed and not written -------------------------------------------------------------
+
+
+def test_a_stalled_writer_is_waited_for_and_then_given_up() -> None:
+    with Profiler(MIC, capacity=8) as profiler:
+        profiler.frame(1).finish()
+        profiler._hot.started.__next__()
+        number = profiler._ring.claim()  # as a thread does that is then interrupted
+        profiler.frame(3).finish()
+        profiler.report()
+        a = balanced(profiler)
+        assert (a.folded, a.not_folded, a.torn) == (2, 1, 0)
+        profiler._ring.write(number, 2, (1, 2, 3, 4))
+        profiler.report()
+        assert balanced(profiler).folded == 3
+        profiler._hot.started.__next__()
+        profiler._ring.claim()
+    a = balanced(profiler)
+    assert (a.folded, a.not_folded, a.torn) == (3, 0, 1)
+
+
+def test_a_hole_is_torn_after_a_second_and_after_a_lap() -> None:
+    now = [0]
+    profiler = Profiler(MIC, capacity=4)
+    profiler._fold._now = lambda: now[0]
+    with profiler:
+        profiler._hot.started.__next__()
+        profiler._ring.claim()
+        profiler.report()
+        now[0] = 10**9 + 1
+        profiler.report()
+        assert (balanced(profiler).torn, balanced(profiler).not_folded) == (1, 0)
+        profiler._hot.started.__next__()
+        profiler._ring.claim()
+        profiler.report()
+        for n in range(4):
+            profiler.frame(n).finish()
+            profiler.report()
+        a = balanced(profiler)
+    assert (a.torn + a.lost, a.folded) == (2, 4)
+
+
+def test_the_trace_leaves_out_what_the_totals_keep() -> None:
+    with Profiler(MIC, capacity=1) as profiler:
+        profiler.frame(1).finish()
+        profiler.report()
+        profiler.frame(2).finish()
+        profiler.frame(-3).finish()
+    trace = profiler.trace()
+    assert trace.frame_id.tolist() in ([2], [])  # the rejected one has taken the slot
+    assert trace.meta["lost"] == 2 - len(trace)
+    assert profiler.report().profile.frames + balanced(profiler).lost == 2
+
+
+def test_trace_metadata_is_json_and_saves(tmp_path: Any) -> None:
+    profiler = Profiler(AUDIO, sampling_rate=1, owns=AUDIO.marks[:5])
+    with profiler:
+        profiler.frame(1, size=9, source="input").finish()
+        profiler.frame(2).drop("late")
+    meta = profiler.trace().meta
+    assert json.loads(json.dumps(meta)) == meta
+    assert meta["pid"] == os.getpid()
+    assert meta["clock_offset_ns"] == profiler.clock_offset_ns
+    assert abs(meta["clock_offset_ns"] + time.perf_counter_ns() - time.time_ns()) < 10**9
+    profiler.trace().save(tmp_path / "audio.parquet")
+
+
+# -- many threads, many processes -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("capacity", [1, 64, 100_000])
+def test_threads_lose_nothing_in_the_accounts(capacity: int) -> None:
+    threads, frames = 8, 10_000 if capacity > 1 else 3_000
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with Profiler(MIC, capacity=capacity) as profiler:
+
+            def record(thread: int) -> None:
+                for n in range(frames):
+                    frame = profiler.frame(thread * frames + n, source=f"thread {thread}")
+                    frame.mark("decode")
+                    if n % 10 == 3:
+                        frame.drop("late")
+                    elif n % 10 == 7:
+                        profiler.frame(-1).finish()
+                        frame.finish(at=n - 9)  # negative for the first of them
+                    elif n % 10 == 9:
+                        profiler.record(n, (1, 2, 3, 4))
+                        frame.finish()
+                    else:
+                        frame.finish()
+
+            workers = [threading.Thread(target=record, args=(i,)) for i in range(threads)]
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+    finally:
+        sys.setswitchinterval(interval)
+    a = balanced(profiler)
+    tenth = threads * frames // 10
+    assert a.started == 12 * tenth
+    assert a.rejected == {BAD_FRAME_ID: tenth, BAD_STAMP: threads}
+    assert a.dropped == {"late": tenth}
+    assert a.finished == 10 * tenth - threads
+    assert (a.in_flight, a.not_folded) == (0, 0)
+    profile = profiler.report().profile
+    assert sum(p.frames for p in profile.groups.values()) == profile.frames
+    assert a.folded == profile.frames + sum(profile.sums.dropped_by_reason.values())
+    if capacity == 100_000:
+        assert (a.lost, a.torn) == (0, 0)
+    ids = profiler.trace().frame_id
+    assert len(ids) <= capacity
+
+
+def test_a_forked_child_does_not_record() -> None:
+    code = """
+import os, sys, warnings
+warnings.simplefilter("ignore", DeprecationWarning)      # fork beside threads, from 3.12 on
+import logging
+from latprof import AUDIO, Profiler, ProfilerError, get_profiler, enable
+logging.disable()
+shared = enable()
+with Profiler(AUDIO) as profiler:
+    profiler.frame(1).finish()
+    frame = profiler.frame(2)
+    pid = os.fork()
+    if pid == 0:
+        frame.finish()
+        assert not profiler.running and not profiler.frame(3)
+        a = profiler.accounts
+        assert a.rejected == {"finished after stop": 1}, a
+        assert a.notes == {"stopped by a fork": 1}, a
+        assert profiler.report().profile.frames == 1
+        assert len(profiler.trace()) == 1
+        try:
+            profiler.start()
+        except ProfilerError as error:
+            assert "new Profiler" in str(error)
+        else:
+            os._exit(1)
+        own = Profiler(AUDIO)
+        with own:
+            own.frame(4).finish()
+        assert own.report().profile.frames == 1
+        assert get_profiler() is not shared and not get_profiler().running
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    frame.finish()
+    profiler.frame(5).finish()
+a = profiler.accounts
+assert (a.finished, a.rejected, a.notes) == (3, {}, {}), a
+assert shared.running
+print("fine")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "fine\n"), done.stderr
+
+
+def test_importing_and_recording_loads_nothing_heavy() -> None:
+    code = """
+import sys
+from latprof import AUDIO, Profiler
+profiler = Profiler(AUDIO)
+heavy = {"pandas", "pyarrow", "matplotlib", "rich", "psutil", "importlib.metadata"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+with profiler:
+    profiler.frame(1).finish()
+str(profiler.report())
+assert not (heavy - {"psutil"}) & set(sys.modules), heavy & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# -- the process-wide profiler --------------------------------------------------------------------
+
+
+@pytest.fixture
+def _no_shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(latprof.profiler, "_shared", None)
+    yield
+    disable()
+
+
+@pytest.mark.usefixtures("_no_shared")
+def test_the_shared_profiler_is_as_the_seed_has_it() -> None:
+    disable()  # never made: fine
+    profiler = get_profiler()
+    assert profiler.pipeline == AUDIO
+    assert (profiler.warning, profiler.critical) == (50 * MS, 100 * MS)
+    assert (profiler.report_interval, profiler.sampling_rate) == (30_000 * MS, 1.0)
+    assert not profiler.running
+    assert enable() is profiler
+    assert enable() is profiler  # runs already: goes on
+    assert profiler.running
+    disable()
+    disable()
+    assert not profiler.running
+
+
+@pytest.mark.usefixtures("_no_shared")
+def test_there_is_one_from_however_many_threads() -> None:
+    found: list[Profiler] = []
+    barrier = threading.Barrier(16)
+
+    def look() -> None:
+        barrier.wait()
+        found.append(get_profiler())
+
+    threads = [threading.Thread(target=look) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(map(id, found))) == 1
+
+
+@pytest.mark.usefixtures("_no_shared")
+def test_profile_frame_both_ways() -> None:
+    assert profile_frame(1, 9, "input", lambda frame: bool(frame)) is False  # not enabled
+    profiler = enable()
+    with profile_frame(2, 960, "input") as frame:
+        frame.mark("ipc")
+
+    def work(frame: latprof.profiler.Frame) -> str:
+        frame.mark("cgo")
+        return "done"
+
+    assert profile_frame(3, 960, "input", work) == "done"
+    with pytest.raises(ZeroDivisionError):
+        profile_frame(4, 960, "input", lambda frame: 1 // 0)
+    disable()
+    a = balanced(profiler)
+    assert (a.finished, a.dropped) == (2, {"ZeroDivisionError": 1})
+    assert profiler.trace().frame_id.tolist() == [2, 3, 4]
+
+
+def test_spans_by_hand() -> None:
+    # two frames of a pipeline with a side span, stamps chosen; sums by hand
+    pipeline = Pipeline(
+        "p",
+        ("start", "a", "b", "end"),
+        (Span("s", "a", "end"), Span("side", "b", "end", kind="side")),
+    )
+    ticks = itertools.count(10, 10).__next__  # 10: made, 20: started
+    with Profiler(pipeline, clock=ticks) as profiler:
+        for n in (1, 2):
+            with profiler.frame(n) as frame:  # 30 40 50 60, 70 80 90 100
+                frame.mark("a")
+                frame.mark("b")
+    profile = profiler.report().profile
+    assert [profile[name].total for name in ("s", "side", "other", "end_to_end")] == [
+        40,
+        20,
+        20,
+        60,
+    ]
