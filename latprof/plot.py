@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latprof.errors import ProfileError
+from latprof.histogram import rank_of
 from latprof.pipeline import Pipeline
 from latprof.profile import Profile
 from latprof.spanprofile import SpanProfile
@@ -61,21 +62,28 @@ def histogram(
     Raises
     ------
     ProfileError
-        No such span, or fewer than one bin.
+        No such span, fewer than one bin, no percentile or no threshold.
     """
     if bins < 1:
         raise ProfileError(f"bins={bins}: a histogram has at least one bin")
+    for q in percentiles:
+        rank_of(q, 1)
+    try:
+        limits = [parse_duration(t, name="threshold") for t in thresholds]
+    except ValueError as error:
+        raise ProfileError(str(error)) from None
     if spans is None:
         names = [*(stage.name for stage in profile.pipeline.stages), "end_to_end"]
     else:
         names = [spans] if isinstance(spans, str) else list(spans)
     chosen = [profile[name] for name in names]
+    if not chosen:
+        raise ProfileError(f"no span is named: use one of {', '.join(profile.spans)}")
     ax = _axes(ax)
     ax.set_xlabel("latency")
     filled = [span for span in chosen if span.count]
     if not filled:
         return _explain(ax, f"no frame of {profile.pipeline.name} has {' or '.join(names)}")
-    limits = [parse_duration(t, name="threshold") for t in thresholds]
     edges = _log_edges(filled, [t for t in limits if t > 0], bins)
     ax.set_xscale("log")
     ax.set_xlim(edges[0], edges[-1])
@@ -84,7 +92,7 @@ def histogram(
     ax.set_title(f"{profile.pipeline.name}: {profile.frames:,} frames")
     shades = colors(profile.pipeline)
     if len(filled) == 1:
-        _bars(ax, filled[0], edges, shades[names[0]], percentiles)
+        _bars(ax, filled[0], edges, shades[filled[0].name], percentiles)
     else:
         _lanes(ax, filled, edges, shades, percentiles)
     for i, limit in enumerate(limits):

@@ -1,0 +1,198 @@
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from strategies import BARE, CHAIN, DUE, seeded, simple
+
+from latprof import plot
+from latprof.errors import ProfileError
+from latprof.pipeline import AUDIO
+from latprof.profile import Profile
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+
+@pytest.fixture(autouse=True)
+def no_figure_is_left_open():
+    assert plt.get_fignums() == []
+    yield
+    left = plt.get_fignums()
+    plt.close("all")
+    assert left == []
+
+
+@pytest.fixture
+def ax():
+    return Figure(layout="constrained").add_subplot()
+
+
+def profiled(pipeline, frames):
+    profile = Profile(pipeline)
+    profile.add(frames)
+    return profile
+
+
+def lasting(*latencies):
+    return profiled(BARE, simple(BARE, [(0, t) for t in latencies]))
+
+
+def stairs(ax):
+    return [patch.get_data() for patch in ax.patches]
+
+
+def texts(ax):
+    return [text.get_text() for text in ax.texts]
+
+
+def drawn(ax):
+    """Draw the whole picture, so that what matplotlib warns of is an error."""
+    ax.figure.draw_without_rendering()
+    return ax
+
+
+SETS = {
+    "audio": lambda: profiled(AUDIO, seeded(AUDIO, 500, 1)),
+    "microseconds": lambda: profiled(AUDIO, seeded(AUDIO, 500, 1, scale=500)),
+    "zeros": lambda: lasting(0, 0, 0),
+    "zero and more": lambda: lasting(0, 5, 5, 10**9),
+    "one frame": lambda: lasting(7),
+    "equal": lambda: lasting(*[123_456_789] * 50),
+    "far apart": lambda: lasting(1, 2**62 - 1),
+}
+
+
+@pytest.mark.parametrize("what", SETS)
+@pytest.mark.parametrize("bins", [1, 7, 120])
+def test_a_span_is_drawn_with_all_its_frames(ax, what, bins):
+    profile = SETS[what]()
+    plot.histogram(profile, "end_to_end", ax=ax, bins=bins)
+    for values, edges, _ in stairs(drawn(ax)):
+        assert values.sum() == profile["end_to_end"].count
+        assert len(values) == bins
+        assert (np.diff(edges) > 0).all()
+        assert edges[0] <= max(profile["end_to_end"].min, 1)
+        assert edges[-1] >= profile["end_to_end"].max
+    assert len(ax.patches) == 2  # an area and its outline
+    assert ax.get_xscale() == "log"
+
+
+def test_frames_stand_in_the_bin_of_their_time(ax):
+    plot.histogram(lasting(100, 100, 100, 900), "end_to_end", ax=ax, bins=40)
+    values, edges, _ = stairs(ax)[0]
+    for latency, count in ((100, 3), (900, 1)):
+        place = np.searchsorted(edges, latency, side="right") - 1
+        assert values[place] == count
+
+
+def test_title_and_labels_say_what_it_is(ax):
+    plot.histogram(lasting(5, 6), "end_to_end", ax=ax)
+    assert ax.get_title() == "bare: 2 frames, end_to_end"
+    assert ax.get_xlabel() == "latency"
+    assert ax.get_ylabel() == "frames per bin"
+
+
+def test_percentiles_are_marked_where_they_are(ax):
+    profile = lasting(*range(1, 101))
+    plot.histogram(profile, "end_to_end", ax=ax, percentiles=(50, 99))
+    assert sorted(line.get_xdata()[0] for line in ax.lines) == [50, 99]
+    assert texts(ax) == ["p50 50 ns", "p99 99 ns"]
+
+
+def test_thresholds_are_lines(ax):
+    profile = profiled(AUDIO, seeded(AUDIO, 50, 1))
+    plot.histogram(profile, "end_to_end", ax=ax, percentiles=(), thresholds=("50ms", 10**8))
+    assert [line.get_xdata()[0] for line in ax.lines] == [50_000_000, 100_000_000]
+    assert texts(ax) == ["50.0 ms", "100 ms"]
+    low, high = drawn(ax).get_xlim()
+    assert low < 50_000_000 < 100_000_000 < high
+
+
+def test_a_lane_for_each_span(ax):
+    profile = profiled(AUDIO, seeded(AUDIO, 500, 1))
+    plot.histogram(profile, ax=ax)
+    names = [*(stage.name for stage in AUDIO.stages), "end_to_end"]
+    labels = [label.get_text().split("\n")[0] for label in drawn(ax).get_yticklabels()]
+    assert labels == names[::-1]
+    lanes = stairs(ax)[1::2]
+    assert len(lanes) == len(names)
+    for name, (heights, _, base) in zip(names, lanes, strict=True):
+        lane = np.asarray(base).flat[0]
+        counts = heights - lane
+        assert counts.max() == pytest.approx(0.85)
+        # heights are in proportion to the counts, of which there is a whole number
+        whole = counts / counts.sum() * profile[name].count
+        assert whole == pytest.approx(np.round(whole), abs=1e-6)
+        assert lane == len(names) - 1 - names.index(name)
+
+
+def test_spans_without_frames_leave_no_lane(ax):
+    frames = simple(CHAIN, [(0, None, 5, 9, 20)] * 3)
+    plot.histogram(profiled(CHAIN, frames), ax=ax)
+    labels = [label.get_text().split("\n")[0] for label in drawn(ax).get_yticklabels()]
+    assert labels == ["end_to_end", "play", "resample"]
+
+
+def test_one_span_that_is_left_of_several_has_its_own_colour(ax):
+    profile = profiled(CHAIN, simple(CHAIN, [(0, None, None, 9, 20)] * 3))
+    plot.histogram(profile, ["decode", "play"], ax=ax)
+    color = mpl.colors.to_rgb(plot.colors(CHAIN)["play"])
+    assert mpl.colors.to_rgb(ax.patches[1].get_edgecolor()) == color
+    assert ax.get_title().endswith("play")
+
+
+@pytest.mark.parametrize(
+    ("profile", "said"),
+    [
+        (lambda: Profile(CHAIN), "no frame of mic has decode or resample or play or end_to_end"),
+        (
+            lambda: profiled(CHAIN, simple(CHAIN, [(None,) * 5] * 3)),
+            "no frame of mic has decode or resample or play or end_to_end",
+        ),
+        (lambda: profiled(CHAIN, simple(CHAIN, [(5, 4, 3, 2, 1)])), "no frame of mic has decode"),
+    ],
+    ids=["empty", "missing", "negative"],
+)
+def test_nothing_to_draw_is_explained(ax, profile, said):
+    plot.histogram(profile(), ax=ax, thresholds=("50ms",))
+    assert texts(drawn(ax))[0].startswith(said)
+    assert len(ax.patches) == 0
+    assert len(ax.get_yticks()) == len(ax.get_xticks()) == 0
+
+
+def test_other_and_response_can_be_drawn(ax):
+    profile = profiled(DUE, seeded(DUE, 100, 1))
+    plot.histogram(profile, ["other", "response"], ax=ax)
+    assert len(drawn(ax).patches) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"spans": "nope"}, "no span 'nope'"),
+        ({"spans": ["end_to_end", "nope"]}, "no span 'nope'"),
+        ({"spans": []}, "no span"),
+        ({"bins": 0}, "bins=0: a histogram has at least one bin"),
+        ({"bins": -5}, "bins=-5"),
+        ({"thresholds": ["soon"]}, "threshold 'soon' is no duration"),
+        ({"thresholds": ["-5ms"]}, "threshold '-5ms' is negative"),
+        ({"percentiles": [101]}, "percentile 101 is no number from 0 to 100"),
+    ],
+)
+def test_a_bad_call_is_an_error_and_leaves_no_figure(options, said):
+    with pytest.raises(ProfileError, match=said):
+        plot.histogram(lasting(5, 6), **{"spans": "end_to_end"} | options)
+
+
+def test_a_figure_of_its_own_is_the_callers_to_close():
+    axes = plot.histogram(lasting(5, 6))
+    assert plt.get_fignums() == [axes.figure.number]
+    plt.close(axes.figure)
+
+
+def test_colors_are_the_same_in_every_picture():
+    colors = plot.colors(AUDIO)
+    assert set(colors) >= set(Profile(AUDIO).spans)
+    stages = [colors[stage.name] for stage in AUDIO.stages]
+    assert len(set(stages)) == len(stages)
+    assert all(mpl.colors.is_color_like(color) for color in colors.values())
