@@ -7,7 +7,7 @@ that parts merge into what the whole would have given, whatever the cut and the 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["COARSE", "COARSE_BINS", "Windows"]
+__all__ = ["COARSE", "COARSE_BINS", "Placement", "Windows"]
 
 COARSE = 5
 """Coarse bins join 2**5 of the histogram's: 32 an octave."""
