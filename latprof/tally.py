@@ -30,14 +30,15 @@ def add_edges(sums: Sums, latency: Ints, low: int, high: int, weights: Ints | No
 def add_times(sums: Sums, chunk: Columns, complete: dict[str, bool]) -> list[Placement]:
     """Widen the time range; return where each frame is in the windows, none without any time.
 
-    A frame's time is its start, or its end where there is no start; frames that have neither are
-    counted with the latest.
+    A frame's time is its start, else its end, else the first mark that it has: its own in any
+    case, or parts would not merge into the whole. What has no mark has no latency to be counted.
     """
     times, ends = chunk.marks["start"], chunk.marks["end"]
     if complete["start"]:
         sums.add_range(int(times.min()), None)
     else:
-        times = np.where(times == MISSING, ends, times)
+        for column in (ends, *(chunk.marks[mark] for mark in sums.pipeline.marks)):
+            times = np.where(times == MISSING, column, times)
         known = chunk.marks["start"][chunk.marks["start"] != MISSING]
         sums.add_range(int(known.min()) if len(known) else None, None)
     if not complete["end"]:
