@@ -184,6 +184,8 @@ class Fold:
         floats = self._floats[name][:k]
         np.copyto(floats, latency)
         target, out = name, self._places
+        if sums.deadline_ns is not None and name == sums.promised and high > sums.deadline_ns:
+            sums.late += frames_in(latency > sums.deadline_ns, weights)
         if name == _TOTAL:
             add_edges(sums, latency, low, high, weights)
             sums.worst.add(chunk if mask is None else chunk.take(mask), latency, MISSING)
@@ -251,7 +253,8 @@ class Fold:
         sums.add_attributed(n, shares, covariances)
         for begin, end in sums.gaps:
             gap = chunk.marks[end] - chunk.marks[begin]
-            _add_gap(sums, begin, end, gap, weights)
+            # other is at least 0, but one of several gaps may be negative
+            _add_gap(sums, begin, end, np.maximum(gap, 0, out=gap), weights)
 
     def _add_no_other(
         self, sums: Sums, chunk: Columns, weights: Ints | None, placed: list[Placement]

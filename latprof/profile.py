@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from latprof import answers
 from latprof.accounts import Accounts
 from latprof.columns import Columns, Labels
 from latprof.errors import ProfileError
 from latprof.fold import Fold
 from latprof.pipeline import Pipeline
-from latprof.spanprofile import TABLE_PERCENTILES, Slice, SpanProfile, slice_of
+from latprof.spanprofile import TABLE_PERCENTILES, SpanProfile, slice_of
 from latprof.sums import PEOPLE_EDGES_NS, Sums
-from latprof.units import escape, format_ns
+from latprof.units import escape, format_ns, parse_duration
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +41,10 @@ class Profile:
         ``"source"``, ``"outcome"`` or a tag: a profile is kept for each of its values as well.
     edges_ns
         Upper edges of ranges to be counted exactly for end_to_end.
+    every
+        Width of the windows of `timeline`, ``"1s"``; they double when there are more than 512.
+    deadline
+        ``"20ms"``: frames that take longer are counted exactly, see `deadline`.
 
     Examples
     --------
@@ -59,10 +64,13 @@ class Profile:
         *,
         by: str | None = None,
         edges_ns: Sequence[int] = PEOPLE_EDGES_NS,
+        every: str | int | None = None,
+        deadline: str | int | None = None,
     ) -> None:
         self.pipeline = pipeline
         self.by = by
-        self.sums = Sums(pipeline, edges_ns)
+        every_ns = _duration(every, "every")
+        self.sums = Sums(pipeline, edges_ns, every_ns, _duration(deadline, "deadline"))
         self._fold: Fold | None = None  # its work arrays are made when they are needed
         self.groups: dict[str, Profile] = {}
         self.accounts = Accounts()
@@ -101,7 +109,8 @@ class Profile:
                         f"by={self.by!r} has more than {MOST_GROUPS:,} values: group by a "
                         "column of fewer, or select some of them first"
                     )
-                group = self.groups[name] = Profile(self.pipeline, edges_ns=self.sums.edges_ns)
+                group = self.groups[name] = Profile(self.pipeline)
+                group.sums = self.sums.alike()
                 group._fold = self._fold
             group.add(rows, sampling_rate)
 
@@ -184,7 +193,8 @@ class Profile:
 
     def copy(self) -> "Profile":
         """Return a profile of its own with the same content."""
-        same = Profile(self.pipeline, by=self.by, edges_ns=self.sums.edges_ns)
+        same = Profile(self.pipeline, by=self.by)
+        same.sums = self.sums.alike()
         same._merge(self)
         return same
 
@@ -198,8 +208,12 @@ class Profile:
             raise ProfileError(
                 f"profiles by {self.by!r} and by {other.by!r} do not merge: fold both the same way"
             )
-        if other.sums.edges_ns != self.sums.edges_ns:
-            raise ProfileError("profiles with other edges do not merge: declare the same for both")
+        for what in ("edges_ns", "every_ns", "deadline_ns"):
+            mine, theirs = getattr(self.sums, what), getattr(other.sums, what)
+            if mine != theirs:
+                raise ProfileError(
+                    f"profiles with {what} {mine} and {theirs} do not merge: fold both the same way"
+                )
         self.sums.merge(other.sums)
         for name, group in other.groups.items():
             mine = self.groups.get(name)
@@ -321,16 +335,6 @@ class Profile:
             return {}
         return {name: value / variance for name, value in self.sums.covariances.items()}
 
-    def tail_slices(self, q: float = 99) -> tuple[Slice, Slice]:
-        """Return the frames slower than percentile `q`, and the middle ones (40th to 60th).
-
-        Raises
-        ------
-        ProfileError
-            `q` is no number from 0 to 100.
-        """
-        return slice_of(self.sums.tails, q, 100), slice_of(self.sums.tails, 40, 60)
-
     def tail(self, q: float = 99) -> "pd.DataFrame":
         """Return where the time goes in the slow frames, beside the middle ones.
 
@@ -344,17 +348,41 @@ class Profile:
         DataFrame
             By stage and other: share and mean (ns) in slow and in middle frames (40th to 60th
             percentile), and how many frames those are.
-        """
-        import pandas as pd
 
-        columns: dict[str, list[float | None]] = {}
-        for what, part in zip(("slow", "middle"), self.tail_slices(q), strict=True):
-            columns[f"{what}_share"] = [part.share(name) for name in part.sums]
-            columns[f"{what}_mean"] = [part.mean(name) for name in part.sums]
-            columns[f"{what}_frames"] = [part.frames for _ in part.sums]
-        index = pd.Index(list(self.sums.tails.sums), name="span")
-        frame = pd.DataFrame(columns, index=index, dtype="float64")
-        return frame.astype({"slow_frames": "int64", "middle_frames": "int64"})
+        Raises
+        ------
+        ProfileError
+            `q` is no number from 0 to 100.
+        """
+        return answers.tail_table(self.sums, q)
+
+    @property
+    def deadline(self) -> answers.Deadline | None:
+        """What became of the deadline that was declared; None: none was."""
+        return answers.deadline(self.sums)
+
+    def timeline(self) -> "pd.DataFrame":
+        """Return count, mean, percentiles (within 1.6 %) and maximum by window and span, in ns.
+
+        Raises
+        ------
+        ProfileError
+            No windows were asked for.
+        """
+        if self.sums.timeline is None:
+            raise ProfileError("no windows were folded: analyze with every='1s', say")
+        return answers.timeline_table(self.sums)
+
+    def worst(self, n: int = 10) -> "pd.DataFrame":
+        """Return the n (at most 100) slowest frames with their whole breakdown, times in ns."""
+        return answers.worst_table(self.sums, n)
+
+    def exemplars(self) -> list[tuple[int, int, int]]:
+        """Return a real frame for each filled range of end_to_end, 32 ranges an octave.
+
+        Each is smallest value, largest value (ns), and the id of a frame in between.
+        """
+        return answers.exemplars(self.sums)
 
     @property
     def unclaimed(self) -> str | None:
@@ -439,6 +467,18 @@ class Profile:
             index=pd.Index([row["span"] for row in rows], name="span"),
         )
         return frame
+
+
+def _duration(value: str | int | None, name: str) -> int | None:
+    if value is None:
+        return None
+    try:
+        ns = parse_duration(value, name=name)
+    except ValueError as error:
+        raise ProfileError(str(error)) from None
+    if ns == 0:
+        raise ProfileError(f"{name} is 0: give a duration above 0, or leave it out")
+    return ns
 
 
 def merge(profiles: Sequence[Profile]) -> Profile:

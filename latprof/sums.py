@@ -129,6 +129,9 @@ class Sums:
         frames pass outside of all stages: the parts of ``other`` that no missing mark makes.
     excluded
         Finished frames left out of the attribution set, by reason.
+    late
+        How many finished frames took longer than `deadline_ns`, from due where the pipeline has
+        it, else from start.
     finished, dropped
         How many frames finished; how many were dropped, by (reason, last mark reached).
     at_most
@@ -152,8 +155,11 @@ class Sums:
         pipeline: Pipeline,
         edges_ns: Sequence[int] = PEOPLE_EDGES_NS,
         every_ns: int | None = None,
+        deadline_ns: int | None = None,
     ) -> None:
         self.pipeline = pipeline
+        self.deadline_ns = deadline_ns
+        self.late = 0
         self.edges_ns = tuple(sorted(set(edges_ns)))
         names = [span.name for span in pipeline.all_spans]
         names.insert(len(pipeline.stages) + len(pipeline.sides), "other")
@@ -206,6 +212,7 @@ class Sums:
         for gap, total in other.gaps.items():
             self.gaps[gap] += total
         self.excluded += other.excluded
+        self.late += other.late
         self.finished += other.finished
         self.dropped += other.dropped
         self.at_most = [a + b for a, b in zip(self.at_most, other.at_most, strict=True)]
@@ -217,6 +224,15 @@ class Sums:
         self.add_range(other.first_ns, other.last_ns)
         self.size_bytes += other.size_bytes
         self.sized += other.sized
+
+    @property
+    def promised(self) -> str:
+        """The span that the deadline is for."""
+        return self.pipeline.totals[-1].name
+
+    def alike(self) -> "Sums":
+        """Return sums of no frames that these can be merged with."""
+        return Sums(self.pipeline, self.edges_ns, self.every_ns, self.deadline_ns)
 
     @property
     def dropped_by_reason(self) -> dict[str, int]:

@@ -1,0 +1,193 @@
+"""Answers that are read off the sums as tables: tails, windows, worst frames, missed deadlines."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from latprof.histogram import bin_edges, rank_of
+from latprof.spanprofile import Slice, slice_of
+from latprof.sums import NO_FRAME_ID, Sums
+from latprof.windows import COARSE, COARSE_BINS
+from latprof.worst import WorstFrame
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "COARSE_ERROR",
+    "Deadline",
+    "coarse_edges",
+    "deadline",
+    "exemplars",
+    "stages_of",
+    "tail_table",
+    "timeline_rows",
+    "timeline_table",
+    "worst_table",
+]
+
+COARSE_ERROR = 0.016
+"""Largest relative error of a percentile by window: they come from 32 bins an octave."""
+
+_MIDDLE = (40, 60)
+_WINDOW_PERCENTILES = (50, 90, 99)
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """How many frames missed a deadline.
+
+    A dropped frame is a miss. `by_stage` says for the late ones which stage took most more than
+    in the middle frames (40th to 60th percentile): read by bin of end_to_end, where a bin's frames
+    count for the stage that took most more in them together.
+    """
+
+    deadline_ns: int
+    frames: int
+    late: int
+    dropped: int
+    by_stage: dict[str, int]
+
+    @property
+    def misses(self) -> int:
+        """Late and dropped frames."""
+        return self.late + self.dropped
+
+    @property
+    def ratio(self) -> float | None:
+        """Misses among all frames that finished or were dropped."""
+        return self.misses / self.frames if self.frames else None
+
+
+def deadline(sums: Sums) -> Deadline | None:
+    """Return what became of the deadline that was declared; None: none was."""
+    if sums.deadline_ns is None:
+        return None
+    dropped = sum(sums.dropped_by_reason.values())
+    by_stage: dict[str, int] = {}
+    tails = sums.tails
+    filled = np.flatnonzero(tails.counts)
+    middle = slice_of(tails, *_MIDDLE)
+    late = filled[bin_edges(filled)[1] > sums.deadline_ns]
+    if sums.promised == "end_to_end" and len(late) and tails.sums:
+        names = list(tails.sums)
+        counts = tails.counts[late]
+        usual = np.array([middle.mean(name) or 0.0 for name in names])
+        excess = np.array([tails.sums[name][late] for name in names]) / counts - usual[:, None]
+        blamed = np.argmax(excess, axis=0)
+        found = np.bincount(blamed, counts, minlength=len(names)).astype(int).tolist()
+        by_stage = {name: n for name, n in zip(names, found, strict=True) if n}
+    return Deadline(sums.deadline_ns, sums.finished + dropped, sums.late, dropped, by_stage)
+
+
+def tail_table(sums: Sums, q: float) -> "pd.DataFrame":
+    """Return share and mean (ns) of each stage in frames slower than `q`, and in middle ones."""
+    import pandas as pd
+
+    columns: dict[str, Any] = {}
+    for what, part in (("slow", slice_of(sums.tails, q, 100)), ("middle", middle_of(sums))):
+        columns[f"{what}_share"] = [part.share(name) for name in part.sums]
+        columns[f"{what}_mean"] = [part.mean(name) for name in part.sums]
+        columns[f"{what}_frames"] = [part.frames for _ in part.sums]
+    index = pd.Index(list(sums.tails.sums), name="span")
+    frame = pd.DataFrame(columns, index=index, dtype="float64")
+    return frame.astype({"slow_frames": "int64", "middle_frames": "int64"})
+
+
+def middle_of(sums: Sums) -> Slice:
+    """Return the middle frames: from the 40th to the 60th percentile of end_to_end."""
+    return slice_of(sums.tails, *_MIDDLE)
+
+
+# -- windows of time ----------------------------------------------------------------------------
+
+
+def coarse_edges() -> tuple[Ints, Ints]:
+    """Return the smallest and largest integer (ns) of each coarse bin.
+
+    Examples
+    --------
+    >>> low, high = coarse_edges()
+    >>> low[:3].tolist(), high[0].item()
+    ([0, 1, 2], 0)
+    """
+    coarse = np.arange(COARSE_BINS)
+    first = np.where(coarse == 0, 0, ((coarse - 1) << COARSE) + 1)
+    low = bin_edges(first)[0]
+    return low, np.append(low[1:], 2**62) - 1
+
+
+def timeline_rows(sums: Sums) -> list[dict[str, Any]]:
+    """Return the numbers of each window and span that has frames, in order of time."""
+    windows = sums.timeline
+    if windows is None:
+        return []
+    low, high = coarse_edges()
+    rows = []
+    for i, begin in enumerate(windows.begins_ns.tolist()):
+        for name in windows.names:
+            counts = windows.counts(name)[i]
+            n = int(counts.sum())
+            if n == 0:
+                continue
+            upto = np.cumsum(counts)
+            row: dict[str, Any] = {"window_ns": begin, "span": name, "count": n}
+            row["mean"] = int(windows.sums[name][i]) / n
+            peak = int(windows.peaks[name][i])
+            for q in _WINDOW_PERCENTILES:
+                place = int(np.searchsorted(upto, rank_of(q, n)))
+                row[f"p{q}"] = min((int(low[place]) + int(high[place])) // 2, peak)
+            row["max"] = peak
+            rows.append(row)
+    return rows
+
+
+def timeline_table(sums: Sums) -> "pd.DataFrame":
+    """Return the numbers of each window and span, times in ns, by begin of window (UTC)."""
+    import pandas as pd
+
+    names = ["window_ns", "span", "count", "mean", *(f"p{q}" for q in _WINDOW_PERCENTILES), "max"]
+    frame = pd.DataFrame(timeline_rows(sums), columns=names)
+    begins = pd.to_datetime(frame.pop("window_ns").astype("int64"), unit="ns")
+    frame.insert(0, "window", begins)
+    return frame.set_index(["window", "span"])
+
+
+# -- frames -------------------------------------------------------------------------------------
+
+
+def stages_of(sums: Sums, frame: WorstFrame) -> dict[str, int]:
+    """Return how long each stage and other of a slow frame took, ns; missing stages left out."""
+    spans = {}
+    for stage in sums.pipeline.stages:
+        if stage.begin in frame.marks and stage.end in frame.marks:
+            spans[stage.name] = frame.marks[stage.end] - frame.marks[stage.begin]
+    return {**spans, "other": frame.end_to_end_ns - sum(spans.values())}
+
+
+def worst_table(sums: Sums, n: int) -> "pd.DataFrame":
+    """Return the n slowest frames by id: source, start (UTC), end_to_end, stages and other (ns)."""
+    import pandas as pd
+
+    rows = []
+    for frame in sums.worst.frames[:n]:
+        start = pd.Timestamp(frame.marks["start"], unit="ns")
+        row = {"frame_id": frame.frame_id, "source": frame.source, "start": start}
+        rows.append({**row, "end_to_end": frame.end_to_end_ns, **stages_of(sums, frame)})
+    spans = ["end_to_end", *(stage.name for stage in sums.pipeline.stages), "other"]
+    table = pd.DataFrame(rows, columns=["frame_id", "source", "start", *spans])
+    return table.astype(dict.fromkeys(spans, "Int64") | {"frame_id": "uint64"}).set_index(
+        "frame_id"
+    )
+
+
+def exemplars(sums: Sums) -> list[tuple[int, int, int]]:
+    """Return smallest value, largest value (ns) and a frame's id of each filled coarse bin."""
+    filled = np.flatnonzero(sums.exemplars != NO_FRAME_ID)
+    low, high = coarse_edges()
+    ids = sums.exemplars[filled].tolist()
+    return list(zip(low[filled].tolist(), high[filled].tolist(), ids, strict=True))
