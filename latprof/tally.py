@@ -30,17 +30,16 @@ def add_edges(sums: Sums, latency: Ints, low: int, high: int, weights: Ints | No
 def add_times(sums: Sums, chunk: Columns, complete: dict[str, bool]) -> list[Placement]:
     """Widen the time range; return where each frame is in the windows, none without any time.
 
-    A frame's time is its start, else its end, else the first mark that it has: its own in any
-    case, or parts would not merge into the whole. What has no mark has no latency to be counted.
+    A frame's time is its start, or its end, or the first of its marks.
     """
     times, ends = chunk.marks["start"], chunk.marks["end"]
     if complete["start"]:
         sums.add_range(int(times.min()), None)
     else:
-        for column in (ends, *(chunk.marks[mark] for mark in sums.pipeline.marks)):
-            times = np.where(times == MISSING, column, times)
-        known = chunk.marks["start"][chunk.marks["start"] != MISSING]
+        known = times[times != MISSING]
         sums.add_range(int(known.min()) if len(known) else None, None)
+        for mark in ("end", *sums.pipeline.marks):
+            times = np.where(times == MISSING, chunk.marks[mark], times)
     if not complete["end"]:
         ends = ends[ends != MISSING]
     sums.add_range(None, int(ends.max()) if len(ends) else None)
@@ -48,6 +47,7 @@ def add_times(sums: Sums, chunk: Columns, complete: dict[str, bool]) -> list[Pla
     if high == MISSING:
         return []
     if low == MISSING:
+        # frames without any mark have nothing to be counted either
         times = np.where(times == MISSING, high, times)
         low = int(times.min())
     windows = [sums.batches] if sums.timeline is None else [sums.batches, sums.timeline]
