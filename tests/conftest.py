@@ -1,10 +1,5 @@
-"""Settings that hold for all tests."""
-
-import matplotlib
 from hypothesis import settings
 
-matplotlib.use("agg")
-
-# how long an example takes says more of the machine than of the code
+# a machine that is shared may stall: no test fails for being slow
 settings.register_profile("latprof", deadline=None)
 settings.load_profile("latprof")
