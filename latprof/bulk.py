@@ -77,7 +77,7 @@ def block(
             raise ProfilerError(
                 f"size has {len(sizes)} entries and frame_ids {len(ids)}: give one length"
             )
-        bad_size |= (sizes < 0) | (sizes >= NO_SIZE)
+        bad_size |= (sizes < 0) | (sizes > NO_SIZE)
         rows["size"] = np.where(bad_size, 0, sizes)
     rows["source"] = _codes(source, ring, len(ids))
     rows["cpu"] = np.nan

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 BAD_FRAME_ID = "frame id is no integer from 0 to 2**64 - 1"
-BAD_SIZE = "size is no integer from 0 to 2**32 - 2"
+BAD_SIZE = "size is no integer from 0 to 2**32 - 1"
 BAD_STAMP = "stamp is no integer from 0 to 2**62 - 1"
 BAD_ROW = "clock gave no stamp"
 LATE = "finished after stop"
@@ -258,7 +258,7 @@ def _build(
             try:
                 pack(*row)
             except Exception:
-                void(number, *row[3:labels_at])
+                void(number, row)
                 return
             if limit is not None and row[end_at] - row[start_at] > limit:
                 check_limit(row)
@@ -279,41 +279,41 @@ def _build(
             else:
                 close(self, None, outcome_name(kind.__name__))
 
+    # `start` is positional: CPython does not specialize calls with keyword-only arguments
     def frame(
-        frame_id: int,
-        size: int | None = None,
-        source: str | None = None,
-        *,
-        start: int | None = None,
+        frame_id: int, size: int | None = None, source: str | None = None, start: int | None = None
     ) -> Frame:
         if not is_open:
             return NO_FRAME
-        if not all_sampled:
-            try:
-                taken = runs[source, frame_id >> RUN_BITS]
-            except (KeyError, TypeError):
-                taken = takes(frame_id, source)
-            if not taken:
-                skip()
-                return NO_FRAME
+        if start is not None or not owns_start:
+            return frame_started_elsewhere(frame_id, size, source, start)
         row = copy_blank()
         row[3] = frame_id
         if size is not None:
-            row[size_at] = size if size != NO_SIZE else None
+            row[size_at] = size
         try:
             row[labels_at] = source_codes[source]
         except (KeyError, TypeError):
             row[labels_at] = source_code(source)
-        if start is not None and not owns_start:
-            raise no_such_mark("start")
         begin()
         new = LiveFrame()
         new._row = row
-        if start is not None:
-            row[start_at] = start
-        elif owns_start:
-            row[start_at] = clock()
+        row[start_at] = clock()
         return new
+
+    def sampled_frame(
+        frame_id: int, size: int | None = None, source: str | None = None, start: int | None = None
+    ) -> Frame:
+        if not is_open:
+            return NO_FRAME
+        try:
+            taken = runs[source, frame_id >> RUN_BITS]
+        except (KeyError, TypeError):
+            taken = takes(frame_id, source)
+        if not taken:
+            skip()
+            return NO_FRAME
+        return frame(frame_id, size, source, start)
 
     def record(
         frame_id: int, stamps: Sequence[int], size: int | None = None, source: str | None = None
@@ -329,8 +329,6 @@ def _build(
             check_foreign(stamps)
         if size is None:
             size = NO_SIZE
-        elif size == NO_SIZE:
-            size = -1
         try:
             label = source_codes[source]
         except (KeyError, TypeError):
@@ -346,12 +344,29 @@ def _build(
                 *(blank[rss_at], size, label, blank[cpu_at], 1, number),
             )
         except Exception:
-            void(number, frame_id, *stamps, 0, size)
+            void(number, [0, 0, 0, frame_id, *stamps, 0, size])
             return
         if limit is not None and stamps[end_of] - stamps[start_of] > limit:
             check_limit([0, 0, 0, frame_id, *stamps, 0, 0, label])
 
     # -- off the short way ------------------------------------------------------------------------
+
+    def frame_started_elsewhere(
+        frame_id: int, size: int | None, source: str | None, start: int | None
+    ) -> Frame:
+        if start is not None and not owns_start:
+            raise no_such_mark("start")
+        row = copy_blank()
+        row[3] = frame_id
+        if size is not None:
+            row[size_at] = size
+        row[labels_at] = source_code(source)
+        if start is not None:
+            row[start_at] = start
+        begin()
+        new = LiveFrame()
+        new._row = row
+        return new
 
     def commit(row: list[Any]) -> bool:
         number = claim()
@@ -360,7 +375,7 @@ def _build(
         try:
             pack(*row)
         except Exception:
-            void(number, *row[3:labels_at])
+            void(number, row)
             return False
         if limit is not None:
             check_limit(row)
@@ -438,9 +453,9 @@ def _build(
         runs[name, run] = taken
         return taken
 
-    def void(number: int, frame_id: object, *rest: object) -> None:
+    def void(number: int, row: list[Any]) -> None:
         hot.voids.add(number)
-        *stamps, _, size = rest
+        frame_id, stamps, size = row[3], row[4:rss_at], row[size_at]
         if not _fits(frame_id, 2**64):
             reason = BAD_FRAME_ID
         elif not _fits(size, NO_SIZE + 1):
@@ -460,7 +475,8 @@ def _build(
         if alerts.limit is not None and latency_ns > alerts.limit:
             alerts.slow(operator.index(row[3]), ring.sources.table[label], latency_ns)
 
-    hot.frame, hot.record, hot.switch, hot.takes = frame, record, switch, takes
+    hot.frame = frame if all_sampled else sampled_frame
+    hot.record, hot.switch, hot.takes = record, switch, takes
 
 
 def outcome_name(reason: object) -> str:

@@ -70,8 +70,10 @@ class LiveFold:
 
     @property
     def backlog(self) -> int:
-        """How many numbers have been claimed since the last look."""
-        return self._ring.claimed - self._seen
+        """How many numbers from the oldest one that is not accounted for up to the newest."""
+        pending = self._pending  # replaced, never changed: may be read without the lock
+        seen = min(pending) - 1 if pending else self._seen
+        return self._ring.claimed - seen
 
     def step(self, piece: int = PIECE) -> None:
         """Fold at most `piece` new rows."""
@@ -143,7 +145,7 @@ class LiveFold:
         void = {n for n in tuple(self._hot.voids) if found.first <= n <= found.last}
         self._hot.voids -= void
         now = self._now()
-        self._pending |= dict.fromkeys(sorted(missing - void), now)
+        self._pending = self._pending | dict.fromkeys(missing - void, now)
         self.lost += found.overwritten - len(void - missing)
         self._fold(found.rows)
 
@@ -171,7 +173,7 @@ class LiveFold:
         for number in [n for n in tuple(self._hot.voids) if n <= self._seen]:
             self._hot.voids.discard(number)
             if number in self._pending:
-                del self._pending[number]
+                self._pending = {n: t for n, t in self._pending.items() if n != number}
             elif self.lost:
                 self.lost -= 1
             else:

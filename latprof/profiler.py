@@ -228,7 +228,7 @@ class Profiler:
         frame_id
             0 to 2**64 - 1.
         size
-            Bytes, up to 2**32 - 2; None: not known.
+            Bytes, below 2**32 - 1; that number itself, like None, says that it is not known.
         source
             Where the frame comes from.
         start

@@ -295,7 +295,6 @@ def test_a_frame_that_finishes_after_stop_is_rejected() -> None:
         ({"frame_id": "7"}, BAD_FRAME_ID),
         ({"frame_id": None}, BAD_FRAME_ID),
         ({"size": -1}, BAD_SIZE),
-        ({"size": 2**32 - 1}, BAD_SIZE),
         ({"size": 2**32}, BAD_SIZE),
         ({"size": 2.0}, BAD_SIZE),
         ({"start": -1}, BAD_STAMP),
@@ -489,7 +488,7 @@ def test_record_many_rejects_row_by_row() -> None:
     good = [1, 2, 3, 4]
     stamps = [good, [1, -2, 3, 4], [1, 2**62, 3, 4], good, good]
     with Profiler(MIC) as profiler:
-        profiler.record_many([1, 2, 3, -4, 5], stamps, [9, 9, 9, 9, 2**32 - 1])
+        profiler.record_many([1, 2, 3, -4, 5], stamps, [9, 9, 9, 9, 2**32])
     a = balanced(profiler)
     assert a.rejected == {BAD_STAMP: 2, BAD_FRAME_ID: 1, BAD_SIZE: 1}
     assert (a.started, a.finished) == (5, 1)
