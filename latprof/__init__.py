@@ -4,7 +4,7 @@
 * stamp frames as they pass: `Profiler`, or the process-wide `get_profiler`, `enable`, `disable`,
   `profile_frame`
 * hold them: `Trace`, `read`, `join`
-* fold them: `analyze`, `Profile`, `merge`
+* fold them: `analyze`, `Profile`, `merge`, `load_profile`
 * look at them: `Report`, `plot`
 
 Importing latprof loads numpy and nothing heavier; the names that need more load on first use.
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from latprof.analysis import analyze
     from latprof.joining import join
     from latprof.profile import Profile, merge
+    from latprof.profilefile import load_profile
     from latprof.profiler import Profiler, disable, enable, get_profiler, profile_frame
     from latprof.report import Report
     from latprof.trace import Trace, read
@@ -51,6 +52,7 @@ __all__ = [
     "enable",
     "get_profiler",
     "join",
+    "load_profile",
     "merge",
     "plot",
     "profile_frame",
@@ -68,6 +70,7 @@ _LAZY = {
     "enable": "profiler",
     "get_profiler": "profiler",
     "join": "joining",
+    "load_profile": "profilefile",
     "merge": "profile",
     "profile_frame": "profiler",
     "read": "trace",

@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Union
 
-from latprof.columns import Columns
+from latprof.arguments import Moment, moment
+from latprof.columns import MISSING, STAMP_LIMIT, Columns
 from latprof.errors import TraceError
 from latprof.pipeline import Pipeline
-from latprof.profile import Profile
+from latprof.profile import Profile, duration
 from latprof.store import Reader
 from latprof.sums import PEOPLE_EDGES_NS
 from latprof.trace import Trace
@@ -28,6 +29,11 @@ def analyze(
     by: str | None = None,
     pipeline: Pipeline | None = None,
     edges_ns: Iterable[int] = PEOPLE_EDGES_NS,
+    every: str | int | None = None,
+    deadline: str | int | None = None,
+    skip: str | int | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Profile:
     """Fold traces and return their profile.
@@ -42,6 +48,15 @@ def analyze(
         What the marks mean, for files that do not say so themselves.
     edges_ns
         Upper edges of ranges of end_to_end to be counted exactly.
+    every
+        Width of the windows of time that `Profile.timeline` tells of, ``"1s"``.
+    deadline
+        Frames that take longer, ``"20ms"``, are counted; by default the pipeline's period.
+    skip
+        Leave out the frames that start in the first ``"5s"``, say, after the first start of all.
+    since, until
+        Leave out frames that start before `since`, or at `until` and later: as `Trace.select`
+        takes them. How many were left out stands in the accounts' notes.
     progress
         Called with (rows folded, rows in all) after each row group.
 
@@ -68,18 +83,55 @@ def analyze(
     if not parts:
         raise TraceError("no recordings to analyze: give at least one trace or file")
     kind, rows = _inspect(parts, pipeline)
-    profile = Profile(kind, by=by, edges_ns=tuple(edges_ns))
-    done = 0
+    if deadline is None:
+        deadline = kind.period
+    profile = Profile(kind, by=by, edges_ns=tuple(edges_ns), every=every, deadline=deadline)
+    first = -STAMP_LIMIT if since is None else moment(since, "since")
+    last = STAMP_LIMIT if until is None else moment(until, "until")
+    warm_up = duration(skip, "skip")
+    if warm_up is not None:
+        start = _first_start(parts, pipeline)
+        first = first if start is None else max(first, start + warm_up)
+    done = left_out = 0
     for meta, columns in _ahead(_batches(parts, pipeline, by)):
         if columns is None:
             profile.note(meta)
             continue
-        profile.add(columns, float(meta.get("sampling_rate") or 1.0))
         done += len(columns)
+        if first > -STAMP_LIMIT or last < STAMP_LIMIT:
+            starts = columns.marks["start"]
+            inside = columns.take((starts >= first) & (starts < last))
+            left_out += len(columns) - len(inside)
+            columns = inside
+        profile.add(columns, float(meta.get("sampling_rate") or 1.0))
         if progress is not None:
             progress(done, rows)
+    if first > -STAMP_LIMIT or last < STAMP_LIMIT:
+        # frames per second are those of the time that is looked at
+        clipped = {(max(begin, first), min(end, last)) for begin, end in profile.segments}
+        profile.segments = {(begin, end) for begin, end in clipped if begin < end}
+    if left_out:
+        profile.accounts.notes["outside the time range"] = left_out
     profile.balance()
     return profile
+
+
+def _first_start(parts: Sequence[Trace | Path], pipeline: Pipeline | None) -> int | None:
+    """Return the first start of all, from a pass over that column alone."""
+    lowest = STAMP_LIMIT
+    for part in parts:
+        if isinstance(part, Trace):
+            lowest = _lowest(part.columns, lowest)
+            continue
+        with Reader(part, pipeline) as reader:
+            for columns in reader.batches(["start"]):
+                lowest = _lowest(columns, lowest)
+    return None if lowest == STAMP_LIMIT else lowest
+
+
+def _lowest(columns: Columns, known: int) -> int:
+    starts = columns.marks["start"]
+    return min(known, int(starts[starts != MISSING].min(initial=STAMP_LIMIT)))
 
 
 def _inspect(parts: Sequence[Trace | Path], pipeline: Pipeline | None) -> tuple[Pipeline, int]:

@@ -88,6 +88,11 @@ def _parser() -> argparse.ArgumentParser:
     report = command("report", "report traces", "report mic.parquet --by source")
     _add_input(report)
     report.add_argument("--format", choices=("text", "json", "markdown"), default="text")
+    report.add_argument("--worst", type=int, default=0, metavar="N", help="show the slowest frames")
+    report.add_argument("--every", metavar="1s", help="numbers by window of time")
+    report.add_argument(
+        "--deadline", metavar="20ms", help="count what is later (default: the pipeline's period)"
+    )
     report.set_defaults(run=_report)
 
     plot = command("plot", "draw traces", "plot mic.parquet --kind histogram -o mic.png")
@@ -97,6 +102,14 @@ def _parser() -> argparse.ArgumentParser:
     plot.add_argument("--threshold", action="append", default=[], help="a line, as 50ms")
     plot.add_argument("-o", "--output", required=True, help="picture: .png, .svg or .pdf")
     plot.set_defaults(run=_plot)
+
+    merge = command(
+        "merge", "fold traces and saved profiles into one profile", "merge a.latprof b.latprof -o c"
+    )
+    merge.add_argument("part", nargs="+", help="saved profiles, traces, folders or globs")
+    _add_pipeline(merge)
+    merge.add_argument("-o", "--output", required=True, help="the file to write")
+    merge.set_defaults(run=_merge)
 
     export = command("export", "write a trace as Parquet or CSV", "export mic.parquet -o mic.csv")
     export.add_argument("trace", help="a trace file")
@@ -127,6 +140,11 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("trace", nargs="+", help="trace files, folders or globs")
     _add_pipeline(parser)
     parser.add_argument("--by", metavar="COLUMN", help="one profile for each value: source, a tag")
+    parser.add_argument("--skip", metavar="5s", help="leave out what starts within the first 5 s")
+    parser.add_argument(
+        "--from", dest="since", metavar="TIME", help="leave out what starts earlier"
+    )
+    parser.add_argument("--to", dest="until", metavar="TIME", help="leave out starts from then on")
 
 
 def _add_pipeline(parser: argparse.ArgumentParser) -> None:
@@ -176,7 +194,7 @@ def _report(options: argparse.Namespace) -> None:
     from latprof.report import Report
 
     profile = _analyze(options)
-    report = Report(profile, origin=", ".join(options.trace))
+    report = Report(profile, origin=", ".join(options.trace), worst=options.worst)
     if options.format == "json":
         print(report.to_json())
     elif options.format == "markdown":
@@ -188,6 +206,19 @@ def _report(options: argparse.Namespace) -> None:
 def _plot(options: argparse.Namespace) -> None:
     _check_ending(options.output, (".png", ".svg", ".pdf"))
     _draw(_analyze(options), options.span, options.threshold, options.output)
+
+
+def _merge(options: argparse.Namespace) -> None:
+    from latprof.analysis import analyze
+    from latprof.profile import merge
+    from latprof.profilefile import is_profile, load_profile
+
+    pipeline = _pipeline(options.pipeline)
+    profiles = [
+        load_profile(part) if is_profile(part) else analyze(part, pipeline=pipeline)
+        for part in options.part
+    ]
+    merge(profiles).save(options.output)
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -206,8 +237,20 @@ def _export(options: argparse.Namespace) -> None:
 
 def _analyze(options: argparse.Namespace) -> "Profile":
     from latprof.analysis import analyze
+    from latprof.profilefile import is_profile, load_profile
 
-    return analyze(options.trace, by=options.by, pipeline=_pipeline(options.pipeline))
+    if len(options.trace) == 1 and is_profile(options.trace[0]):
+        return load_profile(options.trace[0])
+    return analyze(
+        options.trace,
+        by=options.by,
+        pipeline=_pipeline(options.pipeline),
+        every=getattr(options, "every", None),
+        deadline=getattr(options, "deadline", None),
+        skip=options.skip,
+        since=options.since,
+        until=options.until,
+    )
 
 
 def _print(report: "Report") -> None:

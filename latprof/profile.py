@@ -4,6 +4,7 @@ A profile holds `Sums` for the whole and for each group. Profiles of parts merge
 of the whole. Nothing in it grows with the number of frames.
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from latprof.units import escape, format_ns, parse_duration
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Accounts", "Profile", "merge"]
+__all__ = ["Accounts", "Profile", "duration", "merge"]
 
 MOST_GROUPS = 1_000
 WHYS = ("mean", "p99", "tail", "variance")
@@ -69,8 +70,8 @@ class Profile:
     ) -> None:
         self.pipeline = pipeline
         self.by = by
-        every_ns = _duration(every, "every")
-        self.sums = Sums(pipeline, edges_ns, every_ns, _duration(deadline, "deadline"))
+        every_ns = duration(every, "every")
+        self.sums = Sums(pipeline, edges_ns, every_ns, duration(deadline, "deadline"))
         self._fold: Fold | None = None  # its work arrays are made when they are needed
         self.groups: dict[str, Profile] = {}
         self.accounts = Accounts()
@@ -226,6 +227,18 @@ class Profile:
         self.undeclared |= other.undeclared
         self.rates += other.rates
         self.files += other.files
+
+    def save(self, path: "str | os.PathLike[str]") -> None:
+        """Write the profile to a small file, for `latprof.load_profile` or ``latprof merge``.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+        """
+        from latprof.profilefile import save_profile
+
+        save_profile(self, path)
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -469,7 +482,14 @@ class Profile:
         return frame
 
 
-def _duration(value: str | int | None, name: str) -> int | None:
+def duration(value: str | int | None, name: str) -> int | None:
+    """Return a setting's duration in ns; None of None.
+
+    Raises
+    ------
+    ProfileError
+        No duration above 0.
+    """
     if value is None:
         return None
     try:

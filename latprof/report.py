@@ -6,11 +6,12 @@ them out. Names that came from a file are escaped here, once, for all of them.
 
 import json
 import textwrap
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from latprof.answers import middle_of, stages_of, timeline_rows
 from latprof.profile import Profile
-from latprof.spanprofile import TABLE_PERCENTILES
+from latprof.spanprofile import TABLE_PERCENTILES, slice_of
 from latprof.units import escape, format_bytes, format_ns, format_quantity, format_utc
 
 __all__ = ["Report", "Section", "range_name"]
@@ -39,7 +40,8 @@ class Report:
     """A profile as a person reads it.
 
     ``str(report)`` is plain text of at most 100 columns; `to_markdown` and `to_json` are for
-    other readers.
+    other readers. `origin` says where the profile comes from; `worst` is how many of the slowest
+    frames are shown.
 
     Examples
     --------
@@ -48,9 +50,10 @@ class Report:
     audio: no frame has finished
     """
 
-    def __init__(self, profile: Profile, *, origin: str = "") -> None:
+    def __init__(self, profile: Profile, *, origin: str = "", worst: int = 0) -> None:
         self.profile = profile
         self.origin = origin
+        self.worst = worst
 
     def __repr__(self) -> str:
         return f"<Report of {self.profile!r}>"
@@ -85,6 +88,10 @@ class Report:
             parts += [self._spans(), self._ranges()]
         if self.profile.groups:
             parts.append(self._groups())
+        if self.profile.sums.timeline is not None:
+            parts.append(self._windows())
+        if self.worst and self.profile.sums.worst.frames:
+            parts.append(self._worst())
         parts.append(self._accounts())
         return parts
 
@@ -111,20 +118,36 @@ class Report:
             lines.append(
                 f"p{best.q:g}: {format_ns(best.value)}, with 95 % confidence from "
                 f"{format_ns(best.low)} to {format_ns(best.high)}"
-                f" ({profile.frames:,} frames are worth {best.effective:,.0f} independent ones)"
+                f" ({profile.frames:,} frames worth {best.effective:,.0f} independent ones)"
             )
-        return lines + self._disagreement()
+        return [*lines, *self._deadline(), *self._disagreement()]
+
+    def _deadline(self) -> list[str]:
+        missed = self.profile.deadline
+        if missed is None:
+            return []
+        line = (
+            f"deadline {format_ns(missed.deadline_ns)}: {missed.misses:,} of {missed.frames:,} "
+            f"frames missed it ({missed.late:,} late, {missed.dropped:,} dropped)"
+        )
+        if missed.by_stage:
+            blamed = sorted(missed.by_stage.items(), key=lambda item: -item[1])
+            named = ", ".join(f"{name} {n:,}" for name, n in blamed)
+            line += f"; of the late ones by the stage that took most more than usual: {named}"
+        return [line]
 
     def _disagreement(self) -> list[str]:
         """Say when the slow frames or the variance tell of another stage than the mean does."""
         profile = self.profile
         mean = profile.bottleneck()
-        others = {
-            why: profile.bottleneck(why) for why in ("p99", "tail", "variance") if mean is not None
-        }
         words = {"p99": "by p99", "tail": "in the slowest 1 %", "variance": "by variance"}
-        apart = [f"{words[why]} {name}" for why, name in others.items() if name not in (mean, None)]
-        return [f"by mean it is {mean}, but {', '.join(apart)}"] if apart else []
+        said: dict[str, list[str]] = {}
+        for why, word in words.items() if mean is not None else ():
+            name = profile.bottleneck(why)
+            if name not in (mean, None):
+                said.setdefault(str(name), []).append(word)
+        apart = [f"{' and '.join(parts)} it is {name}" for name, parts in said.items()]
+        return [f"{mean} is slowest by mean, but {'; '.join(apart)}"] if apart else []
 
     def _spans(self) -> Section:
         rows, doubtful = [], False
@@ -170,7 +193,7 @@ class Report:
         count = max(self.profile["end_to_end"].count, 1)
         rows = tuple(
             (range_name(low, high), f"{n:,}", _percent(n / count), f"{n / count}")
-            for low, high, n in self.profile.ranges
+            for low, high, n in _filled(self.profile.ranges)
         )
         return Section("End to end, by range", (), ("range", "frames", "share", ""), rows)
 
@@ -187,6 +210,52 @@ class Report:
         more = len(groups) - len(rows)
         lines = (f"and {more:,} more",) if more > 0 else ()
         return Section(f"By {header[0]}", lines, header, tuple(rows))
+
+    def _windows(self) -> Section:
+        sums = self.profile.sums
+        rows = [row for row in timeline_rows(sums) if row["span"] == "end_to_end"]
+        shown = rows[:_MOST_ROWS]
+        cells = tuple(
+            (
+                format_utc(row["window_ns"]),
+                f"{row['count']:,}",
+                *(format_ns(row[key]) for key in ("mean", "p50", "p99", "max")),
+            )
+            for row in shown
+        )
+        lines = []
+        if len(rows) > len(shown):
+            lines.append(
+                f"and {len(rows) - len(shown):,} more windows, all of them with --format json"
+            )
+        windows = sums.timeline
+        if windows is not None and windows.width_ns != windows.base_ns:
+            lines.append(
+                f"windows of {format_ns(windows.base_ns)} were asked for: these are wider, as "
+                f"there are at most {windows.most}"
+            )
+        width = "" if windows is None else f" by windows of {format_ns(windows.width_ns)}"
+        header = ("begin", "frames", "mean", "p50", "p99", "max")
+        return Section(f"End to end{width}", tuple(lines), header, cells)
+
+    def _worst(self) -> Section:
+        sums = self.profile.sums
+        rows = []
+        for frame in sums.worst.frames[: self.worst]:
+            spans = sorted(stages_of(sums, frame).items(), key=lambda item: -item[1])
+            most = [f"{name} {format_ns(ns)}" for name, ns in spans if ns > 0][:3]
+            start = frame.marks["start"]
+            rows.append(
+                (
+                    str(frame.frame_id),
+                    _short(frame.source or "-"),
+                    format_utc(start),
+                    format_ns(frame.end_to_end_ns),
+                    ", ".join(most),
+                )
+            )
+        header = ("frame", "source", "start", "end to end", "longest parts")
+        return Section("Worst frames", (), header, tuple(rows))
 
     def _accounts(self) -> Section:
         a = self.profile.accounts
@@ -212,6 +281,7 @@ class Report:
         profile = self.profile
         sums = profile.sums
         stage = profile.bottleneck()
+        missed = profile.deadline
         content: dict[str, Any] = {
             "format": 1,
             "pipeline": profile.pipeline.to_dict(),
@@ -235,6 +305,11 @@ class Report:
             "ranges": [
                 {"above_ns": low, "to_ns": high, "frames": n} for low, high, n in profile.ranges
             ],
+            "deadline": None if missed is None else {**asdict(missed), "misses": missed.misses},
+            "worst": [asdict(frame) for frame in sums.worst.frames[: self.worst]],
+            "windows": timeline_rows(sums),
+            "tail": self._tail(),
+            "variance_shares": profile.variance_shares,
             "accounts": profile.accounts.to_dict(),
             "dropped": [
                 {"reason": reason, "last_mark": mark, "frames": n}
@@ -248,6 +323,16 @@ class Report:
             }
         return content
 
+    def _tail(self) -> dict[str, Any]:
+        """Return share and mean of each stage in the slowest 1 % and in the middle frames."""
+        tails = self.profile.sums.tails
+        parts = {"slow": slice_of(tails, 99, 100), "middle": middle_of(self.profile.sums)}
+        return {
+            what: {"frames": part.frames}
+            | {name: {"share": part.share(name), "mean": part.mean(name)} for name in part.sums}
+            for what, part in parts.items()
+        }
+
     def to_json(self) -> str:
         """Return the report as JSON text."""
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)
@@ -255,6 +340,12 @@ class Report:
     def to_markdown(self) -> str:
         """Return the report as Markdown, for a ticket or a merge request."""
         return "\n\n".join(_markdown(section) for section in self.sections()) + "\n"
+
+
+def _filled(ranges: list[tuple[int, int | None, int]]) -> list[tuple[int, int | None, int]]:
+    """Leave out the empty ranges before the first filled one and after the last."""
+    filled = [i for i, (_, _, n) in enumerate(ranges) if n]
+    return ranges[filled[0] : filled[-1] + 1] if filled else []
 
 
 def range_name(low: int, high: int | None) -> str:

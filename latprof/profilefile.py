@@ -1,0 +1,125 @@
+"""Profiles as small files: gzipped JSON, whole or not at all, checked when it is read."""
+
+import gzip
+import json
+import os
+import zlib
+from collections import Counter
+from dataclasses import fields
+from typing import Any
+
+from latprof import saved
+from latprof.accounts import Accounts
+from latprof.errors import LatprofError, ProfileError
+from latprof.files import WholeFile
+from latprof.pipeline import Pipeline
+from latprof.profile import Profile
+from latprof.units import escape
+
+__all__ = ["FORMAT", "is_profile", "load_profile", "save_profile"]
+
+FORMAT = 1
+"""Version of the file; files of later ones are refused."""
+
+_MOST_BYTES = 1 << 30  # of JSON: far more than a profile can be, far less than a bomb
+
+StrPath = str | os.PathLike[str]
+
+
+def save_profile(profile: Profile, path: StrPath) -> None:
+    """Write a profile to a file, which has its name only once it is whole.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+    """
+    content = {"latprof_profile": FORMAT, "pipeline": profile.pipeline.to_dict()}
+    content |= _dump(profile)
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
+    with WholeFile(path) as new:
+        # without a time in it: the same profile gives the same bytes
+        new.file.write(gzip.compress(text, 6, mtime=0))
+
+
+def load_profile(path: StrPath) -> Profile:
+    """Return the profile that was saved in a file.
+
+    Raises
+    ------
+    ProfileError
+        The file is no profile, of a later format, damaged or cut short.
+    OSError
+        The file cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = tempfile.mkdtemp() + "/mic.latprof"
+    >>> save_profile(Profile(Pipeline.chain("mic", "decode")), path)
+    >>> load_profile(path)
+    <Profile of mic: 0 frames>
+    """
+    shown = escape(os.fspath(path))
+    try:
+        with gzip.open(path) as file:
+            text = file.read(_MOST_BYTES)
+        content = json.loads(text)
+    except (gzip.BadGzipFile, EOFError, zlib.error, ValueError, RecursionError):
+        raise ProfileError(
+            f"{shown} is no saved profile, or damaged: give a file that Profile.save wrote"
+        ) from None
+    version = content.get("latprof_profile") if isinstance(content, dict) else None
+    if not isinstance(version, int) or version < 1:
+        raise ProfileError(f"{shown} is no saved profile: give a file that Profile.save wrote")
+    if version > FORMAT:
+        raise ProfileError(
+            f"{shown} has format {version}, this latprof reads up to {FORMAT}: upgrade latprof"
+        )
+    try:
+        pipeline = Pipeline.from_dict(content.get("pipeline"))
+        return _load(pipeline, content)
+    except LatprofError as error:
+        raise ProfileError(f"{shown}: {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        raise ProfileError(
+            f"{shown} is damaged ({type(error).__name__}: {escape(str(error))[:80]}): "
+            "fold its traces again"
+        ) from None
+
+
+def is_profile(path: StrPath) -> bool:
+    """Return whether a file may be a saved profile: it is gzipped, as no trace is."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(2) == b"\x1f\x8b"
+    except OSError:
+        return False
+
+
+def _dump(profile: Profile) -> dict[str, Any]:
+    return {
+        "by": profile.by,
+        "files": profile.files,
+        "undeclared": profile.undeclared,
+        "segments": sorted(profile.segments),
+        "rates": sorted(profile.rates.items()),
+        "accounts": profile.accounts.to_dict(),
+        "sums": saved.dump(profile.sums),
+        "groups": {name: _dump(group) for name, group in sorted(profile.groups.items())},
+    }
+
+
+def _load(pipeline: Pipeline, content: dict[str, Any]) -> Profile:
+    by = content["by"]
+    profile = Profile(pipeline, by=None if by is None else str(by))
+    profile.files = int(content["files"])
+    profile.undeclared = bool(content["undeclared"])
+    profile.segments = {(int(begin), int(end)) for begin, end in content["segments"]}
+    profile.rates = Counter({float(rate): int(n) for rate, n in content["rates"]})
+    accounts = content["accounts"]
+    profile.accounts = Accounts(**{field.name: accounts[field.name] for field in fields(Accounts)})
+    profile.sums = saved.load(pipeline, content["sums"])
+    for name, group in content["groups"].items():
+        profile.groups[str(name)] = _load(pipeline, group)
+    return profile
