@@ -21,6 +21,7 @@ __all__ = [
     "coarse_edges",
     "deadline",
     "exemplars",
+    "middle_of",
     "stages_of",
     "tail_table",
     "timeline_rows",
