@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from latprof.joining import join
     from latprof.profile import Profile, merge
     from latprof.profilefile import load_profile
-    from latprof.profiler import Profiler, disable, enable, get_profiler, profile_frame
+    from latprof.profiler import Profiler
     from latprof.report import Report
     from latprof.trace import Trace, read
+    from latprof.wholeprocess import disable, enable, get_profiler, profile_frame
 
 __all__ = [
     "AUDIO",
@@ -66,13 +67,13 @@ _LAZY = {
     "Report": "report",
     "Trace": "trace",
     "analyze": "analysis",
-    "disable": "profiler",
-    "enable": "profiler",
-    "get_profiler": "profiler",
+    "disable": "wholeprocess",
+    "enable": "wholeprocess",
+    "get_profiler": "wholeprocess",
     "join": "joining",
     "load_profile": "profilefile",
     "merge": "profile",
-    "profile_frame": "profiler",
+    "profile_frame": "wholeprocess",
     "read": "trace",
 }
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from latprof.alerts import Alerts
-from latprof.frame import HotPath
+from latprof.hotpath import HotPath
 from latprof.livefold import LARGE_PIECE, PIECE, LiveFold
 
 __all__ = ["Background", "sampler"]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from latprof.alerts import Alerts
 from latprof.columns import NO_SIZE, STAMP_LIMIT, Labels
 from latprof.errors import PipelineError, ProfilerError
-from latprof.frame import BAD_FRAME_ID, BAD_SIZE, BAD_STAMP, HotPath
+from latprof.hotpath import BAD_FRAME_ID, BAD_SIZE, BAD_STAMP, HotPath
 from latprof.livefold import LiveFold
 from latprof.pipeline import Pipeline
 from latprof.ring import Ring

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latprof.columns import Columns, Labels
-from latprof.frame import BAD_STAMP, HotPath
+from latprof.hotpath import BAD_STAMP, HotPath
 from latprof.profile import Accounts, Profile
 from latprof.ring import OTHER_NAME, Ring, Rows, count_of, storable, to_columns
 

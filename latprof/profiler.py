@@ -10,7 +10,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
@@ -19,9 +19,10 @@ from latprof.alerts import Alerts
 from latprof.background import Background
 from latprof.columns import Labels
 from latprof.errors import ProfilerError
-from latprof.frame import Frame, HotPath
+from latprof.frame import Frame
+from latprof.hotpath import HotPath
 from latprof.livefold import LiveFold, columns_of
-from latprof.pipeline import AUDIO, Pipeline
+from latprof.pipeline import Pipeline
 from latprof.profile import Accounts
 from latprof.report import Report
 from latprof.ring import Ring
@@ -38,9 +39,7 @@ from latprof.units import format_utc
 if TYPE_CHECKING:
     from latprof.trace import Trace
 
-__all__ = ["Frame", "Profiler", "disable", "enable", "get_profiler", "profile_frame"]
-
-_R = TypeVar("_R")
+__all__ = ["Frame", "Profiler"]
 
 
 class Profiler:
@@ -410,8 +409,6 @@ def _after_fork() -> None:
 
 
 def _stop_in_child() -> None:
-    global _shared, _shared_lock
-    _shared, _shared_lock = None, threading.Lock()
     for profiler in list(_running):
         profiler._forked()
     _running.clear()
@@ -436,76 +433,3 @@ def _boot_id() -> str | None:
             return file.read().strip() or None
     except (OSError, UnicodeError):
         return None
-
-
-# -- the process-wide profiler ---------------------------------------------------------------------
-
-_shared: Profiler | None = None
-_shared_lock = threading.Lock()
-
-
-def get_profiler() -> Profiler:
-    """Return the process-wide profiler, made when it is first asked for.
-
-    It takes every frame of `AUDIO`, warns from 50 ms, is critical from 100 ms and logs a report
-    every 30 s. The child of a fork gets one of its own.
-    """
-    global _shared
-    with _shared_lock:
-        if _shared is None:
-            _shared = Profiler(AUDIO, warning="50ms", critical="100ms", report_interval="30s")
-        return _shared
-
-
-def enable() -> Profiler:
-    """Start the process-wide profiler and return it; one that runs goes on."""
-    profiler = get_profiler()
-    with profiler._lock:
-        if not profiler.running:
-            profiler.start()
-    return profiler
-
-
-def disable() -> None:
-    """Stop the process-wide profiler; one that is stopped, or was never made, stays so."""
-    if _shared is not None:
-        _shared.stop()
-
-
-@overload
-def profile_frame(
-    frame_id: int, size: int | None = None, source: str | None = None, function: None = None
-) -> Frame: ...
-
-
-@overload
-def profile_frame(
-    frame_id: int, size: int | None, source: str | None, function: Callable[[Frame], _R]
-) -> _R: ...
-
-
-def profile_frame(
-    frame_id: int,
-    size: int | None = None,
-    source: str | None = None,
-    function: Callable[[Frame], Any] | None = None,
-) -> Any:
-    """Profile one frame with the process-wide profiler.
-
-    Parameters
-    ----------
-    frame_id, size, source
-        As in `Profiler.frame`.
-    function
-        Called with the frame, which is finished when it returns and dropped when it raises.
-
-    Returns
-    -------
-    object
-        What `function` returns; without one the frame, for ``with profile_frame(7) as frame:``.
-    """
-    frame = get_profiler().frame(frame_id, size, source)
-    if function is None:
-        return frame
-    with frame:
-        return function(frame)

@@ -31,9 +31,11 @@ ROWS = (
     (6, "report plot"),
     (7, "settings alerts"),
     (7, "frame"),
+    (7, "hotpath"),
     (7, "livefold"),
     (7, "background bulk"),
     (7, "profiler"),
+    (7, "wholeprocess"),
     (8, "console"),
     (8, "cli demo"),
 )

@@ -17,10 +17,11 @@ import pytest
 import latprof.profiler
 from latprof.columns import MISSING, Labels
 from latprof.errors import PipelineError, ProfilerError
-from latprof.frame import BAD_FRAME_ID, BAD_ROW, BAD_SIZE, BAD_STAMP, LATE, NO_FRAME
+from latprof.frame import NO_FRAME
+from latprof.hotpath import BAD_FRAME_ID, BAD_ROW, BAD_SIZE, BAD_STAMP, LATE
 from latprof.pipeline import AUDIO, Pipeline, Span
 from latprof.profile import Accounts
-from latprof.profiler import Profiler, disable, enable, get_profiler, profile_frame
+from latprof.profiler import Profiler
 from latprof.sampling import fnv1a, run_hash, threshold
 
 MIC = Pipeline.chain("mic", "decode", "play")  # marks start, decode, play, end
@@ -980,69 +981,6 @@ str(profiler.report())
 assert not (heavy - {"psutil"}) & set(sys.modules), heavy & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-# -- the process-wide profiler --------------------------------------------------------------------
-
-
-@pytest.fixture
-def _no_shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(latprof.profiler, "_shared", None)
-    yield
-    disable()
-
-
-@pytest.mark.usefixtures("_no_shared")
-def test_the_shared_profiler_is_as_the_seed_has_it() -> None:
-    disable()  # never made: fine
-    profiler = get_profiler()
-    assert profiler.pipeline == AUDIO
-    assert (profiler.warning, profiler.critical) == (50 * MS, 100 * MS)
-    assert (profiler.report_interval, profiler.sampling_rate) == (30_000 * MS, 1.0)
-    assert not profiler.running
-    assert enable() is profiler
-    assert enable() is profiler  # runs already: goes on
-    assert profiler.running
-    disable()
-    disable()
-    assert not profiler.running
-
-
-@pytest.mark.usefixtures("_no_shared")
-def test_there_is_one_from_however_many_threads() -> None:
-    found: list[Profiler] = []
-    barrier = threading.Barrier(16)
-
-    def look() -> None:
-        barrier.wait()
-        found.append(get_profiler())
-
-    threads = [threading.Thread(target=look) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(set(map(id, found))) == 1
-
-
-@pytest.mark.usefixtures("_no_shared")
-def test_profile_frame_both_ways() -> None:
-    assert profile_frame(1, 9, "input", lambda frame: bool(frame)) is False  # not enabled
-    profiler = enable()
-    with profile_frame(2, 960, "input") as frame:
-        frame.mark("ipc")
-
-    def work(frame: latprof.profiler.Frame) -> str:
-        frame.mark("cgo")
-        return "done"
-
-    assert profile_frame(3, 960, "input", work) == "done"
-    with pytest.raises(ZeroDivisionError):
-        profile_frame(4, 960, "input", lambda frame: 1 // 0)
-    disable()
-    a = balanced(profiler)
-    assert (a.finished, a.dropped) == (2, {"ZeroDivisionError": 1})
-    assert profiler.trace().frame_id.tolist() == [2, 3, 4]
 
 
 def test_spans_by_hand() -> None:
