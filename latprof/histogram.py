@@ -9,6 +9,7 @@ or below it (rank ``ceil(q / 100 * n)``): numpy's ``inverted_cdf``, DuckDB's ``q
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
@@ -110,6 +111,41 @@ def rank_of(q: float, count: int) -> int:
     return max(1, -(-exact.numerator * count // (exact.denominator * 100)))
 
 
+@dataclass(frozen=True, slots=True)
+class _Traits:
+    circular: bool = False
+    discrete: bool = False
+
+
+class _Axis:
+    """Bins `first` to `last` - 1: edges that meet, so that libraries can draw them."""
+
+    traits = _Traits()
+    name = "latency"
+    label = "latency / ns"
+
+    def __init__(self, first: int, last: int) -> None:
+        places = (np.arange(first, last + 1) + FIRST_PLACE) << SHIFT
+        self.edges = np.where(np.arange(first, last + 1) == 0, 0.0, places.view(np.float64))
+
+    def __len__(self) -> int:
+        return len(self.edges) - 1
+
+    def __getitem__(self, index: int) -> tuple[float, float]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"bin {index} of {len(self)}: ask for one of them")
+        place = index % len(self)
+        return float(self.edges[place]), float(self.edges[place + 1])
+
+    def __iter__(self) -> Iterator[tuple[float, float]]:
+        return (self[i] for i in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Axis) and np.array_equal(self.edges, other.edges)
+
+    __hash__ = None  # type: ignore[assignment]  # it holds an array
+
+
 class Histogram:
     """Counts of times in log-linear bins, with exact count, min and max.
 
@@ -121,10 +157,10 @@ class Histogram:
     (4, 3, 1000000, 5)
     """
 
-    __slots__ = ("count", "counts", "max", "min")
+    __slots__ = ("bins", "count", "max", "min")
 
     def __init__(self) -> None:
-        self.counts: Ints = np.zeros(0, np.int64)
+        self.bins: Ints = np.zeros(0, np.int64)
         self.count = 0
         self.min: int | None = None
         self.max: int | None = None
@@ -136,7 +172,7 @@ class Histogram:
         if not isinstance(other, Histogram):
             return NotImplemented
         return (self.count, self.min, self.max) == (other.count, other.min, other.max) and (
-            np.array_equal(np.trim_zeros(self.counts, "b"), np.trim_zeros(other.counts, "b"))
+            np.array_equal(np.trim_zeros(self.bins, "b"), np.trim_zeros(other.bins, "b"))
         )
 
     __hash__ = None  # type: ignore[assignment]  # it changes
@@ -180,15 +216,15 @@ class Histogram:
     def add_counts(self, first: int, found: Ints, low: int, high: int) -> None:
         """Add counts of bins `first` and on; `low` and `high` are their extreme values."""
         self._reserve(first + len(found))
-        self.counts[first : first + len(found)] += found
+        self.bins[first : first + len(found)] += found
         self.count += int(found.sum())
         self.min = low if self.min is None else min(self.min, low)
         self.max = high if self.max is None else max(self.max, high)
 
     def merge(self, other: "Histogram") -> None:
         """Add the counts of another histogram."""
-        self._reserve(len(other.counts))
-        self.counts[: len(other.counts)] += other.counts
+        self._reserve(len(other.bins))
+        self.bins[: len(other.bins)] += other.bins
         self.count += other.count
         if other.min is not None and other.max is not None:
             self.min = other.min if self.min is None else min(self.min, other.min)
@@ -201,10 +237,10 @@ class Histogram:
         return same
 
     def _reserve(self, length: int) -> None:
-        if length > len(self.counts):
+        if length > len(self.bins):
             grown = np.zeros(length, np.int64)
-            grown[: len(self.counts)] = self.counts
-            self.counts = grown
+            grown[: len(self.bins)] = self.bins
+            self.bins = grown
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -222,7 +258,7 @@ class Histogram:
             return self.min, self.min
         if rank == self.count:
             return self.max, self.max
-        place = int(np.searchsorted(np.cumsum(self.counts), rank))
+        place = int(np.searchsorted(np.cumsum(self.bins), rank))
         low, high = bin_edges(place)
         return max(int(low), self.min), min(int(high), self.max)
 
@@ -253,8 +289,8 @@ class Histogram:
         if value >= self.max:
             return 1.0, 1.0
         place = int(bin_of(np.array([value], np.float64))[0])
-        below = int(self.counts[:place].sum())
-        upto = below + int(self.counts[place]) if place < len(self.counts) else below
+        below = int(self.bins[:place].sum())
+        upto = below + int(self.bins[place]) if place < len(self.bins) else below
         low, high = bin_edges(place)
         if value >= int(high):
             return upto / self.count, upto / self.count
@@ -263,21 +299,50 @@ class Histogram:
 
     def __iter__(self) -> Iterator[tuple[int, int, int]]:
         """Yield smallest value, largest value (ns) and count of each filled bin, in order."""
-        filled = np.flatnonzero(self.counts)
+        filled = np.flatnonzero(self.bins)
         low, high = bin_edges(filled)
-        yield from zip(low.tolist(), high.tolist(), self.counts[filled].tolist(), strict=True)
+        yield from zip(low.tolist(), high.tolist(), self.bins[filled].tolist(), strict=True)
+
+    # -- the protocol of Python's histogram libraries (UHI, "PlottableHistogram") ----------------
+
+    @property
+    def kind(self) -> str:
+        """What the values are: counts."""
+        return "COUNT"
+
+    @property
+    def axes(self) -> "tuple[_Axis]":
+        """The axis: the bins from the smallest to the largest value, by their edges in ns."""
+        return (_Axis(*self._reach()),)
+
+    def values(self) -> npt.NDArray[np.float64]:
+        """Return the counts of the axis's bins."""
+        first, last = self._reach()
+        return self.bins[first:last].astype(np.float64)
+
+    def variances(self) -> npt.NDArray[np.float64]:
+        """Return the variances of the counts: those of Poisson, the counts themselves."""
+        return self.values()
+
+    def counts(self) -> npt.NDArray[np.float64]:
+        """Return the counts of the axis's bins."""
+        return self.values()
+
+    def _reach(self) -> tuple[int, int]:
+        filled = np.flatnonzero(self.bins)
+        return (int(filled[0]), int(filled[-1]) + 1) if len(filled) else (0, 0)
 
     # -- saved form -----------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
         """Return the filled bins as values that JSON has."""
-        filled = np.flatnonzero(self.counts)
+        filled = np.flatnonzero(self.bins)
         return {
             "rule": BIN_RULE,
             "min": self.min,
             "max": self.max,
             "bins": filled.tolist(),
-            "counts": self.counts[filled].tolist(),
+            "counts": self.bins[filled].tolist(),
         }
 
     @classmethod

@@ -126,7 +126,7 @@ def _inflation(histogram: Histogram, batches: Ints, totals: Ints, value: int) ->
     over = batches[:, coarse + 1 :].sum(axis=1)
     cut = batches[:, coarse]
     # of the coarse bin that the percentile lies in, each batch is taken to exceed alike
-    exceeding = int(histogram.counts[fine + 1 :].sum())
+    exceeding = int(histogram.bins[fine + 1 :].sum())
     part = (exceeding - over.sum()) / max(int(cut.sum()), 1)
     exceedances = over + cut * min(max(part, 0.0), 1.0)
     rate = exceedances.sum() / totals.sum()

@@ -174,6 +174,8 @@ class Profile:
             + sum(accounts.rejected.values())
         )
         for group in self.groups.values():
+            # a group was recorded when the whole was
+            group.segments, group.undeclared = set(self.segments), self.undeclared
             group.balance()
 
     # -- merging --------------------------------------------------------------------------------

@@ -124,7 +124,7 @@ def _dump_span(span: SpanSums) -> dict[str, Any]:
         "peak_frame": span.peak_frame,
         "min": histogram.min,
         "max": histogram.max,
-        "bins": _sparse(histogram.counts),
+        "bins": _sparse(histogram.bins),
     }
 
 

@@ -7,7 +7,10 @@ from latprof.columns import MISSING, NO_SIZE, Columns
 from latprof.sums import Sums
 from latprof.windows import Placement
 
-__all__ = ["add_dropped", "add_edges", "add_sizes", "add_times", "frames_in"]
+__all__ = ["NO_MARK", "add_dropped", "add_edges", "add_sizes", "add_times", "frames_in"]
+
+NO_MARK = "(none)"
+"""Stands for the last mark of a dropped frame that reached none."""
 
 Ints = npt.NDArray[np.int64]
 
@@ -78,8 +81,8 @@ def add_dropped(sums: Sums, chunk: Columns) -> None:
         return
     # `drop` stamps end as well: the last mark before it says how far the frame came
     reached = np.zeros(len(chunk), np.int64)
-    marks = sums.pipeline.marks[:-1]
-    for i, mark in enumerate(marks):
+    marks = (NO_MARK, *sums.pipeline.marks[:-1])
+    for i, mark in enumerate(marks[1:], 1):
         reached[chunk.marks[mark] != MISSING] = i
     counts = np.bincount(outcome.codes * len(marks) + reached, chunk.weight)
     for place in np.flatnonzero(counts).tolist():

@@ -119,7 +119,7 @@ def parts(row, pipeline):
 def last_mark(row, pipeline):
     """Return the last mark before `end` (which a drop stamps) that the frame reached."""
     reached = [mark for mark in pipeline.marks[:-1] if row["marks"][mark] is not None]
-    return reached[-1] if reached else pipeline.marks[0]
+    return reached[-1] if reached else "(none)"
 
 
 def gaps(pipeline):

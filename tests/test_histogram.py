@@ -7,6 +7,7 @@ import oracle
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from needs import require
 
 from latprof.errors import ProfileError
 from latprof.histogram import (
@@ -431,3 +432,20 @@ def test_damaged_saved_form(change):
 def test_no_saved_form(content):
     with pytest.raises(ProfileError, match="histogram"):
         Histogram.from_dict(content)
+
+
+def test_python_histogram_libraries_take_it_for_their_own():
+    histogram = Histogram()
+    histogram.add(np.array([0, 1, 3, 3, 5000]))
+    assert isinstance(histogram, require("uhi.typing.plottable").PlottableHistogram)
+    (axis,) = histogram.axes
+    edges = list(axis)
+    assert len(axis) == len(edges) == len(histogram.values())
+    assert edges[0] == (0.0, 1.0)
+    assert all(low < high for low, high in edges)
+    assert [high for _, high in edges[:-1]] == [low for low, _ in edges[1:]]
+    filled = {axis[int(i)]: n for i, n in enumerate(histogram.values()) if n}
+    assert list(filled.values()) == [1, 1, 2, 1]
+    assert all(low <= v < high for (low, high), v in zip(filled, (0, 1, 3, 5000), strict=True))
+    assert histogram.counts().tolist() == histogram.variances().tolist()
+    assert (histogram.kind, axis.traits.circular, axis.traits.discrete) == ("COUNT", False, False)
