@@ -113,8 +113,8 @@ def _bars(
     for i, q in enumerate(percentiles):
         value = span.percentile(q).value
         if value is not None:
-            ax.axvline(max(value, 1), color="0.5", lw=1, ls=":")
-            _note(ax, max(value, 1), f"p{q:g} {format_ns(value)}", "0.5", line=i + 1)
+            ax.axvline(max(value, 1), color="0.4", lw=1, ls=":")
+            _note(ax, max(value, 1), f"p{q:g} {format_ns(value)}", "0.4", line=i + 1)
 
 
 def _lanes(
@@ -129,7 +129,7 @@ def _lanes(
         base = len(spans) - 1 - place
         counts = _rebin(span, edges)
         heights = base + 0.85 * counts / counts.max()
-        ax.axhline(base, color="0.5", lw=0.6, alpha=0.5)
+        ax.axhline(base, color="0.4", lw=0.6, alpha=0.5)
         ax.stairs(
             heights, edges, baseline=base, fill=True, color=shades[span.name], alpha=0.45, lw=0
         )
@@ -137,7 +137,7 @@ def _lanes(
         for q in percentiles:
             value = span.percentile(q).value
             if value is not None:
-                ax.plot([max(value, 1)] * 2, [base, base + 0.5], color="0.5", lw=1.2)
+                ax.plot([max(value, 1)] * 2, [base, base + 0.5], color="0.4", lw=1.2)
                 left = q < max(percentiles)
                 ax.annotate(
                     f"p{q:g}",
@@ -145,7 +145,7 @@ def _lanes(
                     (-2 if left else 2, 0),
                     textcoords="offset points",
                     fontsize="x-small",
-                    color="0.5",
+                    color="0.4",
                     va="top",
                     ha="right" if left else "left",
                 )

@@ -1,0 +1,78 @@
+"""Every version of a file that was ever written can be read. The files are never rewritten."""
+
+import math
+from pathlib import Path
+
+import latprof
+from latprof import Pipeline, Span
+
+DATA = Path(__file__).parents[1] / "data"
+MISSING = -(2**63)
+
+
+def test_trace_of_format_1():
+    trace = latprof.read(DATA / "golden" / "trace-v1.parquet")
+    assert trace.pipeline == Pipeline(
+        "mic",
+        ("due", "start", "decode", "play", "end"),
+        (
+            Span("wait", "start", "decode"),
+            Span("decode", "decode", "play", station="server"),
+            Span("play", "play", "end", station="server"),
+            Span("buffer", "decode", "end", kind="side"),
+        ),
+        period="20ms",
+    )
+    assert trace.frame_id.tolist() == [0, 1, 2, 2**64 - 1, 4]
+    assert {mark: column.tolist() for mark, column in trace.marks.items()} == {
+        "due": [0, 20_000_000, 40_000_000, 60_000_000, 80_000_000],
+        "start": [0, 20_000_001, 1_700_000_000_123_456_789, -5, MISSING],
+        "decode": [1_000, 20_000_500, 1_700_000_000_123_456_790, MISSING, 80_000_000],
+        "play": [2_000, 20_000_400, 1_700_000_000_123_500_000, 10, 80_000_001],
+        "end": [3_000, 20_001_000, 1_700_000_000_123_600_000, 20, 80_000_002],
+    }
+    assert trace.size.tolist() == [960, 0, 2**32 - 1, 2**32 - 2, 17]
+    assert trace.source.to_numpy().tolist() == [
+        "input",
+        "output",
+        None,
+        "söurce <b>\x1b[31m",
+        "input",
+    ]
+    outcome = trace.outcome.to_numpy().tolist()
+    assert [name or "finished" for name in outcome] == [
+        "finished",
+        "finished",
+        "late",
+        "finished",
+        "ValueError",
+    ]
+    assert math.isnan(trace.cpu[1])
+    assert trace.cpu[[0, 2, 3, 4]].tolist() == [12.5, 0.0, 100.0, 50.0]
+    assert trace.rss.tolist() == [1_000_000, 0, 2**40, 1, 2]
+    assert trace.weight.tolist() == [1, 2, 3, 1, 1]
+    assert trace.tags["room"].to_numpy().tolist() == ["a", None, "b", "a", "a"]
+    assert trace.tags["n"].tolist() == [1, -2, 3, -4, 2**62]
+    assert trace.meta["lost"] == 7
+    assert trace.meta["sampling_rate"] == 0.5
+    assert trace.meta["run"] == {"note": "the golden trace of format 1"}
+
+
+def test_the_recordings_are_what_their_readme_says():
+    healthy = latprof.read(DATA / "mic-healthy.parquet")
+    slow = latprof.read(DATA / "mic-slow-card.parquet")
+    assert (len(healthy), len(slow)) == (1_500, 3_000)
+    assert healthy.meta["run"]["slow_card_ppm"] is None
+    assert slow.meta["run"]["slow_card_ppm"] == 5000
+    for trace in (healthy, slow):
+        assert trace.meta["join"]["matched"] == len(trace)
+        profile = latprof.analyze(trace)
+        assert profile.sums.attributed == len(trace)
+        shares = profile.sums.shares
+        assert sum(n for name, n in shares.items() if name != "end_to_end") == shares["end_to_end"]
+    # the backlog grows for more than half of the frames: 5 ms in each second
+    ipc = slow.span("ipc")
+    full = next(i for i, wait in enumerate(ipc) if wait > 2_000_000 and (ipc[i:] > 1_000_000).all())
+    assert full < len(slow) / 2
+    growth = (ipc[-1] - ipc[full]) / (slow.marks["start"][-1] - slow.marks["start"][full])
+    assert 0.00475 < growth < 0.00525
