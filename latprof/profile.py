@@ -13,7 +13,7 @@ import numpy as np
 
 from latprof import answers
 from latprof.accounts import Accounts
-from latprof.columns import Columns, Labels
+from latprof.columns import FINISHED, Columns, Labels, as_text
 from latprof.errors import ProfileError
 from latprof.fold import Fold
 from latprof.pipeline import Pipeline
@@ -71,7 +71,8 @@ class Profile:
         self.pipeline = pipeline
         self.by = by
         every_ns = duration(every, "every")
-        self.sums = Sums(pipeline, edges_ns, every_ns, duration(deadline, "deadline"))
+        self._own = Sums(pipeline, edges_ns, every_ns, duration(deadline, "deadline"))
+        self._merged: Sums | None = None  # of the groups, until the next frames come
         self._fold: Fold | None = None  # its work arrays are made when they are needed
         self.groups: dict[str, Profile] = {}
         self.accounts = Accounts()
@@ -97,11 +98,12 @@ class Profile:
         """
         if self._fold is None:
             self._fold = Fold(self.pipeline)
-        before = self.sums.finished
-        self._fold.add(self.sums, columns)
-        self.rates[sampling_rate] += self.sums.finished - before
         if self.by is None or len(columns) == 0:
+            before = self._own.finished
+            self._fold.add(self._own, columns)
+            self.rates[sampling_rate] += self._own.finished - before
             return
+        self._merged = None
         for name, rows in self._split(columns):
             group = self.groups.get(name)
             if group is None:
@@ -111,29 +113,16 @@ class Profile:
                         "column of fewer, or select some of them first"
                     )
                 group = self.groups[name] = Profile(self.pipeline)
-                group.sums = self.sums.alike()
+                group._own = self._own.alike()
                 group._fold = self._fold
+            before = group._own.finished
             group.add(rows, sampling_rate)
+            self.rates[sampling_rate] += group._own.finished - before
 
     def _split(self, columns: Columns) -> Iterator[tuple[str, Columns]]:
         assert self.by is not None
-        column = getattr(columns, self.by) if self.by in ("source", "outcome") else None
-        if column is None:
-            column = columns.tags.get(self.by)
-        if column is None:
-            if self.by == "source":
-                yield NO_GROUP, columns
-                return
-            known = ["source", *(["outcome"] if columns.outcome is not None else []), *columns.tags]
-            raise ProfileError(
-                f"by={escape(self.by)!r}: the frames have no such column: use one of "
-                f"{', '.join(map(escape, known))}"
-            )
-        if isinstance(column, Labels):
-            names, codes = (NO_GROUP, *column.names), column.codes.astype(np.int64) + 1
-        else:
-            values, codes = np.unique(column, return_inverse=True)
-            names = tuple(str(value) for value in values.tolist())
+        labels = _labels_by(columns, self.by)
+        names, codes = (NO_GROUP, *labels.names), labels.codes.astype(np.int64) + 1
         found = np.flatnonzero(np.bincount(codes, minlength=len(names)))
         for code in found.tolist():
             yield names[code], columns if len(found) == 1 else columns.take(codes == code)
@@ -197,7 +186,7 @@ class Profile:
     def copy(self) -> "Profile":
         """Return a profile of its own with the same content."""
         same = Profile(self.pipeline, by=self.by)
-        same.sums = self.sums.alike()
+        same._own = self._own.alike()
         same._merge(self)
         return same
 
@@ -212,12 +201,13 @@ class Profile:
                 f"profiles by {self.by!r} and by {other.by!r} do not merge: fold both the same way"
             )
         for what in ("edges_ns", "every_ns", "deadline_ns"):
-            mine, theirs = getattr(self.sums, what), getattr(other.sums, what)
+            mine, theirs = getattr(self._own, what), getattr(other._own, what)
             if mine != theirs:
                 raise ProfileError(
                     f"profiles with {what} {mine} and {theirs} do not merge: fold both the same way"
                 )
-        self.sums.merge(other.sums)
+        self._own.merge(other._own)
+        self._merged = None
         for name, group in other.groups.items():
             mine = self.groups.get(name)
             if mine is None:
@@ -243,6 +233,17 @@ class Profile:
         save_profile(self, path)
 
     # -- reading --------------------------------------------------------------------------------
+
+    @property
+    def sums(self) -> Sums:
+        """All that is folded; with groups, what they have together: no frame is folded twice."""
+        if not self.groups:
+            return self._own
+        if self._merged is None:
+            self._merged = self._own.alike()
+            for _, group in sorted(self.groups.items()):
+                self._merged.merge(group._own)
+        return self._merged
 
     @property
     def frames(self) -> int:
@@ -482,6 +483,31 @@ class Profile:
             index=pd.Index([row["span"] for row in rows], name="span"),
         )
         return frame
+
+
+def _labels_by(columns: Columns, by: str) -> Labels:
+    """Return the names of the frames' groups, written alike in every batch of a trace."""
+    if by == "source":
+        missing = Labels.constant(None, len(columns))
+        return missing if columns.source is None else columns.source
+    if by == "outcome":
+        done = Labels.constant(FINISHED, len(columns))
+        if columns.outcome is None:
+            return done
+        known = Labels.concat([done[:1], columns.outcome])
+        # where there is none the frame is finished, which has code 0
+        return Labels(np.maximum(known.codes[1:], 0), known.names)
+    column = columns.tags.get(by)
+    if column is None:
+        there = ", ".join(map(escape, ("source", "outcome", *columns.tags)))
+        raise ProfileError(f"by={escape(by)!r}: the frames have no such column: use one of {there}")
+    if isinstance(column, Labels):
+        return column
+    values, codes = np.unique(column, return_inverse=True)
+    texts = as_text(values)
+    # integers are floats in a batch in which some are missing
+    names = tuple(name.removesuffix(".0") for name in texts.names)
+    return Labels(texts.codes[codes], names)
 
 
 def duration(value: str | int | None, name: str) -> int | None:

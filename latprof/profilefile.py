@@ -105,7 +105,7 @@ def _dump(profile: Profile) -> dict[str, Any]:
         "segments": sorted(profile.segments),
         "rates": sorted(profile.rates.items()),
         "accounts": profile.accounts.to_dict(),
-        "sums": saved.dump(profile.sums),
+        "sums": saved.dump(profile._own),
         "groups": {name: _dump(group) for name, group in sorted(profile.groups.items())},
     }
 
@@ -119,7 +119,7 @@ def _load(pipeline: Pipeline, content: dict[str, Any]) -> Profile:
     profile.rates = Counter({float(rate): int(n) for rate, n in content["rates"]})
     accounts = content["accounts"]
     profile.accounts = Accounts(**{field.name: accounts[field.name] for field in fields(Accounts)})
-    profile.sums = saved.load(pipeline, content["sums"])
+    profile._own = saved.load(pipeline, content["sums"])
     for name, group in content["groups"].items():
         profile.groups[str(name)] = _load(pipeline, group)
     return profile

@@ -325,7 +325,9 @@ def test_groups_are_profiles_and_add_up_to_the_whole(by, names):
     frames = seeded(AUDIO, 400, 8, weights=True)
     profile = profiled(AUDIO, frames, by=by)
     assert set(profile.groups) == names
-    assert profiled(AUDIO, frames).rows() == profile.rows()
+    for plain, row in zip(profiled(AUDIO, frames).rows(), profile.rows(), strict=True):
+        assert row.pop("std") == pytest.approx(plain.pop("std"), rel=1e-12)
+        assert row == plain
     whole = merge(list(profile.groups.values()))
     for name in profile.spans:
         assert whole[name].histogram == profile[name].histogram
