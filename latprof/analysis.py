@@ -14,6 +14,7 @@ from latprof.pipeline import Pipeline
 from latprof.profile import Profile, duration
 from latprof.store import Reader
 from latprof.sums import PEOPLE_EDGES_NS
+from latprof.tally import frames_in
 from latprof.trace import Trace
 from latprof.units import escape
 
@@ -100,9 +101,9 @@ def analyze(
         done += len(columns)
         if first > -STAMP_LIMIT or last < STAMP_LIMIT:
             starts = columns.marks["start"]
-            inside = columns.take((starts >= first) & (starts < last))
-            left_out += len(columns) - len(inside)
-            columns = inside
+            inside = (starts >= first) & (starts < last)
+            left_out += frames_in(~inside, columns.weight)
+            columns = columns.take(inside)
         profile.add(columns, float(meta.get("sampling_rate") or 1.0))
         if progress is not None:
             progress(done, rows)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from latprof.histogram import bin_edges, rank_of
 from latprof.spanprofile import Slice, slice_of
-from latprof.sums import NO_FRAME_ID, Sums
+from latprof.sums import Sums
 from latprof.windows import COARSE, COARSE_BINS
 from latprof.worst import WorstFrame
 
@@ -79,6 +79,10 @@ def deadline(sums: Sums) -> Deadline | None:
         counts = tails.counts[late]
         usual = np.array([middle.mean(name) or 0.0 for name in names])
         excess = np.array([tails.sums[name][late] for name in names]) / counts - usual[:, None]
+        if bin_edges(late)[0][0] <= sums.deadline_ns:
+            # of the bin that the deadline cuts, only what is above: that is known exactly
+            beyond = sums.spans[sums.promised].histogram.bins[late[0] + 1 :]
+            counts[0] = min(int(counts[0]), sums.late - int(beyond.sum()))
         blamed = np.argmax(excess, axis=0)
         found = np.bincount(blamed, counts, minlength=len(names)).astype(int).tolist()
         by_stage = {name: n for name, n in zip(names, found, strict=True) if n}
@@ -179,16 +183,19 @@ def worst_table(sums: Sums, n: int) -> "pd.DataFrame":
         start = pd.Timestamp(frame.marks["start"], unit="ns")
         row = {"frame_id": frame.frame_id, "source": frame.source, "start": start}
         rows.append({**row, "end_to_end": frame.end_to_end_ns, **stages_of(sums, frame)})
-    spans = ["end_to_end", *(stage.name for stage in sums.pipeline.stages), "other"]
-    table = pd.DataFrame(rows, columns=["frame_id", "source", "start", *spans])
-    return table.astype(dict.fromkeys(spans, "Int64") | {"frame_id": "uint64"}).set_index(
-        "frame_id"
-    )
+    names = ["end_to_end", *(stage.name for stage in sums.pipeline.stages), "other"]
+    types: dict[str, Any] = {"source": "object", "start": "datetime64[ns]"}
+    types |= dict.fromkeys(names, "Int64")
+    columns = {
+        name: pd.array([row.get(name) for row in rows], dtype=kind) for name, kind in types.items()
+    }
+    ids = np.array([row["frame_id"] for row in rows], np.uint64)
+    return pd.DataFrame(columns, index=pd.Index(ids, name="frame_id"))
 
 
 def exemplars(sums: Sums) -> list[tuple[int, int, int]]:
     """Return smallest value, largest value (ns) and a frame's id of each filled coarse bin."""
-    filled = np.flatnonzero(sums.exemplars != NO_FRAME_ID)
+    filled = sums.filled
     low, high = coarse_edges()
     ids = sums.exemplars[filled].tolist()
     return list(zip(low[filled].tolist(), high[filled].tolist(), ids, strict=True))

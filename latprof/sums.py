@@ -12,6 +12,7 @@ that stages + other = end_to_end to the nanosecond. Dropped frames are counted b
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import index
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +36,7 @@ MOST_WINDOWS = 512
 """Most windows of a timeline; they double in width as time grows."""
 
 NO_FRAME_ID = 2**64 - 1
-"""Stands in `Sums.exemplars` where no frame is."""
+"""Stands in `Sums.exemplars` where no frame is: no id is larger, but one may be this."""
 
 _NARROWEST_NS = 1 << 20
 
@@ -143,7 +144,7 @@ class Sums:
     worst
         The slowest frames.
     exemplars
-        The smallest frame id of each coarse bin of end_to_end; `NO_FRAME_ID` where there is none.
+        The smallest frame id of each coarse bin of end_to_end, where one is: see `filled`.
     first_ns, last_ns
         First start and last end (UTC) of the finished frames; None without any.
     size_bytes, sized
@@ -160,7 +161,7 @@ class Sums:
         self.pipeline = pipeline
         self.deadline_ns = deadline_ns
         self.late = 0
-        self.edges_ns = tuple(sorted(set(edges_ns)))
+        self.edges_ns = tuple(sorted({index(edge) for edge in edges_ns}))
         names = [span.name for span in pipeline.all_spans]
         names.insert(len(pipeline.stages) + len(pipeline.sides), "other")
         parts = (*(stage.name for stage in pipeline.stages), "other")
@@ -224,6 +225,11 @@ class Sums:
         self.add_range(other.first_ns, other.last_ns)
         self.size_bytes += other.size_bytes
         self.sized += other.sized
+
+    @property
+    def filled(self) -> Ints:
+        """Which coarse bins an end_to_end is in."""
+        return np.flatnonzero(self.batches.counts("end_to_end").any(axis=0))
 
     @property
     def promised(self) -> str:

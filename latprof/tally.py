@@ -1,5 +1,7 @@
 """What the frames of a chunk add to the sums once each, apart from the latencies of their spans."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,7 +17,7 @@ NO_MARK = "(none)"
 Ints = npt.NDArray[np.int64]
 
 
-def frames_in(mask: npt.NDArray[np.bool_], weights: Ints | None) -> int:
+def frames_in(mask: npt.NDArray[np.bool_], weights: npt.NDArray[np.integer[Any]] | None) -> int:
     """Return how many frames the mask holds."""
     return int(np.count_nonzero(mask) if weights is None else weights[mask].sum())
 

@@ -96,7 +96,9 @@ class Windows:
             self.width_ns
         ) - self.first
         for name in self.names:
-            np.add.at(self._room[name], places, other.counts(name))
+            # only what is filled: to add zeros would take memory for them
+            rows, bins = np.nonzero(other.counts(name))
+            np.add.at(self._room[name], (places[rows], bins), other.counts(name)[rows, bins])
         for name, sums in self.sums.items():
             np.add.at(sums, places, other.sums[name][: other.length])
             np.maximum.at(self.peaks[name], places, other.peaks[name][: other.length])

@@ -22,9 +22,9 @@ class WorstFrame:
     source: str | None
     marks: dict[str, int]
 
-    def sort_key(self) -> tuple[int, int, str, int]:
+    def sort_key(self) -> tuple[int, int, str, list[tuple[str, int]]]:
         """Order by slowness; of equally slow frames the smallest id comes first."""
-        return -self.end_to_end_ns, self.frame_id, self.source or "", self.marks.get("start", 0)
+        return -self.end_to_end_ns, self.frame_id, self.source or "", sorted(self.marks.items())
 
 
 class Worst:
@@ -46,8 +46,14 @@ class Worst:
             least = np.partition(end_to_end[slow], -MOST_WORST)[-MOST_WORST]
             slow = slow[end_to_end[slow] >= least]
             if len(slow) > MOST_WORST:
-                order = np.lexsort((columns.frame_id[slow], -end_to_end[slow]))
-                slow = slow[order[:MOST_WORST]]
+                ids = columns.frame_id[slow]
+                slow = slow[np.lexsort((ids, -end_to_end[slow]))]
+                # of one id and as slow as the last: the source decides, when they are kept
+                last = slow[MOST_WORST - 1]
+                same = columns.frame_id[slow] == columns.frame_id[last]
+                same &= end_to_end[slow] == end_to_end[last]
+                same[:MOST_WORST] = True
+                slow = slow[same]
         if len(slow) == 0:
             return
         rows = columns.take(slow)
