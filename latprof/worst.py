@@ -1,16 +1,20 @@
 """The slowest frames, kept whole: their marks and their source."""
 
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
 
 from latprof.columns import Columns
 
-__all__ = ["MOST_WORST", "Worst", "WorstFrame"]
+__all__ = ["MOST_WORST", "Key", "Worst", "WorstFrame"]
 
 MOST_WORST = 100
 """How many of the slowest frames a profile keeps."""
+
+
+Key = tuple[int, int, str, tuple[tuple[str, int], ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,25 +26,30 @@ class WorstFrame:
     source: str | None
     marks: dict[str, int]
 
-    def sort_key(self) -> tuple[int, int, str, list[tuple[str, int]]]:
+    def sort_key(self) -> Key:
         """Order by slowness; of equally slow frames the smallest id comes first."""
-        return -self.end_to_end_ns, self.frame_id, self.source or "", sorted(self.marks.items())
+        return -self.end_to_end_ns, self.frame_id, self.source or "", tuple(self.marks.items())
 
 
 class Worst:
     """The `MOST_WORST` slowest frames of those that were added, in whatever order they came."""
 
     def __init__(self) -> None:
-        self.frames: list[WorstFrame] = []
+        self._keyed: list[tuple[Key, WorstFrame]] = []
+
+    @property
+    def frames(self) -> list[WorstFrame]:
+        """The slowest frames, the slowest first."""
+        return [frame for _, frame in self._keyed]
 
     @property
     def limit_ns(self) -> int:
         """Frames that are quicker than this need not be added."""
-        return -1 if len(self.frames) < MOST_WORST else self.frames[-1].end_to_end_ns
+        return 0 if len(self._keyed) < MOST_WORST else -self._keyed[-1][0][0]
 
     def add(self, columns: Columns, end_to_end: npt.NDArray[np.int64], missing: int) -> None:
         """Offer frames (n,) with their latencies (n,) ns >= 0; `missing` is what no stamp is."""
-        slow = np.flatnonzero(end_to_end >= max(self.limit_ns, 0))
+        slow = np.flatnonzero(end_to_end >= self.limit_ns)
         if len(slow) > MOST_WORST:
             # the slowest of these, and all that are as slow as the last of them
             least = np.partition(end_to_end[slow], -MOST_WORST)[-MOST_WORST]
@@ -70,11 +79,14 @@ class Worst:
                 zip(rows.frame_id.tolist(), end_to_end[slow].tolist(), strict=True)
             )
         ]
-        self._keep(found)
+        self.keep(found)
 
     def merge(self, other: "Worst") -> None:
         """Add the slowest of other frames."""
-        self._keep(other.frames)
+        self.keep(other.frames)
 
-    def _keep(self, found: list[WorstFrame]) -> None:
-        self.frames = sorted([*self.frames, *found], key=WorstFrame.sort_key)[:MOST_WORST]
+    def keep(self, found: list[WorstFrame]) -> None:
+        """Add frames, and forget those that are no longer among the slowest."""
+        self._keyed += [(frame.sort_key(), frame) for frame in found]
+        self._keyed.sort(key=itemgetter(0))
+        del self._keyed[MOST_WORST:]
