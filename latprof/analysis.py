@@ -10,6 +10,7 @@ from typing import Any, Union
 from latprof.arguments import Moment, moment
 from latprof.columns import MISSING, STAMP_LIMIT, Columns
 from latprof.errors import TraceError
+from latprof.intended import Intended
 from latprof.pipeline import Pipeline
 from latprof.profile import Profile, duration
 from latprof.store import Reader
@@ -35,6 +36,7 @@ def analyze(
     skip: str | int | None = None,
     since: Moment | None = None,
     until: Moment | None = None,
+    intended: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Profile:
     """Fold traces and return their profile.
@@ -58,6 +60,9 @@ def analyze(
     since, until
         Leave out frames that start before `since`, or at `until` and later: as `Trace.select`
         takes them. How many were left out stands in the accounts' notes.
+    intended
+        Work out when frames should have started, from the pipeline's period: ``response`` is
+        then measured from there, beside end_to_end (see `latprof.intended`).
     progress
         Called with (rows folded, rows in all) after each row group.
 
@@ -84,6 +89,8 @@ def analyze(
     if not parts:
         raise TraceError("no recordings to analyze: give at least one trace or file")
     kind, rows = _inspect(parts, pipeline)
+    should = Intended(kind) if intended else None
+    kind = kind if should is None else should.pipeline
     if deadline is None:
         deadline = kind.period
     profile = Profile(kind, by=by, edges_ns=tuple(edges_ns), every=every, deadline=deadline)
@@ -99,6 +106,8 @@ def analyze(
             profile.note(meta)
             continue
         done += len(columns)
+        if should is not None:
+            columns = should.add(columns)
         if first > -STAMP_LIMIT or last < STAMP_LIMIT:
             starts = columns.marks["start"]
             inside = (starts >= first) & (starts < last)

@@ -93,6 +93,11 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--deadline", metavar="20ms", help="count what is later (default: the pipeline's period)"
     )
+    report.add_argument(
+        "--intended",
+        action="store_true",
+        help="also measure from when frames should have started, by the pipeline's period",
+    )
     report.set_defaults(run=_report)
 
     plot = command("plot", "draw traces", "plot mic.parquet --kind histogram -o mic.png")
@@ -250,6 +255,7 @@ def _analyze(options: argparse.Namespace) -> "Profile":
         skip=options.skip,
         since=options.since,
         until=options.until,
+        intended=getattr(options, "intended", False),
     )
 
 

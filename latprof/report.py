@@ -120,7 +120,27 @@ class Report:
                 f"{format_ns(best.low)} to {format_ns(best.high)}"
                 f" ({profile.frames:,} frames worth {best.effective:,.0f} independent ones)"
             )
-        return [*lines, *self._deadline(), *self._disagreement()]
+        return [*lines, *self._response(), *self._deadline(), *self._disagreement()]
+
+    def _response(self) -> list[str]:
+        """Say what frames took from when they should have started, where that is another time."""
+        profile = self.profile
+        total = profile["end_to_end"]
+        if "response" not in profile.spans:
+            return []
+        response = profile["response"]
+        if response.mean is None or response.histogram == total.histogram:
+            return []
+        late = [q for q in (50, 99) if response.histogram.value_at(q) is not None]
+        told = ", ".join(
+            f"p{q} {format_ns(response.histogram.value_at(q))} instead of "
+            f"{format_ns(total.histogram.value_at(q))}"
+            for q in late
+        )
+        return [
+            f"from when they should have started (response): {format_ns(response.mean)} mean, "
+            f"{format_ns(response.max)} at most; {told}"
+        ]
 
     def _deadline(self) -> list[str]:
         missed = self.profile.deadline
