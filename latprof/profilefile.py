@@ -14,6 +14,7 @@ from latprof.errors import LatprofError, ProfileError
 from latprof.files import WholeFile
 from latprof.pipeline import Pipeline
 from latprof.profile import Profile
+from latprof.saved import count, number, text
 from latprof.units import escape
 
 __all__ = ["FORMAT", "is_profile", "load_profile", "save_profile"]
@@ -70,7 +71,7 @@ def load_profile(path: StrPath) -> Profile:
             f"{shown} is no saved profile, or damaged: give a file that Profile.save wrote"
         ) from None
     version = content.get("latprof_profile") if isinstance(content, dict) else None
-    if not isinstance(version, int) or version < 1:
+    if type(version) is not int or version < 1:
         raise ProfileError(f"{shown} is no saved profile: give a file that Profile.save wrote")
     if version > FORMAT:
         raise ProfileError(
@@ -81,7 +82,7 @@ def load_profile(path: StrPath) -> Profile:
         return _load(pipeline, content)
     except LatprofError as error:
         raise ProfileError(f"{shown}: {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
         raise ProfileError(
             f"{shown} is damaged ({type(error).__name__}: {escape(str(error))[:80]}): "
             "fold its traces again"
@@ -111,15 +112,45 @@ def _dump(profile: Profile) -> dict[str, Any]:
 
 
 def _load(pipeline: Pipeline, content: dict[str, Any]) -> Profile:
-    by = content["by"]
-    profile = Profile(pipeline, by=None if by is None else str(by))
-    profile.files = int(content["files"])
+    profile = Profile(pipeline, by=None if content["by"] is None else text(content["by"]))
+    profile.files = count(content["files"])
     profile.undeclared = bool(content["undeclared"])
-    profile.segments = {(int(begin), int(end)) for begin, end in content["segments"]}
-    profile.rates = Counter({float(rate): int(n) for rate, n in content["rates"]})
-    accounts = content["accounts"]
-    profile.accounts = Accounts(**{field.name: accounts[field.name] for field in fields(Accounts)})
+    for begin, end in content["segments"]:
+        if type(begin) is not int or type(end) is not int or begin > end:
+            raise ProfileError("a time of recording that cannot be: the file is damaged")
+        profile.segments.add((begin, end))
+    profile.rates = Counter({number(rate): count(n) for rate, n in content["rates"]})
+    profile.accounts = _load_accounts(content["accounts"])
     profile._own = saved.load(pipeline, content["sums"])
     for name, group in content["groups"].items():
-        profile.groups[str(name)] = _load(pipeline, group)
+        profile.groups[name] = _load(pipeline, group)
+    _check(profile)
     return profile
+
+
+def _load_accounts(content: dict[str, Any]) -> Accounts:
+    accounts = Accounts()
+    for name in (field.name for field in fields(Accounts)):
+        if isinstance(getattr(accounts, name), dict):
+            counts = {reason: count(n) for reason, n in content[name].items()}
+            setattr(accounts, name, counts)
+        else:
+            setattr(accounts, name, count(content[name]))
+    return accounts
+
+
+def _check(profile: Profile) -> None:
+    """Refuse what `add` cannot give: the whole is what the groups have, or has none."""
+    for group in profile.groups.values():
+        if group.groups or group.by is not None:
+            raise ProfileError("groups of a group: the file is damaged")
+        for what in ("edges_ns", "every_ns", "deadline_ns"):
+            if getattr(group._own, what) != getattr(profile._own, what):
+                raise ProfileError(f"groups of another {what}: the file is damaged")
+    own = profile._own.finished + profile._own.dropped.total()
+    if (profile.by is None and profile.groups) or (profile.by is not None and own):
+        raise ProfileError("frames that are in no group: the file is damaged")
+    frames = profile._own.finished + sum(group.frames for group in profile.groups.values())
+    rates_fit = all(0 < rate <= 1 for rate in profile.rates)
+    if not rates_fit or profile.rates.total() != frames:
+        raise ProfileError("sampling rates are not those of its frames: the file is damaged")

@@ -22,7 +22,7 @@ ROWS = (
     (3, "trace"),
     (4, "worst intervals"),
     (4, "sums"),
-    (4, "tally"),
+    (4, "tally agreement"),
     (4, "fold joining"),
     (5, "spanprofile saved"),
     (5, "answers"),
