@@ -18,7 +18,7 @@ from latprof.windows import COARSE, Placement
 
 __all__ = ["CHUNK", "TOTAL", "Bins", "Counted"]
 
-CHUNK = 32_768
+CHUNK = 65_536
 """Rows folded at a time: a second-level cache holds what is worked on."""
 
 TOTAL = "end_to_end"

@@ -48,7 +48,11 @@ class Fold:
         marks = {"start", "end"}.union(*((stage.begin, stage.end) for stage in pipeline.stages))
         self._borders = [mark for mark in pipeline.marks if mark in marks]
         stages = {stage.name for stage in pipeline.stages}
-        self._beside = [s for s in pipeline.all_spans if s.name not in stages | {TOTAL}]
+        self._beside = [
+            (span, np.empty(CHUNK, np.int64))
+            for span in pipeline.all_spans
+            if span.name not in stages | {TOTAL}
+        ]
 
     def add(self, sums: Sums, columns: Columns) -> None:
         """Fold n frames into `sums`; `columns` has every mark of the pipeline.
@@ -79,8 +83,14 @@ class Fold:
             for mark, column in chunk.marks.items()
         }
         straight = self._is_straight(chunk, complete)
-        spans = self._beside if straight else self.pipeline.all_spans
-        measured = {span.name: measure(chunk, span, complete, weights) for span in spans}
+        if straight:
+            measured = {
+                span.name: measure(chunk, span, complete, weights, out[: len(chunk)])
+                for span, out in self._beside
+            }
+        else:
+            spans = self.pipeline.all_spans
+            measured = {span.name: measure(chunk, span, complete, weights) for span in spans}
         self._check_lengths(chunk, measured, straight)
         sums.finished += len(chunk) if weights is None else int(weights.sum())
         placed = add_times(sums, chunk, complete)

@@ -37,11 +37,15 @@ class Measured:
 
 
 def measure(
-    chunk: Columns, span: Span, complete: dict[str, bool], weights: Ints | None
+    chunk: Columns,
+    span: Span,
+    complete: dict[str, bool],
+    weights: Ints | None,
+    out: Ints | None = None,
 ) -> Measured:
-    """Work out a span's latencies."""
+    """Work out a span's latencies, into `out` if it is given."""
     begin, end = chunk.marks[span.begin], chunk.marks[span.end]
-    latency = end - begin
+    latency = np.subtract(end, begin, out=out)
     mask: Mask | None = None
     missing = negative = 0
     if not (complete[span.begin] and complete[span.end]):

@@ -44,6 +44,7 @@ class Windows:
         self.length = 0
         # there is room for `most` rows from the start: what is not touched takes no memory
         self._room = {name: np.zeros((most, COARSE_BINS), np.int64) for name in names}
+        self._rows = self._begins = np.empty(0, np.int64)
         self.sums = {name: np.zeros(most, np.int64) for name in names if moments}
         self.peaks = {name: np.zeros(most, np.int64) for name in names if moments}
 
@@ -106,17 +107,25 @@ class Windows:
     def place(self, times: Ints, low: int, high: int) -> "Placement":
         """Make room for frames at `times` (n,), and say in which window each of them is.
 
-        `low` and `high` are the smallest and largest of the times.
+        `low` and `high` are the smallest and largest of the times. The placement holds until the
+        next call.
         """
         self.cover(low, high)
         first = low // self.width_ns
         if high // self.width_ns == first:
-            return Placement(self, first - self.first)
+            row = first - self.first
+            return Placement(self, row, row * COARSE_BINS)
+        if len(times) > len(self._rows):
+            self._rows = np.empty(len(times), np.int64)
+            self._begins = np.empty(len(times), np.int64)
+        rows = self._rows[: len(times)]
         if self.width_ns & (self.width_ns - 1):
-            rows = times // self.width_ns
+            np.floor_divide(times, self.width_ns, out=rows)
         else:
-            rows = times >> (self.width_ns.bit_length() - 1)
-        return Placement(self, np.subtract(rows, self.first, out=rows))
+            np.right_shift(times, self.width_ns.bit_length() - 1, out=rows)
+        np.subtract(rows, self.first, out=rows)
+        begins = np.multiply(rows, COARSE_BINS, out=self._begins[: len(times)])
+        return Placement(self, rows, begins)
 
     @property
     def begins_ns(self) -> Ints:
@@ -127,14 +136,16 @@ class Windows:
 class Placement:
     """Where the frames of a chunk are counted: the window's row of each, or one row of all."""
 
-    def __init__(self, windows: Windows, rows: Ints | int) -> None:
+    def __init__(self, windows: Windows, rows: Ints | int, begins: Ints | int) -> None:
         self.windows = windows
         self.rows = rows
-        self._begins = rows * COARSE_BINS
+        self._begins = begins  # where the rows begin in the flat counts
 
     def where(self, mask: npt.NDArray[np.bool_]) -> "Placement":
         """Return the placement of some of the frames."""
-        return self if isinstance(self.rows, int) else Placement(self.windows, self.rows[mask])
+        if isinstance(self.rows, int) or isinstance(self._begins, int):
+            return self
+        return Placement(self.windows, self.rows[mask], self._begins[mask])
 
     def add(self, name: str, coarse: Ints, latency: Ints, weights: Ints, work: Ints) -> None:
         """Count latencies (n,) in ns, whose coarse bins are known; `work` (n,) is overwritten."""
