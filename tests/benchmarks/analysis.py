@@ -1,0 +1,160 @@
+"""How long latprof, DuckDB, Polars and pandas take for the same answers from the same file.
+
+    python -m tests.benchmarks.analysis [--frames 10000000] [--runs 5] [--sizes 1,10,100]
+
+The file is generated and written by latprof. Each engine runs in a process of its own, one after
+the other, several rounds, so that a slow moment of the machine meets them all. Where an engine
+has several forms of the question, each is tried twice and the quickest is kept. "seconds" is the
+time inside the process, without imports; "process" all of it, start of the interpreter included.
+The answers are compared: counts, sums, min and max are equal, means and standard deviations to
+1e-9, percentiles within 0.05 % of Polars' exact ones; DuckDB's, which are approximate, are only
+shown. With `--sizes` (millions of frames), how latprof's time and memory grow. The output is
+Markdown.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.benchmarks import generated
+from tests.benchmarks.engines import FORMS, PACKAGES, QS, Answers
+
+MODULE = "tests.benchmarks.engines"
+EXACT = ("count", "sum", "min", "max")
+CLOSE = ("mean", "std")
+PERCENTILES = tuple(f"p{q:g}" for q in QS)
+
+
+def quickest_form(engine: str, path: Path) -> tuple[str, str]:
+    """Return the quickest form of an engine, and what was tried."""
+    forms = list(FORMS[engine])
+    if len(forms) == 1:
+        return forms[0], ""
+    took = {}
+    for form in forms * 2:
+        seconds = generated.child(MODULE, [engine, form, str(path)]).told["seconds"]
+        took[form] = min(seconds, took.get(form, seconds))
+    tried = ", ".join(f"{form} {seconds:.2f} s" for form, seconds in took.items())
+    best = min(took, key=took.__getitem__)
+    return best, f"{engine}: {tried}; kept: {best}"
+
+
+def differences(answers: dict[str, Answers]) -> tuple[list[str], dict[str, float]]:
+    """Return where engines differ from Polars, and each one's worst relative percentile error."""
+    wrong, worst = [], {}
+    exact = answers["Polars"]
+    for engine, mine in answers.items():
+        errors = []
+        for span, facts in exact.items():
+            for fact in (*EXACT, *CLOSE):
+                apart = abs(mine[span][fact] - facts[fact])
+                if apart > (0 if fact in EXACT else 1e-9 * abs(facts[fact])):
+                    wrong.append(
+                        f"{engine}: {fact} of {span} is {mine[span][fact]}, not {facts[fact]}"
+                    )
+            errors += [
+                abs(mine[span][fact] - facts[fact]) / max(facts[fact], 1) for fact in PERCENTILES
+            ]
+        worst[engine] = max(errors)
+        if worst[engine] > 0.0005 and engine != "DuckDB":
+            wrong.append(f"{engine}: a percentile is {worst[engine]:.3%} off")
+    return wrong, worst
+
+
+def compare(path: Path, frames: int, runs: int, engines: list[str]) -> list[str]:
+    """Print the comparison; return what is wrong."""
+    forms, notes = {}, []
+    for engine in engines:
+        forms[engine], note = quickest_form(engine, path)
+        notes += [note] if note else []
+    outcomes: dict[str, list[generated.Outcome]] = {engine: [] for engine in engines}
+    for _ in range(runs):
+        for engine in engines:
+            outcomes[engine].append(generated.child(MODULE, [engine, forms[engine], str(path)]))
+    wrong, worst = [], {}
+    if "Polars" in engines:
+        answers = {engine: found[-1].told["answers"] for engine, found in outcomes.items()}
+        wrong, worst = differences(answers)
+    base = [outcome.told["seconds"] for outcome in outcomes["latprof"]]
+    rows = []
+    for engine, found in outcomes.items():
+        seconds = [outcome.told["seconds"] for outcome in found]
+        ratios = [mine / ours for mine, ours in zip(seconds, base, strict=True)]
+        rows.append(
+            [
+                engine,
+                f"{statistics.median(seconds):.3f}",
+                f"{min(seconds):.3f} - {max(seconds):.3f}",
+                f"{statistics.median(ratios):.2f}",
+                f"{statistics.median(o.whole_s for o in found):.2f}",
+                f"{max(o.peak_mb for o in found):,.0f}",
+                f"{worst[engine]:.4%}" if engine in worst else "-",
+            ]
+        )
+    size = path.stat().st_size / frames
+    print(f"\n{frames:,} frames, {size:.1f} bytes each; {runs} rounds, medians:\n")
+    header = ["", "seconds", "range", "x latprof", "process", "peak MB", "percentiles off by"]
+    print(generated.table(header, rows))
+    for note in notes:
+        print(f"\n{note}")
+    return wrong
+
+
+def growth(folder: Path, millions: list[float], runs: int) -> None:
+    """Print how latprof's time and memory grow with the frames."""
+    rows, before = [], None
+    for size in millions:
+        path, frames = folder / "growth.parquet", int(size * 1_000_000)
+        generated.write(path, frames)
+        found = [
+            generated.child(MODULE, ["latprof", "analyze", str(path)]) for _ in range(max(runs, 1))
+        ]
+        path.unlink()
+        seconds = statistics.median(outcome.told["seconds"] for outcome in found)
+        grown = "" if before is None else f"{seconds / before[1] / (frames / before[0]):.2f}"
+        peak = max(outcome.peak_mb for outcome in found)
+        rows.append(
+            [
+                f"{frames:,}",
+                f"{seconds:.3f}",
+                f"{seconds / frames * 1e9:.0f}",
+                grown,
+                f"{peak:,.0f}",
+            ]
+        )
+        before = frames, seconds
+    print()
+    header = ["frames", "seconds", "ns a frame", "time / frames, to the row above", "peak MB"]
+    print(generated.table(header, rows))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--frames", type=int, default=10_000_000, help="0: no comparison")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--sizes", default="", help="millions of frames, such as 1,10,100")
+    parser.add_argument("--engines", default=",".join(FORMS).replace(", w", " w"))
+    parser.add_argument("--folder", help="where the files are generated; default: a temporary one")
+    options = parser.parse_args(arguments)
+    known = {name.replace(",", ""): name for name in FORMS}
+    engines = [known[name.strip()] for name in options.engines.split(",")]
+    packages = [PACKAGES[engine] for engine in engines if engine in PACKAGES]
+    print(generated.machine("latprof", "numpy", "pyarrow", *packages))
+    wrong: list[str] = []
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        if options.frames:
+            path = Path(folder) / "frames.parquet"
+            generated.write(path, options.frames)
+            wrong = compare(path, options.frames, options.runs, engines)
+            path.unlink()
+        if options.sizes:
+            growth(Path(folder), [float(s) for s in options.sizes.split(",")], options.runs)
+    for line in wrong:
+        print(f"wrong: {line}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""What the benchmarks of analysis and storage share: the frames, child processes, the machine."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from latprof import AUDIO
+from latprof.columns import Columns, Labels
+
+CHUNK = 1 << 20
+PERIOD_NS = 20_000_000
+FIRST_NS = 1_700_000_000_000_000_000
+MEDIANS_NS = (1_000, 20_000, 1_500, 3_000, 120_000, 300_000, 2_000_000)
+META = {"created": "generated", "sampling_rate": 1.0, "lost": 0}
+
+
+def frames(count: int, seed: int = 1) -> Iterator[Columns]:
+    """Yield frames of an audio path, a chunk at a time: every 20 ms one, of lognormal stages."""
+    rng = np.random.default_rng(seed)
+    for first in range(0, count, CHUNK):
+        n = min(CHUNK, count - first)
+        stamps = np.arange(first, first + n, dtype=np.int64) * PERIOD_NS + FIRST_NS
+        marks = {"start": stamps}
+        for mark, median in zip(AUDIO.marks[1:], MEDIANS_NS, strict=True):
+            stamps = stamps + rng.lognormal(np.log(median), 0.5, n).astype(np.int64)
+            marks[mark] = stamps
+        yield Columns(
+            np.arange(first, first + n, dtype=np.uint64),
+            marks,
+            size=rng.integers(80, 1200, n).astype(np.uint32),
+            source=Labels(rng.integers(0, 2, n).astype(np.int32), ("input", "output")),
+        )
+
+
+def write(path: Path, count: int) -> None:
+    """Write a trace file of generated frames in constant memory."""
+    from latprof.store import Writer
+
+    with Writer(path, AUDIO, META) as writer:
+        for part in frames(count):
+            writer.write(part)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a child process told, how long it took as a whole, and its tree's peak memory."""
+
+    told: dict
+    whole_s: float
+    peak_mb: float
+
+
+def child(module: str, arguments: list[str]) -> Outcome:
+    """Run a module in a process of its own; its last line is JSON.
+
+    The peak is the larger one of its own account (`peak_kb`) and of the sum over the process and
+    its children, looked at every 5 ms.
+    """
+    import psutil
+
+    before = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True
+    )
+    peak, done = 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        tree = psutil.Process(process.pid)
+        while not done.is_set():
+            resident = 0
+            try:
+                for member in (tree, *tree.children(recursive=True)):
+                    resident += member.memory_info().rss
+            except psutil.Error:
+                pass  # it has just ended
+            peak = max(peak, resident)
+            time.sleep(0.005)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    output, _ = process.communicate()
+    whole = time.perf_counter() - before
+    done.set()
+    watcher.join()
+    if process.returncode:
+        raise SystemExit(f"{module} {' '.join(arguments)} ended with {process.returncode}")
+    told = json.loads(output.splitlines()[-1])
+    return Outcome(told, whole, max(peak, told.get("peak_kb", 0) * 1024) / 1e6)
+
+
+def own_peak_kb() -> int:
+    """Return the peak memory of this process, in kB, as the kernel has counted it."""
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss would be that of the parent where it is larger
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1])
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def machine(*packages: str) -> str:
+    """Describe the machine and the versions that matter, in a line."""
+    from importlib.metadata import version
+
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    return (
+        f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB RAM, {platform.system()}, "
+        f"CPython {platform.python_version()}, {versions}"
+    )
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table; all columns but the first are numbers."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
