@@ -79,7 +79,7 @@ def percentile(
         if count < FEWEST_BATCHES:
             note = f"no interval: {count} time batches with frames, {FEWEST_BATCHES} needed"
             return Percentile(q, value, note=note)
-        inflation = _inflation(histogram, batches[meaning], totals[meaning], value)
+        inflation = _inflation(batches[meaning], totals[meaning], value, n - rank_of(q, n))
         spread = t_quantile(count - 1)
     effective = n / inflation
     fewer, more = _exceedances(n, q, inflation, spread)
@@ -116,17 +116,20 @@ def _exceedances(n: int, q: float, inflation: float, spread: float) -> tuple[int
 
 
 def _too_few(q: float, n: int, needed: int) -> str:
-    return f"too few frames for p{q:g}: {n:,}, at least {needed:,} needed"
+    return f"too few frames for p{q:.12g}: {n:,}, at least {needed:,} needed"
 
 
-def _inflation(histogram: Histogram, batches: Ints, totals: Ints, value: int) -> float:
-    """Return D: how much more the exceedances of batches vary than those of independent frames."""
+def _inflation(batches: Ints, totals: Ints, value: int, exceeding: int) -> float:
+    """Return D: how much more the exceedances of batches vary than those of independent frames.
+
+    `exceeding` is how many frames have ranks beyond the percentile's: of many that are as slow
+    as it, in one coarse bin, each counts in part.
+    """
     fine = int(bin_of(np.array([value], np.float64))[0])
     coarse = ((fine - 1) >> COARSE) + 1
     over = batches[:, coarse + 1 :].sum(axis=1)
     cut = batches[:, coarse]
     # of the coarse bin that the percentile lies in, each batch is taken to exceed alike
-    exceeding = int(histogram.bins[fine + 1 :].sum())
     part = (exceeding - over.sum()) / max(int(cut.sum()), 1)
     exceedances = over + cut * min(max(part, 0.0), 1.0)
     rate = exceedances.sum() / totals.sum()
