@@ -19,6 +19,7 @@ from tests.benchmarks.generated import own_peak_kb
 
 SPANS = [(span.name, span.begin, span.end) for span in AUDIO.all_spans]
 QS = (50, 90, 99, 99.9)
+SHARES = (0.5, 0.9, 0.99, 0.999)  # 99.9 / 100 is a little more: the rank would be one too high
 FACTS = ("count", "sum", "mean", "min", "max", "std", *(f"p{q:g}" for q in QS))
 
 Answers = dict[str, dict[str, float]]
@@ -61,7 +62,7 @@ def latprof_all(path: str) -> Answers:
 
 
 def _sql_facts(value: str) -> str:
-    qs = ", ".join(f"{q / 100:g}" for q in QS)
+    qs = ", ".join(map(str, SHARES))
     return (
         f"count({value}), sum({value}), avg({value}), min({value}), max({value}), "
         f"stddev({value}), approx_quantile({value}, [{qs}])"
@@ -118,10 +119,10 @@ def _polars(path: str, engine: str, *, at_once: bool) -> Answers:
         value = pl.col(name)
         facts = [value.count(), value.sum(), value.mean(), value.min(), value.max(), value.std()]
         if at_once:
-            qs = [q / 100 for q in QS]
-            facts.append(value.quantile(qs, interpolation="equiprobable").implode())
+            shares = list(SHARES)
+            facts.append(value.quantile(shares, interpolation="equiprobable").implode())
         else:
-            facts += [value.quantile(q / 100, interpolation="equiprobable") for q in QS]
+            facts += [value.quantile(q, interpolation="equiprobable") for q in SHARES]
         asked += [fact.alias(f"{name} {i}") for i, fact in enumerate(facts)]
     (row,) = lazy.select(asked).collect(engine=engine).rows()
     each = len(row) // len(SPANS)
@@ -161,8 +162,8 @@ def pandas_frame(path: str) -> Answers:
     values = {}
     for name, begin, end in SPANS:
         value = table[end] - table[begin]
-        # of the orders that pandas knows, the next observed value is the closest to the rank rule
-        qs = value.quantile([q / 100 for q in QS], interpolation="higher")
+        # pandas does not know the rank rule; of a round number of frames this is the same value
+        qs = value.quantile(list(SHARES), interpolation="lower")
         facts = (value.count(), value.sum(), value.mean(), value.min(), value.max(), value.std())
         values[name] = (*facts, *qs)
     return _answers(values)
