@@ -37,6 +37,8 @@ def analyze(
     since: Moment | None = None,
     until: Moment | None = None,
     intended: bool = False,
+    order: bool = False,
+    id_bits: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> Profile:
     """Fold traces and return their profile.
@@ -63,6 +65,11 @@ def analyze(
     intended
         Work out when frames should have started, from the pipeline's period: ``response`` is
         then measured from there, beside end_to_end (see `latprof.intended`).
+    order
+        Also look at what depends on the order of frames: lost and late ids, jitter, period,
+        frames in flight, runs of missed deadlines.
+    id_bits
+        How many bits of an id count before it starts again: 16 for RTP's; 64: it never does.
     progress
         Called with (rows folded, rows in all) after each row group.
 
@@ -93,7 +100,15 @@ def analyze(
     kind = kind if should is None else should.pipeline
     if deadline is None:
         deadline = kind.period
-    profile = Profile(kind, by=by, edges_ns=tuple(edges_ns), every=every, deadline=deadline)
+    profile = Profile(
+        kind,
+        by=by,
+        edges_ns=tuple(edges_ns),
+        every=every,
+        deadline=deadline,
+        order=order,
+        id_bits=id_bits,
+    )
     first = -STAMP_LIMIT if since is None else moment(since, "since")
     last = STAMP_LIMIT if until is None else moment(until, "until")
     warm_up = duration(skip, "skip")

@@ -43,8 +43,9 @@ class Deadline:
     """How many frames missed a deadline.
 
     A dropped frame is a miss. `by_stage` says for the late ones which stage took most more than
-    in the middle frames (40th to 60th percentile): read by bin of end_to_end, where a bin's frames
-    count for the stage that took most more in them together.
+    in the middle frames (40th to 60th percentile), or, where those are late themselves, than in
+    the frames in time: read by bin of end_to_end, where a bin's frames count for the stage that
+    took most more in them together.
     """
 
     deadline_ns: int
@@ -72,12 +73,11 @@ def deadline(sums: Sums) -> Deadline | None:
     by_stage: dict[str, int] = {}
     tails = sums.tails
     filled = np.flatnonzero(tails.counts)
-    middle = slice_of(tails, *_MIDDLE)
     late = filled[bin_edges(filled)[1] > sums.deadline_ns]
     if sums.promised == "end_to_end" and len(late) and tails.sums:
         names = list(tails.sums)
         counts = tails.counts[late]
-        usual = np.array([middle.mean(name) or 0.0 for name in names])
+        usual = np.array([_usual(sums).mean(name) or 0.0 for name in names])
         excess = np.array([tails.sums[name][late] for name in names]) / counts - usual[:, None]
         if bin_edges(late)[0][0] <= sums.deadline_ns:
             # of the bin that the deadline cuts, only what is above: that is known exactly
@@ -87,6 +87,22 @@ def deadline(sums: Sums) -> Deadline | None:
         found = np.bincount(blamed, counts, minlength=len(names)).astype(int).tolist()
         by_stage = {name: n for name, n in zip(names, found, strict=True) if n}
     return Deadline(sums.deadline_ns, sums.finished + dropped, sums.late, dropped, by_stage)
+
+
+def _usual(sums: Sums) -> Slice:
+    """Return the frames that late ones are compared with: the middle ones, if they are in time.
+
+    Where most frames are late the middle ones are no example: then all that are in time are.
+    """
+    tails = sums.tails
+    filled = np.flatnonzero(tails.counts)
+    in_time = filled[bin_edges(filled)[1] <= (sums.deadline_ns or 0)]
+    frames = int(tails.counts[in_time].sum())
+    if frames >= rank_of(_MIDDLE[1], int(tails.counts.sum())):
+        return slice_of(tails, *_MIDDLE)
+    return Slice(
+        frames, {name: float(column[in_time].sum()) for name, column in tails.sums.items()}
+    )
 
 
 def tail_table(sums: Sums, q: float) -> "pd.DataFrame":

@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="also measure from when frames should have started, by the pipeline's period",
     )
+    report.add_argument("--id-bits", type=int, default=64, help="16 for RTP sequence numbers")
     report.set_defaults(run=_report)
 
     plot = command("plot", "draw traces", "plot mic.parquet --kind histogram -o mic.png")
@@ -256,6 +257,8 @@ def _analyze(options: argparse.Namespace) -> "Profile":
         since=options.since,
         until=options.until,
         intended=getattr(options, "intended", False),
+        order="id_bits" in options,
+        id_bits=getattr(options, "id_bits", 64),
     )
 
 

@@ -16,6 +16,7 @@ from latprof.accounts import Accounts
 from latprof.columns import FINISHED, Columns, Labels, as_text
 from latprof.errors import ProfileError
 from latprof.fold import Fold
+from latprof.orders import Orders
 from latprof.pipeline import Pipeline
 from latprof.spanprofile import TABLE_PERCENTILES, SpanProfile, slice_of
 from latprof.sums import PEOPLE_EDGES_NS, Sums
@@ -46,6 +47,10 @@ class Profile:
         Width of the windows of `timeline`, ``"1s"``; they double when there are more than 512.
     deadline
         ``"20ms"``: frames that take longer are counted exactly, see `deadline`.
+    order
+        Keep what depends on the order of frames, see `order`: batches come in order of time.
+    id_bits
+        How many bits of an id count before it starts again, 16 for RTP; 64: it never does.
 
     Examples
     --------
@@ -67,6 +72,8 @@ class Profile:
         edges_ns: Sequence[int] = PEOPLE_EDGES_NS,
         every: str | int | None = None,
         deadline: str | int | None = None,
+        order: bool = False,
+        id_bits: int = 64,
     ) -> None:
         self.pipeline = pipeline
         self.by = by
@@ -74,6 +81,9 @@ class Profile:
         self._own = Sums(pipeline, edges_ns, every_ns, duration(deadline, "deadline"))
         self._merged: Sums | None = None  # of the groups, until the next frames come
         self._fold: Fold | None = None  # its work arrays are made when they are needed
+        self.order: Orders | None = None
+        if order:
+            self.order = Orders("start", id_bits, self._own.deadline_ns, self._own.promised)
         self.groups: dict[str, Profile] = {}
         self.accounts = Accounts()
         self.segments: set[tuple[int, int]] = set()
@@ -98,6 +108,8 @@ class Profile:
         """
         if self._fold is None:
             self._fold = Fold(self.pipeline)
+        if self.order is not None:
+            self.order.add(columns, sampling_rate)
         if self.by is None or len(columns) == 0:
             before = self._own.finished
             self._fold.add(self._own, columns)
@@ -130,6 +142,8 @@ class Profile:
     def note(self, meta: dict[str, Any]) -> None:
         """Take into the accounts what a recording's metadata says of frames that are not in it."""
         self.files += 1
+        if self.order is not None:
+            self.order.close(meta.get("lost") or 0)
         accounts = Accounts(lost=meta.get("lost") or 0)
         for part in (meta.get("join") or {}).get("parts") or [meta]:
             recorded = part.get("accounts") or {}
@@ -187,6 +201,7 @@ class Profile:
         """Return a profile of its own with the same content."""
         same = Profile(self.pipeline, by=self.by)
         same._own = self._own.alike()
+        same.order = None if self.order is None else self.order.alike()
         same._merge(self)
         return same
 
@@ -206,6 +221,10 @@ class Profile:
                 raise ProfileError(
                     f"profiles with {what} {mine} and {theirs} do not merge: fold both the same way"
                 )
+        if (self.order is None) != (other.order is None):
+            raise ProfileError("profiles with and without order do not merge: fold both with it")
+        if self.order is not None and other.order is not None:
+            self.order.merge(other.order)
         self._own.merge(other._own)
         self._merged = None
         for name, group in other.groups.items():

@@ -12,6 +12,7 @@ from latprof import saved
 from latprof.accounts import Accounts
 from latprof.errors import LatprofError, ProfileError
 from latprof.files import WholeFile
+from latprof.orders import Orders
 from latprof.pipeline import Pipeline
 from latprof.profile import Profile
 from latprof.saved import count, number, text
@@ -107,6 +108,7 @@ def _dump(profile: Profile) -> dict[str, Any]:
         "rates": sorted(profile.rates.items()),
         "accounts": profile.accounts.to_dict(),
         "sums": saved.dump(profile._own),
+        "order": None if profile.order is None else profile.order.to_dict(),
         "groups": {name: _dump(group) for name, group in sorted(profile.groups.items())},
     }
 
@@ -122,6 +124,8 @@ def _load(pipeline: Pipeline, content: dict[str, Any]) -> Profile:
     profile.rates = Counter({number(rate): count(n) for rate, n in content["rates"]})
     profile.accounts = _load_accounts(content["accounts"])
     profile._own = saved.load(pipeline, content["sums"])
+    if content["order"] is not None:
+        profile.order = Orders.from_dict(content["order"])
     for name, group in content["groups"].items():
         profile.groups[name] = _load(pipeline, group)
     _check(profile)

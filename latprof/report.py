@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from latprof.answers import middle_of, stages_of, timeline_rows
-from latprof.profile import Profile
+from latprof.orders import Orders
+from latprof.profile import NO_GROUP, Profile
 from latprof.spanprofile import TABLE_PERCENTILES, slice_of
 from latprof.units import escape, format_bytes, format_ns, format_quantity, format_utc
 
@@ -86,6 +87,8 @@ class Report:
         parts = [Section("", (self.headline(), *self._summary()))]
         if self.profile.frames:
             parts += [self._spans(), self._ranges()]
+        if self.profile.order is not None and self.profile.frames:
+            parts.append(self._order(self.profile.order))
         if self.profile.groups:
             parts.append(self._groups())
         if self.profile.sums.timeline is not None:
@@ -217,6 +220,30 @@ class Report:
         )
         return Section("End to end, by range", (), ("range", "frames", "share", ""), rows)
 
+    def _order(self, orders: Orders) -> Section:
+        lines = []
+        for source, order in list(orders.by_source.items())[:_MOST_ROWS]:
+            ids, pace, jitter = order.arrivals, order.period, order.jitter
+            flight = order.in_flight(self.profile.active_ns)
+            parts = [f"ids {ids.note}"]
+            if ids.gaps is not None:
+                parts = [
+                    f"{ids.lost:,} ids lost in {ids.gaps:,} gaps (at most {ids.longest_loss:,} in "
+                    f"a row), {ids.reordered:,} reordered, {ids.duplicates:,} twice"
+                ]
+            if pace.mean is not None:
+                parts.append(f"a frame each {format_ns(pace.mean)} (std {format_ns(pace.std)})")
+            if jitter.last is not None:
+                parts.append(f"jitter {format_ns(jitter.last)} (at most {format_ns(jitter.peak)})")
+            if flight.mean is not None:
+                most = "" if flight.peak is None else f" ({flight.peak:,} at most)"
+                parts.append(f"{format_quantity(flight.mean)} in flight{most}")
+            missed = order.deadline
+            if missed is not None and missed.misses:
+                parts.append(f"{missed.longest_run:,} missed deadlines in a row at most")
+            lines.append(f"{_short(source or NO_GROUP)}: {'; '.join(parts)}")
+        return Section("Order and pace", tuple(lines))
+
     def _groups(self) -> Section:
         by = _short(self.profile.by or "group")
         header = (by, "frames", "mean", "p50", "p99", "max", "bottleneck")
@@ -328,6 +355,7 @@ class Report:
             "deadline": None if missed is None else {**asdict(missed), "misses": missed.misses},
             "worst": [asdict(frame) for frame in sums.worst.frames[: self.worst]],
             "windows": timeline_rows(sums),
+            "order": None if profile.order is None else profile.order.results(profile.active_ns),
             "tail": self._tail(),
             "variance_shares": profile.variance_shares,
             "accounts": profile.accounts.to_dict(),

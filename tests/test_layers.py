@@ -20,7 +20,7 @@ ROWS = (
     (2, "segments facts"),
     (2, "arrivals pace"),
     (2, "order"),
-    (3, "spans arguments matching"),
+    (3, "spans arguments matching orders"),
     (3, "tables"),
     (3, "trace"),
     (4, "worst intervals"),

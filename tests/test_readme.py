@@ -1,0 +1,57 @@
+"""The README is true: its commands, its example, its table of modules."""
+
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+
+
+def test_it_begins_with_the_two_commands():
+    (first, demo), (second, tests) = BLOCKS[:2]
+    assert (first, second) == ("sh", "sh")
+    assert demo.count("\n") == tests.count("\n") == 1
+    assert ".venv" in demo
+    assert demo.rstrip().endswith("latprof demo")
+    assert tests.rstrip().endswith("-m pytest")
+    before = TEXT[: TEXT.index(demo)]
+    assert "demo" not in before
+    assert "pytest" not in TEXT[: TEXT.index(tests)]
+
+
+def test_its_python_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code = [block for language, block in BLOCKS if language == "python"]
+    assert code
+    for block in code:
+        exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+    plt.close("all")
+    assert "mic: " in capsys.readouterr().out
+    assert (tmp_path / "mic.parquet").exists()
+
+
+def test_its_example_is_short():
+    example = next(block for language, block in BLOCKS if language == "python")
+    assert len(example.strip().splitlines()) <= 26
+
+
+def test_every_module_is_in_its_table():
+    table = TEXT[TEXT.index("## Modules") :]
+    named = set(re.findall(r"`(\w+)`", table))
+    modules = {path.stem for path in (ROOT / "latprof").glob("*.py")} - {"__init__"}
+    assert modules <= named
+    assert named - modules <= {"demo"}
+
+
+def test_its_links_and_pictures_are_there():
+    targets = re.findall(r"\]\(([^)#:]+)\)", TEXT)
+    assert len(targets) >= 3
+    missing = [target for target in targets if not (ROOT / target).exists()]
+    assert missing == []
+
+
+def test_nothing_is_left_to_fill_in():
+    assert "<!--" not in TEXT
