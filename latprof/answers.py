@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from latprof.errors import ProfileError
 from latprof.histogram import bin_edges, rank_of
 from latprof.spanprofile import Slice, slice_of
 from latprof.sums import Sums
 from latprof.windows import COARSE, COARSE_BINS
-from latprof.worst import WorstFrame
+from latprof.worst import MOST_WORST, WorstFrame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +27,7 @@ __all__ = [
     "tail_table",
     "timeline_rows",
     "timeline_table",
+    "worst_frames",
     "worst_table",
 ]
 
@@ -190,12 +192,25 @@ def stages_of(sums: Sums, frame: WorstFrame) -> dict[str, int]:
     return {**spans, "other": frame.end_to_end_ns - sum(spans.values())}
 
 
+def worst_frames(sums: Sums, n: int) -> list[WorstFrame]:
+    """Return the n slowest frames.
+
+    Raises
+    ------
+    ProfileError
+        `n` is not from 0 to `MOST_WORST`.
+    """
+    if not 0 <= n <= MOST_WORST:
+        raise ProfileError(f"the {n} worst frames: a profile keeps {MOST_WORST}, ask for up to all")
+    return sums.worst.frames[:n]
+
+
 def worst_table(sums: Sums, n: int) -> "pd.DataFrame":
     """Return the n slowest frames by id: source, start (UTC), end_to_end, stages and other (ns)."""
     import pandas as pd
 
     rows = []
-    for frame in sums.worst.frames[:n]:
+    for frame in worst_frames(sums, n):
         start = pd.Timestamp(frame.marks["start"], unit="ns")
         row = {"frame_id": frame.frame_id, "source": frame.source, "start": start}
         rows.append({**row, "end_to_end": frame.end_to_end_ns, **stages_of(sums, frame)})

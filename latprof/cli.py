@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from latprof.errors import LatprofError, PipelineError
+from latprof.errors import LatprofError, PipelineError, ProfileError
 from latprof.pipeline import AUDIO, Pipeline
 from latprof.units import escape
 
@@ -88,7 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     report = command("report", "report traces", "report mic.parquet --by source")
     _add_input(report)
     report.add_argument("--format", choices=("text", "json", "markdown"), default="text")
-    report.add_argument("--worst", type=int, default=0, metavar="N", help="show the slowest frames")
+    report.add_argument(
+        "--worst", type=_worst, default=0, metavar="N", help="show the slowest frames, up to 100"
+    )
     report.add_argument("--every", metavar="1s", help="numbers by window of time")
     report.add_argument(
         "--deadline", metavar="20ms", help="count what is later (default: the pipeline's period)"
@@ -245,8 +247,10 @@ def _analyze(options: argparse.Namespace) -> "Profile":
     from latprof.analysis import analyze
     from latprof.profilefile import is_profile, load_profile
 
-    if len(options.trace) == 1 and is_profile(options.trace[0]):
-        return load_profile(options.trace[0])
+    saved = next((path for path in options.trace if is_profile(path)), None)
+    if saved is not None:
+        _check_alone(saved, options)
+        return load_profile(saved)
     return analyze(
         options.trace,
         by=options.by,
@@ -260,6 +264,30 @@ def _analyze(options: argparse.Namespace) -> "Profile":
         order="id_bits" in options,
         id_bits=getattr(options, "id_bits", 64),
     )
+
+
+def _check_alone(saved: str, options: argparse.Namespace) -> None:
+    """Refuse to look past what was folded when the profile was saved."""
+    if len(options.trace) > 1:
+        raise ProfileError(
+            f"{escape(saved)} is a saved profile: make one of all with latprof merge first"
+        )
+    needing = ("by", "pipeline", "skip", "since", "until", "every", "deadline")
+    usual = dict.fromkeys(needing) | {"intended": False, "id_bits": 64}
+    for name, value in usual.items():
+        if getattr(options, name, value) != value:
+            flag = {"since": "from", "until": "to", "id_bits": "id-bits"}.get(name, name)
+            raise ProfileError(
+                f"{escape(saved)} is a saved profile: --{flag} needs the traces it was made of"
+            )
+
+
+def _worst(text: str) -> int:
+    from latprof.worst import MOST_WORST
+
+    if not text.isdecimal() or int(text) > MOST_WORST:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to {MOST_WORST}")
+    return int(text)
 
 
 def _print(report: "Report") -> None:

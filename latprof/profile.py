@@ -25,7 +25,7 @@ from latprof.units import escape, format_ns, parse_duration
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Accounts", "Profile", "duration", "merge"]
+__all__ = ["NO_GROUP", "Accounts", "Profile", "duration", "merge"]
 
 MOST_GROUPS = 1_000
 WHYS = ("mean", "p99", "tail", "variance")
@@ -409,7 +409,13 @@ class Profile:
         return answers.timeline_table(self.sums)
 
     def worst(self, n: int = 10) -> "pd.DataFrame":
-        """Return the n (at most 100) slowest frames with their whole breakdown, times in ns."""
+        """Return the n slowest frames with their whole breakdown, times in ns.
+
+        Raises
+        ------
+        ProfileError
+            `n` is not from 0 to 100: a profile keeps no more.
+        """
         return answers.worst_table(self.sums, n)
 
     def exemplars(self) -> list[tuple[int, int, int]]:

@@ -9,7 +9,7 @@ import textwrap
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from latprof.answers import middle_of, stages_of, timeline_rows
+from latprof.answers import middle_of, stages_of, timeline_rows, worst_frames
 from latprof.orders import Orders
 from latprof.profile import NO_GROUP, Profile
 from latprof.spanprofile import TABLE_PERCENTILES, slice_of
@@ -288,7 +288,7 @@ class Report:
     def _worst(self) -> Section:
         sums = self.profile.sums
         rows = []
-        for frame in sums.worst.frames[: self.worst]:
+        for frame in worst_frames(sums, self.worst):
             spans = sorted(stages_of(sums, frame).items(), key=lambda item: -item[1])
             most = [f"{name} {format_ns(ns)}" for name, ns in spans if ns > 0][:3]
             start = frame.marks["start"]
@@ -353,7 +353,7 @@ class Report:
                 {"above_ns": low, "to_ns": high, "frames": n} for low, high, n in profile.ranges
             ],
             "deadline": None if missed is None else {**asdict(missed), "misses": missed.misses},
-            "worst": [asdict(frame) for frame in sums.worst.frames[: self.worst]],
+            "worst": [asdict(frame) for frame in worst_frames(sums, self.worst)],
             "windows": timeline_rows(sums),
             "order": None if profile.order is None else profile.order.results(profile.active_ns),
             "tail": self._tail(),

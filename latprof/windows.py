@@ -159,7 +159,7 @@ class Placement:
         if name not in windows.sums:
             return
         if isinstance(self.rows, int):
-            windows.sums[name][self.rows] += int((latency * weights).sum())
+            windows.sums[name][self.rows : self.rows + 1] += (latency * weights).sum()
             peak = max(int(windows.peaks[name][self.rows]), int(latency.max()))
             windows.peaks[name][self.rows] = peak
         else:

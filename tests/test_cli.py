@@ -13,7 +13,9 @@ import pytest
 
 import latprof
 from latprof import AUDIO, Pipeline, Trace
+from latprof.analysis import analyze
 from latprof.cli import main
+from latprof.profile import Profile
 
 MIC = Pipeline.chain("mic", "decode", "play")
 
@@ -119,6 +121,125 @@ def test_a_table_of_somebody_else_needs_the_pipeline(path, tmp_path, capsys):
     assert "the bottleneck is play" in capsys.readouterr().out
 
 
+def test_merge_of_parts_is_the_whole(path, tmp_path, capsys):
+    trace = latprof.read(path)
+    parts = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    for i, part in enumerate(parts):
+        trace.select(trace.frame_id % 2 == i).save(part)
+    saved, both = tmp_path / "a.latprof", tmp_path / "both"
+    assert run("merge", parts[0], "-o", saved) == 0
+    assert run("merge", saved, parts[1], "-o", both) == 0
+    assert capsys.readouterr() == ("", "")
+    whole = analyze(path)
+    merged = latprof.load_profile(both)
+    assert merged.frames == 40
+    assert merged.rows() == whole.rows()
+    assert run("report", both) == 0
+    assert capsys.readouterr().out.startswith("mic: the bottleneck is play, 999 us mean")
+    # the order of the parts, and one that is written over, make no difference
+    assert run("merge", parts[1], saved, "-o", saved) == 0
+    assert latprof.load_profile(saved).rows() == whole.rows()
+    assert run("merge", tmp_path / "?.parquet", "-o", both) == 0
+    assert latprof.load_profile(both).frames == 40
+
+
+def test_merge_of_other_tools_files_needs_the_pipeline(path, tmp_path, capsys):
+    import pyarrow.parquet as pq
+
+    bare = tmp_path / "bare.parquet"
+    pq.write_table(pq.read_table(path).replace_schema_metadata(None), bare)
+    (tmp_path / "mic.json").write_text(MIC.to_json())
+    assert run("merge", bare, "-o", tmp_path / "c") == 2
+    assert "--pipeline" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+    assert run("merge", bare, "--pipeline", tmp_path / "mic.json", "-o", tmp_path / "c") == 0
+    assert latprof.load_profile(tmp_path / "c").frames == 40
+
+
+@pytest.fixture
+def uneven(tmp_path: Path) -> Path:
+    """Return frames at 0 s, 1 s, ... 9 s that last 1 ms, 2 ms, ... 10 ms."""
+    start = np.arange(10) * 1_000_000_000
+    end = start + (np.arange(10) + 1) * 1_000_000
+    marks = {"start": start, "decode": start, "play": start + 1_000, "end": end}
+    where = tmp_path / "uneven.parquet"
+    Trace(MIC, frame_id=np.arange(10) + 70, marks=marks, source="in").save(where)
+    return where
+
+
+def test_worst_frames_are_shown_with_their_longest_parts(uneven, capsys):
+    assert run("report", uneven, "--worst", 2) == 0
+    text = capsys.readouterr().out
+    lines = text.partition("Worst frames")[2].splitlines()
+    shown = [line for line in lines if line.lstrip().startswith("7")]
+    assert len(shown) == 2
+    assert shown[0].split()[:2] == ["79", "in"]
+    assert "1970-01-01T00:00:09" in shown[0]
+    assert "10.0 ms" in shown[0]
+    assert "play 10.0 ms, decode 1.00 us" in shown[0]
+    assert shown[1].split()[0] == "78"
+    assert run("report", uneven, "--worst", 100, "--format", "json") == 0
+    worst = json.loads(capsys.readouterr().out)["worst"]
+    assert [frame["frame_id"] for frame in worst] == [*range(79, 69, -1)]
+    assert run("report", uneven) == 0
+    assert "Worst frames" not in capsys.readouterr().out
+    # a saved profile has them, too
+    assert run("merge", uneven, "-o", uneven.parent / "p") == 0
+    assert run("report", uneven.parent / "p", "--worst", 1) == 0
+    assert "play 10.0 ms" in capsys.readouterr().out
+
+
+def test_numbers_by_window(uneven, capsys):
+    assert run("report", uneven, "--every", "5s") == 0
+    text = capsys.readouterr().out.partition("End to end by windows of 5.00 s")[2]
+    rows = [line.split() for line in text.splitlines() if line.startswith("1970")]
+    assert [row[:2] for row in rows] == [
+        ["1970-01-01T00:00:00.000000Z", "5"],
+        ["1970-01-01T00:00:05.000000Z", "5"],
+    ]
+    assert rows[0][2:4] == ["3.00", "ms"]  # the mean of 1 to 5 ms
+    assert rows[1][-2:] == ["10.0", "ms"]
+    assert run("report", uneven, "--every", "5s", "--format", "json") == 0
+    windows = json.loads(capsys.readouterr().out)["windows"]
+    ends = [row for row in windows if row["span"] == "end_to_end"]
+    assert [(row["window_ns"], row["count"], row["max"]) for row in ends] == [
+        (0, 5, 5_000_000),
+        (5_000_000_000, 5, 10_000_000),
+    ]
+
+
+def test_a_deadline_is_counted(uneven, capsys):
+    assert run("report", uneven, "--deadline", "8ms") == 0
+    text = capsys.readouterr().out
+    assert "deadline 8.00 ms: 2 of 10 frames missed it (2 late, 0 dropped)" in text
+    assert "play 2" in text
+    assert run("report", uneven, "--deadline", "8ms", "--format", "json") == 0
+    missed = json.loads(capsys.readouterr().out)["deadline"]
+    assert (missed["deadline_ns"], missed["late"], missed["misses"]) == (8_000_000, 2, 2)
+    assert run("report", uneven) == 0
+    assert "missed it" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ids"),
+    [
+        (["--skip", "3s"], range(73, 80)),
+        (["--from", "1970-01-01T00:00:08Z"], [78, 79]),
+        (["--to", "1970-01-01T00:00:02"], [70, 71]),
+        (["--from", "1970-01-01T00:00:02", "--to", "1970-01-01T00:00:04.000000001"], [72, 73, 74]),
+        (["--skip", "1h"], []),
+    ],
+)
+def test_a_range_of_time(uneven, capsys, arguments, ids):
+    assert run("report", uneven, "--format", "json", "--worst", 100, *arguments) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["frames"] == len(ids)
+    assert sorted(frame["frame_id"] for frame in content["worst"]) == list(ids)
+    assert content["accounts"]["notes"] == {"outside the time range": 10 - len(ids)}
+    assert run("report", uneven, *arguments) == 0
+    assert f"counted: outside the time range: {10 - len(ids)}" in capsys.readouterr().out
+
+
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -141,6 +262,27 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["plot", "{path}", "-o", "{dir}/no/x.png"], "x.png"),
         (["export", "{path}", "-o", "x.xlsx"], ".csv"),
         (["demo", "--out", "{dir}/nowhere"], "nowhere"),
+        (["report", "{path}", "--every", "often"], "every 'often' is no duration"),
+        (["report", "{path}", "--every", "0s"], "every is 0"),
+        (["report", "{path}", "--deadline=-5ms"], "deadline '-5ms' is negative"),
+        (["report", "{path}", "--deadline", "5"], "deadline '5' is no duration"),
+        (["report", "{path}", "--skip", "a while"], "skip 'a while' is no duration"),
+        (["report", "{path}", "--from", "noon"], "since 'noon' is no time"),
+        (["report", "{path}", "--to", "12:00"], "until '12:00' is no time"),
+        (["report", "{saved}", "--by", "source"], "saved.latprof is a saved profile: --by needs"),
+        (["report", "{saved}", "--from", "2020-01-01"], "a saved profile: --from needs the"),
+        (["report", "{saved}", "--deadline", "5ms"], "a saved profile: --deadline needs the"),
+        (["report", "{saved}", "--id-bits", "16"], "a saved profile: --id-bits needs the"),
+        (["report", "{saved}", "{path}"], "saved.latprof is a saved profile: make one of all"),
+        (["report", "{cut}"], "cut.latprof is no saved profile, or damaged"),
+        (["merge", "{saved}", "no/such", "-o", "x"], "no/such"),
+        (["merge", "{saved}", "{cut}", "-o", "x"], "cut.latprof is no saved profile"),
+        (["merge", "{saved}", "{empty}", "-o", "x"], "empty.bin"),
+        (["merge", "{saved}", "{dir}", "-o", "x"], "no *.parquet"),
+        (["merge", "{saved}", "{other}", "-o", "x"], "pipelines 'mic' and 'bare' do not merge"),
+        (["merge", "{saved}", "{grouped}", "-o", "x"], "by None and by 'source' do not merge"),
+        (["merge", "{saved}", "-o", "{dir}/no/x"], "no"),
+        (["merge", "{saved}", "-o", "{dir}"], "folder"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_status_2(path, tmp_path, capsys, arguments, said):
@@ -148,11 +290,24 @@ def test_a_mistake_is_one_line_and_exit_status_2(path, tmp_path, capsys, argumen
     folder.mkdir()
     (tmp_path / "empty.bin").touch()
     names = {"path": path, "dir": folder, "empty": tmp_path / "empty.bin"}
+    for name in ("saved", "cut", "other", "grouped"):
+        names[name] = tmp_path / f"{name}.latprof"
+    analyze(path).save(names["saved"])
+    analyze(path, by="source").save(names["grouped"])
+    Profile(Pipeline("bare", ("start", "end"))).save(names["other"])
+    names["cut"].write_bytes(names["saved"].read_bytes()[:-9])
     assert run(*(argument.format(**names) for argument in arguments)) == 2
     assert said in one_line(capsys)
 
 
-@pytest.mark.parametrize("arguments", [[], ["report"], ["nonsense"], ["report", "--formt", "x"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *([], ["report"], ["nonsense"], ["report", "--formt", "x"]),
+        *(["merge"], ["merge", "a"], ["merge", "-o", "c"]),
+        *(["report", "a", "--worst", text] for text in ("-1", "101", "many", "1.5", "")),
+    ],
+)
 def test_a_wrong_call_is_one_line_and_exit_status_2(capsys, arguments):
     with pytest.raises(SystemExit) as stop:
         run(*arguments)
@@ -161,7 +316,7 @@ def test_a_wrong_call_is_one_line_and_exit_status_2(capsys, arguments):
 
 
 def test_help_shows_an_example_for_each_command(capsys):
-    for command in ("demo", "report", "plot", "export"):
+    for command in ("demo", "report", "plot", "merge", "export"):
         with pytest.raises(SystemExit) as stop:
             run(command, "--help")
         assert stop.value.code == 0

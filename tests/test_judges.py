@@ -4,13 +4,15 @@ Judges differ in percentile rules: Polars' "equiprobable", DuckDB's quantile_dis
 inverted_cdf are ours (the smallest value with at least q % of the values at or below it).
 """
 
+import statistics
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from needs import require
-from strategies import CHAIN, DUE, GAPS, seeded
+from strategies import BARE, CHAIN, DUE, GAPS, seeded
 
-from latprof.columns import FINISHED, MISSING
+from latprof.columns import FINISHED, MISSING, Columns
 from latprof.pipeline import AUDIO
 from latprof.profile import Profile
 
@@ -177,6 +179,25 @@ def test_numpy(trace):
         }
         quantiles = np.percentile(good, QS, method="inverted_cdf").tolist()
         assert_agree(profile[span.name], truth, quantiles)
+
+
+@pytest.mark.parametrize(
+    ("middle", "step"), [(10**9, 10**3), (3_600 * 10**9, 10**4)], ids=["1s+-1us", "1h+-10us"]
+)
+def test_std_of_values_far_from_0(middle, step):
+    duckdb = require("duckdb")
+    values = middle + np.random.default_rng(9).integers(-step, step + 1, 70_000)
+    start = 1_700_000_000 * 10**9 + np.arange(len(values)) * 20_000_000
+    frames = Columns(
+        np.arange(len(values), dtype=np.uint64), {"start": start, "end": start + values}
+    )
+    profile = Profile(BARE)
+    profile.add(frames)
+    with duckdb.connect() as connection:
+        connection.register("t", pa.table({"v": values - middle}))  # near 0 any formula will do
+        judged = connection.execute("select stddev_samp(v) from t").fetchone()[0]
+    for judge in (judged, statistics.stdev(values.tolist()), (values - middle).std(ddof=1)):
+        assert profile["end_to_end"].std == pytest.approx(judge, rel=1e-9)
 
 
 @pytest.mark.parametrize("scale", [2, 300, 1e6, 1e9])
