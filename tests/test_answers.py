@@ -138,7 +138,7 @@ def test_timeline_is_a_plain_loop(pipeline, weights):
 
 
 @given(columns(CHAIN), st.sampled_from([1, 3, 10**9]))
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_timeline_of_any_trace(frames, every):
     rows = oracle.finished(oracle.frames(frames))
     stamped = [

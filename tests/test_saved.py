@@ -85,7 +85,7 @@ deadlines = st.sampled_from([None, 1, 20, 10**6])
 
 
 @given(traces, every, deadlines, st.sampled_from([None, "source", "outcome"]))
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_any_profile_comes_back_as_it_was(tmp_path_factory, trace, every, deadline, by):
     pipeline, frames = trace
     profile = profiled(pipeline, frames, every=every, deadline=deadline, by=by)
@@ -100,7 +100,7 @@ def test_any_profile_comes_back_as_it_was(tmp_path_factory, trace, every, deadli
 
 
 @given(traces, st.lists(st.integers(0, 2), max_size=10), every)
-@settings(max_examples=12)
+@settings(max_examples=8)
 def test_what_was_loaded_merges_like_what_was_saved(tmp_path_factory, trace, places, every):
     pipeline, frames = trace
     folder = tmp_path_factory.mktemp("p")
