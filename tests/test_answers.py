@@ -120,7 +120,13 @@ def assert_timeline(table, truth):
     for key, values in truth.items():
         row = rows[key]
         assert (row["count"], row["max"]) == (len(values), max(values))
-        assert row["mean"] == pytest.approx(float(oracle.mean(values)), rel=1e-12)
+        if len(values) * max(values) < 2**63:
+            # sums by window have 64 bits: beyond them a mean is unknown, never wrong
+        known = len(values) * max(values) < 2**63
+        if known or not math.isnan(row["mean"]):
+            assert row["mean"] == pytest.approx(float(oracle.mean(values)), rel=1e-12)
+        else:  # the sum of the window is not known: None, never a wrong one
+            assert math.isnan(row["mean"])
         for q in (50, 90, 99):
             exact = oracle.percentile(values, q)
             assert abs(row[f"p{q}"] - exact) <= 0.016 * exact
@@ -150,8 +156,7 @@ def test_timeline_of_any_trace(frames, every):
     while stamped and max(stamped) // width - min(stamped) // width >= 512:
         width *= 2
     truth = windows_of(frames, CHAIN, width)
-    if all(sum(values) < 2**63 for values in truth.values()):
-        assert_timeline(profiled(CHAIN, frames, every=every).timeline(), truth)
+    assert_timeline(profiled(CHAIN, frames, every=every).timeline(), truth)
 
 
 def test_windows_double_as_time_grows():
