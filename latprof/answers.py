@@ -159,8 +159,9 @@ def timeline_rows(sums: Sums) -> list[dict[str, Any]]:
                 continue
             upto = np.cumsum(counts)
             row: dict[str, Any] = {"window_ns": begin, "span": name, "count": n}
-            row["mean"] = int(windows.sums[name][i]) / n
             peak = int(windows.peaks[name][i])
+            # beyond 64 bits the sum is not known
+            row["mean"] = int(windows.sums[name][i]) / n if n * peak < 2**63 else None
             for q in _WINDOW_PERCENTILES:
                 place = int(np.searchsorted(upto, rank_of(q, n)))
                 row[f"p{q}"] = min((int(low[place]) + int(high[place])) // 2, peak)

@@ -14,7 +14,7 @@ from latprof.moments import exact_sum, squares
 from latprof.pipeline import Pipeline
 from latprof.sums import Sums
 from latprof.tally import add_edges, frames_in
-from latprof.windows import COARSE, Placement
+from latprof.windows import COARSE, Placement, coarse_bin
 
 __all__ = ["CHUNK", "TOTAL", "Bins", "Counted"]
 
@@ -105,8 +105,9 @@ class Bins:
             else:
                 np.right_shift(places, COARSE, out=coarse)
             np.subtract(coarse, _COARSE_OF_ZERO, out=coarse)
+            bounds = coarse_bin(low), coarse_bin(high)
             for placement in placed:
-                placement.add(name, coarse, latency, ones, self._work[:k])
+                placement.add(name, coarse, latency, ones, self._work[:k], bounds)
         if sums.deadline_ns is not None and name == sums.promised and high > sums.deadline_ns:
             sums.late += frames_in(latency > sums.deadline_ns, weights)
         if own:

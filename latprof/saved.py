@@ -189,8 +189,7 @@ def _load_windows(windows: Windows, content: dict[str, Any]) -> None:
     windows.width_ns, windows.first, windows.length = width, first, length
     for name in windows.names:
         places, values = _filled(content["counts"][name], length * COARSE_BINS)
-        # nothing but what is filled is touched: the rest takes no memory
-        windows.counts(name).reshape(-1)[places] = values
+        windows.add_counts(name, places // COARSE_BINS, places % COARSE_BINS, values)
     for name in windows.sums:
         sums, peaks = content["sums"][name], content["peaks"][name]
         if len(sums) != length or len(peaks) != length:

@@ -4,16 +4,20 @@ Windows lie on a grid (multiples of the width, from 1970), and widths double as 
 that parts merge into what the whole would have given, whatever the cut and the order.
 """
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["COARSE", "COARSE_BINS", "Placement", "Windows"]
+__all__ = ["COARSE", "COARSE_BINS", "Placement", "Windows", "coarse_bin"]
 
 COARSE = 5
 """Coarse bins join 2**5 of the histogram's: 32 an octave."""
 
 COARSE_BINS = (62 << (10 - COARSE)) + 2
 """Number of coarse bins: 62 octaves, one of 0, and one that rounding up to 2**62 reaches."""
+
+_OCTAVE = 1 << (10 - COARSE)
 
 Ints = npt.NDArray[np.int64]
 
@@ -42,15 +46,40 @@ class Windows:
         self.most = most
         self.first = 0  # number of the first window on the grid
         self.length = 0
-        # there is room for `most` rows from the start: what is not touched takes no memory
-        self._room = {name: np.zeros((most, COARSE_BINS), np.int64) for name in names}
-        self._rows = self._begins = np.empty(0, np.int64)
+        # (most, some of the coarse bins) each: those that were met, from `_begin` on
+        self._room = {name: np.zeros((most, 0), np.int64) for name in names}
+        self._begin = dict.fromkeys(names, 0)
+        self._rows = np.empty(0, np.int64)
         self.sums = {name: np.zeros(most, np.int64) for name in names if moments}
         self.peaks = {name: np.zeros(most, np.int64) for name in names if moments}
 
     def counts(self, name: str) -> Ints:
-        """Return the counts (windows, coarse bins) of one latency: a view."""
-        return self._room[name][: self.length]
+        """Return the counts (windows, coarse bins) of one latency: a copy."""
+        whole = np.zeros((self.length, COARSE_BINS), np.int64)
+        begin, room = self._begin[name], self._room[name]
+        whole[:, begin : begin + room.shape[1]] = room[: self.length]
+        return whole
+
+    def add_counts(self, name: str, rows: Ints, bins: Ints, counts: Ints) -> None:
+        """Add counts (n,) of one latency in windows `rows` and coarse bins `bins`."""
+        if len(bins):
+            room = self._reached(name, int(bins.min()), int(bins.max()))
+            np.add.at(room, (rows, bins - self._begin[name]), counts)
+
+    def _reached(self, name: str, low: int, high: int) -> Ints:
+        """Return the room of one latency, wide enough for coarse bins from `low` to `high`."""
+        room, begin = self._room[name], self._begin[name]
+        end = begin + room.shape[1]
+        if room.shape[1] and begin <= low and high < end:
+            return room
+        if not room.shape[1]:
+            begin = end = low
+        # an octave more on each side, so that it does not grow with each new extreme
+        wider = max(min(low, begin) - _OCTAVE, 0), min(max(high + 1, end) + _OCTAVE, COARSE_BINS)
+        grown = np.zeros((self.most, wider[1] - wider[0]), np.int64)
+        grown[:, begin - wider[0] : begin - wider[0] + room.shape[1]] = room
+        self._room[name], self._begin[name] = grown, wider[0]
+        return grown
 
     def cover(self, first_ns: int, last_ns: int) -> None:
         """Make room for stamps from `first_ns` to `last_ns`, doubling the width as needed."""
@@ -97,9 +126,9 @@ class Windows:
             self.width_ns
         ) - self.first
         for name in self.names:
-            # only what is filled: to add zeros would take memory for them
-            rows, bins = np.nonzero(other.counts(name))
-            np.add.at(self._room[name], (places[rows], bins), other.counts(name)[rows, bins])
+            rows, bins = np.nonzero(other._room[name][: other.length])
+            counts = other._room[name][rows, bins]
+            self.add_counts(name, places[rows], bins + other._begin[name], counts)
         for name, sums in self.sums.items():
             np.add.at(sums, places, other.sums[name][: other.length])
             np.maximum.at(self.peaks[name], places, other.peaks[name][: other.length])
@@ -113,19 +142,15 @@ class Windows:
         self.cover(low, high)
         first = low // self.width_ns
         if high // self.width_ns == first:
-            row = first - self.first
-            return Placement(self, row, row * COARSE_BINS)
+            return Placement(self, first - self.first)
         if len(times) > len(self._rows):
             self._rows = np.empty(len(times), np.int64)
-            self._begins = np.empty(len(times), np.int64)
         rows = self._rows[: len(times)]
         if self.width_ns & (self.width_ns - 1):
             np.floor_divide(times, self.width_ns, out=rows)
         else:
             np.right_shift(times, self.width_ns.bit_length() - 1, out=rows)
-        np.subtract(rows, self.first, out=rows)
-        begins = np.multiply(rows, COARSE_BINS, out=self._begins[: len(times)])
-        return Placement(self, rows, begins)
+        return Placement(self, np.subtract(rows, self.first, out=rows))
 
     @property
     def begins_ns(self) -> Ints:
@@ -136,29 +161,43 @@ class Windows:
 class Placement:
     """Where the frames of a chunk are counted: the window's row of each, or one row of all."""
 
-    def __init__(self, windows: Windows, rows: Ints | int, begins: Ints | int) -> None:
+    def __init__(self, windows: Windows, rows: Ints | int) -> None:
         self.windows = windows
         self.rows = rows
-        self._begins = begins  # where the rows begin in the flat counts
 
     def where(self, mask: npt.NDArray[np.bool_]) -> "Placement":
         """Return the placement of some of the frames."""
-        if isinstance(self.rows, int) or isinstance(self._begins, int):
-            return self
-        return Placement(self.windows, self.rows[mask], self._begins[mask])
+        return self if isinstance(self.rows, int) else Placement(self.windows, self.rows[mask])
 
-    def add(self, name: str, coarse: Ints, latency: Ints, weights: Ints, work: Ints) -> None:
-        """Count latencies (n,) in ns, whose coarse bins are known; `work` (n,) is overwritten."""
+    def add(
+        self,
+        name: str,
+        coarse: Ints,
+        latency: Ints,
+        weights: Ints,
+        work: Ints,
+        reach: tuple[int, int] | None = None,
+    ) -> None:
+        """Count n > 0 latencies in ns, whose coarse bins are known; `work` (n,) is overwritten.
+
+        `reach` are the smallest and the largest of the coarse bins, where the caller knows them.
+        """
         windows = self.windows
-        counts = windows.counts(name)
+        low, high = reach or (int(coarse.min()), int(coarse.max()))
+        room = windows._reached(name, low, high)
+        begin = windows._begin[name]
         if isinstance(self.rows, int):
-            np.add.at(counts[self.rows], coarse, weights)
+            np.subtract(coarse, begin, out=work)
+            np.add.at(room[self.rows], work, weights)
         else:
-            np.add(coarse, self._begins, out=work)
-            np.add.at(counts.reshape(-1), work, weights)
+            np.multiply(self.rows, room.shape[1], out=work)
+            np.add(work, coarse, out=work)
+            np.subtract(work, begin, out=work)
+            np.add.at(room.reshape(-1), work, weights)
         if name not in windows.sums:
             return
         if isinstance(self.rows, int):
+            # a slice: sums of centuries wrap around, as they do elsewhere, without a warning
             windows.sums[name][self.rows : self.rows + 1] += (latency * weights).sum()
             peak = max(int(windows.peaks[name][self.rows]), int(latency.max()))
             windows.peaks[name][self.rows] = peak
@@ -166,3 +205,18 @@ class Placement:
             np.multiply(latency, weights, out=work)
             np.add.at(windows.sums[name], self.rows, work)
             np.maximum.at(windows.peaks[name], self.rows, latency)
+
+
+def coarse_bin(value: int) -> int:
+    """Return the coarse bin of an integer of 0 and more.
+
+    Examples
+    --------
+    >>> [coarse_bin(value) for value in (0, 1, 2, 3, 1024, 1056)]
+    [0, 1, 33, 49, 321, 322]
+    """
+    if value == 0:
+        return 0
+    mantissa, exponent = math.frexp(value)  # 0.5 <= mantissa < 1
+    steps = 1 << (10 - COARSE)
+    return (exponent - 1) * steps + int((mantissa * 2 - 1) * steps) + 1

@@ -135,12 +135,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=10_000_000, help="0: no comparison")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--sizes", default="", help="millions of frames, such as 1,10,100")
-    parser.add_argument("--engines", default=",".join(FORMS).replace(", w", " w"))
+    parser.add_argument("--engines", default=",".join(name.replace(",", "") for name in FORMS))
     parser.add_argument("--folder", help="where the files are generated; default: a temporary one")
     options = parser.parse_args(arguments)
     known = {name.replace(",", ""): name for name in FORMS}
     engines = [known[name.strip()] for name in options.engines.split(",")]
-    packages = [PACKAGES[engine] for engine in engines if engine in PACKAGES]
+    packages = dict.fromkeys(PACKAGES[engine] for engine in engines if engine in PACKAGES)
     print(generated.machine("latprof", "numpy", "pyarrow", *packages))
     wrong: list[str] = []
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
