@@ -10,16 +10,19 @@ import numpy.typing as npt
 
 from latprof.columns import MISSING, Columns
 from latprof.histogram import FIRST_PLACE, PLACES, SHIFT, bin_of
-from latprof.moments import exact_sum, squares
+from latprof.moments import comoment, exact_sum, is_spread
 from latprof.pipeline import Pipeline
 from latprof.sums import Sums
 from latprof.tally import add_edges, frames_in
 from latprof.windows import COARSE, Placement, coarse_bin
 
-__all__ = ["CHUNK", "TOTAL", "Bins", "Counted"]
+__all__ = ["BLOCK", "CHUNK", "TOTAL", "Bins", "Counted"]
 
 CHUNK = 65_536
 """Rows folded at a time: a second-level cache holds what is worked on."""
+
+BLOCK = 16_384
+"""Rows of a chunk that are scattered at a time."""
 
 TOTAL = "end_to_end"
 
@@ -32,16 +35,20 @@ _COARSE_OF_ZERO = ((FIRST_PLACE + 1) >> COARSE) - 1
 
 
 class Counted:
-    """A chunk's latencies of one span as floats and as places, and what they add up to."""
+    """What n latencies of one span in a chunk add up to.
 
-    __slots__ = ("floats", "m2", "n", "places", "total")
+    Those of end_to_end are kept, as floats and as places, for the stages to be compared with.
+    """
 
-    def __init__(self, floats: Floats, places: Ints, n: int, total: int, m2: float) -> None:
+    __slots__ = ("comoment", "floats", "m2", "n", "places", "total")
+
+    def __init__(self, floats: Floats, places: Ints, n: int, total: int) -> None:
         self.floats = floats
         self.places = places
         self.n = n
         self.total = total
-        self.m2 = m2
+        self.m2 = 0.0
+        self.comoment = 0.0  # with end_to_end
 
 
 class Bins:
@@ -63,10 +70,10 @@ class Bins:
         self.attributed = np.zeros(PLACES, np.int64)
         self.tails = {name: np.zeros(PLACES, np.int64) for name in self.parts}
         self.ones = np.ones(size, np.int64)
-        # end_to_end has arrays of its own: the stages are compared with it
-        self._floats = np.empty(size), np.empty(size)
-        self._places = np.empty(size, np.int64), np.empty(size, np.int64)
-        self._coarse = np.empty(size, np.int64)
+        self._total = np.empty(size), np.empty(size, np.int64)
+        self._floats = np.empty(BLOCK)
+        self._places = np.empty(BLOCK, np.int64)
+        self._coarse = np.empty(BLOCK, np.int64)
         self._work = np.empty(size, np.int64)
         self._extremes: dict[str, tuple[int, int]] = {}
 
@@ -78,10 +85,13 @@ class Bins:
         chunk: Columns,
         weights: Ints | None,
         placed: list[Placement],
+        total: Counted | None = None,
     ) -> Counted:
         """Count n > 0 latencies of 0 and more, of the frames of `chunk`.
 
-        What is returned holds until the next call; that of end_to_end until its next one.
+        With `total`, what end_to_end has given for the same frames, the latencies are also added
+        to the tails, and their co-moment is worked out. What is returned for end_to_end holds
+        until its next call.
         """
         k = len(latency)
         low, high = int(latency.min()), int(latency.max())
@@ -91,34 +101,80 @@ class Bins:
         span = sums.spans[name]
         if span.peak is None or high >= span.peak:
             span.add_peak(high, int(chunk.frame_id[latency == high].min()))
-        own = name == TOTAL
-        floats, places = self._floats[own][:k], self._places[own][:k]
-        np.copyto(floats, latency)
-        np.right_shift(floats.view(np.int64), SHIFT, out=places)
+        if sums.deadline_ns is not None and name == sums.promised and high > sums.deadline_ns:
+            sums.late += frames_in(latency > sums.deadline_ns, weights)
+        if name == TOTAL:
+            add_edges(sums, latency, low, high, weights)
+            sums.worst.add(chunk, latency, MISSING)
         ones = self.ones[:k] if weights is None else weights
-        np.add.at(self.counts[name], places, ones)
-        if placed or own:
-            coarse = self._coarse[:k]
-            if low == 0:
+        n = k if weights is None else int(weights.sum())
+        counted = Counted(*self._total, n, exact_sum(latency, high, weights))
+        own, cross = self._scatter(sums, name, latency, (low, high), chunk, ones, placed, total)
+        mean = counted.total / n
+        counted.m2 = own - n * mean * mean
+        spread = weights is None and is_spread(n, mean, counted.m2)
+        if not spread:
+            floats = latency.astype(np.float64)
+            counted.m2 = comoment(floats, floats, weights, n, mean, mean, spread=False)
+        if total is not None and counted.total:
+            whole = total.total / n
+            counted.comoment = cross - n * mean * whole
+            if not (spread and is_spread(n, whole, total.m2)):
+                floats = latency.astype(np.float64)
+                counted.comoment = comoment(
+                    floats, total.floats[:k], weights, n, mean, whole, spread=False
+                )
+        span.add_moments(n, counted.total, counted.m2)
+        return counted
+
+    def _scatter(
+        self,
+        sums: Sums,
+        name: str,
+        latency: Ints,
+        extremes: tuple[int, int],
+        chunk: Columns,
+        ones: Ints,
+        placed: list[Placement],
+        total: Counted | None,
+    ) -> tuple[float, float]:
+        """Count latencies block by block: what is worked on stays in the first caches.
+
+        Returns the sum of their squares, and of their products with end_to_end.
+        """
+        counts, is_total = self.counts[name], name == TOTAL
+        bounds = coarse_bin(extremes[0]), coarse_bin(extremes[1])
+        own = cross = 0.0
+        for begin in range(0, len(latency), BLOCK):
+            block = slice(begin, begin + BLOCK)
+            values, weights = latency[block], ones[block]
+            m = len(values)
+            if is_total:
+                floats, places = self._total[0][block][:m], self._total[1][block][:m]
+            else:
+                floats, places = self._floats[:m], self._places[:m]
+            np.copyto(floats, values)
+            np.right_shift(floats.view(np.int64), SHIFT, out=places)
+            np.add.at(counts, places, weights)
+            own += float(np.einsum("i,i->", floats, floats))
+            if total is not None:
+                cross += float(np.einsum("i,i->", floats, total.floats[block][:m]))
+                heavy = values if ones is self.ones or ones.base is self.ones else values * weights
+                np.add.at(self.tails[name], total.places[block][:m], heavy)
+            if not placed and not is_total:
+                continue
+            coarse = self._coarse[:m]
+            if extremes[0] == 0:
                 np.maximum(places, FIRST_PLACE, out=coarse)
                 np.right_shift(coarse, COARSE, out=coarse)
             else:
                 np.right_shift(places, COARSE, out=coarse)
             np.subtract(coarse, _COARSE_OF_ZERO, out=coarse)
-            bounds = coarse_bin(low), coarse_bin(high)
             for placement in placed:
-                placement.add(name, coarse, latency, ones, self._work[:k], bounds)
-        if sums.deadline_ns is not None and name == sums.promised and high > sums.deadline_ns:
-            sums.late += frames_in(latency > sums.deadline_ns, weights)
-        if own:
-            add_edges(sums, latency, low, high, weights)
-            sums.worst.add(chunk, latency, MISSING)
-            np.minimum.at(sums.exemplars, coarse, chunk.frame_id)
-        n = k if weights is None else int(weights.sum())
-        total = exact_sum(latency, high, weights)
-        m2 = squares(floats, weights, n, total / n)
-        span.add_moments(n, total, m2)
-        return Counted(floats, places, n, total, m2)
+                placement.part(block).add(name, coarse, values, weights, self._work[:m], bounds)
+            if is_total:
+                np.minimum.at(sums.exemplars, coarse, chunk.frame_id[block])
+        return own, cross
 
     def count_zeros(
         self,
@@ -138,8 +194,7 @@ class Bins:
         if not span.peak:
             span.add_peak(0, int(chunk.frame_id.min()))
         span.add_moments(n, 0, 0.0)
-        zeros = self._coarse[:k]  # the coarse bin of 0 is 0, too
-        zeros[:] = 0
+        zeros = np.zeros(k, np.int64)  # the coarse bin of 0 is 0, too
         for placement in placed:
             placement.add(name, zeros, zeros, ones, self._work[:k])
 

@@ -9,10 +9,10 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from latprof.bins import CHUNK, TOTAL, Bins, Counted
+from latprof.bins import CHUNK, TOTAL, Bins
 from latprof.columns import MISSING, STAMP_LIMIT, Columns
 from latprof.errors import TraceError
-from latprof.moments import comoment, exact_sum, is_spread
+from latprof.moments import exact_sum
 from latprof.oddfold import Measured, add_measured, fold_odd, measure
 from latprof.pipeline import Pipeline
 from latprof.sums import Sums
@@ -133,7 +133,7 @@ class Fold:
         latency = self._latency[:k]
         total = bins.count(sums, TOTAL, latency, chunk, weights, placed)
         ones = bins.ones[:k] if weights is None else weights
-        np.add.at(bins.attributed, total.places, ones)
+        np.add.at(bins.attributed, total.places[:k], ones)
         shares, covariances = {TOTAL: total.total}, {}
         other = self._other[:k]
         if sums.gaps:
@@ -142,13 +142,11 @@ class Fold:
             np.subtract(marks[stage.end], marks[stage.begin], out=latency)
             if sums.gaps:
                 np.subtract(other, latency, out=other)
-            part = bins.count(sums, stage.name, latency, chunk, weights, placed)
-            shares[stage.name] = part.total
-            covariances[stage.name] = self._relate(stage.name, latency, part, total, weights)
+            part = bins.count(sums, stage.name, latency, chunk, weights, placed, total)
+            shares[stage.name], covariances[stage.name] = part.total, part.comoment
         if sums.gaps:
-            part = bins.count(sums, "other", other, chunk, weights, placed)
-            shares["other"] = part.total
-            covariances["other"] = self._relate("other", other, part, total, weights)
+            part = bins.count(sums, "other", other, chunk, weights, placed, total)
+            shares["other"], covariances["other"] = part.total, part.comoment
         else:
             # stages that meet from start to end leave nothing
             bins.count_zeros(sums, "other", chunk, weights, placed)
@@ -157,22 +155,3 @@ class Fold:
         for begin, end in sums.gaps:
             gap = marks[end] - marks[begin]
             sums.gaps[begin, end] += exact_sum(gap, int(gap.max()), weights)
-
-    def _relate(
-        self, name: str, latency: Ints, part: Counted, total: Counted, weights: Ints | None
-    ) -> float:
-        """Add a stage to the tails; return its co-moment with end_to_end."""
-        if part.total == 0:
-            return 0.0
-        heavy = latency if weights is None else latency * weights
-        np.add.at(self._bins.tails[name], total.places, heavy)
-        mean, whole = part.total / part.n, total.total / total.n
-        return comoment(
-            part.floats,
-            total.floats,
-            weights,
-            part.n,
-            mean,
-            whole,
-            spread=is_spread(part.n, mean, part.m2) and is_spread(total.n, whole, total.m2),
-        )

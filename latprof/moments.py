@@ -8,7 +8,7 @@ parts' means is computed in exact integers and rounded once.
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["between", "comoment", "exact_sum", "is_spread", "squares"]
+__all__ = ["between", "comoment", "exact_sum", "is_spread"]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -35,15 +35,6 @@ def exact_sum(values: Ints, high: int, weights: Ints | None = None) -> int:
     half = len(values) // 2
     left, right = (None, None) if weights is None else (weights[:half], weights[half:])
     return exact_sum(values[:half], high, left) + exact_sum(values[half:], high, right)
-
-
-def squares(values: Floats, weights: Ints | None, n: int, mean: float) -> float:
-    """Return the sum of squared distances from the mean of the values themselves."""
-    if weights is None:
-        about = float(np.einsum("i,i->", values, values)) - n * mean * mean
-        if is_spread(n, mean, about):
-            return about
-    return comoment(values, values, weights, n, mean, mean, spread=False)
 
 
 def is_spread(n: int, mean: float, m2: float) -> bool:

@@ -169,6 +169,10 @@ class Placement:
         """Return the placement of some of the frames."""
         return self if isinstance(self.rows, int) else Placement(self.windows, self.rows[mask])
 
+    def part(self, block: slice) -> "Placement":
+        """Return the placement of consecutive frames."""
+        return self if isinstance(self.rows, int) else Placement(self.windows, self.rows[block])
+
     def add(
         self,
         name: str,
