@@ -219,7 +219,8 @@ def _batches(
             yield part.meta, part.columns
             yield part.meta, None
             continue
-        with Reader(part, pipeline) as reader:
+        # decoded by one thread beside the fold: more of them would get in its way
+        with Reader(part, pipeline, threads=False) as reader:
             wanted = ["frame_id", *reader.pipeline.marks, "size", "source", "outcome", "weight"]
             if by is not None and by not in wanted:
                 wanted.append(by)

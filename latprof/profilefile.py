@@ -23,7 +23,7 @@ __all__ = ["FORMAT", "is_profile", "load_profile", "save_profile"]
 FORMAT = 1
 """Version of the file; files of later ones are refused."""
 
-_MOST_BYTES = 1 << 30  # of JSON: far more than a profile can be, far less than a bomb
+_MOST_BYTES = 1 << 28  # of JSON: more than a profile of many groups, far less than a bomb
 
 StrPath = str | os.PathLike[str]
 
