@@ -5,6 +5,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
+from latprof.cli import main
+
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
@@ -33,9 +35,17 @@ def test_its_python_runs(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "mic.parquet").exists()
 
 
+def test_its_report_is_what_the_command_prints(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    shown = next(block for _, block in BLOCKS if block.startswith("$ latprof report"))
+    call, _, report = shown.partition("\n")
+    assert main(call.removeprefix("$ latprof ").split()) == 0
+    assert capsys.readouterr().out.startswith(report.rstrip("\n") + "\n")
+
+
 def test_its_example_is_short():
     example = next(block for language, block in BLOCKS if language == "python")
-    assert len(example.strip().splitlines()) <= 26
+    assert len(example.strip().splitlines()) <= 20
 
 
 def test_every_module_is_in_its_table():
