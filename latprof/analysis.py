@@ -135,6 +135,10 @@ def analyze(
         # frames per second are those of the time that is looked at
         clipped = {(max(begin, first), min(end, last)) for begin, end in profile.segments}
         profile.segments = {(begin, end) for begin, end in clipped if begin < end}
+    paths = [part.resolve() for part in parts if isinstance(part, Path)]
+    if len(paths) > len(set(paths)):
+        # maybe meant, but their frames count as often
+        profile.accounts.notes["files given more than once"] = len(paths) - len(set(paths))
     if left_out:
         profile.accounts.notes["outside the time range"] = left_out
     profile.balance()

@@ -8,7 +8,10 @@ from latprof.alerts import Alerts
 from latprof.hotpath import HotPath
 from latprof.livefold import LARGE_PIECE, PIECE, LiveFold
 
-__all__ = ["Background", "sampler"]
+__all__ = ["SHORTEST_CPU_S", "Background", "sampler"]
+
+SHORTEST_CPU_S = 0.1
+"""CPU is sampled over no shorter time: the kernel counts it in ticks."""
 
 SAMPLE_EVERY = 0.5
 """Seconds between two looks at CPU and memory."""
@@ -110,11 +113,15 @@ def sampler(hot: HotPath) -> Callable[[], None]:
 
     process = psutil.Process()
     process.cpu_percent(None)  # the first call only sets the point to count from
+    since = time.monotonic()
 
     def sample() -> None:
+        nonlocal since
         hot.blank[hot.rss_at] = process.memory_info().rss
-        cpu = process.cpu_percent(None)
-        if cpu:
-            hot.blank[hot.cpu_at] = cpu
+        now = time.monotonic()
+        if now - since < SHORTEST_CPU_S:
+            return  # over less, a tick of the kernel's clock is hundreds of percent
+        since = now
+        hot.blank[hot.cpu_at] = process.cpu_percent(None)
 
     return sample

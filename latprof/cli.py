@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
     report = command("report", "report traces", "report mic.parquet --by source")
     _add_input(report)
+    report.add_argument("--by", metavar="COLUMN", help="one profile for each value: source, a tag")
     report.add_argument("--format", choices=("text", "json", "markdown"), default="text")
     report.add_argument(
         "--worst", type=_worst, default=0, metavar="N", help="show the slowest frames, up to 100"
@@ -145,9 +146,10 @@ class _Version(argparse.Action):
 
 
 def _add_input(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("trace", nargs="+", help="trace files, folders or globs")
+    parser.add_argument(
+        "trace", nargs="+", help="trace files, folders (and those in them) or globs"
+    )
     _add_pipeline(parser)
-    parser.add_argument("--by", metavar="COLUMN", help="one profile for each value: source, a tag")
     parser.add_argument("--skip", metavar="5s", help="leave out what starts within the first 5 s")
     parser.add_argument(
         "--from", dest="since", metavar="TIME", help="leave out what starts earlier"
@@ -221,6 +223,7 @@ def _merge(options: argparse.Namespace) -> None:
     from latprof.profile import merge
     from latprof.profilefile import is_profile, load_profile
 
+    _check_merged(options.output)
     pipeline = _pipeline(options.pipeline)
     profiles = [
         load_profile(part) if is_profile(part) else analyze(part, pipeline=pipeline)
@@ -253,7 +256,7 @@ def _analyze(options: argparse.Namespace) -> "Profile":
         return load_profile(saved)
     return analyze(
         options.trace,
-        by=options.by,
+        by=getattr(options, "by", None),
         pipeline=_pipeline(options.pipeline),
         every=getattr(options, "every", None),
         deadline=getattr(options, "deadline", None),
@@ -314,6 +317,16 @@ def _pipeline(name: str | None) -> Pipeline | None:
         return Pipeline.from_json(path.read_text(encoding="utf-8"))
     except (PipelineError, UnicodeDecodeError) as error:
         raise PipelineError(f"{escape(name)}: {error}") from None
+
+
+def _check_merged(output: str) -> None:
+    """Refuse to write a profile over a trace; a profile may grow in place."""
+    from latprof.profilefile import is_profile
+
+    if output.endswith((".parquet", ".csv")):
+        raise LatprofError(f"{escape(output)}: a profile is no table: end it in .latprof, say")
+    if Path(output).is_file() and not is_profile(output):
+        raise LatprofError(f"{escape(output)}: is there, and no profile: write to another file")
 
 
 def _check_ending(path: str, endings: tuple[str, ...]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latprof.histogram import ERROR_BOUND, Histogram, bin_of, rank_of
+from latprof.units import format_ns
 from latprof.windows import COARSE
 
 __all__ = ["Percentile", "frames_needed", "percentile", "t_quantile"]
@@ -41,6 +42,12 @@ class Percentile:
     error_bound: float = ERROR_BOUND
     note: str = ""
     effective: float | None = None
+
+    def __str__(self) -> str:
+        text = f"p{self.q:g} {format_ns(self.value)}"
+        if self.low is not None:
+            return f"{text} ({format_ns(self.low)} to {format_ns(self.high)} with 95 % confidence)"
+        return f"{text} (no interval: {self.note})"
 
 
 def percentile(

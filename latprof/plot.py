@@ -145,7 +145,7 @@ def _lanes(
                     (-2 if left else 2, 0),
                     textcoords="offset points",
                     fontsize="x-small",
-                    color="0.4",
+                    color="0.2",
                     va="top",
                     ha="right" if left else "left",
                 )

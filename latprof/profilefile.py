@@ -39,9 +39,12 @@ def save_profile(profile: Profile, path: StrPath) -> None:
     content = {"latprof_profile": FORMAT, "pipeline": profile.pipeline.to_dict()}
     content |= _dump(profile)
     text = json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
-    with WholeFile(path) as new:
-        # without a time in it: the same profile gives the same bytes
-        new.file.write(gzip.compress(text, 6, mtime=0))
+    try:
+        with WholeFile(path) as new:
+            # without a time in it: the same profile gives the same bytes
+            new.file.write(gzip.compress(text, 6, mtime=0))
+    except OSError as error:  # by the name that was given, not the one it has while it is written
+        raise type(error)(error.errno, error.strerror, os.fspath(path)) from None
 
 
 def load_profile(path: StrPath) -> Profile:

@@ -9,7 +9,7 @@ import textwrap
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from latprof.answers import middle_of, stages_of, timeline_rows, worst_frames
+from latprof.answers import COARSE_ERROR, middle_of, stages_of, timeline_rows, worst_frames
 from latprof.orders import Orders
 from latprof.profile import NO_GROUP, Profile
 from latprof.spanprofile import TABLE_PERCENTILES, slice_of
@@ -68,6 +68,9 @@ class Report:
         """Return one sentence: where the time goes."""
         profile = self.profile
         name = profile.pipeline.name
+        outside = profile.accounts.notes.get("outside the time range")
+        if profile.frames == 0 and outside:
+            return f"{name}: no frame is in the time range, {outside:,} are outside of it"
         if profile.frames == 0:
             return f"{name}: no frame has finished"
         total = profile["end_to_end"]
@@ -106,7 +109,10 @@ class Report:
         pace = [f"{profile.frames:,} frames in {format_ns(profile.time_range_ns)}"]
         if profile.throughput is not None:
             scaled = " (scaled up from the sampled frames)" if profile.sampled else ""
-            pace.append(f"{format_quantity(profile.throughput)} frames/s{scaled}")
+            over = ""
+            if profile.active_ns != profile.time_range_ns:
+                over = f" over {format_ns(profile.active_ns)} of recording"
+            pace.append(f"{format_quantity(profile.throughput)} frames/s{over}{scaled}")
         if profile.sums.sized:
             pace.append(f"{format_bytes(profile.sums.size_bytes / profile.sums.sized)} a frame")
         total = profile["end_to_end"]
@@ -140,9 +146,15 @@ class Report:
             f"{format_ns(total.histogram.value_at(q))}"
             for q in late
         )
+        early = response.negative
+        misfit = (
+            f"; {early:,} frames ended before they were due: the period does not fit"
+            if early > response.count
+            else ""
+        )
         return [
             f"from when they should have started (response): {format_ns(response.mean)} mean, "
-            f"{format_ns(response.max)} at most; {told}"
+            f"{format_ns(response.max)} at most; {told}{misfit}"
         ]
 
     def _deadline(self) -> list[str]:
@@ -242,6 +254,10 @@ class Report:
             if missed is not None and missed.misses:
                 parts.append(f"{missed.longest_run:,} missed deadlines in a row at most")
             lines.append(f"{_short(source or NO_GROUP)}: {'; '.join(parts)}")
+        if len(orders.by_source) > 1 and any(o.arrivals.lost for o in orders.by_source.values()):
+            lines.append(
+                "ids are looked at source by source: where sources share a counter none may be lost"
+            )
         return Section("Order and pace", tuple(lines))
 
     def _groups(self) -> Section:
@@ -270,7 +286,7 @@ class Report:
             )
             for row in shown
         )
-        lines = []
+        lines = [f"p50 and p99 by window are within {COARSE_ERROR:.1%}"]
         if len(rows) > len(shown):
             lines.append(
                 f"and {len(rows) - len(shown):,} more windows, all of them with --format json"

@@ -61,7 +61,9 @@ def parse_duration(
     >>> parse_duration("50ms"), parse_duration("1.5 us"), parse_duration(7)
     (50000000, 1500, 7)
     """
-    remedy = 'write it as "50ms" (units: ns, us, ms, s, min, h, d) or as integer nanoseconds'
+    remedy = 'write it as "50ms" (units: ns, us, ms, s, min, h, d)'
+    if not isinstance(value, str):
+        remedy += " or as integer nanoseconds"
     if isinstance(value, str):
         match = _DURATION.fullmatch(value)
         if match is None:

@@ -340,3 +340,22 @@ def test_audio_is_known_by_name(tmp_path, capsys):
     pq.write_table(table, tmp_path / "b.parquet")
     assert run("report", tmp_path / "b.parquet", "--pipeline", "audio") == 0
     assert capsys.readouterr().out.startswith("audio: ")
+
+
+@pytest.mark.parametrize("name", ["mic.parquet", "new.parquet", "copy-of-a-trace"])
+def test_merge_writes_over_no_trace(path, tmp_path, capsys, name):
+    (tmp_path / "copy-of-a-trace").write_bytes(path.read_bytes())
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    assert run("merge", path, "-o", tmp_path / name) == 2
+    assert name in one_line(capsys)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_files_given_twice_are_said_to_be(path, capsys):
+    assert run("report", path, path) == 0
+    assert "counted: files given more than once: 1" in capsys.readouterr().out
+
+
+def test_report_says_when_no_frame_is_in_the_time_range(path, capsys):
+    assert run("report", path, "--skip", "100s") == 0
+    assert capsys.readouterr().out.startswith("mic: no frame is in the time range, 40 are outside")

@@ -8,7 +8,7 @@ from strategies import BARE, simple
 
 from latprof.columns import Columns
 from latprof.errors import ProfileError
-from latprof.intervals import frames_needed, t_quantile
+from latprof.intervals import Percentile, frames_needed, t_quantile
 from latprof.profile import Profile
 
 # upper 2.5 % points of Student's t, as printed in every table of it
@@ -218,3 +218,9 @@ def test_of_a_queue_the_interval_covers_where_the_plain_one_does_not(load, least
     plain = covered(lambda seed: queue(30_000, load, seed), truth, 99, 40, independent=True)
     assert share >= least
     assert plain < 0.6
+
+
+def test_a_percentile_reads_as_a_sentence():
+    known = Percentile(99, 2_000_000, 1_900_000, 2_100_000)
+    assert str(known) == "p99 2.00 ms (1.90 ms to 2.10 ms with 95 % confidence)"
+    assert str(Percentile(99.9, 5, note="too few")) == "p99.9 5 ns (no interval: too few)"
