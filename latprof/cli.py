@@ -4,9 +4,11 @@ Exit status: 0 fine, 2 the input or the call is wrong (one line says what and ho
 """
 
 import argparse
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -247,15 +249,61 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _analyze(options: argparse.Namespace) -> "Profile":
-    from latprof.analysis import analyze
     from latprof.profilefile import is_profile, load_profile
 
     saved = next((path for path in options.trace if is_profile(path)), None)
     if saved is not None:
         _check_alone(saved, options)
         return load_profile(saved)
+    with _progress() as told:
+        return _analyze_with(options, told)
+
+
+LONG_WORK = 2_000_000
+"""Frames from which on it is shown how far they are read."""
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[int, int], None] | None]:
+    """Show how far long work has come, where somebody looks."""
+    with contextlib.ExitStack() as stack:
+        shown: list[Callable[[int, int], None]] = []
+
+        def told(done: int, rows: int) -> None:
+            if rows >= LONG_WORK:
+                if not shown:
+                    shown.append(stack.enter_context(_bar()))
+                shown[0](done, rows)
+
+        yield told if sys.stderr.isatty() else None
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    pace = TextColumn("{task.fields[pace]}")
+    columns = TextColumn("{task.description}"), BarColumn(), pace, TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("reading", total=None, pace="")
+        begin = time.monotonic()
+
+        def told(done: int, rows: int) -> None:
+            rate = done / max(time.monotonic() - begin, 1e-9)
+            progress.update(task, completed=done, total=rows, pace=f"{rate:,.0f} frames/s")
+
+        yield told
+
+
+def _analyze_with(
+    options: argparse.Namespace, told: Callable[[int, int], None] | None
+) -> "Profile":
+    from latprof.analysis import analyze
+
     return analyze(
         options.trace,
+        progress=told,
         by=getattr(options, "by", None),
         pipeline=_pipeline(options.pipeline),
         every=getattr(options, "every", None),

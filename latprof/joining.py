@@ -345,7 +345,7 @@ def _joined_meta(
         # some process was recording
         meta["segments"] = sorted({(a, b) for part in segments for a, b in part or ()})
     meta["lost"] = sum(part.meta.get("lost") or 0 for part in parts)
-    known = ("pid", "host", "lost", "accounts")
+    known = ("pid", "host", "lost", "accounts", "stamp_ns")
     described = [
         {"name": part.name, "rows": len(part.columns), "owns": list(part.owns)}
         | {key: part.meta[key] for key in known if part.meta.get(key) is not None}

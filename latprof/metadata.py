@@ -15,6 +15,7 @@ key                     value
 ``sampling_rate``       above 0, at most 1
 ``lost``                frames that were recorded but are not in the file
 ``accounts``            counts by name, or by name and reason
+``stamp_ns``            what a clock read takes where it was recorded
 ``segments``            list of [begin, end], UTC ns: when was recorded
 ``join``, ``run``       objects: how recordings were joined, what was run
 ======================  ==========================================================
@@ -95,6 +96,7 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "lost": (_is_count, "an integer of 0 or more"),
     "accounts": (_is_accounts, "an object of counts of 0 or more, or of such objects"),
     "segments": (_is_segments, "a list of pairs [begin, end] of UTC ns"),
+    "stamp_ns": (_is_count, "an integer of 0 or more"),
     "join": (_is_object, "an object"),
     "run": (_is_object, "an object"),
 }

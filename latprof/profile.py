@@ -90,6 +90,7 @@ class Profile:
         self.undeclared = False  # some recording did not say when it was recording
         self.rates: Counter[float] = Counter()  # finished frames by sampling rate
         self.files = 0
+        self.stamp_ns = 0  # the dearest clock read of the recordings, 0: not known
 
     def __repr__(self) -> str:
         return f"<Profile of {self.pipeline.name}: {self.frames:,} frames>"
@@ -146,6 +147,7 @@ class Profile:
             self.order.close(meta.get("lost") or 0)
         accounts = Accounts(lost=meta.get("lost") or 0)
         for part in (meta.get("join") or {}).get("parts") or [meta]:
+            self.stamp_ns = max(self.stamp_ns, part.get("stamp_ns") or 0)
             recorded = part.get("accounts") or {}
             accounts += Accounts(
                 in_flight=recorded.get("in_flight", 0),
@@ -238,6 +240,7 @@ class Profile:
         self.undeclared |= other.undeclared
         self.rates += other.rates
         self.files += other.files
+        self.stamp_ns = max(self.stamp_ns, other.stamp_ns)
 
     def save(self, path: "str | os.PathLike[str]") -> None:
         """Write the profile to a small file, for `latprof.load_profile` or ``latprof merge``.
@@ -298,6 +301,22 @@ class Profile:
         if not self.active_ns or self.active_ns < 0:
             return None
         return sum(n / rate for rate, n in self.rates.items()) / (self.active_ns / 1e9)
+
+    @property
+    def bytes_per_second(self) -> float | None:
+        """Known sizes of finished frames per second of active time; scaled up where sampled."""
+        pace = self.throughput
+        if pace is None or not self.sums.sized:
+            return None
+        return pace * self.sums.size_bytes / self.frames
+
+    @property
+    def mostly_measuring(self) -> list[str]:
+        """Spans whose mean is under ten times the cost of a stamp, where that was recorded."""
+        if not self.stamp_ns:
+            return []
+        means = ((name, self[name].mean) for name in self.spans if name != "other")
+        return [name for name, mean in means if mean is not None and mean < 10 * self.stamp_ns]
 
     @property
     def spans(self) -> tuple[str, ...]:

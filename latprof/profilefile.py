@@ -106,6 +106,7 @@ def _dump(profile: Profile) -> dict[str, Any]:
     return {
         "by": profile.by,
         "files": profile.files,
+        "stamp_ns": profile.stamp_ns,
         "undeclared": profile.undeclared,
         "segments": sorted(profile.segments),
         "rates": sorted(profile.rates.items()),
@@ -119,6 +120,7 @@ def _dump(profile: Profile) -> dict[str, Any]:
 def _load(pipeline: Pipeline, content: dict[str, Any]) -> Profile:
     profile = Profile(pipeline, by=None if content["by"] is None else text(content["by"]))
     profile.files = count(content["files"])
+    profile.stamp_ns = count(content["stamp_ns"])
     profile.undeclared = bool(content["undeclared"])
     for begin, end in content["segments"]:
         if type(begin) is not int or type(end) is not int or begin > end:

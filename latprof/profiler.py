@@ -335,12 +335,24 @@ class Profiler:
             "sampling_rate": self.sampling_rate or None,
             "segments": [list(segment) for segment in self._recorded()],
             "lost": max(0, gone),
+            "stamp_ns": self._stamp_ns(),
             "accounts": accounts.to_dict(),
         }
         boot_id = _boot_id()
         if boot_id is not None:
             meta["boot_id"] = boot_id
         return Trace.of(self.pipeline, columns, meta)
+
+    def _stamp_ns(self) -> int:
+        """Return what a clock read takes here, at its quickest: no span is measured better."""
+        reads = 100
+        took = []
+        for _ in range(5):
+            begin = time.perf_counter_ns()
+            for _ in range(reads):
+                time.perf_counter_ns()
+            took.append(time.perf_counter_ns() - begin)
+        return min(took) // reads
 
     def report(self) -> Report:
         """Return the report on all frames since the first start, the overwritten ones included."""

@@ -115,6 +115,8 @@ class Report:
             pace.append(f"{format_quantity(profile.throughput)} frames/s{over}{scaled}")
         if profile.sums.sized:
             pace.append(f"{format_bytes(profile.sums.size_bytes / profile.sums.sized)} a frame")
+        if profile.bytes_per_second is not None:
+            pace.append(f"{format_bytes(profile.bytes_per_second)}/s")
         total = profile["end_to_end"]
         lines.append(", ".join(pace) + f", since {format_utc(profile.sums.first_ns)}")
         lines.append(
@@ -198,6 +200,12 @@ class Report:
         percentiles = [f"p{q:g}" for q in TABLE_PERCENTILES]
         header = ("span", "share", "mean", "std", "min", *percentiles, "max")
         lines = [self._missing()]
+        measuring = self.profile.mostly_measuring
+        if measuring:
+            lines.append(
+                f"mostly the measuring itself, as a clock read takes {self.profile.stamp_ns} ns: "
+                + ", ".join(measuring)
+            )
         if doubtful:
             lines.append("? the frames do not suffice to know it: " + self._doubt())
         return Section("Spans", tuple(lines), header, tuple(rows))
@@ -356,6 +364,9 @@ class Report:
             "active_ns": profile.active_ns,
             "throughput": profile.throughput,
             "sampled": profile.sampled,
+            "bytes_per_second": profile.bytes_per_second,
+            "stamp_ns": profile.stamp_ns or None,
+            "mostly_measuring": profile.mostly_measuring,
             "mean_size_bytes": sums.size_bytes / sums.sized if sums.sized else None,
             "bottleneck": stage,
             "unclaimed": profile.unclaimed,

@@ -1,5 +1,6 @@
 """The command: what it prints, what it writes, and one line for every mistake."""
 
+import contextlib
 import csv
 import json
 import os
@@ -359,3 +360,26 @@ def test_files_given_twice_are_said_to_be(path, capsys):
 def test_report_says_when_no_frame_is_in_the_time_range(path, capsys):
     assert run("report", path, "--skip", "100s") == 0
     assert capsys.readouterr().out.startswith("mic: no frame is in the time range, 40 are outside")
+
+
+def test_long_work_shows_a_bar_on_a_terminal_alone(path, monkeypatch, capsys):
+    import latprof.cli as cli
+
+    monkeypatch.setattr(cli, "LONG_WORK", 1)
+    told = []
+    monkeypatch.setattr(cli, "_bar", lambda: contextlib.nullcontext(lambda *at: told.append(at)))
+    assert run("report", path) == 0
+    assert told == []
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert run("report", path) == 0
+    assert told == [(40, 40)]
+    capsys.readouterr()
+
+
+def test_the_bar_is_drawn(monkeypatch, capfd):
+    import latprof.cli as cli
+
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with cli._bar() as told:
+        told(5, 10)
+    assert "reading" in capfd.readouterr().err

@@ -76,3 +76,32 @@ def test_the_recordings_are_what_their_readme_says():
     assert full < len(slow) / 2
     growth = (ipc[-1] - ipc[full]) / (slow.marks["start"][-1] - slow.marks["start"][full])
     assert 0.00475 < growth < 0.00525
+
+
+def test_profile_of_format_1():
+    profile = latprof.load_profile(DATA / "golden" / "profile-v1.latprof")
+    # of the trace beside it, worked out by hand: three frames finished, for 1, 2 and 1 frames
+    assert profile.frames == 4
+    found = {
+        row["span"]: (row["count"], row["missing"], row["negative"], row["min"], row["max"])
+        for row in profile.rows()
+    }
+    assert found == {
+        "wait": (3, 1, 0, 499, 1000),
+        "decode": (1, 1, 2, 1000, 1000),
+        "play": (4, 0, 0, 10, 1000),
+        "buffer": (3, 1, 0, 500, 2000),
+        "other": (2, 0, 0, 0, 15),
+        "end_to_end": (4, 0, 0, 25, 3000),
+        "response": (3, 0, 1, 1000, 3000),
+    }
+    assert profile["end_to_end"].total == 3000 + 2 * 999 + 25
+    assert profile["other"].peak_frame == 2**64 - 1
+    assert profile.accounts.dropped == {"late": 3, "ValueError": 1}
+    assert (profile.deadline.late, profile.deadline.dropped) == (1, 4)
+    assert {name: group.frames for name, group in profile.groups.items()} == {
+        "input": 1,
+        "output": 2,
+        "(none)": 0,
+        "söurce <b>\x1b[31m": 1,
+    }
