@@ -21,7 +21,7 @@ __all__ = ["BLOCK", "CHUNK", "TOTAL", "Bins", "Counted"]
 CHUNK = 65_536
 """Rows folded at a time: a second-level cache holds what is worked on."""
 
-BLOCK = 65_536
+BLOCK = 16_384
 """Rows of a chunk that are scattered at a time."""
 
 TOTAL = "end_to_end"
