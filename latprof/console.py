@@ -4,7 +4,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from latprof.report import Report, Section
+from latprof.layout import Section
+from latprof.report import Report
 
 __all__ = ["print_report"]
 

@@ -5,11 +5,11 @@ them out. Names that came from a file are escaped here, once, for all of them.
 """
 
 import json
-import textwrap
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from latprof.answers import COARSE_ERROR, middle_of, stages_of, timeline_rows, worst_frames
+from latprof.layout import Section, filled_ranges, markdown, percent, range_name, short, text
 from latprof.orders import Orders
 from latprof.profile import NO_GROUP, Profile
 from latprof.spanprofile import TABLE_PERCENTILES, slice_of
@@ -17,24 +17,7 @@ from latprof.units import escape, format_bytes, format_ns, format_quantity, form
 
 __all__ = ["Report", "Section", "range_name"]
 
-_WIDTH = 100
-_NAME_WIDTH = 18
-_BAR_WIDTH = 30
 _MOST_ROWS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A part of a report: `lines` of text, or a table if it has a `header`.
-
-    The first column of a table holds names, the others numbers; a column headed ``""`` holds a
-    bar, written as a share from 0 to 1.
-    """
-
-    title: str
-    lines: tuple[str, ...] = ()
-    header: tuple[str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
 
 
 class Report:
@@ -60,7 +43,7 @@ class Report:
         return f"<Report of {self.profile!r}>"
 
     def __str__(self) -> str:
-        return "\n\n".join(_text(section) for section in self.sections())
+        return "\n\n".join(text(section) for section in self.sections())
 
     # -- content --------------------------------------------------------------------------------
 
@@ -189,7 +172,7 @@ class Report:
     def _spans(self) -> Section:
         rows, doubtful = [], False
         for row in self.profile.rows():
-            cells = [_short(row["span"]), _percent(row["share"]), format_ns(row["mean"])]
+            cells = [short(row["span"]), percent(row["share"]), format_ns(row["mean"])]
             cells += [format_ns(row["std"]), format_ns(row["min"])]
             for q in TABLE_PERCENTILES:
                 value = row[f"p{q:g}".replace(".", "_")]
@@ -235,8 +218,8 @@ class Report:
     def _ranges(self) -> Section:
         count = max(self.profile["end_to_end"].count, 1)
         rows = tuple(
-            (range_name(low, high), f"{n:,}", _percent(n / count), f"{n / count}")
-            for low, high, n in _filled(self.profile.ranges)
+            (range_name(low, high), f"{n:,}", percent(n / count), f"{n / count}")
+            for low, high, n in filled_ranges(self.profile.ranges)
         )
         return Section("End to end, by range", (), ("range", "frames", "share", ""), rows)
 
@@ -261,7 +244,7 @@ class Report:
             missed = order.deadline
             if missed is not None and missed.misses:
                 parts.append(f"{missed.longest_run:,} missed deadlines in a row at most")
-            lines.append(f"{_short(source or NO_GROUP)}: {'; '.join(parts)}")
+            lines.append(f"{short(source or NO_GROUP)}: {'; '.join(parts)}")
         if len(orders.by_source) > 1 and any(o.arrivals.lost for o in orders.by_source.values()):
             lines.append(
                 "ids are looked at source by source: where sources share a counter none may be lost"
@@ -269,15 +252,15 @@ class Report:
         return Section("Order and pace", tuple(lines))
 
     def _groups(self) -> Section:
-        by = _short(self.profile.by or "group")
+        by = short(self.profile.by or "group")
         header = (by, "frames", "mean", "p50", "p99", "max", "bottleneck")
         groups = sorted(self.profile.groups.items(), key=lambda item: -item[1].frames)
         rows = []
         for name, group in groups[:_MOST_ROWS]:
             total = group["end_to_end"]
             times = [total.mean, total.histogram.value_at(50), total.histogram.value_at(99)]
-            cells = [_short(name), f"{group.frames:,}", *map(format_ns, [*times, total.max])]
-            rows.append((*cells, _short(group.bottleneck() or "-")))
+            cells = [short(name), f"{group.frames:,}", *map(format_ns, [*times, total.max])]
+            rows.append((*cells, short(group.bottleneck() or "-")))
         more = len(groups) - len(rows)
         lines = (f"and {more:,} more",) if more > 0 else ()
         return Section(f"By {header[0]}", lines, header, tuple(rows))
@@ -319,7 +302,7 @@ class Report:
             rows.append(
                 (
                     str(frame.frame_id),
-                    _short(frame.source or "-"),
+                    short(frame.source or "-"),
                     format_utc(start),
                     format_ns(frame.end_to_end_ns),
                     ", ".join(most),
@@ -414,81 +397,4 @@ class Report:
 
     def to_markdown(self) -> str:
         """Return the report as Markdown, for a ticket or a merge request."""
-        return "\n\n".join(_markdown(section) for section in self.sections()) + "\n"
-
-
-def _filled(ranges: list[tuple[int, int | None, int]]) -> list[tuple[int, int | None, int]]:
-    """Leave out the empty ranges before the first filled one and after the last."""
-    filled = [i for i, (_, _, n) in enumerate(ranges) if n]
-    return ranges[filled[0] : filled[-1] + 1] if filled else []
-
-
-def range_name(low: int, high: int | None) -> str:
-    """Name a range: above `low` ns, up to and with `high` ns.
-
-    Examples
-    --------
-    >>> range_name(0, 1_000_000), range_name(1_000_000, 5_000_000), range_name(2 * 10**9, None)
-    ('up to 1 ms', '1 to 5 ms', 'more than 2 s')
-    """
-    if high is None:
-        return f"more than {_edge(low)}"
-    if low == 0:
-        return f"up to {_edge(high)}"
-    left, right = _edge(low), _edge(high)
-    number, unit = left.split()
-    return f"{number if right.endswith(f' {unit}') else left} to {right}"
-
-
-def _edge(ns: int) -> str:
-    for unit, scale in (("s", 10**9), ("ms", 10**6), ("us", 10**3)):
-        if ns % scale == 0:
-            return f"{ns // scale:,} {unit}"
-    return f"{ns:,} ns"
-
-
-def _short(name: str) -> str:
-    shown = escape(name)
-    return shown if len(shown) <= _NAME_WIDTH else shown[: _NAME_WIDTH - 3] + "..."
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.1%}"
-
-
-def _text(section: Section) -> str:
-    lines = [section.title] if section.title else []
-    if section.header:
-        table = (section.header, *section.rows)
-        widths = [max(len(row[i]) for row in table) for i in range(len(section.header))]
-        gap = "  " if sum(widths) + 2 * len(widths) - 2 <= _WIDTH else " "
-        for row in table:
-            cells = []
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True)):
-                if section.header[i] == "":
-                    cells.append("#" * round(float(cell or 0) * _BAR_WIDTH))
-                else:
-                    cells.append(cell.ljust(width) if i == 0 else cell.rjust(width))
-            lines.append(gap.join(cells).rstrip())
-    for line in section.lines:
-        lines += textwrap.wrap(line, _WIDTH, subsequent_indent="  ") or [""]
-    return "\n".join(lines)
-
-
-def _markdown(section: Section) -> str:
-    blocks = [f"### {section.title}"] if section.title else []
-    keep = [i for i, head in enumerate(section.header) if head != ""]
-    if keep:
-        rows = [section.header, *section.rows]
-        cells = [[_cell(row[i]) for i in keep] for row in rows]
-        cells.insert(1, ["---" if i == 0 else "---:" for i in range(len(keep))])
-        blocks.append("\n".join(f"| {' | '.join(row)} |" for row in cells))
-    if section.lines:
-        blocks.append("\n".join(f"{_cell(line)}  " for line in section.lines))
-    return "\n\n".join(blocks)
-
-
-def _cell(text: str) -> str:
-    for mark in ("\\", "|", "`", "*", "_", "<", "[", "]", "#"):
-        text = text.replace(mark, f"\\{mark}")
-    return text.replace("&", "&amp;").replace("\\<", "&lt;")
+        return "\n\n".join(markdown(section) for section in self.sections()) + "\n"

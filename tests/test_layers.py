@@ -33,6 +33,7 @@ ROWS = (
     (5, "answers"),
     (5, "profile"),
     (5, "analysis profilefile"),
+    (6, "layout"),
     (6, "report plot"),
     (7, "settings alerts"),
     (7, "frame"),
