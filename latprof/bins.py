@@ -28,7 +28,6 @@ TOTAL = "end_to_end"
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Ids = npt.NDArray[np.uint64]
 
 # coarse bin of a place: 0 for the value 0, from 1 on for the value 1 and more
 _COARSE_OF_ZERO = ((FIRST_PLACE + 1) >> COARSE) - 1
