@@ -363,11 +363,11 @@ def test_report_says_when_no_frame_is_in_the_time_range(path, capsys):
 
 
 def test_long_work_shows_a_bar_on_a_terminal_alone(path, monkeypatch, capsys):
-    import latprof.cli as cli
+    import latprof.commands.inputs as inputs
 
-    monkeypatch.setattr(cli, "LONG_WORK", 1)
+    monkeypatch.setattr(inputs, "LONG_WORK", 1)
     told = []
-    monkeypatch.setattr(cli, "_bar", lambda: contextlib.nullcontext(lambda *at: told.append(at)))
+    monkeypatch.setattr(inputs, "_bar", lambda: contextlib.nullcontext(lambda *at: told.append(at)))
     assert run("report", path) == 0
     assert told == []
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
@@ -377,9 +377,9 @@ def test_long_work_shows_a_bar_on_a_terminal_alone(path, monkeypatch, capsys):
 
 
 def test_the_bar_is_drawn(monkeypatch, capfd):
-    import latprof.cli as cli
+    import latprof.commands.inputs as inputs
 
     monkeypatch.setenv("FORCE_COLOR", "1")
-    with cli._bar() as told:
+    with inputs._bar() as told:
         told(5, 10)
     assert "reading" in capfd.readouterr().err

@@ -43,7 +43,9 @@ ROWS = (
     (7, "profiler"),
     (7, "wholeprocess"),
     (8, "console"),
-    (8, "cli demo"),
+    (8, "demo"),
+    (8, "commands"),
+    (8, "cli"),
 )
 LINE = {module: i for i, (_, modules) in enumerate(ROWS) for module in modules.split()}
 LINE["latprof"] = LINE["profiler"]  # the package itself: its names load on first use

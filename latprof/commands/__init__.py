@@ -1,0 +1,11 @@
+"""The commands of ``latprof``, one a module: `add` declares its arguments, `run` does it.
+
+They import what they need when they run, so that ``latprof --help`` and small reports stay quick.
+"""
+
+from latprof.commands import demo, export, merge, plot, report
+
+__all__ = ["COMMANDS"]
+
+# in the order of the help
+COMMANDS = (demo, report, plot, export, merge)
