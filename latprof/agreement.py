@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from latprof.columns import STAMP_LIMIT
+from latprof.exemplars import NO_FRAME_ID
 from latprof.histogram import Histogram, bin_edges, bin_of
-from latprof.sums import NO_FRAME_ID, SpanSums, Sums
+from latprof.sums import SpanSums, Sums
 from latprof.windows import Windows
 from latprof.worst import MOST_WORST
 

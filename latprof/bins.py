@@ -2,27 +2,28 @@
 
 Counts are scattered with `np.add.at` into arrays that have a place for every float64 (most of it
 is never touched, so never in memory): the place of a value is its bits, shifted; no search, no
-result to allocate. They are moved into the sums at the end, over the reach of the values alone.
+result to allocate. Those of a stretch of frames in one window are *gathering*: they are settled,
+added to the window as a whole, before those of another window are counted. All of them are moved
+into the sums at the end, over the reach of the values alone.
 """
 
 import numpy as np
 import numpy.typing as npt
 
 from latprof.columns import MISSING, Columns
+from latprof.exemplars import offer
 from latprof.histogram import FIRST_PLACE, PLACES, SHIFT, bin_of
-from latprof.moments import comoment, exact_sum, is_spread
+from latprof.moments import comoment, dot, exact_sum, is_spread
 from latprof.pipeline import Pipeline
+from latprof.placed import Placed, Stretch
 from latprof.sums import Sums
 from latprof.tally import add_edges, frames_in
-from latprof.windows import COARSE, Placement, coarse_bin
+from latprof.windows import COARSE, Windows, coarse_bin
 
-__all__ = ["BLOCK", "CHUNK", "TOTAL", "Bins", "Counted"]
+__all__ = ["CHUNK", "TOTAL", "Bins", "Counted"]
 
 CHUNK = 65_536
 """Rows folded at a time: a second-level cache holds what is worked on."""
-
-BLOCK = 16_384
-"""Rows of a chunk that are scattered at a time."""
 
 TOTAL = "end_to_end"
 
@@ -64,15 +65,18 @@ class Bins:
     def __init__(self, pipeline: Pipeline, size: int) -> None:
         self.parts = (*(stage.name for stage in pipeline.stages), "other")
         names = (*(span.name for span in pipeline.all_spans), "other")
-        self.counts = {name: np.zeros(PLACES, np.int64) for name in names}
-        # end_to_end of the attribution set
-        self.attributed = np.zeros(PLACES, np.int64)
-        self.tails = {name: np.zeros(PLACES, np.int64) for name in self.parts}
+        room = PLACES + (1 << COARSE)  # coarse bins are moved whole
+        self.counts = {name: np.zeros(room, np.int64) for name in names}
+        self._gathering = {name: np.zeros(room, np.int64) for name in names}
+        self._where: dict[str, tuple[tuple[Windows, int], ...]] = {}
+        # end_to_end of the frames that are not in the attribution set
+        self.left_out = np.zeros(room, np.int64)
+        self.tails = {name: np.zeros(room, np.int64) for name in self.parts}
         self.ones = np.ones(size, np.int64)
         self._total = np.empty(size), np.empty(size, np.int64)
-        self._floats = np.empty(BLOCK)
-        self._places = np.empty(BLOCK, np.int64)
-        self._coarse = np.empty(BLOCK, np.int64)
+        self._floats = np.empty(size)
+        self._places = np.empty(size, np.int64)
+        self._coarse = np.empty(size, np.int64)
         self._work = np.empty(size, np.int64)
         self._extremes: dict[str, tuple[int, int]] = {}
 
@@ -83,7 +87,7 @@ class Bins:
         latency: Ints,
         chunk: Columns,
         weights: Ints | None,
-        placed: list[Placement],
+        placed: Placed,
         total: Counted | None = None,
     ) -> Counted:
         """Count n > 0 latencies of 0 and more, of the frames of `chunk`.
@@ -105,10 +109,11 @@ class Bins:
         if name == TOTAL:
             add_edges(sums, latency, low, high, weights)
             sums.worst.add(chunk, latency, MISSING)
+            offer(sums.exemplars, latency, low, high, chunk.frame_id)
         ones = self.ones[:k] if weights is None else weights
         n = k if weights is None else int(weights.sum())
         counted = Counted(*self._total, n, exact_sum(latency, high, weights))
-        own, cross = self._scatter(sums, name, latency, (low, high), chunk, ones, placed, total)
+        own, cross = self._scatter(name, latency, (low, high), ones, placed, total)
         mean = counted.total / n
         counted.m2 = own - n * mean * mean
         spread = weights is None and is_spread(n, mean, counted.m2)
@@ -128,52 +133,88 @@ class Bins:
 
     def _scatter(
         self,
-        sums: Sums,
         name: str,
         latency: Ints,
         extremes: tuple[int, int],
-        chunk: Columns,
         ones: Ints,
-        placed: list[Placement],
+        placed: Placed,
         total: Counted | None,
     ) -> tuple[float, float]:
-        """Count latencies block by block: what is worked on stays in the first caches.
-
-        Returns the sum of their squares, and of their products with end_to_end.
-        """
-        counts, is_total = self.counts[name], name == TOTAL
-        bounds = coarse_bin(extremes[0]), coarse_bin(extremes[1])
+        """Count latencies; return the sum of their squares, and of their products with total's."""
         own = cross = 0.0
-        for begin in range(0, len(latency), BLOCK):
-            block = slice(begin, begin + BLOCK)
+        weighted = ones is not self.ones and ones.base is not self.ones
+        for stretch in placed.stretches:
+            block = slice(stretch.begin, stretch.end)
             values, weights = latency[block], ones[block]
-            m = len(values)
-            if is_total:
-                floats, places = self._total[0][block][:m], self._total[1][block][:m]
+            if name == TOTAL:
+                floats, places = self._total[0][block], self._total[1][block]
             else:
-                floats, places = self._floats[:m], self._places[:m]
+                floats, places = self._floats[block], self._places[block]
             np.copyto(floats, values)
             np.right_shift(floats.view(np.int64), SHIFT, out=places)
-            np.add.at(counts, places, weights)
-            own += float(np.einsum("i,i->", floats, floats))
+            np.add.at(self._counts_of(name, stretch), places, weights)
+            own += dot(floats, floats)
             if total is not None:
-                cross += float(np.einsum("i,i->", floats, total.floats[block][:m]))
-                heavy = values if ones is self.ones or ones.base is self.ones else values * weights
-                np.add.at(self.tails[name], total.places[block][:m], heavy)
-            if not placed and not is_total:
-                continue
-            coarse = self._coarse[:m]
-            if extremes[0] == 0:
-                np.maximum(places, FIRST_PLACE, out=coarse)
-                np.right_shift(coarse, COARSE, out=coarse)
+                cross += dot(floats, total.floats[block])
+                heavy = values * weights if weighted else values
+                np.add.at(self.tails[name], total.places[block], heavy)
+            if stretch.where is None:
+                self._sort_in(name, block, places, values, weights, extremes, placed)
             else:
-                np.right_shift(places, COARSE, out=coarse)
-            np.subtract(coarse, _COARSE_OF_ZERO, out=coarse)
-            for placement in placed:
-                placement.part(block).add(name, coarse, values, weights, self._work[:m], bounds)
-            if is_total:
-                np.minimum.at(sums.exemplars, coarse, chunk.frame_id[block])
+                _add_moments(name, latency, ones, stretch)
         return own, cross
+
+    def _counts_of(self, name: str, stretch: Stretch) -> Ints:
+        """Return what a stretch is counted in; what gathers for another window is settled."""
+        if stretch.where is None:
+            return self.counts[name]
+        if self._where.get(name, stretch.where) != stretch.where:
+            self._settle(name)
+        self._where[name] = stretch.where
+        return self._gathering[name]
+
+    def _sort_in(
+        self,
+        name: str,
+        block: slice,
+        places: Ints,
+        values: Ints,
+        weights: Ints,
+        extremes: tuple[int, int],
+        placed: Placed,
+    ) -> None:
+        """Count each latency of a block in the window that its frame lies in."""
+        coarse, work = self._coarse[: len(values)], self._work[: len(values)]
+        if extremes[0] == 0:
+            np.maximum(places, FIRST_PLACE, out=coarse)
+            np.right_shift(coarse, COARSE, out=coarse)
+        else:
+            np.right_shift(places, COARSE, out=coarse)
+        np.subtract(coarse, _COARSE_OF_ZERO, out=coarse)
+        bounds = coarse_bin(extremes[0]), coarse_bin(extremes[1])
+        for placement in placed.placements:
+            placement.part(block).add(name, coarse, values, weights, work, bounds)
+
+    def _settle(self, name: str) -> None:
+        """Move what has gathered for one window to it, and to the counts."""
+        where = self._where.pop(name)
+        low, high = coarse_bin(self._extremes[name][0]), coarse_bin(self._extremes[name][1])
+        gathering, counts = self._gathering[name], self.counts[name]
+        if low == 0:
+            for windows, begin_ns in where:
+                windows.add_run(name, begin_ns, 0, gathering[:1])
+            counts[0] += gathering[0]
+            gathering[0] = 0
+            low = 1
+        if high == 0:
+            return
+        reach = slice(FIRST_PLACE + _fine(low), FIRST_PLACE + _fine(high + 1))
+        found = gathering[reach]
+        coarse = np.add.reduceat(found, np.arange(0, len(found), 1 << COARSE))
+        for windows, begin_ns in where:
+            windows.add_run(name, begin_ns, low, coarse)
+        counts[reach] += found
+        found[:] = 0
 
     def count_zeros(
         self,
@@ -181,21 +222,25 @@ class Bins:
         name: str,
         chunk: Columns,
         weights: Ints | None,
-        placed: list[Placement],
+        placed: Placed,
     ) -> None:
         """Count a latency of 0 for each frame of `chunk`."""
         k = len(chunk)
         ones = self.ones[:k] if weights is None else weights
         n = k if weights is None else int(weights.sum())
         self.stretch(name, 0, 0)
-        self.counts[name][0] += n
         span = sums.spans[name]
         if not span.peak:
             span.add_peak(0, int(chunk.frame_id.min()))
         span.add_moments(n, 0, 0.0)
-        zeros = np.zeros(k, np.int64)  # the coarse bin of 0 is 0, too
-        for placement in placed:
-            placement.add(name, zeros, zeros, ones, self._work[:k])
+        for stretch in placed.stretches:
+            block = slice(stretch.begin, stretch.end)
+            self._counts_of(name, stretch)[0] += ones[block].sum()
+            if stretch.where is None:
+                zeros = np.zeros(stretch.end - stretch.begin, np.int64)  # its coarse bin is 0, too
+                for placement in placed.placements:
+                    work = self._work[: len(zeros)]
+                    placement.part(block).add(name, zeros, zeros, ones[block], work, (0, 0))
 
     def stretch(self, name: str, low: int, high: int) -> None:
         """Note which values are counted."""
@@ -204,16 +249,32 @@ class Bins:
 
     def flush(self, sums: Sums) -> None:
         """Move what was counted into the sums, and leave the arrays at 0."""
+        for name in list(self._where):
+            self._settle(name)
         for name, (low, high) in self._extremes.items():
             first, last = bin_of(np.array([low, high], np.float64)).tolist()
             reach = slice(FIRST_PLACE + first, FIRST_PLACE + 1 + last)
             found = _drain(self.counts[name], reach, first)
             sums.spans[name].histogram.add_counts(first, found, low, high)
             if name == TOTAL:
-                attributed = _drain(self.attributed, reach, first)
+                attributed = found - _drain(self.left_out, reach, first)
                 tails = {part: _drain(self.tails[part], reach, first) for part in self.parts}
                 sums.tails.add(first, attributed, tails)
         self._extremes.clear()
+
+
+def _fine(coarse: int) -> int:
+    """Return the first of the histogram's bins in a coarse bin above 0."""
+    return ((coarse - 1) << COARSE) + 1
+
+
+def _add_moments(name: str, latency: Ints, ones: Ints, stretch: Stretch) -> None:
+    """Add sum and peak of a stretch to the windows that keep them."""
+    for windows, begin_ns in stretch.where or ():
+        if name in windows.sums:
+            values = latency[stretch.begin : stretch.end]
+            total = (values * ones[stretch.begin : stretch.end]).sum()
+            windows.add_moments(name, begin_ns, total, int(values.max()))
 
 
 def _drain(array: Ints, reach: slice, first: int) -> Ints:

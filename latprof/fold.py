@@ -15,9 +15,9 @@ from latprof.errors import TraceError
 from latprof.moments import exact_sum
 from latprof.oddfold import Measured, add_measured, fold_odd, measure
 from latprof.pipeline import Pipeline
+from latprof.placed import Placed
 from latprof.sums import Sums
 from latprof.tally import add_dropped, add_sizes, add_times
-from latprof.windows import Placement
 
 __all__ = ["CHUNK", "Fold"]
 
@@ -126,14 +126,12 @@ class Fold:
                 )
 
     def _fold_straight(
-        self, sums: Sums, chunk: Columns, weights: Ints | None, placed: list[Placement]
+        self, sums: Sums, chunk: Columns, weights: Ints | None, placed: Placed
     ) -> None:
         """Fold a chunk that is its own attribution set; `_latency` holds its end_to_end."""
         bins, marks, k = self._bins, chunk.marks, len(chunk)
         latency = self._latency[:k]
         total = bins.count(sums, TOTAL, latency, chunk, weights, placed)
-        ones = bins.ones[:k] if weights is None else weights
-        np.add.at(bins.attributed, total.places[:k], ones)
         shares, covariances = {TOTAL: total.total}, {}
         other = self._other[:k]
         if sums.gaps:

@@ -8,9 +8,9 @@ from latprof.columns import MISSING, Columns
 from latprof.histogram import SHIFT
 from latprof.moments import comoment, exact_sum
 from latprof.pipeline import Pipeline, Span
+from latprof.placed import Placed
 from latprof.sums import Sums
 from latprof.tally import frames_in
-from latprof.windows import Placement
 
 __all__ = ["Measured", "add_measured", "fold_odd", "measure"]
 
@@ -68,7 +68,7 @@ def add_measured(
     measured: Measured,
     chunk: Columns,
     weights: Ints | None,
-    placed: list[Placement],
+    placed: Placed,
 ) -> None:
     """Count the latencies of a span where there is one."""
     sums.spans[name].missing += measured.missing
@@ -77,7 +77,7 @@ def add_measured(
     if mask is not None:
         latency, chunk = latency[mask], chunk.take(mask)
         weights = None if weights is None else weights[mask]
-        placed = [placement.where(mask) for placement in placed]
+        placed = placed.where(mask)
     if len(latency):
         bins.count(sums, name, latency, chunk, weights, placed)
 
@@ -89,22 +89,25 @@ def fold_odd(
     chunk: Columns,
     measured: dict[str, Measured],
     weights: Ints | None,
-    placed: list[Placement],
+    placed: Placed,
 ) -> None:
     """Fold a chunk of finished frames whose spans are all measured."""
     for name, span in measured.items():
         add_measured(bins, sums, name, span, chunk, weights, placed)
     other = _other(pipeline, measured)
     keep = _attribution_set(sums, pipeline, measured, other, weights)
-    total = measured[TOTAL].latency[keep]
+    whole = measured[TOTAL]
+    unkept = ~keep if whole.mask is None else whole.mask & ~keep
+    ones = bins.ones[: len(chunk)] if weights is None else weights
+    np.add.at(bins.left_out, _places(whole.latency[unkept]), ones[unkept])
+    total = whole.latency[keep]
     if len(total) == 0:
         return
     kept = chunk.take(keep)
     weights = None if weights is None else weights[keep]
     ones = bins.ones[: len(total)] if weights is None else weights
     n, high = int(ones.sum()), int(total.max())
-    places = total.astype(np.float64).view(np.int64) >> SHIFT
-    np.add.at(bins.attributed, places, ones)
+    places = _places(total)
     shares, covariances = {TOTAL: exact_sum(total, high, weights)}, {}
     for name in bins.parts:
         latency = (other if name == "other" else measured[name].latency)[keep]
@@ -125,8 +128,11 @@ def fold_odd(
         unknown = (early == MISSING) | (late == MISSING) | (late < early)
         gap = np.where(unknown, 0, late - early)
         sums.gaps[begin, end] += exact_sum(gap, int(gap.max()), weights)
-    there = [placement.where(keep) for placement in placed]
-    bins.count(sums, "other", other[keep], kept, weights, there)
+    bins.count(sums, "other", other[keep], kept, weights, placed.where(keep))
+
+
+def _places(latency: Ints) -> Ints:
+    return latency.astype(np.float64).view(np.int64) >> SHIFT
 
 
 def _other(pipeline: Pipeline, measured: dict[str, Measured]) -> Ints:

@@ -13,9 +13,10 @@ import numpy.typing as npt
 from latprof.agreement import disagreement
 from latprof.columns import STAMP_LIMIT
 from latprof.errors import ProfileError
+from latprof.exemplars import NO_FRAME_ID
 from latprof.histogram import FIRST_PLACE, PLACES, Histogram
 from latprof.pipeline import Pipeline
-from latprof.sums import NO_FRAME_ID, SpanSums, Sums
+from latprof.sums import SpanSums, Sums
 from latprof.tally import NO_MARK
 from latprof.windows import COARSE_BINS, Windows
 from latprof.worst import WorstFrame

@@ -17,13 +17,14 @@ from operator import index
 import numpy as np
 import numpy.typing as npt
 
+from latprof.exemplars import NO_FRAME_ID
 from latprof.histogram import Histogram
 from latprof.moments import between
 from latprof.pipeline import Pipeline
 from latprof.windows import COARSE_BINS, Windows
 from latprof.worst import Worst
 
-__all__ = ["NO_FRAME_ID", "PEOPLE_EDGES_NS", "SpanSums", "Sums", "Tails"]
+__all__ = ["PEOPLE_EDGES_NS", "SpanSums", "Sums", "Tails"]
 
 PEOPLE_EDGES_NS = tuple(ms * 1_000_000 for ms in (1, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_000))
 """Upper edges of the ranges that people read; what is above the last is "more"."""
@@ -34,9 +35,6 @@ time range that fills them."""
 
 MOST_WINDOWS = 512
 """Most windows of a timeline; they double in width as time grows."""
-
-NO_FRAME_ID = 2**64 - 1
-"""Stands in `Sums.exemplars` where no frame is: no id is larger, but one may be this."""
 
 _NARROWEST_NS = 1 << 20
 

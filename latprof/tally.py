@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from latprof.columns import MISSING, NO_SIZE, Columns
+from latprof.placed import Placed
 from latprof.sums import Sums
-from latprof.windows import Placement
 
 __all__ = ["NO_MARK", "add_dropped", "add_edges", "add_sizes", "add_times", "frames_in"]
 
@@ -32,8 +32,8 @@ def add_edges(sums: Sums, latency: Ints, low: int, high: int, weights: Ints | No
             sums.at_most[i] += frames_in(latency <= edge, weights)
 
 
-def add_times(sums: Sums, chunk: Columns, complete: dict[str, bool]) -> list[Placement]:
-    """Widen the time range; return where each frame is in the windows, none without any time.
+def add_times(sums: Sums, chunk: Columns, complete: dict[str, bool]) -> Placed:
+    """Widen the time range; return where each frame is in the windows, in none without any time.
 
     A frame's time is its start, or its end, or the first of its marks.
     """
@@ -50,13 +50,13 @@ def add_times(sums: Sums, chunk: Columns, complete: dict[str, bool]) -> list[Pla
     sums.add_range(None, int(ends.max()) if len(ends) else None)
     low, high = int(times.min()), int(times.max())
     if high == MISSING:
-        return []
+        return Placed([], len(chunk))
     if low == MISSING:
         # frames without any mark have nothing to be counted either
         times = np.where(times == MISSING, high, times)
         low = int(times.min())
     windows = [sums.batches] if sums.timeline is None else [sums.batches, sums.timeline]
-    return [some.place(times, low, high) for some in windows]
+    return Placed([some.place(times, low, high) for some in windows], len(chunk))
 
 
 def add_sizes(sums: Sums, chunk: Columns, weights: Ints | None) -> None:

@@ -152,6 +152,24 @@ class Windows:
             np.right_shift(times, self.width_ns.bit_length() - 1, out=rows)
         return Placement(self, np.subtract(rows, self.first, out=rows))
 
+    def add_run(self, name: str, begin_ns: int, first: int, counts: Ints) -> None:
+        """Add counts of one latency, by coarse bin from `first` on, to the window at `begin_ns`."""
+        room = self._reached(name, first, first + len(counts) - 1)
+        place = first - self._begin[name]
+        room[self._row(begin_ns), place : place + len(counts)] += counts
+
+    def add_moments(
+        self, name: str, begin_ns: int, total: npt.NDArray[np.int64], peak: int
+    ) -> None:
+        """Add the sum (a scalar, ns) and the peak of latencies to the window at `begin_ns`."""
+        row = self._row(begin_ns)
+        # a slice: sums of centuries wrap around, as they do elsewhere, without a warning
+        self.sums[name][row : row + 1] += total
+        self.peaks[name][row] = max(int(self.peaks[name][row]), peak)
+
+    def _row(self, begin_ns: int) -> int:
+        return begin_ns // self.width_ns - self.first
+
     @property
     def begins_ns(self) -> Ints:
         """The begin of each window, UTC ns."""
@@ -168,6 +186,11 @@ class Placement:
     def where(self, mask: npt.NDArray[np.bool_]) -> "Placement":
         """Return the placement of some of the frames."""
         return self if isinstance(self.rows, int) else Placement(self.windows, self.rows[mask])
+
+    def begin_ns(self, i: int) -> int:
+        """Return the begin of the window that frame `i` lies in, UTC ns."""
+        row = self.rows if isinstance(self.rows, int) else int(self.rows[i])
+        return (self.windows.first + row) * self.windows.width_ns
 
     def part(self, block: slice) -> "Placement":
         """Return the placement of consecutive frames."""

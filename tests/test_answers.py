@@ -15,6 +15,8 @@ from latprof.columns import Labels
 from latprof.errors import ProfileError
 from latprof.profile import Profile, merge
 
+pytestmark = pytest.mark.usefixtures("long_stretches")
+
 MS = 10**6
 SECOND = 10**9
 

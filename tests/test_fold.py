@@ -15,6 +15,8 @@ from latprof.fold import Fold
 from latprof.pipeline import AUDIO
 from latprof.sums import PEOPLE_EDGES_NS, Sums
 
+pytestmark = pytest.mark.usefixtures("long_stretches")
+
 QS = (0, 1, 50, 90, 99, 99.9, 100)
 EXACT = ("finished", "attributed", "shares", "gaps", "size_bytes", "sized", "first_ns", "last_ns")
 SPAN_EXACT = ("count", "missing", "negative", "total", "min", "max", "peak_frame")

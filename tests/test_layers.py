@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "latprof"
 ROWS = (
     (0, "errors units"),
     (1, "pipeline columns histogram moments windows sampling files accounts"),
-    (2, "intake seal"),
+    (2, "intake seal exemplars placed"),
     (2, "arrow metadata"),
     (2, "plan"),
     (2, "ring store"),
