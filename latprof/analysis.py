@@ -116,21 +116,22 @@ def analyze(
         start = _first_start(parts, pipeline)
         first = first if start is None else max(first, start + warm_up)
     done = left_out = 0
-    for meta, columns in _ahead(_batches(parts, pipeline, by)):
-        if columns is None:
-            profile.note(meta)
-            continue
-        done += len(columns)
-        if should is not None:
-            columns = should.add(columns)
-        if first > -STAMP_LIMIT or last < STAMP_LIMIT:
-            starts = columns.marks["start"]
-            inside = (starts >= first) & (starts < last)
-            left_out += frames_in(~inside, columns.weight)
-            columns = columns.take(inside)
-        profile.add(columns, float(meta.get("sampling_rate") or 1.0))
-        if progress is not None:
-            progress(done, rows)
+    with profile.adding():
+        for meta, columns in _ahead(_batches(parts, pipeline, by)):
+            if columns is None:
+                profile.note(meta)
+                continue
+            done += len(columns)
+            if should is not None:
+                columns = should.add(columns)
+            if first > -STAMP_LIMIT or last < STAMP_LIMIT:
+                starts = columns.marks["start"]
+                inside = (starts >= first) & (starts < last)
+                left_out += frames_in(~inside, columns.weight)
+                columns = columns.take(inside)
+            profile.add(columns, float(meta.get("sampling_rate") or 1.0))
+            if progress is not None:
+                progress(done, rows)
     if first > -STAMP_LIMIT or last < STAMP_LIMIT:
         # frames per second are those of the time that is looked at
         clipped = {(max(begin, first), min(end, last)) for begin, end in profile.segments}

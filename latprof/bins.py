@@ -20,7 +20,7 @@ from latprof.sums import Sums
 from latprof.tally import add_edges, frames_in
 from latprof.windows import COARSE, Windows, coarse_bin
 
-__all__ = ["CHUNK", "TOTAL", "Bins", "Counted"]
+__all__ = ["CHUNK", "TOTAL", "Bins", "Counted", "Latencies"]
 
 CHUNK = 65_536
 """Rows folded at a time: a second-level cache holds what is worked on."""
@@ -32,6 +32,17 @@ Floats = npt.NDArray[np.float64]
 
 # coarse bin of a place: 0 for the value 0, from 1 on for the value 1 and more
 _COARSE_OF_ZERO = ((FIRST_PLACE + 1) >> COARSE) - 1
+
+
+class Latencies:
+    """Latencies (n,) in ns, n > 0, with the smallest and the largest of them."""
+
+    __slots__ = ("high", "low", "ns")
+
+    def __init__(self, ns: Ints) -> None:
+        self.ns = ns
+        self.low = int(ns.min())
+        self.high = int(ns.max())
 
 
 class Counted:
@@ -84,20 +95,20 @@ class Bins:
         self,
         sums: Sums,
         name: str,
-        latency: Ints,
+        latencies: Latencies,
         chunk: Columns,
         weights: Ints | None,
         placed: Placed,
         total: Counted | None = None,
     ) -> Counted:
-        """Count n > 0 latencies of 0 and more, of the frames of `chunk`.
+        """Count latencies of 0 and more, of the frames of `chunk`.
 
         With `total`, what end_to_end has given for the same frames, the latencies are also added
         to the tails, and their co-moment is worked out. What is returned for end_to_end holds
         until its next call.
         """
+        latency, low, high = latencies.ns, latencies.low, latencies.high
         k = len(latency)
-        low, high = int(latency.min()), int(latency.max())
         known = self._extremes.get(name)
         if known is None or low < known[0] or high > known[1]:
             self.stretch(name, low, high)

@@ -4,16 +4,18 @@ A chunk in which no mark of a stage is missing and the marks are in order goes s
 no copy, each span worked on while it is in the cache. The others are right, not quick.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from latprof.bins import CHUNK, TOTAL, Bins
+from latprof.bins import CHUNK, TOTAL, Bins, Latencies
 from latprof.columns import MISSING, STAMP_LIMIT, Columns
 from latprof.errors import TraceError
 from latprof.moments import exact_sum
-from latprof.oddfold import Measured, add_measured, fold_odd, measure
+from latprof.oddfold import add_measured, fold_odd, measure
 from latprof.pipeline import Pipeline
 from latprof.placed import Placed
 from latprof.sums import Sums
@@ -22,6 +24,7 @@ from latprof.tally import add_dropped, add_sizes, add_times
 __all__ = ["CHUNK", "Fold"]
 
 Ints = npt.NDArray[np.int64]
+Parts = dict[tuple[str, str], Latencies]
 
 
 class Fold:
@@ -41,12 +44,14 @@ class Fold:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self._bins = Bins(pipeline, CHUNK)
+        self._sums: Sums | None = None  # those that the bins have counts for
+        self._together = False
         self._latency = np.empty(CHUNK, np.int64)
         self._other = np.empty(CHUNK, np.int64)
-        self._backwards = np.empty(CHUNK, bool)
-        # marks between which stages and other lie: in order, none of them is negative
+        # the stages, and the gaps between them: what lies between one border and the next
         marks = {"start", "end"}.union(*((stage.begin, stage.end) for stage in pipeline.stages))
         self._borders = [mark for mark in pipeline.marks if mark in marks]
+        self._parts = {pair: np.empty(CHUNK, np.int64) for pair in pairwise(self._borders)}
         stages = {stage.name for stage in pipeline.stages}
         self._beside = [
             (span, np.empty(CHUNK, np.int64))
@@ -62,6 +67,9 @@ class Fold:
         TraceError
             A span of 2**62 ns and more; of its chunk nothing is folded.
         """
+        if self._sums is not sums:
+            self._flush()
+            self._sums = sums
         try:
             for begin in range(0, len(columns), CHUNK):
                 chunk = columns.take(slice(begin, begin + CHUNK))
@@ -72,7 +80,23 @@ class Fold:
                 if done is not None:
                     add_dropped(sums, chunk.take(~done))
         finally:
-            self._bins.flush(sums)
+            if not self._together:
+                self._flush()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Within, `add` leaves counts where they gather: the sums have them when it ends."""
+        self._together = True
+        try:
+            yield
+        finally:
+            self._together = False
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._sums is not None:
+            self._bins.flush(self._sums)
+            self._sums = None
 
     def _add_finished(self, sums: Sums, chunk: Columns) -> None:
         weights = None
@@ -82,8 +106,8 @@ class Fold:
             mark: mark in chunk.complete or int(column.min()) != MISSING
             for mark, column in chunk.marks.items()
         }
-        straight = self._is_straight(chunk, complete)
-        if straight:
+        parts = self._in_order(chunk, complete)
+        if parts is not None:
             measured = {
                 span.name: measure(chunk, span, complete, weights, out[: len(chunk)])
                 for span, out in self._beside
@@ -91,65 +115,76 @@ class Fold:
         else:
             spans = self.pipeline.all_spans
             measured = {span.name: measure(chunk, span, complete, weights) for span in spans}
-        self._check_lengths(chunk, measured, straight)
+        total = None if parts is None else self._end_to_end(chunk)
+        farthest = {name: span.farthest for name, span in measured.items()}
+        _check_lengths(farthest if total is None else farthest | {TOTAL: total.high})
         sums.finished += len(chunk) if weights is None else int(weights.sum())
         placed = add_times(sums, chunk, complete)
         add_sizes(sums, chunk, weights)
-        if straight:
-            for name, span in measured.items():
-                add_measured(self._bins, sums, name, span, chunk, weights, placed)
-            self._fold_straight(sums, chunk, weights, placed)
-        else:
+        if parts is None or total is None:
             fold_odd(self._bins, sums, self.pipeline, chunk, measured, weights, placed)
+            return
+        for name, span in measured.items():
+            add_measured(self._bins, sums, name, span, chunk, weights, placed)
+        self._fold_straight(sums, chunk, total, parts, weights, placed)
 
-    def _is_straight(self, chunk: Columns, complete: dict[str, bool]) -> bool:
+    def _in_order(self, chunk: Columns, complete: dict[str, bool]) -> Parts | None:
+        """Return the stages and gaps of a chunk in which none is missing or negative."""
         if not all(complete[mark] for mark in self._borders):
-            return False
-        backwards = self._backwards[: len(chunk)]
-        for early, late in pairwise(self._borders):
-            if np.less(chunk.marks[late], chunk.marks[early], out=backwards).any():
-                return False
-        return True
+            return None
+        parts = {}
+        for (begin, end), room in self._parts.items():
+            latency = np.subtract(chunk.marks[end], chunk.marks[begin], out=room[: len(chunk)])
+            parts[begin, end] = part = Latencies(latency)
+            if part.low < 0:
+                return None
+        return parts
 
-    def _check_lengths(self, chunk: Columns, measured: dict[str, Measured], straight: bool) -> None:
-        farthest = {name: span.farthest for name, span in measured.items()}
-        if straight:  # where no stage is longer than end_to_end
-            marks = chunk.marks
-            latency = np.subtract(marks["end"], marks["start"], out=self._latency[: len(chunk)])
-            # stamps in order whose difference is negative are 2**63 apart, or more
-            farthest[TOTAL] = int(latency.max()) if int(latency.min()) >= 0 else STAMP_LIMIT
-        for name, length in farthest.items():
-            if length >= STAMP_LIMIT:
-                raise TraceError(
-                    f"span {name!r} of a frame lasts {STAMP_LIMIT} ns or more: its stamps "
-                    "are not times of one clock, correct them or leave the frame out"
-                )
+    def _end_to_end(self, chunk: Columns) -> Latencies:
+        """Return the end_to_end of a chunk in order, where no stage is longer."""
+        marks = chunk.marks
+        latency = np.subtract(marks["end"], marks["start"], out=self._latency[: len(chunk)])
+        total = Latencies(latency)
+        if total.low < 0:  # stamps in order whose difference is negative are 2**63 apart, or more
+            total.high = STAMP_LIMIT
+        return total
 
     def _fold_straight(
-        self, sums: Sums, chunk: Columns, weights: Ints | None, placed: Placed
+        self,
+        sums: Sums,
+        chunk: Columns,
+        whole: Latencies,
+        parts: Parts,
+        weights: Ints | None,
+        placed: Placed,
     ) -> None:
-        """Fold a chunk that is its own attribution set; `_latency` holds its end_to_end."""
-        bins, marks, k = self._bins, chunk.marks, len(chunk)
-        latency = self._latency[:k]
-        total = bins.count(sums, TOTAL, latency, chunk, weights, placed)
+        """Fold a chunk that is its own attribution set."""
+        bins = self._bins
+        total = bins.count(sums, TOTAL, whole, chunk, weights, placed)
         shares, covariances = {TOTAL: total.total}, {}
-        other = self._other[:k]
-        if sums.gaps:
-            np.copyto(other, latency)
         for stage in self.pipeline.stages:
-            np.subtract(marks[stage.end], marks[stage.begin], out=latency)
-            if sums.gaps:
-                np.subtract(other, latency, out=other)
-            part = bins.count(sums, stage.name, latency, chunk, weights, placed, total)
+            latencies = parts[stage.begin, stage.end]
+            part = bins.count(sums, stage.name, latencies, chunk, weights, placed, total)
             shares[stage.name], covariances[stage.name] = part.total, part.comoment
         if sums.gaps:
-            part = bins.count(sums, "other", other, chunk, weights, placed, total)
+            other = self._other[: len(chunk)]
+            other[:] = 0
+            for gap in sums.gaps:
+                np.add(other, parts[gap].ns, out=other)
+                sums.gaps[gap] += exact_sum(parts[gap].ns, parts[gap].high, weights)
+            part = bins.count(sums, "other", Latencies(other), chunk, weights, placed, total)
             shares["other"], covariances["other"] = part.total, part.comoment
         else:
             # stages that meet from start to end leave nothing
             bins.count_zeros(sums, "other", chunk, weights, placed)
             shares["other"], covariances["other"] = 0, 0.0
         sums.add_attributed(total.n, shares, covariances)
-        for begin, end in sums.gaps:
-            gap = marks[end] - marks[begin]
-            sums.gaps[begin, end] += exact_sum(gap, int(gap.max()), weights)
+
+
+def _check_lengths(farthest: dict[str, int]) -> None:
+    for name, length in farthest.items():
+        if length >= STAMP_LIMIT:
+            raise TraceError(
+                f"span {name!r} of a frame lasts {STAMP_LIMIT} ns or more: its stamps "
+                "are not times of one clock, correct them or leave the frame out"
+            )

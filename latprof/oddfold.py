@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from latprof.bins import TOTAL, Bins
+from latprof.bins import TOTAL, Bins, Latencies
 from latprof.columns import MISSING, Columns
 from latprof.histogram import SHIFT
 from latprof.moments import comoment, exact_sum
@@ -79,7 +79,7 @@ def add_measured(
         weights = None if weights is None else weights[mask]
         placed = placed.where(mask)
     if len(latency):
-        bins.count(sums, name, latency, chunk, weights, placed)
+        bins.count(sums, name, Latencies(latency), chunk, weights, placed)
 
 
 def fold_odd(
@@ -128,7 +128,7 @@ def fold_odd(
         unknown = (early == MISSING) | (late == MISSING) | (late < early)
         gap = np.where(unknown, 0, late - early)
         sums.gaps[begin, end] += exact_sum(gap, int(gap.max()), weights)
-    bins.count(sums, "other", other[keep], kept, weights, placed.where(keep))
+    bins.count(sums, "other", Latencies(other[keep]), kept, weights, placed.where(keep))
 
 
 def _places(latency: Ints) -> Ints:
