@@ -22,7 +22,8 @@ from latprof.units import escape
 __all__ = ["analyze", "trace_paths"]
 
 Recording = Union[Trace, str, "os.PathLike[str]"]
-Batch = tuple[dict[str, Any], Columns | None]
+Batch = tuple[dict[str, Any], Columns | None, int]
+"""What a recording says of itself, a row group of it (None: it ends), rows read for that."""
 
 
 def analyze(
@@ -109,41 +110,77 @@ def analyze(
         order=order,
         id_bits=id_bits,
     )
-    first = -STAMP_LIMIT if since is None else moment(since, "since")
-    last = STAMP_LIMIT if until is None else moment(until, "until")
+    span = _TimeRange(since, until)
     warm_up = duration(skip, "skip")
     if warm_up is not None:
-        start = _first_start(parts, pipeline)
-        first = first if start is None else max(first, start + warm_up)
-    done = left_out = 0
+        span.skip(warm_up, _first_start(parts, pipeline))
+
+    def prepared() -> Iterator[Batch]:
+        # beside the fold, in the thread that decodes
+        for meta, columns in _batches(parts, pipeline, by):
+            read = 0 if columns is None else len(columns)
+            if columns is not None:
+                columns = span.within(columns if should is None else should.add(columns))
+                profile.add_order(columns, _rate(meta))
+            yield meta, columns, read
+
+    done = 0
     with profile.adding():
-        for meta, columns in _ahead(_batches(parts, pipeline, by)):
+        for meta, columns, read in _ahead(prepared()):
             if columns is None:
                 profile.note(meta)
                 continue
-            done += len(columns)
-            if should is not None:
-                columns = should.add(columns)
-            if first > -STAMP_LIMIT or last < STAMP_LIMIT:
-                starts = columns.marks["start"]
-                inside = (starts >= first) & (starts < last)
-                left_out += frames_in(~inside, columns.weight)
-                columns = columns.take(inside)
-            profile.add(columns, float(meta.get("sampling_rate") or 1.0))
+            profile.add_frames(columns, _rate(meta))
+            done += read
             if progress is not None:
                 progress(done, rows)
-    if first > -STAMP_LIMIT or last < STAMP_LIMIT:
-        # frames per second are those of the time that is looked at
-        clipped = {(max(begin, first), min(end, last)) for begin, end in profile.segments}
-        profile.segments = {(begin, end) for begin, end in clipped if begin < end}
+    profile.segments = span.clipped(profile.segments)
     paths = [part.resolve() for part in parts if isinstance(part, Path)]
     if len(paths) > len(set(paths)):
         # maybe meant, but their frames count as often
         profile.accounts.notes["files given more than once"] = len(paths) - len(set(paths))
-    if left_out:
-        profile.accounts.notes["outside the time range"] = left_out
+    if span.left_out:
+        profile.accounts.notes["outside the time range"] = span.left_out
     profile.balance()
     return profile
+
+
+class _TimeRange:
+    """Frames that start from `first` until before `last` (UTC ns); counts those outside."""
+
+    def __init__(self, since: Moment | None, until: Moment | None) -> None:
+        self.first = -STAMP_LIMIT if since is None else moment(since, "since")
+        self.last = STAMP_LIMIT if until is None else moment(until, "until")
+        self.left_out = 0
+
+    @property
+    def is_all(self) -> bool:
+        return self.first <= -STAMP_LIMIT and self.last >= STAMP_LIMIT
+
+    def skip(self, warm_up: int, start: int | None) -> None:
+        """Begin so many ns after the first start of all."""
+        if start is not None:
+            self.first = max(self.first, start + warm_up)
+
+    def within(self, columns: Columns) -> Columns:
+        """Return the frames that start in the range."""
+        if self.is_all:
+            return columns
+        starts = columns.marks["start"]
+        inside = (starts >= self.first) & (starts < self.last)
+        self.left_out += frames_in(~inside, columns.weight)
+        return columns.take(inside)
+
+    def clipped(self, segments: set[tuple[int, int]]) -> set[tuple[int, int]]:
+        """Return what was recorded in the range: frames per second are those of that time."""
+        if self.is_all:
+            return segments
+        cut = {(max(begin, self.first), min(end, self.last)) for begin, end in segments}
+        return {(begin, end) for begin, end in cut if begin < end}
+
+
+def _rate(meta: dict[str, Any]) -> float:
+    return float(meta.get("sampling_rate") or 1.0)
 
 
 def _first_start(parts: Sequence[Trace | Path], pipeline: Pipeline | None) -> int | None:
@@ -217,7 +254,7 @@ def _each(recordings: Recording | Iterable[Recording]) -> Iterator[Recording]:
 
 def _batches(
     parts: Sequence[Trace | Path], pipeline: Pipeline | None, by: str | None
-) -> Iterator[Batch]:
+) -> Iterator[tuple[dict[str, Any], Columns | None]]:
     """Yield the metadata and the columns of each row group; a file ends with None for columns."""
     for part in parts:
         if isinstance(part, Trace):
