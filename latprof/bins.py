@@ -172,7 +172,7 @@ class Bins:
             if stretch.where is None:
                 self._sort_in(name, block, places, values, weights, extremes, placed)
             else:
-                _add_moments(name, latency, ones, stretch)
+                _add_moments(name, values, weights if weighted else None, stretch)
         return own, cross
 
     def _counts_of(self, name: str, stretch: Stretch) -> Ints:
@@ -279,13 +279,12 @@ def _fine(coarse: int) -> int:
     return ((coarse - 1) << COARSE) + 1
 
 
-def _add_moments(name: str, latency: Ints, ones: Ints, stretch: Stretch) -> None:
+def _add_moments(name: str, latency: Ints, weights: Ints | None, stretch: Stretch) -> None:
     """Add sum and peak of a stretch to the windows that keep them."""
     for windows, begin_ns in stretch.where or ():
         if name in windows.sums:
-            values = latency[stretch.begin : stretch.end]
-            total = (values * ones[stretch.begin : stretch.end]).sum()
-            windows.add_moments(name, begin_ns, total, int(values.max()))
+            total = (latency if weights is None else latency * weights).sum()
+            windows.add_moments(name, begin_ns, total, int(latency.max()))
 
 
 def _drain(array: Ints, reach: slice, first: int) -> Ints:

@@ -16,7 +16,7 @@ from latprof.windows import Placement, Windows
 
 __all__ = ["LONG", "Placed", "Stretch"]
 
-LONG = 8_192
+LONG = 4_096
 """Frames from which on a stretch of one window is counted as a whole: moving its counts costs
 about as much as sorting so many frames into windows."""
 
