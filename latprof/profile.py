@@ -148,6 +148,8 @@ class Profile:
             self._fold = Fold(self.pipeline)
         with self._fold.together():
             yield
+        for profile in (self, *self.groups.values()):
+            profile._fold = None  # the work arrays are larger than the profile
 
     def _split(self, columns: Columns) -> Iterator[tuple[str, Columns]]:
         assert self.by is not None
