@@ -1,0 +1,123 @@
+"""Everything that attribution knows of frames: stations, visits, delays, chains; made once."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from latprof.attribution.blocking import DEPTH, Blocked, Path, chains
+from latprof.attribution.busy import Amounts, Busy
+from latprof.attribution.delays import Delays, decompose
+from latprof.attribution.places import Block, Places, places
+from latprof.attribution.visits import Visits, visits
+from latprof.columns import MISSING, Columns
+from latprof.pipeline import Pipeline, Span
+
+__all__ = ["Picture", "picture"]
+
+Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(eq=False)
+class Picture:
+    """Frames of a pipeline, in any order, and what is known of its stations.
+
+    `counted` is which frames are told of: finished ones. The others only keep them waiting.
+    """
+
+    places: Places
+    columns: Columns
+    hand_over: int | None
+    depth: int
+    counted: Mask
+    visits: dict[str, Visits]
+    delays: dict[str, Delays]
+
+    @cached_property
+    def _chains(self) -> tuple[dict[str, dict[Path, Busy]], dict[str, list[Blocked]]]:
+        return chains(self.places, self.visits, self.delays, self.depth)
+
+    @property
+    def reach(self) -> dict[str, dict[Path, Busy]]:
+        """By station and path: what its frames keep others waiting with."""
+        return self._chains[0]
+
+    @property
+    def blocked(self) -> dict[str, list[Blocked]]:
+        """By station: where the next one held it up."""
+        return self._chains[1]
+
+    def of_block(self, i: int) -> tuple[Mask | slice, Visits, Delays]:
+        """Return which visits to its station are to a block; the station's visits and delays."""
+        block = self.places.blocks[i]
+        mine = self.visits[block.station]
+        alone = len(self.places.of(block.station)) == 1
+        return slice(None) if alone else mine.block == i, mine, self.delays[block.station]
+
+    def waits(self, i: int, *, queued: bool) -> tuple[Ints, Ints, Ints]:
+        """Return of each counted frame that came to block `i`: its row, wait's begin, its end.
+
+        Parameters
+        ----------
+        i
+            A block.
+        queued
+            Only from when the frame can have been there, and only of frames that were queued;
+            else the whole time in front of the station.
+        """
+        chosen, mine, delays = self.of_block(i)
+        known = self.counted[mine.frame] & (mine.arrive != MISSING) & (mine.arrive <= mine.begin)
+        if not isinstance(chosen, slice):
+            known &= chosen
+        low, high = mine.arrive, mine.begin
+        if queued:
+            low = np.where(delays.queued, delays.arrive + delays.delay, high)
+            for blocked in self.blocked[self.places.blocks[i].station]:
+                if blocked.stage not in mine.stages:
+                    # the next frame came to an idle server that a full queue held up
+                    held = np.append(False, blocked.lengths[:-1] > 0)
+                    usual = delays.arrive + np.minimum(delays.delay, delays.usual_ns or 0)
+                    low = np.where(held, np.minimum(low, usual), low)
+        if known.all():
+            return mine.frame, low, high
+        return mine.frame[known], low[known], high[known]
+
+    def blamed(self, block: Block, low: Ints, high: Ints) -> dict[Path, Amounts]:
+        """Return how much of each wait (n,) was for what, by path, ns."""
+        return {
+            path: busy.upto(high) - busy.upto(low)
+            for path, busy in self.reach[block.station].items()
+        }
+
+    def lengths(self, stage: Span) -> tuple[Ints, Ints]:
+        """Return the rows of counted frames that have a stage, and how long it took."""
+        begin, end = self.columns.marks[stage.begin], self.columns.marks[stage.end]
+        there = self.counted & (begin != MISSING) & (end != MISSING) & (end >= begin)
+        rows = np.flatnonzero(there)
+        return rows, (end - begin)[rows]
+
+    @cached_property
+    def end_to_end(self) -> tuple[Ints, Ints]:
+        """The rows of counted frames that have start and end in order, and their end_to_end."""
+        return self.lengths(self.places.pipeline.totals[0])
+
+
+def picture(
+    pipeline: Pipeline,
+    columns: Columns,
+    *,
+    hand_over: int | None = None,
+    depth: int = DEPTH,
+    counted: Mask | None = None,
+) -> Picture:
+    """Return what attribution knows of frames."""
+    where = places(pipeline)
+    done = columns.finished()
+    mine = np.ones(len(columns), bool) if done is None else done
+    if counted is not None:
+        mine = mine & counted
+    seen = {name: visits(where, name, columns) for name in where.stations}
+    apart = {name: decompose(there, hand_over) for name, there in seen.items()}
+    return Picture(where, columns, hand_over, depth, mine, seen, apart)

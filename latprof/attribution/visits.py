@@ -1,0 +1,185 @@
+"""Who was in a station, and when: frames as visits in order of entry, and how many at once."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from latprof.attribution.places import Block, Places
+from latprof.columns import MISSING, Columns
+
+__all__ = ["MOST_ODD", "Visits", "latest_before", "visits"]
+
+MOST_ODD = 0.01
+"""Frames in a hundred that may enter a busy station before it is taken for several servers."""
+
+Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Visits:
+    """The n visits to a station in order of entry, over all sources, dropped frames included.
+
+    Attributes
+    ----------
+    frame, block
+        (n,) the row of the frame, and the block of the pipeline.
+    arrive, begin, end
+        (n,) ns: since when the frame may have waited (`MISSING` where not known), when it
+        entered, when it left.
+    stages
+        By stage two (n,) arrays, begin and end inside of the visit; both `begin` where the visit
+        has no such stage.
+    servers
+        How many frames the station serves at once.
+    most_at_once
+        How many it was seen to serve.
+    odd
+        (n,) frames that entered while all servers were busy: they contradict the model.
+    incomplete
+        Frames that were there at an unknown time: a mark is missing, or negative.
+    """
+
+    station: str
+    frame: Ints
+    block: Ints
+    arrive: Ints
+    begin: Ints
+    end: Ints
+    stages: dict[str, tuple[Ints, Ints]]
+    servers: int
+    most_at_once: int
+    odd: Mask
+    incomplete: int
+
+    def __len__(self) -> int:
+        return len(self.begin)
+
+
+def visits(places: Places, station: str, columns: Columns) -> Visits:
+    """Return the visits to a station.
+
+    A dropped frame was in the stage of its last mark until it was dropped (`end`).
+
+    Parameters
+    ----------
+    places, station
+        The pipeline, and one of its stations.
+    columns
+        Frames in any order.
+
+    Examples
+    --------
+    >>> from latprof.pipeline import AUDIO
+    >>> from latprof.attribution.places import places
+    >>> at = {mark: np.array([5, 0]) + i for i, mark in enumerate(AUDIO.marks)}
+    >>> server = visits(places(AUDIO), "server", Columns(np.arange(2, dtype=np.uint64), at))
+    >>> server.frame.tolist(), server.begin.tolist(), server.end.tolist(), server.servers
+    ([1, 0], [5, 10], [7, 12], 1)
+    """
+    done = columns.finished()
+    parts = []
+    incomplete = 0
+    for i in places.of(station):
+        block = places.blocks[i]
+        begins, ends, stages, dropped = _stamps(places, block, columns, done)
+        entered = begins != MISSING
+        there = entered & (ends != MISSING) & (ends >= begins)
+        left = dropped if done is None else dropped | done
+        incomplete += int(np.count_nonzero(left & ~there & (entered | (ends != MISSING))))
+        rows = slice(None) if there.all() else np.flatnonzero(there)
+        numbers = np.arange(len(columns), dtype=np.int64)[rows]
+        arrive = columns.marks[block.arrive][rows]
+        cut = {name: (low[rows], high[rows]) for name, (low, high) in stages.items()}
+        parts.append((numbers, i, arrive, begins[rows], ends[rows], cut))
+    frame, block_of, arrive, begin, end = _together(parts)
+    names = [stage.name for i in places.of(station) for stage in places.blocks[i].stages]
+    inside = {name: _stage(name, parts) for name in names}
+    if len(begin) > 1 and not (begin[1:] > begin[:-1]).all():
+        order = np.lexsort((end, arrive, begin))
+        frame, block_of, arrive = frame[order], block_of[order], arrive[order]
+        begin, end = begin[order], end[order]
+        inside = {name: (low[order], high[order]) for name, (low, high) in inside.items()}
+    servers, most, odd = _servers(begin, end)
+    return Visits(
+        station, frame, block_of, arrive, begin, end, inside, servers, most, odd, incomplete
+    )
+
+
+def latest_before(ends: Ints) -> Ints:
+    """Return the latest departure of all earlier visits (n,); the lowest time for the first."""
+    before = np.empty(len(ends), np.int64)
+    before[:1] = MISSING
+    np.maximum.accumulate(ends[:-1], out=before[1:])
+    return before
+
+
+def _stamps(
+    places: Places, block: Block, columns: Columns, done: Mask | None
+) -> tuple[Ints, Ints, dict[str, tuple[Ints, Ints]], Mask]:
+    """Return when each frame was in a block and its stages, and which frames were dropped in it."""
+    marks = columns.marks
+    order = places.pipeline.marks
+    begins, ends = marks[block.begin], marks[block.end]
+    dropped = np.zeros(len(columns), bool)
+    stages = {s.name: (marks[s.begin], marks[s.end]) for s in block.stages}
+    if done is not None:
+        inside = order[order.index(block.begin) : order.index(block.end)]
+        after = order[order.index(block.end) : -1]
+        dropped = ~done & np.any([marks[mark] != MISSING for mark in inside], axis=0)
+        for mark in after:
+            dropped &= marks[mark] == MISSING
+        ends = np.where(dropped, marks["end"], ends)
+        for stage in block.stages:
+            last = dropped.copy()
+            for mark in order[order.index(stage.end) : -1]:
+                last &= marks[mark] == MISSING
+            high = np.where(last, marks["end"], marks[stage.end])
+            stages[stage.name] = (marks[stage.begin], high)
+    for name, (low, high) in stages.items():
+        if low is begins and high is ends:
+            continue
+        gone = (low == MISSING) | (high == MISSING) | (high < low)
+        if gone.any():
+            stages[name] = (np.where(gone, begins, low), np.where(gone, begins, high))
+    return begins, ends, stages, dropped
+
+
+def _together(
+    parts: list[tuple[Ints, int, Ints, Ints, Ints, dict[str, tuple[Ints, Ints]]]],
+) -> tuple[Ints, ...]:
+    blocks = [np.full(len(part[0]), part[1], np.int64) for part in parts]
+    if len(parts) == 1:
+        part = parts[0]
+        return part[0], blocks[0], part[2], part[3], part[4]
+    return (
+        np.concatenate([part[0] for part in parts]),
+        np.concatenate(blocks),
+        *(np.concatenate([part[i] for part in parts]) for i in (2, 3, 4)),
+    )
+
+
+def _stage(
+    name: str, parts: list[tuple[Ints, int, Ints, Ints, Ints, dict[str, tuple[Ints, Ints]]]]
+) -> tuple[Ints, Ints]:
+    found = [part[5].get(name, (part[3], part[3])) for part in parts]
+    if len(found) == 1:
+        return found[0]
+    return np.concatenate([low for low, _ in found]), np.concatenate([high for _, high in found])
+
+
+def _servers(begin: Ints, end: Ints) -> tuple[int, int, Mask]:
+    """Return how many servers there are, the most frames at once, and who contradicts that."""
+    odd = begin < latest_before(end)
+    overlapping = int(np.count_nonzero(odd))
+    if not overlapping:
+        return 1, min(len(begin), 1), odd
+    left = np.searchsorted(np.sort(end), begin, side="right")
+    # of those that came before a frame, who has not left; a visit of no length is not there
+    at_once = np.arange(len(begin)) - left + 1
+    np.maximum(at_once, 1, out=at_once)
+    most = int(at_once.max())
+    if overlapping <= MOST_ODD * len(begin):
+        return 1, most, odd
+    return most, most, np.zeros(len(begin), bool)

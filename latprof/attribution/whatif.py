@@ -1,0 +1,367 @@
+"""What a change would give: a replay of the recording, beside what plain subtraction says."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from latprof.attribution.blaming import hand_over_ns
+from latprof.attribution.picture import Picture, picture
+from latprof.attribution.recordings import Recordings, frames_of
+from latprof.attribution.replay import MOST_BREAKS, Change, breaks_of, replay
+from latprof.errors import TraceError
+from latprof.histogram import rank_of
+from latprof.pipeline import Pipeline
+from latprof.units import escape, format_ns, parse_duration
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["PERCENTILES", "WhatIf", "check_order", "sensitivity", "what_if"]
+
+PERCENTILES = (50.0, 90.0, 99.0, 99.9)
+
+Ints = npt.NDArray[np.int64]
+Scale = float | int | str
+
+
+@dataclass(frozen=True, eq=False)
+class WhatIf:
+    """End_to_end as measured, as replayed with the changes, and by plain subtraction.
+
+    Attributes
+    ----------
+    measured_ns, replayed_ns, subtraction_ns
+        Sorted arrays: of the finished frames, without those that the changes drop in the second.
+    other_ns
+        Sorted: the replay in the other reading of the gap between a departure and the next entry
+        (see `assumptions`); equal to `replayed_ns` where the readings do not differ.
+    changes
+        What was changed, as text.
+    counts
+        ``frames``, ``dropped`` by the changes, ``breaks`` of first in, first out.
+    hand_over_ns
+        By station: frames that enter this soon after a departure were queued.
+    assumptions
+        What the replay takes for granted.
+    """
+
+    measured_ns: Ints
+    replayed_ns: Ints
+    subtraction_ns: Ints
+    other_ns: Ints
+    changes: dict[str, str]
+    counts: dict[str, int]
+    hand_over_ns: dict[str, int]
+    assumptions: tuple[str, ...]
+
+    @property
+    def table(self) -> "pd.DataFrame":
+        """By percentile: measured, replayed, subtraction, and low and high of the two readings.
+
+        In ns. The index is 50, 90, 99 and 99.9.
+        """
+        import pandas as pd
+
+        rows = self.rows()
+        index = pd.Index([row.pop("percentile") for row in rows], name="percentile", dtype=float)
+        return pd.DataFrame(rows, index=index)
+
+    @property
+    def mean(self) -> dict[str, float | None]:
+        """Mean of measured, replayed and subtraction, ns; None of no frames."""
+        parts = {
+            "measured": self.measured_ns,
+            "replayed": self.replayed_ns,
+            "subtraction": self.subtraction_ns,
+        }
+        return {name: float(x.mean()) if len(x) else None for name, x in parts.items()}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the table as plain values: a dict a percentile; None of no frames."""
+        table = []
+        for q in PERCENTILES:
+            mine, other = _at(self.replayed_ns, q), _at(self.other_ns, q)
+            both = [value for value in (mine, other) if value is not None]
+            table.append(
+                {
+                    "percentile": q,
+                    "measured": _at(self.measured_ns, q),
+                    "replayed": mine,
+                    "subtraction": _at(self.subtraction_ns, q),
+                    "low": min(both, default=None),
+                    "high": max(both, default=None),
+                }
+            )
+        return table
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it but the arrays as values that JSON has."""
+        return {
+            "format": 1,
+            "changes": self.changes,
+            "counts": self.counts,
+            "hand_over_ns": self.hand_over_ns,
+            "mean": self.mean,
+            "percentiles": self.rows(),
+            "assumptions": list(self.assumptions),
+        }
+
+
+def what_if(
+    trace: Recordings,
+    changes: Mapping[str, Scale] | None = None,
+    *,
+    servers: Mapping[str, int] | None = None,
+    drop: Mapping[str, str | int] | None = None,
+    hand_over: str | int | None = None,
+    stations: Mapping[str, str | None] | None = None,
+    pipeline: Pipeline | None = None,
+) -> WhatIf:
+    """Return what end_to_end would have been with something changed.
+
+    The frames are sent once more through the stations, in the recorded order: what a quicker stage
+    takes from the queue in front of it counts as well.
+
+    Parameters
+    ----------
+    trace
+        As `latprof.blame` takes it; all frames are in memory at once.
+    changes
+        By stage a factor, ``0.9``, or a fixed change with its sign, ``"-2ms"``. No time becomes
+        negative. Of a hand-off in front of a station its delay is changed, not its queue.
+    servers
+        By station how many frames it serves at once, ``{"server": 2}``.
+    drop
+        By hand-off in front of a station how long frames wait at most, ``{"ipc": "40ms"}``: those
+        that would wait longer are dropped there, and the station does not serve them.
+    hand_over
+        A frame that enters a station this soon after another's departure was queued; None: found
+        from the frames, at least 1 us. The result says which it is.
+    stations, pipeline
+        As `latprof.blame` takes them.
+
+    Raises
+    ------
+    TraceError
+        No stage, station or hand-off of that name, or no such change; sampled or lossy
+        recordings; more than 1 % of the frames contradict first in, first out; a station that
+        frames come to twice.
+
+    Examples
+    --------
+    >>> from latprof import Span, Trace
+    >>> line = Pipeline("line", ("start", "in", "end"), (Span("queue", "start", "in"),
+    ...     Span("work", "in", "end", station="worker")))
+    >>> at = {"start": np.arange(4) * 10, "in": np.arange(4) * 20, "end": np.arange(4) * 20 + 20}
+    >>> result = what_if(Trace(line, frame_id=np.arange(4), marks=at), {"work": 0.5})
+    >>> result.measured_ns.tolist(), result.replayed_ns.tolist(), result.subtraction_ns.tolist()
+    ([20, 30, 40, 50], [10, 10, 10, 10], [10, 20, 30, 40])
+    """
+    kind, columns = frames_of(trace, "what_if", pipeline=pipeline, stations=stations)
+    changed = dict(changes or {})
+    scales = {name: _change(kind, name, value) for name, value in changed.items()}
+    whole = picture(kind, columns, hand_over=hand_over_ns(hand_over))
+    counts = _servers(whole, servers or {})
+    limits = _limits(whole, drop or {})
+    breaks = check_order(whole)
+    first = replay(whole, scales, servers=counts, limits=limits)
+    others = {
+        name: apart.other_reading(whole.visits[name].begin) for name, apart in whole.delays.items()
+    }
+    second = first
+    if any((others[name].queued != apart.queued).any() for name, apart in whole.delays.items()):
+        second = replay(whole, scales, servers=counts, limits=limits, delays=others)
+    rows, lengths = whole.end_to_end
+    kept = first.dropped_at[rows] < 0
+    also = second.dropped_at[rows] < 0
+    text = {name: _written(value) for name, value in changed.items()}
+    text |= {name: f"{n} server{'s' if n != 1 else ''}" for name, n in counts.items()}
+    text |= {name: f"dropped after {format_ns(ns)}" for name, ns in limits.items()}
+    return WhatIf(
+        np.sort(lengths),
+        np.sort((lengths + first.shift[rows])[kept]),
+        np.sort(np.maximum(lengths - _subtracted(whole, scales)[rows], 0)),
+        np.sort((lengths + second.shift[rows])[also]),
+        text,
+        {"frames": len(rows), "dropped": int(np.count_nonzero(~kept)), "breaks": breaks},
+        {name: apart.limit_ns for name, apart in whole.delays.items()},
+        _assumptions(whole),
+    )
+
+
+def sensitivity(
+    trace: Recordings,
+    *,
+    less: float = 0.1,
+    hand_over: str | int | None = None,
+    stations: Mapping[str, str | None] | None = None,
+    pipeline: Pipeline | None = None,
+) -> "pd.DataFrame":
+    """Return what a tenth less of each stage would give, the most at mean first.
+
+    Parameters
+    ----------
+    trace
+        As `latprof.blame` takes it.
+    less
+        How much less: from 0 to 1.
+    hand_over, stations, pipeline
+        As `what_if` takes them.
+
+    Returns
+    -------
+    DataFrame
+        By stage: how much less end_to_end would be at ``mean`` and ``p99``, ns, and as
+        ``mean_share`` and ``p99_share`` of what was measured.
+
+    Raises
+    ------
+    TraceError
+        As `what_if`.
+    """
+    import pandas as pd
+
+    if not 0 <= less <= 1:
+        raise TraceError(f"less={less!r}: give a part from 0 to 1, 0.1 say")
+    kind, columns = frames_of(trace, "sensitivity", pipeline=pipeline, stations=stations)
+    whole = picture(kind, columns, hand_over=hand_over_ns(hand_over))
+    check_order(whole)
+    rows, lengths = whole.end_to_end
+    table = {}
+    for stage in kind.stages:
+        scale = _change(kind, stage.name, 1 - less)
+        after = lengths + replay(whole, {stage.name: scale}).shift[rows]
+        if not len(rows):
+            table[stage.name] = dict.fromkeys(("mean", "mean_share", "p99", "p99_share"), np.nan)
+            continue
+        mean, p99 = float(lengths.mean() - after.mean()), _p99(lengths) - _p99(after)
+        table[stage.name] = {
+            "mean": mean,
+            "mean_share": mean / lengths.mean() if lengths.any() else 0.0,
+            "p99": float(p99),
+            "p99_share": p99 / _p99(lengths) if _p99(lengths) else 0.0,
+        }
+    names = ["mean", "mean_share", "p99", "p99_share"]
+    frame = pd.DataFrame.from_dict(table, orient="index", columns=names).astype("float64")
+    frame.index.name = "stage"
+    return frame.sort_values(["mean", "p99"], ascending=False, kind="stable")
+
+
+def check_order(whole: Picture) -> int:
+    """Return how many frames contradict first in, first out.
+
+    Raises
+    ------
+    TraceError
+        More than 1 % do, in some station.
+    """
+    breaks = breaks_of(whole)
+    for name, count in breaks.items():
+        all_frames = len(whole.visits[name]) + whole.visits[name].incomplete
+        if count > MOST_BREAKS * max(all_frames, 1):
+            raise TraceError(
+                f"a replay is not available: {count:,} of {all_frames:,} frames at station "
+                f"{name!r} contradict first in, first out, or lack a mark there: at most 1 % may"
+            )
+    return sum(breaks.values())
+
+
+def _change(pipeline: Pipeline, name: str, value: object) -> Change:
+    names = [stage.name for stage in pipeline.stages]
+    if name not in names:
+        raise TraceError(
+            f"{escape(str(name))!r} is no stage of {pipeline.name!r}: use one of {', '.join(names)}"
+        )
+    if isinstance(value, str):
+        if not re.match(r"\s*[+-]", value):
+            raise TraceError(
+                f"{name}: {escape(value)!r} has no sign: write '-2ms' for 2 ms less, or a factor"
+            )
+        try:
+            fixed = parse_duration(value, name=name, signed=True)
+        except ValueError as error:
+            raise TraceError(str(error)) from None
+        return lambda lengths: np.maximum(lengths + fixed, 0)
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise TraceError(f"{name}: {value!r} is no change: give a factor, 0.9, or '-2ms'")
+    factor = float(value)
+    if not 0 <= factor < 1e6:
+        raise TraceError(f"{name}: factor {value!r}: give one from 0 to 1,000,000")
+    if factor == 1:
+        return lambda lengths: lengths
+    return lambda lengths: np.rint(lengths * factor).astype(np.int64)
+
+
+def _servers(whole: Picture, servers: Mapping[str, int]) -> dict[str, int]:
+    for name, count in servers.items():
+        if name not in whole.visits:
+            there = ", ".join(whole.visits) or "none: no stage has one"
+            raise TraceError(f"{escape(str(name))!r} is no station: use one of {there}")
+        if isinstance(count, bool) or not hasattr(count, "__index__") or not 1 <= count <= 10_000:
+            raise TraceError(f"servers of {name}: {count!r}: give a number from 1 to 10,000")
+    return {name: int(count) for name, count in servers.items()}
+
+
+def _limits(whole: Picture, drop: Mapping[str, str | int]) -> dict[str, int]:
+    there = [block.handoff for block in whole.places.blocks if block.handoff]
+    limits = {}
+    for name, value in drop.items():
+        if name not in there:
+            raise TraceError(
+                f"drop: {escape(str(name))!r} is no hand-off in front of a station: use one of "
+                f"{', '.join(there) or 'none: there is no such'}"
+            )
+        try:
+            limits[name] = parse_duration(value, name=f"drop at {name}")
+        except ValueError as error:
+            raise TraceError(str(error)) from None
+    return limits
+
+
+def _subtracted(whole: Picture, scales: Mapping[str, Change]) -> Ints:
+    less = np.zeros(len(whole.columns), np.int64)
+    for stage in whole.places.pipeline.stages:
+        if stage.name in scales:
+            rows, lengths = whole.lengths(stage)
+            less[rows] += lengths - scales[stage.name](lengths)
+    return less
+
+
+def _assumptions(whole: Picture) -> tuple[str, ...]:
+    lines = [
+        "frames start when they did; who is at a station first is served first",
+        "a station takes the next frame as soon as it is free; its times do not depend on its load",
+        "queues have room for all",
+    ]
+    for name, apart in whole.delays.items():
+        queued = int(np.count_nonzero(apart.queued))
+        usual = "not known" if apart.usual_ns is None else format_ns(apart.usual_ns)
+        lines.append(
+            f"{name}: {queued:,} of {len(apart.queued):,} frames were queued, as they entered "
+            f"within {format_ns(apart.limit_ns)} of a departure; delay in front of it {usual}; "
+            f"it serves {whole.visits[name].servers} at once"
+        )
+    for name, found in whole.blocked.items():
+        lines += [
+            f"{name}: its stage {b.stage} was held up by {b.by} (inferred); that time shrinks as "
+            f"the time of {b.by} does"
+            for b in found
+        ]
+    return tuple(lines)
+
+
+def _written(value: Scale) -> str:
+    return value.strip() if isinstance(value, str) else f"x {value:g}"
+
+
+def _at(values: Ints, q: float) -> int | None:
+    return int(values[rank_of(q, len(values)) - 1]) if len(values) else None
+
+
+def _p99(values: Ints) -> int:
+    rank = rank_of(99, len(values)) - 1
+    return int(np.partition(values, rank)[rank])

@@ -1,0 +1,126 @@
+"""Ground truth: tandem first in, first out stations as a plain event loop.
+
+Nothing here is shared with the product: a heap of events, a list for each queue, one frame moved at
+a time.
+"""
+
+import heapq
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from latprof import Pipeline, Span, Trace
+
+
+@dataclass
+class Station:
+    """A station: how long it takes for each frame (ns), how many at once, how many may wait.
+
+    `transport` is how long each frame is on its way to it. With `room`, a frame that finds the
+    queue full keeps the server of the station before it (blocking after service).
+    """
+
+    name: str
+    service: np.ndarray
+    transport: np.ndarray
+    servers: int = 1
+    room: int | None = None
+    stages: int = 1
+    limit: int | None = None  # frames that wait longer are dropped
+    pauses: list = field(default_factory=list)
+
+
+def simulate(starts, stations):
+    """Return by station (n,) arrays of begin and end; end is when the frame has left.
+
+    And which frames were dropped, by station.
+    """
+    n = len(starts)
+    begin = {s.name: np.zeros(n, np.int64) for s in stations}
+    end = {s.name: np.zeros(n, np.int64) for s in stations}
+    dropped = {}
+    queues = [deque() for _ in stations]  # frames that are there and wait
+    coming = [0] * len(stations)  # on their way to a station with room for few
+    idle = [s.servers for s in stations]
+    blocked = [deque() for _ in stations]  # served, and no room in front of the next
+    events = []
+    count = 0
+
+    def at(time, what, k, frame):
+        nonlocal count
+        count += 1
+        heapq.heappush(events, (time, count, what, k, frame))
+
+    def send(time, k, frame):
+        if k < len(stations):
+            coming[k] += 1
+            at(time + int(stations[k].transport[frame]), "arrives", k, frame)
+
+    def has_room(k):
+        if k == len(stations) or stations[k].room is None:
+            return True
+        # those that a free server will take do not need the queue
+        return coming[k] + len(queues[k]) < stations[k].room + idle[k]
+
+    def leave(time, k, frame):
+        end[stations[k].name][frame] = time
+        idle[k] += 1
+        send(time, k + 1, frame)
+        serve(time, k)
+
+    def serve(time, k):
+        while queues[k] and idle[k]:
+            frame, since = queues[k].popleft()
+            station = stations[k]
+            if station.limit is not None and time - since > station.limit:
+                dropped[frame] = k
+                continue
+            idle[k] -= 1
+            begin[station.name][frame] = time
+            at(time + int(station.service[frame]), "served", k, frame)
+        while k > 0 and blocked[k - 1] and has_room(k):
+            leave(time, k - 1, blocked[k - 1].popleft())
+
+    for frame, start in enumerate(starts):
+        at(int(start), "starts", 0, frame)
+    sent = {}
+    while events:
+        time, _, what, k, frame = heapq.heappop(events)
+        if what == "starts":
+            sent[frame, 0] = time
+            send(time, 0, frame)
+        elif what == "arrives":
+            coming[k] -= 1
+            since = time - int(stations[k].transport[frame])
+            queues[k].append((frame, since))
+            serve(time, k)
+        elif has_room(k + 1):
+            leave(time, k, frame)
+        else:
+            blocked[k].append(frame)
+    return begin, end, dropped
+
+
+def pipeline_of(stations, name="sim"):
+    """Return the pipeline: a hand-off `to_x` in front of each station x, whose stage is x."""
+    marks, spans, before = ["start"], [], "start"
+    for i, s in enumerate(stations):
+        enter = f"in_{s.name}"
+        leave = "end" if i == len(stations) - 1 else f"out_{s.name}"
+        spans += [Span(f"to_{s.name}", before, enter)]
+        spans += [Span(s.name, enter, leave, station=f"station_{s.name}")]
+        marks += [enter, leave]
+        before = leave
+    return Pipeline(name, tuple(marks), tuple(spans))
+
+
+def trace_of(starts, stations, **optional):
+    """Simulate, and return the trace of it."""
+    begin, end, dropped = simulate(starts, stations)
+    marks = {"start": np.asarray(starts, np.int64)}
+    for i, s in enumerate(stations):
+        marks[f"in_{s.name}"] = begin[s.name]
+        marks["end" if i == len(stations) - 1 else f"out_{s.name}"] = end[s.name]
+    assert not dropped, "a trace of dropped frames is not needed so far"
+    return Trace(pipeline_of(stations), frame_id=np.arange(len(starts)), marks=marks, **optional)

@@ -1,0 +1,252 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import queueing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from queueing import Station
+
+from latprof import AUDIO, Pipeline, Span, Trace
+from latprof.attribution import blame, waited_for
+from latprof.columns import MISSING
+from latprof.errors import PipelineError, TraceError
+
+DATA = Path(__file__).parents[1] / "data"
+LINE = Pipeline(
+    "line",
+    ("start", "a", "b", "c", "end"),
+    (
+        Span("queue", "start", "a"),
+        Span("get", "a", "b", station="worker"),
+        Span("put", "b", "c", station="worker"),
+        Span("gone", "c", "end"),
+    ),
+)
+
+
+def line(rows, **optional):
+    """Return a trace of rows of stamps; None is missing."""
+    table = np.array([[MISSING if x is None else x for x in row] for row in rows], np.int64)
+    table = table.reshape(-1, len(LINE.marks))
+    marks = {mark: table[:, i] for i, mark in enumerate(LINE.marks)}
+    return Trace(LINE, frame_id=np.arange(len(table)), marks=marks, **optional)
+
+
+def served(arrivals, gets, puts):
+    """Return rows of frames that one worker serves as they come."""
+    rows, free = [], 0
+    for at, get, put in zip(arrivals, gets, puts, strict=True):
+        begin = max(at, free)
+        free = begin + get + put
+        rows.append((at, begin, begin + get, free, free + 3))
+    return rows
+
+
+def overlaps(rows, counted=None):
+    """Return the total of each stage, as an obvious loop over pairs of frames."""
+    found = {"get": 0, "put": 0, "own": 0}
+    for i, (start, begin, *_) in enumerate(rows):
+        if counted is not None and not counted[i]:
+            continue
+        rest = begin - start
+        for j, (_, enter, middle, leave, _) in enumerate(rows):
+            if j == i or enter > begin:
+                continue
+            for name, low, high in (("get", enter, middle), ("put", middle, leave)):
+                part = max(0, min(high, begin) - max(low, start))
+                found[name] += part
+                rest -= part
+        found["own"] += rest
+    return found
+
+
+def test_shares_by_hand():
+    # frame 1 comes at 10, and enters at 40: 20 of get, 10 of put; frame 2 5 of get and 10 of put
+    table = blame(line([(0, 0, 30, 40, 40), (10, 40, 55, 70, 71), (50, 70, 71, 72, 80)]))
+    assert list(table.index) == ["queue", "gone"]
+    assert list(table.columns) == ["get", "put", "own"]
+    assert table.loc["queue"].tolist() == pytest.approx([25 / 50, 25 / 50, 0])
+    assert table.loc["gone"].tolist() == [0, 0, 1]
+    total = blame(line([(0, 0, 30, 40, 40), (10, 40, 55, 70, 71)]), value="total")
+    assert total.loc["queue"].tolist() == [20, 10, 0]
+    mean = blame(line([(0, 0, 30, 40, 40), (10, 40, 55, 70, 71)]), value="mean")
+    assert mean.loc["queue"].tolist() == [10, 5, 0]
+    p99 = blame(line([(0, 0, 30, 40, 40), (10, 40, 55, 70, 71)]), value="p99")
+    assert p99.loc["queue"].tolist() == [20, 10, 0]
+
+
+times = st.lists(
+    st.tuples(st.integers(0, 40), st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=25
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(times, st.randoms(use_true_random=False))
+def test_blame_is_what_a_loop_over_pairs_finds(draws, random):
+    arrivals = np.cumsum([gap for gap, _, _ in draws]).tolist()
+    rows = served(arrivals, [g for _, g, _ in draws], [p for _, _, p in draws])
+    expected = overlaps(rows)
+    random.shuffle(rows)
+    table = blame(line(rows, source=["ab"[i % 2] for i in range(len(rows))]), value="total")
+    assert table.loc["queue"].to_dict() == expected
+    shares = blame(line(rows))
+    assert np.allclose(shares.sum(axis=1), 1)
+
+
+def test_dropped_frames_keep_others_waiting_and_are_not_told_of():
+    # the first is dropped in put at 90, the third while it queues
+    rows = [(0, 0, 30, None, 90), (10, 90, 91, 92, 93), (15, None, None, None, 50)]
+    table = blame(line(rows, outcome=["late", None, "late"]), value="total")
+    assert table.loc["queue"].to_dict() == {"get": 20, "put": 60, "own": 0}
+    assert blame(line(rows, outcome="late")).isna().all(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([], [np.nan] * 3),
+        ([(0, 5, 6, 7, 8)], [0, 0, 1]),
+        ([(0, 0, 0, 0, 0)] * 3, [0, 0, 1]),
+        ([(None,) * 5] * 2, [np.nan] * 3),
+        ([(9, 5, 6, 7, 8), (0, 7, 8, 9, 9)], [1 / 7, 1 / 7, 5 / 7]),  # negative: not told of
+        ([(0, None, 6, 7, 8), (0, 7, 8, 9, 9)], [0, 0, 1]),  # entered at no known time
+    ],
+)
+def test_odd_traces(rows, expected):
+    assert blame(line(rows)).loc["queue"].tolist() == pytest.approx(expected, nan_ok=True)
+
+
+def test_the_few_that_enter_a_busy_station_are_cut_to_what_is_left():
+    rows = served(range(0, 4000, 10), [4] * 400, [9] * 400)
+    rows[7] = (rows[7][0], rows[7][1] - 5, *rows[7][2:])
+    table = blame(line(rows), value="total")
+    assert (table.loc["queue"] >= 0).all()
+    total = sum(begin - start for start, begin, *_ in rows)
+    assert table.loc["queue"].sum() == total
+
+
+def test_several_servers_share_the_blame():
+    # two at once: the third waits from 4 to 20 for both, and 10 of it while put is on in one
+    rows = [(0, 0, 10, 20, 20), (1, 1, 30, 40, 40), (4, 20, 30, 50, 50), (5, 40, 41, 42, 43)]
+    table = blame(line(rows), value="total")
+    # frame 2: [4, 10) get + get, [10, 20) put + get; frame 3: [5, 10), [10, 20) as before, then
+    # [20, 30) get + get, [30, 40) put + put
+    assert table.loc["queue"].to_dict() == {
+        "get": 6 + 5 + 5 + 5 + 10,
+        "put": 5 + 5 + 10,
+        "own": 0,
+    }
+
+
+def test_transport_is_left_out_of_queued_blame():
+    n = 300
+    starts = np.arange(n) * 20_000
+    service = np.full(n, 12_000)
+    service[::50] = 70_000
+    station = Station("s0", service, np.full(n, 50_000))
+    trace = queueing.trace_of(starts, [station])
+    waited = (trace.marks["in_s0"] - starts - 50_000).sum()
+    found = blame(trace, value="total", queued=True).loc["to_s0"]
+    assert found["s0"] == pytest.approx(waited, rel=0.01)
+    assert blame(trace, value="total").loc["to_s0", "s0"] > 2 * waited
+
+
+def test_a_full_queue_is_a_chain():
+    n, period = 600, 20_000_000
+    service = np.full(n, 5_000_000)
+    slow = np.full(n, 8_000_000)
+    slow[20::60] = 15 * period
+    first = Station("s0", service, np.full(n, 1_000_000))
+    second = Station("s1", slow, np.full(n, 1_000), room=2)
+    trace = queueing.trace_of(np.arange(n) * period, [first, second])
+    table = blame(trace)
+    assert table.loc["to_s0", "s1"] > 0.7
+    assert blame(trace, depth=1).loc["to_s0", "s0"] > 0.7
+
+
+def test_a_server_that_idles_behind_a_full_queue_is_a_chain_too():
+    # the stage ends before its frame is put into the full queue
+    n, period = 600, 20_000_000
+    slow = np.full(n, 8_000_000)
+    slow[20::60] = 15 * period
+    first = Station("s0", np.full(n, 5_000_000), np.full(n, 1_000_000))
+    second = Station("s1", slow, np.full(n, 1_000), room=2)
+    trace = queueing.trace_of(np.arange(n) * period, [first, second])
+    trace.marks["out_s0"][:] = trace.marks["in_s0"] + 5_000_000
+    assert blame(trace).loc["to_s0", "s1"] > 0.7
+
+
+def test_frames_and_the_intervals_they_waited_for():
+    trace = line([(0, 0, 30, 40, 40), (10, 40, 55, 70, 71), (50, 70, 71, 72, 80)])
+    found = [(w.row, w.stage, w.other_row, w.begin_ns, w.end_ns) for w in waited_for(trace, [2, 1])]
+    assert found == [
+        (2, "get", 1, 50, 55),
+        (2, "put", 1, 55, 70),
+        (1, "get", 0, 10, 30),
+        (1, "put", 0, 30, 40),
+    ]
+    table = blame(trace, value="total").loc["queue"]
+    assert sum(w.end_ns - w.begin_ns for w in waited_for(trace, range(3))) == table.sum()
+    with pytest.raises(TraceError, match="row 3: the trace has 3 rows"):
+        waited_for(trace, [3])
+
+
+def test_files_are_looked_at_together(tmp_path):
+    rows = served(range(0, 4000, 10), [4] * 400, [9] * 400)
+    for i in range(3):
+        line(rows[i::3]).save(tmp_path / f"{i}.parquet")
+    whole = blame(line(rows), value="total")
+    assert whole.equals(blame(tmp_path, value="total"))
+    paths = sorted(tmp_path.glob("*.parquet"))
+    assert whole.equals(blame([paths[2], line(rows[0::3]), str(paths[1])], value="total"))
+
+
+def test_other_stations_can_be_given():
+    chain = Pipeline.chain("mic", "queue", "play")
+    marks = {"start": [0, 0], "queue": [0, 1], "play": [0, 9], "end": [9, 12]}
+    trace = Trace(chain, frame_id=[0, 1], marks={m: np.array(x) for m, x in marks.items()})
+    assert blame(trace).loc["queue"].to_dict() == {"own": 1}
+    found = blame(trace, stations={"play": "card"}, value="total")
+    assert found.loc["queue"].to_dict() == {"play": 8, "own": 0}
+    with pytest.raises(PipelineError, match="'work' is no stage of 'mic': use one of queue, play"):
+        blame(trace, stations={"work": "x"})
+
+
+@pytest.mark.parametrize(
+    ("optional", "why"),
+    [
+        ({"meta": {"sampling_rate": 0.1}}, "not available: sampling rate 0.1"),
+        ({"meta": {"lost": 1204}}, "not available: 1,204 frames lost here"),
+        ({"weight": [2]}, "not available: rows stand for several frames"),
+    ],
+)
+def test_without_every_frame_it_is_not_available(optional, why):
+    with pytest.raises(TraceError, match=why):
+        blame(line([(0, 1, 2, 3, 4)], **optional))
+
+
+def test_a_wrong_question():
+    with pytest.raises(TraceError, match="value='max' is unknown: use one of share, mean"):
+        blame(line([]), value="max")
+    with pytest.raises(TraceError, match="depth=0"):
+        blame(line([]), depth=0)
+    with pytest.raises(TraceError, match="hand_over 'soon' is no duration"):
+        blame(line([]), hand_over="soon")
+    with pytest.raises(TraceError, match="no recordings for blame"):
+        blame([])
+
+
+def test_the_recordings():
+    from latprof import read
+
+    slow = read(DATA / "mic-slow-card.parquet")
+    late = slow.select(since=int(slow.marks["start"][0]) + 10_000_000_000)
+    assert list(blame(late).index) == ["transit", "ipc"]
+    assert list(blame(late).columns) == ["webrtc", "cgo", "alsa", "own"]
+    assert blame(late).loc["ipc", "alsa"] > 0.95
+    for queued in (False, True):
+        assert blame(slow, queued=queued).loc["ipc", "alsa"] > 0.95
+        healthy = blame(DATA / "mic-healthy.parquet", queued=queued)
+        assert (healthy.drop(columns="own") < 0.05).all(axis=None)
+    assert slow.pipeline == AUDIO
