@@ -5,6 +5,7 @@
   `profile_frame`
 * hold them: `Trace`, `read`, `join`
 * fold them: `analyze`, `Profile`, `merge`, `load_profile`
+* ask who waited for whom: `blame`, `causes`, `what_if`, `sensitivity`, `utilization`
 * look at them: `Report`, `plot`
 
 Importing latprof loads numpy and nothing heavier; the names that need more load on first use.
@@ -26,6 +27,7 @@ from latprof.pipeline import AUDIO, Pipeline, Span
 if TYPE_CHECKING:
     from latprof import plot
     from latprof.analysis import analyze
+    from latprof.attribution import blame, causes, sensitivity, utilization, what_if
     from latprof.joining import join
     from latprof.profile import Profile, merge
     from latprof.profilefile import load_profile
@@ -49,6 +51,8 @@ __all__ = [
     "Trace",
     "TraceError",
     "analyze",
+    "blame",
+    "causes",
     "disable",
     "enable",
     "get_profiler",
@@ -58,6 +62,9 @@ __all__ = [
     "plot",
     "profile_frame",
     "read",
+    "sensitivity",
+    "utilization",
+    "what_if",
 ]
 
 # where the names are that load on first use
@@ -67,6 +74,8 @@ _LAZY = {
     "Report": "report",
     "Trace": "trace",
     "analyze": "analysis",
+    "blame": "attribution",
+    "causes": "attribution",
     "disable": "wholeprocess",
     "enable": "wholeprocess",
     "get_profiler": "wholeprocess",
@@ -75,6 +84,9 @@ _LAZY = {
     "merge": "profile",
     "profile_frame": "wholeprocess",
     "read": "trace",
+    "sensitivity": "attribution",
+    "utilization": "attribution",
+    "what_if": "attribution",
 }
 
 

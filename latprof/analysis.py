@@ -7,6 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Union
 
+import numpy as np
+import numpy.typing as npt
+
 from latprof.arguments import Moment, moment
 from latprof.columns import MISSING, STAMP_LIMIT, Columns
 from latprof.errors import TraceError
@@ -19,7 +22,10 @@ from latprof.tally import frames_in
 from latprof.trace import Trace
 from latprof.units import escape
 
-__all__ = ["analyze", "trace_paths"]
+__all__ = ["MOST_FOR_CAUSES", "analyze", "trace_paths"]
+
+MOST_FOR_CAUSES = 5_000_000
+"""Up to so many frames causes are looked for without being asked for."""
 
 Recording = Union[Trace, str, "os.PathLike[str]"]
 Batch = tuple[dict[str, Any], Columns | None, int]
@@ -39,6 +45,7 @@ def analyze(
     until: Moment | None = None,
     intended: bool = False,
     order: bool = False,
+    causes: bool | None = False,
     id_bits: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> Profile:
@@ -69,6 +76,9 @@ def analyze(
     order
         Also look at what depends on the order of frames: lost and late ids, jitter, period,
         frames in flight, runs of missed deadlines.
+    causes
+        Also look at who waited for whom: `Profile.causes`, ``bottleneck("cause")``. None: where
+        the pipeline has stations, and there are at most 5 million frames.
     id_bits
         How many bits of an id count before it starts again: 16 for RTP's; 64: it never does.
     progress
@@ -110,6 +120,13 @@ def analyze(
         order=order,
         id_bits=id_bits,
     )
+    if causes is None:
+        has_stations = any(stage.station is not None for stage in kind.stages)
+        causes = has_stations and rows <= MOST_FOR_CAUSES
+    if causes:
+        from latprof.attribution.parts import Parts
+
+        profile.parts = Parts(kind)
     span = _TimeRange(since, until)
     warm_up = duration(skip, "skip")
     if warm_up is not None:
@@ -120,8 +137,14 @@ def analyze(
         for meta, columns in _batches(parts, pipeline, by):
             read = 0 if columns is None else len(columns)
             if columns is not None:
-                columns = span.within(columns if should is None else should.add(columns))
+                columns = columns if should is None else should.add(columns)
+                if profile.parts is not None:
+                    # frames outside of the range keep those in it waiting
+                    profile.parts.add(columns, meta, span.inside(columns))
+                columns = span.within(columns)
                 profile.add_order(columns, _rate(meta))
+            elif profile.parts is not None:
+                profile.parts.end()
             yield meta, columns, read
 
     done = 0
@@ -162,12 +185,18 @@ class _TimeRange:
         if start is not None:
             self.first = max(self.first, start + warm_up)
 
+    def inside(self, columns: Columns) -> npt.NDArray[np.bool_] | None:
+        """Return which frames start in the range; None: all."""
+        if self.is_all:
+            return None
+        starts = columns.marks["start"]
+        return (starts >= self.first) & (starts < self.last)
+
     def within(self, columns: Columns) -> Columns:
         """Return the frames that start in the range."""
-        if self.is_all:
+        inside = self.inside(columns)
+        if inside is None:
             return columns
-        starts = columns.marks["start"]
-        inside = (starts >= self.first) & (starts < self.last)
         self.left_out += frames_in(~inside, columns.weight)
         return columns.take(inside)
 

@@ -26,10 +26,13 @@ from latprof.units import escape, format_ns, parse_duration
 if TYPE_CHECKING:
     import pandas as pd
 
+    from latprof.attribution.cause import Causes
+    from latprof.attribution.parts import Parts
+
 __all__ = ["NO_GROUP", "Accounts", "Profile", "duration", "merge"]
 
 MOST_GROUPS = 1_000
-WHYS = ("mean", "p99", "tail", "variance")
+WHYS = ("mean", "p99", "tail", "variance", "cause")
 NO_GROUP = "(none)"
 
 
@@ -92,6 +95,7 @@ class Profile:
         self.rates: Counter[float] = Counter()  # finished frames by sampling rate
         self.files = 0
         self.stamp_ns = 0  # the dearest clock read of the recordings, 0: not known
+        self.parts: Parts | None = None  # who waited for whom, where that is asked for
 
     def __repr__(self) -> str:
         return f"<Profile of {self.pipeline.name}: {self.frames:,} frames>"
@@ -223,6 +227,9 @@ class Profile:
         same = Profile(self.pipeline, by=self.by)
         same._own = self._own.alike()
         same.order = None if self.order is None else self.order.alike()
+        if self.parts is not None:
+            same.parts = self.parts.copy()
+            same.parts.forget()
         same._merge(self)
         return same
 
@@ -246,6 +253,7 @@ class Profile:
             raise ProfileError("profiles with and without order do not merge: fold both with it")
         if self.order is not None and other.order is not None:
             self.order.merge(other.order)
+        self._merge_parts(other)
         self._own.merge(other._own)
         self._merged = None
         for name, group in other.groups.items():
@@ -260,6 +268,19 @@ class Profile:
         self.rates += other.rates
         self.files += other.files
         self.stamp_ns = max(self.stamp_ns, other.stamp_ns)
+
+    def _merge_parts(self, other: "Profile") -> None:
+        if self.parts is None and other.parts is None:
+            return
+        from latprof.attribution.parts import Parts
+
+        mine, theirs = self.parts, other.parts
+        self.parts = Parts(self.pipeline) if mine is None else mine
+        for one, profile in ((mine, self), (theirs, other)):
+            if one is None and (profile.frames or profile._own.dropped):
+                self.parts.lose("some profiles were folded without causes")
+        if theirs is not None:
+            self.parts.merge(theirs)
 
     def save(self, path: "str | os.PathLike[str]") -> None:
         """Write the profile to a small file, for `latprof.load_profile` or ``latprof merge``.
@@ -371,15 +392,18 @@ class Profile:
         why
             ``"mean"``: the highest mean; ``"p99"``: the highest 99th percentile; ``"tail"``: the
             largest share of the slowest 1 % of the frames; ``"variance"``: the largest share of
-            end_to_end's variance. Sides never win, and of equal stages the first does.
+            end_to_end's variance; ``"cause"``: the stage that the others wait for, see `causes`.
+            Sides never win, and of equal stages the first does.
 
         Raises
         ------
         ProfileError
-            Another `why`.
+            Another `why`; ``"cause"`` where that was not asked for, or is not available.
         """
         if why not in WHYS:
             raise ProfileError(f"why={why!r} is unknown: use one of {', '.join(WHYS)}")
+        if why == "cause":
+            return self.causes.cause
         values: dict[str, float | None] = {}
         for stage in self.pipeline.stages:
             span = self[stage.name]
@@ -395,6 +419,24 @@ class Profile:
             values = {stage.name: shares.get(stage.name) for stage in self.pipeline.stages}
         known = {name: value for name, value in values.items() if value is not None}
         return max(known, key=known.__getitem__, default=None)
+
+    @property
+    def causes(self) -> "Causes":
+        """Who waited for whom, and which stage is the cause: as `latprof.causes` finds it.
+
+        Over all frames, groups or not: stations are shared by them.
+
+        Raises
+        ------
+        ProfileError
+            The profile was not folded with causes, or frames are sampled or lost.
+        """
+        if self.parts is None:
+            raise ProfileError(
+                "causes were not folded: use analyze(..., causes=True), and ask the whole profile, "
+                "not a group of it"
+            )
+        return self.parts.causes()
 
     @property
     def variance_shares(self) -> dict[str, float]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from latprof import saved
 from latprof.accounts import Accounts
+from latprof.attribution.parts import Parts
 from latprof.errors import LatprofError, ProfileError
 from latprof.files import WholeFile
 from latprof.orders import Orders
@@ -20,8 +21,8 @@ from latprof.units import escape
 
 __all__ = ["FORMAT", "is_profile", "load_profile", "save_profile"]
 
-FORMAT = 1
-"""Version of the file; files of later ones are refused."""
+FORMAT = 2
+"""Version of the file, 2 with causes; files of later ones are refused."""
 
 _MOST_BYTES = 1 << 28  # of JSON: more than a profile of many groups, far less than a bomb
 
@@ -82,6 +83,8 @@ def load_profile(path: StrPath) -> Profile:
             f"{shown} has format {version}, this latprof reads up to {FORMAT}: upgrade latprof"
         )
     try:
+        if version == 1:
+            _upgrade(content)
         pipeline = Pipeline.from_dict(content.get("pipeline"))
         return _load(pipeline, content)
     except LatprofError as error:
@@ -91,6 +94,12 @@ def load_profile(path: StrPath) -> Profile:
             f"{shown} is damaged ({type(error).__name__}: {escape(str(error))[:80]}): "
             "fold its traces again"
         ) from None
+
+
+def _upgrade(content: dict[str, Any]) -> None:
+    """Add what format 1 did not have."""
+    for part in (content, *content["groups"].values()):
+        part["causes"] = None
 
 
 def is_profile(path: StrPath) -> bool:
@@ -113,6 +122,7 @@ def _dump(profile: Profile) -> dict[str, Any]:
         "accounts": profile.accounts.to_dict(),
         "sums": saved.dump(profile._own),
         "order": None if profile.order is None else profile.order.to_dict(),
+        "causes": None if profile.parts is None else profile.parts.to_dict(),
         "groups": {name: _dump(group) for name, group in sorted(profile.groups.items())},
     }
 
@@ -131,6 +141,8 @@ def _load(pipeline: Pipeline, content: dict[str, Any]) -> Profile:
     profile._own = saved.load(pipeline, content["sums"])
     if content["order"] is not None:
         profile.order = Orders.from_dict(content["order"])
+    if content["causes"] is not None:
+        profile.parts = Parts.from_dict(pipeline, content["causes"])
     for name, group in content["groups"].items():
         profile.groups[name] = _load(pipeline, group)
     _check(profile)

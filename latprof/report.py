@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from latprof.answers import COARSE_ERROR, middle_of, stages_of, timeline_rows, worst_frames
+from latprof.errors import ProfileError
 from latprof.layout import Section, filled_ranges, markdown, percent, range_name, short, text
 from latprof.orders import Orders
 from latprof.profile import NO_GROUP, Profile
@@ -114,7 +115,8 @@ class Report:
                 f"{format_ns(best.low)} to {format_ns(best.high)}"
                 f" ({profile.frames:,} frames worth {best.effective:,.0f} independent ones)"
             )
-        return [*lines, *self._response(), *self._deadline(), *self._disagreement()]
+        asides = self._response(), self._deadline(), self._disagreement(), self._causes()
+        return [*lines, *(line for part in asides for line in part)]
 
     def _response(self) -> list[str]:
         """Say what frames took from when they should have started, where that is another time."""
@@ -168,6 +170,24 @@ class Report:
                 said.setdefault(str(name), []).append(word)
         apart = [f"{' and '.join(parts)} it is {name}" for name, parts in said.items()]
         return [f"{mean} is slowest by mean, but {'; '.join(apart)}"] if apart else []
+
+    def _causes(self) -> list[str]:
+        """Say which stage is the cause, where that is another one than the slowest by mean."""
+        if self.profile.parts is None:
+            return []
+        try:
+            found = self.profile.causes
+        except ProfileError as error:
+            return [str(error)]
+        return [found.sentence] if found.cause not in (self.profile.bottleneck(), None) else []
+
+    def _causes_dict(self) -> dict[str, Any] | None:
+        if self.profile.parts is None:
+            return None
+        try:
+            return self.profile.causes.to_dict()
+        except ProfileError as error:
+            return {"not_available": str(error)}
 
     def _spans(self) -> Section:
         rows, doubtful = [], False
@@ -367,6 +387,7 @@ class Report:
             "windows": timeline_rows(sums),
             "order": None if profile.order is None else profile.order.results(profile.active_ns),
             "tail": self._tail(),
+            "causes": self._causes_dict(),
             "variance_shares": profile.variance_shares,
             "accounts": profile.accounts.to_dict(),
             "dropped": [

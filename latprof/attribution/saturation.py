@@ -19,7 +19,7 @@ from latprof.units import format_ns, format_utc
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Growth", "Load", "Utilization", "utilization"]
+__all__ = ["Growth", "Load", "Utilization", "utilization", "utilization_of"]
 
 _WINDOWS = 100
 _BATCHES = 16

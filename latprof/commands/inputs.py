@@ -88,6 +88,7 @@ def _analyze_with(
         until=options.until,
         intended=getattr(options, "intended", False),
         order="id_bits" in options,
+        causes=None if "id_bits" in options else False,
         id_bits=getattr(options, "id_bits", 64),
     )
 

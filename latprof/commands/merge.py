@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> None:
     _check_merged(options.output)
     pipeline = pipeline_of(options.pipeline)
     profiles = [
-        load_profile(part) if is_profile(part) else analyze(part, pipeline=pipeline)
+        load_profile(part) if is_profile(part) else analyze(part, pipeline=pipeline, causes=None)
         for part in options.part
     ]
     merge(profiles).save(options.output)
