@@ -83,9 +83,9 @@ def load_profile(path: StrPath) -> Profile:
             f"{shown} has format {version}, this latprof reads up to {FORMAT}: upgrade latprof"
         )
     try:
+        pipeline = Pipeline.from_dict(content.get("pipeline"))
         if version == 1:
             _upgrade(content)
-        pipeline = Pipeline.from_dict(content.get("pipeline"))
         return _load(pipeline, content)
     except LatprofError as error:
         raise ProfileError(f"{shown}: {error}") from None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from latprof.attribution.visits import Visits, latest_before
+from latprof.attribution.visits import MOST_ODD, Visits, latest_before
 from latprof.columns import MISSING
 
 __all__ = ["LEAST_HAND_OVER", "Delays", "decompose"]
@@ -101,6 +101,12 @@ def decompose(visits: Visits, hand_over: int | None = None) -> Delays:
     if hand_over is None:
         hand_over = _limit(visits, waited, certain, behind, after, bound)
     queued = after <= hand_over
+    if len(certain):
+        # a few may be slower, if a delay of their whole time is further still from all known
+        farther = waited / max(int(certain.max()), 1)
+        slower = behind & ~queued & (after / max(hand_over, 1) < farther)
+        if np.count_nonzero(slower) <= MOST_ODD * np.count_nonzero(queued):
+            queued |= slower
     known = waited[~queued]
     delay = waited.copy()
     delay[queued] = _drawn(known, bound[queued])
@@ -133,6 +139,8 @@ def _limit(
     usual_service = int(np.median(visits.end - visits.begin))
     # the slow ones count as well, but not those that were long on their way
     middle, slow = np.quantile(np.maximum(after[sure], 0), (0.5, 0.99))
+    if middle > usual_service / 20:
+        return LEAST_HAND_OVER  # no hand-over: the frames were long on their way
     found = int(min(4 * slow, 20 * middle))
     return max(LEAST_HAND_OVER, min(found, usual_service // 4))
 

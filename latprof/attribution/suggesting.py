@@ -10,7 +10,7 @@ from latprof.attribution.visits import latest_before
 from latprof.columns import MISSING, Columns
 from latprof.pipeline import Pipeline, Span
 
-__all__ = ["Suggestion", "suggest_stations"]
+__all__ = ["Suggestion", "suggest_stations", "suggestions_of"]
 
 _ENOUGH = 10
 _ODD = 0.001
@@ -72,7 +72,11 @@ def suggest_stations(
     TraceError
         Sampled or lossy recordings.
     """
-    kind, columns = frames_of(trace, "suggest_stations", pipeline=pipeline)
+    return suggestions_of(*frames_of(trace, "suggest_stations", pipeline=pipeline))
+
+
+def suggestions_of(kind: Pipeline, columns: Columns) -> tuple[Suggestion, ...]:
+    """Return the suggestions for frames."""
     found: list[Suggestion] = []
     stages = kind.stages
     taken = {stage.station for stage in stages}

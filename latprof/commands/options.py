@@ -8,7 +8,15 @@ from latprof.errors import LatprofError, PipelineError
 from latprof.pipeline import AUDIO, Pipeline
 from latprof.units import escape
 
-__all__ = ["NewCommand", "add_input", "add_pipeline", "check_ending", "pipeline_of"]
+__all__ = [
+    "NewCommand",
+    "add_input",
+    "add_pipeline",
+    "add_stations",
+    "check_ending",
+    "pipeline_of",
+    "stations_of",
+]
 
 
 class NewCommand(Protocol):
@@ -38,6 +46,39 @@ def add_pipeline(parser: argparse.ArgumentParser) -> None:
         metavar="audio|FILE.json",
         help="what the marks mean, for files that do not say so themselves",
     )
+
+
+def add_stations(parser: argparse.ArgumentParser) -> None:
+    """Add what attribution needs to know of stations."""
+    parser.add_argument(
+        "--station",
+        action="append",
+        default=[],
+        metavar="STAGE=NAME",
+        help="what serves a stage, if the pipeline does not say it; may be given several times",
+    )
+    parser.add_argument(
+        "--hand-over",
+        metavar="1us",
+        help="who enters a station this soon after another left was queued (default: found)",
+    )
+
+
+def stations_of(options: argparse.Namespace) -> dict[str, str | None]:
+    """Return the stations that ``--station`` names, by stage.
+
+    Raises
+    ------
+    PipelineError
+        No STAGE=NAME.
+    """
+    found: dict[str, str | None] = {}
+    for value in options.station:
+        stage, equals, name = value.partition("=")
+        if not equals or not name:
+            raise PipelineError(f"--station {escape(value)!r}: write STAGE=NAME")
+        found[stage] = name
+    return found
 
 
 def pipeline_of(name: str | None) -> Pipeline | None:

@@ -1,0 +1,159 @@
+"""``latprof what-if``: what a change would give, or where effort pays."""
+
+import argparse
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from latprof.commands.options import (
+    NewCommand,
+    add_pipeline,
+    add_stations,
+    pipeline_of,
+    stations_of,
+)
+from latprof.errors import TraceError
+from latprof.units import escape
+
+__all__ = ["add", "run"]
+
+
+def add(command: NewCommand) -> None:
+    """Declare the command."""
+    what_if = command(
+        "what-if",
+        "tell what a change would give, queues included; without one, where effort pays",
+        "what-if mic.parquet --faster alsa=10% --servers server=2",
+    )
+    what_if.add_argument("trace", nargs="+", help="trace files, folders or globs, looked at as one")
+    add_pipeline(what_if)
+    add_stations(what_if)
+    for flag, text in (("--faster", "less"), ("--slower", "more")):
+        what_if.add_argument(
+            flag,
+            action="append",
+            default=[],
+            metavar="STAGE=10%|2ms",
+            help=f"the stage takes so much {text}; may be given several times",
+        )
+    what_if.add_argument(
+        "--servers", action="append", default=[], metavar="STATION=2", help="frames served at once"
+    )
+    what_if.add_argument(
+        "--drop",
+        action="append",
+        default=[],
+        metavar="HANDOFF=40ms",
+        help="frames that wait longer are dropped there",
+    )
+    what_if.add_argument("--format", choices=("text", "json"), default="text")
+    what_if.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Replay and print."""
+    from latprof.attribution.whatif import sensitivity, what_if
+
+    pipeline, stations = pipeline_of(options.pipeline), stations_of(options)
+    changes: dict[str, float | str] = {}
+    for flag, sign in (("faster", -1), ("slower", 1)):
+        for name, value in _pairs(getattr(options, flag), flag):
+            if name in changes:
+                raise TraceError(f"--{flag} {escape(name)}: is changed already: give one change")
+            changes[name] = _change(value, sign, f"--{flag} {escape(name)}")
+    servers = {name: _count(n, name) for name, n in _pairs(options.servers, "servers")}
+    drop = dict(_pairs(options.drop, "drop"))
+    if not changes and not servers and not drop:
+        table = sensitivity(
+            options.trace, hand_over=options.hand_over, stations=stations, pipeline=pipeline
+        )
+        _print_sensitivity(
+            [{"stage": name, **row} for name, row in table.to_dict("index").items()], options.format
+        )
+        return
+    result = what_if(
+        options.trace,
+        changes,
+        servers=servers,
+        drop=drop,
+        hand_over=options.hand_over,
+        stations=stations,
+        pipeline=pipeline,
+    )
+    if options.format == "json":
+        print(json.dumps(result.to_dict(), indent=2, allow_nan=False))
+        return
+    from latprof.layout import Section, text
+    from latprof.units import format_ns
+
+    counts = result.counts
+    lines = [", ".join(f"{name} {change}" for name, change in result.changes.items())]
+    lines.append(
+        f"{counts['frames']:,} frames, of which {counts['dropped']:,} are dropped then; "
+        f"{counts['breaks']:,} contradict first in, first out"
+    )
+    names = ("measured", "replayed", "subtraction")
+    mean = result.mean
+    rows = [("mean", *(format_ns(mean[name]) for name in names), "-", "-")]
+    for row in result.rows():
+        cells = (format_ns(row[name]) for name in (*names, "low", "high"))
+        rows.append((f"p{row['percentile']:g}", *cells))
+    header = ("end to end", "measured", "then", "subtracted", "low", "high")
+    parts = [Section("", tuple(lines)), Section("What it would give", (), header, tuple(rows))]
+    parts.append(Section("Taken for granted", result.assumptions))
+    print("\n\n".join(text(part) for part in parts))
+
+
+def _print_sensitivity(rows: list[dict[Any, Any]], form: str) -> None:
+    known = [{name: None if x != x else x for name, x in row.items()} for row in rows]
+    if form == "json":
+        content = {"format": 1, "less": 0.1, "sensitivity": known}
+        print(json.dumps(content, indent=2, allow_nan=False))
+        return
+    from latprof.layout import Section, percent, short, text
+    from latprof.units import format_ns
+
+    cells = tuple(
+        (
+            short(str(row["stage"])),
+            format_ns(row["mean"]),
+            percent(row["mean_share"]),
+            format_ns(row["p99"]),
+            percent(row["p99_share"]),
+        )
+        for row in known
+    )
+    header = ("stage", "mean", "of it", "p99", "of it")
+    print(text(Section("End to end with 10 % less of a stage is less by", (), header, cells)))
+
+
+def _pairs(values: Sequence[str], flag: str) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for value in values:
+        name, equals, rest = value.partition("=")
+        if not equals or not name or not rest:
+            raise TraceError(f"--{flag} {escape(value)!r}: write NAME=VALUE")
+        if name in dict(found):
+            raise TraceError(f"--{flag} {escape(name)!r} is given twice: give one value")
+        found.append((name, rest))
+    return found
+
+
+def _change(value: str, sign: int, what: str) -> float | str:
+    """Return a factor or a fixed change."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value)
+    if match is None:
+        if not re.match(r"\s*\d", value):
+            raise TraceError(f"{what}={escape(value)}: write a part, 10%, or a duration, 2ms")
+        return f"{'-' if sign < 0 else '+'}{value.strip()}"
+    part = float(match[1]) / 100
+    if sign < 0 and part > 1:
+        raise TraceError(f"{what}={escape(value)}: no more than 100% can be taken away")
+    return 1 + sign * part
+
+
+def _count(value: str, name: str) -> int:
+    if not value.isdecimal():
+        raise TraceError(f"--servers {escape(name)}={escape(value)}: give a number, 2 say")
+    return int(value)
