@@ -10,7 +10,7 @@ from latprof.attribution.blaming import hand_over_ns, waits_of
 from latprof.attribution.blocking import DEPTH, Path
 from latprof.attribution.picture import Picture, picture
 from latprof.attribution.recordings import Recordings, frames_of
-from latprof.attribution.replay import Change, replay
+from latprof.attribution.replay import Change, one_server, replay
 from latprof.attribution.whatif import check_order
 from latprof.errors import TraceError
 from latprof.pipeline import Pipeline
@@ -205,6 +205,7 @@ def causes_of(whole: Picture) -> Causes:
     waits: dict[str, dict[Path, float]] = {}
     for wait in waits_of(whole, queued=True):
         waits[wait.handoff] = {path: float(x.sum()) for path, x in wait.by_path.items()}
+    _queue_of_blocked(whole, waits)
     notes = _blocked(whole, waits)
     for name, parts in waits.items():
         for path, ns in parts.items():
@@ -232,6 +233,37 @@ def causes_of(whole: Picture) -> Causes:
 
 def _sum(left: Mapping[Any, Any], right: Mapping[Any, Any]) -> dict[Any, Any]:
     return {key: left.get(key, 0) + right.get(key, 0) for key in {**left, **right}}
+
+
+def _queue_of_blocked(whole: Picture, waits: dict[str, dict[Path, float]]) -> None:
+    """Count the queue in front of a blocked station for who blocked it.
+
+    While a frame of the queue is served nobody blocks; but without the time that was blocked before
+    the queue would be shorter by what a replay of the station without that time takes away.
+    """
+    for block in whole.places.blocks:
+        mine, apart = whole.visits[block.station], whole.delays[block.station]
+        names = {stage.name for stage in block.stages}
+        held = [b for b in whole.blocked[block.station] if b.stage in names]
+        if not held or block.handoff is None or len(whole.places.of(block.station)) > 1:
+            continue
+        parts = waits[block.handoff]
+        before = mine.end - mine.begin
+        after = before - held[0].lengths
+        ready = apart.arrive + apart.delay
+        sooner = one_server(ready, apart.hand_over, after) - after
+        counted = whole.counted[mine.frame] & apart.queued
+        gone = float(np.maximum(mine.begin - np.maximum(sooner, ready), 0)[counted].sum())
+        chained = {path: ns for path, ns in parts.items() if path[-1] not in names}
+        known, own = sum(chained.values()), sum(parts.values()) - sum(chained.values())
+        more = min(max(gone - known, 0.0), own)
+        if known <= 0 or own <= 0 or more <= 0:
+            continue
+        for path in parts:
+            if path in chained:
+                parts[path] *= 1 + more / known
+            else:
+                parts[path] *= 1 - more / own
 
 
 def _blocked(whole: Picture, waits: dict[str, dict[Path, float]]) -> list[str]:
