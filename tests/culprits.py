@@ -4,6 +4,8 @@ import numpy as np
 import queueing
 from queueing import Station
 
+from latprof import causes
+
 KINDS = ("slow server", "periodic stall", "burst arrivals", "full queue", "slow network")
 
 PERIOD = 20_000_000
@@ -88,3 +90,18 @@ def by_mean(trace, stages):
     """Return the stage of the largest mean."""
     means = {name: trace.span(name).mean() for name in stages}
     return max(means, key=means.__getitem__)
+
+
+def rankings(kind, seeds):
+    """Return how often the cause, the largest mean, and that of the stations is the culprit."""
+    named = mean = stations = 0
+    for seed in seeds:
+        trace, culprit, innocent = pipeline(kind, seed)
+        stages = trace.pipeline.stages
+        served = [stage.name for stage in stages if stage.station is not None]
+        longest = by_mean(trace, served)
+        assert kind == "full queue" or longest == innocent  # there it looks like the one upstream
+        named += causes(trace).cause == culprit
+        mean += by_mean(trace, [stage.name for stage in stages]) == culprit
+        stations += longest == culprit
+    return named, mean, stations

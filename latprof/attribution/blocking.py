@@ -14,7 +14,7 @@ import numpy.typing as npt
 from latprof.attribution.busy import Busy, Sum, Timeline, busy_of
 from latprof.attribution.delays import Delays
 from latprof.attribution.places import Places
-from latprof.attribution.visits import Visits
+from latprof.attribution.visits import Visits, in_order
 
 __all__ = ["DEPTH", "Blocked", "Path", "chains"]
 
@@ -107,7 +107,10 @@ def _inside(mine: Visits, there: Visits, stage: str, slack: int) -> Blocked | No
     free = lengths[~at_departure & (lengths > 0)]
     usual = int(np.median(free)) if len(free) else int(lengths.min())
     excess = np.maximum(lengths - usual, 0)
-    candidates = (excess > slack) & _busy_throughout(there, high - excess, high)
+    candidates = excess > slack
+    if np.count_nonzero(candidates & at_departure) < _FEW:
+        return None
+    candidates &= _busy_throughout(there, high - excess, high, candidates)
     return _if_mostly(candidates, at_departure, high - excess, high, stage, there.station, usual)
 
 
@@ -125,20 +128,29 @@ def _behind(
     entered = np.full(int(max(mine.frame.max(), there.frame.max())) + 1, np.iinfo(np.int64).max)
     entered[there.frame] = there.begin
     waiting &= entered[mine.frame] >= high - slack
-    candidates = waiting & (high - low > slack) & _busy_throughout(there, low, high)
+    candidates = waiting & (high - low > slack)
+    if np.count_nonzero(candidates) < _FEW:
+        return None
     at_departure = _at_departure(there, high, slack)
+    candidates &= _busy_throughout(there, low, high, candidates)
     return _if_mostly(candidates, at_departure, low, high, handoff, there.station, 0)
 
 
 def _at_departure(there: Visits, times: Ints, slack: int) -> npt.NDArray[np.bool_]:
-    ends = np.sort(there.end)
+    ends = in_order(there.end)
     last = np.searchsorted(ends, times + slack, side="right") - 1
     return (last >= 0) & (times - ends[np.maximum(last, 0)] <= slack)
 
 
-def _busy_throughout(there: Visits, low: Ints, high: Ints) -> npt.NDArray[np.bool_]:
-    busy = Timeline(there.begin, there.begin, np.maximum(there.end, there.begin))
-    return busy.upto(high) - busy.upto(low) >= _BUSY * (high - low)
+def _busy_throughout(
+    there: Visits, low: Ints, high: Ints, asked: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Return in which of the intervals `asked` for a station was busy."""
+    low, high = low[asked], high[asked]
+    busy = Timeline(there.begin, there.begin, there.end)
+    result = np.zeros(len(asked), bool)
+    result[asked] = busy.upto(high) - busy.upto(low) >= _BUSY * (high - low)
+    return result
 
 
 def _if_mostly(

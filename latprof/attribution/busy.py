@@ -31,6 +31,7 @@ class Timeline:
     """
 
     def __init__(self, entries: Ints, low: Ints, high: Ints, inner: "Busy | None" = None) -> None:
+        # the time of each visit, and of the visits before it
         self.entries, self.low, self.high, self.inner = entries, low, high, inner
         self._at_low: Amounts = low if inner is None else inner.upto(low)
         lengths = (high if inner is None else inner.upto(high)) - self._at_low
@@ -46,10 +47,15 @@ class Timeline:
         if not len(self.entries):
             return np.zeros(len(times), np.int64)
         known = np.maximum(visit, 0)
-        inside = np.clip(times, self.low[known], self.high[known])
-        reached = inside if self.inner is None else self.inner.upto(inside)
-        part = reached - self._at_low[known]
-        return np.where(visit < 0, 0, self.sums[known] + part)
+        low = self.low[known]
+        inside = np.minimum(np.maximum(times, low), self.high[known])
+        if self.inner is None:
+            result = self.sums[known] + (inside - low)
+        else:
+            result = self.sums[known] + (self.inner.upto(inside) - self._at_low[known])
+        # only the first times can be before all visits
+        result[visit < 0] = 0
+        return result
 
 
 class Shared:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from latprof.attribution.visits import MOST_ODD, Visits, latest_before
+from latprof.attribution.visits import MOST_ODD, Visits, in_order, latest_before
 from latprof.columns import MISSING
 
 __all__ = ["LEAST_HAND_OVER", "Delays", "decompose"]
@@ -119,7 +119,7 @@ def decompose(visits: Visits, hand_over: int | None = None) -> Delays:
 
 def _free(visits: Visits) -> Ints:
     """Return the latest departure from a full station before each entry; `MISSING`: none."""
-    ends = np.sort(visits.end)
+    ends = in_order(visits.end)
     last = np.searchsorted(ends, visits.begin, side="right") - 1
     known = np.maximum(last, 0)
     left_at = ends[known]
@@ -151,12 +151,14 @@ def _drawn(known: Ints, bounds: Ints) -> Ints:
         return bounds
     if not len(known):
         return np.zeros_like(bounds)
-    exact = np.sort(known)
-    step = max(1, len(exact) // _MOST_KNOWN)
-    sample, censored = exact[::step], np.sort(bounds)[::step]
+    step = max(1, (len(known) + len(bounds)) // _MOST_KNOWN)
+    # not each so-many-th frame: frames may have a rhythm of their own
+    few = (np.arange(0, len(known), step) * _GOLDEN % 1.0 * len(known)).astype(np.int64)
+    some = (np.arange(0, len(bounds), step) * _GOLDEN % 1.0 * len(bounds)).astype(np.int64)
+    sample, censored = (known, bounds) if step == 1 else (known[few], bounds[some])
+    censored = np.sort(censored)
     values, counts = np.unique(sample, return_counts=True)
-    at_risk = np.searchsorted(sample, values, side="right")
-    at_risk = at_risk + np.searchsorted(censored, values, side="right")
+    at_risk = np.cumsum(counts) + np.searchsorted(censored, values, side="right")
     # how probable delays up to each value are: what is above has passed, one value at a time
     passed = 1.0 - counts / at_risk
     upto = np.ones(len(values))

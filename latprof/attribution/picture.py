@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latprof.attribution.blocking import DEPTH, Blocked, Path, chains
-from latprof.attribution.busy import Amounts, Busy
+from latprof.attribution.busy import Amounts, Busy, Timeline
 from latprof.attribution.delays import Delays, decompose
 from latprof.attribution.places import Block, Places, places
 from latprof.attribution.visits import Visits, visits
@@ -86,10 +86,16 @@ class Picture:
 
     def blamed(self, block: Block, low: Ints, high: Ints) -> dict[Path, Amounts]:
         """Return how much of each wait (n,) was for what, by path, ns."""
-        return {
-            path: busy.upto(high) - busy.upto(low)
-            for path, busy in self.reach[block.station].items()
-        }
+        found: dict[Path, Amounts] = {}
+        known: tuple[Ints, Ints, Ints] | None = None
+        for path, busy in self.reach[block.station].items():
+            if not isinstance(busy, Timeline):
+                found[path] = busy.upto(high) - busy.upto(low)
+                continue
+            if known is None or known[0] is not busy.entries:  # one search for all of them
+                known = busy.entries, busy.locate(low), busy.locate(high)
+            found[path] = busy.upto(high, known[2]) - busy.upto(low, known[1])
+        return found
 
     def lengths(self, stage: Span) -> tuple[Ints, Ints]:
         """Return the rows of counted frames that have a stage, and how long it took."""

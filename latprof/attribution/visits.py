@@ -8,7 +8,7 @@ import numpy.typing as npt
 from latprof.attribution.places import Block, Places
 from latprof.columns import MISSING, Columns
 
-__all__ = ["MOST_ODD", "Visits", "latest_before", "visits"]
+__all__ = ["MOST_ODD", "Visits", "in_order", "latest_before", "visits"]
 
 MOST_ODD = 0.01
 """Frames in a hundred that may enter a busy station before it is taken for several servers."""
@@ -107,6 +107,11 @@ def visits(places: Places, station: str, columns: Columns) -> Visits:
     )
 
 
+def in_order(times: Ints) -> Ints:
+    """Return times (n,) sorted: most are so already."""
+    return times if (times[1:] >= times[:-1]).all() else np.sort(times)
+
+
 def latest_before(ends: Ints) -> Ints:
     """Return the latest departure of all earlier visits (n,); the lowest time for the first."""
     before = np.empty(len(ends), np.int64)
@@ -175,7 +180,7 @@ def _servers(begin: Ints, end: Ints) -> tuple[int, int, Mask]:
     overlapping = int(np.count_nonzero(odd))
     if not overlapping:
         return 1, min(len(begin), 1), odd
-    left = np.searchsorted(np.sort(end), begin, side="right")
+    left = np.searchsorted(in_order(end), begin, side="right")
     # of those that came before a frame, who has not left; a visit of no length is not there
     at_once = np.arange(len(begin)) - left + 1
     np.maximum(at_once, 1, out=at_once)

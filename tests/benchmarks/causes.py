@@ -1,0 +1,113 @@
+"""Frames a second of blame, causes and what_if, and their memory.
+
+    python -m tests.benchmarks.causes [--frames 1000000 10000000] [--runs 3]
+    python -m tests.benchmarks.causes --culprits [--seeds 200]
+
+The frames are of `AUDIO`, at a server of load 0.8 in front of which they queue. Each measurement
+has a process of its own; the memory is what the process had at most, the trace included, and beside
+it what the trace alone takes. ``--culprits`` tells instead how often the injected cause of
+simulated pipelines is named.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from latprof import AUDIO, Trace
+from tests.benchmarks.generated import child, machine, own_peak_kb, table
+
+WHAT = ("trace", "blame", "causes", "what_if", "analyze", "analyze, causes")
+PERIOD_NS = 20_000_000
+
+
+def queueing(count: int) -> Trace:
+    """Return frames that queue in front of the audio server."""
+    rng = np.random.default_rng(1)
+    marks = {"start": np.arange(count, dtype=np.int64) * PERIOD_NS}
+    for mark, median in zip(AUDIO.marks[1:5], (1_000, 20_000, 1_500, 3_000), strict=True):
+        before = list(marks.values())[-1]
+        marks[mark] = before + rng.lognormal(np.log(median), 0.5, count).astype(np.int64)
+    cgo = rng.lognormal(np.log(300_000), 0.5, count).astype(np.int64)
+    alsa = rng.gamma(4, 0.2 * PERIOD_NS, count).astype(np.int64)
+    served = np.cumsum(cgo + alsa)
+    ends = served + np.maximum.accumulate(marks["ipc"] + 60_000 - (served - cgo - alsa))
+    marks |= {"cgo": ends - alsa - cgo, "alsa": ends - alsa, "end": ends}
+    return Trace(AUDIO, frame_id=np.arange(count), marks=marks)
+
+
+def measure(what: str, count: int) -> None:
+    """Do it once, in this process; print seconds and memory as JSON."""
+    import pandas  # noqa: F401  (its import is not what is timed)
+
+    import latprof
+
+    trace = queueing(count)
+    questions = {
+        "trace": lambda: None,
+        "blame": lambda: latprof.blame(trace),
+        "causes": lambda: latprof.causes(trace),
+        "what_if": lambda: latprof.what_if(trace, {"alsa": 0.9}),
+        "analyze": lambda: latprof.analyze(trace),
+        "analyze, causes": lambda: latprof.analyze(trace, causes=True).causes,
+    }
+    questions[what]  # a wrong name fails before the work
+    begin = time.perf_counter()
+    questions[what]()
+    print(json.dumps({"seconds": time.perf_counter() - begin, "peak_kb": own_peak_kb()}))
+
+
+def culprits(seeds: int) -> None:
+    """Print how often each ranking names the injected cause."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from culprits import KINDS, rankings
+
+    rows = []
+    for kind in KINDS:
+        named, mean, stations = rankings(kind, range(seeds))
+        rows.append([kind, *(f"{right / seeds:.1%}" for right in (named, mean, stations))])
+    print(table([f"{seeds} pipelines each", "causes", "by mean", "by mean of stations"], rows))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--frames", type=int, nargs="+", default=[1_000_000, 10_000_000])
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--culprits", action="store_true")
+    parser.add_argument("--seeds", type=int, default=200)
+    parser.add_argument("--measure", choices=WHAT, help="what one process does")
+    options = parser.parse_args(arguments)
+    if options.measure:
+        measure(options.measure, options.frames[0])
+        return 0
+    if options.culprits:
+        culprits(options.seeds)
+        return 0
+    rows = []
+    for count in options.frames:
+        alone = 0.0
+        for what in WHAT:
+            call = ["--measure", what, "--frames", str(count)]
+            found = [child("tests.benchmarks.causes", call) for _ in range(options.runs)]
+            peak = max(outcome.peak_mb for outcome in found)
+            if what == "trace":
+                alone = peak
+                continue
+            seconds = statistics.median(outcome.told["seconds"] for outcome in found)
+            rate = f"{count / seconds / 1e6:.2f}"
+            rows.append(
+                [what, f"{count:,}", f"{seconds:.2f}", rate, f"{peak:,.0f}", f"{alone:,.0f}"]
+            )
+    print(machine("numpy"))
+    header = ["", "frames", "seconds", "M frames/s", "peak MB", "of these the trace's"]
+    print(table(header, rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
