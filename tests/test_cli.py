@@ -383,3 +383,85 @@ def test_the_bar_is_drawn(monkeypatch, capfd):
     with inputs._bar() as told:
         told(5, 10)
     assert "reading" in capfd.readouterr().err
+
+
+# -- causes and what-if ---------------------------------------------------------------------------
+
+SLOW = str(Path(__file__).parents[1] / "data" / "mic-slow-card.parquet")
+SENTENCE = "ipc looks slowest (109 ms mean); 99 % of it is waiting for alsa: the cause is alsa"
+
+
+def test_causes_as_text_and_json(capsys):
+    assert main(["causes", SLOW]) == 0
+    text = capsys.readouterr().out
+    assert text.splitlines()[0] == SENTENCE
+    assert "frames wait 5 ms" in text
+    assert max(map(len, text.splitlines())) <= 100
+    assert main(["causes", SLOW, "--format", "json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["cause"], content["sentence"]) == ("alsa", SENTENCE)
+    assert content["blame"]["ipc"]["alsa"] > 0.95
+    assert [row["station"] for row in content["stations"]] == ["relay", "server"]
+
+
+def test_report_says_when_the_cause_is_another(capsys):
+    assert main(["report", SLOW]) == 0
+    assert SENTENCE in capsys.readouterr().out
+    assert main(["report", SLOW, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["causes"]["cause"] == "alsa"
+    assert main(["report", SLOW.replace("slow-card", "healthy")]) == 0
+    assert "the cause is" not in capsys.readouterr().out
+
+
+def test_what_if_as_text_and_json(capsys):
+    call = ["what-if", SLOW, "--faster", "alsa=10%", "--servers", "server=2", "--drop", "ipc=1s"]
+    assert main(call) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("alsa x 0.9, server 2 servers, ipc dropped after 1.00 s\n3,000 frames")
+    assert max(map(len, text.splitlines())) <= 100
+    assert main([*call, "--format", "json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    p99 = content["percentiles"][2]
+    assert p99["replayed"] < p99["subtraction"] < p99["measured"]
+    assert main(["what-if", SLOW, "--slower", "alsa=2ms", "--faster", "cgo=20us"]) == 0
+    assert capsys.readouterr().out.startswith("cgo -20us, alsa +2ms")
+    assert main(["what-if", SLOW, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sensitivity"][0]["stage"] == "alsa"
+    assert main(["what-if", SLOW]) == 0
+    assert "End to end with 10 % less of a stage is less by" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("call", "why"),
+    [
+        (["causes", SLOW, "--station", "alsa"], "--station 'alsa': write STAGE=NAME"),
+        (["causes", SLOW, "--station", "x\x1b=a"], "x1b' is no stage of 'audio'"),
+        (["causes", SLOW, "--hand-over", "soon"], "hand_over 'soon' is no duration"),
+        (["what-if", SLOW, "--faster", "alsa"], "--faster 'alsa': write NAME=VALUE"),
+        (["what-if", SLOW, "--faster", "alsa=120%"], "no more than 100% can be taken away"),
+        (["what-if", SLOW, "--faster", "alsa=-1%"], "write a part, 10%, or a duration, 2ms"),
+        (["what-if", SLOW, "--faster", "alsa=1%", "--slower", "alsa=1%"], "is changed already"),
+        (["what-if", SLOW, "--servers", "server=many"], "give a number, 2 say"),
+        (
+            ["what-if", SLOW, "--servers", "card=2"],
+            "'card' is no station: use one of relay, server",
+        ),
+        (["what-if", SLOW, "--drop", "alsa=2ms"], "'alsa' is no hand-off"),
+    ],
+)
+def test_a_wrong_question_about_causes(call, why, capsys):
+    assert main(call) == 2
+    said = capsys.readouterr().err
+    assert why in said
+    assert said.count("\n") == 1
+
+
+def test_causes_of_a_sampled_trace_are_not_available(tmp_path, capsys):
+    trace = latprof.read(SLOW)
+    trace.meta["sampling_rate"] = 0.1
+    trace.save(tmp_path / "some.parquet")
+    for command in ("causes", "what-if"):
+        assert main([command, str(tmp_path / "some.parquet")]) == 2
+        assert "not available: sampling rate 0.1" in capsys.readouterr().err
+    assert main(["report", str(tmp_path / "some.parquet")]) == 0
+    assert "causes are not available: sampling rate 0.1" in capsys.readouterr().out

@@ -105,3 +105,15 @@ def test_profile_of_format_1():
         "(none)": 0,
         "söurce <b>\x1b[31m": 1,
     }
+
+
+def test_profile_of_format_2():
+    profile = latprof.load_profile(DATA / "golden" / "profile-v2.latprof")
+    # three frames at one worker: (start, in, get done, put done, end) are (0, 0, 30, 40, 40),
+    # (10, 40, 55, 70, 71) and (50, 70, 71, 72, 80)
+    assert profile.frames == 3
+    found = profile.causes
+    assert found.own == {"queue": 0, "get": 46, "put": 26, "gone": 9}
+    assert found.blamed == {"queue": 0, "get": 25, "put": 25, "gone": 0}
+    assert found.gain == {"queue": 0, "get": 45, "put": 10, "gone": 7}
+    assert profile.bottleneck(why="cause") == "get"

@@ -5,7 +5,7 @@ What of its time in front of the station was delay (transport) is then not known
 over by that departure. All others were not queued: their whole time is delay.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ LEAST_HAND_OVER = 1_000
 """ns. Frames that enter this soon after a departure were queued, if nothing else is known."""
 
 _MOST_KNOWN = 100_000
+_MOST_KEPT = 10_000
 _FEW = 10
 _GOLDEN = 0.6180339887498949
 
@@ -47,6 +48,8 @@ class Delays:
         How soon after a departure a frame must enter to have been queued.
     usual_ns
         The median delay of the frames that were not queued; None if all were.
+    known
+        (k,) the last of these delays.
     """
 
     delay: Ints
@@ -56,6 +59,7 @@ class Delays:
     arrive: Ints
     limit_ns: int
     usual_ns: int | None
+    known: Ints
 
     def other_reading(self, begin: Ints) -> "Delays":
         """Return the reading in which whoever arrived at a busy station was queued for it."""
@@ -66,10 +70,10 @@ class Delays:
         most = np.maximum(np.minimum(self.free, begin) - self.arrive, 0)
         delay[fresh] = np.minimum(most[fresh], usual)
         over = np.where(queued, begin - self.free, self.hand_over)
-        return Delays(delay, over, queued, self.free, self.arrive, self.limit_ns, self.usual_ns)
+        return replace(self, delay=delay, hand_over=over, queued=queued)
 
 
-def decompose(visits: Visits, hand_over: int | None = None) -> Delays:
+def decompose(visits: Visits, hand_over: int | None = None, earlier: Ints | None = None) -> Delays:
     """Return the parts of the time in front of a station.
 
     Parameters
@@ -81,6 +85,9 @@ def decompose(visits: Visits, hand_over: int | None = None) -> Delays:
         that surely were queued, as they arrived longer before the departure than delays are: four
         times what 99 in 100 of them need, at most 20 times what half of them do and a quarter
         of the usual service, at least 1 us.
+    earlier
+        Delays (k,) of frames before these that were not queued; given, the first visit's is not
+        counted: who was there before it is not known.
 
     Notes
     -----
@@ -97,7 +104,11 @@ def decompose(visits: Visits, hand_over: int | None = None) -> Delays:
     behind = (arrive < free) & (free > MISSING)
     after = np.where(behind, begin - free, np.iinfo(np.int64).max)
     bound = np.where(behind, np.minimum(free, begin) - arrive, 0)
-    certain = waited[~behind]
+    fresh = np.ones(len(begin), bool)
+    past = np.zeros(0, np.int64)
+    if earlier is not None:
+        fresh[:1], past = False, earlier
+    certain = np.concatenate([past, waited[~behind & fresh]])
     if hand_over is None:
         hand_over = _limit(visits, waited, certain, behind, after, bound)
     queued = after <= hand_over
@@ -107,14 +118,14 @@ def decompose(visits: Visits, hand_over: int | None = None) -> Delays:
         slower = behind & ~queued & (after / max(hand_over, 1) < farther)
         if np.count_nonzero(slower) <= MOST_ODD * np.count_nonzero(queued):
             queued |= slower
-    known = waited[~queued]
+    known = np.concatenate([past, waited[~queued & fresh]])
     delay = waited.copy()
     delay[queued] = _drawn(known, bound[queued])
     over = np.where(queued, begin - free, 0)
     if visits.odd.any():  # they entered before there was room: kept as it was
         over = np.where(visits.odd & (free > MISSING), begin - free, over)
     usual = int(np.median(known)) if len(known) else None
-    return Delays(delay, over, queued, free, arrive, hand_over, usual)
+    return Delays(delay, over, queued, free, arrive, hand_over, usual, known[-_MOST_KEPT:])
 
 
 def _free(visits: Visits) -> Ints:

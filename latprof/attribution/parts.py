@@ -52,6 +52,7 @@ class Parts:
         self._waiting: list[tuple[Columns, Mask]] = []  # frames that are not counted yet
         self._rows = 0
         self._context: Columns | None = None  # counted frames that others may have waited for
+        self._delays: dict[str, npt.NDArray[np.int64]] = {}  # by station
         self._begun = self._ended = False
 
     def lose(self, reason: str) -> None:
@@ -111,7 +112,9 @@ class Parts:
         before = 0 if self._context is None else len(self._context)
         whole = fresh if self._context is None else Columns.concat([self._context, fresh])
         counted = np.concatenate([np.zeros(before, bool), counted])
-        seen = picture(self.pipeline, whole, counted=counted)
+        earlier = self._delays if self._begun else None
+        seen = picture(self.pipeline, whole, counted=counted, earlier=earlier)
+        self._delays = {name: apart.known for name, apart in seen.delays.items()}
         found = causes_of(seen)
         self.sums = found if self.sums is None else self.sums + found
         if not self._begun:

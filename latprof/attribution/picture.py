@@ -1,5 +1,6 @@
 """Everything that attribution knows of frames: stations, visits, delays, chains; made once."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -117,13 +118,19 @@ def picture(
     hand_over: int | None = None,
     depth: int = DEPTH,
     counted: Mask | None = None,
+    earlier: Mapping[str, Ints] | None = None,
 ) -> Picture:
-    """Return what attribution knows of frames."""
+    """Return what attribution knows of frames.
+
+    With `counted` (n,) only of some; `earlier` is what is known of delays by station where the
+    frames are not the first: see `decompose`.
+    """
     where = places(pipeline)
     done = columns.finished()
     mine = np.ones(len(columns), bool) if done is None else done
     if counted is not None:
         mine = mine & counted
     seen = {name: visits(where, name, columns) for name in where.stations}
-    apart = {name: decompose(there, hand_over) for name, there in seen.items()}
+    past = earlier or {}
+    apart = {name: decompose(there, hand_over, past.get(name)) for name, there in seen.items()}
     return Picture(where, columns, hand_over, depth, mine, seen, apart)

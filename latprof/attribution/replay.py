@@ -74,7 +74,7 @@ def several(
     if limit is None:
         # where no more are there at once than servers, nobody waits
         alone = there + service
-        left = np.searchsorted(np.sort(alone), there, side="right")
+        left = np.searchsorted(np.sort(alone), there - hand_over, side="right")
         if (np.arange(len(there)) - left < servers).all():
             return alone, np.zeros(len(there), bool)
     free = [MISSING] * servers

@@ -1,0 +1,106 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import queueing
+from queueing import Station
+from test_blaming import line, served
+
+import latprof
+from latprof import Pipeline, Span, Trace, utilization
+from latprof.attribution import suggest_stations
+
+DATA = Path(__file__).parents[1] / "data"
+MS = 1_000_000
+
+
+def test_by_hand():
+    load = utilization(line([(0, 0, 30, 40, 40), (10, 40, 55, 70, 71), (90, 90, 99, 100, 100)]))
+    worker = load["worker"]
+    assert (worker.servers, worker.visits, worker.busy) == (1, 3, 0.8)
+    assert (worker.longest_busy_ns, worker.longest_busy_begin_ns) == (70, 0)
+    assert worker.in_front_most == 1
+    assert worker.in_front_mean == 30 / 100
+    assert worker.growth is None
+    rows = [
+        (t[0] * MS, *(x * MS for x in t[1:]))
+        for t in ((0, 0, 30, 40, 40), (10, 40, 55, 70, 71), (90, 90, 99, 100, 100))
+    ]
+    assert utilization(line(rows))["worker"].longest_busy_ns == 70 * MS
+    shares = utilization(line(rows)).busy["worker"]
+    assert len(shares) == 100
+    assert shares.tolist() == [1.0] * 70 + [0.0] * 20 + [1.0] * 10
+
+
+def test_no_frames():
+    load = utilization(line([]))
+    assert load["worker"].busy is None
+    assert load.table.loc["worker", "visits"] == 0
+    assert load.sentences == ["worker: no frame was served"]
+
+
+def test_the_slow_card_grows_as_it_was_made_to():
+    found = utilization(DATA / "mic-slow-card.parquet")
+    growth = found["server"].growth
+    injected = latprof.read(DATA / "mic-slow-card.parquet").meta["run"]["slow_card_ppm"]
+    assert growth.rate == pytest.approx(injected * 1_000, rel=0.05)
+    assert growth.low <= injected * 1_000 <= growth.high
+    assert found["relay"].growth is None
+    assert found.table["onset_ns"].dtype == "Int64"
+    assert all(
+        load.growth is None for load in utilization(DATA / "mic-healthy.parquet").loads.values()
+    )
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_growth_is_told_apart_from_bursts(seed):
+    rng = np.random.default_rng(seed)
+    n, period = 2_000, 20 * MS
+    starts = np.arange(n) * period
+    service = (0.8 * period * rng.gamma(50, 1 / 50, n)).astype(np.int64)
+    service[::300] += 20 * period  # stalls, one of them late
+    service[-100] += 30 * period
+    transport = np.full(n, 45 * MS)
+    bursts = queueing.trace_of(starts, [Station("s0", service, transport)])
+    assert utilization(bursts)["station_s0"].growth is None
+    onset = int(rng.integers(500, 1_000))
+    slow = service.copy()
+    slow[::300] -= 20 * period
+    slow[-100] -= 30 * period
+    slow[onset:] = (1.05 * period * rng.gamma(400, 1 / 400, n - onset)).astype(np.int64)
+    growth = utilization(queueing.trace_of(starts, [Station("s0", slow, transport)]))[
+        "station_s0"
+    ].growth
+    assert growth.rate == pytest.approx(0.05e9, rel=0.1)
+    assert abs(growth.onset_ns - starts[onset]) < 30 * period
+
+
+def test_stations_are_suggested_never_used():
+    trace = latprof.read(DATA / "mic-slow-card.parquet")
+    spans = [Span(s.name, s.begin, s.end, kind=s.kind) for s in trace.pipeline.spans]
+    bare = Trace.of(Pipeline("bare", trace.pipeline.marks, spans), trace.columns, {})
+    (found,) = suggest_stations(bare)
+    assert found.stages == ("cgo", "alsa")
+    assert found.overlaps == 0
+    assert found.back_to_back > 2_000
+    assert "cgo and alsa may be served by one station: of 3,000 frames 0 were" in found.sentence
+    assert latprof.causes(bare).cause == "ipc"
+    assert latprof.causes(bare, stations=found.stations).cause == "alsa"
+    assert suggest_stations(trace) == ()
+    assert suggest_stations(line([])) == ()
+
+
+def test_what_overlaps_is_no_station():
+    rows = served(range(0, 4_000, 10), [4] * 400, [9] * 400)
+    chain = Pipeline(
+        "x",
+        ("start", "a", "c", "end"),
+        (Span("queue", "start", "a"), Span("work", "a", "c"), Span("rest", "c", "end")),
+    )
+    table = np.array(rows)
+    trace = Trace(
+        chain,
+        frame_id=np.arange(400),
+        marks={m: table[:, i] for m, i in (("start", 0), ("a", 1), ("c", 3), ("end", 4))},
+    )
+    assert [each.stages for each in suggest_stations(trace)] == [("work",)]

@@ -1,0 +1,178 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from changed import compared
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_blaming import LINE, line, served
+
+from latprof import Pipeline, Span, Trace, sensitivity, what_if
+from latprof.attribution.replay import one_server, several
+from latprof.errors import TraceError
+
+DATA = Path(__file__).parents[1] / "data"
+ROWS = served(range(0, 400, 10), [7] * 40, [9] * 40)
+
+
+def one_by_one(ready, over, service, servers):
+    """Return departures, as an obvious loop."""
+    free, out, latest = [-(10**15)] * servers, [], -(10**15)
+    for at, g, s in zip(ready, over, service, strict=True):
+        latest = max(latest, at)
+        k = free.index(min(free))
+        free[k] = max(latest, free[k] + g) + s
+        out.append(free[k])
+    return out
+
+
+whole = st.lists(
+    st.tuples(st.integers(0, 30), st.integers(0, 5), st.integers(0, 40)), min_size=1, max_size=40
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(whole, st.integers(1, 4))
+def test_servers_are_what_a_loop_gives(draws, servers):
+    ready = np.cumsum([x for x, _, _ in draws])
+    over, service = (np.array([x[i] for x in draws]) for i in (1, 2))
+    expected = one_by_one(ready.tolist(), over.tolist(), service.tolist(), servers)
+    assert several(ready, over, service, servers)[0].tolist() == expected
+    if servers == 1:
+        assert one_server(ready, over, service).tolist() == expected
+
+
+@pytest.mark.parametrize("name", ["mic-slow-card", "mic-healthy"])
+def test_factor_1_gives_every_end_back(name):
+    path = DATA / f"{name}.parquet"
+    for changes in ({}, {"alsa": 1.0, "ipc": 1, "webrtc": "+0ns"}):
+        result = what_if(path, changes)
+        assert (result.replayed_ns == result.measured_ns).all()
+        assert (result.other_ns == result.measured_ns).all()
+    assert result.counts == {"frames": len(result.measured_ns), "dropped": 0, "breaks": 0}
+
+
+def test_factor_1_gives_every_end_back_in_odd_recordings():
+    rng = np.random.default_rng(5)
+    rows = served(np.arange(500) * 15, rng.integers(0, 12, 500), rng.integers(0, 12, 500))
+    rows[250] = (rows[250][0], rows[250][1] - 3, *rows[250][2:])  # enters a busy station
+    rows[100] = (rows[100][0], rows[100][1], None, None, rows[100][3])  # is dropped in get
+    rows[300] = (rows[300][0], None, None, None, rows[300][0] + 1)  # is dropped in the queue
+    outcome = [None] * 500
+    outcome[100] = outcome[300] = "late"
+    result = what_if(line(rows, outcome=outcome), {"get": 1.0})
+    assert (result.replayed_ns == result.measured_ns).all()
+    assert result.counts == {"frames": 498, "dropped": 0, "breaks": 1}
+
+
+def test_a_change_by_hand():
+    # each takes 16, one comes every 10: with 6 ns less nobody waits
+    result = what_if(line(ROWS), {"put": "-6ns"})
+    assert set(result.replayed_ns.tolist()) == {13}
+    assert result.subtraction_ns.tolist() == [13 + 6 * i for i in range(40)]
+    table = result.table
+    assert list(table.columns) == ["measured", "replayed", "subtraction", "low", "high"]
+    assert list(table.index) == [50, 90, 99, 99.9]
+    assert table.loc[50].tolist() == [19 + 19 * 6, 13, 13 + 19 * 6, 13, 13]
+    assert result.changes == {"put": "-6ns"}
+    assert set(what_if(line(ROWS), servers={"worker": 2}).replayed_ns.tolist()) == {19}
+
+
+def test_frames_that_wait_too_long_are_dropped():
+    result = what_if(line(ROWS), drop={"queue": 12})
+    waits, free, kept = [], 0, 0
+    for start, *_ in ROWS:
+        begin = max(start, free)
+        if begin - start > 12:
+            continue
+        free, kept = begin + 16, kept + 1
+        waits.append(begin - start + 19)
+    assert sorted(waits) == result.replayed_ns.tolist()
+    assert result.counts["dropped"] == 40 - kept > 0
+
+
+def test_a_quicker_network_comes_sooner():
+    rows = [(0, 5, 6, 7, 8), (100, 205, 206, 207, 208), (110, 215, 216, 217, 300)]
+    result = what_if(line(rows), {"queue": 0.2, "gone": "-1s"})
+    assert result.replayed_ns.tolist() == [1 + 2, 21 + 2, 21 + 2]
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"), [("quicker", 0.01), ("slower", 0.01), ("several", 0.03), ("servers", 0.03)]
+)
+def test_against_the_changed_pipeline_itself(kind, most):
+    """Also: never worse than subtraction, but for what is within a third of what is allowed."""
+    for seed in range(20):
+        for q, (truth, replayed, subtraction, *_) in compared(seed, kind).items():
+            error, plain = abs(replayed / truth - 1), abs(subtraction / truth - 1)
+            assert error <= most, (kind, seed, q)
+            assert error <= plain + most / 3, (kind, seed, q)
+
+
+def test_dropping_against_the_changed_pipeline_itself():
+    for seed in range(8):
+        for q, (truth, replayed, *_) in compared(seed, "drop").items():
+            assert abs(replayed / truth - 1) <= 0.01, (seed, q)
+
+
+def test_where_effort_pays():
+    table = sensitivity(line(ROWS))
+    assert list(table.index) == ["get", "put", "queue", "gone"]
+    # a tenth of 9, or of 7, is 1 (rounded): the n-th frame ends n sooner
+    assert table.loc["put", "mean"] == np.arange(1, 41).mean()
+    assert table.loc["put", "p99"] == 40
+    assert table.loc["queue"].tolist() == [0, 0, 0, 0]
+    assert sensitivity(line([])).isna().all(axis=None)
+    assert sensitivity(DATA / "mic-slow-card.parquet").index[0] == "alsa"
+
+
+@pytest.mark.parametrize(
+    ("call", "why"),
+    [
+        ({"changes": {"nope": 0.9}}, "'nope' is no stage of 'line': use one of queue, get"),
+        ({"changes": {"get": "2ms"}}, "get: '2ms' has no sign"),
+        ({"changes": {"get": "-soon"}}, "'-soon' is no duration"),
+        ({"changes": {"get": -0.5}}, "factor -0.5"),
+        ({"changes": {"get": float("nan")}}, "factor nan"),
+        ({"changes": {"get": True}}, "True is no change"),
+        ({"servers": {"nope": 2}}, "'nope' is no station: use one of worker"),
+        ({"servers": {"worker": 0}}, "servers of worker: 0"),
+        (
+            {"drop": {"gone": "1ms"}},
+            "'gone' is no hand-off in front of a station: use one of queue",
+        ),
+        ({"drop": {"queue": "x"}}, "drop at queue 'x' is no duration"),
+    ],
+)
+def test_wrong_questions(call, why):
+    with pytest.raises(TraceError, match=why):
+        what_if(line(ROWS), **call)
+
+
+def test_what_contradicts_first_in_first_out_is_refused():
+    rows = [[x * 10**6 for x in row] for row in served(range(0, 4000, 10), [4] * 400, [9] * 400)]
+    rows[50:90] = [[a[0], *b[1:]] for a, b in zip(rows[50:90], rows[50:90][::-1], strict=True)]
+    with pytest.raises(TraceError, match="of 400 frames at station 'worker' contradict first in"):
+        what_if(line(rows), {"get": 0.9})
+
+
+def test_a_station_that_frames_come_to_twice():
+    twice = Pipeline(
+        "twice",
+        ("start", "a", "b", "end"),
+        (
+            Span("x", "start", "a", station="core"),
+            Span("away", "a", "b"),
+            Span("y", "b", "end", station="core"),
+        ),
+    )
+    at = {mark: np.arange(3) * 100 + i for i, mark in enumerate(twice.marks)}
+    with pytest.raises(TraceError, match="come to it more than once"):
+        what_if(Trace(twice, frame_id=np.arange(3), marks=at), {"x": 0.5})
+
+
+def test_nothing_to_replay():
+    result = what_if(line([]), {"get": 0.5})
+    assert result.mean == {"measured": None, "replayed": None, "subtraction": None}
+    assert result.table.isna().all(axis=None)
+    assert LINE.stages[0].name == "queue"
