@@ -35,6 +35,14 @@ def test_its_python_runs(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "mic.parquet").exists()
 
 
+def test_its_what_if_is_what_the_command_prints(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    shown = next(block for _, block in BLOCKS if block.startswith("$ latprof what-if"))
+    call, _, table = shown.partition("\n")
+    assert main(call.removeprefix("$ latprof ").split()) == 0
+    assert capsys.readouterr().out.startswith(table)
+
+
 def test_its_report_is_what_the_command_prints(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     shown = next(block for _, block in BLOCKS if block.startswith("$ latprof report"))
