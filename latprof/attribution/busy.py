@@ -113,15 +113,17 @@ def busy_of(visits: Visits) -> Mapping[str, Busy]:
     [0, 3, 4, 6, 9]
     """
     if visits.servers == 1:
+        if not visits.odd.any():
+            return {
+                name: Timeline(visits.begin, low, high)
+                for name, (low, high) in visits.stages.items()
+            }
         # the few that contradict are cut to what the others leave
-        free = latest_before(visits.end)
-        floor = np.maximum(visits.begin, free)
-        result: dict[str, Busy] = {}
-        for name, (low, high) in visits.stages.items():
-            if visits.odd.any():
-                low, high = np.maximum(low, floor), np.maximum(high, floor)
-            result[name] = Timeline(floor, low, high)
-        return result
+        floor = np.maximum(visits.begin, latest_before(visits.end))
+        return {
+            name: Timeline(floor, np.maximum(low, floor), np.maximum(high, floor))
+            for name, (low, high) in visits.stages.items()
+        }
     return _shared(visits)
 
 

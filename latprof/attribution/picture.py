@@ -88,14 +88,16 @@ class Picture:
     def blamed(self, block: Block, low: Ints, high: Ints) -> dict[Path, Amounts]:
         """Return how much of each wait (n,) was for what, by path, ns."""
         found: dict[Path, Amounts] = {}
-        known: tuple[Ints, Ints, Ints] | None = None
+        known: tuple[Ints, Ints] | None = None
         for path, busy in self.reach[block.station].items():
             if not isinstance(busy, Timeline):
                 found[path] = busy.upto(high) - busy.upto(low)
                 continue
             if known is None or known[0] is not busy.entries:  # one search for all of them
-                known = busy.entries, busy.locate(low), busy.locate(high)
-            found[path] = busy.upto(high, known[2]) - busy.upto(low, known[1])
+                known = busy.entries, busy.locate(low)
+            # up to its own entry: all of the visits before
+            whole = busy.sums[:-1] if high is busy.entries else busy.upto(high)
+            found[path] = whole - busy.upto(low, known[1])
         return found
 
     def lengths(self, stage: Span) -> tuple[Ints, Ints]:
