@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from changed import compared
+from culprits import KINDS, pipeline
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_blaming import LINE, line, served
@@ -63,6 +64,14 @@ def test_factor_1_gives_every_end_back_in_odd_recordings():
     result = what_if(line(rows, outcome=outcome), {"get": 1.0})
     assert (result.replayed_ns == result.measured_ns).all()
     assert result.counts == {"frames": 498, "dropped": 0, "breaks": 1}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_factor_1_gives_every_end_back_of_simulated_pipelines(kind):
+    for seed in range(5):
+        trace, culprit, _ = pipeline(kind, seed)
+        result = what_if(trace, {culprit: 1.0})
+        assert (result.replayed_ns == result.measured_ns).all()
 
 
 def test_a_change_by_hand():

@@ -207,9 +207,10 @@ def _unblocked(whole: Picture, block: Block, changes: Mapping[str, Change]) -> I
         if blocked.stage not in names:
             continue
         there = whole.visits[blocked.by]
-        before, after = there.end - there.begin, np.zeros(len(there), np.int64)
+        before, after = np.zeros(len(there), np.int64), np.zeros(len(there), np.int64)
         for name, (low, high) in there.stages.items():
             length = high - low
+            before += length
             after += changes[name](length) if name in changes else length
         if np.array_equal(before, after):
             continue
