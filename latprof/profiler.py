@@ -1,13 +1,9 @@
 """The profiler: stamps frames into a ring, folds them as they come, reports on all since start."""
 
-import atexit
 import logging
 import os
-import platform
-import socket
 import threading
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -19,22 +15,22 @@ from latprof.alerts import Alerts
 from latprof.background import Background
 from latprof.columns import Labels
 from latprof.errors import ProfilerError
+from latprof.forks import running as _running
 from latprof.frame import Frame
 from latprof.hotpath import HotPath
 from latprof.livefold import LiveFold, columns_of
 from latprof.pipeline import Pipeline
 from latprof.profile import Accounts
+from latprof.recording import Recording
 from latprof.report import Report
 from latprof.ring import Ring
 from latprof.sampling import threshold
 from latprof.settings import (
     Duration,
-    checked_anchor,
     checked_duration,
     checked_rate,
     checked_thresholds,
 )
-from latprof.units import format_utc
 
 if TYPE_CHECKING:
     from latprof.trace import Trace
@@ -115,11 +111,9 @@ class Profiler:
         self.report_interval = checked_duration(report_interval, "report_interval")
         if self.report_interval == 0:
             raise ProfilerError("report_interval is 0: leave it out or give one above 0")
-        self._clock = clock
-        self._anchors = [checked_anchor(clock)]
-        self.clock_offset_ns = self._anchors[0][1] - self._anchors[0][0]
-        self._segments: list[tuple[int, int]] = []
-        self._since: int | None = None  # when the running segment began, None when stopped
+        about = {"owns": list(self.owns), "sampling_rate": self.sampling_rate or None}
+        self._recording = Recording(clock, about)
+        self.clock_offset_ns = self._recording.offset_ns
 
         self._ring = Ring(pipeline, capacity)
         self._alerts = Alerts(
@@ -130,7 +124,6 @@ class Profiler:
         self._fold = LiveFold(self._ring, self._hot, self.clock_offset_ns, self.sampling_rate)
         self._lock = threading.RLock()
         self._background: Background | None = None
-        self._pid = os.getpid()
         # the functions themselves, in place of the methods of the same name that document them:
         # a method that calls them would cost every frame another call
         self.frame = self._hot.frame  # type: ignore[method-assign]
@@ -145,7 +138,7 @@ class Profiler:
     @property
     def running(self) -> bool:
         """Whether frames are recorded now."""
-        return self._since is not None
+        return self._recording.since is not None
 
     enabled = running
 
@@ -163,14 +156,15 @@ class Profiler:
             It is running, or this process is a fork of the one that made it.
         """
         with self._lock:
-            if self._pid != os.getpid():
+            pid = self._recording.pid
+            if pid != os.getpid():
                 raise ProfilerError(
-                    f"this profiler belongs to process {self._pid}, this is {os.getpid()}: make a "
-                    "new Profiler after a fork"
+                    f"this profiler belongs to process {pid}, this is {os.getpid()}: make a new "
+                    "Profiler after a fork"
                 )
             if self.running:
                 raise ProfilerError("the profiler is running: stop it before it is started again")
-            self._since = self._anchor()
+            self._recording.begin()
             self._hot.switch(True)
             self._background = Background(
                 self._fold,
@@ -189,8 +183,7 @@ class Profiler:
             if not self.running:
                 return
             self._hot.switch(False)
-            self._segments.append((self._since or 0, self._anchor()))
-            self._since = None
+            self._recording.end()
             background, self._background = self._background, None
             _running.discard(self)
         if background is not None:
@@ -324,35 +317,9 @@ class Profiler:
         columns, claimed = columns_of(self._ring, self.clock_offset_ns)
         accounts = self.accounts
         gone = claimed - len(columns) - sum(self._hot.void.read().values()) - accounts.torn
-        meta: dict[str, Any] = {
-            "owns": list(self.owns),
-            "clock_offset_ns": self.clock_offset_ns,
-            "anchors": [list(anchor) for anchor in self._anchors],
-            "host": socket.gethostname(),
-            "pid": self._pid,
-            "python": platform.python_version(),
-            "created": format_utc(time.time_ns()),
-            "sampling_rate": self.sampling_rate or None,
-            "segments": [list(segment) for segment in self._recorded()],
-            "lost": max(0, gone),
-            "stamp_ns": self._stamp_ns(),
-            "accounts": accounts.to_dict(),
-        }
-        boot_id = _boot_id()
-        if boot_id is not None:
-            meta["boot_id"] = boot_id
+        meta = self._recording.meta(self._recording.segments())
+        meta |= {"lost": max(0, gone), "accounts": accounts.to_dict()}
         return Trace.of(self.pipeline, columns, meta)
-
-    def _stamp_ns(self) -> int:
-        """Return what a clock read takes here, at its quickest: no span is measured better."""
-        reads = 100
-        took = []
-        for _ in range(5):
-            begin = time.perf_counter_ns()
-            for _ in range(reads):
-                time.perf_counter_ns()
-            took.append(time.perf_counter_ns() - begin)
-        return min(took) // reads
 
     def report(self) -> Report:
         """Return the report on all frames since the first start, the overwritten ones included."""
@@ -361,24 +328,9 @@ class Profiler:
 
     def _profile(self) -> Any:
         profile = self._fold.copy()
-        profile.segments = set(self._recorded())
+        profile.segments = set(self._recording.segments())
         profile.accounts = self.accounts
         return profile
-
-    def _recorded(self) -> list[tuple[int, int]]:
-        """Return when was recorded, UTC ns."""
-        segments = list(self._segments)
-        since = self._since
-        if since is not None:
-            segments.append((since, max(since, self._clock() + self.clock_offset_ns)))
-        return segments
-
-    def _anchor(self) -> int:
-        """Note the clock beside the wall clock; return it as UTC ns."""
-        now = self._clock()
-        if len(self._anchors) < 1_000:
-            self._anchors.append((now, time.time_ns()))
-        return now + self.clock_offset_ns
 
     # -- background -----------------------------------------------------------------------------
 
@@ -387,10 +339,15 @@ class Profiler:
         if self._fold.profile.frames:
             self._alerts.info(str(Report(self._profile())))
 
-    def _forked(self) -> None:
+    @property
+    def fold_lock(self) -> "threading.RLock":
+        """Held while frames are folded, and during a fork."""
+        return self._fold.lock
+
+    def forked(self) -> None:
         """Stop, in the child of a fork: the thread is gone, locks may be held by nobody."""
         self._hot.switch(False)
-        self._since = None
+        self._recording.since = None
         self._background = None
         self._lock = threading.RLock()
         self._fold.reset_lock()
@@ -401,47 +358,3 @@ class Profiler:
         self._alerts.misuse(
             "stopped by a fork", "the child does not record: make a new Profiler in it"
         )
-
-
-_running: "weakref.WeakSet[Profiler]" = weakref.WeakSet()
-_held: list[Profiler] = []
-
-
-def _before_fork() -> None:
-    # the child gets no profile that is half folded
-    _held.extend(_running)
-    for profiler in _held:
-        profiler._fold.lock.acquire()
-
-
-def _after_fork() -> None:
-    for profiler in _held:
-        profiler._fold.lock.release()
-    _held.clear()
-
-
-def _stop_in_child() -> None:
-    for profiler in list(_running):
-        profiler._forked()
-    _running.clear()
-    _held.clear()
-
-
-def _stop_at_exit() -> None:
-    for profiler in list(_running):
-        profiler.stop()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork, after_in_child=_stop_in_child
-    )
-atexit.register(_stop_at_exit)
-
-
-def _boot_id() -> str | None:
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            return file.read().strip() or None
-    except (OSError, UnicodeError):
-        return None
