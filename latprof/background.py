@@ -33,6 +33,8 @@ class Background(threading.Thread):
         What logs, and counts errors.
     interval_ns, report
         How often `report` is called; None: never.
+    tick
+        Called now and then.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Background(threading.Thread):
         alerts: Alerts,
         interval_ns: int | None,
         report: Callable[[], None],
+        tick: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(name="latprof", daemon=True)
         self._fold = fold
@@ -50,7 +53,9 @@ class Background(threading.Thread):
         self._alerts = alerts
         self._interval = None if interval_ns is None else interval_ns / 1e9
         self._report = report
-        self._over = threading.Event()
+        self._tick = tick
+        self._wake = threading.Event()
+        self._over = False
         # here and not in the thread: a fork while a thread imports leaves the child an import
         # that never ends
         self._sample: Callable[[], None] | None = None
@@ -61,9 +66,14 @@ class Background(threading.Thread):
 
     def end(self) -> None:
         """End the thread and wait for it, unless it is the one that calls."""
-        self._over.set()
+        self._over = True
+        self._wake.set()
         if threading.current_thread() is not self:
             self.join()
+
+    def wake(self) -> None:
+        """Let it look at the ring now."""
+        self._wake.set()
 
     def run(self) -> None:
         """Work until the end."""
@@ -72,13 +82,18 @@ class Background(threading.Thread):
         # several times while a ring fills at a million frames a second
         longest = min(LONGEST_PAUSE, max(0.001, self._capacity * 0.25e-6))
         pause = 0.0
-        while not self._over.wait(pause):
+        while not self._over:
+            self._wake.wait(pause)
+            self._wake.clear()
+            if self._over:
+                return
             try:
                 pause = longest if self._keep_up() else longest / 8
                 now = time.monotonic()
                 if now >= next_sample:
                     next_sample = now + SAMPLE_EVERY
                     self._alerts.flush()
+                    self._tick()
                     if self._sample is not None:
                         self._sample()
                 if self._interval is not None and now >= next_report:

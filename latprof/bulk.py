@@ -15,6 +15,7 @@ from latprof.hotpath import BAD_FRAME_ID, BAD_SIZE, BAD_STAMP, HotPath
 from latprof.livefold import LiveFold
 from latprof.pipeline import Pipeline
 from latprof.ring import Ring
+from latprof.room import Room
 from latprof.sampling import RUN_BITS, fnv1a, run_hashes
 
 __all__ = ["Block", "block", "write"]
@@ -116,9 +117,25 @@ def write(
         # what the ring still holds unfolded must not be overwritten by this piece
         if fold.backlog + len(piece) > ring.capacity:
             fold.catch_up()
+        if hot.room is not None:
+            piece = piece[: _admitted(len(piece), hot.room, fold)]
         ring.write_block(piece)
     if alerts.limit is not None:
         _check_limits(rows, ring, alerts)
+
+
+def _admitted(count: int, room: Room, fold: LiveFold) -> int:
+    """Return for how many rows there is room; the rest is counted as refused."""
+    taken = room.take_many(count)
+    while taken < count:
+        fold.catch_up()
+        found = room.take_many(count - taken)
+        # none, as others were quicker or something is stuck: wait for one, where one waits
+        if not found and not room.take():
+            room.refuse(count - taken - 1)
+            break
+        taken += found or 1
+    return taken
 
 
 def _check_limits(rows: npt.NDArray[np.void], ring: Ring, alerts: Alerts) -> None:

@@ -114,6 +114,16 @@ class WholeFile:
                 os.unlink(self._temporary)
             self._temporary = None
 
+    def forsake(self) -> None:
+        """Let go of the file in the child of a fork: whatever the child does, it stays as it is."""
+        self._temporary = None
+        with contextlib.suppress(OSError):
+            # what is buffered must not be written once more: the offset is the parent's
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nowhere, self.file.fileno())
+            os.close(nowhere)
+            self.file.close()
+
     def __enter__(self) -> "WholeFile":
         return self
 

@@ -17,6 +17,7 @@ from latprof.columns import NO_SIZE, STAMP_LIMIT
 from latprof.errors import PipelineError
 from latprof.frame import NO_FRAME, Frame
 from latprof.ring import Ring
+from latprof.room import Room
 from latprof.sampling import RUN_BITS, fnv1a, run_hash
 from latprof.units import escape
 
@@ -47,6 +48,8 @@ class HotPath:
         Thresholds and notes.
     sampled_below
         Runs are taken whose hash is below; 2**64 takes all.
+    room
+        What must be asked before a row is written; None: older rows are overwritten.
 
     Attributes
     ----------
@@ -73,6 +76,7 @@ class HotPath:
         owned: tuple[str, ...],
         alerts: Alerts,
         sampled_below: int,
+        room: Room | None = None,
     ) -> None:
         marks = len(ring.pipeline.marks)
         self.rss_at = 4 + marks
@@ -85,6 +89,7 @@ class HotPath:
         self.void = Tally()
         self.voids: set[int] = set()
         self.dropped = Tally()
+        self.room = room
         self.frame: Callable[..., Frame]
         self.record: Callable[..., None]
         self.switch: Callable[[bool], None]
@@ -114,6 +119,7 @@ def _build(
     foreign = [i for i, mark in enumerate(marks) if mark not in index]
     start_of, end_of, count = start_at - 4, end_at - 4, len(marks)
     limit = alerts.limit if owns_start and owns_end else None
+    room = hot.room
 
     blank = hot.blank
     copy_blank = blank.copy
@@ -128,7 +134,7 @@ def _build(
     def switch(on: bool) -> None:
         nonlocal is_open, detour
         is_open = on
-        detour = not (on and owns_end)
+        detour = not (on and owns_end) or room is not None
 
     class LiveFrame(Frame):
         __slots__ = ()
@@ -234,6 +240,8 @@ def _build(
         except (KeyError, TypeError):
             label = source_code(source)
         begin()
+        if room is not None and not room.take():
+            return
         number = claim()
         offset = (number - 1) % capacity * width
         try:
@@ -269,6 +277,8 @@ def _build(
         return new
 
     def commit(row: list[Any]) -> bool:
+        if room is not None and not room.take():
+            return True  # counted as lost, whatever became of it
         number = claim()
         row[1] = (number - 1) % capacity * width
         row[2] = row[seq_at] = number

@@ -45,6 +45,11 @@ class LiveFold:
         What the profile is to be told.
     now
         A clock in ns, for patience alone.
+
+    Attributes
+    ----------
+    sinks
+        Called with the rows that are folded, and with their columns. They do not raise.
     """
 
     def __init__(
@@ -64,6 +69,8 @@ class LiveFold:
         self._offset_ns = offset_ns
         self._rate = sampling_rate
         self._now = now
+        self.sinks: list[Callable[[npt.NDArray[np.void], Columns], None]] = []
+        self._given = 0  # numbers up to here have made room
         self._seen = 0  # all numbers up to here have been looked for
         self._pending: dict[int, int] = {}  # number -> when it was missed first
         self.lock = threading.RLock()
@@ -84,6 +91,7 @@ class LiveFold:
             if found.first <= found.last:
                 self._seen = found.last
                 self._take(found)
+            self._make_room()
 
     def catch_up(self, *, final: bool = False) -> None:
         """Fold all that is there by now; `final`: what is pending then is given up.
@@ -101,6 +109,7 @@ class LiveFold:
                     time.sleep(0.001)
                     self._look_again()
                 self._look_again(patience_ns=-1)
+            self._make_room()
 
     def accounts(self) -> Accounts:
         """Return where every frame is now."""
@@ -111,7 +120,8 @@ class LiveFold:
             rejected = hot.rejected.read()
             void = hot.void.read()
             dropped = hot.dropped.read()
-            claimed = self._ring.claimed - sum(void.values())
+            refused = 0 if hot.room is None else hot.room.refused
+            claimed = self._ring.claimed - sum(void.values()) + refused
             started = count_of(hot.started)
             for reason, count in void.items():
                 rejected[reason] = rejected.get(reason, 0) + count
@@ -123,8 +133,8 @@ class LiveFold:
                 rejected=rejected,
                 sampled_out=count_of(hot.skipped),
                 folded=self.folded,
-                not_folded=claimed - self.folded - self.lost - self.torn,
-                lost=self.lost,
+                not_folded=claimed - refused - self.folded - self.lost - self.torn,
+                lost=self.lost + refused,
                 torn=self.torn,
             )
 
@@ -136,6 +146,14 @@ class LiveFold:
     def reset_lock(self) -> None:
         """Take a new lock, in the child of a fork, where nobody is left to free the old one."""
         self.lock = threading.RLock()
+
+    def _make_room(self) -> None:
+        """Let writers use the slots of all that is accounted for, in order."""
+        room = self._hot.room
+        if room is not None:
+            settled = min(self._pending) - 1 if self._pending else self._seen
+            given, self._given = self._given, max(self._given, settled)
+            room.give(self._given - given)
 
     # -- numbers ---------------------------------------------------------------------------------
 
@@ -189,6 +207,8 @@ class LiveFold:
             self._reject(rows[~fit])
             rows = rows[fit]
         columns = to_columns(rows, self._ring, self._offset_ns)
+        for sink in self.sinks:
+            sink(rows, columns)
         columns.source = _grouped(columns.source)
         self.profile.add(columns, self._rate)
         self.folded += len(rows)

@@ -16,6 +16,7 @@ key                     value
 ``lost``                frames that were recorded but are not in the file
 ``accounts``            counts by name, or by name and reason
 ``stamp_ns``            what a clock read takes where it was recorded
+``recording``, ``part`` text, the same in all files of a recording; the number of the file
 ``segments``            list of [begin, end], UTC ns: when was recorded
 ``join``, ``run``       objects: how recordings were joined, what was run
 ======================  ==========================================================
@@ -97,6 +98,8 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "accounts": (_is_accounts, "an object of counts of 0 or more, or of such objects"),
     "segments": (_is_segments, "a list of pairs [begin, end] of UTC ns"),
     "stamp_ns": (_is_count, "an integer of 0 or more"),
+    "recording": (_is_text, "text"),
+    "part": (_is_count, "an integer of 0 or more"),
     "join": (_is_object, "an object"),
     "run": (_is_object, "an object"),
 }

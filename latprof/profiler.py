@@ -13,7 +13,7 @@ import numpy.typing as npt
 from latprof import bulk
 from latprof.alerts import Alerts
 from latprof.background import Background
-from latprof.columns import Labels
+from latprof.columns import Columns, Labels
 from latprof.errors import ProfilerError
 from latprof.forks import running as _running
 from latprof.frame import Frame
@@ -24,13 +24,18 @@ from latprof.profile import Accounts
 from latprof.recording import Recording
 from latprof.report import Report
 from latprof.ring import Ring
+from latprof.room import Room
 from latprof.sampling import threshold
 from latprof.settings import (
     Duration,
     checked_duration,
+    checked_overflow,
+    checked_path,
     checked_rate,
+    checked_rotation,
     checked_thresholds,
 )
+from latprof.stream import Stream
 
 if TYPE_CHECKING:
     from latprof.trace import Trace
@@ -59,6 +64,15 @@ class Profiler:
         Returns integer ns above 0, the same for all threads.
     report_interval
         How often the report is logged, ``"30s"``; None: never.
+    overflow
+        What happens when frames come faster than they are folded: ``"overwrite"`` the oldest of
+        the ring, as a flight recorder does; ``"drop"`` the new ones, or ``"block"`` the program
+        until there is room, for 5 seconds at most. What is lost is counted.
+    path
+        Where all frames are written while they are recorded: a trace file, or a folder.
+    rotate
+        When a new file is begun, ``"1h"`` or ``"64MB"``; the files are then named after `path`,
+        with the time and a number.
     logger
         Where all that is logged goes; None: the logger ``latprof``.
 
@@ -100,6 +114,9 @@ class Profiler:
         owns: tuple[str, ...] | list[str] | None = None,
         clock: Callable[[], int] = time.perf_counter_ns,
         report_interval: Duration | None = None,
+        overflow: str = "overwrite",
+        path: str | os.PathLike[str] | None = None,
+        rotate: Duration | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
         if not isinstance(pipeline, Pipeline):
@@ -120,8 +137,20 @@ class Profiler:
             logging.getLogger("latprof") if logger is None else logger, self.warning, self.critical
         )
         self._below = threshold(self.sampling_rate)
-        self._hot = HotPath(self._ring, clock, self.owns, self._alerts, self._below)
+        self.overflow = checked_overflow(overflow)
+        room = None
+        if self.overflow != "overwrite":
+            room = Room(self.capacity, waits=self.overflow == "block")
+        self._hot = HotPath(self._ring, clock, self.owns, self._alerts, self._below, room)
         self._fold = LiveFold(self._ring, self._hot, self.clock_offset_ns, self.sampling_rate)
+        self._stream: Stream | None = None
+        where = checked_path(path)
+        rotation = checked_rotation(rotate, where)
+        if where is not None:
+            self._stream = Stream(
+                where, rotation, pipeline, self._recording, lambda: self.accounts, self._alerts
+            )
+            self._fold.sinks.append(self._write)
         self._lock = threading.RLock()
         self._background: Background | None = None
         # the functions themselves, in place of the methods of the same name that document them:
@@ -173,7 +202,11 @@ class Profiler:
                 self._alerts,
                 self.report_interval,
                 self._log_report,
+                self._tick,
             )
+            if self._hot.room is not None:
+                self._hot.room.background = self._background
+                self._hot.room.wake = self._background.wake
             self._background.start()
             _running.add(self)
 
@@ -189,6 +222,9 @@ class Profiler:
         if background is not None:
             background.end()
         self._fold.catch_up(final=True)
+        if self._stream is not None:
+            with self._fold.lock:
+                self._stream.close()
         self._alerts.flush(final=True)
 
     def __enter__(self) -> "Profiler":
@@ -317,6 +353,8 @@ class Profiler:
         columns, claimed = columns_of(self._ring, self.clock_offset_ns)
         accounts = self.accounts
         gone = claimed - len(columns) - sum(self._hot.void.read().values()) - accounts.torn
+        if self._hot.room is not None:
+            gone += self._hot.room.refused
         meta = self._recording.meta(self._recording.segments())
         meta |= {"lost": max(0, gone), "accounts": accounts.to_dict()}
         return Trace.of(self.pipeline, columns, meta)
@@ -334,6 +372,15 @@ class Profiler:
 
     # -- background -----------------------------------------------------------------------------
 
+    def _write(self, rows: npt.NDArray[Any], columns: Columns) -> None:
+        if self._stream is not None:
+            self._stream.write(columns)
+
+    def _tick(self) -> None:
+        if self._stream is not None:
+            with self._fold.lock:
+                self._stream.tick()
+
     def _log_report(self) -> None:
         self._fold.catch_up()
         if self._fold.profile.frames:
@@ -349,6 +396,9 @@ class Profiler:
         self._hot.switch(False)
         self._recording.since = None
         self._background = None
+        if self._stream is not None:
+            self._stream.forsake()
+            self._stream = None
         self._lock = threading.RLock()
         self._fold.reset_lock()
         for part in (self._alerts, self._hot.rejected, self._hot.void, self._hot.dropped):

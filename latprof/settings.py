@@ -1,16 +1,47 @@
 """The settings of a profiler, checked: what cannot be is refused, never replaced in silence."""
 
+import os
+import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
+from fractions import Fraction
+from pathlib import Path
 
 from latprof.columns import STAMP_LIMIT
 from latprof.errors import ProfilerError
 from latprof.units import escape, parse_duration
 
-__all__ = ["Duration", "checked_anchor", "checked_duration", "checked_rate", "checked_thresholds"]
+__all__ = [
+    "Duration",
+    "Rotation",
+    "checked_anchor",
+    "checked_duration",
+    "checked_overflow",
+    "checked_path",
+    "checked_rate",
+    "checked_rotation",
+    "checked_thresholds",
+]
 
 Duration = str | int | timedelta
+
+OVERFLOWS = ("overwrite", "drop", "block")
+
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(k|M|G)i?B\s*")
+_BYTES = {"k": 1, "M": 2, "G": 3}
+
+SMALLEST_FILE = 65_536
+SHORTEST_FILE_NS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """When a new file is begun: after `ns` or after `bytes`."""
+
+    ns: int | None = None
+    bytes: int | None = None
 
 
 def checked_rate(rate: float) -> float:
@@ -43,6 +74,55 @@ def checked_thresholds(
             "least the warning's"
         )
     return low, high
+
+
+def checked_overflow(overflow: object) -> str:
+    """Return what happens to frames for which the ring has no room."""
+    if not isinstance(overflow, str) or overflow not in OVERFLOWS:
+        raise ProfilerError(f"overflow {overflow!r} is unknown: give one of {', '.join(OVERFLOWS)}")
+    return overflow
+
+
+def checked_path(path: "str | os.PathLike[str] | None") -> Path | None:
+    """Return where trace files go: a path in a folder that is there."""
+    if path is None:
+        return None
+    try:
+        text = os.fspath(path)
+    except TypeError:
+        text = None
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ProfilerError(f"path {path!r} is no path: give a file, or a folder")
+    checked = Path(text)
+    if not checked.is_dir() and not checked.parent.is_dir():
+        raise ProfilerError(
+            f"path {escape(text)}: there is no folder {escape(str(checked.parent))}: make it, or "
+            "give another"
+        )
+    return checked
+
+
+def checked_rotation(rotate: Duration | None, path: Path | None) -> Rotation | None:
+    """Return when a new file is begun: ``"1h"`` or ``"64MB"``."""
+    if rotate is None:
+        return None
+    if path is None:
+        raise ProfilerError(f"rotate {rotate!r} without a path: say where with path=")
+    size = _SIZE.fullmatch(rotate) if isinstance(rotate, str) else None
+    if size is not None:
+        assert isinstance(rotate, str)
+        base = 1_024 if "i" in rotate else 1_000
+        count = int(Fraction(size[1]) * base ** _BYTES[size[2]])
+        if count < SMALLEST_FILE:
+            raise ProfilerError(f"rotate {rotate!r} is too small: give 66kB or more")
+        return Rotation(bytes=count)
+    try:
+        ns = parse_duration(rotate, name="rotate")
+    except ValueError as error:
+        raise ProfilerError(f'{error}; or give a size, "64MB"') from None
+    if ns < SHORTEST_FILE_NS:
+        raise ProfilerError(f"rotate {rotate!r} is too short: give 1ms or more")
+    return Rotation(ns=ns)
 
 
 def checked_anchor(clock: Callable[[], int]) -> tuple[int, int]:

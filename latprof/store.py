@@ -143,6 +143,18 @@ class Writer:
             self.discard()
             raise
 
+    @property
+    def size(self) -> int:
+        """How many bytes are written by now; row groups that are not full are not among them."""
+        return self._file.file.tell()
+
+    def forsake(self) -> None:
+        """Let go of the file without a trace, in the child of a fork: it is the parent's."""
+        self._waiting = []
+        if self._parquet is not None:
+            self._parquet.is_open = False
+        self._file.forsake()
+
     def discard(self) -> None:
         """Give the file up; an old one stays."""
         self._waiting = []

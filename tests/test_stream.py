@@ -1,0 +1,559 @@
+"""Files that are written while frames are recorded: every frame once, the accounts once, and a
+disk that fails stops nothing."""
+
+import contextlib
+import ctypes
+import json
+import logging
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import latprof
+from latprof import ProfilerError, TraceError
+from latprof.pipeline import AUDIO, Pipeline
+from latprof.profiler import Profiler
+from latprof.store import Reader
+from latprof.stream import TROUBLE, UNWRITTEN
+
+MIC = Pipeline.chain("mic", "decode", "play")
+MS = 1_000_000
+WIDTH = AUDIO.row_dtype.itemsize
+
+
+class Log(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self.logger = logging.Logger("test")
+        self.logger.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(f"{record.levelname} {record.getMessage()}")
+
+
+def record(profiler: Profiler, first: int, count: int, period: int = 20 * MS) -> None:
+    """Record frames `first`, `first` + 1, ...; each `period` after the one before."""
+    marks = len(profiler.pipeline.marks)
+    for n in range(first, first + count):
+        start = 1_000_000 + n * period
+        profiler.record(n, range(start, start + marks * 1_000, 1_000), 960, "input")
+
+
+def ids_in(folder: Path) -> list[int]:
+    return [n for path in sorted(folder.glob("*.parquet")) for n in ids_of(path)]
+
+
+def ids_of(path: Path) -> list[int]:
+    with Reader(path) as reader:
+        return reader.read().frame_id.tolist()
+
+
+def meta_of(path: Path) -> dict:
+    with Reader(path) as reader:
+        return reader.meta
+
+
+# -- one file -------------------------------------------------------------------------------------
+
+
+def test_a_file_has_every_frame_when_recording_stops(tmp_path: Path) -> None:
+    path = tmp_path / "mic.parquet"
+    with Profiler(MIC, capacity=64, overflow="block", path=path) as profiler:
+        record(profiler, 0, 5_000)
+        profiler.frame(5_000).drop("late")
+        profiler.frame(-1).finish()
+        assert not path.exists()  # whole, or not there
+    assert ids_of(path) == list(range(5_001))
+    meta = meta_of(path)
+    assert (meta["part"], meta["lost"]) == (1, 0)
+    profile = latprof.analyze(path, by="source")
+    live = profiler.report().profile
+    a, b = profile.accounts, live.accounts
+    for name in ("started", "finished", "dropped", "rejected", "folded", "lost", "torn"):
+        assert getattr(a, name) == getattr(b, name), name
+    assert profile.groups["input"].frames == 5_000
+    for span in ("decode", "end_to_end"):
+        assert profile[span].total == live[span].total
+        assert profile[span].histogram == live[span].histogram
+
+
+def test_recording_again_goes_into_another_file(tmp_path: Path) -> None:
+    profiler = Profiler(MIC, path=tmp_path / "mic.parquet")
+    for first in (0, 100, 200):
+        with profiler:
+            record(profiler, first, 100)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["mic-00002.parquet", "mic-00003.parquet", "mic.parquet"]
+    assert sorted(ids_in(tmp_path)) == list(range(300))
+    assert latprof.analyze(tmp_path).accounts.finished == 300
+    assert len({meta_of(p)["recording"] for p in tmp_path.iterdir()}) == 1
+
+
+def test_a_folder_is_a_place_for_files(tmp_path: Path) -> None:
+    for _ in range(2):  # another process, say: no file is written over
+        with Profiler(MIC, path=tmp_path) as profiler:
+            record(profiler, 0, 10)
+    files = list(tmp_path.iterdir())
+    assert len(files) == 2
+    assert all(p.name.startswith("mic-20") and p.suffix == ".parquet" for p in files)
+
+
+def test_a_recording_without_frames_is_a_file(tmp_path: Path) -> None:
+    with Profiler(MIC, sampling_rate=0.0, path=tmp_path / "a.parquet") as profiler:
+        profiler.frame(1).finish()
+    assert latprof.analyze(tmp_path).accounts.sampled_out == 1
+
+
+def test_sources_and_reasons_may_come_late(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    with Profiler(MIC, path=path) as profiler:
+        for n in range(200):
+            frame = profiler.frame(n, source=f"source \n{n}" if n > 100 else None)
+            frame.drop(f"reason {n}") if n % 2 else frame.finish()
+            if n % 50 == 0:
+                profiler.report()  # folds: the file gets another batch
+    trace = latprof.read(path)
+    assert trace.source is not None
+    assert trace.outcome is not None
+    assert trace.source.to_numpy().tolist()[99:103] == [None, None, "source \n101", "source \n102"]
+    assert trace.outcome.to_numpy().tolist()[198:] == ["finished", "reason 199"]
+
+
+# -- rotation -------------------------------------------------------------------------------------
+
+
+def test_an_hour_of_frames_under_a_small_ring(tmp_path: Path) -> None:
+    # an hour of 50 frames a second, as quickly as they can be recorded, with a ring of 1 MB
+    frames = 50 * 3_600
+    with Profiler(
+        AUDIO, capacity=1_000_000 // WIDTH, overflow="block", path=tmp_path, rotate="10min"
+    ) as profiler:
+        record(profiler, 0, frames)
+    files = sorted(tmp_path.glob("*.parquet"))
+    assert 5 <= len(files) <= 8
+    assert ids_in(tmp_path) == list(range(frames))
+    a = latprof.analyze(tmp_path).accounts
+    assert (a.started, a.finished, a.folded, a.lost) == (frames, frames, frames, 0)
+    assert a == profiler.report().profile.accounts
+
+
+def test_rotation_by_size(tmp_path: Path) -> None:
+    with Profiler(AUDIO, capacity=9_000, overflow="block", path=tmp_path, rotate="1MB") as profiler:
+        rng = np.random.default_rng(4)
+        stamps = np.cumsum(rng.integers(1, 2**20, (150_000, 8)), axis=1)
+        for first in range(0, 150_000, 5_000):
+            profiler.record_many(np.arange(first, first + 5_000), stamps[first : first + 5_000])
+    sizes = [path.stat().st_size for path in sorted(tmp_path.iterdir())]
+    assert len(sizes) >= 3
+    assert all(1_000_000 <= size < 1_500_000 for size in sizes[:-1])
+    assert sorted(ids_in(tmp_path)) == list(range(150_000))  # a row that came late stands later
+
+
+def test_the_sum_over_the_files_is_the_whole(tmp_path: Path) -> None:
+    with Profiler(
+        MIC, capacity=64, overflow="drop", path=tmp_path, rotate="1ms", warning=1, owns=None
+    ) as profiler:
+        for n in range(20):
+            for i in range(300):
+                profiler.frame(n * 300 + i).finish()
+            profiler.frame(-1).finish()
+            profiler.frame(9_000 + n).drop("late")
+            profiler.report()
+            time.sleep(0.002)
+        flying = profiler.frame(8_000)
+    a, b = latprof.analyze(tmp_path), profiler.report().profile
+    del flying
+    assert a.files > 3
+    for name in ("started", "in_flight", "rejected", "folded", "lost", "torn"):
+        assert getattr(a.accounts, name) == getattr(b.accounts, name), name
+    # of frames that are lost nobody knows any more whether they were dropped
+    whole = [p.accounts.finished + sum(p.accounts.dropped.values()) for p in (a, b)]
+    assert whole == [6_040 - sum(b.accounts.rejected.values())] * 2
+    assert a.accounts.in_flight == 1
+    assert a.segments
+    assert a.active_ns == b.active_ns
+    parts = [meta_of(path)["part"] for path in sorted(tmp_path.iterdir())]
+    assert parts == list(range(1, len(parts) + 1))
+
+
+def test_a_file_is_whole_the_moment_it_is_there(tmp_path: Path) -> None:
+    seen: dict[str, int] = {}
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            for path in tmp_path.glob("*.parquet"):
+                if path.name not in seen:
+                    seen[path.name] = len(latprof.read(path))
+            time.sleep(0.001)
+
+    looking = threading.Thread(target=look)
+    with Profiler(MIC, capacity=512, overflow="block", path=tmp_path, rotate="1s") as profiler:
+        looking.start()
+        record(profiler, 0, 3_000)
+        profiler.report()
+    done.set()
+    looking.join()
+    assert sum(len(ids_of(path)) for path in tmp_path.iterdir()) == 3_000
+    assert all(len(ids_of(tmp_path / name)) == rows for name, rows in seen.items())
+
+
+def test_a_file_whose_time_is_over_is_closed_without_frames(tmp_path: Path) -> None:
+    with Profiler(MIC, path=tmp_path, rotate="10ms") as profiler:
+        profiler.frame(1).finish()
+        profiler.report()
+        deadline = time.monotonic() + 10
+        while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert ids_in(tmp_path) == [1]
+    assert latprof.analyze(tmp_path).frames == 1
+
+
+# -- what fails -----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def full_disk(folder: Path) -> Iterator[None]:
+    """A small file system where one may be mounted, else a limit for the size of a file."""
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True
+    )
+    if mounted.returncode == 0:
+        try:
+            yield
+        finally:
+            subprocess.run(["umount", "-l", str(folder)], check=True)
+        return
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def goes_on(profiler: Profiler, log: Log, frames: int) -> None:
+    """Recording went on: totals have every frame, the loss is counted, and logged once."""
+    profile = profiler.report().profile
+    assert profile.frames == frames
+    assert profile.accounts.finished == frames
+    assert profile.accounts.lost == 0
+    assert profile.accounts.notes[UNWRITTEN] > 0
+    assert profile.accounts.notes[TROUBLE] > 0
+    assert len([line for line in log.lines if TROUBLE in line]) == 1, log.lines
+
+
+@pytest.mark.parametrize("overflow", ["overwrite", "block"])
+def test_a_full_disk(tmp_path: Path, overflow: str) -> None:
+    log = Log()
+    with full_disk(tmp_path / "small"):
+        profiler = Profiler(
+            AUDIO,
+            capacity=100_000,
+            overflow=overflow,
+            path=tmp_path / "small" / "a.parquet",
+            logger=log.logger,
+        )
+        rng = np.random.default_rng(4)
+        stamps = np.cumsum(rng.integers(1, 2**40, (150_000, 8)), axis=1)
+        with profiler:
+            for first in range(0, 150_000, 50_000):
+                ids = rng.integers(0, 2**63, 50_000)
+                profiler.record_many(ids, stamps[first : first + 50_000])
+        goes_on(profiler, log, 150_000)
+        assert "No space left" in log.lines[0] or "too large" in log.lines[0]
+        assert not list((tmp_path / "small").iterdir())  # nothing that looks whole
+
+
+def test_a_folder_that_is_removed(tmp_path: Path) -> None:
+    folder, log = tmp_path / "out", Log()
+    folder.mkdir()
+    with Profiler(MIC, path=folder / "a.parquet", rotate="1ms", logger=log.logger) as profiler:
+        for n in range(10):
+            record(profiler, n * 100, 100)
+            profiler.report()
+            if n == 3:
+                shutil.rmtree(folder)
+            time.sleep(0.002)
+    goes_on(profiler, log, 1_000)
+    assert not folder.exists()
+
+
+def test_a_folder_that_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("latprof.stream.RETRY_S", 0.0)
+    folder, log = tmp_path / "out", Log()
+    folder.mkdir()
+    with Profiler(MIC, path=folder, rotate="1ms", logger=log.logger) as profiler:
+        for n in range(12):
+            if n == 4:
+                shutil.rmtree(folder)
+            if n == 8:
+                folder.mkdir()
+            record(profiler, n * 100, 100)
+            profiler.report()
+            time.sleep(0.002)
+    goes_on(profiler, log, 1_200)
+    # what was not written is told of by the file that comes next
+    unwritten = profiler.accounts.notes[UNWRITTEN]
+    files = latprof.analyze(folder)
+    assert files.accounts.lost == unwritten
+    assert files.frames >= 300
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
+    # root may write to every folder, but not into /proc
+    folder = tmp_path / "read-only"
+    folder.mkdir(mode=0o500)
+    if os.geteuid() == 0:
+        folder = Path("/proc")
+    log = Log()
+    with Profiler(MIC, path=folder / "a.parquet", logger=log.logger) as profiler:
+        record(profiler, 0, 500)
+    goes_on(profiler, log, 500)
+
+
+def test_a_clock_that_jumps_back(tmp_path: Path) -> None:
+    now = [10**15]
+
+    def clock() -> int:
+        now[0] += 1_000
+        return now[0]
+
+    with Profiler(MIC, clock=clock, path=tmp_path, rotate="1s") as profiler:
+        for n in range(100):
+            if n == 50:
+                now[0] -= 10**12
+            with profiler.frame(n) as frame:
+                frame.mark("decode")
+                if n == 70:
+                    now[0] -= 10**9
+                frame.mark("play")
+            profiler.report()
+    a = profiler.accounts
+    assert (a.finished, a.folded, a.lost) == (100, 100, 0)
+    assert profiler.report().profile["decode"].negative == 1
+    assert ids_in(tmp_path) == list(range(100))
+    assert all(begin <= end for begin, end in profiler.trace().meta["segments"])
+    assert latprof.analyze(tmp_path).frames == 100
+
+
+# -- settings -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"overflow": "grow"}, "overflow 'grow'"),
+        ({"overflow": None}, "overflow None"),
+        ({"path": 5}, "path 5"),
+        ({"path": ""}, "path ''"),
+        ({"path": "/no/such/folder/a.parquet"}, "no folder /no/such/folder"),
+        ({"rotate": "1h"}, "rotate '1h' without a path"),
+        ({"path": "a.parquet", "rotate": "often"}, "rotate 'often'"),
+        ({"path": "a.parquet", "rotate": "1kB"}, "rotate '1kB' is too small"),
+        ({"path": "a.parquet", "rotate": 0}, "rotate 0 is too short"),
+    ],
+)
+def test_settings_that_cannot_be(setting: dict, message: str) -> None:
+    with pytest.raises(ProfilerError, match=message) as info:
+        Profiler(MIC, **setting)
+    assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("64MB", 64_000_000), ("64MiB", 2**26), ("1.5 GB", 1_500_000_000)]
+)
+def test_sizes(text: str, count: int) -> None:
+    from latprof.settings import checked_rotation
+
+    rotation = checked_rotation(text, Path("a"))
+    assert rotation is not None
+    assert (rotation.bytes, rotation.ns) == (count, None)
+
+
+# -- fork -----------------------------------------------------------------------------------------
+
+
+def test_a_forked_child_leaves_the_file_alone(tmp_path: Path) -> None:
+    code = f"""
+import os, warnings, gc
+warnings.simplefilter("ignore", DeprecationWarning)
+import logging
+from latprof import AUDIO, Profiler
+logging.disable()
+with Profiler(AUDIO, path={str(tmp_path / "a.parquet")!r}, rotate=None) as profiler:
+    for n in range(70_000):
+        profiler.record(n, range(1_000, 9_000, 1_000), 960, "input")
+    profiler.report()
+    pid = os.fork()
+    if pid == 0:
+        profiler.frame(1).finish()
+        profiler.report()
+        profiler.stop()
+        del profiler
+        gc.collect()
+        raise SystemExit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    for n in range(70_000, 140_000):
+        profiler.record(n, range(1_000, 9_000, 1_000), 960, "input")
+        if n % 1_000 == 0:
+            profiler.report()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
+    assert ids_of(tmp_path / "a.parquet") == list(range(140_000))
+
+
+def test_metadata_of_a_part_is_checked(tmp_path: Path) -> None:
+    trace = Profiler(MIC).trace()
+    assert json.dumps(trace.meta)
+    for key, value in (("part", -1), ("recording", 5)):
+        trace.meta[key] = value
+        with pytest.raises(TraceError, match=key):
+            trace.save(tmp_path / "a.parquet")
+        del trace.meta[key]
+
+
+# -- threads --------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_writer_stops_nobody_and_invents_nothing() -> None:
+    """Exceptions are thrown into threads that record, wherever they are."""
+    frames, threads = 4_000, 3
+    returned: list[int] = []
+    with Profiler(MIC, capacity=128) as profiler:
+
+        def run(first: int) -> None:
+            n = 0
+            while n < frames:
+                with contextlib.suppress(KeyboardInterrupt):
+                    for i in range(n, frames):
+                        n = i + 1
+                        frame = profiler.frame(first + i)
+                        frame.mark("decode")
+                        frame.finish()
+                        returned.append(first + i)
+
+        workers = [threading.Thread(target=run, args=(k * frames,)) for k in range(threads)]
+        for worker in workers:
+            worker.start()
+        thrown = 0
+        while any(worker.is_alive() for worker in workers):
+            for worker in workers:
+                if worker.ident is not None and worker.is_alive() and thrown < 300:
+                    thrown += 1
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                        ctypes.c_ulong(worker.ident), ctypes.py_object(KeyboardInterrupt)
+                    )
+            time.sleep(0.001)
+    a = profiler.accounts
+    assert a.finished == a.folded + a.lost + a.torn
+    assert a.started == a.in_flight + a.finished + sum(a.rejected.values())
+    # a frame that was interrupted is in flight for ever, torn, or whole; none is there twice
+    assert len(returned) <= a.finished <= threads * frames
+    assert a.torn <= thrown
+    assert profiler.report().profile.frames == a.folded
+
+
+@pytest.mark.parametrize("overflow", ["drop", "block"])
+def test_threads_balance_to_the_frame(overflow: str, tmp_path: Path) -> None:
+    threads, frames = 8, 3_000
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with Profiler(MIC, capacity=100, overflow=overflow, path=tmp_path) as profiler:
+
+            def run(first: int) -> None:
+                for n in range(first, first + frames):
+                    frame = profiler.frame(n, start=n * MS + 1)
+                    frame.mark("decode", at=n * MS + 11)
+                    frame.mark("play", at=n * MS + 111)
+                    frame.finish(at=n * MS + 1_111)
+
+            workers = [threading.Thread(target=run, args=(k * frames,)) for k in range(threads)]
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+    finally:
+        sys.setswitchinterval(interval)
+    a = profiler.accounts
+    profile = profiler.report().profile
+    assert (a.started, a.finished, a.in_flight, a.torn) == (24_000, 24_000, 0, 0)
+    assert a.folded + a.lost == 24_000
+    if overflow == "block":
+        assert a.lost == 0
+    ids = ids_in(tmp_path)
+    assert len(ids) == len(set(ids)) == a.folded == profile.frames
+    assert profile["decode"].total == 100 * a.folded
+    assert profile["play"].total == 1_000 * a.folded
+    assert profile["end_to_end"].total == 1_110 * a.folded
+    assert profile["end_to_end"].histogram.values().sum() == a.folded
+
+
+def test_drop_keeps_the_oldest() -> None:
+    profiler = Profiler(MIC, capacity=8, overflow="drop")
+    with profiler:
+        assert profiler._background is not None
+        profiler._background.end()  # as if it were far behind
+        for n in range(20):
+            profiler.frame(n).finish()
+        profiler.frame(20).drop("late")
+        assert profiler.trace().frame_id.tolist() == list(range(8))
+        a = profiler.accounts
+        assert (a.finished, a.dropped, a.not_folded, a.lost) == (20, {"late": 1}, 8, 13)
+        assert profiler.trace().meta["lost"] == 13
+    a = profiler.accounts
+    assert (a.finished, a.dropped, a.folded, a.lost) == (20, {"late": 1}, 8, 13)
+
+
+def test_block_waits_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("latprof.room.PATIENCE_S", 0.05)
+    profiler = Profiler(MIC, capacity=8, overflow="block")
+    with profiler:
+        assert profiler._background is not None
+        profiler._background.end()
+        for n in range(1_000):  # waits once, not a thousand times
+            profiler.frame(n).finish()
+        assert profiler.accounts.lost == 992
+        profiler.report()  # folds: there is room again
+        profiler.frame(1_000).finish()
+        assert profiler.accounts.lost == 992
+    assert profiler.trace().frame_id.tolist()[-1] == 1_000
+
+
+def test_many_at_once_wait_for_room() -> None:
+    stamps = np.tile([1, 2, 3, 4], (1_000, 1))
+    for overflow in ("drop", "block"):
+        with Profiler(MIC, capacity=7, overflow=overflow) as profiler:
+            profiler.record_many(np.arange(1_000), stamps)
+        a = profiler.accounts
+        assert (a.finished, a.folded, a.lost) == (1_000, 1_000, 0)
+
+
+def test_a_hole_holds_up_those_who_wait_for_a_second_at_most() -> None:
+    with Profiler(MIC, capacity=16, overflow="block") as profiler:
+        profiler._hot.started.__next__()
+        assert profiler._hot.room is not None
+        assert profiler._hot.room.take()
+        profiler._ring.claim()  # a thread that dies here
+        before = time.monotonic()
+        for n in range(100):
+            profiler.frame(n).finish()
+        assert time.monotonic() - before < 4
+    a = profiler.accounts
+    assert (a.finished, a.folded, a.lost, a.torn) == (101, 100, 0, 1)
