@@ -5,10 +5,16 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from latprof.units import escape, format_ns
 
-__all__ = ["Alerts", "Tally"]
+__all__ = ["END_TO_END", "Alerts", "Limits", "Tally", "Violation"]
+
+END_TO_END = "end_to_end"
+
+Limits = dict[str, int]
+"""Spans and how long they may take, ns."""
 
 
 class Tally:
@@ -47,6 +53,30 @@ class Tally:
         self._lock = threading.Lock()
 
 
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A span of a frame that took longer than its critical threshold; times in ns.
+
+    Examples
+    --------
+    >>> print(Violation("alsa", 7, "input", 21_000_000, 20_000_000))
+    frame 7 of input, alsa 21.0 ms above 20.0 ms
+    """
+
+    span: str
+    frame_id: int
+    source: str | None
+    latency_ns: int
+    limit_ns: int
+
+    def __str__(self) -> str:
+        where = "" if self.source is None else f" of {escape(self.source)}"
+        return (
+            f"frame {self.frame_id}{where}, {escape(self.span)} {format_ns(self.latency_ns)} above "
+            f"{format_ns(self.limit_ns)}"
+        )
+
+
 class Alerts:
     """Thresholds and misuse: counted in `notes`, and logged without flooding the log.
 
@@ -59,9 +89,16 @@ class Alerts:
     logger
         Where the records go.
     warning, critical
-        Thresholds of end_to_end in ns, or None.
+        Thresholds of end_to_end in ns, or of spans by name, or None.
     now
         A clock in ns, for the rate of the log alone.
+    on_critical
+        Called with the `Violation` of each critical frame, in the thread that finishes it.
+
+    Attributes
+    ----------
+    limits
+        For each span the lowest threshold, ns.
     """
 
     BURST = 10
@@ -70,15 +107,18 @@ class Alerts:
     def __init__(
         self,
         logger: logging.Logger,
-        warning: int | None,
-        critical: int | None,
+        warning: int | Limits | None,
+        critical: int | Limits | None,
         now: Callable[[], int] = time.monotonic_ns,
+        on_critical: Callable[[Violation], object] | None = None,
     ) -> None:
         self.notes = Tally()
-        self.warning = warning
-        self.critical = critical
-        limits = [limit for limit in (warning, critical) if limit is not None]
-        self.limit = min(limits, default=None)
+        self.warning = _by_span(warning)
+        self.critical = _by_span(critical)
+        self.limits: Limits = dict(self.critical)
+        for span, limit in self.warning.items():
+            self.limits[span] = min(limit, self.limits.get(span, limit))
+        self.on_critical = on_critical
         self._logger = logger
         self._now = now
         self._second = now()
@@ -86,22 +126,30 @@ class Alerts:
         self._suppressed = 0
         self._lock = threading.Lock()
 
-    def slow(self, frame_id: int, source: str | None, latency_ns: int) -> None:
+    def slow(
+        self, frame_id: int, source: str | None, latency_ns: int, span: str = END_TO_END
+    ) -> None:
         """Count a frame over a threshold and log it, unless the log has had enough."""
-        if self.critical is not None and latency_ns > self.critical:
-            name, limit, level = "critical", self.critical, logging.ERROR
-        elif self.warning is not None and latency_ns > self.warning:
-            name, limit, level = "warning", self.warning, logging.WARNING
-        else:
-            return
-        self.notes.add("criticals" if name == "critical" else "warnings")
+        limit, critical = self.critical.get(span), True
+        if limit is None or latency_ns <= limit:
+            limit, critical = self.warning.get(span), False
+            if limit is None or latency_ns <= limit:
+                return
+        name, level = ("critical", logging.ERROR) if critical else ("warning", logging.WARNING)
+        self.notes.add("criticals" if critical else "warnings")
         if self._may_log():
             where = "" if source is None else f" of {escape(source)}"
+            what = "took" if span == END_TO_END else f"took in {escape(span)}"
             self._log(
                 level,
                 f"{name} threshold {format_ns(limit)} exceeded: "
-                f"frame {frame_id}{where} took {format_ns(latency_ns)}",
+                f"frame {frame_id}{where} {what} {format_ns(latency_ns)}",
             )
+        if critical and self.on_critical is not None:
+            try:
+                self.on_critical(Violation(span, frame_id, source, latency_ns, limit))
+            except Exception as error:
+                self.misuse("errors of on_critical", f"{type(error).__name__}: {error}")
 
     def spare(self, name: str, count: int) -> None:
         """Count frames over a threshold that the log has no room for in this second."""
@@ -151,3 +199,9 @@ class Alerts:
             self._logger.log(level, "%s", message)
         except Exception:  # a handler of the program's: recording goes on
             self.notes.add("errors in logging")
+
+
+def _by_span(threshold: int | Limits | None) -> Limits:
+    if threshold is None:
+        return {}
+    return dict(threshold) if isinstance(threshold, dict) else {END_TO_END: threshold}

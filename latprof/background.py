@@ -89,11 +89,11 @@ class Background(threading.Thread):
                 return
             try:
                 pause = longest if self._keep_up() else longest / 8
+                self._tick()
                 now = time.monotonic()
                 if now >= next_sample:
                     next_sample = now + SAMPLE_EVERY
                     self._alerts.flush()
-                    self._tick()
                     if self._sample is not None:
                         self._sample()
                 if self._interval is not None and now >= next_report:

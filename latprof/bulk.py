@@ -13,7 +13,7 @@ from latprof.columns import NO_SIZE, STAMP_LIMIT, Labels
 from latprof.errors import PipelineError, ProfilerError
 from latprof.hotpath import BAD_FRAME_ID, BAD_SIZE, BAD_STAMP, HotPath
 from latprof.livefold import LiveFold
-from latprof.pipeline import Pipeline
+from latprof.pipeline import Pipeline, Span
 from latprof.ring import Ring
 from latprof.room import Room
 from latprof.sampling import RUN_BITS, fnv1a, run_hashes
@@ -120,8 +120,8 @@ def write(
         if hot.room is not None:
             piece = piece[: _admitted(len(piece), hot.room, fold)]
         ring.write_block(piece)
-    if alerts.limit is not None:
-        _check_limits(rows, ring, alerts)
+    if alerts.limits:
+        _check_limits(rows, ring, alerts, hot.owned)
 
 
 def _admitted(count: int, room: Room, fold: LiveFold) -> int:
@@ -138,18 +138,31 @@ def _admitted(count: int, room: Room, fold: LiveFold) -> int:
     return taken
 
 
-def _check_limits(rows: npt.NDArray[np.void], ring: Ring, alerts: Alerts) -> None:
-    start, end = rows["start"], rows["end"]
-    latencies = np.where((start != 0) & (end != 0), end - start, 0)
-    over: Any = np.flatnonzero(latencies > alerts.limit)
-    for i in over[: alerts.BURST + 1].tolist():
+def _check_limits(rows: npt.NDArray[np.void], ring: Ring, alerts: Alerts, owns: set[str]) -> None:
+    for span in ring.pipeline.all_spans:
+        limit = alerts.limits.get(span.name)
+        if limit is not None and {span.begin, span.end} <= owns:
+            _check_limit(rows, ring, alerts, span, limit)
+
+
+def _check_limit(
+    rows: npt.NDArray[np.void], ring: Ring, alerts: Alerts, span: Span, limit: int
+) -> None:
+    begin, end = rows[span.begin], rows[span.end]
+    latencies = np.where((begin != 0) & (end != 0), end - begin, 0)
+    over = np.flatnonzero(latencies > limit)
+    critical = latencies[over] > alerts.critical.get(span.name, 2**63 - 1)
+    # one by one only as many as the log has room for, and those that somebody asked to see
+    told = np.arange(len(over)) <= alerts.BURST
+    if alerts.on_critical is not None:
+        told |= critical
+    for i in over[told].tolist():
         source = ring.sources.table[int(rows["source"][i])]
-        alerts.slow(int(rows["frame_id"][i]), source, int(latencies[i]))
-    rest = latencies[over[alerts.BURST + 1 :]]
+        alerts.slow(int(rows["frame_id"][i]), source, int(latencies[i]), span.name)
+    rest = critical[~told]
     if len(rest):
-        critical = 0 if alerts.critical is None else int((rest > alerts.critical).sum())
-        alerts.spare("criticals", critical)
-        alerts.spare("warnings", len(rest) - critical)
+        alerts.spare("criticals", int(rest.sum()))
+        alerts.spare("warnings", int((~rest).sum()))
 
 
 def _count(counter: Any, count: int) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
-from latprof.alerts import Alerts, Tally
+from latprof.alerts import END_TO_END, Alerts, Tally
 from latprof.columns import NO_SIZE, STAMP_LIMIT
 from latprof.errors import PipelineError
 from latprof.frame import NO_FRAME, Frame
@@ -90,6 +90,7 @@ class HotPath:
         self.voids: set[int] = set()
         self.dropped = Tally()
         self.room = room
+        self.owned = set(owned)
         self.frame: Callable[..., Frame]
         self.record: Callable[..., None]
         self.switch: Callable[[bool], None]
@@ -118,7 +119,14 @@ def _build(
     owns_start, owns_end = "start" in index, "end" in index
     foreign = [i for i, mark in enumerate(marks) if mark not in index]
     start_of, end_of, count = start_at - 4, end_at - 4, len(marks)
-    limit = alerts.limit if owns_start and owns_end else None
+    # spans with a threshold: where they begin and end in a row, and what they may take
+    watched = [
+        (span.name, position[span.begin], position[span.end], alerts.limits[span.name])
+        for span in ring.pipeline.all_spans
+        if span.name in alerts.limits and span.begin in index and span.end in index
+    ]
+    limit = alerts.limits.get(END_TO_END) if owns_start and owns_end else None
+    stages_watched = any(name != END_TO_END for name, *_ in watched)
     room = hot.room
 
     blank = hot.blank
@@ -134,7 +142,7 @@ def _build(
     def switch(on: bool) -> None:
         nonlocal is_open, detour
         is_open = on
-        detour = not (on and owns_end) or room is not None
+        detour = not (on and owns_end) or room is not None or stages_watched
 
     class LiveFrame(Frame):
         __slots__ = ()
@@ -167,7 +175,7 @@ def _build(
                 void(number, row)
                 return
             if limit is not None and row[end_at] - row[start_at] > limit:
-                check_limit(row)
+                check_limits(row)
 
         def drop(self, reason: str, at: int | None = None) -> None:
             close(self, at, outcome_name(reason))
@@ -254,8 +262,8 @@ def _build(
         except Exception:
             void(number, [0, 0, 0, frame_id, *stamps, 0, size])
             return
-        if limit is not None and stamps[end_of] - stamps[start_of] > limit:
-            check_limit([0, 0, 0, frame_id, *stamps, 0, 0, label])
+        if stages_watched or (limit is not None and stamps[end_of] - stamps[start_of] > limit):
+            check_limits([0, 0, 0, frame_id, *stamps, 0, 0, label])
 
     # -- off the short way ------------------------------------------------------------------------
 
@@ -287,8 +295,8 @@ def _build(
         except Exception:
             void(number, row)
             return False
-        if limit is not None:
-            check_limit(row)
+        if watched:
+            check_limits(row)
         return True
 
     def close(frame: Frame, at: int | None, outcome: str | None) -> None:
@@ -376,14 +384,16 @@ def _build(
             reason = BAD_ROW
         hot.void.add(reason)
 
-    def check_limit(row: list[Any]) -> None:
-        start, end = row[start_at], row[end_at]
-        if not (_fits(start, STAMP_LIMIT) and _fits(end, STAMP_LIMIT) and start):
-            return  # missing, or found unfit when it is folded
-        latency_ns = operator.index(end) - operator.index(start)
-        label = operator.index(row[labels_at]) & 0xFFFF
-        if alerts.limit is not None and latency_ns > alerts.limit:
-            alerts.slow(operator.index(row[3]), ring.sources.table[label], latency_ns)
+    def check_limits(row: list[Any]) -> None:
+        for name, begin_at, end_at, at_most in watched:
+            start, end = row[begin_at], row[end_at]
+            if not (_fits(start, STAMP_LIMIT) and _fits(end, STAMP_LIMIT) and start and end):
+                continue  # missing, or found unfit when it is folded
+            latency_ns = operator.index(end) - operator.index(start)
+            if latency_ns > at_most:
+                label = operator.index(row[labels_at]) & 0xFFFF
+                source = ring.sources.table[label]
+                alerts.slow(operator.index(row[3]), source, latency_ns, name)
 
     hot.frame = frame if all_sampled else sampled_frame
     hot.record, hot.switch, hot.takes = record, switch, takes

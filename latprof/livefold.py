@@ -82,6 +82,16 @@ class LiveFold:
         seen = min(pending) - 1 if pending else self._seen
         return self._ring.claimed - seen
 
+    @property
+    def void(self) -> int:
+        """How many numbers are those of frames that were rejected."""
+        return sum(self._hot.void.read().values())
+
+    @property
+    def refused(self) -> int:
+        """How many frames found no room in the ring."""
+        return 0 if self._hot.room is None else self._hot.room.refused
+
     def step(self, piece: int = PIECE) -> None:
         """Fold at most `piece` new rows."""
         with self.lock:
@@ -120,7 +130,7 @@ class LiveFold:
             rejected = hot.rejected.read()
             void = hot.void.read()
             dropped = hot.dropped.read()
-            refused = 0 if hot.room is None else hot.room.refused
+            refused = self.refused
             claimed = self._ring.claimed - sum(void.values()) + refused
             started = count_of(hot.started)
             for reason, count in void.items():

@@ -4,21 +4,23 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
 from latprof import bulk
-from latprof.alerts import Alerts
+from latprof.alerts import END_TO_END, Alerts
 from latprof.background import Background
-from latprof.columns import Columns, Labels
+from latprof.columns import Labels
 from latprof.errors import ProfilerError
 from latprof.forks import running as _running
 from latprof.frame import Frame
 from latprof.hotpath import HotPath
-from latprof.livefold import LiveFold, columns_of
+from latprof.livefold import LiveFold
+from latprof.outputs import Outputs, Wanted
 from latprof.pipeline import Pipeline
 from latprof.profile import Accounts
 from latprof.recording import Recording
@@ -28,14 +30,17 @@ from latprof.room import Room
 from latprof.sampling import threshold
 from latprof.settings import (
     Duration,
+    OnCritical,
+    Thresholds,
     checked_duration,
+    checked_keep,
+    checked_on_critical,
     checked_overflow,
     checked_path,
     checked_rate,
     checked_rotation,
     checked_thresholds,
 )
-from latprof.stream import Stream
 
 if TYPE_CHECKING:
     from latprof.trace import Trace
@@ -56,8 +61,8 @@ class Profiler:
     sampling_rate
         0 to 1: the part of the runs of 64 frame ids that is recorded.
     warning, critical
-        Thresholds of end_to_end, ``"50ms"``: a frame above is counted, and logged unless there
-        are too many of them.
+        Thresholds of end_to_end, ``"50ms"``, or of spans between marks that this process owns,
+        ``{"alsa": "20ms"}``: a frame above is counted, and logged unless there are too many.
     owns
         The marks that this process stamps, where others stamp the rest; None: all.
     clock
@@ -73,6 +78,16 @@ class Profiler:
     rotate
         When a new file is begun, ``"1h"`` or ``"64MB"``; the files are then named after `path`,
         with the time and a number.
+    on_critical
+        What is done when a critical threshold is passed: ``"freeze"`` saves the frames around it
+        as a trace, in the background; a callable gets the `Violation`, in the thread that
+        finishes the frame. What it raises is logged, not raised.
+    freeze_to
+        The folder of frozen traces, made when it is needed. The newest 8 are kept.
+    keep
+        ``"slow"``: all frames count in the report, `trace` and `path` keep those that are slower
+        than a running p99, and of 32 others one that stands for them, by its weight. A duration
+        is a fixed limit in place of the p99.
     logger
         Where all that is logged goes; None: the logger ``latprof``.
 
@@ -109,14 +124,17 @@ class Profiler:
         *,
         capacity: int = 65_536,
         sampling_rate: float = 1.0,
-        warning: Duration | None = None,
-        critical: Duration | None = None,
+        warning: Thresholds | None = None,
+        critical: Thresholds | None = None,
         owns: tuple[str, ...] | list[str] | None = None,
         clock: Callable[[], int] = time.perf_counter_ns,
         report_interval: Duration | None = None,
         overflow: str = "overwrite",
         path: str | os.PathLike[str] | None = None,
         rotate: Duration | None = None,
+        on_critical: OnCritical | None = None,
+        freeze_to: str | os.PathLike[str] = "latprof-freezes",
+        keep: Duration | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
         if not isinstance(pipeline, Pipeline):
@@ -124,7 +142,20 @@ class Profiler:
         self.pipeline = pipeline
         self.owns = pipeline.check_owned(owns)
         self.sampling_rate = checked_rate(sampling_rate)
-        self.warning, self.critical = checked_thresholds(warning, critical)
+        limits = checked_thresholds(warning, critical, pipeline, self.owns)
+        # as they were given: ns, or ns by span
+        self.warning, self.critical = (
+            ns if isinstance(given, Mapping) else ns.get(END_TO_END)
+            for ns, given in zip(limits, (warning, critical), strict=True)
+        )
+        where = checked_path(path)
+        wanted = Wanted(
+            where,
+            checked_rotation(rotate, where),
+            checked_keep(keep),
+            checked_on_critical(on_critical, limits[1]),
+            Path(freeze_to),
+        )
         self.report_interval = checked_duration(report_interval, "report_interval")
         if self.report_interval == 0:
             raise ProfilerError("report_interval is 0: leave it out or give one above 0")
@@ -133,9 +164,7 @@ class Profiler:
         self.clock_offset_ns = self._recording.offset_ns
 
         self._ring = Ring(pipeline, capacity)
-        self._alerts = Alerts(
-            logging.getLogger("latprof") if logger is None else logger, self.warning, self.critical
-        )
+        self._alerts = Alerts(logging.getLogger("latprof") if logger is None else logger, *limits)
         self._below = threshold(self.sampling_rate)
         self.overflow = checked_overflow(overflow)
         room = None
@@ -143,14 +172,9 @@ class Profiler:
             room = Room(self.capacity, waits=self.overflow == "block")
         self._hot = HotPath(self._ring, clock, self.owns, self._alerts, self._below, room)
         self._fold = LiveFold(self._ring, self._hot, self.clock_offset_ns, self.sampling_rate)
-        self._stream: Stream | None = None
-        where = checked_path(path)
-        rotation = checked_rotation(rotate, where)
-        if where is not None:
-            self._stream = Stream(
-                where, rotation, pipeline, self._recording, lambda: self.accounts, self._alerts
-            )
-            self._fold.sinks.append(self._write)
+        self._outputs = Outputs(
+            wanted, self._ring, self._fold, self._alerts, self._recording, lambda: self.accounts
+        )
         self._lock = threading.RLock()
         self._background: Background | None = None
         # the functions themselves, in place of the methods of the same name that document them:
@@ -202,7 +226,7 @@ class Profiler:
                 self._alerts,
                 self.report_interval,
                 self._log_report,
-                self._tick,
+                self._outputs.tick,
             )
             if self._hot.room is not None:
                 self._hot.room.background = self._background
@@ -222,9 +246,7 @@ class Profiler:
         if background is not None:
             background.end()
         self._fold.catch_up(final=True)
-        if self._stream is not None:
-            with self._fold.lock:
-                self._stream.close()
+        self._outputs.tick(final=True)
         self._alerts.flush(final=True)
 
     def __enter__(self) -> "Profiler":
@@ -347,17 +369,11 @@ class Profiler:
         return accounts
 
     def trace(self) -> "Trace":
-        """Return a copy of the frames that the ring holds now, in the order they finished."""
-        from latprof.trace import Trace
+        """Return a copy of the frames that the ring holds now, in the order they finished.
 
-        columns, claimed = columns_of(self._ring, self.clock_offset_ns)
-        accounts = self.accounts
-        gone = claimed - len(columns) - sum(self._hot.void.read().values()) - accounts.torn
-        if self._hot.room is not None:
-            gone += self._hot.room.refused
-        meta = self._recording.meta(self._recording.segments())
-        meta |= {"lost": max(0, gone), "accounts": accounts.to_dict()}
-        return Trace.of(self.pipeline, columns, meta)
+        With `keep` it has the frames that are kept, the newest `capacity` of them, with weights.
+        """
+        return self._outputs.trace()
 
     def report(self) -> Report:
         """Return the report on all frames since the first start, the overwritten ones included."""
@@ -371,15 +387,6 @@ class Profiler:
         return profile
 
     # -- background -----------------------------------------------------------------------------
-
-    def _write(self, rows: npt.NDArray[Any], columns: Columns) -> None:
-        if self._stream is not None:
-            self._stream.write(columns)
-
-    def _tick(self) -> None:
-        if self._stream is not None:
-            with self._fold.lock:
-                self._stream.tick()
 
     def _log_report(self) -> None:
         self._fold.catch_up()
@@ -396,9 +403,7 @@ class Profiler:
         self._hot.switch(False)
         self._recording.since = None
         self._background = None
-        if self._stream is not None:
-            self._stream.forsake()
-            self._stream = None
+        self._outputs.forsake()
         self._lock = threading.RLock()
         self._fold.reset_lock()
         for part in (self._alerts, self._hot.rejected, self._hot.void, self._hot.dropped):

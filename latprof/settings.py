@@ -3,21 +3,27 @@
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
 
+from latprof.alerts import END_TO_END, Limits, Violation
 from latprof.columns import STAMP_LIMIT
 from latprof.errors import ProfilerError
+from latprof.pipeline import Pipeline
 from latprof.units import escape, parse_duration
 
 __all__ = [
     "Duration",
+    "OnCritical",
     "Rotation",
+    "Thresholds",
     "checked_anchor",
     "checked_duration",
+    "checked_keep",
+    "checked_on_critical",
     "checked_overflow",
     "checked_path",
     "checked_rate",
@@ -63,17 +69,84 @@ def checked_duration(value: Duration | None, name: str) -> int | None:
         raise ProfilerError(str(error)) from None
 
 
+Thresholds = Duration | Mapping[str, Duration]
+
+
 def checked_thresholds(
-    warning: Duration | None, critical: Duration | None
-) -> tuple[int | None, int | None]:
-    """Return both thresholds in ns."""
-    low, high = checked_duration(warning, "warning"), checked_duration(critical, "critical")
-    if low is not None and high is not None and high < low:
-        raise ProfilerError(
-            f"critical {critical!r} is below warning {warning!r}: give a critical threshold of at "
-            "least the warning's"
-        )
+    warning: Thresholds | None,
+    critical: Thresholds | None,
+    pipeline: Pipeline,
+    owns: tuple[str, ...],
+) -> tuple[Limits, Limits]:
+    """Return both thresholds in ns, by span; a plain one is of end_to_end."""
+    low = _limits(warning, "warning", pipeline, owns)
+    high = _limits(critical, "critical", pipeline, owns)
+    for span in low.keys() & high.keys():
+        if high[span] < low[span]:
+            given = [t[span] if isinstance(t, Mapping) else t for t in (critical, warning)]
+            of = "" if span == END_TO_END else f" of {escape(span)}"
+            raise ProfilerError(
+                f"critical {given[0]!r}{of} is below warning {given[1]!r}: give a critical "
+                "threshold of at least the warning's"
+            )
     return low, high
+
+
+def _limits(
+    threshold: Thresholds | None, name: str, pipeline: Pipeline, owns: tuple[str, ...]
+) -> Limits:
+    if threshold is None:
+        return {}
+    if not isinstance(threshold, Mapping):
+        ns = checked_duration(threshold, name)
+        return {} if ns is None else {END_TO_END: ns}
+    spans = {span.name: span for span in pipeline.all_spans}
+    limits: Limits = {}
+    for key, value in threshold.items():
+        span = spans.get(key) if isinstance(key, str) else None
+        if span is None:
+            shown = escape(key) if isinstance(key, str) else key
+            raise ProfilerError(
+                f"{name} of {shown!r}: pipeline {pipeline.name!r} has no such span, give one of "
+                f"{', '.join(spans)}"
+            )
+        foreign = [mark for mark in (span.begin, span.end) if mark not in owns]
+        if foreign:
+            raise ProfilerError(
+                f"{name} of {key!r}: mark {foreign[0]!r} is another process's, give spans between "
+                "marks that this one owns"
+            )
+        ns = checked_duration(value, f"{name} of {key}")
+        if ns is None:
+            raise ProfilerError(f"{name} of {key!r} is None: give a duration, or leave it out")
+        limits[key] = ns
+    return limits
+
+
+OnCritical = str | Callable[[Violation], object]
+
+
+def checked_on_critical(action: OnCritical | None, critical: Limits) -> OnCritical | None:
+    """Return what is done about a critical frame: ``"freeze"`` or a callable."""
+    if action is None:
+        return None
+    if action != "freeze" and not callable(action):
+        raise ProfilerError(f'on_critical {action!r} is unknown: give "freeze" or a callable')
+    if not critical:
+        raise ProfilerError("on_critical without a threshold: give critical=, too")
+    return action
+
+
+def checked_keep(keep: Duration | None) -> tuple[bool, int | None]:
+    """Return whether a trace keeps only some frames, and the limit of the slow ones in ns."""
+    if keep is None:
+        return False, None
+    if keep == "slow":
+        return True, None
+    try:
+        return True, parse_duration(keep, name="keep")
+    except ValueError as error:
+        raise ProfilerError(f'{error}; or give "slow"') from None
 
 
 def checked_overflow(overflow: object) -> str:

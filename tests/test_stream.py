@@ -395,7 +395,7 @@ warnings.simplefilter("ignore", DeprecationWarning)
 import logging
 from latprof import AUDIO, Profiler
 logging.disable()
-with Profiler(AUDIO, path={str(tmp_path / "a.parquet")!r}, rotate=None) as profiler:
+with Profiler(AUDIO, overflow="block", path={str(tmp_path / "a.parquet")!r}) as profiler:
     for n in range(70_000):
         profiler.record(n, range(1_000, 9_000, 1_000), 960, "input")
     profiler.report()
