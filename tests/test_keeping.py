@@ -65,7 +65,7 @@ def test_counts_and_sums_are_right_on_average() -> None:
     for found, true in zip((counts, sums, tails), truth, strict=True):
         error = np.std(found) / np.sqrt(len(found))
         assert abs(np.mean(found) - true) < 4 * error + 1e-9 * true
-        assert np.std(found) < 0.1 * true
+        assert np.std(found) < 0.2 * true
 
 
 def test_the_first_frames_are_all_kept_then_the_slow_percent() -> None:
