@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy.typing as npt
 
@@ -21,8 +21,9 @@ from latprof.frame import Frame
 from latprof.hotpath import HotPath
 from latprof.livefold import LiveFold
 from latprof.outputs import Outputs, Wanted
+from latprof.overhead import Overhead, measured_ns
 from latprof.pipeline import Pipeline
-from latprof.profile import Accounts
+from latprof.profile import Accounts, Profile
 from latprof.recording import Recording
 from latprof.report import Report
 from latprof.ring import Ring
@@ -175,6 +176,7 @@ class Profiler:
         self._outputs = Outputs(
             wanted, self._ring, self._fold, self._alerts, self._recording, lambda: self.accounts
         )
+        self._cost_ns: float | None = None
         self._lock = threading.RLock()
         self._background: Background | None = None
         # the functions themselves, in place of the methods of the same name that document them:
@@ -378,20 +380,36 @@ class Profiler:
     def report(self) -> Report:
         """Return the report on all frames since the first start, the overwritten ones included."""
         self._fold.catch_up()
-        return Report(self._profile())
-
-    def _profile(self) -> Any:
         profile = self._fold.copy()
         profile.segments = set(self._recording.segments())
         profile.accounts = self.accounts
-        return profile
+        return Report(profile, overhead=str(self._overhead_of(profile)))
+
+    def overhead(self) -> Overhead:
+        """Measure what profiling a frame costs here, in a millisecond or two.
+
+        Returns
+        -------
+        Overhead
+            ns a frame with all the marks that this process owns, and their share of the mean
+            end_to_end of the frames so far. What the background does is not in it.
+        """
+        self._cost_ns = None
+        self._fold.catch_up()
+        return self._overhead_of(self._fold.copy())
+
+    def _overhead_of(self, profile: Profile) -> Overhead:
+        if self._cost_ns is None:  # once: reports come often
+            self._cost_ns = measured_ns(self.pipeline, self.owns, self._alerts)
+        mean = profile["end_to_end"].mean
+        return Overhead(self._cost_ns, self._cost_ns / mean if mean else None)
 
     # -- background -----------------------------------------------------------------------------
 
     def _log_report(self) -> None:
-        self._fold.catch_up()
-        if self._fold.profile.frames:
-            self._alerts.info(str(Report(self._profile())))
+        report = self.report()
+        if report.profile.frames:
+            self._alerts.info(str(report))
 
     @property
     def fold_lock(self) -> "threading.RLock":

@@ -26,7 +26,7 @@ class Report:
 
     ``str(report)`` is plain text of at most 100 columns; `to_markdown` and `to_json` are for
     other readers. `origin` says where the profile comes from; `worst` is how many of the slowest
-    frames are shown.
+    frames are shown; `overhead` tells what the profiling of them costs.
 
     Examples
     --------
@@ -35,9 +35,12 @@ class Report:
     audio: no frame has finished
     """
 
-    def __init__(self, profile: Profile, *, origin: str = "", worst: int = 0) -> None:
+    def __init__(
+        self, profile: Profile, *, origin: str = "", worst: int = 0, overhead: str = ""
+    ) -> None:
         self.profile = profile
         self.origin = origin
+        self.overhead = overhead
         self.worst = worst
 
     def __repr__(self) -> str:
@@ -116,7 +119,8 @@ class Report:
                 f" ({profile.frames:,} frames worth {best.effective:,.0f} independent ones)"
             )
         asides = self._response(), self._deadline(), self._disagreement(), self._causes()
-        return [*lines, *(line for part in asides for line in part)]
+        cost = [self.overhead] if self.overhead else []
+        return [*lines, *(line for part in asides for line in part), *cost]
 
     def _response(self) -> list[str]:
         """Say what frames took from when they should have started, where that is another time."""

@@ -42,7 +42,7 @@ ROWS = (
     (7, "stream frame"),
     (7, "hotpath"),
     (7, "livefold"),
-    (7, "background bulk outputs"),
+    (7, "background bulk outputs overhead"),
     (7, "profiler"),
     (7, "wholeprocess"),
     (8, "console"),

@@ -1003,3 +1003,32 @@ def test_spans_by_hand() -> None:
         20,
         60,
     ]
+
+
+# -- what it costs --------------------------------------------------------------------------------
+
+
+def test_overhead_is_measured_where_it_runs() -> None:
+    clock = Clock()
+    profiler = Profiler(MIC, clock=clock, warning={"play": 1}, owns=None)
+    nothing = profiler.overhead()
+    assert nothing.share is None
+    assert 100 < nothing.ns_per_frame < 1_000_000
+    with profiler:
+        frame = profiler.frame(1)
+        clock.after(1_000_000_000)
+        frame.finish()
+    cost = profiler.overhead()
+    assert cost.share == pytest.approx(cost.ns_per_frame / 1_000_000_000)
+    assert balanced(profiler).started == 1  # what was measured is no frame
+    assert balanced(profiler).notes == {}
+    line = next(line for line in str(profiler.report()).splitlines() if "profiling" in line)
+    assert line.startswith("profiling a frame takes ")
+    assert line.endswith(" % of its mean latency")
+
+
+def test_overhead_of_a_process_that_owns_some_marks() -> None:
+    profiler = Profiler(AUDIO, owns=("cgo", "alsa", "end"))
+    with profiler:
+        profiler.frame(1).finish()
+    assert profiler.overhead().share is None
