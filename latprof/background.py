@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from latprof.alerts import Alerts
 from latprof.hotpath import HotPath
-from latprof.livefold import LARGE_PIECE, PIECE, LiveFold
+from latprof.livefold import PIECE, LiveFold
 
 __all__ = ["SHORTEST_CPU_S", "Background", "sampler"]
 
@@ -88,7 +88,7 @@ class Background(threading.Thread):
             if self._over:
                 return
             try:
-                pause = longest if self._keep_up() else longest / 8
+                pause = longest if self._keep_up() else 0.0
                 self._tick()
                 now = time.monotonic()
                 if now >= next_sample:
@@ -104,19 +104,12 @@ class Background(threading.Thread):
                 self._failed(error)
 
     def _keep_up(self) -> bool:
-        """Fold when there is enough to be worth it; return whether the ring is well ahead.
-
-        A fold costs about a millisecond, however few its rows are. Beside threads that never wait
-        it costs a fifth of a second, as each of its steps has to ask for the interpreter: then
-        only a larger piece gets there before the ring comes round.
-        """
+        """Fold a piece when there is enough to be worth it; return whether all is well ahead."""
         backlog = self._fold.backlog
-        if backlog >= self._capacity // 4:
-            self._fold.step(PIECE if backlog <= PIECE else LARGE_PIECE)
-            return False
-        if backlog >= PIECE:
-            self._fold.step(PIECE)
-        return True
+        if backlog < max(1, min(PIECE, self._capacity // 4)):
+            return True
+        self._fold.step(PIECE)
+        return backlog < 2 * PIECE and backlog < self._capacity // 4
 
     def _failed(self, error: Exception) -> None:
         self._alerts.misuse("errors in the background", f"{type(error).__name__}: {error}")

@@ -19,7 +19,7 @@ PIECE = 4_096
 """Rows folded at a time in the background: more in one go would hold up the program's threads."""
 
 LARGE_PIECE = 65_536
-"""Rows folded at a time where nobody is held up, or where the ring is about to come round."""
+"""Rows folded at a time where somebody waits for the result."""
 
 PATIENCE_NS = 1_000_000_000
 """How long a claimed number may stay away from its slot before it is given up."""

@@ -1,27 +1,33 @@
-"""What stamping costs in the profiled program, as ratios to bare clock reads.
+"""What stamping costs in the profiled program, as ratios to bare clock reads, beside its peers.
 
-    python -m tests.benchmarks.stamping [--frames 200000] [--repetitions 9]
+    python -m tests.benchmarks.stamping [--frames 200000] [--repetitions 9] [--pythons PYTHON ...]
 
 A frame has the eight marks of the audio pipeline. The floor is eight reads of
 `time.perf_counter_ns`; every way of recording reads the clock as often. Each repetition runs the
 floor and all ways one after the other, so that a slow moment of the machine meets them all; the
 ratio is of the fastest repetitions, and the median of the ratios of each repetition stands beside
-it. The table is Markdown.
+it. With `--pythons` it runs in each of these, in a virtual environment made for it; the peers are
+the extra ``peers``, and those that are not installed are named. The tables are Markdown.
 """
 
 import argparse
 import gc
+import os
 import platform
 import statistics
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FunctionType
 
 import numpy as np
 
 from latprof import AUDIO, Profiler
+from tests.benchmarks.peers import PEERS, absent
 
 CLOCK = time.perf_counter_ns
 RING = 65_536
@@ -144,9 +150,30 @@ def cases() -> list[Case]:
     ]
 
 
-def measure(frames: int, repetitions: int) -> list[tuple[Case, float, float, float]]:
+class Peer:
+    """A way of recording the same frame with something else."""
+
+    goal = None
+
+    def __init__(self, name: str, run: Callable[[int], None], frames: int) -> None:
+        self.name = name
+        self.run = run
+        self.frames = frames
+
+    def time(self, frames: int) -> float:
+        frames = min(frames, self.frames)
+        before = CLOCK()
+        self.run(frames)
+        return (CLOCK() - before) / frames
+
+
+def measure(frames: int, repetitions: int) -> list[tuple[Case | Peer, float, float, float]]:
     """Return, for each case, ns a frame, ratio of the fastest, median ratio."""
-    all_cases = cases()
+    all_cases: list[Case | Peer] = [*cases()]
+    for name, make, at_most in PEERS:
+        run = make()
+        if run is not None:
+            all_cases.append(Peer(name, run, at_most))
     floors: list[float] = []
     times: dict[str, list[float]] = {case.name: [] for case in all_cases}
     for _ in range(repetitions):
@@ -168,11 +195,102 @@ def measure(frames: int, repetitions: int) -> list[tuple[Case, float, float, flo
     return rows
 
 
+def frame_costs(frames: int) -> tuple[float, float, float]:
+    """Return p50, p99.9 and the largest cost of a frame, ns, the background at work."""
+    took = np.zeros(frames, np.int64)
+    clock = CLOCK
+    with Profiler(AUDIO, capacity=RING, warning="1h", critical="2h") as profiler:
+        for frame_id in range(frames):
+            before = clock()
+            frame = profiler.frame(frame_id, 960, "input")
+            frame.mark("webrtc")
+            frame.mark("validation")
+            frame.mark("serialization")
+            frame.mark("ipc")
+            frame.mark("cgo")
+            frame.mark("alsa")
+            frame.finish()
+            took[frame_id] = clock() - before
+    p50, p99_9 = np.percentile(took, [50, 99.9], method="inverted_cdf")
+    return float(p50), float(p99_9), float(took.max())
+
+
+def hiccups(profiled: bool, seconds: float = 2.0, rate: int = 20_000) -> tuple[float, float]:
+    """Return by how much a sleeper of 1 ms wakes late, p50 and p99 in ns.
+
+    Beside it a thread has `rate` frames a second in bursts of 20, profiled or with bare clock
+    reads.
+    """
+    over = threading.Event()
+    profiler = Profiler(AUDIO, capacity=RING)
+
+    def work() -> None:
+        run = per_mark(profiler) if profiled else bare_reads
+        begin, done = time.monotonic(), 0
+        while not over.is_set():
+            while done < (time.monotonic() - begin) * rate:
+                run(20)
+                done += 20
+            time.sleep(0.000_2)
+
+    if profiled:
+        profiler.start()
+    thread = threading.Thread(target=work)
+    thread.start()
+    late = []
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        before = CLOCK()
+        time.sleep(0.001)
+        late.append(CLOCK() - before - 1_000_000)
+    over.set()
+    thread.join()
+    profiler.stop()
+    p50, p99 = np.percentile(late, [50, 99], method="inverted_cdf")
+    return float(p50), float(p99)
+
+
+def print_disturbance(frames: int, rounds: int = 3) -> None:
+    """Print what the background does to frames and to others: medians of rounds."""
+    costs = np.median([frame_costs(frames) for _ in range(rounds)], axis=0)
+    late = {on: np.median([hiccups(on) for _ in range(rounds)], axis=0) for on in (False, True)}
+    print("\n| with the background at work | us | to reach |")
+    print("| --- | ---: | ---: |")
+    print(f"| a frame, clock read before and after: p50 | {costs[0] / 1e3:.1f} | |")
+    print(f"| p99.9 | {costs[1] / 1e3:.1f} | 100 |")
+    print(f"| the slowest of {frames:,} | {costs[2] / 1e3:,.0f} | |")
+    for on, what in ((False, "without a profiler"), (True, "profiled, 20,000 frames/s")):
+        print(f"| a 1 ms sleeper wakes late, {what}: p50 | {late[on][0] / 1e3:.0f} | |")
+        print(f"| p99 | {late[on][1] / 1e3:.0f} | |")
+
+
+def run_in(python: str, arguments: list[str]) -> int:
+    """Run this benchmark in another Python: numpy and the peers in an environment of its own."""
+    root = Path(__file__).parents[2]
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([python, "-m", "venv", folder], check=True)
+        inside = f"{folder}/bin/python"
+        install = [inside, "-m", "pip", "install", "-q"]
+        subprocess.run([*install, "numpy", "psutil"], check=True)
+        for peer in PACKAGES:  # one by one: not each has a wheel for each Python
+            subprocess.run([*install, "--only-binary", ":all:", peer], stderr=subprocess.DEVNULL)
+        environment = os.environ | {"PYTHONPATH": str(root)}
+        command = [inside, "-m", "tests.benchmarks.stamping", *arguments]
+        return subprocess.run(command, cwd=root, env=environment).returncode
+
+
+PACKAGES = ("opentelemetry-sdk", "viztracer", "hdrhistogram", "prometheus_client")
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=int, default=200_000)
     parser.add_argument("--repetitions", type=int, default=9)
+    parser.add_argument("--pythons", nargs="+", metavar="PYTHON", default=[])
     options = parser.parse_args(arguments)
+    if options.pythons:
+        same = ["--frames", str(options.frames), "--repetitions", str(options.repetitions)]
+        return max(run_in(python, same) for python in options.pythons)
     rows = measure(options.frames, options.repetitions)
     print()
     print("| a frame of 8 stamps | ns | x 8 clock reads | median | to reach |")
@@ -180,7 +298,9 @@ def main(arguments: list[str] | None = None) -> int:
     for case, ns, ratio, median in rows:
         goal = "" if case.goal is None else f"{case.goal:.1f}"
         print(f"| {case.name} | {ns:,.0f} | {ratio:.2f} | {median:.2f} | {goal} |")
-    assert threading.active_count() == 1
+    for name in absent():
+        print(f"| {name} | not installed | | | |")
+    print_disturbance(options.frames)
     return 0
 
 
