@@ -60,7 +60,7 @@ class LiveFold:
         sampling_rate: float,
         now: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self.profile = Profile(ring.pipeline, by="source")
+        self.profile = Profile(ring.pipeline, by="source", deadline=ring.pipeline.period)
         self.folded = 0
         self.lost = 0
         self.torn = 0
