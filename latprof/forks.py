@@ -10,7 +10,7 @@ import threading
 import weakref
 from typing import Protocol
 
-__all__ = ["running"]
+__all__ = ["Running", "running"]
 
 
 class Running(Protocol):

@@ -95,7 +95,7 @@ class Freezer:
 
     def _save(self, violation: Violation) -> None:
         trace = self._trace()
-        trace.meta["freeze"] = reason_of(violation, self._more)
+        trace.meta["freeze"] = _reason(violation, self._more)
         os.makedirs(self._folder, exist_ok=True)
         self._saved += 1
         now = time.time_ns()
@@ -114,7 +114,7 @@ class Freezer:
                 path.unlink()
 
 
-def reason_of(violation: Violation, more: int) -> dict[str, Any]:
+def _reason(violation: Violation, more: int) -> dict[str, Any]:
     """Return why a trace was frozen, as values that JSON has."""
     return {
         "reason": str(violation),

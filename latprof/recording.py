@@ -83,7 +83,7 @@ class Recording:
             "created": format_utc(time.time_ns()),
             "recording": self.id,
             "segments": [list(segment) for segment in segments],
-            "stamp_ns": stamp_ns(),
+            "stamp_ns": _stamp_ns(),
         }
         boot_id = _boot_id()
         if boot_id is not None:
@@ -98,7 +98,7 @@ class Recording:
         return now + self.offset_ns
 
 
-def stamp_ns() -> int:
+def _stamp_ns() -> int:
     """Return what a clock read takes here, at its quickest: no span is measured better."""
     reads = 100
     took = []
