@@ -20,6 +20,9 @@ __all__ = ["Freezer"]
 AFTER_S = 1.0
 """A trace is saved so long after the critical frame, or earlier when half a ring has come."""
 
+QUIET_S = 1.0
+"""After a trace was saved nothing is frozen for so long: a storm must not fill the disk."""
+
 MOST_FILES = 8
 """How many frozen traces of a pipeline a folder holds; the oldest make room."""
 
@@ -66,12 +69,15 @@ class Freezer:
         self._most = most
         self._first: tuple[Violation, int, float] | None = None
         self._more = 0
-        self._saved = 0
+        self._quiet_until = 0.0
         del latprof
 
     def __call__(self, violation: Violation) -> None:
         """Have the frames around this one saved; those that come before that is done are told."""
         if self._first is None:
+            if time.monotonic() < self._quiet_until:
+                self._alerts.notes.add("criticals not frozen")
+                return
             self._more = 0
             self._first = violation, self._claimed(), time.monotonic()
         else:
@@ -91,13 +97,13 @@ class Freezer:
         except Exception as error:
             self._alerts.misuse("errors of freezing", f"{type(error).__name__}: {error}")
         finally:
+            self._quiet_until = time.monotonic() + QUIET_S
             self._first = None
 
     def _save(self, violation: Violation) -> None:
         trace = self._trace()
         trace.meta["freeze"] = _reason(violation, self._more)
         os.makedirs(self._folder, exist_ok=True)
-        self._saved += 1
         now = time.time_ns()
         moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 10**9))
         name = f"{self._stem}-critical-{moment}.{now // 10**3 % 10**6:06d}Z-{os.getpid()}.parquet"

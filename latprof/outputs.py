@@ -62,6 +62,7 @@ class Outputs:
         self._fold = fold
         self._recording = recording
         self._accounts = accounts
+        self._alerts = alerts
         self._keeper: Keeper | None = None
         keeps, limit_ns = wanted.keep
         if keeps:
@@ -87,10 +88,13 @@ class Outputs:
             alerts.on_critical = wanted.on_critical
 
     def _write(self, rows: npt.NDArray[np.void], columns: Columns) -> None:
-        if self._keeper is not None:
-            columns = self._keeper.keep(rows, columns)
-        if self._stream is not None:
-            self._stream.write(columns)
+        try:
+            if self._keeper is not None:
+                columns = self._keeper.keep(rows, columns)
+            if self._stream is not None:
+                self._stream.write(columns)
+        except Exception as error:  # the rows are folded all the same
+            self._alerts.misuse("errors in the background", f"{type(error).__name__}: {error}")
 
     def tick(self, *, final: bool = False) -> None:
         """Do what is due; `final`: recording has stopped."""

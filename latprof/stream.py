@@ -77,27 +77,28 @@ class Stream:
             # some 25 to 100 bytes a row: a file gets little more than it was asked for
             self._row_group = max(1_000, min(ROW_GROUP, rotation.bytes // 100))
         self._writer: Writer | None = None
-        self._rows = 0  # in the file that is being written
+        self._frames = 0  # in the file that is being written
         self._begun = 0.0
         self._first_end: int | None = None
         self._retry_at = 0.0
         self._told = Accounts()
         self._told_until: int | None = None
-        self._missed = 0  # rows that no file has and no file has told of
+        self._missed = 0  # frames that no file has and no file has told of
 
     def write(self, columns: Columns) -> None:
         """Add frames."""
         if not len(columns):
             return
+        frames = len(columns) if columns.weight is None else int(columns.weight.sum())
         try:
             if self._writer is None:
                 if time.monotonic() < self._retry_at:
-                    self._lose(len(columns))
+                    self._lose(frames)
                     return
-                self._rows = len(columns)
+                self._frames = frames
                 self._begin()
             else:
-                self._rows += len(columns)
+                self._frames += frames
             assert self._writer is not None
             self._writer.write(columns)
             if self._is_full(columns):
@@ -185,7 +186,7 @@ class Stream:
         }
         writer.close()
         self._writer = None
-        self._rows = 0
+        self._frames = 0
         # only now: what a file that failed would have told the next one tells
         since.in_flight = since.not_folded = 0
         self._told += since
@@ -201,8 +202,8 @@ class Stream:
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.discard()
-        self._lose(self._rows)
-        self._rows = 0
+        self._lose(self._frames)
+        self._frames = 0
         self._retry_at = time.monotonic() + RETRY_S
         reason = f"{type(error).__name__}: {error}"
         self._alerts.misuse(TROUBLE, f"{reason}; recording goes on without it")

@@ -212,7 +212,19 @@ def test_a_violation_at_the_end_is_frozen_when_recording_stops(tmp_path: Path) -
     assert latprof.read(file).frame_id.tolist() == list(range(11))
 
 
-def test_the_oldest_files_are_removed(tmp_path: Path) -> None:
+def test_a_storm_is_frozen_once(tmp_path: Path) -> None:
+    profiler = freezing(tmp_path, Log())
+    for n in range(5):
+        with profiler:
+            profiler.record(n, stamps(20 * MS, 10))
+            profiler.record(n, stamps(20 * MS, 10))
+    assert len(list(tmp_path.iterdir())) == 1
+    notes = profiler.accounts.notes
+    assert (notes["criticals"], notes["criticals not frozen"]) == (10, 8)
+
+
+def test_the_oldest_files_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("latprof.freeze.QUIET_S", 0.0)
     other = [tmp_path / "mic.parquet", tmp_path / "mic-critical-notes.parquet"]
     for path in other:
         path.write_text("mine")
@@ -228,7 +240,8 @@ def test_the_oldest_files_are_removed(tmp_path: Path) -> None:
     assert all(path.read_text() == "mine" for path in other)
 
 
-def test_freezing_that_fails_is_logged(tmp_path: Path) -> None:
+def test_freezing_that_fails_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("latprof.freeze.QUIET_S", 0.0)
     log = Log()
     (tmp_path / "file").write_text("")
     profiler = freezing(tmp_path / "file" / "folder", log)
