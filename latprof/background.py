@@ -94,6 +94,7 @@ class Background(threading.Thread):
                 if now >= next_sample:
                     next_sample = now + SAMPLE_EVERY
                     self._alerts.flush()
+                    self._fold.mend()
                     if self._sample is not None:
                         self._sample()
                 if self._interval is not None and now >= next_report:

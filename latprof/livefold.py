@@ -165,6 +165,12 @@ class LiveFold:
             given, self._given = self._given, max(self._given, settled)
             room.give(self._given - given)
 
+    def mend(self) -> None:
+        """Find room that nobody uses and nobody gives back."""
+        if self._hot.room is not None:
+            with self.lock:
+                self._hot.room.mend(lambda: self._ring.claimed - self._given)
+
     # -- numbers ---------------------------------------------------------------------------------
 
     def _take(self, found: Rows) -> None:

@@ -399,6 +399,8 @@ class Report:
                 for (reason, mark), n in sorted(sums.dropped.items())
             ],
         }
+        if self.overhead:
+            content["overhead"] = self.overhead
         if profile.by is not None:
             content["by"] = profile.by
             content["groups"] = {

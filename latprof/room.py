@@ -53,6 +53,8 @@ class Room:
     def __init__(self, capacity: int, *, waits: bool) -> None:
         self.background: threading.Thread | None = None
         self.wake: Callable[[], None] = lambda: None
+        self._capacity = capacity
+        self._astray = 0  # room for so many rows was missing at the last look
         self._waits = waits
         self._free = deque(repeat(True, capacity))
         self._refused = itertools.count()
@@ -90,6 +92,18 @@ class Room:
         if count > 0:
             self._free.extend(repeat(True, count))
             self._in_vain = False
+
+    def mend(self, taken: Callable[[], int]) -> None:
+        """Give back the room of writers that were interrupted before they claimed a row.
+
+        Called twice a second; `taken` returns how many rows are claimed and not taken out. What
+        is missing at two looks one after the other does not come back by itself.
+        """
+        free = len(self._free)  # before `taken`: who comes between is not taken for astray
+        astray = self._capacity - free - taken()
+        gone = min(astray, self._astray)
+        self.give(gone)
+        self._astray = astray - max(0, gone)
 
     def refuse(self, count: int) -> None:
         """Count frames that found no room."""
