@@ -1,5 +1,6 @@
 """The background thread: folds, samples CPU and memory, logs; never in the program's way."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -54,7 +55,10 @@ class Background(threading.Thread):
         self._interval = None if interval_ns is None else interval_ns / 1e9
         self._report = report
         self._tick = tick
-        self._wake = threading.Event()
+        # a plain lock for a bell: held until it rings. An Event has a lock of its own, in Python,
+        # that a thread which is interrupted in it never frees
+        self._bell = threading.Lock()
+        self._bell.acquire()
         self._over = False
         # here and not in the thread: a fork while a thread imports leaves the child an import
         # that never ends
@@ -67,13 +71,14 @@ class Background(threading.Thread):
     def end(self) -> None:
         """End the thread and wait for it, unless it is the one that calls."""
         self._over = True
-        self._wake.set()
+        self.wake()
         if threading.current_thread() is not self:
             self.join()
 
     def wake(self) -> None:
         """Let it look at the ring now."""
-        self._wake.set()
+        with contextlib.suppress(RuntimeError):  # it rings already
+            self._bell.release()
 
     def run(self) -> None:
         """Work until the end."""
@@ -83,8 +88,7 @@ class Background(threading.Thread):
         longest = min(LONGEST_PAUSE, max(0.001, self._capacity * 0.25e-6))
         pause = 0.0
         while not self._over:
-            self._wake.wait(pause)
-            self._wake.clear()
+            self._bell.acquire(timeout=pause)
             if self._over:
                 return
             try:

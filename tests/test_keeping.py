@@ -124,7 +124,8 @@ def test_the_profiler_keeps_the_slow_and_counts_all(tmp_path: Path, overflow: st
     trace = profiler.trace()
     for kept in (trace, latprof.read(path)):
         assert kept.weight is not None
-        assert kept.frame_id[kept.weight == 1].tolist() == slow.tolist()
+        # a row that came late stands later
+        assert sorted(kept.frame_id[kept.weight == 1].tolist()) == slow.tolist()
         assert abs(int(kept.weight.sum()) - 50_000) < EVERY
         profile = latprof.analyze(kept)
         assert abs(profile.frames - 50_000) < EVERY

@@ -433,11 +433,17 @@ def test_metadata_of_a_part_is_checked(tmp_path: Path) -> None:
 # -- threads --------------------------------------------------------------------------------------
 
 
-def test_an_interrupted_writer_stops_nobody_and_invents_nothing() -> None:
+@pytest.mark.parametrize("overflow", ["overwrite", "drop", "block"])
+def test_an_interrupted_writer_stops_nobody_and_invents_nothing(
+    overflow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Exceptions are thrown into threads that record, wherever they are."""
-    frames, threads = 4_000, 3
+    frames, threads = 20_000, 3
+    interval = sys.getswitchinterval()
+    monkeypatch.setattr("latprof.room.PATIENCE_S", 0.5)
     returned: list[int] = []
-    with Profiler(MIC, capacity=128) as profiler:
+    sys.setswitchinterval(1e-5)
+    with Profiler(MIC, capacity=128, overflow=overflow) as profiler:
 
         def run(first: int) -> None:
             n = 0
@@ -461,7 +467,9 @@ def test_an_interrupted_writer_stops_nobody_and_invents_nothing() -> None:
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(
                         ctypes.c_ulong(worker.ident), ctypes.py_object(KeyboardInterrupt)
                     )
-            time.sleep(0.001)
+            time.sleep(0.000_2)
+    sys.setswitchinterval(interval)
+    assert thrown > 50
     a = profiler.accounts
     assert a.finished == a.folded + a.lost + a.torn
     assert a.started == a.in_flight + a.finished + sum(a.rejected.values())
