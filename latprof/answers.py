@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from latprof.errors import ProfileError
 from latprof.histogram import bin_edges, rank_of
 from latprof.spanprofile import Slice, slice_of
 from latprof.sums import Sums
-from latprof.windows import COARSE, COARSE_BINS
+from latprof.windowed import coarse_edges, window_numbers
 from latprof.worst import MOST_WORST, WorstFrame
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = [
     "COARSE_ERROR",
     "Deadline",
-    "coarse_edges",
     "deadline",
     "exemplars",
     "middle_of",
@@ -36,8 +34,6 @@ COARSE_ERROR = 0.016
 
 _MIDDLE = (40, 60)
 _WINDOW_PERCENTILES = (50, 90, 99)
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,42 +125,22 @@ def middle_of(sums: Sums) -> Slice:
 # -- windows of time ----------------------------------------------------------------------------
 
 
-def coarse_edges() -> tuple[Ints, Ints]:
-    """Return the smallest and largest integer (ns) of each coarse bin.
-
-    Examples
-    --------
-    >>> low, high = coarse_edges()
-    >>> low[:3].tolist(), high[0].item()
-    ([0, 1, 2], 0)
-    """
-    coarse = np.arange(COARSE_BINS)
-    first = np.where(coarse == 0, 0, ((coarse - 1) << COARSE) + 1)
-    low = bin_edges(first)[0]
-    return low, np.append(low[1:], 2**62) - 1
-
-
 def timeline_rows(sums: Sums) -> list[dict[str, Any]]:
     """Return the numbers of each window and span that has frames, in order of time."""
     windows = sums.timeline
     if windows is None:
         return []
-    low, high = coarse_edges()
+    numbers = {name: window_numbers(sums, name, _WINDOW_PERCENTILES) for name in windows.names}
     rows = []
     for i, begin in enumerate(windows.begins_ns.tolist()):
-        for name in windows.names:
-            counts = windows.counts(name)[i]
-            n = int(counts.sum())
+        for name, known in numbers.items():
+            n, peak = int(known.counts[i]), int(known.max_ns[i])
             if n == 0:
                 continue
-            upto = np.cumsum(counts)
             row: dict[str, Any] = {"window_ns": begin, "span": name, "count": n}
-            peak = int(windows.peaks[name][i])
             # beyond 64 bits the sum is not known
             row["mean"] = int(windows.sums[name][i]) / n if n * peak < 2**63 else None
-            for q in _WINDOW_PERCENTILES:
-                place = int(np.searchsorted(upto, rank_of(q, n)))
-                row[f"p{q}"] = min((int(low[place]) + int(high[place])) // 2, peak)
+            row |= {f"p{q:g}": int(values[i]) for q, values in known.percentiles.items()}
             row["max"] = peak
             rows.append(row)
     return rows

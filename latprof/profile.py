@@ -19,9 +19,10 @@ from latprof.errors import ProfileError
 from latprof.fold import Fold
 from latprof.orders import Orders
 from latprof.pipeline import Pipeline
-from latprof.spanprofile import TABLE_PERCENTILES, SpanProfile, slice_of
+from latprof.spanprofile import TABLE_PERCENTILES, Slice, SpanProfile, slice_of
 from latprof.sums import PEOPLE_EDGES_NS, Sums
 from latprof.units import escape, format_ns, parse_duration
+from latprof.windowed import Heat, Stretch, WindowNumbers, heat_of, stretches, window_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -487,6 +488,43 @@ class Profile:
         if self.sums.timeline is None:
             raise ProfileError("no windows were folded: analyze with every='1s', say")
         return answers.timeline_table(self.sums)
+
+    def windows(self, span: str = "end_to_end", qs: Sequence[float] = (50, 99)) -> WindowNumbers:
+        """Return a span by window of time as arrays, or by time batch where no windows were folded.
+
+        Raises
+        ------
+        ProfileError
+            No such span, no such percentile.
+        """
+        return window_numbers(self.sums, self[span].name, qs)
+
+    def heat(self, span: str = "end_to_end", *, most: int = 100) -> Heat:
+        """Return how many frames took how long by window of time, in `most` ranges at most.
+
+        Raises
+        ------
+        ProfileError
+            There is no span of that name.
+        """
+        return heat_of(self.sums, self[span].name, most=most)
+
+    def stretches(self) -> list[Stretch]:
+        """Return the stretches of time without finished frames, and why there are none."""
+        known = self.segments if self.segments and not self.undeclared else None
+        return stretches(self.sums, known, lost=self.accounts.lost)
+
+    def slices(self, q: float = 99) -> dict[str, Slice]:
+        """Return all frames, the middle ones and those slower than percentile `q`, by stage.
+
+        Raises
+        ------
+        ProfileError
+            `q` is no number from 0 to 100.
+        """
+        tails = self.sums.tails
+        whole, middle = slice_of(tails, 0, 100), answers.middle_of(self.sums)
+        return {"all": whole, "middle": middle, "slow": slice_of(tails, q, 100)}
 
     def worst(self, n: int = 10) -> "pd.DataFrame":
         """Return the n slowest frames with their whole breakdown, times in ns.

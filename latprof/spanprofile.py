@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from latprof.curves import Curve, Ecdf, ecdf, percentile_curve
 from latprof.histogram import Histogram, rank_of
 from latprof.intervals import Percentile, percentile
 from latprof.sums import SpanSums, Tails
@@ -92,6 +93,14 @@ class SpanProfile:
         are not, and it is too narrow for them.
         """
         return percentile(self.histogram, self.batches, q, independent=independent)
+
+    def ecdf(self) -> Ecdf:
+        """Return the cumulative distribution: the share of values at or below each value (ns)."""
+        return ecdf(self.histogram)
+
+    def curve(self, *, per_decade: int = 12) -> Curve:
+        """Return the percentiles from 0 to 100 with their intervals, ever denser towards 100."""
+        return percentile_curve(self.histogram, self.batches, per_decade=per_decade)
 
 
 @dataclass(frozen=True, slots=True)

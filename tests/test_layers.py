@@ -30,6 +30,7 @@ ROWS = (
     (4, "oddfold"),
     (4, "fold joining intended"),
     (4, "attribution"),
+    (5, "curves windowed"),
     (5, "spanprofile saved"),
     (5, "answers"),
     (5, "profile"),
