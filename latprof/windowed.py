@@ -6,6 +6,7 @@ intervals take their place; they have no exact peaks.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -149,10 +150,7 @@ def stretches(
         return []
     begins, ends = numbers.begins_ns, numbers.begins_ns + numbers.width_ns
     recorded = _union(segments) if segments is not None else [(sums.first_ns, sums.last_ns)]
-    found = [
-        Stretch(end, begin, "not recorded")
-        for (_, end), (begin, _) in zip(recorded, recorded[1:], strict=False)
-    ]
+    found = [Stretch(end, begin, "not recorded") for (_, end), (begin, _) in pairwise(recorded)]
     empty = numbers.counts == 0
     turns = np.flatnonzero(np.diff(empty.astype(np.int8), prepend=0, append=0)).tolist()
     silent = [(int(begins[i]), int(ends[j - 1])) for i, j in zip(turns[::2], turns[1::2])]  # noqa: B905

@@ -119,7 +119,7 @@ def test_a_lane_for_each_span(ax):
     for name, (heights, _, base) in zip(names, lanes, strict=True):
         lane = np.asarray(base).flat[0]
         counts = heights - lane
-        assert counts.max() == pytest.approx(0.85)
+        assert counts.max() == pytest.approx(0.6)
         # heights are in proportion to the counts, of which there is a whole number
         whole = counts / counts.sum() * profile[name].count
         assert whole == pytest.approx(np.round(whole), abs=1e-6)

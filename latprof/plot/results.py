@@ -1,0 +1,151 @@
+"""What is drawn: profiles or traces, one or several, and which spans of them."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Union
+
+from latprof.errors import ProfileError
+from latprof.profile import Profile
+from latprof.units import parse_duration
+
+if TYPE_CHECKING:
+    from latprof.trace import Trace
+
+__all__ = [
+    "Named",
+    "Result",
+    "Results",
+    "durations",
+    "heading",
+    "nothing",
+    "one",
+    "several",
+    "spans_of",
+]
+
+Result = Union[Profile, "Trace"]
+Results = Union[Result, Sequence[Result], Mapping[str, Result]]  # noqa: UP007
+
+Named = list[tuple[str, Profile]]
+"""Profiles by the name that a legend has for them; that of one alone is empty."""
+
+
+def several(results: Results, *, every: str | int | None = None) -> Named:
+    """Return what is given as profiles by name, traces folded.
+
+    Parameters
+    ----------
+    results
+        One profile or trace, several, or several by name, such as ``profile.groups``.
+    every
+        Width of the windows that traces are folded in.
+
+    Raises
+    ------
+    ProfileError
+        Nothing is given, something else, or results of pipelines with other spans; `every` for
+        a profile, which is folded already.
+    """
+    if isinstance(results, Mapping):
+        given = list(results.items())
+    elif isinstance(results, Sequence):
+        given = [(str(i), result) for i, result in enumerate(results, 1)]
+    else:
+        given = [("", results)]
+    if not given:
+        raise ProfileError("nothing to draw: give at least one profile or trace")
+    named = [(name, _profile(result, every)) for name, result in given]
+    first = named[0][1].pipeline
+    for _, profile in named[1:]:
+        if profile.pipeline.all_spans != first.all_spans:
+            raise ProfileError(
+                f"results of pipelines {first.name!r} and {profile.pipeline.name!r} have other "
+                "spans: draw them apart"
+            )
+    return named if len(named) > 1 else [("", named[0][1])]
+
+
+def one(results: Results, what: str, *, every: str | int | None = None) -> Profile:
+    """Return the one profile that is given, a trace folded.
+
+    Raises
+    ------
+    ProfileError
+        There are several: `what` draws one.
+    """
+    named = several(results, every=every)
+    if len(named) > 1:
+        raise ProfileError(f"{what} draws one result, {len(named)} are given: draw each on its own")
+    return named[0][1]
+
+
+def _profile(result: object, every: str | int | None) -> Profile:
+    if isinstance(result, Profile):
+        if every is not None:
+            raise ProfileError(
+                "every= is for traces: a profile has the windows that it was folded with"
+            )
+        return result
+    from latprof.analysis import analyze
+    from latprof.trace import Trace
+
+    if isinstance(result, Trace):
+        return analyze(result, every=every)
+    raise ProfileError(f"{type(result).__name__} is no result: give a profile or a trace")
+
+
+def spans_of(named: Named, spans: str | Sequence[str] | None) -> list[str]:
+    """Return the names of the spans to draw: by default the stages and end_to_end.
+
+    Raises
+    ------
+    ProfileError
+        No span, or one that there is not.
+    """
+    profile = named[0][1]
+    if spans is None:
+        return [*(stage.name for stage in profile.pipeline.stages), "end_to_end"]
+    names = [spans] if isinstance(spans, str) else list(spans)
+    if not names:
+        raise ProfileError(f"no span is named: use one of {', '.join(profile.spans)}")
+    return [profile[name].name for name in names]
+
+
+def durations(limits: Sequence[str | int]) -> list[int]:
+    """Return thresholds in ns.
+
+    Raises
+    ------
+    ProfileError
+        One is no duration.
+    """
+    try:
+        return [parse_duration(limit, name="threshold") for limit in limits]
+    except ValueError as error:
+        raise ProfileError(str(error)) from None
+
+
+def heading(named: Named) -> str:
+    """Return what is drawn in a few words: the pipeline, and how many frames of one result."""
+    profile = named[0][1]
+    if len(named) > 1:
+        return f"{profile.pipeline.name}: {len(named)} results"
+    frames = profile.frames
+    return f"{profile.pipeline.name}: {frames:,} frame{'' if frames == 1 else 's'}"
+
+
+def nothing(named: Named, names: Sequence[str]) -> str:
+    """Return the sentence that stands in a picture of no values, and why there are none."""
+    profile = named[0][1]
+    said = f"no frame of {profile.pipeline.name} has {' or '.join(names)}"
+    dropped = sum(sum(p.sums.dropped_by_reason.values()) for _, p in named)
+    frames = sum(p.frames for _, p in named)
+    if not frames and dropped:
+        return f"{said}: all {dropped:,} frames were dropped"
+    if not frames:
+        return f"{said}: no frame has finished"
+    parts = []
+    for what in ("missing", "negative"):
+        count = max(sum(getattr(p[name], what) for _, p in named) for name in names)
+        if count:
+            parts.append(f"{what} in {count:,} of {frames:,} frames")
+    return f"{said}: {', '.join(parts)}" if parts else said
