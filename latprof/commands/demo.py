@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from latprof import demo
+    from latprof import demo, plot
     from latprof.report import Report
 
     folder: Path = options.out
@@ -65,5 +65,5 @@ def run(options: argparse.Namespace) -> None:
     files = [folder / name for name in ("mic.parquet", "report.json", "histogram.png")]
     trace.save(files[0])
     files[1].write_text(report.to_json() + "\n", encoding="utf-8")
-    draw(report.profile, None, (), str(files[2]))
+    draw(lambda ax: plot.histogram(report.profile, ax=ax), str(files[2]))
     print("\nwritten: " + ", ".join(str(path) for path in files))

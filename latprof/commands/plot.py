@@ -1,21 +1,56 @@
 """``latprof plot``: a picture of traces."""
 
 import argparse
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from latprof.commands.inputs import profile_of
 from latprof.commands.options import NewCommand, add_input, check_ending
 from latprof.commands.show import draw
+from latprof.errors import LatprofError
+from latprof.units import escape
 
-__all__ = ["add", "run"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from latprof.profile import Profile
+
+__all__ = ["KINDS", "add", "run"]
+
+KINDS = ("histogram", "percentiles", "ecdf", "timeline", "heatmap", "stages", "waterfall")
+"""The pictures, each by the name of its function in `latprof.plot`."""
+
+MOST_OVERLAID = 8
+"""Most results in one picture."""
+
+_ONE_RESULT = ("heatmap", "waterfall")
+_ONE_SPAN = ("timeline", "heatmap")
+_NO_SPAN = ("stages", "waterfall")
+_STYLES = {"light": "default", "dark": "dark_background"}
+
+Results = Any
 
 
 def add(command: NewCommand) -> None:
     """Declare the command."""
-    plot = command("plot", "draw traces", "plot mic.parquet --kind histogram -o mic.png")
+    plot = command("plot", "draw traces", "plot mic.parquet --kind timeline --every 1s -o mic.png")
     add_input(plot)
-    plot.add_argument("--kind", choices=("histogram",), default="histogram")
+    plot.description = (
+        f"{plot.description} Several are drawn over each other; what a folder or a glob in quotes "
+        "names is one."
+    )
+    plot.add_argument("--kind", choices=KINDS, default="histogram")
     plot.add_argument("--span", action="append", help="a span; may be given several times")
+    plot.add_argument("--by", metavar="COLUMN", help="one line for each value: source, a tag")
+    plot.add_argument("--every", metavar="1s", help="width of the windows of time")
     plot.add_argument("--threshold", action="append", default=[], help="a line, as 50ms")
+    plot.add_argument("--worst", type=int, default=10, metavar="N", help="frames of a waterfall")
+    plot.add_argument(
+        "--style", default="light", help="light, dark or a style of matplotlib (default: light)"
+    )
     plot.add_argument("-o", "--output", required=True, help="picture: .png, .svg or .pdf")
     plot.set_defaults(run=run)
 
@@ -23,4 +58,90 @@ def add(command: NewCommand) -> None:
 def run(options: argparse.Namespace) -> None:
     """Analyze and draw."""
     check_ending(options.output, (".png", ".svg", ".pdf"))
-    draw(profile_of(options), options.span, options.threshold, options.output)
+    _check(options)
+    paint = _painter(options)
+    with _style(options.style):
+        results = _results(options)
+        draw(lambda ax: paint(results, ax), options.output)
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse options that the kind of picture would leave unused."""
+    kind, spans = options.kind, options.span or []
+    if kind in _NO_SPAN and spans:
+        raise LatprofError(f"--kind {kind} draws all stages: leave out --span")
+    if kind in _ONE_SPAN and len(spans) > 1:
+        raise LatprofError(f"--kind {kind} draws one span: give --span once")
+    if kind in _ONE_SPAN and len(options.threshold) > 1:
+        raise LatprofError(f"--kind {kind} draws one threshold: give --threshold once")
+    if kind in _NO_SPAN and options.threshold:
+        raise LatprofError(f"--kind {kind} has no line of a threshold: leave out --threshold")
+    if options.every is not None and kind not in _ONE_SPAN:
+        raise LatprofError(f"--kind {kind} has no windows of time: leave out --every")
+    if kind in _ONE_RESULT and (len(options.trace) > 1 or options.by):
+        raise LatprofError(
+            f"--kind {kind} draws one result: give one trace, a folder or a glob in quotes, and "
+            "leave out --by"
+        )
+
+
+def _results(options: argparse.Namespace) -> "Profile | dict[str, Profile]":
+    """Return the result of each argument by its name, or of each group."""
+    if len(options.trace) == 1:
+        profile = profile_of(options)
+        if options.by is None:
+            return profile
+        return _not_too_many(dict(profile.groups), f"--by {escape(options.by)} has") or profile
+    if options.by is not None:
+        raise LatprofError("--by is for one trace: leave it out, or give a folder or a glob")
+    _not_too_many(dict.fromkeys(options.trace), "these are")
+    found: dict[str, Profile] = {}
+    for trace in options.trace:
+        each = copy.copy(options)
+        each.trace = [trace]
+        name = Path(trace).stem or trace
+        found[trace if name in found else name] = profile_of(each)
+    return found
+
+
+def _not_too_many(found: dict[str, Any], what: str) -> dict[str, Any]:
+    if len(found) > MOST_OVERLAID:
+        raise LatprofError(
+            f"{what} {len(found)} results: one picture has {MOST_OVERLAID} at most; a folder or a "
+            "glob in quotes is one result"
+        )
+    return found
+
+
+def _painter(options: argparse.Namespace) -> "Callable[[Results, Axes], object]":
+    """Return what draws the results."""
+    from latprof import plot
+
+    spans, limits = options.span, options.threshold
+    one, limit = (spans or ["end_to_end"])[0], next(iter(limits), None)
+    return {
+        "histogram": lambda r, ax: plot.histogram(r, spans, ax=ax, thresholds=limits),
+        "percentiles": lambda r, ax: plot.percentiles(
+            r, spans or "end_to_end", ax=ax, thresholds=limits
+        ),
+        "ecdf": lambda r, ax: plot.ecdf(r, spans, ax=ax, thresholds=limits),
+        "timeline": lambda r, ax: plot.timeline(r, one, ax=ax, threshold=limit),
+        "heatmap": lambda r, ax: plot.heatmap(r, one, ax=ax, threshold=limit),
+        "stages": lambda r, ax: plot.stages(r, ax=ax),
+        "waterfall": lambda r, ax: plot.waterfall(r, ax=ax, n=options.worst),
+    }[options.kind]
+
+
+@contextlib.contextmanager
+def _style(name: str) -> Iterator[None]:
+    """Draw in a style of matplotlib; of its own names only, as it would load any URL."""
+    from matplotlib import style
+
+    known = _STYLES.get(name, name)
+    if known != "default" and known not in style.available:
+        raise LatprofError(
+            f"--style {escape(name)!r} is unknown: use light, dark or one of "
+            f"{', '.join(name for name in style.available if not name.startswith('_'))}"
+        )
+    with style.context(known):
+        yield

@@ -1,13 +1,15 @@
 """What a command shows: reports on the standard output, pictures in files."""
 
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from latprof.errors import LatprofError
 
 if TYPE_CHECKING:
-    from latprof.profile import Profile
+    from matplotlib.axes import Axes
+
     from latprof.report import Report
 
 __all__ = ["draw", "print_report"]
@@ -23,21 +25,27 @@ def print_report(report: "Report") -> None:
         print(report)
 
 
-def draw(
-    profile: "Profile", spans: Sequence[str] | None, thresholds: Sequence[str], path: str
-) -> None:
-    """Draw the histogram of a profile into a file; its ending says the format."""
+def draw(paint: "Callable[[Axes], object]", path: str) -> None:
+    """Write a picture that `paint` draws on axes; the file's ending says the format.
+
+    Raises
+    ------
+    LatprofError
+        What is to be drawn is not there.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-
-    from latprof import plot
 
     # a figure of its own, without pyplot: no display is looked for
     figure = Figure(figsize=(9, 5), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
     try:
-        plot.histogram(profile, spans, ax=axes, thresholds=thresholds)
+        paint(figure.add_subplot())
+    except LatprofError:
+        raise
     except ValueError as error:
         raise LatprofError(str(error)) from None
-    figure.savefig(path, dpi=150)
+    with warnings.catch_warnings():
+        # a name in letters that the font does not have is drawn as boxes: no reason to complain
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(path, dpi=150)

@@ -87,10 +87,18 @@ def paper(ax: "Axes") -> Any:
 
 
 def label(name: str) -> str:
-    """Return a name as it is written in a picture: harmless, no formula, not too long."""
+    r"""Return a name as it is written in a picture: harmless, no formula, not too long.
+
+    Examples
+    --------
+    >>> print(label("a$b$"), label("x" * 40), label("_hidden"), sep=";")
+    a\$b\$;xxxxxxxxxxxxxxxxxxxxx...; _hidden
+    """
     shown = escape(name)
     if len(shown) > _LONGEST_LABEL:
         shown = f"{shown[: _LONGEST_LABEL - 3]}..."
+    # a legend leaves out what begins with _
+    shown = f" {shown}" if shown.startswith("_") else shown
     return shown.replace("$", r"\$")
 
 
@@ -174,7 +182,7 @@ def legend(ax: "Axes", handles: Sequence[Any] | None = None) -> None:
     room = figure.get_figwidth() * 72 * 0.8 * ax.get_position().width / 0.775
     columns = _columns([len(str(handle.get_label())) for handle in handles], room)
     rows = -(-len(handles) // columns)
-    made = ax.legend(
+    ax.legend(
         handles=list(handles),
         loc="lower left",
         bbox_to_anchor=(0, 1.0),
@@ -185,8 +193,6 @@ def legend(ax: "Axes", handles: Sequence[Any] | None = None) -> None:
         handlelength=2.2,
         columnspacing=1.2,
     )
-    for text in made.get_texts():
-        text.set_parse_math(False)
     ax.set_title(ax.get_title(), pad=9 + 14.5 * rows)
 
 

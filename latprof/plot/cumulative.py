@@ -7,7 +7,7 @@ import numpy as np
 
 from latprof.plot.axes import axes_of, explain, ink, label, legend, log_time
 from latprof.plot.results import Named, Results, durations, heading, nothing, several, spans_of
-from latprof.plot.style import LIMIT, RESULT_DASHES, Dash, Look, looks
+from latprof.plot.style import LIMIT, Dash, Look, looks, result_dash
 from latprof.spanprofile import SpanProfile
 from latprof.units import format_ns
 
@@ -160,7 +160,7 @@ def _lines(named: Named, names: list[str]) -> list[Line]:
 
 
 def _dash(look: Look, i: int, *, alone: bool) -> Dash:
-    return look.dash if alone else RESULT_DASHES[i % len(RESULT_DASHES)]
+    return look.dash if alone else result_dash(i)
 
 
 def left_over(ax: "Axes", fewest: float) -> None:
@@ -198,7 +198,7 @@ def _finish(ax: "Axes", named: Named, lines: list[Line], shades: dict[str, Look]
             )
     if len(named) > 1:
         for i, (key, profile) in enumerate(named):
-            dash = RESULT_DASHES[i % len(RESULT_DASHES)]
+            dash = result_dash(i)
             told = f"{label(key)} ({profile.frames:,} frames)"
             handles.append(Line2D([], [], color=ink(), ls=dash, label=told))
     legend(ax, handles)

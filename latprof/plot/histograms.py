@@ -10,7 +10,7 @@ from latprof.errors import ProfileError
 from latprof.histogram import Histogram, rank_of
 from latprof.plot.axes import axes_of, explain, ink, label, legend, log_time, paper
 from latprof.plot.results import Named, Results, durations, heading, nothing, several, spans_of
-from latprof.plot.style import LIMIT, RESULT_DASHES, Dash, Look, looks
+from latprof.plot.style import LIMIT, Look, looks, result_dash
 from latprof.spanprofile import SpanProfile
 from latprof.units import format_ns
 
@@ -113,14 +113,12 @@ def _handles(
         ]
     if len(named) > 1:
         made += [
-            Line2D([], [], color=ink(), ls=_dash(i), label=f"{label(key)} ({p.frames:,} frames)")
+            Line2D(
+                [], [], color=ink(), ls=result_dash(i), label=f"{label(key)} ({p.frames:,} frames)"
+            )
             for i, (key, p) in enumerate(named)
         ]
     return made
-
-
-def _dash(i: int) -> Dash:
-    return RESULT_DASHES[i % len(RESULT_DASHES)]
 
 
 def _overlay(
@@ -144,7 +142,7 @@ def _overlay(
             if i == 0:
                 area = ax.stairs(counts, edges, fill=True, color=look.color, alpha=0.35, lw=0)
                 area.set_hatch(look.hatch)
-            dash = look.dash if len(filled) == 1 else _dash(i)
+            dash = look.dash if len(filled) == 1 else result_dash(i)
             ax.stairs(counts, edges, color=look.color, lw=1.5, ls=dash, label=label(name))
     ax.set_ylim(0, max(highest, 1) * 1.35)
     _tell_beyond(ax, [sum(part) for part in zip(*beyond, strict=True)], edges)
@@ -181,7 +179,7 @@ def _lanes(
                     heights, edges, baseline=base, fill=True, color=look.color, alpha=0.5, lw=0
                 )
                 area.set_hatch(look.hatch)
-            dash = "-" if len(filled) == 1 else _dash(i)
+            dash = "-" if len(filled) == 1 else result_dash(i)
             ax.stairs(heights, edges, baseline=base, color=look.color, lw=1.3, ls=dash, label=name)
         if len(filled) == 1:
             values = [filled[0][1].percentile(q).value for q in percentiles]

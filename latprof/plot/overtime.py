@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from latprof.plot.axes import axes_of, explain, ink, label, legend, log_time, paper, unit_of
 from latprof.plot.results import Results, durations, heading, nothing, one, several
-from latprof.plot.style import LIMIT, RESULT_DASHES, looks
+from latprof.plot.style import LIMIT, looks, result_dash
 from latprof.profile import Profile
 from latprof.units import format_ns, format_utc
 from latprof.windowed import Stretch, WindowNumbers
@@ -125,7 +125,7 @@ def _band(
         return np.append(shown, shown[-1])
 
     p50, p99 = steps(windows.percentiles[50]), steps(windows.percentiles[99])
-    dash = "-" if alone else RESULT_DASHES[i % len(RESULT_DASHES)]
+    dash = "-" if alone else result_dash(i)
     ax.fill_between(x, p50, p99, step="post", color=color, lw=0, alpha=0.25 if alone else 0.1)
     told = "" if alone else f" {label(name)}"
     ax.plot(x, p50, drawstyle="steps-post", color=color, lw=2, ls=dash, label=f"p50{told}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from latprof.pipeline import Pipeline
 
-__all__ = ["LIMIT", "PALETTE", "RESULT_DASHES", "Dash", "Look", "colors", "looks"]
+__all__ = ["LIMIT", "PALETTE", "Dash", "Look", "colors", "looks", "result_dash"]
 
 Dash = str | tuple[int, tuple[float, ...]]
 
@@ -28,9 +28,6 @@ PALETTE = (
 
 LIMIT = "#DB3A3A"
 """Of thresholds, and of what is beyond them; always with a dash or a mark of its own."""
-
-RESULT_DASHES: tuple[Dash, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
-"""Lines of the first, second, ... of several results in one picture."""
 
 _HATCHES = ("", "///", "...", "xxx", "---", "|||", "ooo")
 _MARKERS = "osD^vPX*"
@@ -76,3 +73,15 @@ def colors(pipeline: Pipeline) -> dict[str, str]:
     Spans past the eighth have a colour again, with a hatch: see `looks`.
     """
     return {name: look.color for name, look in looks(pipeline).items()}
+
+
+def result_dash(i: int) -> Dash:
+    """Return the line of the i-th of several results in one picture: each has its own.
+
+    Examples
+    --------
+    >>> result_dash(0), result_dash(1), result_dash(3)
+    ('-', (0, (5, 1.5)), (0, (6, 1.5, 1, 1.5)))
+    """
+    first: tuple[Dash, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))
+    return first[i] if i < len(first) else (0, (6, 1.5, *(1, 1.5) * (i - 2)))
