@@ -166,6 +166,11 @@ class Pipeline:
         spans = tuple(Span(stage, stage, end) for stage, end in zip(stages, ends, strict=False))
         return cls(name, ("start", *stages, "end"), spans, period=period)
 
+    def _repr_html_(self) -> str:
+        from latprof.display import pipeline_html
+
+        return pipeline_html(self)
+
     # -- checks ---------------------------------------------------------------------------------
 
     def _checked_marks(self, marks: tuple[str, ...] | list[str]) -> tuple[str, ...]:

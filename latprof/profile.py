@@ -101,6 +101,11 @@ class Profile:
     def __repr__(self) -> str:
         return f"<Profile of {self.pipeline.name}: {self.frames:,} frames>"
 
+    def _repr_html_(self) -> str:
+        from latprof.display import profile_html
+
+        return profile_html(self)
+
     # -- filling --------------------------------------------------------------------------------
 
     def add(self, columns: Columns, sampling_rate: float = 1.0) -> None:

@@ -49,6 +49,11 @@ class Report:
     def __str__(self) -> str:
         return "\n\n".join(text(section) for section in self.sections())
 
+    def _repr_html_(self) -> str:
+        from latprof.display import report_html
+
+        return report_html(self)
+
     # -- content --------------------------------------------------------------------------------
 
     def headline(self) -> str:

@@ -176,6 +176,11 @@ class Trace:
             count += f", sources {shown or 'none'}"
         return f"<Trace of {self.pipeline.name!r}: {count}>"
 
+    def _repr_html_(self) -> str:
+        from latprof.display import trace_html
+
+        return trace_html(self)
+
     # -- questions ------------------------------------------------------------------------------
 
     def span(self, name: str) -> npt.NDArray[np.int64]:

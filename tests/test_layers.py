@@ -37,6 +37,7 @@ ROWS = (
     (5, "analysis profilefile"),
     (6, "layout"),
     (6, "report plot"),
+    (6, "display"),
     (7, "alerts forks keeping"),
     (7, "settings freeze"),
     (7, "recording room"),
