@@ -209,15 +209,15 @@ def _groups_html(by: str, groups: "list[tuple[str, Profile]]") -> str:
 def report_html(report: Report) -> str:
     """Return a report: its sections, bars where it has them."""
     parts = []
-    for i, section in enumerate(report.sections()):
+    for number, section in enumerate(report.sections()):
         # what a section says is escaped already; what HTML would take for its own is not
-        body = _lines(section.lines, strong=int(i == 0))
+        body = _lines(section.lines, strong=int(number == 0))
         if section.header:
-            rows = [
-                [_report_cell(head, text) for head, text in zip(section.header, row, strict=True)]
-                for row in section.rows
-            ]
-            body = table_html(section.header, rows, title=section.title) + body
+            # the bar that has a column of its own elsewhere lies behind the share here
+            kept = [i for i, head in enumerate(section.header) if head]
+            header = [section.header[i] for i in kept]
+            rows = [[_report_cell(section.header[i], row[i]) for i in kept] for row in section.rows]
+            body = table_html(header, rows, title=section.title) + body
         elif section.title:
             body = _lines([section.title], strong=1) + body
         parts.append(body)
@@ -225,8 +225,6 @@ def report_html(report: Report) -> str:
 
 
 def _report_cell(head: str, text: str) -> Cell:
-    if head == "":
-        return Cell("", float(text or 0))
     if head == "share" and text.endswith("%"):
         return Cell(text, float(text[:-1]) / 100)
     return Cell(text)

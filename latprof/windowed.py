@@ -96,7 +96,7 @@ def window_numbers(sums: Sums, name: str, qs: Sequence[float] = (50, 99)) -> Win
     peaks = np.zeros(len(totals), np.int64)
     if windows.peaks:
         peaks = windows.peaks[name][: len(totals)].copy()
-    else:
+    elif len(some):
         last = len(filled) - 1 - np.argmax(counts[some][:, filled[::-1]] > 0, axis=1)
         peaks[some] = np.minimum(middles[last], sums.spans[name].peak or 0)
     percentiles = {}
@@ -127,7 +127,7 @@ def heat_of(sums: Sums, name: str, *, most: int = 100) -> Heat:
     starts = np.arange(begin, last + 1, join)
     joined = np.add.reduceat(counts[:, begin : last + 1], starts - begin, axis=1)
     edges = coarse_edges()[0].astype(np.float64)
-    ends = np.append(edges, 2.0**62)[np.minimum(starts + join, COARSE_BINS)]
+    ends = np.append(edges, 1.03 * 2.0**62)[np.minimum(starts + join, COARSE_BINS)]
     return Heat(times, np.append(edges[starts], ends[-1]), joined)
 
 

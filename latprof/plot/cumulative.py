@@ -79,7 +79,7 @@ def percentiles(
             ms=4.5,
         )
         ax.plot(rest[-1:], shown[-1:], color=look.color, marker="_", ms=9, mew=2)
-        if interval and known.any():
+        if interval and known.sum() > 1:
             low, high = np.maximum(curve.low, 1), np.maximum(curve.high, 1)
             ax.fill_between(
                 rest, low, high, where=known.tolist(), color=look.color, alpha=0.25, lw=0

@@ -208,11 +208,11 @@ def _mark(ax: "Axes", marks: list[tuple[float, int]], base: int, *, named: bool)
         right = i + 1 < len(places) and places[i + 1] - places[i] < _NEAR
         if not named or (left and right):
             continue
-        side = "right" if right or places[i] > 0.96 else "left" if left else "center"
+        side = "right" if right or places[i] > 0.97 else "left" if left else "center"
         ax.annotate(
             f"p{q:g}",
             (x, base + _TALL + 0.04),
-            ({"left": -1, "right": 1, "center": 0}[side], 0),
+            ({"left": 2, "right": -2, "center": 0}[side], 0),
             textcoords="offset points",
             fontsize="x-small",
             color=ink(0.85),
@@ -277,7 +277,9 @@ def _log_edges(spans: list[SpanProfile], limits: list[int], bins: object) -> Edg
     assert isinstance(bins, int | np.integer)
     low = min([max(span.min or 1, 1) for span in spans] + limits)
     high = max([max(span.max or 1, 1) for span in spans] + limits)
-    return np.geomspace(low / 1.15, high * 1.4, int(bins) + 1)
+    # room for the name of a percentile beside the slowest
+    room = max(1.4, (high / low) ** 0.08)
+    return np.geomspace(low / 1.15, high * room, int(bins) + 1)
 
 
 def _rebin(histogram: Histogram, edges: Edges) -> tuple[Edges, tuple[int, int]]:

@@ -156,7 +156,7 @@ def _late(ax: "Axes", windows: WindowNumbers, scale: float, limits: list[int]) -
         marker="v",
         ms=4.5,
         color=LIMIT,
-        label=f"{told} windows",
+        label=told,
     )
 
 
@@ -214,6 +214,8 @@ def heatmap(
         return explain(ax, nothing([("", profile)], [span]))
     _mesh(ax, profile, span, cmap)
     for limit in limits:
+        low, high = ax.get_ylim()
+        log_time(ax.yaxis, min(low, max(limit, 1) / 1.2), max(high, max(limit, 1) * 1.5))
         ax.axhline(max(limit, 1), color=LIMIT, lw=1.3, ls=(0, (6, 2)))
         _name_limit(ax, limit)
     return ax

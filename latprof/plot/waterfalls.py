@@ -1,5 +1,6 @@
 """The slowest frames, each as a bar from mark to mark."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,14 +86,17 @@ def waterfall(
             lw=0.4,
             label=told,
         )
+    size, each = _room(ax, len(frames))
     for row, frame in enumerate(frames):
+        if row % each:
+            continue
         ax.annotate(
             format_ns(frame.end_to_end_ns),
             (frame.end_to_end_ns / scale, row),
             (3, 0),
             textcoords="offset points",
             va="center",
-            fontsize="x-small" if len(frames) > 12 else "small",
+            fontsize=size,
             color=ink(0.9),
         )
     several = len({frame.source for frame in frames}) > 1
@@ -100,8 +104,7 @@ def waterfall(
         f"{frame.frame_id}" + (f" {label(frame.source or '-')}" if several else "")
         for frame in frames
     ]
-    size = "small" if len(frames) <= 16 else 160 / len(frames)
-    ax.set_yticks(range(len(frames)), names, fontsize=size)
+    ax.set_yticks(range(0, len(frames), each), names[::each], fontsize=size)
     ax.tick_params(axis="y", length=0)
     ax.set_ylabel("frame")
     ax.set_ylim(len(frames) - 0.4, -0.6)
@@ -110,6 +113,15 @@ def waterfall(
     ax.set_title(f"{pipeline.name}: {shown} of {profile.frames:,}")
     legend(ax)
     return ax
+
+
+def _room(ax: "Axes", rows: int) -> tuple[float, int]:
+    """Return the size of text that a row has room for, and each how many-th row has any."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    points = figure.get_figheight() * 72 * 0.62 / 0.77 * ax.get_position().height / rows
+    each = max(1, math.ceil(7.5 / points))
+    return min(8.5, max(6.0, 0.85 * points * each)), each
 
 
 def _waiting(name: str, blame: Any, waits: set[str]) -> str:
