@@ -94,14 +94,24 @@ def _results(options: argparse.Namespace) -> "Profile | dict[str, Profile]":
         return _not_too_many(dict(profile.groups), f"--by {escape(options.by)} has") or profile
     if options.by is not None:
         raise LatprofError("--by is for one trace: leave it out, or give a folder or a glob")
-    _not_too_many(dict.fromkeys(options.trace), "these are")
+    names = _names(options.trace)
+    _not_too_many(dict.fromkeys(names), "these are")
     found: dict[str, Profile] = {}
-    for trace in options.trace:
+    for name, trace in zip(names, options.trace, strict=True):
         each = copy.copy(options)
         each.trace = [trace]
-        name = Path(trace).stem or trace
-        found[trace if name in found else name] = profile_of(each)
+        found[name] = profile_of(each)
     return found
+
+
+def _names(traces: list[str]) -> list[str]:
+    """Return a short name of each file, with its folder and ending where that is needed."""
+    names = [Path(trace).stem or trace for trace in traces]
+    if len(set(names)) < len(names):
+        names = ["/".join(Path(trace).parts[-2:]) for trace in traces]
+    if len(set(names)) < len(names):
+        names = [f"{i}: {name}" for i, name in enumerate(names, 1)]
+    return names
 
 
 def _not_too_many(found: dict[str, Any], what: str) -> dict[str, Any]:

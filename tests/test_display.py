@@ -1,0 +1,205 @@
+"""What notebooks show: well-formed, escaped, in both lights, and true."""
+
+import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from strategies import AUDIO, CHAIN, DUE, seeded, simple
+from traces import rich
+
+import latprof
+from latprof import Pipeline, Trace
+from latprof.display import Cell, table_html, what_if_html
+from latprof.profile import Profile
+from latprof.report import Report
+
+HOSTILE = "<script>alert(1)</script>&\"'\x1b[31m$x$"
+
+
+def profiled(pipeline, frames, **options):
+    profile = Profile(pipeline, **options)
+    profile.add(frames)
+    profile.balance()
+    return profile
+
+
+def hostile_trace():
+    frames = simple(CHAIN, [(0, 1, 2, 3, 4_000_000)] * 3)
+    marks = {mark: stamps.tolist() for mark, stamps in frames.marks.items()}
+    return Trace(
+        CHAIN,
+        frame_id=[0, 1, 2],
+        marks=marks,
+        source=HOSTILE,
+        outcome=["finished", HOSTILE, "finished"],
+        tags={"room": [HOSTILE] * 3},
+    )
+
+
+def if_of(table, **more):
+    return type("Changed", (), {"table": table, **more})()
+
+
+SHOWN = {
+    "pipeline": lambda: AUDIO,
+    "pipeline with due": lambda: DUE,
+    "trace": lambda: rich(),
+    "trace of nothing": lambda: Trace(CHAIN, frame_id=[], marks={"start": []}),
+    "hostile trace": hostile_trace,
+    "profile": lambda: profiled(AUDIO, seeded(AUDIO, 300, 1)),
+    "profile by source": lambda: profiled(AUDIO, seeded(AUDIO, 300, 1), by="source"),
+    "hostile profile": lambda: latprof.analyze(hostile_trace(), by="room"),
+    "empty profile": lambda: Profile(AUDIO),
+    "one frame": lambda: profiled(CHAIN, simple(CHAIN, [(0, 1, 2, 3, 4)])),
+    "all missing": lambda: profiled(CHAIN, simple(CHAIN, [(0, None, None, None, None)])),
+    "report": lambda: Report(profiled(AUDIO, seeded(AUDIO, 300, 1), every="1s"), worst=5),
+    "hostile report": lambda: Report(
+        latprof.analyze(hostile_trace(), by="source"), worst=3, origin=HOSTILE
+    ),
+    "empty report": lambda: Report(Profile(AUDIO)),
+}
+
+
+class Text(HTMLParser):
+    """The text of a page as a reader sees it."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.found, self.tags = [], set()
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+
+    def handle_data(self, data):
+        self.found.append(data)
+
+
+@pytest.mark.parametrize("what", SHOWN)
+def test_it_is_well_formed_without_script_and_light_or_dark(what):
+    page = SHOWN[what]()._repr_html_()
+    ElementTree.fromstring(page.replace("<br>", "<br/>"))
+    assert Text(page).tags <= {
+        *("div", "p", "strong", "br", "span"),
+        *("table", "caption", "thead", "tbody", "tr", "th", "td"),
+    }
+    assert not re.search(r"[\s;\"](color|background-color):(#|black|white)", page)
+    assert "\x1b" not in page
+
+
+@pytest.mark.parametrize("what", ["hostile trace", "hostile profile", "hostile report"])
+def test_names_stay_text(what):
+    page = SHOWN[what]()._repr_html_()
+    assert "<script" not in page
+    text = "".join(Text(page).found)
+    assert "<script>" in text
+
+
+def rows_of(page):
+    root = ElementTree.fromstring(page.replace("<br>", "<br/>"))
+    return [
+        [["".join(cell.itertext()) for cell in row] for row in table.iter("tr")]
+        for table in root.iter("table")
+    ]
+
+
+def test_a_pipeline_tells_of_marks_and_stations():
+    (table,) = rows_of(AUDIO._repr_html_())
+    assert table[0] == ["span", "kind", "marks", "station"]
+    assert ["ipc", "stage", "ipc → cgo", "hand-off"] in table
+    assert ["alsa", "stage", "alsa → end", "server"] in table
+    assert ["validation", "side", "validation → ipc", ""] in table
+    text = "".join(Text(Pipeline.chain("mic", "a", period="20ms")._repr_html_()).found)
+    assert text.startswith("pipeline mic, a frame each 20.0 msstart → a → end")
+
+
+def test_a_trace_tells_of_its_first_frames():
+    start = np.arange(9) * 1000
+    trace = Trace(
+        Pipeline.chain("mic", "play"),
+        frame_id=range(9),
+        marks={"start": start, "play": start + 5, "end": [None, *(start[1:] + 70)]},
+        source=["in", "out", "in"] * 3,
+    )
+    (table,) = rows_of(trace._repr_html_())
+    assert table[0] == ["frame_id", "source", "play", "other", "end_to_end"]
+    assert table[1] == ["0", "in", "-", "-", "-"]
+    assert table[2] == ["1", "out", "65 ns", "5 ns", "70 ns"]
+    assert len(table) == 1 + 5
+    text = "".join(Text(trace._repr_html_()).found)
+    assert "source: in 6, out 3" in text
+    assert "and 4 more frames" in text
+
+
+def test_a_profile_tells_of_its_spans_with_bars():
+    frames = simple(CHAIN, [(0, 0, 0, 25, 100)] * 4)
+    page = profiled(CHAIN, frames)._repr_html_()
+    (table,) = rows_of(page)
+    rows = {row[0]: row[1:] for row in table}
+    assert rows["span"] == ["share", "mean", "p50", "p90", "p99", "p99.9", "max", "count"]
+    assert rows["play"] == ["75.0%", *["75 ns"] * 6, "4"]
+    assert rows["resample"][0] == "25.0%"
+    assert "mic: the bottleneck is play, 75 ns mean, 75% of end to end" in page
+    bars = re.findall(r"linear-gradient\(90deg,(#\w{6})59 ([\d.]+)%", page)
+    assert (latprof.plot.colors(CHAIN)["play"], "75.0") in bars
+    assert all(0 <= float(part) <= 100 for _, part in bars)
+
+
+def test_missing_and_negative_have_columns_where_there_are_some():
+    frames = simple(CHAIN, [(0, None, 5, 9, 20), (0, 5, 9, 12, 11)])
+    (table,) = rows_of(profiled(CHAIN, frames)._repr_html_())
+    assert table[0][-2:] == ["missing", "negative"]
+    rows = {row[0]: row[-2:] for row in table}
+    assert rows["decode"] == ["1", "0"]
+    assert rows["play"] == ["0", "1"]
+
+
+def test_a_profile_tells_of_its_groups():
+    profile = profiled(AUDIO, seeded(AUDIO, 300, 1), by="source")
+    _, groups = rows_of(profile._repr_html_())
+    assert groups[0][0] == "source"
+    assert {row[0]: row[1] for row in groups[1:]} == {
+        name: f"{group.frames:,}" for name, group in profile.groups.items()
+    }
+
+
+def test_many_groups_are_counted():
+    profile = profiled(CHAIN, seeded(CHAIN, 400, 1), by="room")
+    for i in range(40):
+        profile.groups[f"room {i}"] = profile.groups["1"]
+    page = profile._repr_html_()
+    assert len(rows_of(page)[1]) == 1 + 20
+    assert "and 23 more" in page
+
+
+def test_a_report_has_all_its_sections():
+    report = Report(profiled(AUDIO, seeded(AUDIO, 300, 1), every="1s"), worst=5)
+    text = "".join(Text(report._repr_html_()).found)
+    for section in report.sections():
+        assert section.title in text
+        for line in section.lines:
+            assert line in text
+    tables = rows_of(report._repr_html_())
+    assert [len(table) - 1 for table in tables] == [
+        len(s.rows) for s in report.sections() if s.rows
+    ]
+
+
+def test_a_what_if_tells_how_much_it_gives():
+    import pandas as pd
+
+    columns = {"measured": [100e6, 0], "replayed": [40e6, 0], "subtraction": [90e6, 0]}
+    table = pd.DataFrame(columns, index=pd.Index([50.0, 99.9], name="percentile"))
+    page = what_if_html(if_of(table, changes={"alsa": "x 0.9"}, assumptions=("a < b",)))
+    (rows,) = rows_of(page)
+    assert rows[1] == ["p50", "100 ms", "40.0 ms (-60%)", "90.0 ms (-10%)"]
+    assert rows[2] == ["p99.9", "0 ns", "-", "-"]
+    assert "what if alsa x 0.9" in page
+    assert "a &lt; b" in page
+
+
+def test_bars_stay_in_their_cells():
+    page = table_html(["name", "share"], [["a", Cell("x", 7.0)], ["b", Cell("y", -1.0)]])
+    assert re.findall(r" ([\d.]+)%,", page) == ["100.0", "0.0"]

@@ -1,0 +1,207 @@
+"""`latprof plot`: every kind, one or several results, styles, formats; one line for mistakes."""
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import latprof
+from latprof import Pipeline, Trace
+from latprof.cli import main
+from latprof.commands.plot import KINDS
+
+MIC = Pipeline.chain("mic", "decode", "play")
+HEADS = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    where = tmp_path_factory.mktemp("traces")
+    for name, slow in (("a", 1), ("b", 3)):
+        start = np.arange(400) * 20_000_000
+        play = start + 700_000 * slow + np.arange(400) * 1_000
+        marks = {"start": start, "decode": start + 1_000, "play": play, "end": play + 5_000_000}
+        sources = ["in\x1b[31m<b>", "out"] * 200
+        trace = Trace(MIC, frame_id=range(400), marks=marks, size=960, source=sources)
+        trace.save(where / f"{name}.parquet")
+    latprof.analyze(where / "a.parquet").save(where / "a.latprof")
+    return where
+
+
+def run(*arguments):
+    return main(["plot", *(str(argument) for argument in arguments)])
+
+
+def refused(capsys, *arguments):
+    """Return the one line that refuses a call."""
+    assert run(*arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("latprof: ")
+    return err
+
+
+def mean_color(path):
+    with Image.open(path) as image:
+        return np.asarray(image.convert("L")).mean()
+
+
+@pytest.mark.parametrize("ending", HEADS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_in_each_format(folder, tmp_path, kind, ending):
+    out = tmp_path / f"mic.{ending}"
+    assert run(folder / "a.parquet", "--kind", kind, "-o", out) == 0
+    assert out.read_bytes().startswith(HEADS[ending])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_of_a_saved_profile(folder, tmp_path, kind):
+    assert run(folder / "a.latprof", "--kind", kind, "-o", tmp_path / "mic.png") == 0
+
+
+def words(path):
+    """Return what the comments of an SVG say: matplotlib writes each text there."""
+    return " ".join(re.findall(r"<!-- (.*?) -->", path.read_text(encoding="utf-8"), re.DOTALL))
+
+
+@pytest.mark.parametrize("kind", ["histogram", "percentiles", "ecdf", "timeline", "stages"])
+def test_several_traces_are_drawn_over_each_other(folder, tmp_path, kind):
+    out = tmp_path / "both.svg"
+    assert run(folder / "a.parquet", folder / "b.parquet", "--kind", kind, "-o", out) == 0
+    assert "mic: 2 results" in words(out)
+
+
+def test_traces_of_one_name_are_told_apart_by_their_paths(folder, tmp_path):
+    out = tmp_path / "both.svg"
+    assert run(folder / "a.parquet", folder / "a.latprof", "--kind", "ecdf", "-o", out) == 0
+    assert "mic: 2 results" in words(out)
+    twice = [folder / "a.parquet"] * 3
+    assert run(*twice, "--kind", "ecdf", "-o", out) == 0
+    assert all(f"{i}: " in words(out) for i in (1, 2, 3))
+
+
+def test_a_folder_is_one_result(folder, tmp_path):
+    out = tmp_path / "all.svg"
+    assert run(folder, "--kind", "histogram", "-o", out) == 0
+    assert "mic: 800 frames" in words(out)
+    out = tmp_path / "glob.svg"
+    assert run(folder / "*.parquet", "--kind", "histogram", "-o", out) == 0
+    assert "mic: 800 frames" in words(out)
+
+
+def test_groups_are_drawn_over_each_other(folder, tmp_path):
+    out = tmp_path / "by.svg"
+    assert run(folder / "a.parquet", "--by", "source", "--kind", "percentiles", "-o", out) == 0
+    said = words(out)
+    assert "mic: 2 results" in said
+    assert "\x1b" not in out.read_text()
+    ElementTree.fromstring(out.read_bytes())
+
+
+def test_every_is_the_width_of_the_windows(folder, tmp_path):
+    out = tmp_path / "time.svg"
+    call = [folder / "a.parquet", "--kind", "timeline", "--every", "500ms"]
+    assert run(*call, "-o", out) == 0
+    assert "by 500 ms" in words(out)
+
+
+def test_spans_and_thresholds(folder, tmp_path):
+    out = tmp_path / "span.svg"
+    call = [folder / "a.parquet", "--span", "play", "--threshold", "50ms", "-o", out]
+    assert run(*call) == 0
+    assert "mic: 400 frames, play" in words(out)
+    assert "50.0 ms" in words(out)
+
+
+@pytest.mark.parametrize(
+    ("style", "dark"), [("light", False), ("dark", True), ("dark_background", True)]
+)
+def test_styles(folder, tmp_path, style, dark):
+    out = tmp_path / "mic.png"
+    assert run(folder / "a.parquet", "--style", style, "-o", out) == 0
+    assert (mean_color(out) < 100) == dark
+    with Image.open(out) as image:
+        assert image.size == (1350, 750)
+
+
+def test_a_style_does_not_stay(folder, tmp_path):
+    import matplotlib as mpl
+
+    before = mpl.rcParams["text.color"]
+    assert run(folder / "a.parquet", "--style", "dark", "-o", tmp_path / "mic.png") == 0
+    assert mpl.rcParams["text.color"] == before
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (["--style", "https://example.org/x.mplstyle"], "--style 'https://example.org/x.mplstyle'"),
+        (["--kind", "stages", "--span", "play"], "--kind stages draws all stages"),
+        (["--kind", "timeline", "--span", "play", "--span", "decode"], "draws one span"),
+        (["--kind", "heatmap", "--threshold", "1ms", "--threshold", "2ms"], "one threshold"),
+        (["--kind", "waterfall", "--threshold", "1ms"], "has no line of a threshold"),
+        (["--kind", "histogram", "--every", "1s"], "has no windows of time"),
+        (["--kind", "heatmap", "--by", "source"], "--kind heatmap draws one result"),
+        (["--kind", "waterfall", "--worst", "0"], "the 0 worst frames"),
+        (["--kind", "ecdf", "--span", "nope"], "no span 'nope'"),
+        (["--kind", "ecdf", "--threshold", "soon"], "threshold 'soon' is no duration"),
+        (["--by", "frame"], "there is no column 'frame'"),
+    ],
+)
+def test_a_mistake_is_one_line(folder, tmp_path, capsys, call, said):
+    assert said in refused(capsys, folder / "a.parquet", *call, "-o", tmp_path / "x.png")
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_mistakes_with_several(folder, tmp_path, capsys):
+    both = [folder / "a.parquet", folder / "b.parquet"]
+    out = ["-o", tmp_path / "x.png"]
+    assert "draws one result" in refused(capsys, *both, "--kind", "waterfall", *out)
+    assert "--by is for one trace" in refused(capsys, *both, "--by", "source", *out)
+    assert "9 results" in refused(capsys, *[folder / "a.parquet"] * 9, *out)
+    saved = folder / "a.latprof"
+    line = refused(capsys, saved, "--kind", "timeline", "--every", "1s", *out)
+    assert "--every needs the traces it was made of" in line
+    assert "--by needs the traces" in refused(capsys, saved, "--by", "source", *out)
+
+
+def test_a_wrong_kind_names_the_right_ones(folder, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(folder / "a.parquet", "--kind", "pie", "-o", tmp_path / "x.png")
+    assert ended.value.code == 2
+    err = capsys.readouterr().err
+    assert all(kind in err for kind in KINDS)
+
+
+def test_too_many_groups(tmp_path, capsys):
+    start = np.arange(20) * 1_000
+    trace = Trace(
+        MIC,
+        frame_id=range(20),
+        marks={"start": start, "decode": start, "play": start, "end": start + 5},
+        source=[f"s{i}" for i in range(20)],
+    )
+    trace.save(tmp_path / "mic.parquet")
+    line = refused(capsys, tmp_path / "mic.parquet", "--by", "source", "-o", tmp_path / "x.png")
+    assert "--by source has 20 results: one picture has 8 at most" in line
+
+
+def test_names_in_letters_that_the_font_lacks(tmp_path, capsys):
+    pipeline = Pipeline.chain("пайп", "декод", "再生")
+    start = np.arange(20) * 1_000
+    marks = {"start": start, "декод": start, "再生": start + 3, "end": start + 5}
+    trace = Trace(pipeline, frame_id=range(20), marks=marks, source="🎤")
+    trace.save(tmp_path / "mic.parquet")
+    for kind in KINDS:
+        call = [tmp_path / "mic.parquet", "--kind", kind, "-o", tmp_path / f"{kind}.png"]
+        assert run(*call) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_all_kinds_are_functions_of_plot():
+    assert set(KINDS) <= set(latprof.plot.__all__)
+    assert Path(latprof.plot.__file__).name == "__init__.py"
