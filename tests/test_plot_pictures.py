@@ -113,6 +113,12 @@ def test_a_trace_is_a_result(ax):
     assert ax.patches[0].get_data().values.sum() == 2
 
 
+def test_a_report_is_a_result(ax):
+    profile = lasting(100, 200)
+    plot.histogram(latprof.Report(profile), "end_to_end", ax=ax)
+    assert ax.patches[0].get_data().values.sum() == 2
+
+
 # -- percentiles --------------------------------------------------------------------------------
 
 

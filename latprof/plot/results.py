@@ -8,6 +8,7 @@ from latprof.profile import Profile
 from latprof.units import parse_duration
 
 if TYPE_CHECKING:
+    from latprof.report import Report
     from latprof.trace import Trace
 
 __all__ = [
@@ -22,7 +23,7 @@ __all__ = [
     "spans_of",
 ]
 
-Result = Union[Profile, "Trace"]
+Result = Union[Profile, "Trace", "Report"]
 Results = Union[Result, Sequence[Result], Mapping[str, Result]]  # noqa: UP007
 
 Named = list[tuple[str, Profile]]
@@ -35,7 +36,7 @@ def several(results: Results, *, every: str | int | None = None) -> Named:
     Parameters
     ----------
     results
-        One profile or trace, several, or several by name, such as ``profile.groups``.
+        One profile, trace or report, several, or several by name, such as ``profile.groups``.
     every
         Width of the windows that traces are folded in.
 
@@ -79,6 +80,8 @@ def one(results: Results, what: str, *, every: str | int | None = None) -> Profi
 
 
 def _profile(result: object, every: str | int | None) -> Profile:
+    # a report is a profile as a person reads it
+    result = getattr(result, "profile", result)
     if isinstance(result, Profile):
         if every is not None:
             raise ProfileError(
