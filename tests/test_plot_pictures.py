@@ -408,7 +408,7 @@ def test_what_if_has_a_line_each(ax):
     plot.what_if(table, ax=ax)
     assert [line.get_ydata().tolist() for line in ax.lines] == [[10, 30], [5, 8], [9, 29]]
     assert ax.lines[0].get_xdata() == pytest.approx([0.5, 0.01])
-    assert legend_of(ax) == ["measured", "replayed", "time taken away, queues as they were"]
+    assert legend_of(ax) == ["measured", "replayed", "by subtraction, queues as they were"]
 
 
 class Changed:

@@ -26,7 +26,7 @@ _DASHES: dict[str, Any] = {
     "other": (0, (1, 2)),
 }
 _MARKERS = {"measured": "o", "replayed": "s", "subtraction": "x"}
-_WORDS = {"subtraction": "time taken away, queues as they were"}
+_WORDS = {"subtraction": "by subtraction, queues as they were"}
 _POINTS = 24  # a decade
 
 
