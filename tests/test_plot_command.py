@@ -1,5 +1,6 @@
 """`latprof plot`: every kind, one or several results, styles, formats; one line for mistakes."""
 
+import argparse
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -9,11 +10,19 @@ import pytest
 from PIL import Image
 
 import latprof
-from latprof import Pipeline, Trace
+from latprof import Pipeline, Span, Trace
 from latprof.cli import main
+from latprof.commands.changes import changes_of
 from latprof.commands.plot import KINDS
+from latprof.errors import LatprofError
 
-MIC = Pipeline.chain("mic", "decode", "play")
+MIC = Pipeline(
+    "mic",
+    ("start", "decode", "play", "end"),
+    (Span("decode", "decode", "play"), Span("play", "play", "end", station="card")),
+)
+OF_FRAMES = {"blame", "what-if"}  # the others need a profile only
+MORE = {"what-if": ["--faster", "play=10%"]}
 HEADS = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
 
 
@@ -54,13 +63,17 @@ def mean_color(path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_in_each_format(folder, tmp_path, kind, ending):
     out = tmp_path / f"mic.{ending}"
-    assert run(folder / "a.parquet", "--kind", kind, "-o", out) == 0
+    assert run(folder / "a.parquet", "--kind", kind, *MORE.get(kind, []), "-o", out) == 0
     assert out.read_bytes().startswith(HEADS[ending])
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_kind_of_a_saved_profile(folder, tmp_path, kind):
-    assert run(folder / "a.latprof", "--kind", kind, "-o", tmp_path / "mic.png") == 0
+def test_each_kind_of_a_saved_profile(folder, tmp_path, capsys, kind):
+    call = [folder / "a.latprof", "--kind", kind, *MORE.get(kind, []), "-o", tmp_path / "mic.png"]
+    if kind in OF_FRAMES:
+        assert f"is a saved profile: --kind {kind} needs the traces" in refused(capsys, *call)
+    else:
+        assert run(*call) == 0
 
 
 def words(path):
@@ -198,10 +211,28 @@ def test_names_in_letters_that_the_font_lacks(tmp_path, capsys):
     trace.save(tmp_path / "mic.parquet")
     for kind in KINDS:
         call = [tmp_path / "mic.parquet", "--kind", kind, "-o", tmp_path / f"{kind}.png"]
-        assert run(*call) == 0
+        if kind not in OF_FRAMES:
+            assert run(*call) == 0
     assert capsys.readouterr().err == ""
 
 
 def test_all_kinds_are_functions_of_plot():
-    assert set(KINDS) <= set(latprof.plot.__all__)
+    assert {kind.replace("-", "_") for kind in KINDS} <= set(latprof.plot.__all__)
+    assert len(set(KINDS) - OF_FRAMES) == 7
+
+
+@pytest.mark.parametrize(
+    ("faster", "slower", "said"),
+    [
+        (["alsa"], [], "--faster alsa: write STAGE=10% or STAGE=2ms"),
+        (["=5%"], [], "write STAGE"),
+        (["alsa=200%"], [], "no more than 100%"),
+        (["alsa=5%"], ["alsa=1ms"], "changed already"),
+        ([], ["alsa=-2ms"], "write STAGE"),
+    ],
+)
+def test_changes_that_are_none(faster, slower, said):
+    options = argparse.Namespace(faster=faster, slower=slower)
+    with pytest.raises(LatprofError, match=re.escape(said)):
+        changes_of(options)
     assert Path(latprof.plot.__file__).name == "__init__.py"

@@ -4,11 +4,14 @@ import argparse
 import contextlib
 import copy
 from collections.abc import Callable, Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latprof.commands.changes import add_changes, changes_of
 from latprof.commands.inputs import profile_of
-from latprof.commands.options import NewCommand, add_input, check_ending
+from latprof.commands.options import NewCommand, add_input, check_ending, pipeline_of
 from latprof.commands.show import draw
 from latprof.errors import LatprofError
 from latprof.units import escape
@@ -20,15 +23,18 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "add", "run"]
 
-KINDS = ("histogram", "percentiles", "ecdf", "timeline", "heatmap", "stages", "waterfall")
+_OF_PROFILES = ("histogram", "percentiles", "ecdf", "timeline", "heatmap", "stages", "waterfall")
+_OF_FRAMES = ("blame", "what-if") if find_spec("latprof.attribution") else ()
+
+KINDS = (*_OF_PROFILES, *_OF_FRAMES)
 """The pictures, each by the name of its function in `latprof.plot`."""
 
 MOST_OVERLAID = 8
 """Most results in one picture."""
 
-_ONE_RESULT = ("heatmap", "waterfall")
+_ONE_RESULT = ("heatmap", "waterfall", "blame", "what-if")
 _ONE_SPAN = ("timeline", "heatmap")
-_NO_SPAN = ("stages", "waterfall")
+_NO_SPAN = ("stages", "waterfall", "blame", "what-if")
 _STYLES = {"light": "default", "dark": "dark_background"}
 
 Results = Any
@@ -48,6 +54,8 @@ def add(command: NewCommand) -> None:
     plot.add_argument("--every", metavar="1s", help="width of the windows of time")
     plot.add_argument("--threshold", action="append", default=[], help="a line, as 50ms")
     plot.add_argument("--worst", type=int, default=10, metavar="N", help="frames of a waterfall")
+    if _OF_FRAMES:
+        add_changes(plot)
     plot.add_argument(
         "--style", default="light", help="light, dark or a style of matplotlib (default: light)"
     )
@@ -61,7 +69,7 @@ def run(options: argparse.Namespace) -> None:
     _check(options)
     paint = _painter(options)
     with _style(options.style):
-        results = _results(options)
+        results = _attributed(options) if options.kind in _OF_FRAMES else _results(options)
         draw(lambda ax: paint(results, ax), options.output)
 
 
@@ -76,6 +84,8 @@ def _check(options: argparse.Namespace) -> None:
         raise LatprofError(f"--kind {kind} draws one threshold: give --threshold once")
     if kind in _NO_SPAN and options.threshold:
         raise LatprofError(f"--kind {kind} has no line of a threshold: leave out --threshold")
+    if kind != "what-if" and (getattr(options, "faster", []) or getattr(options, "slower", [])):
+        raise LatprofError(f"--kind {kind} changes nothing: leave out --faster and --slower")
     if options.every is not None and kind not in _ONE_SPAN:
         raise LatprofError(f"--kind {kind} has no windows of time: leave out --every")
     if kind in _ONE_RESULT and (len(options.trace) > 1 or options.by):
@@ -114,6 +124,29 @@ def _names(traces: list[str]) -> list[str]:
     return names
 
 
+def _attributed(options: argparse.Namespace) -> Any:
+    """Return who waited for whom, or what a change would give: read from frames."""
+    from latprof.profilefile import is_profile
+
+    attribution = import_module("latprof.attribution")
+    trace, pipeline = options.trace[0], pipeline_of(options.pipeline)
+    if is_profile(trace):
+        raise LatprofError(
+            f"{escape(trace)} is a saved profile: --kind {options.kind} needs the traces it was "
+            "made of"
+        )
+    if options.skip or options.since or options.until:
+        raise LatprofError(
+            f"--kind {options.kind} looks at all frames: leave out --skip, --from and --to"
+        )
+    if options.kind == "blame":
+        return attribution.blame(trace, pipeline=pipeline)
+    changes = changes_of(options)
+    if not changes:
+        raise LatprofError("--kind what-if needs a change: --faster STAGE=10%, say")
+    return attribution.what_if(trace, changes, pipeline=pipeline)
+
+
 def _not_too_many(found: dict[str, Any], what: str) -> dict[str, Any]:
     if len(found) > MOST_OVERLAID:
         raise LatprofError(
@@ -139,6 +172,8 @@ def _painter(options: argparse.Namespace) -> "Callable[[Results, Axes], object]"
         "heatmap": lambda r, ax: plot.heatmap(r, one, ax=ax, threshold=limit),
         "stages": lambda r, ax: plot.stages(r, ax=ax),
         "waterfall": lambda r, ax: plot.waterfall(r, ax=ax, n=options.worst),
+        "blame": lambda r, ax: plot.blame(r, ax=ax),
+        "what-if": lambda r, ax: plot.what_if(r, ax=ax),
     }[options.kind]
 
 
