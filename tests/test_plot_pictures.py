@@ -75,9 +75,11 @@ def test_with_bins_of_our_own_nothing_is_beyond(ax):
     assert not any("frames" in text for text in texts(ax))
 
 
-@pytest.mark.parametrize("bins", [["1ms"], ["2ms", "1ms"], ["1ms", "1ms"], ["soon", "2ms"], []])
+@pytest.mark.parametrize(
+    "bins", [["1ms"], ["2ms", "1ms"], ["1ms", "1ms"], ["soon", "2ms"], [], 2.5, "1ms"]
+)
 def test_edges_that_are_none(bins):
-    with pytest.raises(ProfileError, match=r"bins=|threshold"):
+    with pytest.raises(ProfileError, match=r"bins=|edge of a bin"):
         plot.histogram(lasting(5), bins=bins)
 
 
@@ -225,6 +227,20 @@ def test_gaps_and_lost_stretches_are_shaded_and_lines_are_cut_there(ax):
     assert np.isnan(p50[2:8]).all()
     assert not np.isnan(p50[:2]).any()
     assert {"lost", "not recorded"} <= set(legend_of(ax))
+
+
+@pytest.mark.parametrize("picture", ["timeline", "heatmap"])
+def test_what_was_lost_before_the_first_frame_is_shown(ax, picture):
+    """A ring that was overwritten keeps the end of what was recorded."""
+    profile = at((20, 10), (21, 10), every="1s")
+    profile.segments, profile.undeclared = {(0, 22 * SECOND)}, False
+    profile.accounts = Accounts(lost=1_000)
+    DRAWN[picture](profile, ax=ax)
+    (shade,) = [patch for patch in ax.patches if patch.get_label() == "lost"]
+    assert (shade.get_x(), shade.get_width()) == (0, 20)
+    assert ax.get_xlim() == (0, 22)
+    if picture == "timeline":
+        assert ax.lines[0].get_xdata().tolist() == [20, 21, 22]
 
 
 def test_a_trace_is_folded_in_windows(ax):

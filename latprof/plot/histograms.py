@@ -264,7 +264,9 @@ def _edges_given(bins: int | Sequence[str | int]) -> Edges | None:
         if bins < 1:
             raise ProfileError(f"bins={bins}: a histogram has at least one bin")
         return None
-    edges = np.array(durations(bins), np.float64)
+    if isinstance(bins, str) or not isinstance(bins, Sequence | np.ndarray):
+        raise ProfileError(f"bins={bins!r}: give a number of bins, or their edges")
+    edges = np.array(durations(bins, "edge of a bin"), np.float64)
     if len(edges) < 2 or not (np.diff(edges) > 0).all():
         raise ProfileError(f"bins={list(bins)}: give at least two edges, each above the one before")
     if edges[0] == 0:

@@ -65,22 +65,26 @@ def timeline(
     if threshold is None and first.sums.deadline_ns and span == first.sums.promised:
         limits = [first.sums.deadline_ns]
     known = [(name, profile, profile.windows(span)) for name, profile in shown]
-    reach = max(int(w.begins_ns[-1]) + w.width_ns - int(w.begins_ns[0]) for _, _, w in known)
+    # of one result also what was recorded before its first frame, and after its last
+    silent = first.stretches() if len(known) == 1 else []
+    whole = [_reach(w.begins_ns[0], w.begins_ns[-1] + w.width_ns, silent) for _, _, w in known]
+    reach = max(end - begin for begin, end in whole)
     unit, scale = unit_of(reach, longest="d")
     values = list(limits)
     for i, (name, _, windows) in enumerate(known):
         some = windows.counts > 0
         lowest = windows.percentiles[50][some].min()
         values += [int(lowest), int(windows.max_ns.max())]
-        _band(ax, windows, look.color, scale, i, name, alone=len(known) == 1)
+        origin = whole[i][0]
+        _band(ax, windows, look.color, origin, scale, i, name, alone=len(known) == 1)
     ax.set_title(f"{heading(named)}, {label(span)}")
     if limits:
         ax.axhline(max(limits[0], 1), color=LIMIT, lw=1.3, ls=(0, (6, 2)))
     if len(known) == 1:
-        _, profile, windows = known[0]
-        _late(ax, windows, scale, limits)
-        _shade(ax, profile.stretches(), int(windows.begins_ns[0]), scale)
-        ax.set_xlabel(_since(int(windows.begins_ns[0]), unit, windows.width_ns))
+        windows, origin = known[0][2], whole[0][0]
+        _late(ax, windows, origin, scale, limits)
+        _shade(ax, silent, origin, scale)
+        ax.set_xlabel(_since(origin, unit, windows.width_ns))
     else:
         ax.set_xlabel(f"time since each start ({unit})")
     low, high = max(min(values), 1), max(*values, 1)
@@ -91,6 +95,12 @@ def timeline(
     if limits:
         _name_limit(ax, limits[0])
     return ax
+
+
+def _reach(begin_ns: int, end_ns: int, silent: list[Stretch]) -> tuple[int, int]:
+    """Return begin and end of windows and of the stretches around them."""
+    begins = [int(begin_ns), *(stretch.begin_ns for stretch in silent)]
+    return min(begins), max([int(end_ns), *(stretch.end_ns for stretch in silent)])
 
 
 def _name_limit(ax: "Axes", limit: int) -> None:
@@ -113,11 +123,19 @@ def _since(begin_ns: int, unit: str, width_ns: int) -> str:
 
 
 def _band(
-    ax: "Axes", windows: WindowNumbers, color: str, scale: float, i: int, name: str, *, alone: bool
+    ax: "Axes",
+    windows: WindowNumbers,
+    color: str,
+    origin: int,
+    scale: float,
+    i: int,
+    name: str,
+    *,
+    alone: bool,
 ) -> None:
     """Draw the lines of one result as steps that are cut where there are no frames."""
     edges = np.append(windows.begins_ns, windows.begins_ns[-1] + windows.width_ns)
-    x = (edges - windows.begins_ns[0]) / scale
+    x = (edges - origin) / scale
     empty = windows.counts == 0
 
     def steps(values: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -140,12 +158,12 @@ def _band(
         ax.plot(x, p99, drawstyle="steps-post", color=color, lw=0.9, ls=dash, label=f"p99{told}")
 
 
-def _late(ax: "Axes", windows: WindowNumbers, scale: float, limits: list[int]) -> None:
+def _late(ax: "Axes", windows: WindowNumbers, origin: int, scale: float, limits: list[int]) -> None:
     """Mark the windows in which a frame took longer than the limit."""
     over = windows.max_ns > limits[0] if limits else np.zeros(len(windows.counts), bool)
     if not over.any():
         return
-    middle = (windows.begins_ns - windows.begins_ns[0] + windows.width_ns / 2) / scale
+    middle = (windows.begins_ns - origin + windows.width_ns / 2) / scale
     told = (
         f"beyond {format_ns(limits[0])} in {over.sum():,} of {(windows.counts > 0).sum():,} windows"
     )
@@ -226,8 +244,9 @@ def _mesh(ax: "Axes", profile: Profile, span: str, cmap: "str | Colormap | None"
     from matplotlib.colors import LogNorm
     from matplotlib.ticker import FuncFormatter
 
-    found = profile.heat(span)
-    unit, scale = unit_of(int(found.times_ns[-1] - found.times_ns[0]), longest="d")
+    found, silent = profile.heat(span), profile.stretches()
+    origin, end = _reach(found.times_ns[0], found.times_ns[-1], silent)
+    unit, scale = unit_of(end - origin, longest="d")
     if cmap is None:
         # few frames are pale, whatever the paper: near to it, and many far from it
         dark = sum(mpl.colors.to_rgb(paper(ax))) < 1.5
@@ -235,20 +254,21 @@ def _mesh(ax: "Axes", profile: Profile, span: str, cmap: "str | Colormap | None"
     edges = np.maximum(found.latencies_ns, 0.5)
     counts = np.ma.masked_equal(found.counts.T, 0)
     mesh = ax.pcolormesh(
-        (found.times_ns - found.times_ns[0]) / scale,
+        (found.times_ns - origin) / scale,
         edges,
         counts,
         norm=LogNorm(1, max(int(counts.max()), 2)),
         cmap=cmap,
         rasterized=True,
     )
-    _shade(ax, profile.stretches(), int(found.times_ns[0]), scale)
+    _shade(ax, silent, origin, scale)
+    ax.set_xlim(0, (end - origin) / scale)
     log_time(ax.yaxis, edges[0], max(edges[-1], edges[0] * 1.02))
     bar = ax.figure.colorbar(mesh, ax=ax, pad=0.02)
     bar.set_label("frames")
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
     width = int(found.times_ns[1] - found.times_ns[0])
-    ax.set_xlabel(_since(int(found.times_ns[0]), unit, width))
+    ax.set_xlabel(_since(origin, unit, width))
     ax.set_ylabel("latency")
     ax.set_title(f"{heading([('', profile)])}, {label(span)}")
     if ax.get_legend_handles_labels()[0]:

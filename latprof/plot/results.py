@@ -113,8 +113,8 @@ def spans_of(named: Named, spans: str | Sequence[str] | None) -> list[str]:
     return [profile[name].name for name in names]
 
 
-def durations(limits: Sequence[str | int]) -> list[int]:
-    """Return thresholds in ns.
+def durations(limits: Sequence[str | int], name: str = "threshold") -> list[int]:
+    """Return thresholds in ns, or what else `name` says.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def durations(limits: Sequence[str | int]) -> list[int]:
         One is no duration.
     """
     try:
-        return [parse_duration(limit, name="threshold") for limit in limits]
+        return [parse_duration(limit, name=name) for limit in limits]
     except ValueError as error:
         raise ProfileError(str(error)) from None
 
