@@ -2,6 +2,7 @@
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -198,6 +199,13 @@ def test_a_what_if_tells_how_much_it_gives():
     assert rows[2] == ["p99.9", "0 ns", "-", "-"]
     assert "what if alsa x 0.9" in page
     assert "a &lt; b" in page
+
+
+def test_a_what_if_shows_itself():
+    trace = latprof.read(Path(__file__).parents[1] / "data" / "mic-slow-card.parquet")
+    page = latprof.what_if(trace, {"alsa": 0.9})._repr_html_()
+    (rows,) = rows_of(page)
+    assert [row[0] for row in rows[1:]] == ["p50", "p90", "p99", "p99.9"]
 
 
 def test_bars_stay_in_their_cells():

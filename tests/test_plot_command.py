@@ -224,11 +224,11 @@ def test_all_kinds_are_functions_of_plot():
 @pytest.mark.parametrize(
     ("faster", "slower", "said"),
     [
-        (["alsa"], [], "--faster alsa: write STAGE=10% or STAGE=2ms"),
-        (["=5%"], [], "write STAGE"),
+        (["alsa"], [], "--faster 'alsa': write NAME=VALUE"),
+        (["=5%"], [], "write NAME=VALUE"),
         (["alsa=200%"], [], "no more than 100%"),
         (["alsa=5%"], ["alsa=1ms"], "changed already"),
-        ([], ["alsa=-2ms"], "write STAGE"),
+        ([], ["alsa=-2ms"], "write a part, 10%, or a duration, 2ms"),
     ],
 )
 def test_changes_that_are_none(faster, slower, said):

@@ -58,6 +58,11 @@ class WhatIf:
     hand_over_ns: dict[str, int]
     assumptions: tuple[str, ...]
 
+    def _repr_html_(self) -> str:
+        from latprof.display import what_if_html
+
+        return what_if_html(self)
+
     @property
     def table(self) -> "pd.DataFrame":
         """By percentile: measured, replayed, subtraction, and low and high of the two readings.

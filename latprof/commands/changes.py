@@ -2,11 +2,12 @@
 
 import argparse
 import re
+from collections.abc import Sequence
 
-from latprof.errors import LatprofError
+from latprof.errors import TraceError
 from latprof.units import escape
 
-__all__ = ["add_changes", "changes_of"]
+__all__ = ["add_changes", "changes_of", "pairs"]
 
 
 def add_changes(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +18,7 @@ def add_changes(parser: argparse.ArgumentParser) -> None:
             action="append",
             default=[],
             metavar="STAGE=10%|2ms",
-            help=f"what-if: the stage takes so much {text}; may be given several times",
+            help=f"the stage takes so much {text}; may be given several times",
         )
 
 
@@ -26,7 +27,7 @@ def changes_of(options: argparse.Namespace) -> dict[str, float | str]:
 
     Raises
     ------
-    LatprofError
+    TraceError
         No STAGE=10% or STAGE=2ms, a stage that is given twice, more than all taken away.
 
     Examples
@@ -34,21 +35,42 @@ def changes_of(options: argparse.Namespace) -> dict[str, float | str]:
     >>> changes_of(argparse.Namespace(faster=["alsa=10%"], slower=["cgo=2ms"]))
     {'alsa': 0.9, 'cgo': '+2ms'}
     """
-    found: dict[str, float | str] = {}
+    changes: dict[str, float | str] = {}
     for flag, sign in (("faster", -1), ("slower", 1)):
-        for value in getattr(options, flag):
-            stage, _, change = value.partition("=")
-            what = f"--{flag} {escape(value)}"
-            part = re.fullmatch(r"(\d+(?:\.\d+)?)%", change)
-            if stage in found:
-                raise LatprofError(f"{what}: the stage is changed already: give one change")
-            if part is not None and stage:
-                factor = (100 + sign * float(part[1])) / 100
-                if factor < 0:
-                    raise LatprofError(f"{what}: no more than 100% can be taken away")
-                found[stage] = factor
-            elif stage and re.match(r"\d", change):
-                found[stage] = f"{'-' if sign < 0 else '+'}{change}"
-            else:
-                raise LatprofError(f"{what}: write STAGE=10% or STAGE=2ms")
+        for name, value in pairs(getattr(options, flag), flag):
+            if name in changes:
+                raise TraceError(f"--{flag} {escape(name)}: is changed already: give one change")
+            changes[name] = _change(value, sign, f"--{flag} {escape(name)}")
+    return changes
+
+
+def pairs(values: Sequence[str], flag: str) -> list[tuple[str, str]]:
+    """Return names and values of NAME=VALUE.
+
+    Raises
+    ------
+    TraceError
+        No such, or a name that is given twice.
+    """
+    found: list[tuple[str, str]] = []
+    for value in values:
+        name, equals, rest = value.partition("=")
+        if not equals or not name or not rest:
+            raise TraceError(f"--{flag} {escape(value)!r}: write NAME=VALUE")
+        if name in dict(found):
+            raise TraceError(f"--{flag} {escape(name)!r} is given twice: give one value")
+        found.append((name, rest))
     return found
+
+
+def _change(value: str, sign: int, what: str) -> float | str:
+    """Return a factor or a fixed change."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value)
+    if match is None:
+        if not re.match(r"\s*\d", value):
+            raise TraceError(f"{what}={escape(value)}: write a part, 10%, or a duration, 2ms")
+        return f"{'-' if sign < 0 else '+'}{value.strip()}"
+    part = float(match[1]) / 100
+    if sign < 0 and part > 1:
+        raise TraceError(f"{what}={escape(value)}: no more than 100% can be taken away")
+    return 1 + sign * part

@@ -4,8 +4,6 @@ import argparse
 import contextlib
 import copy
 from collections.abc import Callable, Iterator
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["KINDS", "add", "run"]
 
 _OF_PROFILES = ("histogram", "percentiles", "ecdf", "timeline", "heatmap", "stages", "waterfall")
-_OF_FRAMES = ("blame", "what-if") if find_spec("latprof.attribution") else ()
+_OF_FRAMES = ("blame", "what-if")
 
 KINDS = (*_OF_PROFILES, *_OF_FRAMES)
 """The pictures, each by the name of its function in `latprof.plot`."""
@@ -54,8 +52,7 @@ def add(command: NewCommand) -> None:
     plot.add_argument("--every", metavar="1s", help="width of the windows of time")
     plot.add_argument("--threshold", action="append", default=[], help="a line, as 50ms")
     plot.add_argument("--worst", type=int, default=10, metavar="N", help="frames of a waterfall")
-    if _OF_FRAMES:
-        add_changes(plot)
+    add_changes(plot)
     plot.add_argument(
         "--style", default="light", help="light, dark or a style of matplotlib (default: light)"
     )
@@ -84,7 +81,7 @@ def _check(options: argparse.Namespace) -> None:
         raise LatprofError(f"--kind {kind} draws one threshold: give --threshold once")
     if kind in _NO_SPAN and options.threshold:
         raise LatprofError(f"--kind {kind} has no line of a threshold: leave out --threshold")
-    if kind != "what-if" and (getattr(options, "faster", []) or getattr(options, "slower", [])):
+    if kind != "what-if" and (options.faster or options.slower):
         raise LatprofError(f"--kind {kind} changes nothing: leave out --faster and --slower")
     if options.every is not None and kind not in _ONE_SPAN:
         raise LatprofError(f"--kind {kind} has no windows of time: leave out --every")
@@ -126,9 +123,9 @@ def _names(traces: list[str]) -> list[str]:
 
 def _attributed(options: argparse.Namespace) -> Any:
     """Return who waited for whom, or what a change would give: read from frames."""
+    from latprof import attribution
     from latprof.profilefile import is_profile
 
-    attribution = import_module("latprof.attribution")
     trace, pipeline = options.trace[0], pipeline_of(options.pipeline)
     if is_profile(trace):
         raise LatprofError(

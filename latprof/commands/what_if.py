@@ -2,10 +2,9 @@
 
 import argparse
 import json
-import re
-from collections.abc import Sequence
 from typing import Any
 
+from latprof.commands.changes import add_changes, changes_of, pairs
 from latprof.commands.options import (
     NewCommand,
     add_pipeline,
@@ -29,14 +28,7 @@ def add(command: NewCommand) -> None:
     what_if.add_argument("trace", nargs="+", help="trace files, folders or globs, looked at as one")
     add_pipeline(what_if)
     add_stations(what_if)
-    for flag, text in (("--faster", "less"), ("--slower", "more")):
-        what_if.add_argument(
-            flag,
-            action="append",
-            default=[],
-            metavar="STAGE=10%|2ms",
-            help=f"the stage takes so much {text}; may be given several times",
-        )
+    add_changes(what_if)
     what_if.add_argument(
         "--servers", action="append", default=[], metavar="STATION=2", help="frames served at once"
     )
@@ -56,14 +48,9 @@ def run(options: argparse.Namespace) -> None:
     from latprof.attribution.whatif import sensitivity, what_if
 
     pipeline, stations = pipeline_of(options.pipeline), stations_of(options)
-    changes: dict[str, float | str] = {}
-    for flag, sign in (("faster", -1), ("slower", 1)):
-        for name, value in _pairs(getattr(options, flag), flag):
-            if name in changes:
-                raise TraceError(f"--{flag} {escape(name)}: is changed already: give one change")
-            changes[name] = _change(value, sign, f"--{flag} {escape(name)}")
-    servers = {name: _count(n, name) for name, n in _pairs(options.servers, "servers")}
-    drop = dict(_pairs(options.drop, "drop"))
+    changes = changes_of(options)
+    servers = {name: _count(n, name) for name, n in pairs(options.servers, "servers")}
+    drop = dict(pairs(options.drop, "drop"))
     if not changes and not servers and not drop:
         table = sensitivity(
             options.trace, hand_over=options.hand_over, stations=stations, pipeline=pipeline
@@ -126,31 +113,6 @@ def _print_sensitivity(rows: list[dict[Any, Any]], form: str) -> None:
     )
     header = ("stage", "mean", "of it", "p99", "of it")
     print(text(Section("End to end with 10 % less of a stage is less by", (), header, cells)))
-
-
-def _pairs(values: Sequence[str], flag: str) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    for value in values:
-        name, equals, rest = value.partition("=")
-        if not equals or not name or not rest:
-            raise TraceError(f"--{flag} {escape(value)!r}: write NAME=VALUE")
-        if name in dict(found):
-            raise TraceError(f"--{flag} {escape(name)!r} is given twice: give one value")
-        found.append((name, rest))
-    return found
-
-
-def _change(value: str, sign: int, what: str) -> float | str:
-    """Return a factor or a fixed change."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value)
-    if match is None:
-        if not re.match(r"\s*\d", value):
-            raise TraceError(f"{what}={escape(value)}: write a part, 10%, or a duration, 2ms")
-        return f"{'-' if sign < 0 else '+'}{value.strip()}"
-    part = float(match[1]) / 100
-    if sign < 0 and part > 1:
-        raise TraceError(f"{what}={escape(value)}: no more than 100% can be taken away")
-    return 1 + sign * part
 
 
 def _count(value: str, name: str) -> int:
