@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Accounts"]
+__all__ = ["Accounts", "Recovery"]
 
 
 @dataclass(slots=True)
@@ -44,3 +44,38 @@ class Accounts:
             name: dict(value) if isinstance(value := getattr(self, name), dict) else value
             for name in self.__slots__
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What the slots of a ring file held when it was recovered; they add up to its capacity.
+
+    Parameters
+    ----------
+    whole
+        Rows that became frames.
+    torn
+        Slots with part of a row: being written when the process died, when the file was read, or
+        damaged.
+    never_written
+        Slots that no frame had come to.
+    refused
+        Rows that are whole by their numbers but say what cannot be: a name that the file does
+        not have, a mark that its process does not own, a stamp that cannot be stored.
+    cut_off
+        Slots beyond the end of a file that is cut short.
+    """
+
+    whole: int
+    torn: int
+    never_written: int
+    refused: int = 0
+    cut_off: int = 0
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.whole:,} row{'' if self.whole == 1 else 's'} whole, {self.torn:,} torn, "
+            f"{self.never_written:,} never written"
+        )
+        text += f", {self.refused:,} refused" if self.refused else ""
+        return text + (f", {self.cut_off:,} cut off" if self.cut_off else "")

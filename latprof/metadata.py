@@ -19,16 +19,19 @@ key                     value
 ``recording``, ``part`` text, the same in all files of a recording; the number of the file
 ``segments``            list of [begin, end], UTC ns: when was recorded
 ``join``, ``run``       objects: how recordings were joined, what was run
+``recovery``            counts by name: `accounts.Recovery` of the ring it was recovered from
 ======================  ==========================================================
 """
 
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any, cast
 
 import numpy as np
 
 from latprof import seal
+from latprof.accounts import Recovery
 from latprof.errors import PipelineError, TraceError
 from latprof.pipeline import Pipeline
 from latprof.units import escape
@@ -81,6 +84,11 @@ def _is_accounts(value: object) -> bool:
     )
 
 
+def _is_recovery(value: object) -> bool:
+    names = {field.name for field in fields(Recovery)}
+    return isinstance(value, dict) and value.keys() == names and all(map(_is_count, value.values()))
+
+
 def _is_segments(value: object) -> bool:
     return _is_anchors(value) and all(a <= b for a, b in cast(list[list[int]], value))
 
@@ -101,6 +109,7 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "recording": (_is_text, "text"),
     "part": (_is_count, "an integer of 0 or more"),
     "join": (_is_object, "an object"),
+    "recovery": (_is_recovery, "an object of counts whole, torn, never_written ..."),
     "run": (_is_object, "an object"),
 }
 

@@ -91,11 +91,14 @@ class Profiler:
         is a fixed limit in place of the p99.
     logger
         Where all that is logged goes; None: the logger ``latprof``.
+    ring
+        A file that holds the ring, made anew; None: it is in memory. What was recorded is there
+        when the process has died: `latprof.recover`. /dev/shm is the quick place.
 
     Raises
     ------
     ProfilerError
-        A setting that cannot be.
+        A setting that cannot be, a ring that another profiler writes to, a full disk.
     PipelineError
         `owns` names what is no mark.
 
@@ -137,6 +140,7 @@ class Profiler:
         freeze_to: str | os.PathLike[str] = "latprof-freezes",
         keep: Duration | None = None,
         logger: logging.Logger | None = None,
+        ring: str | os.PathLike[str] | None = None,
     ) -> None:
         if not isinstance(pipeline, Pipeline):
             raise ProfilerError(f"pipeline {pipeline!r} is no Pipeline: give one, AUDIO say")
@@ -164,10 +168,12 @@ class Profiler:
         self._recording = Recording(clock, about)
         self.clock_offset_ns = self._recording.offset_ns
 
-        self._ring = Ring(pipeline, capacity)
+        self.overflow = checked_overflow(overflow)
+        facts = None if ring is None else self._recording.facts()
+        self._ring = Ring(pipeline, capacity, ring, facts)  # makes a file: when all is checked
+        self._recording.note = self._ring.note
         self._alerts = Alerts(logging.getLogger("latprof") if logger is None else logger, *limits)
         self._below = threshold(self.sampling_rate)
-        self.overflow = checked_overflow(overflow)
         room = None
         if self.overflow != "overwrite":
             room = Room(self.capacity, waits=self.overflow == "block")
@@ -219,6 +225,7 @@ class Profiler:
                 )
             if self.running:
                 raise ProfilerError("the profiler is running: stop it before it is started again")
+            self._ring.acquire()
             self._recording.begin()
             self._hot.switch(True)
             self._background = Background(
@@ -250,6 +257,9 @@ class Profiler:
         self._fold.catch_up(final=True)
         self._outputs.tick(final=True)
         self._alerts.flush(final=True)
+        with self._lock:
+            if not self.running:
+                self._ring.release()
 
     def __enter__(self) -> "Profiler":
         self.start()

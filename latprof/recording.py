@@ -34,12 +34,15 @@ class Recording:
         Wall clock minus the profiler's clock.
     since
         When the running segment began, UTC ns; None when nothing is recorded.
+    note
+        Called at each `begin` and `end`: whether it begins, the profiler's clock, the wall clock.
     """
 
     def __init__(self, clock: Callable[[], int], about: dict[str, Any]) -> None:
         self.id = uuid.uuid4().hex
         self.pid = os.getpid()
         self.since: int | None = None
+        self.note: Callable[[bool, int, int], None] | None = None
         self._clock = clock
         self._about = about
         self._anchors = [checked_anchor(clock)]
@@ -48,13 +51,13 @@ class Recording:
 
     def begin(self) -> None:
         """Begin a segment."""
-        self.since = self._anchor()
+        self.since = self._anchor(True)
 
     def end(self) -> None:
         """End the segment."""
         if self.since is not None:
             # a clock that jumped back makes no segment that ends before it begins
-            self._segments.append((self.since, max(self.since, self._anchor())))
+            self._segments.append((self.since, max(self.since, self._anchor(False))))
             self.since = None
 
     def segments(self, after: int | None = None, now: int | None = None) -> list[tuple[int, int]]:
@@ -70,6 +73,10 @@ class Recording:
     def now(self) -> int:
         """Return the time on the profiler's clock, UTC ns."""
         return self._clock() + self.offset_ns
+
+    def facts(self) -> dict[str, Any]:
+        """Return the metadata that holds before anything is recorded: what a ring's file says."""
+        return {key: value for key, value in self.meta([]).items() if key != "segments"}
 
     def meta(self, segments: list[tuple[int, int]]) -> dict[str, Any]:
         """Return the metadata of a trace of these segments."""
@@ -90,11 +97,13 @@ class Recording:
             meta["boot_id"] = boot_id
         return meta
 
-    def _anchor(self) -> int:
+    def _anchor(self, begins: bool) -> int:
         """Note the clock beside the wall clock; return it as UTC ns."""
-        now = self._clock()
+        now, wall = self._clock(), time.time_ns()
         if len(self._anchors) < MOST_ANCHORS:
-            self._anchors.append((now, time.time_ns()))
+            self._anchors.append((now, wall))
+        if self.note is not None:
+            self.note(begins, now, wall)
         return now + self.offset_ns
 
 

@@ -11,11 +11,14 @@ who reads on looks again later, and counts what stays away as lost or torn.
 """
 
 import itertools
+import os
 import struct
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +26,13 @@ import numpy.typing as npt
 from latprof.columns import FINISHED, MISSING, STAMP_LIMIT, Columns, Labels
 from latprof.errors import ProfilerError
 from latprof.pipeline import Pipeline
+from latprof.ringfile import RingFile
+from latprof.ringformat import LARGEST_CAPACITY, OUTCOME, SOURCE
 
 __all__ = [
     "OTHER_NAME",
+    "Holder",
+    "LabelTable",
     "Names",
     "Ring",
     "Rows",
@@ -37,8 +44,6 @@ __all__ = [
 
 OTHER_NAME = "(other)"
 """The name under which names are counted that the table has no code for any more."""
-
-LARGEST_CAPACITY = 2**31
 
 
 def count_of(counter: "itertools.count[int]") -> int:
@@ -65,6 +70,9 @@ class Names:
     limit
         How many codes there are. The last one is kept for `OTHER_NAME`, which all names get that
         come when the table is full.
+    store
+        Called with a new name and its code before the code is used, and with whether it is
+        `OTHER_NAME`; returns whether there was room: if not, the table is full.
 
     Examples
     --------
@@ -75,11 +83,17 @@ class Names:
     array(['output', None, 'input'], dtype=object)
     """
 
-    def __init__(self, first: str | None, limit: int = 2**16) -> None:
+    def __init__(
+        self,
+        first: str | None,
+        limit: int = 2**16,
+        store: Callable[[int, str, bool], bool] | None = None,
+    ) -> None:
         self.table: list[str | None] = [first]
         self.codes: dict[str | None, int] = {first: 0}
         self.overflowed = 0
         self._limit = limit
+        self._store = store
         self._lock = threading.Lock()
 
     def code(self, name: str | None) -> int:
@@ -94,17 +108,23 @@ class Names:
     def _add(self, name: str | None) -> int:
         if name in self.codes:  # another thread came first
             return self.codes[name]
-        if len(self.table) >= self._limit - 1:
+        code = len(self.table)
+        # a file of UTF-8 has no place for half a surrogate pair
+        stored = str(name).encode("utf-8", "backslashreplace").decode()
+        if code < self._limit - 1 and not self._stored(code, stored):
+            self._limit = code + 1
+        if code >= self._limit - 1:
             self.overflowed += 1
-            if len(self.table) < self._limit:
+            if code < self._limit:
+                self._stored(code, OTHER_NAME, True)
                 self.table.append(OTHER_NAME)
             return self._limit - 1
-        # a file of UTF-8 has no place for half a surrogate pair
-        stored = None if name is None else name.encode("utf-8", "backslashreplace").decode()
         self.table.append(stored)
-        code = len(self.table) - 1
         self.codes[name] = code
         return code
+
+    def _stored(self, code: int, name: str, other: bool = False) -> bool:
+        return self._store is None or self._store(code, name, other)
 
     def reset_lock(self) -> None:
         """Take a new lock, in the child of a fork, where nobody is left to free the old one."""
@@ -142,7 +162,7 @@ class Rows:
 
 
 class Ring:
-    """Rows of `pipeline` in memory, the last `capacity` of those that were committed.
+    """Rows of `pipeline`, the last `capacity` of those that were committed.
 
     Parameters
     ----------
@@ -150,11 +170,20 @@ class Ring:
         Its marks make the row.
     capacity
         How many frames a full ring holds: any number from 1 up.
+    path
+        A file that holds the rows; None: they are in memory alone.
+    facts
+        What the file says of the recording, as `latprof.metadata` names it.
+
+    Attributes
+    ----------
+    file
+        The `RingFile`, or None.
 
     Raises
     ------
     ProfilerError
-        A capacity that is no integer or out of range.
+        A capacity that is no integer or out of range, or a file that cannot be made.
 
     Examples
     --------
@@ -165,7 +194,13 @@ class Ring:
     (array([8, 9], dtype=uint64), 1)
     """
 
-    def __init__(self, pipeline: Pipeline, capacity: int) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        capacity: int,
+        path: str | os.PathLike[str] | None = None,
+        facts: dict[str, Any] | None = None,
+    ) -> None:
         if not isinstance(capacity, int) or isinstance(capacity, bool):
             raise ProfilerError(f"capacity {capacity!r} is no integer: give a number of frames")
         if not 1 <= capacity <= LARGEST_CAPACITY:
@@ -175,24 +210,48 @@ class Ring:
         self.pipeline = pipeline
         self.capacity = capacity
         self.width = pipeline.row_dtype.itemsize
-        try:
-            self.buffer = bytearray(capacity * self.width)
-        except MemoryError:
-            raise ProfilerError(
-                f"capacity {capacity:,} needs {capacity * self.width:,} bytes, more than there "
-                "are: give fewer frames"
-            ) from None
+        self.file: RingFile | None = None
+        if path is None:
+            self.buffer: Any = self._in_memory()
+            self.sources, self.outcomes = Names(None), Names(FINISHED)
+        else:
+            file = self.file = RingFile(path, pipeline, capacity, facts or {})
+            self.buffer = file.rows
+            self.sources = Names(None, store=partial(file.store_name, SOURCE))
+            self.outcomes = Names(FINISHED, store=partial(file.store_name, OUTCOME))
         self.array = np.frombuffer(self.buffer, pipeline.row_dtype)
-        self.sources = Names(None)
-        self.outcomes = Names(FINISHED)
         self.numbers = itertools.count(1)
         self.claim = self.numbers.__next__
         self.pack = row_struct(len(pipeline.marks)).pack_into
+
+    def _in_memory(self) -> bytearray:
+        try:
+            return bytearray(self.capacity * self.width)
+        except MemoryError:
+            raise ProfilerError(
+                f"capacity {self.capacity:,} needs {self.capacity * self.width:,} bytes, more than "
+                "there are: give fewer frames"
+            ) from None
 
     @property
     def claimed(self) -> int:
         """The newest commit number that a writer has claimed."""
         return count_of(self.numbers) - 1
+
+    def acquire(self) -> None:
+        """Keep others from the file, if there is one; ProfilerError: another profiler has it."""
+        if self.file is not None:
+            self.file.acquire()
+
+    def release(self) -> None:
+        """Let others have the file."""
+        if self.file is not None:
+            self.file.release()
+
+    def note(self, begins: bool, now: int, wall: int) -> None:
+        """Note in the file that recording begins or ends, and when on both clocks."""
+        if self.file is not None:
+            self.file.note(begins, now, wall)
 
     def write(
         self,
@@ -294,7 +353,30 @@ def _stamps(rows: npt.NDArray[np.void], pipeline: Pipeline) -> npt.NDArray[np.in
     return words[:, 2 : 2 + len(pipeline.marks)]
 
 
-def to_columns(rows: npt.NDArray[np.void], ring: Ring, offset_ns: int) -> Columns:
+class Holder(Protocol):
+    """What rows are explained by: a `Ring`, or the reader of a ring's file."""
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """What the marks are."""
+
+    @property
+    def sources(self) -> "LabelTable":
+        """What source codes stand for."""
+
+    @property
+    def outcomes(self) -> "LabelTable":
+        """What outcome codes stand for."""
+
+
+class LabelTable(Protocol):
+    """Names by their codes."""
+
+    def labels(self, codes: npt.NDArray[np.uint16]) -> Labels:
+        """Return the names of (n,) codes."""
+
+
+def to_columns(rows: npt.NDArray[np.void], ring: Holder, offset_ns: int) -> Columns:
     """Return (n,) rows as columns: stamps on the wall clock, 0 as `MISSING`."""
     # all marks at once, (marks, n): beside a busy thread each call of numpy may have to wait for
     # the interpreter

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latprof import arguments, metadata, spans, tables
+from latprof.accounts import Recovery
 from latprof.arguments import Moment
 from latprof.columns import FINISHED, MISSING, Columns, Labels
 from latprof.errors import TraceError
@@ -160,6 +161,12 @@ class Trace:
     def tags(self) -> dict[str, npt.NDArray[Any] | Labels]:
         """(n,) by name: all other columns."""
         return self.columns.tags
+
+    @property
+    def recovery(self) -> Recovery | None:
+        """What the ring file held that the trace was recovered from; None: from none."""
+        told = self.meta.get("recovery")
+        return None if told is None else Recovery(**told)
 
     def __len__(self) -> int:
         return len(self.columns)
