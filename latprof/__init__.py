@@ -3,7 +3,7 @@
 * declare a pipeline: `Pipeline`, `Span`, or the seed of them all, `AUDIO`
 * stamp frames as they pass: `Profiler`, or the process-wide `get_profiler`, `enable`, `disable`,
   `profile_frame`
-* hold them: `Trace`, `read`, `join`
+* hold them: `Trace`, `read`, `join`, `recover`
 * fold them: `analyze`, `Profile`, `merge`, `load_profile`
 * ask who waited for whom: `blame`, `causes`, `what_if`, `sensitivity`, `utilization`
 * look at them: `Report`, `plot`
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from latprof.profile import Profile, merge
     from latprof.profilefile import load_profile
     from latprof.profiler import Profiler
+    from latprof.recovery import recover
     from latprof.report import Report
     from latprof.trace import Trace, read
     from latprof.wholeprocess import disable, enable, get_profiler, profile_frame
@@ -62,6 +63,7 @@ __all__ = [
     "plot",
     "profile_frame",
     "read",
+    "recover",
     "sensitivity",
     "utilization",
     "what_if",
@@ -84,6 +86,7 @@ _LAZY = {
     "merge": "profile",
     "profile_frame": "wholeprocess",
     "read": "trace",
+    "recover": "recovery",
     "sensitivity": "attribution",
     "utilization": "attribution",
     "what_if": "attribution",

@@ -200,7 +200,7 @@ class RingReader:
         TraceError
             The file cannot be read any more.
         """
-        found, torn, empty, beyond = [], 0, 0, 0
+        found, empty, torn, beyond = [], [], 0, 0
         for first, count in self._chunks(after):
             rows, slots = self._stable(first, count)
             numbers = rows["seq"]
@@ -209,7 +209,7 @@ class RingReader:
             fits = (numbers - np.uint64(1)) % capacity == slots
             whole = (rows["begin"] == numbers) & (numbers != 0) & fits
             beyond += count - len(rows)
-            empty += int(np.count_nonzero(untouched))
+            empty.append(slots[untouched])
             torn += int(np.count_nonzero(~(whole | untouched)))
             new = rows[whole & (numbers > np.uint64(after))]
             found.append(new)
@@ -219,10 +219,12 @@ class RingReader:
         rows = rows[np.argsort(rows["seq"], kind="stable")]
         self._read_log()  # after the rows: a name is stored before its code is used
         newest = max(after, int(rows["seq"][-1])) if len(rows) else after
-        good = self._plausible(rows)
-        kept = rows[good]
-        lost = newest - after - len(kept)
-        return Seen(kept, newest, lost, torn, len(rows) - len(kept), empty, beyond)
+        # struct writes zeros before the row: where the ring has come round, they are a torn one
+        zeros = np.concatenate(empty) if empty else np.empty(0, np.uint64)
+        never = int(np.count_nonzero(zeros + np.uint64(self.capacity) >= np.uint64(newest)))
+        kept = rows[self._plausible(rows)]
+        lost, refused = newest - after - len(kept), len(rows) - len(kept)
+        return Seen(kept, newest, lost, torn + len(zeros) - never, refused, never, beyond)
 
     # -- bytes ----------------------------------------------------------------------------------
 

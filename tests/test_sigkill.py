@@ -1,0 +1,174 @@
+"""A process that records is killed, at any moment: what it had finished is recovered.
+
+A nursery imports latprof once and forks the processes that record: each is killed at a moment of
+its own, and tells through a mapping of its own how far it had come: a number that is written when
+`finish` has returned. Expected values are worked out from the frame's number alone.
+"""
+
+import random
+import struct
+import subprocess
+import sys
+
+import pytest
+
+import latprof
+
+MARKS = latprof.AUDIO.marks
+NURSERY = r"""
+import mmap, os, sys, threading, time
+from latprof import AUDIO, Profiler
+
+class Killer:
+    "An integer that kills when it is looked at: in the middle of the commit, as a size."
+    def __index__(self):
+        os.kill(os.getpid(), 9)
+        time.sleep(10)
+
+def life(path, told, capacity, threads, most, killed_at):
+    # one store each: struct would first write zeros
+    done = memoryview(mmap.mmap(os.open(told, os.O_RDWR), 8 * threads)).cast("Q")
+    profiler = Profiler(AUDIO, capacity=capacity, ring=path)
+    inner = AUDIO.marks[1:-1]
+
+    def record(thread):
+        for n in range(1, most + 1):
+            at = 1_000 * n
+            size = Killer() if n == killed_at else n % 1_000
+            if n % 3 == 0:
+                stamps = [at + k for k in range(len(AUDIO.marks))]
+                profiler.record(thread << 32 | n, stamps, size, f"source {n % 5}")
+            else:
+                frame = profiler.frame(thread << 32 | n, size, f"source {n % 5}", start=at)
+                for k, mark in enumerate(inner, 1):
+                    frame.mark(mark, at=at + k)
+                if n % 4:
+                    frame.finish(at=at + len(AUDIO.marks) - 1)
+                else:
+                    frame.drop(f"reason {n % 7}", at=at + len(AUDIO.marks) - 1)
+            done[thread] = n
+
+    profiler.start()
+    for i in range(1, threads):
+        threading.Thread(target=record, args=(i,)).start()
+    record(0)
+    time.sleep(60)      # until it is killed
+
+for line in sys.stdin:
+    path, told, pause, *numbers = line.split()
+    pid = os.fork()
+    if pid == 0:
+        sys.setswitchinterval(1e-5)
+        life(path, told, *map(int, numbers))
+    if numbers[-1] == "0":
+        while True:      # until it records
+            with open(told, "rb") as file:
+                if any(file.read()):
+                    break
+            time.sleep(0.0005)
+        time.sleep(float(pause))
+        os.kill(pid, 9)
+    status = os.waitpid(pid, 0)[1]
+    print(os.WTERMSIG(status), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def nursery():
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", NURSERY],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    yield process
+    process.stdin.close()
+    assert process.wait(timeout=30) == 0
+    process.stdout.close()
+
+
+def killed(nursery, folder, *, capacity, threads, most, killed_at=0, pause=0.0):
+    """Let a process record and be killed; return what it left, and what it had finished.
+
+    Each of its threads records `most` frames and then waits; `killed_at` is the number of a frame
+    in whose commit it is killed, 0: it is killed `pause` seconds after its first frame.
+    """
+    ring, told = folder / "mic.ring", folder / "told"
+    told.write_bytes(bytes(8 * threads))
+    numbers = f"{capacity} {threads} {most} {killed_at}"
+    nursery.stdin.write(f"{ring} {told} {pause} {numbers}\n")
+    nursery.stdin.flush()
+    assert nursery.stdout.readline() == "9\n"
+    return latprof.recover(ring), struct.unpack(f"{threads}Q", told.read_bytes())
+
+
+def check(trace, capacity, finished):
+    """Compare what was recovered with what was finished."""
+    ids = trace.frame_id.tolist()
+    threads = [i >> 32 for i in ids]
+    numbers = [i & (2**32 - 1) for i in ids]
+    assert trace.source is not None
+    sources, outcomes = trace.source.to_numpy().tolist(), trace.outcome.to_numpy().tolist()
+    stamps = {mark: trace.marks[mark] - trace.meta["clock_offset_ns"] for mark in MARKS}
+    for k, mark in enumerate(MARKS):
+        assert stamps[mark].tolist() == [1_000 * n + k for n in numbers]
+    assert trace.size.tolist() == [n % 1_000 for n in numbers]
+    assert sources == [f"source {n % 5}" for n in numbers]
+    assert outcomes == ["finished" if n % 3 == 0 or n % 4 else f"reason {n % 7}" for n in numbers]
+    for thread, last in enumerate(finished):
+        mine = [n for n, t in zip(numbers, threads, strict=True) if t == thread]
+        # in order, no gap, at most one more than it knew of
+        if mine:
+            assert mine == list(range(mine[0], mine[-1] + 1))
+            assert last <= mine[-1] <= last + 1
+        else:
+            assert last == 0
+    told = trace.recovery
+    assert (told.whole, told.refused, told.cut_off) == (len(trace), 0, 0)
+    assert told.whole + told.torn + told.never_written == capacity
+    assert told.torn <= len(finished)
+    # a number may be claimed whose row is torn or was not begun
+    assert len(trace) >= min(sum(finished), capacity - len(finished))
+
+
+# 25 and 17 random moments, and 8 in the middle of the commit of a known frame
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_killed_at_a_random_moment(nursery, tmp_path, seed):
+    pause = random.Random(seed).uniform(0, 0.02)
+    how = {"capacity": 65_536, "threads": 2, "most": 30_000, "pause": pause}
+    trace, finished = killed(nursery, tmp_path, **how)
+    check(trace, 65_536, finished)
+    # the ring has not come round: all that either thread finished is there
+    assert len(trace) >= sum(finished)
+
+
+@pytest.mark.parametrize("seed", range(17))
+def test_killed_when_the_ring_has_come_round(nursery, tmp_path, seed):
+    # one thread: of two, one that is held up may overwrite a row of the next lap
+    chance = random.Random(seed)
+    capacity, pause = chance.randrange(10, 400), chance.uniform(0.002, 0.02)
+    how = {"capacity": capacity, "threads": 1, "most": 10**9, "pause": pause}
+    trace, finished = killed(nursery, tmp_path, **how)
+    check(trace, capacity, finished)
+
+
+@pytest.mark.parametrize("killed_at", [1, 2, 3, 4, 399, 400, 401, 5_000])
+def test_killed_within_the_commit(nursery, tmp_path, killed_at):
+    how = {"capacity": 400, "threads": 1, "most": 10**9, "killed_at": killed_at}
+    trace, finished = killed(nursery, tmp_path, **how)
+    # it never finished that frame: the row is torn, and not recovered
+    assert finished == (killed_at - 1,)
+    assert trace.recovery.torn == 1
+    assert len(trace) == min(killed_at - 1, 399)
+    assert trace.meta["lost"] == max(0, killed_at - 1 - 399)
+    check(trace, 400, finished)
+
+
+def test_killed_within_the_commit_beside_a_thread(nursery, tmp_path):
+    how = {"capacity": 4_000, "threads": 2, "most": 1_500, "killed_at": 777}
+    trace, finished = killed(nursery, tmp_path, **how)
+    assert 776 in finished
+    assert trace.recovery.torn >= 1
+    check(trace, 4_000, finished)
