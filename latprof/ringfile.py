@@ -7,6 +7,7 @@ for the page to be written back.
 """
 
 import contextlib
+import gc
 import mmap
 import os
 import stat
@@ -19,9 +20,11 @@ from typing import Any
 from latprof.errors import ProfilerError, TraceError
 from latprof.pipeline import Pipeline
 from latprof.ringformat import (
+    LONGEST_HEADER,
     LONGEST_PAYLOAD,
     MAGIC,
     PREFIX,
+    SOURCE,
     STARTED,
     STOPPED,
     Entry,
@@ -102,11 +105,17 @@ class RingFile:
         self._log_at, self._log_size, self._used = header.log_at, header.log_size, 0
         try:
             self._file = self._create()
+            self._unlock = _closing(self, self._file)
             try:
+                # opened once more: a mapping keeps what it is made from, and the child of a fork
+                # is to let go of the lock, which else would outlive the parent in it
+                self._mapped = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+                self._close = _closing(self, self._mapped)
                 self._fill(raw, header.size, header.rows_at)
             except BaseException:
-                os.unlink(self.path)
-                os.close(self._file)
+                with contextlib.suppress(OSError):
+                    os.unlink(self.path)
+                self._unlock()
                 raise
         except ProfilerError:
             raise
@@ -116,9 +125,8 @@ class RingFile:
                 f"{self._shown} of {format_bytes(header.size)} cannot be made: {reason}: choose "
                 "another folder or a smaller capacity"
             ) from None
-        self._close = weakref.finalize(self, os.close, self._file)
-        self._to_private = _private_twin(self._file, self._head, 0)
-        self._rows_to_private = _private_twin(self._file, self.rows, header.rows_at)
+        self._to_private = _private_twin(self._mapped, self._head, 0)
+        self._rows_to_private = _private_twin(self._mapped, self.rows, header.rows_at)
         _open.add(self)
 
     def _create(self) -> int:
@@ -152,10 +160,11 @@ class RingFile:
                 raise ProfilerError(
                     f"{self._shown} is there and is no ring: choose another name or remove it"
                 )
-            if not _locked(old):
+            if not _locked(old) and not _freed(old):
+                writer = f"process {_pid_of(old) or '?'}"
                 raise ProfilerError(
-                    f"{self._shown} is written to by {_writer(old)}: choose another name, one "
-                    "profiler writes to a ring"
+                    f"{self._shown} is written to by {writer}: choose another name, one profiler "
+                    "writes to a ring"
                 )
             if not _is_at(old, self.path):
                 return  # meanwhile another process has done so
@@ -168,17 +177,11 @@ class RingFile:
 
     def _fill(self, raw: bytes, size: int, rows_at: int) -> None:
         os.posix_fallocate(self._file, 0, size)
-        # opened once more, as a mapping keeps what it is made from: so the child of a fork can
-        # let go of the lock, which else would outlive the parent in it
-        mapped = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            flags = mmap.MAP_SHARED
-            self._head = mmap.mmap(mapped, rows_at, flags=flags)
-            # all pages now, none while a frame is stamped
-            flags |= getattr(mmap, "MAP_POPULATE", 0)
-            self.rows = mmap.mmap(mapped, size - rows_at, flags=flags, offset=rows_at)
-        finally:
-            os.close(mapped)
+        flags = mmap.MAP_SHARED
+        self._head = mmap.mmap(self._mapped, rows_at, flags=flags)
+        # all pages now, none while a frame is stamped
+        flags |= getattr(mmap, "MAP_POPULATE", 0)
+        self.rows = mmap.mmap(self._mapped, size - rows_at, flags=flags, offset=rows_at)
         # the magic last: until it is there the file is not finished
         self._head[len(MAGIC) : len(raw)] = raw[len(MAGIC) :]
         self._head[: len(MAGIC)] = MAGIC
@@ -201,7 +204,9 @@ class RingFile:
         if len(text) > LONGEST_PAYLOAD:
             tail = f"... ({code})".encode()
             text = text[: LONGEST_PAYLOAD - len(tail)].decode(errors="ignore").encode() + tail
-        return self._append(Entry(kind, code, text), 0 if last else RESERVE)
+        # sources may be without number: they leave room for outcomes
+        reserve = self._log_size // 8 if kind == SOURCE else RESERVE
+        return self._append(Entry(kind, code, text), 0 if last else reserve)
 
     def note(self, started: bool, now: int, wall: int) -> None:
         """Note that recording starts or stops: the profiler's clock and the wall clock, ns."""
@@ -222,7 +227,8 @@ class RingFile:
 
     def release(self) -> None:
         """Let others have the file; it stays mapped."""
-        fcntl.flock(self._file, fcntl.LOCK_UN)
+        if self._unlock.alive:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def acquire(self) -> None:
         """Take the file again.
@@ -232,7 +238,7 @@ class RingFile:
         ProfilerError
             Another profiler has it, or it is no longer there.
         """
-        if not _locked(self._file) or not _is_at(self._file, self.path):
+        if not self._unlock.alive or not _locked(self._file) or not _is_at(self._file, self.path):
             raise ProfilerError(
                 f"{self._shown} is another profiler's by now, or was removed: make a new Profiler"
             )
@@ -245,7 +251,14 @@ class RingFile:
         self._to_private()
         self._rows_to_private()
         self._lock = threading.Lock()
-        self._close()  # the lock is the parent's alone; unlocking would take it from it, too
+        self._unlock()  # the lock is the parent's alone; to unlock it would be to take it from it
+
+
+def _closing(owner: object, descriptor: int) -> "weakref.finalize[[int], object]":
+    """Close a descriptor when its owner is gone, but not before profilers are stopped at exit."""
+    closing = weakref.finalize(owner, os.close, descriptor)
+    closing.atexit = False
+    return closing
 
 
 _open: "weakref.WeakSet[RingFile]" = weakref.WeakSet()
@@ -270,6 +283,14 @@ def _locked(file: int) -> bool:
     return True
 
 
+def _freed(file: int) -> bool:
+    """Take a lock that a profiler of this process has, if nobody can reach that one any more."""
+    if _pid_of(file) != os.getpid():
+        return False
+    gc.collect()  # profilers refer to themselves
+    return _locked(file)
+
+
 def _is_at(file: int, path: str) -> bool:
     """Return whether a path names the file of a descriptor."""
     with contextlib.suppress(OSError):
@@ -277,13 +298,11 @@ def _is_at(file: int, path: str) -> bool:
     return False
 
 
-def _writer(file: int) -> str:
-    """Return who writes to a ring file, as its header says."""
-    try:
-        pid = parse_header(os.pread(file, 2**20, 0)).facts.get("pid")
-    except (TraceError, OSError):
-        pid = None
-    return "another process" if pid is None else f"process {pid}"
+def _pid_of(file: int) -> int | None:
+    """Return which process writes to a ring file, as its header says."""
+    with contextlib.suppress(TraceError, OSError):
+        return parse_header(os.pread(file, LONGEST_HEADER, 0)).facts.get("pid")
+    return None
 
 
 def _has_frames(file: int) -> bool:

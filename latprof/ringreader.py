@@ -125,6 +125,7 @@ class RingReader:
     Examples
     --------
     >>> import tempfile
+    >>> from latprof.pipeline import Pipeline
     >>> from latprof.ring import Ring
     >>> path = os.path.join(tempfile.mkdtemp(), "mic.ring")
     >>> ring = Ring(Pipeline.chain("mic", "decode"), 4, path)
@@ -200,7 +201,7 @@ class RingReader:
         TraceError
             The file cannot be read any more.
         """
-        found, empty, torn, beyond = [], [], 0, 0
+        found, empty, torn, beyond, without = [], [], 0, 0, 0
         for first, count in self._chunks(after):
             rows, slots = self._stable(first, count)
             numbers = rows["seq"]
@@ -213,7 +214,8 @@ class RingReader:
             torn += int(np.count_nonzero(~(whole | untouched)))
             new = rows[whole & (numbers > np.uint64(after))]
             found.append(new)
-            if after and not len(new):
+            without = 0 if len(new) else without + count
+            if after and without >= POLL_CHUNK:
                 break
         rows = np.concatenate(found) if found else np.empty(0, self.pipeline.row_dtype)
         rows = rows[np.argsort(rows["seq"], kind="stable")]

@@ -117,3 +117,37 @@ def test_profile_of_format_2():
     assert found.blamed == {"queue": 0, "get": 25, "put": 25, "gone": 0}
     assert found.gain == {"queue": 0, "get": 45, "put": 10, "gone": 7}
     assert profile.bottleneck(why="cause") == "get"
+
+
+def test_ring_of_format_1():
+    path = DATA / "golden" / "ring-v1.ring"
+    trace = latprof.recover(path)
+    assert trace.pipeline == latprof.read(DATA / "golden" / "trace-v1.parquet").pipeline
+    # six slots; eight frames came, and number 9 was begun: 3 to 8 would be there, 3 is torn
+    assert trace.frame_id.tolist() == [4, 2**64 - 5, 6, 7, 8]
+    offset = 1_700_000_000_000_000_000
+    numbers = [4, 5, 6, 7, 8]
+    assert {mark: column.tolist() for mark, column in trace.marks.items()} == {
+        "due": [MISSING] * 5,
+        "start": [offset + 1_000 * n for n in numbers],
+        "decode": [MISSING if n == 6 else offset + 1_000 * n + 10 for n in numbers],
+        "play": [offset + 1_000 * n + 20 for n in numbers],
+        "end": [offset + 1_000 * n + 30 for n in numbers],
+    }
+    assert trace.size.tolist() == [400, 500, 600, 2**32 - 1, 800]
+    strange = "söurce <b>\x1b[31m"
+    assert trace.source.to_numpy().tolist() == [None, strange, "input", strange, "input"]
+    assert trace.outcome.to_numpy().tolist() == ["finished"] * 4 + ["late"]
+    assert trace.rss.tolist() == [n << 20 for n in numbers]
+    assert trace.cpu.tolist() == [12.5 * n for n in numbers]
+    told = trace.recovery
+    assert (told.whole, told.torn, told.never_written, told.refused) == (5, 1, 0, 0)
+    assert trace.meta["lost"] == 3
+    assert trace.meta["owns"] == ["start", "decode", "play", "end"]
+    assert (trace.meta["host"], trace.meta["pid"], trace.meta["boot_id"]) == ("höst", 4711, "b")
+    assert trace.meta["segments"] == [[offset + 1_000, offset + 9_000]]
+    assert trace.meta["anchors"] == [
+        [900, offset + 900],
+        [1_000, offset + 1_000],
+        [9_000, offset + 9_001],
+    ]

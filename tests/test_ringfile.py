@@ -1,0 +1,396 @@
+"""The ring's file as it is written: made in full, locked, moved aside, kept away from forks."""
+
+import errno
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import latprof
+from latprof import AUDIO, Pipeline, Profiler, ProfilerError
+from latprof.ring import OTHER_NAME, Ring
+from latprof.ringfile import PREVIOUS
+from latprof.ringreader import RingReader
+
+MIC = Pipeline.chain("mic", "decode")
+
+
+def record(profiler, ids):
+    for i in ids:
+        frame = profiler.frame(i, size=i, source="input", start=100 * i)
+        frame.mark("decode", at=100 * i + 30)
+        frame.finish(at=100 * i + 70)
+
+
+def ids(path):
+    return latprof.recover(path).frame_id.tolist()
+
+
+def run(code, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_what_is_recovered_is_the_trace(tmp_path):
+    path = tmp_path / "mic.ring"
+    with Profiler(MIC, capacity=5, ring=path) as profiler:
+        record(profiler, range(1, 8))
+        with pytest.raises(KeyError), profiler.frame(8):
+            raise KeyError
+        alive = latprof.recover(path)
+    for trace in (alive, latprof.recover(path)):
+        expected = profiler.trace()
+        assert trace.pipeline == MIC
+        assert trace.frame_id.tolist() == [4, 5, 6, 7, 8]
+        for mark in MIC.marks:
+            assert trace.marks[mark].tolist() == expected.marks[mark].tolist()
+        assert trace.size.tolist() == expected.size.tolist()
+        assert trace.source.to_numpy().tolist() == ["input"] * 4 + [None]
+        assert trace.outcome.to_numpy().tolist() == ["finished"] * 4 + ["KeyError"]
+        told = trace.recovery
+        assert (told.whole, told.torn, told.never_written) == (5, 0, 0)
+        assert trace.meta["lost"] == 3
+        for key in ("owns", "clock_offset_ns", "boot_id", "pid", "host", "sampling_rate"):
+            assert trace.meta[key] == expected.meta[key]
+    assert latprof.recover(path).meta["segments"] == expected.meta["segments"]
+    assert latprof.recover(path).meta["anchors"] == expected.meta["anchors"]
+
+
+def test_a_recovered_trace_can_be_saved_and_analyzed(tmp_path):
+    with Profiler(MIC, capacity=5, ring=tmp_path / "mic.ring") as profiler:
+        record(profiler, range(1, 4))
+    trace = latprof.recover(tmp_path / "mic.ring")
+    trace.save(tmp_path / "crash.parquet")
+    again = latprof.read(tmp_path / "crash.parquet")
+    assert again.recovery == trace.recovery
+    assert latprof.analyze(again)["end_to_end"].mean == 70
+    assert str(trace.recovery) == "3 rows whole, 0 torn, 2 never written"
+
+
+def test_an_empty_ring(tmp_path):
+    profiler = Profiler(MIC, capacity=5, ring=str(tmp_path / "mic.ring"))
+    trace = latprof.recover(tmp_path / "mic.ring")
+    assert len(trace) == 0
+    assert (trace.recovery.whole, trace.recovery.never_written) == (0, 5)
+    assert "segments" not in trace.meta
+    del profiler
+
+
+def test_the_file_is_private_and_all_there(tmp_path):
+    path = tmp_path / "mic.ring"
+    old = os.umask(0)
+    try:
+        Profiler(MIC, ring=path)
+    finally:
+        os.umask(old)
+    found = path.stat()
+    assert found.st_mode & 0o777 == 0o600
+    assert found.st_size > 65_536 * MIC.row_dtype.itemsize
+    assert found.st_blocks * 512 >= found.st_size  # allocated, not sparse
+
+
+# -- a disk that is full --------------------------------------------------------------------------
+
+
+def test_a_full_disk_is_the_constructors_error(tmp_path):
+    # a small file system where this process may mount one, and a limit of the file's size
+    # elsewhere: both are refused by posix_fallocate, with another number
+    code = """
+import os, resource, subprocess, sys
+from latprof import AUDIO, Profiler, ProfilerError
+folder = sys.argv[1]
+mounted = not subprocess.run(
+    ["mount", "-t", "tmpfs", "-o", "size=2M", "latprof-test", folder], capture_output=True
+).returncode
+try:
+    if not mounted:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**21, 2**21))
+    reason = "No space left on device" if mounted else "File too large"
+    path = os.path.join(folder, "mic.ring")
+    try:
+        Profiler(AUDIO, ring=path)
+    except ProfilerError as error:
+        assert f"cannot be made: {reason}: choose another folder or a smaller" in str(error), error
+    else:
+        raise SystemExit("no error")
+    assert os.listdir(folder) == []
+    small = Profiler(AUDIO, ring=path, capacity=1_000)
+    if mounted:      # the disk is full by now: all that the ring needs it has
+        rest = os.open(os.path.join(folder, "rest"), os.O_WRONLY | os.O_CREAT)
+        try:
+            while True:
+                os.write(rest, bytes(4_096))
+        except OSError as error:
+            assert error.errno == 28
+        os.close(rest)
+    with small:
+        for i in range(3_000):
+            small.frame(i).finish()
+    assert len(small.trace()) == 1_000
+    del small
+finally:
+    if mounted:
+        subprocess.run(["umount", "-l", folder], check=True)
+print("mounted" if mounted else "limited")
+"""
+    assert run(code, tmp_path).strip() in ("mounted", "limited")
+
+
+# -- one writer -----------------------------------------------------------------------------------
+
+
+def test_two_profilers_do_not_share_a_ring(tmp_path):
+    path = tmp_path / "mic.ring"
+    first = Profiler(MIC, ring=path)
+    reason = f"is written to by process {os.getpid()}: choose another name"
+    with pytest.raises(ProfilerError, match=reason):
+        Profiler(MIC, ring=path)
+    with first:
+        record(first, [1])
+        with pytest.raises(ProfilerError, match=reason):
+            Profiler(MIC, ring=path)
+        code = """
+import sys
+from latprof import AUDIO, Profiler, ProfilerError
+try:
+    Profiler(AUDIO, ring=sys.argv[1])
+except ProfilerError as error:
+    print(error)
+"""
+        assert reason in run(code, path)
+    assert ids(path) == [1]
+
+
+def test_a_stopped_profilers_ring_is_moved_aside(tmp_path):
+    path = tmp_path / "mic.ring"
+    first = Profiler(MIC, ring=path)
+    with first:
+        record(first, [1])
+    with first:  # goes on
+        record(first, [2])
+    with Profiler(AUDIO, ring=path) as second:
+        second.frame(7).finish()
+        assert ids(str(path) + PREVIOUS) == [1, 2]
+        with pytest.raises(ProfilerError, match="is another profiler's by now"):
+            first.start()
+        assert not first.running
+        assert first.trace().frame_id.tolist() == [1, 2]
+    assert ids(path) == [7]
+    # a ring without frames takes nobody's place
+    Profiler(MIC, ring=path)
+    assert ids(str(path) + PREVIOUS) == [7]
+    Profiler(MIC, ring=path)
+    assert ids(str(path) + PREVIOUS) == [7]
+    assert sorted(os.listdir(tmp_path)) == ["mic.ring", "mic.ring.previous"]
+
+
+def test_a_dead_processes_ring_is_moved_aside(tmp_path):
+    path = tmp_path / "mic.ring"
+    code = """
+import os, sys
+from latprof import AUDIO, Profiler
+profiler = Profiler(AUDIO, ring=sys.argv[1])
+profiler.start()
+profiler.frame(5).finish()
+print("done", flush=True)
+os.kill(os.getpid(), 9)
+"""
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (-9, "done\n")
+    Profiler(AUDIO, ring=path)
+    assert ids(str(path) + PREVIOUS) == [5]
+
+
+def test_a_removed_ring_is_not_started_again(tmp_path):
+    profiler = Profiler(MIC, ring=tmp_path / "mic.ring")
+    with profiler:
+        os.unlink(tmp_path / "mic.ring")
+        record(profiler, [1])
+    with pytest.raises(ProfilerError, match="or was removed: make a new Profiler"):
+        profiler.start()
+
+
+@pytest.mark.parametrize("content", [b"frames,\n1\n", b"x", b"\0" * 4_095 + b"x"])
+def test_what_is_no_ring_is_left_alone(tmp_path, content):
+    (tmp_path / "notes").write_bytes(content)
+    with pytest.raises(ProfilerError, match="is there and is no ring: choose another name"):
+        Profiler(MIC, ring=tmp_path / "notes")
+    assert (tmp_path / "notes").read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", bytes(100_000)])
+def test_what_was_never_finished_is_replaced(tmp_path, content):
+    (tmp_path / "mic.ring").write_bytes(content)
+    with Profiler(MIC, ring=tmp_path / "mic.ring") as profiler:
+        record(profiler, [1])
+    assert os.listdir(tmp_path) == ["mic.ring"]
+    assert ids(tmp_path / "mic.ring") == [1]
+
+
+def test_paths_that_cannot_be(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(tmp_path / "pipe")
+    for path, reason in [
+        (tmp_path, os.strerror(errno.EISDIR)),
+        (tmp_path / "no" / "mic.ring", "No such file"),
+        (tmp_path / "link", os.strerror(errno.ELOOP)),
+        (tmp_path / "pipe", "is no ring"),
+        ("/dev/null", "is no ring"),
+        (7, "is no path"),
+        (tmp_path / "a\0b", "null byte"),
+        (tmp_path / ("x" * 300), "name too long"),
+    ]:
+        with pytest.raises(ProfilerError, match=reason):
+            Profiler(MIC, ring=path)
+    with pytest.raises(ProfilerError, match=r"capacity 0 is out of range"):
+        Profiler(MIC, ring=tmp_path / "mic.ring", capacity=0)
+    assert sorted(os.listdir(tmp_path)) == ["link", "pipe"]
+
+
+# -- names ----------------------------------------------------------------------------------------
+
+
+def test_names_are_in_the_file_as_they_are_in_memory(tmp_path):
+    ring = Ring(MIC, 4, tmp_path / "mic.ring")
+    hostile = ["söurce <b>\x1b[31m", "", "a\0b", "\ud800", "x" * 1_024]
+    codes = [ring.sources.code(name) for name in hostile]
+    late = ring.outcomes.code("late")
+    with RingReader(tmp_path / "mic.ring") as reader:
+        reader.look()
+        found = reader.sources.labels(np.array(codes, np.uint16)).to_numpy().tolist()
+        assert found == ["söurce <b>\x1b[31m", "", "a\0b", "\\ud800", "x" * 1_024]
+        assert reader.outcomes.labels(np.array([late, 0], np.uint16)).to_numpy().tolist() == [
+            "late",
+            "finished",
+        ]
+
+
+def test_long_names_are_cut_and_stay_apart(tmp_path):
+    ring = Ring(MIC, 4, tmp_path / "mic.ring")
+    codes = [ring.sources.code("é" * 600 + end) for end in "ab"]
+    with RingReader(tmp_path / "mic.ring") as reader:
+        reader.look()
+        names = reader.sources.labels(np.array(codes, np.uint16)).to_numpy().tolist()
+    assert names == ["é" * 508 + "... (1)", "é" * 508 + "... (2)"]
+
+
+def test_a_full_table_counts_further_names_as_others(tmp_path):
+    with Profiler(MIC, capacity=100_000, ring=tmp_path / "mic.ring") as profiler:
+        for n in range(20_000):
+            profiler.frame(n, source=f"a source named {n}", start=1).finish(at=2)
+        with pytest.raises(KeyError), profiler.frame(20_000):
+            raise KeyError
+    names = latprof.recover(tmp_path / "mic.ring").source.to_numpy().tolist()
+    kept = names.index(OTHER_NAME)
+    # 12 bytes, 14 characters and the number, up to the next multiple of 8
+    assert kept == pytest.approx(2**18 * 7 / 8 / 32, rel=0.05)
+    assert names == [f"a source named {n}" for n in range(kept)] + [OTHER_NAME] * (
+        20_000 - kept
+    ) + [None]
+    assert profiler.accounts.notes["names beyond the table"] == 20_000 - kept
+    trace = latprof.recover(tmp_path / "mic.ring")
+    assert trace.outcome.to_numpy().tolist()[-1] == "KeyError"
+    assert trace.source.counts() == profiler.trace().source.counts()
+
+
+# -- forks ----------------------------------------------------------------------------------------
+
+
+def test_a_forked_child_writes_nothing_into_the_parents_ring(tmp_path):
+    code = """
+import os, sys, logging
+from latprof import AUDIO, Profiler, ProfilerError
+import latprof
+import numpy as np
+logging.disable()
+path = sys.argv[1]
+with Profiler(AUDIO, ring=path, capacity=100) as profiler:
+    profiler.frame(1, source="mine").finish()
+    frame = profiler.frame(2)
+    hot, ring = profiler._hot, profiler._ring
+    before = open(path, "rb").read()
+    pid = os.fork()
+    if pid == 0:
+        frame.finish()
+        profiler.record(3, [1] * 8, source="a child's")
+        profiler.record_many([4], np.ones((1, 8), int), source=["another"])
+        profiler.frame(5, source="a third").drop("why")
+        # and where every check is gone round: the mapping itself is no longer the parent's
+        hot.switch(True)
+        hot.frame(6, source="a fourth").finish()
+        ring.sources.code("a fifth")
+        ring.file.store_name(1, 77, "a sixth")
+        ring.write_block(np.ones(3, AUDIO.row_dtype))
+        ring.buffer[:] = b"x" * len(ring.buffer)
+        ring.note(True, 1, 1)
+        assert open(path, "rb").read() == before
+        for attempt in (profiler.start, lambda: Profiler(AUDIO, ring=path)):
+            try:
+                attempt()
+            except ProfilerError as error:
+                assert str(os.getppid()) in str(error), error
+            else:
+                os._exit(1)
+        with Profiler(AUDIO, ring=path + ".child") as own:
+            own.frame(8).finish()
+        assert latprof.recover(path + ".child").frame_id.tolist() == [8]
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert open(path, "rb").read() == before
+    frame.finish()
+    profiler.frame(9, source="mine").finish()
+trace = latprof.recover(path)
+assert trace.frame_id.tolist() == [1, 2, 9], trace.frame_id
+assert trace.source.names == ("mine",), trace.source.names
+print("fine")
+"""
+    assert run(code, tmp_path / "mic.ring") == "fine\n"
+
+
+def test_a_child_that_lives_on_does_not_keep_the_lock(tmp_path):
+    code = """
+import os, sys, time
+from latprof import AUDIO, Profiler
+profiler = Profiler(AUDIO, ring=sys.argv[1])
+profiler.start()
+profiler.frame(1).finish()
+read, write = os.pipe()
+pid = os.fork()
+if pid == 0:
+    os.close(1), os.close(2)
+    os.write(write, b"x")
+    time.sleep(60)
+print(pid, flush=True)
+os.read(read, 1)
+os.kill(os.getpid(), 9)
+"""
+    path = tmp_path / "mic.ring"
+    done = subprocess.run([sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True)
+    try:
+        assert done.returncode == -9
+        Profiler(AUDIO, ring=path)
+        assert ids(str(path) + PREVIOUS) == [1]
+    finally:
+        os.kill(int(done.stdout), 9)
+
+
+def test_the_file_is_let_go_with_the_profiler():
+    with tempfile.TemporaryDirectory() as folder:
+        before = set(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else set()
+        for _ in range(3):
+            Profiler(MIC, capacity=10, ring=Path(folder) / "mic.ring")
+        import gc
+
+        gc.collect()
+        if before:
+            assert len(os.listdir("/proc/self/fd")) <= len(before)

@@ -1,0 +1,417 @@
+"""Reading ring files: while they are written to, when they are cut, damaged, or no rings at all."""
+
+import random
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import latprof
+from latprof import Pipeline, TraceError
+from latprof.columns import NO_SIZE
+from latprof.ring import Ring
+from latprof.ringformat import LONGEST_PAYLOAD, SOURCE, Entry, entry_bytes, find_entries
+from latprof.ringreader import RingReader
+
+MIC = Pipeline.chain("mic", "decode")
+FACTS = {"owns": ["start", "end"], "clock_offset_ns": 0, "pid": 1}
+SOURCES = [None, "input", "output"]
+OUTCOMES = ["finished", "late"]
+
+
+def write(ring, n):
+    """Write frame n: what it holds follows from n alone."""
+    ring.write(
+        ring.claim(),
+        n,
+        (100 * n, 0, 100 * n + 70),
+        size=n % 7,
+        source=ring.sources.code(SOURCES[n % 3]),
+        outcome=ring.outcomes.code(OUTCOMES[n % 2]),
+        rss=n,
+        cpu=n,
+    )
+
+
+def frames(trace):
+    """Return what was recovered, a tuple a frame."""
+    marks = [trace.marks[mark].tolist() for mark in MIC.marks]
+    outcomes = trace.outcome.to_numpy().tolist()
+    sources = trace.source.to_numpy().tolist()
+    ids, sizes = trace.frame_id.tolist(), trace.size.tolist()
+    cpu, rss = trace.cpu.tolist(), trace.rss.tolist()
+    return list(zip(ids, *marks, sizes, sources, outcomes, rss, cpu, strict=True))
+
+
+def expected(n):
+    missing = -(2**63)
+    stamps = (100 * n, missing, 100 * n + 70)
+    return (n, *stamps, n % 7, SOURCES[n % 3], OUTCOMES[n % 2], n, float(n))
+
+
+@pytest.fixture(scope="module")
+def ring_bytes(tmp_path_factory):
+    """Return the bytes of a ring of 16 that 21 frames were written to."""
+    path = tmp_path_factory.mktemp("rings") / "mic.ring"
+    ring = Ring(MIC, 16, path, FACTS)
+    ring.note(True, 5, 5)
+    for n in range(1, 22):
+        write(ring, n)
+    return path.read_bytes()
+
+
+def places(raw):
+    """Return where the header ends, and where log and rows begin and end."""
+    _, _, _, length, _, capacity, log_at, log_size, rows_at = struct.unpack_from("<8sIIIIQQQQ", raw)
+    return 56 + length, log_at, log_at + log_size, rows_at, rows_at + capacity * 72
+
+
+def recovered(tmp_path, raw):
+    path = tmp_path / "damaged.ring"
+    path.write_bytes(raw)
+    return latprof.recover(path)
+
+
+def test_the_undamaged_ring(tmp_path, ring_bytes):
+    assert places(ring_bytes)[-1] == len(ring_bytes)
+    trace = recovered(tmp_path, ring_bytes)
+    assert frames(trace) == [expected(n) for n in range(6, 22)]
+
+
+# -- a ring that is being written to --------------------------------------------------------------
+
+
+def test_looking_again_gives_what_is_new(tmp_path):
+    ring = Ring(MIC, 10, tmp_path / "mic.ring", FACTS)
+    with RingReader(tmp_path / "mic.ring") as reader:
+        assert (reader.pipeline, reader.capacity, reader.facts) == (MIC, 10, FACTS)
+        newest = 0
+        seen = reader.look()
+        assert (len(seen.rows), seen.newest, seen.lost, seen.never_written) == (0, 0, 0, 10)
+        written = 0
+        for count in (1, 0, 3, 10, 9, 0, 11, 25, 1):
+            for n in range(written + 1, written + count + 1):
+                write(ring, n)
+            written += count
+            seen = reader.look(after=newest)
+            kept = min(count, 10)
+            assert seen.rows["frame_id"].tolist() == list(range(written - kept + 1, written + 1))
+            assert (seen.newest, seen.lost) == (written, count - kept)
+            newest = seen.newest
+        assert reader.sources.table == {0: None, 1: "input", 2: "output"}
+        assert reader.outcomes.table == {0: "finished", 1: "late"}
+
+
+@settings(max_examples=50)
+@given(
+    capacity=st.integers(1, 9),
+    steps=st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=6),
+)
+def test_looking_is_that_of_a_loop(tmp_path_factory, capacity, steps):
+    path = tmp_path_factory.mktemp("rings") / "mic.ring"
+    ring = Ring(MIC, capacity, path, FACTS)
+    slots, number, newest = {}, 0, 0
+    with RingReader(path) as reader:
+        for count, tear in steps:
+            for _ in range(count):
+                number += 1
+                write(ring, number)
+                slots[number % capacity] = number
+            if tear:  # a row that is begun and not written
+                number = ring.claim()
+                at = (number - 1) % capacity * ring.width
+                ring.buffer[at : at + 8] = struct.pack("<Q", number)
+                slots.pop(number % capacity, None)
+            new = sorted(n for n in slots.values() if n > newest)
+            seen = reader.look(after=newest)
+            assert seen.rows["frame_id"].tolist() == seen.rows["seq"].tolist() == new
+            assert seen.lost == (new[-1] - newest - len(new) if new else 0)
+            newest = new[-1] if new else newest
+        whole = reader.look()
+        assert whole.rows["seq"].tolist() == sorted(slots.values())
+        assert len(whole.rows) + whole.torn + whole.never_written == capacity
+
+
+def test_a_row_that_moves_while_it_is_read_is_none(tmp_path):
+    ring = Ring(MIC, 4, tmp_path / "mic.ring", FACTS)
+    for n in range(1, 5):
+        write(ring, n)
+    reader = RingReader(tmp_path / "mic.ring")
+    read, reads = reader._bytes, []
+
+    def meanwhile(at, count):
+        raw = read(at, count)
+        reads.append(at)
+        if len(reads) == 2:  # the rows are copied: now one of them is overwritten
+            write(ring, 5)
+        return raw
+
+    reader._bytes = meanwhile
+    seen = reader.look()
+    assert seen.rows["frame_id"].tolist() == [2, 3, 4]
+    assert seen.torn == 1
+    assert reader.look().rows["frame_id"].tolist() == [2, 3, 4, 5]
+    reader.close()
+
+
+def test_rows_far_apart_are_found_in_pieces(tmp_path):
+    # more than are read at a time, and a reader that is almost a lap behind
+    ring = Ring(MIC, 10_000, tmp_path / "mic.ring", FACTS)
+    rows = np.ones(9_990, MIC.row_dtype)
+    rows[["decode", "source", "outcome"]] = 0
+    with RingReader(tmp_path / "mic.ring") as reader:
+        ring.write_block(rows[:9_000])
+        newest = reader.look().newest
+        ring.write_block(rows)
+        seen = reader.look(after=newest)
+        assert seen.rows["seq"].tolist() == list(range(9_001, 9_001 + 9_990))
+        assert seen.lost == 0
+
+
+# -- files that are cut or damaged ----------------------------------------------------------------
+
+
+def test_cut_anywhere(tmp_path, ring_bytes):
+    _, log_at, log_end, rows_at, end = places(ring_bytes)
+    cuts = {0, 1, 7, 8, 55, 56, 100, log_at, log_at + 40, log_end, rows_at, rows_at + 71, end - 1}
+    for cut in sorted(cuts | {rows_at + 72 * k for k in range(17)}):
+        path = tmp_path / "cut.ring"
+        path.write_bytes(ring_bytes[:cut])
+        try:
+            trace = latprof.recover(path)
+        except TraceError as error:
+            assert cut < log_at
+            told = str(error).removeprefix(str(path))
+            assert told.startswith((" is cut short", " was not finished")), told
+            continue
+        assert cut >= log_at
+        slots = max(0, cut - rows_at) // 72
+        # slot s holds 17 + s for the first five, then 1 + s
+        numbers = sorted(17 + s if s < 5 else 1 + s for s in range(slots))
+        assert frames(trace) == [expected(n) for n in numbers]
+        assert trace.recovery.cut_off == 16 - slots
+        assert trace.recovery.whole == slots
+
+
+def test_damage_in_the_header_is_found(tmp_path, ring_bytes):
+    end = places(ring_bytes)[0]
+    chance = random.Random(1)
+    for at in [*range(0, 56), *chance.sample(range(56, end), 60)]:
+        raw = bytearray(ring_bytes)
+        raw[at] ^= 1 << chance.randrange(8)
+        with pytest.raises(TraceError, match=r"damaged\.ring .*: \w+"):
+            recovered(tmp_path, raw)
+
+
+def sealed(ring_bytes, **changes):
+    """Return the ring with another header, whose checksum is right: a forgery."""
+    fields = list(struct.unpack_from("<8sIIIIQQQQ", ring_bytes))
+    names = ["magic", "format", "crc", "length", "width", "capacity", "log_at", "log_size", "rows"]
+    text = changes.pop("text", ring_bytes[56 : 56 + fields[3]])
+    for name, value in changes.items():
+        fields[names.index(name)] = value
+    if "length" not in changes:
+        fields[3] = len(text)
+    raw = bytearray(struct.pack("<8sIIIIQQQQ", *fields) + text)
+    raw += ring_bytes[len(raw) :]
+    covered = bytes(raw[:12] + raw[16 : 56 + fields[3]])
+    raw[12:16] = struct.pack("<I", zlib.crc32(covered))
+    return bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"format": 2}, "is of ring format 2, this latprof reads up to 1: upgrade"),
+        ({"format": 0}, "damaged header"),
+        ({"magic": b"LATPRING"[::-1]}, "is no ring file"),
+        ({"magic": bytes(8)}, "was not finished"),
+        ({"width": 80}, "numbers cannot be"),
+        ({"capacity": 0}, "numbers cannot be"),
+        ({"capacity": 2**64 - 1}, "numbers cannot be"),
+        ({"log_at": 8}, "numbers cannot be"),
+        ({"log_size": 2**64 - 1}, "numbers cannot be"),
+        ({"rows": 2**63}, "numbers cannot be"),
+        ({"length": 2**32 - 1}, "damaged header"),
+        ({"text": b"{}"}, "header that cannot be"),
+        ({"text": b"[" * 50_000}, "header that cannot be"),
+        ({"text": b"\xff"}, "header that cannot be"),
+        ({"text": b'{"pipeline":{"name":"a","marks":["start"]},"facts":{}}'}, "do not run from"),
+        (
+            {"text": b'{"pipeline":{"name":"a","marks":["start","end"]},"facts":{"pid":-1}}'},
+            "metadata pid is -1",
+        ),
+    ],
+)
+def test_headers_that_lie(tmp_path, ring_bytes, changes, reason):
+    with pytest.raises(TraceError, match=reason):
+        recovered(tmp_path, sealed(ring_bytes, **changes))
+
+
+def test_a_forged_capacity_takes_no_memory(tmp_path, ring_bytes):
+    trace = recovered(tmp_path, sealed(ring_bytes, capacity=2**31))
+    # slots 0 to 4 hold 17 to 21, which do not fit there in a ring of that size
+    assert frames(trace) == [expected(n) for n in range(6, 17)]
+    assert trace.recovery.cut_off == 2**31 - 16
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_damage_anywhere_invents_nothing(tmp_path_factory, ring_bytes, data):
+    """A row is changed or not there, but never another one; and nothing crashes."""
+    _, log_at, log_end, rows_at, end = places(ring_bytes)
+    raw = bytearray(ring_bytes)
+    regions = [(log_at, log_at + 200), (log_at, log_end), (rows_at, end), (0, end)]
+    touched = set()
+    for _ in range(data.draw(st.integers(1, 4))):
+        low, high = data.draw(st.sampled_from(regions))
+        at = data.draw(st.integers(low, high - 1))
+        new = data.draw(st.binary(min_size=1, max_size=200))[: end - at]
+        raw[at : at + len(new)] = new
+        touched |= {(at + k - rows_at) // 72 for k in range(len(new)) if at + k >= rows_at}
+    try:
+        trace = recovered(tmp_path_factory.mktemp("rings"), raw)
+    except TraceError:
+        return
+    right = {expected(n): (n - 1) % 16 for n in range(6, 22)}
+    found = frames(trace)
+    # who is not as it was stands in a slot that was damaged
+    assert len([frame for frame in found if frame not in right]) <= len(touched)
+    missing = right.keys() - set(found)
+    unscathed = [frame for frame in missing if right[frame] not in touched]
+    assert len(unscathed) <= trace.recovery.refused
+    told = trace.recovery
+    assert told.whole + told.torn + told.never_written + told.refused + told.cut_off == 16
+
+
+@settings(max_examples=100)
+@given(st.binary(max_size=2_000), st.booleans())
+def test_random_bytes_are_no_rows(tmp_path_factory, ring_bytes, noise, whole):
+    rows_at = places(ring_bytes)[3]
+    raw = ring_bytes[:rows_at] + noise if whole else noise
+    try:
+        trace = recovered(tmp_path_factory.mktemp("rings"), raw)
+    except TraceError:
+        assert not whole
+        return
+    assert whole
+    assert len(trace) == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rings_full_of_noise(tmp_path, ring_bytes, seed):
+    rows_at = places(ring_bytes)[3]
+    chance = np.random.default_rng(seed)
+    log_at = places(ring_bytes)[1]
+    noise = chance.integers(0, 256, len(ring_bytes) - log_at, np.uint8).tobytes()
+    trace = recovered(tmp_path, ring_bytes[:log_at] + noise)
+    assert len(trace) == 0
+    assert trace.recovery.torn == 16
+    assert rows_at > log_at
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("decode", 5),  # of another process
+        ("start", 2**62),
+        ("end", -1),
+        ("source", 3),
+        ("outcome", 2),
+        ("weight", 0),
+        ("cpu", np.inf),
+        ("cpu", -1),
+    ],
+)
+def test_rows_that_say_what_cannot_be_are_refused(tmp_path, ring_bytes, field, value):
+    rows_at = places(ring_bytes)[3]
+    rows = np.frombuffer(ring_bytes, MIC.row_dtype, offset=rows_at).copy()
+    rows[field][3] = value  # number 20
+    trace = recovered(tmp_path, ring_bytes[:rows_at] + rows.tobytes())
+    assert frames(trace) == [expected(n) for n in range(6, 22) if n != 20]
+    assert str(trace.recovery) == "15 rows whole, 0 torn, 0 never written, 1 refused"
+
+
+def test_rows_whose_name_is_damaged_are_refused(tmp_path, ring_bytes):
+    raw = bytearray(ring_bytes)
+    at = ring_bytes.index(b"input")
+    raw[at] ^= 1
+    trace = recovered(tmp_path, raw)
+    # the entry is lost, those behind it are found again
+    assert frames(trace) == [expected(n) for n in range(6, 22) if SOURCES[n % 3] != "input"]
+    assert trace.recovery.refused == sum(SOURCES[n % 3] == "input" for n in range(6, 22))
+
+
+def test_a_row_in_another_slot_is_torn(tmp_path, ring_bytes):
+    rows_at = places(ring_bytes)[3]
+    rows = np.frombuffer(ring_bytes, MIC.row_dtype, offset=rows_at).copy()
+    rows[7] = rows[8]
+    trace = recovered(tmp_path, ring_bytes[:rows_at] + rows.tobytes())
+    assert frames(trace) == [expected(n) for n in range(6, 22) if n != 8]
+    assert trace.recovery.torn == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "cannot be read: No such file"),
+        (b"", "was not finished when it was made"),
+        (bytes(5_000), "was not finished when it was made"),
+        (b"PAR1" + bytes(100), "is no ring file of latprof"),
+        (b"LATP", "is cut short: 4 bytes hold no header"),
+    ],
+)
+def test_files_that_are_no_rings(tmp_path, content, reason):
+    path = tmp_path / "bad\x1b.ring"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(TraceError, match=reason) as caught:
+        latprof.recover(path)
+    assert "\x1b" not in str(caught.value)
+
+
+def test_a_folder_is_no_ring(tmp_path):
+    with pytest.raises(TraceError, match="cannot be read: Is a directory"):
+        latprof.recover(tmp_path)
+
+
+# -- the log --------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 4), st.integers(0, 65_535), st.binary(max_size=40))),
+    st.data(),
+)
+def test_entries_are_found_again(contents, data):
+    entries = [Entry(*content) for content in contents]
+    log, starts = b"", []
+    for entry in entries:
+        starts.append(len(log))
+        log += entry_bytes(len(log), entry)
+    assert find_entries(log + bytes(24)) == (entries, len(log))
+    # in two parts, as it is polled
+    cut = data.draw(st.sampled_from([*starts, len(log)]))
+    first, end = find_entries(log[:cut] + bytes(64))
+    assert first + find_entries(log[cut:], end)[0] == entries
+    if entries:  # with one of them damaged the others are found
+        hurt = data.draw(st.integers(0, len(entries) - 1))
+        raw = bytearray(log)
+        raw[starts[hurt] + data.draw(st.integers(0, 11 + len(contents[hurt][2])))] ^= 0x10
+        assert find_entries(bytes(raw))[0] == entries[:hurt] + entries[hurt + 1 :]
+
+
+def test_an_entry_elsewhere_is_none():
+    log = entry_bytes(0, Entry(SOURCE, 1, b"input"))
+    assert find_entries(bytes(8) + log)[0] == []
+    assert find_entries(entry_bytes(0, Entry(SOURCE, 1, b"x" * (LONGEST_PAYLOAD + 1))))[0] == []
+
+
+def test_no_size_and_no_cpu_stay_unknown(tmp_path):
+    ring = Ring(MIC, 2, tmp_path / "mic.ring", FACTS)
+    ring.write(ring.claim(), 1, (1, 0, 2))
+    trace = latprof.recover(tmp_path / "mic.ring")
+    assert trace.size.tolist() == [NO_SIZE]
+    assert np.isnan(trace.cpu).tolist() == [True]
