@@ -262,6 +262,10 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["plot", "{path}", "-o", "x.png", "--threshold", "fast"], "fast"),
         (["plot", "{path}", "-o", "{dir}/no/x.png"], "x.png"),
         (["export", "{path}", "-o", "x.xlsx"], ".csv"),
+        (["recover", "{path}", "-o", "x.parquet"], "mic.parquet is no ring file of latprof"),
+        (["recover", "no/such", "-o", "x.parquet"], "no/such cannot be read"),
+        (["recover", "{dir}", "-o", "x.parquet"], "Is a directory"),
+        (["recover", "{path}", "-o", "x.xlsx"], ".csv"),
         (["demo", "--out", "{dir}/nowhere"], "nowhere"),
         (["report", "{path}", "--every", "often"], "every 'often' is no duration"),
         (["report", "{path}", "--every", "0s"], "every is 0"),
@@ -316,8 +320,27 @@ def test_a_wrong_call_is_one_line_and_exit_status_2(capsys, arguments):
     assert "--help" in one_line(capsys)
 
 
+def test_recover_saves_the_frames_of_a_ring(tmp_path, capsys):
+    ring, saved = tmp_path / "mic.ring", tmp_path / "crash.parquet"
+    with latprof.Profiler(MIC, capacity=5, ring=ring) as profiler:
+        for i in range(3):
+            profiler.frame(i).finish()
+        assert run("recover", ring, "-o", saved) == 0
+        assert capsys.readouterr().out == f"{ring}: 3 rows whole, 0 torn, 2 never written\n"
+        assert latprof.read(saved).frame_id.tolist() == [0, 1, 2]
+        for i in range(3, 9):
+            profiler.frame(i).finish()
+    assert run("recover", ring, "-o", tmp_path / "crash.csv") == 0
+    assert capsys.readouterr().out == (
+        f"{ring}: 5 rows whole, 0 torn, 0 never written; 4 earlier frames overwritten or torn\n"
+    )
+    with open(tmp_path / "crash.csv", encoding="utf-8") as file:
+        assert [row["frame_id"] for row in csv.DictReader(file)] == ["4", "5", "6", "7", "8"]
+    assert run("report", saved) == 0
+
+
 def test_help_shows_an_example_for_each_command(capsys):
-    for command in ("demo", "report", "plot", "merge", "export"):
+    for command in ("demo", "report", "plot", "merge", "export", "recover"):
         with pytest.raises(SystemExit) as stop:
             run(command, "--help")
         assert stop.value.code == 0
