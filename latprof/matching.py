@@ -1,4 +1,7 @@
-"""Which rows of several recordings are the same frame: those of one id and source."""
+"""Which rows of several recordings are the same frame: those of one id and source.
+
+Where ids start again, it is those of the same lap, too.
+"""
 
 from collections.abc import Sequence
 
@@ -8,6 +11,7 @@ import numpy.typing as npt
 from latprof.columns import MISSING, Columns, Labels
 from latprof.errors import TraceError
 from latprof.pipeline import Pipeline
+from latprof.restarts import laps
 
 __all__ = ["align", "first_stamps"]
 
@@ -49,7 +53,7 @@ def align(
     >>> align(parts, ["a", "b"], Pipeline("link", ("start", "end")))
     ([array([ 0,  1, -1,  2]), array([-1,  0,  1, -1])], 3)
     """
-    numbers, frames = _frame_numbers(parts, names)
+    numbers, frames = _frame_numbers(parts, names, pipeline)
     firsts, seconds = [], []
     for part, number in zip(parts, numbers, strict=True):
         position = np.full(frames, -1)
@@ -70,19 +74,32 @@ def align(
     return rows, frames
 
 
-def _frame_numbers(parts: Sequence[Columns], names: Sequence[str]) -> tuple[list[Positions], int]:
+def _frame_numbers(
+    parts: Sequence[Columns], names: Sequence[str], pipeline: Pipeline
+) -> tuple[list[Positions], int]:
     """Return for every row of every part the number of its frame, and how many frames there are."""
     ids = np.concatenate([part.frame_id for part in parts])
     distinct, number = np.unique(ids, return_inverse=True)
     frames = len(distinct)
     sources = _source_codes(parts, names)
     if sources is not None and sources.max(initial=0) > 0:
-        # (id, source) as one number, then numbered without gaps
-        pairs = number * (int(sources.max()) + 1) + sources
-        distinct_pairs, number = np.unique(pairs, return_inverse=True)
-        frames = len(distinct_pairs)
+        number, frames = _pairs(number, sources)
     ends = np.cumsum([len(part) for part in parts])[:-1]
-    return np.split(number, ends), frames
+    numbers = np.split(number, ends)
+    if any(len(part) and np.bincount(part).max() > 1 for part in numbers):
+        codes = np.zeros(len(ids), np.int64) if sources is None else sources
+        times = [first_stamps(part, pipeline) for part in parts]
+        lap = laps([part.frame_id for part in parts], np.split(codes, ends), times, numbers)
+        if lap is not None:
+            number, frames = _pairs(number, np.concatenate(lap))
+            numbers = np.split(number, ends)
+    return numbers, frames
+
+
+def _pairs(first: Positions, second: Positions) -> tuple[Positions, int]:
+    """Return (n,) pairs of numbers as one number each, without gaps, and how many there are."""
+    distinct, number = np.unique(first * (int(second.max()) + 1) + second, return_inverse=True)
+    return number, len(distinct)
 
 
 def _source_codes(parts: Sequence[Columns], names: Sequence[str]) -> Positions | None:

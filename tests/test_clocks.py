@@ -1,0 +1,110 @@
+"""How far a clock is from another: against all lines through two points, one after the other."""
+
+import itertools
+import random
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from latprof.clocks import FASTEST_DRIFT, FASTEST_ENVELOPE, Bounds, one_way, two_ways
+
+
+def bounds(points):
+    times, values = zip(*points, strict=True)
+    return Bounds(np.array(times), np.array(values))
+
+
+def lines(above, below):
+    """Yield (slope, value at 0) of every extreme line below `above` and above `below`, exactly."""
+    steepest = Fraction(FASTEST_DRIFT)
+    candidates = []
+    for (t, v), (u, w) in itertools.combinations(above + below, 2):
+        if t != u:
+            slope = Fraction(w - v, u - t)
+            candidates.append((slope, v - slope * t))
+    for t, v in above + below:
+        candidates += [(slope, v - slope * t) for slope in (steepest, -steepest)]
+    for slope, start in candidates:
+        fits = all(slope * t + start <= v for t, v in above)
+        fits &= all(slope * t + start >= v for t, v in below)
+        if fits and abs(slope) <= steepest:
+            yield slope, start
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_limits_are_those_of_all_lines(seed):
+    chance = random.Random(seed)
+    offset, drift = chance.randrange(-(10**9), 10**9), chance.uniform(-9e-4, 9e-4)
+
+    def point(sign):
+        t = chance.randrange(10**9)
+        return t, offset + round(drift * t) + sign * chance.randrange(100, 10**6)
+
+    above = [point(1) for _ in range(chance.randrange(1, 12))]
+    below = [point(-1) for _ in range(chance.randrange(1, 12))]
+    clock = two_ways(bounds(above), bounds(below))
+    found = list(lines(above, below))
+    at = [slope * clock.at + start for slope, start in found]
+    assert clock.low == pytest.approx(float(min(at)), abs=3)
+    assert clock.high == pytest.approx(float(max(at)), abs=3)
+    assert clock.contradiction == 0
+    ends = [min(t for t, _ in above + below), max(t for t, _ in above + below)]
+    furthest = 0
+    for t in ends:
+        ahead = int(clock.ahead(np.array([t]))[0])
+        furthest = max([furthest, *(abs(slope * t + start - ahead) for slope, start in found)])
+    assert clock.bound == pytest.approx(float(furthest), abs=4)
+    assert furthest <= clock.bound
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 10**6), st.integers(-(10**6), 10**6)), min_size=1),
+    st.lists(st.tuples(st.integers(0, 10**6), st.integers(-(10**6), 10**6)), min_size=1),
+)
+def test_any_points_give_a_clock(above, below):
+    clock = two_ways(bounds(above), bounds(below))
+    assert abs(clock.drift) <= FASTEST_DRIFT * (1 + 1e-9)
+    assert clock.low <= clock.offset <= clock.high
+    # every point gives way by no more than half of what is said
+    for points, sign in ((above, 1), (below, -1)):
+        for t, v in points:
+            ahead = int(clock.ahead(np.array([t]))[0])
+            assert sign * (ahead - v) <= clock.contradiction / 2 + clock.bound
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 10**9), st.integers(0, 10**7)), min_size=1, max_size=60),
+    st.booleans(),
+)
+def test_an_envelope_is_on_the_right_side_of_all_points(points, above):
+    clock = one_way(bounds(points), above=above)
+    sign = 1 if above else -1
+    for t, v in points:
+        assert sign * (v - int(clock.ahead(np.array([t]))[0])) >= 0
+    assert abs(clock.drift) <= FASTEST_ENVELOPE
+    assert (clock.low is None) == above == (clock.high is not None)
+
+
+def test_an_envelope_by_hand():
+    # on the hull: (0, 100), (400_000, 140), (1_000_000, 500); the mean time is 350,000
+    points = [(0, 100), (200_000, 300), (400_000, 140), (150_000, 400), (1_000_000, 500)]
+    clock = one_way(bounds(points), above=True)
+    assert clock.at == 350_000
+    assert clock.drift == pytest.approx(40 / 400_000)
+    assert clock.high == pytest.approx(135, abs=2)
+    assert clock.high - 3 <= clock.offset <= clock.high
+
+
+def test_many_points_are_no_matter():
+    rng = np.random.default_rng(5)
+    times = rng.integers(0, 3_600 * 10**9, 300_000)
+    true = 5 * 10**12 - times // 20_000
+    above = Bounds(times, true + 10_000 + rng.exponential(10**6, len(times)).astype(int))
+    below = Bounds(times, true - 10_000 - rng.exponential(10**6, len(times)).astype(int))
+    clock = two_ways(above, below)
+    assert clock.bound < 12_000
+    for t in (0, clock.at, 3_600 * 10**9):
+        assert abs(int(clock.ahead(np.array([t]))[0]) - (5 * 10**12 - t / 20_000)) <= clock.bound
