@@ -2,7 +2,7 @@
 
 * declare a pipeline: `Pipeline`, `Span`, or the seed of them all, `AUDIO`
 * stamp frames as they pass: `Profiler`, or the process-wide `get_profiler`, `enable`, `disable`,
-  `profile_frame`
+  `profile_frame`; `current_frame` is the one that this task is in
 * hold them: `Trace`, `read`, `join`, `recover`
 * fold them: `analyze`, `Profile`, `merge`, `load_profile`
 * ask who waited for whom: `blame`, `causes`, `what_if`, `sensitivity`, `utilization`
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from latprof import plot
     from latprof.analysis import analyze
     from latprof.attribution import blame, causes, sensitivity, utilization, what_if
+    from latprof.current import current_frame
     from latprof.joining import join
     from latprof.profile import Profile, merge
     from latprof.profilefile import load_profile
@@ -54,6 +55,7 @@ __all__ = [
     "analyze",
     "blame",
     "causes",
+    "current_frame",
     "disable",
     "enable",
     "get_profiler",
@@ -78,6 +80,7 @@ _LAZY = {
     "analyze": "analysis",
     "blame": "attribution",
     "causes": "attribution",
+    "current_frame": "current",
     "disable": "wholeprocess",
     "enable": "wholeprocess",
     "get_profiler": "wholeprocess",

@@ -13,8 +13,9 @@ class Frame:
     the exception when the block raises. Threads may hand it on. It is false if it is not recorded.
     """
 
-    __slots__ = ("_row",)
+    __slots__ = ("_outer", "_row")
     _row: list[Any]
+    _outer: "Frame"  # the frame whose block this one's is in, once it is entered
 
     def mark(self, name: str, at: int | None = None) -> None:
         """Stamp a mark with now, or with a stamp taken elsewhere.
@@ -54,6 +55,7 @@ class Frame:
         return True
 
     def __enter__(self) -> "Frame":
+        self._outer = NO_FRAME  # see `latprof.following`
         return self
 
     def __exit__(
@@ -84,6 +86,9 @@ class _NoFrame(Frame):
 
     def __bool__(self) -> bool:
         return False
+
+    def __enter__(self) -> "Frame":
+        return self
 
     def __exit__(
         self,

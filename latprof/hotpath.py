@@ -15,6 +15,7 @@ from typing import Any
 from latprof.alerts import END_TO_END, Alerts, Tally
 from latprof.columns import NO_SIZE, STAMP_LIMIT
 from latprof.errors import PipelineError
+from latprof.following import let_follow
 from latprof.frame import NO_FRAME, Frame
 from latprof.ring import Ring
 from latprof.room import Room
@@ -67,6 +68,8 @@ class HotPath:
         Their numbers, until the fold has passed them.
     dropped
         Frames by the reason of their drop.
+    live, index, clock
+        The class of the frames, where owned marks are in their rows, and what stamps them.
     """
 
     def __init__(
@@ -95,6 +98,9 @@ class HotPath:
         self.record: Callable[..., None]
         self.switch: Callable[[bool], None]
         self.takes: Callable[[int, str | None], bool]
+        self.live: type[Frame]
+        self.index: dict[str, int]
+        self.clock = clock
         _build(self, ring, clock, owned, alerts, sampled_below)
 
 
@@ -395,6 +401,8 @@ def _build(
                 source = ring.sources.table[label]
                 alerts.slow(operator.index(row[3]), source, latency_ns, name)
 
+    let_follow(LiveFrame)
+    hot.live, hot.index = LiveFrame, index
     hot.frame = frame if all_sampled else sampled_frame
     hot.record, hot.switch, hot.takes = record, switch, takes
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import numpy.typing as npt
 
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from latprof.trace import Trace
 
 __all__ = ["Frame", "Profiler"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 class Profiler:
@@ -367,6 +370,36 @@ class Profiler:
         block = bulk.block(self.pipeline, self._ring, self.owns, frame_ids, stamps, size, source)
         if self.running:
             bulk.write(block, self._ring, self._hot, self._fold, self._alerts, self._below)
+
+    def stage(self, name: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+        """Return a decorator: a call of the function is this stage of the current frame.
+
+        Where the stage begins is stamped when the function is called, the first time for a frame;
+        where it ends, when it returns, if no other span begins there and it is not ``end``. The
+        function may be ``async def``. Without a current frame (`latprof.current_frame`) of this
+        profiler the function is called, and that is all.
+
+        Raises
+        ------
+        PipelineError
+            The pipeline has no such stage or side, or its marks are another process's.
+        ProfilerError
+            The function is a generator.
+
+        Examples
+        --------
+        >>> profiler = Profiler(Pipeline.chain("mic", "decode"))
+        >>> @profiler.stage("decode")
+        ... def decode(packet):
+        ...     return packet[::2]
+        >>> with profiler, profiler.frame(7):
+        ...     samples = decode(b"packet")
+        >>> int((profiler.trace().marks["decode"] > profiler.trace().marks["start"]).sum())
+        1
+        """
+        from latprof.current import stage_of
+
+        return stage_of(self._hot, self.pipeline, name)
 
     # -- reading --------------------------------------------------------------------------------
 
