@@ -48,10 +48,12 @@ def current_frame() -> Frame:
     True
     False
     """
-    frame = _get()
-    while frame is not NO_FRAME and frame._row[2]:  # finished before its block is over
-        frame = frame._outer
-    return frame
+    inner = _get()
+    while inner is not None:
+        frame, inner = inner
+        if not frame._row[2]:  # its number: it may be finished before its block is over
+            return frame
+    return NO_FRAME
 
 
 def stage_of(
@@ -76,15 +78,15 @@ def stage_of(
 
     def begin() -> list[Any] | None:
         """Stamp where the stage begins, the first time; return the frame's row."""
-        frame = _get()
-        while frame.__class__ is not live:
-            if frame is NO_FRAME:
-                return None
-            frame = frame._outer  # a frame of another profiler, within one of ours
-        row = frame._row
-        if begin_at is not None and not row[begin_at]:
-            row[begin_at] = clock()
-        return row
+        inner = _get()
+        while inner is not None:
+            frame, inner = inner
+            if frame.__class__ is live:  # else of another profiler, perhaps within one of ours
+                row = frame._row
+                if begin_at is not None and not row[begin_at]:
+                    row[begin_at] = clock()
+                return row
+        return None
 
     def end(row: list[Any] | None) -> None:
         """Stamp where the stage ends: the last time counts."""
@@ -101,7 +103,7 @@ def stage_of(
 
             @functools.wraps(function)
             async def awaited(*args: _P.args, **kwargs: _P.kwargs) -> Any:
-                if _get() is NO_FRAME:
+                if _get() is None:
                     return await function(*args, **kwargs)
                 row = begin()
                 try:
@@ -113,7 +115,7 @@ def stage_of(
 
         @functools.wraps(function)
         def called(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-            if _get() is NO_FRAME:
+            if _get() is None:
                 return function(*args, **kwargs)
             row = begin()
             try:
@@ -126,7 +128,7 @@ def stage_of(
     return decorate
 
 
-def _entered_before() -> Frame:
+def _entered_before() -> Frame | None:
     """Return the frame that this is in, entered when nobody kept account yet.
 
     That happens once: who asks first asks from within a block. Who has a name for its frame is
@@ -139,8 +141,9 @@ def _entered_before() -> Frame:
                 return cast(Frame, value)
         caller = caller.f_back
     entered = [value for value in gc.get_objects() if is_entered(value)]
-    return entered[0] if len(entered) == 1 else NO_FRAME
+    return entered[0] if len(entered) == 1 else None
 
 
 keep_account()
-CURRENT.set(_entered_before())
+if (_found := _entered_before()) is not None:
+    CURRENT.set((_found, None))

@@ -1,19 +1,22 @@
 """Which frame a task or thread is in, followed from the moment that somebody asks.
 
-A frame is entered and left with its ``with`` block; a context variable holds the innermost one.
-To set it costs a ``with`` a sixth of a microsecond, so that nothing is set until `keep_account`
-is called: it puts other methods into the classes of frames.
+A frame is entered and left with its ``with`` block; a context variable holds the innermost one,
+and those around it. To set it costs a ``with`` a sixth of a microsecond, so that nothing is set
+until `keep_account` is called: it puts other methods into the classes of frames.
 """
 
 import weakref
 from contextvars import ContextVar
 from types import TracebackType
 
-from latprof.frame import NO_FRAME, Frame
+from latprof.frame import ENTERED, Frame
 
-__all__ = ["CURRENT", "is_entered", "keep_account", "let_follow"]
+__all__ = ["CURRENT", "Inner", "is_entered", "keep_account", "let_follow"]
 
-CURRENT: ContextVar[Frame] = ContextVar("latprof.current_frame", default=NO_FRAME)
+Inner = tuple[Frame, "Inner | None"]
+"""A frame, and the one whose block its block is in."""
+
+CURRENT: ContextVar[Inner | None] = ContextVar("latprof.current_frame", default=None)
 """The frame that this context is in; it may be finished by now."""
 
 _get, _set = CURRENT.get, CURRENT.set
@@ -41,16 +44,14 @@ def is_entered(value: object) -> bool:
     """Return whether this is a frame that was entered, and is neither left nor finished."""
     if not isinstance(value, Frame) or type(value) not in _classes:
         return False
-    # the commit number of a row is 0 until it is finished
-    return hasattr(value, "_outer") and not value._row[2]
+    return bool(value._row[1] == ENTERED)
 
 
 def _follow(kind: type[Frame]) -> None:
     leave = kind.__exit__
 
     def enter(self: Frame) -> Frame:
-        self._outer = _get()
-        _set(self)
+        _set((self, _get()))
         return self
 
     def leave_current(
@@ -59,7 +60,11 @@ def _follow(kind: type[Frame]) -> None:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        _set(self._outer)
+        inner = _get()
+        while inner is not None and inner[0] is not self:  # left in another order, or elsewhere
+            inner = inner[1]
+        if inner is not None:
+            _set(inner[1])
         leave(self, error_type, error, traceback)
 
     kind.__enter__, kind.__exit__ = enter, leave_current  # type: ignore[method-assign]

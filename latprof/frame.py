@@ -3,7 +3,10 @@
 from types import TracebackType
 from typing import Any
 
-__all__ = ["NO_FRAME", "Frame"]
+__all__ = ["ENTERED", "NO_FRAME", "Frame"]
+
+ENTERED = -1
+"""Stands in a row, where its offset will, from when its block is entered: see `following`."""
 
 
 class Frame:
@@ -13,9 +16,8 @@ class Frame:
     the exception when the block raises. Threads may hand it on. It is false if it is not recorded.
     """
 
-    __slots__ = ("_outer", "_row")
+    __slots__ = ("_row",)
     _row: list[Any]
-    _outer: "Frame"  # the frame whose block this one's is in, once it is entered
 
     def mark(self, name: str, at: int | None = None) -> None:
         """Stamp a mark with now, or with a stamp taken elsewhere.
@@ -55,7 +57,7 @@ class Frame:
         return True
 
     def __enter__(self) -> "Frame":
-        self._outer = NO_FRAME  # see `latprof.following`
+        self._row[1] = ENTERED
         return self
 
     def __exit__(

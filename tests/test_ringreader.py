@@ -2,6 +2,9 @@
 
 import random
 import struct
+import subprocess
+import sys
+import time
 import zlib
 
 import numpy as np
@@ -415,3 +418,57 @@ def test_no_size_and_no_cpu_stay_unknown(tmp_path):
     trace = latprof.recover(tmp_path / "mic.ring")
     assert trace.size.tolist() == [NO_SIZE]
     assert np.isnan(trace.cpu).tolist() == [True]
+
+
+WRITER = """
+import sys, threading
+from latprof import AUDIO, Profiler
+sys.setswitchinterval(1e-6)
+profiler = Profiler(AUDIO, capacity=64, ring=sys.argv[1])
+profiler.start()
+def record(thread):
+    n = 0
+    while True:
+        n += 1
+        at = n << 3
+        stamps = [at + k for k in range(8)]
+        profiler.record(n << 2 | thread, stamps, n & 0xFFFF, "abcd"[n & 3])
+for i in range(1, 4):
+    threading.Thread(target=record, args=(i,), daemon=True).start()
+print("ready", flush=True)
+record(0)
+"""
+
+
+def test_what_is_read_beside_threads_that_write_is_never_mixed(tmp_path):
+    path = tmp_path / "mic.ring"
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, path], stdout=subprocess.PIPE)
+    try:
+        assert writer.stdout.readline() == b"ready\n"
+        offset = latprof.recover(path).meta["clock_offset_ns"]
+        rows = 0
+        with RingReader(path) as reader:
+            newest = 0
+            until = time.monotonic() + 1.5
+            while time.monotonic() < until:
+                seen = reader.look(after=newest)
+                assert seen.newest >= newest
+                assert seen.refused == 0
+                newest = seen.newest
+                ids = seen.rows["frame_id"].astype(np.int64)
+                numbers = ids >> 2
+                for k, mark in enumerate(reader.pipeline.marks):
+                    assert (seen.rows[mark] == (numbers << 3) + k).all()
+                assert (seen.rows["size"] == numbers & 0xFFFF).all()
+                sources = reader.sources.labels(seen.rows["source"]).to_numpy().tolist()
+                assert sources == ["abcd"[n & 3] for n in numbers.tolist()]
+                rows += len(ids)
+        assert rows > 1_000
+        trace = latprof.recover(path)
+        assert (
+            trace.marks["end"] - offset == (trace.frame_id.astype(np.int64) >> 2 << 3) + 7
+        ).all()
+    finally:
+        writer.kill()
+        writer.wait()
+        writer.stdout.close()
