@@ -44,7 +44,8 @@ def is_entered(value: object) -> bool:
     """Return whether this is a frame that was entered, and is neither left nor finished."""
     if not isinstance(value, Frame) or type(value) not in _classes:
         return False
-    return bool(value._row[1] == ENTERED)
+    row = getattr(value, "_row", None)  # another thread may be making it
+    return row is not None and bool(row[1] == ENTERED)
 
 
 def _follow(kind: type[Frame]) -> None:

@@ -3,10 +3,12 @@
 The hosts are simulated: the true time of every stamp is known, and so is what each clock shows.
 """
 
+import time
+
 import numpy as np
 import pytest
 
-from latprof import Pipeline, Trace, join
+from latprof import Pipeline, Profiler, Trace, join, recover
 from latprof.columns import MISSING
 
 CALL = Pipeline("call", ("start", "arrived", "sent", "end"))  # there and back
@@ -420,3 +422,30 @@ def test_traces_of_one_profiler_that_overlap_are_taken_once():
     whole = join([trace([1, 2, 5, 5], 0), trace([2, 5, 6], 3), trace([], 0), trace([6, 7], 4)])
     assert whole.frame_id.tolist() == [1, 2, 5, 5, 6, 7]
     assert whole.meta["lost"] == 4
+
+
+def test_files_that_a_profiler_rotated_are_joined(tmp_path):
+    sent = Profiler(LINK, owns=("start", "sent"), ring=tmp_path / "sent.ring", capacity=20_000)
+    came = Profiler(LINK, owns=("arrived", "end"), path=tmp_path / "came.parquet", rotate="2s")
+    with sent, came:
+        now = time.perf_counter_ns()
+        for i in range(12_000):  # 12 seconds of stamps
+            at = now + i * 1_000_000
+            a, b = sent.frame(i, start=at), came.frame(i)
+            a.mark("sent", at=at + 10)
+            a.finish()
+            b.mark("arrived", at=at + 20)
+            b.finish(at=at + 30)
+            if i % 1_000 == 0:
+                came.report()  # folds, and writes what was folded
+    files = sorted(tmp_path.glob("came*.parquet"))
+    assert len(files) > 1
+    recovered = recover(tmp_path / "sent.ring")
+    # the trace of the ring holds frames that the files have, too
+    whole = join([*files, recovered, sent.trace()])
+    assert whole.frame_id.tolist() == list(range(12_000))
+    told = whole.meta["join"]
+    assert (told["matched"], told["came_twice"], told["clock"]) == (12_000, 0, "same boot")
+    assert told["clock_errors"]["frames"] == 0
+    assert "recovery" not in whole.meta
+    whole.save(tmp_path / "whole.parquet")
