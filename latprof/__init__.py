@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from latprof import plot
     from latprof.analysis import analyze
     from latprof.attribution import blame, causes, sensitivity, utilization, what_if
-    from latprof.current import current_frame
     from latprof.joining import join
     from latprof.profile import Profile, merge
     from latprof.profilefile import load_profile
     from latprof.profiler import Profiler
+    from latprof.recorder.current import current_frame
+    from latprof.recorder.wholeprocess import disable, enable, get_profiler, profile_frame
     from latprof.recovery import recover
     from latprof.report import Report
     from latprof.trace import Trace, read
-    from latprof.wholeprocess import disable, enable, get_profiler, profile_frame
 
 __all__ = [
     "AUDIO",
@@ -80,14 +80,14 @@ _LAZY = {
     "analyze": "analysis",
     "blame": "attribution",
     "causes": "attribution",
-    "current_frame": "current",
-    "disable": "wholeprocess",
-    "enable": "wholeprocess",
-    "get_profiler": "wholeprocess",
+    "current_frame": "recorder.current",
+    "disable": "recorder.wholeprocess",
+    "enable": "recorder.wholeprocess",
+    "get_profiler": "recorder.wholeprocess",
     "join": "joining",
     "load_profile": "profilefile",
     "merge": "profile",
-    "profile_frame": "wholeprocess",
+    "profile_frame": "recorder.wholeprocess",
     "read": "trace",
     "recover": "recovery",
     "sensitivity": "attribution",

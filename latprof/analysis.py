@@ -13,12 +13,12 @@ import numpy.typing as npt
 from latprof.arguments import Moment, moment
 from latprof.columns import MISSING, STAMP_LIMIT, Columns
 from latprof.errors import TraceError
+from latprof.folding.sums import PEOPLE_EDGES_NS
+from latprof.folding.tally import frames_in
 from latprof.intended import Intended
 from latprof.pipeline import Pipeline
 from latprof.profile import Profile, duration
 from latprof.store import Reader
-from latprof.sums import PEOPLE_EDGES_NS
-from latprof.tally import frames_in
 from latprof.trace import Trace
 from latprof.units import escape
 

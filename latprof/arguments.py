@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latprof import intake
 from latprof.columns import MISSING, STAMP_LIMIT, Columns, Labels
 from latprof.errors import PipelineError, TraceError
+from latprof.files import intake
 from latprof.pipeline import Pipeline, check_name
 from latprof.units import escape
 
@@ -106,7 +106,7 @@ def _array(values: Any, what: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.boo
             raise TraceError(f"{what} has shape {values.shape}: give a 1-D array")
         if values.dtype.kind in "iufbMm":
             return values.astype(values.dtype.newbyteorder("="), copy=False), None
-    from latprof import arrow
+    from latprof.files import arrow
 
     return arrow.numbers(arrow.from_sequence(values, what), what)
 
@@ -160,7 +160,7 @@ def _names(names: Any, what: str, length: int) -> Labels | None:
         ):
             raise TraceError(f"{what} has codes outside its names: give codes from -1 up")
         return names
-    from latprof import arrow
+    from latprof.files import arrow
 
     return arrow.to_labels(arrow.from_sequence(names, what), what)
 
@@ -168,7 +168,7 @@ def _names(names: Any, what: str, length: int) -> Labels | None:
 def _tag(values: Any, name: str) -> npt.NDArray[Any] | Labels:
     if isinstance(values, Labels):
         return _names(values, f"tag {name!r}", len(values)) or values
-    from latprof import arrow
+    from latprof.files import arrow
 
     return arrow.tag(arrow.from_sequence(values, f"tag {name!r}"), name)
 

@@ -16,7 +16,7 @@ dropped: a frame that one recording lacks keeps what the others know, and is cou
 ================== ============================================================================
 
 They add up to the rows of the result. Recordings of one process, rotated files say, are put
-together first. Ids may start again (RTP): see `latprof.restarts`. ``parts`` tells what each
+together first. Ids may start again (RTP): see `latprof.joins.restarts`. ``parts`` tells what each
 recording was, ``clock`` how their stamps were put on one clock:
 
 ====================  =========================================================================
@@ -46,11 +46,11 @@ import numpy as np
 
 from latprof.columns import MISSING, Columns
 from latprof.errors import TraceError
-from latprof.matching import align, first_stamps
-from latprof.oneclock import OneClock, impossible, put_on_one_clock
-from latprof.picking import outcomes, take_the_rest
+from latprof.joins.matching import align, first_stamps
+from latprof.joins.oneclock import OneClock, impossible, put_on_one_clock
+from latprof.joins.picking import outcomes, take_the_rest
+from latprof.joins.recordings import Part, load
 from latprof.pipeline import Pipeline
-from latprof.recordings import Part, load
 from latprof.trace import Trace
 
 __all__ = ["join"]

@@ -12,17 +12,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from latprof import answers
 from latprof.accounts import Accounts
 from latprof.columns import FINISHED, Columns, Labels, as_text
 from latprof.errors import ProfileError
-from latprof.fold import Fold
-from latprof.orders import Orders
+from latprof.folding.fold import Fold
+from latprof.folding.sums import PEOPLE_EDGES_NS, Sums
+from latprof.ordering.orders import Orders
 from latprof.pipeline import Pipeline
-from latprof.spanprofile import TABLE_PERCENTILES, Slice, SpanProfile, slice_of
-from latprof.sums import PEOPLE_EDGES_NS, Sums
+from latprof.profiles import answers
+from latprof.profiles.spanprofile import TABLE_PERCENTILES, Slice, SpanProfile, slice_of
+from latprof.profiles.windowed import (
+    Heat,
+    Stretch,
+    WindowNumbers,
+    heat_of,
+    stretches,
+    window_numbers,
+)
 from latprof.units import escape, format_ns, parse_duration
-from latprof.windowed import Heat, Stretch, WindowNumbers, heat_of, stretches, window_numbers
 
 if TYPE_CHECKING:
     import pandas as pd

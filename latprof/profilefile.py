@@ -8,15 +8,15 @@ from collections import Counter
 from dataclasses import fields
 from typing import Any
 
-from latprof import saved
 from latprof.accounts import Accounts
 from latprof.attribution.parts import Parts
 from latprof.errors import LatprofError, ProfileError
-from latprof.files import WholeFile
-from latprof.orders import Orders
+from latprof.files.whole import WholeFile
+from latprof.ordering.orders import Orders
 from latprof.pipeline import Pipeline
 from latprof.profile import Profile
-from latprof.saved import count, number, text
+from latprof.profiles import saved
+from latprof.profiles.saved import count, number, text
 from latprof.units import escape
 
 __all__ = ["FORMAT", "is_profile", "load_profile", "save_profile"]

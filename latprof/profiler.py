@@ -11,25 +11,23 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import numpy.typing as npt
 
-from latprof import bulk
-from latprof.alerts import END_TO_END, Alerts
-from latprof.background import Background
 from latprof.columns import Labels
 from latprof.errors import ProfilerError
-from latprof.forks import running as _running
-from latprof.frame import Frame
-from latprof.hotpath import HotPath
-from latprof.livefold import LiveFold
-from latprof.outputs import Outputs, Wanted
-from latprof.overhead import Overhead, measured_ns
 from latprof.pipeline import Pipeline
 from latprof.profile import Accounts, Profile
-from latprof.recording import Recording
-from latprof.report import Report
-from latprof.ring import Ring
-from latprof.room import Room
-from latprof.sampling import threshold
-from latprof.settings import (
+from latprof.recorder import bulk
+from latprof.recorder.alerts import END_TO_END, Alerts
+from latprof.recorder.background import Background
+from latprof.recorder.forks import running as _running
+from latprof.recorder.frame import Frame
+from latprof.recorder.hotpath import HotPath
+from latprof.recorder.livefold import LiveFold
+from latprof.recorder.outputs import Outputs, Wanted
+from latprof.recorder.overhead import Overhead, measured_ns
+from latprof.recorder.recording import Recording
+from latprof.recorder.room import Room
+from latprof.recorder.sampling import threshold
+from latprof.recorder.settings import (
     Duration,
     OnCritical,
     Thresholds,
@@ -42,6 +40,8 @@ from latprof.settings import (
     checked_rotation,
     checked_thresholds,
 )
+from latprof.report import Report
+from latprof.ring import Ring
 
 if TYPE_CHECKING:
     from latprof.trace import Trace
@@ -397,7 +397,7 @@ class Profiler:
         >>> int((profiler.trace().marks["decode"] > profiler.trace().marks["start"]).sum())
         1
         """
-        from latprof.current import stage_of
+        from latprof.recorder.current import stage_of
 
         return stage_of(self._hot, self.pipeline, name)
 

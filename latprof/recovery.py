@@ -9,7 +9,7 @@ from typing import Any
 
 from latprof.accounts import Recovery
 from latprof.ring import to_columns
-from latprof.ringreader import RingReader, Seen
+from latprof.rings.ringreader import RingReader, Seen
 from latprof.trace import Trace
 
 __all__ = ["recover"]

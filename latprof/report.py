@@ -8,12 +8,12 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from latprof.answers import COARSE_ERROR, middle_of, stages_of, timeline_rows, worst_frames
 from latprof.errors import ProfileError
 from latprof.layout import Section, filled_ranges, markdown, percent, range_name, short, text
-from latprof.orders import Orders
+from latprof.ordering.orders import Orders
 from latprof.profile import NO_GROUP, Profile
-from latprof.spanprofile import TABLE_PERCENTILES, slice_of
+from latprof.profiles.answers import COARSE_ERROR, middle_of, stages_of, timeline_rows, worst_frames
+from latprof.profiles.spanprofile import TABLE_PERCENTILES, slice_of
 from latprof.units import escape, format_bytes, format_ns, format_quantity, format_utc
 
 __all__ = ["Report", "Section", "range_name"]

@@ -26,8 +26,8 @@ import numpy.typing as npt
 from latprof.columns import FINISHED, MISSING, STAMP_LIMIT, Columns, Labels
 from latprof.errors import ProfilerError
 from latprof.pipeline import Pipeline
-from latprof.ringfile import RingFile
-from latprof.ringformat import LARGEST_CAPACITY, OUTCOME, SOURCE
+from latprof.rings.ringfile import RingFile
+from latprof.rings.ringformat import LARGEST_CAPACITY, OUTCOME, SOURCE
 
 __all__ = [
     "OTHER_NAME",
@@ -173,7 +173,7 @@ class Ring:
     path
         A file that holds the rows; None: they are in memory alone.
     facts
-        What the file says of the recording, as `latprof.metadata` names it.
+        What the file says of the recording, as `latprof.files.metadata` names it.
 
     Attributes
     ----------

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from latprof import spans
 from latprof.columns import MISSING, NO_SIZE, Columns, Labels
 from latprof.errors import TraceError
-from latprof.files import WholeFile
+from latprof.files.whole import WholeFile
 from latprof.pipeline import Pipeline
 from latprof.units import escape
 
@@ -62,7 +62,7 @@ def from_pandas(table: "pd.DataFrame", pipeline: Pipeline) -> tuple[Columns, dic
     """Return the columns of a DataFrame and what to say about it; see `Trace.from_pandas`."""
     import pyarrow as pa
 
-    from latprof.plan import plan, to_columns
+    from latprof.files.plan import plan, to_columns
 
     if "frame_id" not in table.columns and table.index.name == "frame_id":
         table = table.reset_index()
@@ -126,7 +126,7 @@ def _with_gaps(values: npt.NDArray[Any], absent: int) -> "pa.Array":
 def _csv_column(column: npt.NDArray[Any] | Labels) -> "pa.Array":
     import pyarrow as pa
 
-    from latprof.arrow import strings
+    from latprof.files.arrow import strings
 
     if isinstance(column, Labels):
         names = [f"'{name}" if name.startswith(_FORMULA) else name for name in column.names]

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from latprof import arguments, metadata, spans, tables
+from latprof import arguments, spans, tables
 from latprof.accounts import Recovery
 from latprof.arguments import Moment
 from latprof.columns import FINISHED, MISSING, Columns, Labels
 from latprof.errors import TraceError
+from latprof.files import metadata
 from latprof.pipeline import Pipeline
 from latprof.units import escape, format_ns, format_utc
 
@@ -50,7 +51,7 @@ class Trace:
     tags
         Any other columns by name: numbers, bools, times, text.
     meta
-        What is known about the recording; see `latprof.metadata`.
+        What is known about the recording; see `latprof.files.metadata`.
 
     Raises
     ------

@@ -4,7 +4,7 @@ import matplotlib
 import pytest
 from hypothesis import settings
 
-from latprof import placed
+from latprof.folding import placed
 
 matplotlib.use("agg")
 

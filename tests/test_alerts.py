@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from latprof.alerts import Alerts, Tally
+from latprof.recorder.alerts import Alerts, Tally
 
 MS = 1_000_000
 

@@ -18,6 +18,7 @@ from latprof import analysis, store
 from latprof.analysis import analyze, trace_paths
 from latprof.columns import Labels
 from latprof.errors import ProfileError, TraceError
+from latprof.files import reader
 from latprof.pipeline import Pipeline
 from latprof.profile import merge
 from latprof.trace import Trace
@@ -269,7 +270,7 @@ def test_a_trace_cut_in_files_in_any_order_folds_to_the_whole(tmp_path, cuts, by
 def test_row_groups_of_any_size_fold_alike(tmp_path, monkeypatch, path):
     whole = content(analyze(path, by="room"), tmp_path)
     for size in (1, 3, 64):
-        monkeypatch.setattr(store, "ROW_GROUP", size)
+        monkeypatch.setattr(reader, "ROW_GROUP", size)
         assert_same(content(analyze(path, by="room"), tmp_path), whole)
 
 
@@ -433,7 +434,7 @@ def test_groups_by_tags_of_any_kind(tags, groups, parts):
 
 def test_groups_have_one_name_where_some_batches_have_gaps(tmp_path, monkeypatch):
     # integers come as floats, bools as text where some are missing
-    monkeypatch.setattr(store, "ROW_GROUP", 4)
+    monkeypatch.setattr(reader, "ROW_GROUP", 4)
     columns = {
         "frame_id": np.arange(8),
         "start": np.arange(8) * 1000,
@@ -483,7 +484,7 @@ def test_more_groups_than_there_may_be(tmp_path):
 
 
 def test_progress_ends_where_all_rows_are(tmp_path, monkeypatch, trace, path):
-    monkeypatch.setattr(store, "ROW_GROUP", 90)
+    monkeypatch.setattr(reader, "ROW_GROUP", 90)
     seen = []
     analyze([path, trace, path], skip="1s", progress=lambda done, rows: seen.append((done, rows)))
     assert seen[-1] == (1_200, 1_200)
@@ -502,7 +503,7 @@ def test_no_thread_is_left_behind(path):
 
 
 def test_a_progress_that_fails_ends_the_analysis(path, monkeypatch):
-    monkeypatch.setattr(store, "ROW_GROUP", 50)
+    monkeypatch.setattr(reader, "ROW_GROUP", 50)
 
     def fail(done, rows):
         raise RuntimeError(f"stopped at {done}")
@@ -531,7 +532,7 @@ def test_damage_that_shows_when_rows_are_decoded(tmp_path):
 
 
 def test_a_stamp_that_is_refused_while_decoding(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "ROW_GROUP", 10)
+    monkeypatch.setattr(reader, "ROW_GROUP", 10)
     table = pd.DataFrame(
         {"frame_id": range(30), "start": [0] * 30, "end": [5] * 25 + [2**62] + [5] * 4}
     )
@@ -542,7 +543,7 @@ def test_a_stamp_that_is_refused_while_decoding(tmp_path, monkeypatch):
 
 
 def test_the_next_row_group_is_decoded_elsewhere(path, monkeypatch):
-    monkeypatch.setattr(store, "ROW_GROUP", 100)
+    monkeypatch.setattr(reader, "ROW_GROUP", 100)
     where = []
     plain = analysis._batches
 

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import BARE, CHAIN, DUE, GAPS, HIGHEST, LOWEST, SMALL, columns, seeded, simple
 
-from latprof import fold
 from latprof.columns import MISSING, NO_SIZE, Columns, Labels
 from latprof.errors import TraceError
-from latprof.fold import Fold
+from latprof.folding import fold
+from latprof.folding.fold import Fold
+from latprof.folding.sums import PEOPLE_EDGES_NS, Sums
 from latprof.pipeline import AUDIO
-from latprof.sums import PEOPLE_EDGES_NS, Sums
 
 pytestmark = pytest.mark.usefixtures("long_stretches")
 

@@ -8,7 +8,7 @@ from strategies import BARE, simple
 
 from latprof.columns import Columns
 from latprof.errors import ProfileError
-from latprof.intervals import Percentile, frames_needed, t_quantile
+from latprof.folding.intervals import Percentile, frames_needed, t_quantile
 from latprof.profile import Profile
 
 # upper 2.5 % points of Student's t, as printed in every table of it

@@ -7,9 +7,9 @@ import pytest
 
 import latprof
 from latprof.columns import MISSING, Columns, Labels
-from latprof.keeping import EVERY, FEW, Keeper
 from latprof.pipeline import Pipeline
 from latprof.profiler import Profiler
+from latprof.recorder.keeping import EVERY, FEW, Keeper
 
 MIC = Pipeline.chain("mic", "decode", "play")
 

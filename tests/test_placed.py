@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import SMALL, seeded
 
-from latprof import placed
-from latprof.exemplars import NO_FRAME_ID, offer
-from latprof.placed import Placed
+from latprof.folding import placed
+from latprof.folding.exemplars import NO_FRAME_ID, offer
+from latprof.folding.placed import Placed
+from latprof.folding.windows import COARSE_BINS, Windows, coarse_bin
 from latprof.profile import Profile
-from latprof.windows import COARSE_BINS, Windows, coarse_bin
 
 
 def expected_stretches(windows, times, long):

@@ -11,7 +11,7 @@ from strategies import BARE, CHAIN, DUE, GAPS, SMALL, columns, seeded, simple
 
 from latprof.columns import Columns, Labels
 from latprof.errors import ProfileError, TraceError
-from latprof.intervals import frames_needed
+from latprof.folding.intervals import frames_needed
 from latprof.pipeline import AUDIO, Pipeline, Span
 from latprof.profile import Profile, merge
 

@@ -17,12 +17,12 @@ import pytest
 import latprof.profiler
 from latprof.columns import MISSING, Labels
 from latprof.errors import PipelineError, ProfilerError
-from latprof.frame import NO_FRAME
-from latprof.hotpath import BAD_FRAME_ID, BAD_ROW, BAD_SIZE, BAD_STAMP, LATE
 from latprof.pipeline import AUDIO, Pipeline, Span
 from latprof.profile import Accounts
 from latprof.profiler import Profiler
-from latprof.sampling import fnv1a, run_hash, threshold
+from latprof.recorder.frame import NO_FRAME
+from latprof.recorder.hotpath import BAD_FRAME_ID, BAD_ROW, BAD_SIZE, BAD_STAMP, LATE
+from latprof.recorder.sampling import fnv1a, run_hash, threshold
 
 MIC = Pipeline.chain("mic", "decode", "play")  # marks start, decode, play, end
 MS = 1_000_000

@@ -29,7 +29,8 @@ def tree_of(module):
 def listed(module):
     """Return a module's __all__ without loading it: some need optional packages."""
     for node in tree_of(module).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if getattr(target, "id", "") == "__all__":
             return ast.literal_eval(node.value)
     return None
 

@@ -13,8 +13,8 @@ import pytest
 import latprof
 from latprof import AUDIO, Pipeline, Profiler, ProfilerError
 from latprof.ring import OTHER_NAME, Ring
-from latprof.ringfile import PREVIOUS
-from latprof.ringreader import RingReader
+from latprof.rings.ringfile import PREVIOUS
+from latprof.rings.ringreader import RingReader
 
 MIC = Pipeline.chain("mic", "decode")
 

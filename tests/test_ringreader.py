@@ -16,8 +16,8 @@ import latprof
 from latprof import Pipeline, TraceError
 from latprof.columns import NO_SIZE
 from latprof.ring import Ring
-from latprof.ringformat import LONGEST_PAYLOAD, SOURCE, Entry, entry_bytes, find_entries
-from latprof.ringreader import RingReader
+from latprof.rings.ringformat import LONGEST_PAYLOAD, SOURCE, Entry, entry_bytes, find_entries
+from latprof.rings.ringreader import RingReader
 
 MIC = Pipeline.chain("mic", "decode")
 FACTS = {"owns": ["start", "end"], "clock_offset_ns": 0, "pid": 1}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latprof.sampling import RUN_BITS, fnv1a, run_hash, run_hashes, threshold
+from latprof.recorder.sampling import RUN_BITS, fnv1a, run_hash, run_hashes, threshold
 
 
 def test_known_values() -> None:
@@ -41,7 +41,7 @@ def test_the_rate_is_what_was_asked_for(rate: float) -> None:
 
 def test_another_process_takes_the_same_runs() -> None:
     code = (
-        "from latprof.sampling import *; "
+        "from latprof.recorder.sampling import *; "
         "print([r for r in range(200) if run_hash(r, fnv1a('input')) < threshold(0.1)])"
     )
     other = subprocess.run(

@@ -14,9 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from traces import MIC, any_columns, check_complete, contents, mic, rich
 
-from latprof import AUDIO, Pipeline, files, store
+from latprof import AUDIO, Pipeline
 from latprof.columns import MISSING, Columns, Labels
 from latprof.errors import TraceError
+from latprof.files import seal
+from latprof.files import whole as files
 from latprof.store import ROW_GROUP, Reader, Writer, write
 from latprof.trace import read
 
@@ -263,7 +265,7 @@ class TestWhole:
 
         with pytest.raises(error):
             interrupted()
-        monkeypatch.setattr(store.seal, "fill", fail)
+        monkeypatch.setattr(seal, "fill", fail)
         with pytest.raises(error):
             mic(5).save(path)
         assert path.read_bytes() == old
@@ -297,7 +299,7 @@ def test_a_killed_process_leaves_the_old_file_and_no_other(tmp_path):
     old = path.read_bytes()
     program = f"""
         import os, signal
-        from latprof import files
+        from latprof.files import whole as files
         from latprof.trace import read
         trace = read({str(path)!r})
         real = os.fsync

@@ -23,8 +23,8 @@ import latprof
 from latprof import ProfilerError, TraceError
 from latprof.pipeline import AUDIO, Pipeline
 from latprof.profiler import Profiler
+from latprof.recorder.stream import TROUBLE, UNWRITTEN
 from latprof.store import Reader
-from latprof.stream import TROUBLE, UNWRITTEN
 
 MIC = Pipeline.chain("mic", "decode", "play")
 MS = 1_000_000
@@ -296,7 +296,7 @@ def test_a_folder_that_is_removed(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("latprof.stream.RETRY_S", 0.0)
+    monkeypatch.setattr("latprof.recorder.stream.RETRY_S", 0.0)
     folder, log = tmp_path / "out", Log()
     folder.mkdir()
     with Profiler(MIC, path=folder, rotate="1ms", logger=log.logger) as profiler:
@@ -380,7 +380,7 @@ def test_settings_that_cannot_be(setting: dict, message: str) -> None:
     ("text", "count"), [("64MB", 64_000_000), ("64MiB", 2**26), ("1.5 GB", 1_500_000_000)]
 )
 def test_sizes(text: str, count: int) -> None:
-    from latprof.settings import checked_rotation
+    from latprof.recorder.settings import checked_rotation
 
     rotation = checked_rotation(text, Path("a"))
     assert rotation is not None
@@ -440,7 +440,7 @@ def test_an_interrupted_writer_stops_nobody_and_invents_nothing(
     """Exceptions are thrown into threads that record, wherever they are."""
     frames, threads = 20_000, 3
     interval = sys.getswitchinterval()
-    monkeypatch.setattr("latprof.room.PATIENCE_S", 0.5)
+    monkeypatch.setattr("latprof.recorder.room.PATIENCE_S", 0.5)
     # one that comes between two suppressions ends its thread: so be it
     monkeypatch.setattr(threading, "excepthook", lambda arguments: None)
     returned: list[int] = []
@@ -534,7 +534,7 @@ def test_drop_keeps_the_oldest() -> None:
 
 
 def test_block_waits_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("latprof.room.PATIENCE_S", 0.05)
+    monkeypatch.setattr("latprof.recorder.room.PATIENCE_S", 0.05)
     profiler = Profiler(MIC, capacity=8, overflow="block")
     with profiler:
         assert profiler._background is not None

@@ -10,9 +10,9 @@ import pytest
 
 import latprof
 from latprof import PipelineError, ProfilerError
-from latprof.alerts import Violation
 from latprof.pipeline import AUDIO, Pipeline
 from latprof.profiler import Profiler
+from latprof.recorder.alerts import Violation
 
 MIC = Pipeline.chain("mic", "decode", "play")
 MS = 1_000_000
@@ -224,7 +224,7 @@ def test_a_storm_is_frozen_once(tmp_path: Path) -> None:
 
 
 def test_the_oldest_files_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("latprof.freeze.QUIET_S", 0.0)
+    monkeypatch.setattr("latprof.recorder.freeze.QUIET_S", 0.0)
     other = [tmp_path / "mic.parquet", tmp_path / "mic-critical-notes.parquet"]
     for path in other:
         path.write_text("mine")
@@ -241,7 +241,7 @@ def test_the_oldest_files_are_removed(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_freezing_that_fails_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("latprof.freeze.QUIET_S", 0.0)
+    monkeypatch.setattr("latprof.recorder.freeze.QUIET_S", 0.0)
     log = Log()
     (tmp_path / "file").write_text("")
     profiler = freezing(tmp_path / "file" / "folder", log)

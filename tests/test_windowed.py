@@ -10,7 +10,7 @@ from strategies import BARE, CHAIN, columns, seeded, simple
 from latprof.accounts import Accounts
 from latprof.errors import ProfileError
 from latprof.profile import Profile
-from latprof.windowed import Stretch
+from latprof.profiles.windowed import Stretch
 
 SECOND = 10**9
 

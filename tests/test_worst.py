@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from strategies import BARE, CHAIN, seeded, simple
 
 from latprof.columns import MISSING, Columns, Labels
+from latprof.folding.worst import MOST_WORST, Worst
 from latprof.profile import Profile, merge
-from latprof.worst import MOST_WORST, Worst
 
 
 def profiled(pipeline, *parts):

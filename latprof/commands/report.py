@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _worst(text: str) -> int:
-    from latprof.worst import MOST_WORST
+    from latprof.folding.worst import MOST_WORST
 
     if not text.isdecimal() or int(text) > MOST_WORST:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to {MOST_WORST}")

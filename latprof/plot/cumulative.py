@@ -8,7 +8,7 @@ import numpy as np
 from latprof.plot.axes import axes_of, explain, ink, label, legend, log_time
 from latprof.plot.results import Named, Results, durations, heading, nothing, several, spans_of
 from latprof.plot.style import LIMIT, Dash, Look, looks, result_dash
-from latprof.spanprofile import SpanProfile
+from latprof.profiles.spanprofile import SpanProfile
 from latprof.units import format_ns
 
 if TYPE_CHECKING:

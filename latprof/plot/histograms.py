@@ -11,7 +11,7 @@ from latprof.histogram import Histogram, rank_of
 from latprof.plot.axes import axes_of, explain, ink, label, legend, log_time, paper
 from latprof.plot.results import Named, Results, durations, heading, nothing, several, spans_of
 from latprof.plot.style import LIMIT, Look, looks, result_dash
-from latprof.spanprofile import SpanProfile
+from latprof.profiles.spanprofile import SpanProfile
 from latprof.units import format_ns
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from latprof.plot.axes import axes_of, explain, ink, label, legend, log_time, pa
 from latprof.plot.results import Results, durations, heading, nothing, one, several
 from latprof.plot.style import LIMIT, looks, result_dash
 from latprof.profile import Profile
+from latprof.profiles.windowed import Stretch, WindowNumbers
 from latprof.units import format_ns, format_utc
-from latprof.windowed import Stretch, WindowNumbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from latprof.answers import worst_frames
 from latprof.errors import ProfileError
+from latprof.folding.worst import WorstFrame
 from latprof.pipeline import Pipeline
 from latprof.plot.axes import axes_of, explain, ink, label, legend, linear_time, paper
 from latprof.plot.results import Results, nothing, one
 from latprof.plot.style import looks
+from latprof.profiles.answers import worst_frames
 from latprof.units import format_ns
-from latprof.worst import WorstFrame
 
 if TYPE_CHECKING:
     import pandas as pd

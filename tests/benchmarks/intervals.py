@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 from latprof.columns import Columns
-from latprof.intervals import _exceedances
+from latprof.folding.intervals import _exceedances
 from latprof.pipeline import Pipeline
 from latprof.profile import Profile
 

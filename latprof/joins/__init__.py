@@ -1,0 +1,3 @@
+"""How recordings become one: their clocks, ids that start again, which rows match."""
+
+__all__: list[str] = []

@@ -1,0 +1,253 @@
+"""Folding a ring into a running profile before it comes round, so that totals stay exact."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from latprof.columns import Columns, Labels
+from latprof.profile import Accounts, Profile
+from latprof.recorder.hotpath import BAD_STAMP, HotPath
+from latprof.ring import OTHER_NAME, Ring, Rows, count_of, storable, to_columns
+
+__all__ = ["LARGE_PIECE", "PIECE", "LiveFold", "columns_of"]
+
+PIECE = 4_096
+"""Rows folded at a time in the background: more in one go would hold up the program's threads."""
+
+LARGE_PIECE = 65_536
+"""Rows folded at a time where somebody waits for the result."""
+
+PATIENCE_NS = 1_000_000_000
+"""How long a claimed number may stay away from its slot before it is given up."""
+
+MOST_GROUPS = 990
+"""Sources that get a profile of their own; the others share one."""
+
+
+class LiveFold:
+    """Folds what `hot` commits to `ring`, and accounts for every number that was claimed.
+
+    Each number ends up in one place: folded, void (the frame was rejected), lost (overwritten
+    before being folded) or torn (claimed and never written whole). Those claimed and not seen yet
+    are looked for again, for a second or a lap of the ring. One thread at a time folds.
+
+    Parameters
+    ----------
+    ring, hot
+        Where the rows are, and who writes them.
+    offset_ns
+        Wall clock minus the profiler's clock.
+    sampling_rate
+        What the profile is to be told.
+    now
+        A clock in ns, for patience alone.
+
+    Attributes
+    ----------
+    sinks
+        Called with the rows that are folded, and with their columns. They do not raise.
+    """
+
+    def __init__(
+        self,
+        ring: Ring,
+        hot: HotPath,
+        offset_ns: int,
+        sampling_rate: float,
+        now: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self.profile = Profile(ring.pipeline, by="source", deadline=ring.pipeline.period)
+        self.folded = 0
+        self.lost = 0
+        self.torn = 0
+        self._ring = ring
+        self._hot = hot
+        self._offset_ns = offset_ns
+        self._rate = sampling_rate
+        self._now = now
+        self.sinks: list[Callable[[npt.NDArray[np.void], Columns], None]] = []
+        self._given = 0  # numbers up to here have made room
+        self._seen = 0  # all numbers up to here have been looked for
+        self._pending: dict[int, int] = {}  # number -> when it was missed first
+        self.lock = threading.RLock()
+
+    @property
+    def backlog(self) -> int:
+        """How many numbers from the oldest one that is not accounted for up to the newest."""
+        pending = self._pending  # replaced, never changed: may be read without the lock
+        seen = min(pending) - 1 if pending else self._seen
+        return self._ring.claimed - seen
+
+    @property
+    def void(self) -> int:
+        """How many numbers are those of frames that were rejected."""
+        return sum(self._hot.void.read().values())
+
+    @property
+    def refused(self) -> int:
+        """How many frames found no room in the ring."""
+        return 0 if self._hot.room is None else self._hot.room.refused
+
+    def step(self, piece: int = PIECE) -> None:
+        """Fold at most `piece` new rows."""
+        with self.lock:
+            if self._pending:
+                self._look_again()
+            found = self._ring.read(self._seen, piece)
+            if found.first <= found.last:
+                self._seen = found.last
+                self._take(found)
+            self._make_room()
+
+    def catch_up(self, *, final: bool = False) -> None:
+        """Fold all that is there by now; `final`: what is pending then is given up.
+
+        A writer that is between claiming and writing gets a moment to get there first.
+        """
+        with self.lock:
+            self._look_again()
+            target = self._ring.claimed  # not a moving one: the program goes on
+            while self._seen < target:
+                self.step(LARGE_PIECE)
+            if final:
+                deadline = time.monotonic() + 0.02
+                while self._pending and time.monotonic() < deadline:
+                    time.sleep(0.001)
+                    self._look_again()
+                self._look_again(patience_ns=-1)
+            self._make_room()
+
+    def accounts(self) -> Accounts:
+        """Return where every frame is now."""
+        hot = self._hot
+        with self.lock:
+            self._settle_voids()
+            # a frame is started before it is claimed: read in the other order, none is missed
+            rejected = hot.rejected.read()
+            void = hot.void.read()
+            dropped = hot.dropped.read()
+            refused = self.refused
+            claimed = self._ring.claimed - sum(void.values()) + refused
+            started = count_of(hot.started)
+            for reason, count in void.items():
+                rejected[reason] = rejected.get(reason, 0) + count
+            return Accounts(
+                started=started,
+                in_flight=started - claimed - sum(rejected.values()),
+                finished=claimed - sum(dropped.values()),
+                dropped=dropped,
+                rejected=rejected,
+                sampled_out=count_of(hot.skipped),
+                folded=self.folded,
+                not_folded=claimed - refused - self.folded - self.lost - self.torn,
+                lost=self.lost + refused,
+                torn=self.torn,
+            )
+
+    def copy(self) -> Profile:
+        """Return a copy of the running profile."""
+        with self.lock:
+            return self.profile.copy()
+
+    def reset_lock(self) -> None:
+        """Take a new lock, in the child of a fork, where nobody is left to free the old one."""
+        self.lock = threading.RLock()
+
+    def _make_room(self) -> None:
+        """Let writers use the slots of all that is accounted for, in order."""
+        room = self._hot.room
+        if room is not None:
+            settled = min(self._pending) - 1 if self._pending else self._seen
+            given, self._given = self._given, max(self._given, settled)
+            room.give(self._given - given)
+
+    def mend(self) -> None:
+        """Find room that nobody uses and nobody gives back."""
+        if self._hot.room is not None:
+            with self.lock:
+                self._hot.room.mend(lambda: self._ring.claimed - self._given)
+
+    # -- numbers ---------------------------------------------------------------------------------
+
+    def _take(self, found: Rows) -> None:
+        """Account for the numbers of `found`, each for the first time, and fold its rows."""
+        missing = set(found.pending)
+        void = {n for n in tuple(self._hot.voids) if found.first <= n <= found.last}
+        self._hot.voids -= void
+        now = self._now()
+        self._pending = self._pending | dict.fromkeys(missing - void, now)
+        self.lost += found.overwritten - len(void - missing)
+        self._fold(found.rows)
+
+    def _look_again(self, patience_ns: int = PATIENCE_NS) -> None:
+        self._settle_voids()
+        if not self._pending:
+            return
+        found = self._ring.read_numbers(list(self._pending))
+        now = self._now()
+        lapped = self._ring.claimed - self._ring.capacity
+        away = {
+            number: since
+            for number in found.pending
+            if now - (since := self._pending[number]) <= patience_ns and number > lapped
+        }
+        given_up = [number for number in found.pending if number not in away]
+        torn = sum(map(self._ring.is_hole, given_up))
+        self.torn += torn
+        self.lost += found.overwritten + len(given_up) - torn
+        self._pending = away
+        self._fold(found.rows)
+
+    def _settle_voids(self) -> None:
+        """Take back what was accounted for before its writer said that it is rejected."""
+        for number in [n for n in tuple(self._hot.voids) if n <= self._seen]:
+            self._hot.voids.discard(number)
+            if number in self._pending:
+                self._pending = {n: t for n, t in self._pending.items() if n != number}
+            elif self.lost:
+                self.lost -= 1
+            else:
+                self.torn -= 1
+
+    # -- rows ------------------------------------------------------------------------------------
+
+    def _fold(self, rows: npt.NDArray[np.void]) -> None:
+        if not len(rows):
+            return
+        fit = storable(rows, self._ring.pipeline)
+        if fit is not None:
+            self._reject(rows[~fit])
+            rows = rows[fit]
+        columns = to_columns(rows, self._ring, self._offset_ns)
+        for sink in self.sinks:
+            sink(rows, columns)
+        columns.source = _grouped(columns.source)
+        self.profile.add(columns, self._rate)
+        self.folded += len(rows)
+
+    def _reject(self, rows: npt.NDArray[np.void]) -> None:
+        """Count rows with stamps that cannot be: rejected, neither finished nor dropped."""
+        for name, count in self._ring.outcomes.labels(rows["outcome"]).counts().items():
+            if name != self._ring.outcomes.table[0]:
+                self._hot.dropped.add(str(name), -count)
+        self._hot.void.add(BAD_STAMP, len(rows))
+
+
+def _grouped(sources: Any) -> Labels:
+    """Return the sources with all but the first ones under one name: a profile has bounds."""
+    if len(sources.names) <= MOST_GROUPS:
+        return Labels(sources.codes, sources.names)
+    names = (*sources.names[:MOST_GROUPS], OTHER_NAME)
+    return Labels(np.minimum(sources.codes, np.int32(MOST_GROUPS)), names)
+
+
+def columns_of(ring: Ring, offset_ns: int) -> tuple[Columns, int]:
+    """Return a copy of what the ring holds, and how many numbers were claimed for it."""
+    found = ring.read(0)
+    rows = found.rows
+    fit = storable(rows, ring.pipeline)
+    return to_columns(rows if fit is None else rows[fit], ring, offset_ns), found.last
