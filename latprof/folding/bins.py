@@ -79,7 +79,9 @@ class Bins:
         room = PLACES + (1 << COARSE)  # coarse bins are moved whole
         self.counts = {name: np.zeros(room, np.int64) for name in names}
         self._gathering = {name: np.zeros(room, np.int64) for name in names}
+        # for which windows, and the extremes of the chunks that they came from
         self._where: dict[str, tuple[tuple[Windows, int], ...]] = {}
+        self._reach: dict[str, tuple[int, int]] = {}
         # end_to_end of the frames that are not in the attribution set
         self.left_out = np.zeros(room, np.int64)
         self.tails = {name: np.zeros(room, np.int64) for name in self.parts}
@@ -163,7 +165,7 @@ class Bins:
                 floats, places = self._floats[block], self._places[block]
             np.copyto(floats, values)
             np.right_shift(floats.view(np.int64), SHIFT, out=places)
-            np.add.at(self._counts_of(name, stretch), places, weights)
+            np.add.at(self._counts_of(name, stretch, extremes), places, weights)
             own += dot(floats, floats)
             if total is not None:
                 cross += dot(floats, total.floats[block])
@@ -175,12 +177,14 @@ class Bins:
                 _add_moments(name, values, weights if weighted else None, stretch)
         return own, cross
 
-    def _counts_of(self, name: str, stretch: Stretch) -> Ints:
+    def _counts_of(self, name: str, stretch: Stretch, extremes: tuple[int, int]) -> Ints:
         """Return what a stretch is counted in; what gathers for another window is settled."""
         if stretch.where is None:
             return self.counts[name]
         if self._where.get(name, stretch.where) != stretch.where:
             self._settle(name)
+        known = self._reach.get(name, extremes)
+        self._reach[name] = min(extremes[0], known[0]), max(extremes[1], known[1])
         self._where[name] = stretch.where
         return self._gathering[name]
 
@@ -209,7 +213,7 @@ class Bins:
     def _settle(self, name: str) -> None:
         """Move what has gathered for one window to it, and to the counts."""
         where = self._where.pop(name)
-        low, high = coarse_bin(self._extremes[name][0]), coarse_bin(self._extremes[name][1])
+        low, high = map(coarse_bin, self._reach.pop(name))
         gathering, counts = self._gathering[name], self.counts[name]
         if low == 0:
             for windows, begin_ns in where:
@@ -246,7 +250,7 @@ class Bins:
         span.add_moments(n, 0, 0.0)
         for stretch in placed.stretches:
             block = slice(stretch.begin, stretch.end)
-            self._counts_of(name, stretch)[0] += ones[block].sum()
+            self._counts_of(name, stretch, (0, 0))[0] += ones[block].sum()
             if stretch.where is None:
                 zeros = np.zeros(stretch.end - stretch.begin, np.int64)  # its coarse bin is 0, too
                 for placement in placed.placements:

@@ -16,7 +16,7 @@ from latprof.folding.windows import Placement, Windows
 
 __all__ = ["LONG", "Placed", "Stretch"]
 
-LONG = 4_096
+LONG = 2_048
 """Frames from which on a stretch of one window is counted as a whole: moving its counts costs
 about as much as sorting so many frames into windows."""
 
