@@ -20,7 +20,7 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, like all others of the command."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(2, f"{self.prog}: {escape(message)}; see {self.prog} --help\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,12 +45,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str) -> int:
-    print(f"latprof: {message}", file=sys.stderr)
+    # names in it are escaped already; what has slipped through does no harm either
+    print(f"latprof: {escape(message)}", file=sys.stderr)
     return 2
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="latprof", description="Tells where the time of a pipeline goes.")
+    parser = _Parser(
+        prog="latprof",
+        description="Tells where the time of a pipeline goes.",
+        epilog="Examples: latprof report mic.parquet; latprof report --help",
+    )
     parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
 
@@ -64,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
 
     for module in COMMANDS:
         module.add(command)
+    parser.set_defaults(parser=parser)  # `latprof completion` looks at all of it
     return parser
 
 

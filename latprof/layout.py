@@ -17,13 +17,18 @@ class Section:
     """A part of a report: `lines` of text, or a table if it has a `header`.
 
     The first column of a table holds names, the others numbers; a column headed ``""`` holds a
-    bar, written as a share from 0 to 1.
+    bar, written as a share from 0 to 1. `times` has the ns of each cell, where it is a time that
+    may be above a threshold: a row for each of `rows`, or nothing. `names` are those of the first
+    column in full, where they were shortened. `key` is the section's name for programs.
     """
 
     title: str
     lines: tuple[str, ...] = ()
     header: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
+    times: tuple[tuple[float | None, ...], ...] = ()
+    key: str = ""
+    names: tuple[str, ...] = ()
 
 
 def filled_ranges(ranges: list[tuple[int, int | None, int]]) -> list[tuple[int, int | None, int]]:

@@ -20,6 +20,7 @@ from latprof.folding.sums import PEOPLE_EDGES_NS, Sums
 from latprof.ordering.orders import Orders
 from latprof.pipeline import Pipeline
 from latprof.profiles import answers
+from latprof.profiles.recorders import Recorders
 from latprof.profiles.spanprofile import TABLE_PERCENTILES, Slice, SpanProfile, slice_of
 from latprof.profiles.windowed import (
     Heat,
@@ -102,6 +103,7 @@ class Profile:
         self.undeclared = False  # some recording did not say when it was recording
         self.rates: Counter[float] = Counter()  # finished frames by sampling rate
         self.files = 0
+        self.recorders = Recorders()
         self.stamp_ns = 0  # the dearest clock read of the recordings, 0: not known
         self.parts: Parts | None = None  # who waited for whom, where that is asked for
 
@@ -179,6 +181,7 @@ class Profile:
     def note(self, meta: dict[str, Any]) -> None:
         """Take into the accounts what a recording's metadata says of frames that are not in it."""
         self.files += 1
+        self.recorders.add(meta)
         if self.order is not None:
             self.order.close(meta.get("lost") or 0)
         accounts = Accounts(lost=meta.get("lost") or 0)
@@ -280,6 +283,7 @@ class Profile:
         self.undeclared |= other.undeclared
         self.rates += other.rates
         self.files += other.files
+        self.recorders.merge(other.recorders)
         self.stamp_ns = max(self.stamp_ns, other.stamp_ns)
 
     def _merge_parts(self, other: "Profile") -> None:

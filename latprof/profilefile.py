@@ -16,13 +16,14 @@ from latprof.ordering.orders import Orders
 from latprof.pipeline import Pipeline
 from latprof.profile import Profile
 from latprof.profiles import saved
+from latprof.profiles.recorders import Recorders
 from latprof.profiles.saved import count, number, text
 from latprof.units import escape
 
 __all__ = ["FORMAT", "is_profile", "load_profile", "save_profile"]
 
-FORMAT = 2
-"""Version of the file, 2 with causes; files of later ones are refused."""
+FORMAT = 3
+"""Version of the file, 2 with causes, 3 with who recorded; files of later ones are refused."""
 
 _MOST_BYTES = 1 << 28  # of JSON: more than a profile of many groups, far less than a bomb
 
@@ -84,8 +85,7 @@ def load_profile(path: StrPath) -> Profile:
         )
     try:
         pipeline = Pipeline.from_dict(content.get("pipeline"))
-        if version == 1:
-            _upgrade(content)
+        _upgrade(content, version)
         return _load(pipeline, content)
     except LatprofError as error:
         raise ProfileError(f"{shown}: {error}") from None
@@ -96,10 +96,13 @@ def load_profile(path: StrPath) -> Profile:
         ) from None
 
 
-def _upgrade(content: dict[str, Any]) -> None:
-    """Add what format 1 did not have."""
+def _upgrade(content: dict[str, Any], version: int) -> None:
+    """Add what earlier formats did not have."""
     for part in (content, *content["groups"].values()):
-        part["causes"] = None
+        if version < 2:
+            part["causes"] = None
+        if version < 3:
+            part["recorders"] = Recorders().to_dict()
 
 
 def is_profile(path: StrPath) -> bool:
@@ -115,6 +118,7 @@ def _dump(profile: Profile) -> dict[str, Any]:
     return {
         "by": profile.by,
         "files": profile.files,
+        "recorders": profile.recorders.to_dict(),
         "stamp_ns": profile.stamp_ns,
         "undeclared": profile.undeclared,
         "segments": sorted(profile.segments),
@@ -130,6 +134,7 @@ def _dump(profile: Profile) -> dict[str, Any]:
 def _load(pipeline: Pipeline, content: dict[str, Any]) -> Profile:
     profile = Profile(pipeline, by=None if content["by"] is None else text(content["by"]))
     profile.files = count(content["files"])
+    profile.recorders = Recorders.from_dict(content["recorders"])
     profile.stamp_ns = count(content["stamp_ns"])
     profile.undeclared = bool(content["undeclared"])
     for begin, end in content["segments"]:

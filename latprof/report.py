@@ -10,11 +10,13 @@ from typing import Any
 
 from latprof.errors import ProfileError
 from latprof.layout import Section, filled_ranges, markdown, percent, range_name, short, text
+from latprof.limits import Limits
 from latprof.ordering.orders import Orders
 from latprof.profile import NO_GROUP, Profile
 from latprof.profiles.answers import COARSE_ERROR, middle_of, stages_of, timeline_rows, worst_frames
 from latprof.profiles.spanprofile import TABLE_PERCENTILES, slice_of
-from latprof.units import escape, format_bytes, format_ns, format_quantity, format_utc
+from latprof.summary import headline, summary
+from latprof.units import escape, format_ns, format_quantity, format_utc
 
 __all__ = ["Report", "Section", "range_name"]
 
@@ -24,9 +26,10 @@ _MOST_ROWS = 20
 class Report:
     """A profile as a person reads it.
 
-    ``str(report)`` is plain text of at most 100 columns; `to_markdown` and `to_json` are for
-    other readers. `origin` says where the profile comes from; `worst` is how many of the slowest
-    frames are shown; `overhead` tells what the profiling of them costs.
+    ``str(report)`` is plain text of at most 100 columns; `to_html`, `to_markdown` and `to_json`
+    are for other readers. `origin` says where the profile comes from; `worst` is how many of the
+    slowest frames are shown; `overhead` tells what the profiling of them costs; `limits` are what
+    stands out: without them, a deadline does.
 
     Examples
     --------
@@ -36,12 +39,19 @@ class Report:
     """
 
     def __init__(
-        self, profile: Profile, *, origin: str = "", worst: int = 0, overhead: str = ""
+        self,
+        profile: Profile,
+        *,
+        origin: str = "",
+        worst: int = 0,
+        overhead: str = "",
+        limits: Limits | None = None,
     ) -> None:
         self.profile = profile
         self.origin = origin
         self.overhead = overhead
         self.worst = worst
+        self.given_limits = limits or Limits()
 
     def __repr__(self) -> str:
         return f"<Report of {self.profile!r}>"
@@ -56,30 +66,23 @@ class Report:
 
     # -- content --------------------------------------------------------------------------------
 
+    @property
+    def limits(self) -> Limits:
+        """The thresholds above which times stand out: those given, else the deadline."""
+        if self.given_limits == Limits():
+            return Limits(critical_ns=self.profile.sums.deadline_ns)
+        return self.given_limits
+
     def headline(self) -> str:
         """Return one sentence: where the time goes."""
-        profile = self.profile
-        name = profile.pipeline.name
-        outside = profile.accounts.notes.get("outside the time range")
-        if profile.frames == 0 and outside:
-            return f"{name}: no frame is in the time range, {outside:,} are outside of it"
-        if profile.frames == 0:
-            return f"{name}: no frame has finished"
-        total = profile["end_to_end"]
-        if total.mean is None:
-            return f"{name}: no frame has both start and end"
-        if profile.unclaimed is not None:
-            return f"{name}: {profile.unclaimed}"
-        stage = profile.bottleneck()
-        if stage is None or profile[stage].mean is None:
-            return f"{name}: {format_ns(total.mean)} mean end to end; no frame has a whole stage"
-        slowest = profile[stage]
-        part = "" if slowest.share is None else f", {slowest.share:.0%} of end to end"
-        return f"{name}: the bottleneck is {stage}, {format_ns(slowest.mean)} mean{part}"
+        return headline(self.profile)
 
     def sections(self) -> list[Section]:
         """Return the report's parts, in order."""
-        parts = [Section("", (self.headline(), *self._summary()))]
+        told = summary(
+            self.profile, origin=self.origin, overhead=self.overhead, limits=self.given_limits
+        )
+        parts = [Section("", (self.headline(), *told), key="summary")]
         if self.profile.frames:
             parts += [self._spans(), self._ranges()]
         if self.profile.order is not None and self.profile.frames:
@@ -93,103 +96,6 @@ class Report:
         parts.append(self._accounts())
         return parts
 
-    def _summary(self) -> list[str]:
-        profile = self.profile
-        lines = [f"read from {escape(self.origin)}"] if self.origin else []
-        if profile.time_range_ns is None or profile.sums.first_ns is None:
-            return lines
-        pace = [f"{profile.frames:,} frames in {format_ns(profile.time_range_ns)}"]
-        if profile.throughput is not None:
-            scaled = " (scaled up from the sampled frames)" if profile.sampled else ""
-            over = ""
-            if profile.active_ns != profile.time_range_ns:
-                over = f" over {format_ns(profile.active_ns)} of recording"
-            pace.append(f"{format_quantity(profile.throughput)} frames/s{over}{scaled}")
-        if profile.sums.sized:
-            pace.append(f"{format_bytes(profile.sums.size_bytes / profile.sums.sized)} a frame")
-        if profile.bytes_per_second is not None:
-            pace.append(f"{format_bytes(profile.bytes_per_second)}/s")
-        total = profile["end_to_end"]
-        lines.append(", ".join(pace) + f", since {format_utc(profile.sums.first_ns)}")
-        lines.append(
-            f"end to end: {format_ns(total.mean)} mean, {format_ns(total.max)} at most"
-            + ("" if total.peak_frame is None else f" (frame {total.peak_frame})")
-        )
-        known = [total.percentile(q) for q in (99, 90, 50)]
-        best = next((p for p in known if p.low is not None), None)
-        if best is not None:
-            lines.append(
-                f"p{best.q:g}: {format_ns(best.value)}, with 95 % confidence from "
-                f"{format_ns(best.low)} to {format_ns(best.high)}"
-                f" ({profile.frames:,} frames worth {best.effective:,.0f} independent ones)"
-            )
-        asides = self._response(), self._deadline(), self._disagreement(), self._causes()
-        cost = [self.overhead] if self.overhead else []
-        return [*lines, *(line for part in asides for line in part), *cost]
-
-    def _response(self) -> list[str]:
-        """Say what frames took from when they should have started, where that is another time."""
-        profile = self.profile
-        total = profile["end_to_end"]
-        if "response" not in profile.spans:
-            return []
-        response = profile["response"]
-        if response.mean is None or response.histogram == total.histogram:
-            return []
-        late = [q for q in (50, 99) if response.histogram.value_at(q) is not None]
-        told = ", ".join(
-            f"p{q} {format_ns(response.histogram.value_at(q))} instead of "
-            f"{format_ns(total.histogram.value_at(q))}"
-            for q in late
-        )
-        early = response.negative
-        misfit = (
-            f"; {early:,} frames ended before they were due: the period does not fit"
-            if early > response.count
-            else ""
-        )
-        return [
-            f"from when they should have started (response): {format_ns(response.mean)} mean, "
-            f"{format_ns(response.max)} at most; {told}{misfit}"
-        ]
-
-    def _deadline(self) -> list[str]:
-        missed = self.profile.deadline
-        if missed is None:
-            return []
-        line = (
-            f"deadline {format_ns(missed.deadline_ns)}: {missed.misses:,} of {missed.frames:,} "
-            f"frames missed it ({missed.late:,} late, {missed.dropped:,} dropped)"
-        )
-        if missed.by_stage:
-            blamed = sorted(missed.by_stage.items(), key=lambda item: -item[1])
-            named = ", ".join(f"{name} {n:,}" for name, n in blamed)
-            line += f"; of the late ones by the stage that took most more than usual: {named}"
-        return [line]
-
-    def _disagreement(self) -> list[str]:
-        """Say when the slow frames or the variance tell of another stage than the mean does."""
-        profile = self.profile
-        mean = profile.bottleneck()
-        words = {"p99": "by p99", "tail": "in the slowest 1 %", "variance": "by variance"}
-        said: dict[str, list[str]] = {}
-        for why, word in words.items() if mean is not None else ():
-            name = profile.bottleneck(why)
-            if name not in (mean, None):
-                said.setdefault(str(name), []).append(word)
-        apart = [f"{' and '.join(parts)} it is {name}" for name, parts in said.items()]
-        return [f"{mean} is slowest by mean, but {'; '.join(apart)}"] if apart else []
-
-    def _causes(self) -> list[str]:
-        """Say which stage is the cause, where that is another one than the slowest by mean."""
-        if self.profile.parts is None:
-            return []
-        try:
-            found = self.profile.causes
-        except ProfileError as error:
-            return [str(error)]
-        return [found.sentence] if found.cause not in (self.profile.bottleneck(), None) else []
-
     def _causes_dict(self) -> dict[str, Any] | None:
         if self.profile.parts is None:
             return None
@@ -199,8 +105,9 @@ class Report:
             return {"not_available": str(error)}
 
     def _spans(self) -> Section:
-        rows, doubtful = [], False
+        rows, times, doubtful = [], [], False
         for row in self.profile.rows():
+            values = [row["mean"], None, row["min"]]
             cells = [short(row["span"]), percent(row["share"]), format_ns(row["mean"])]
             cells += [format_ns(row["std"]), format_ns(row["min"])]
             for q in TABLE_PERCENTILES:
@@ -208,7 +115,9 @@ class Report:
                 weak = value is not None and q > (row["resolves"] or 0)
                 doubtful |= weak
                 cells.append(format_ns(value) + ("?" if weak else ""))
+                values.append(value)
             rows.append((*cells, format_ns(row["max"])))
+            times.append((None, None, *values, row["max"]))
         percentiles = [f"p{q:g}" for q in TABLE_PERCENTILES]
         header = ("span", "share", "mean", "std", "min", *percentiles, "max")
         lines = [self._missing()]
@@ -220,7 +129,8 @@ class Report:
             )
         if doubtful:
             lines.append("? the frames do not suffice to know it: " + self._doubt())
-        return Section("Spans", tuple(lines), header, tuple(rows))
+        names = tuple(map(escape, self.profile.spans))
+        return Section("Spans", tuple(lines), header, tuple(rows), tuple(times), "spans", names)
 
     def _doubt(self) -> str:
         """Say why the first percentile of end_to_end that is not known, or of any span, is not."""
@@ -246,11 +156,16 @@ class Report:
 
     def _ranges(self) -> Section:
         count = max(self.profile["end_to_end"].count, 1)
+        ranges = filled_ranges(self.profile.ranges)
         rows = tuple(
             (range_name(low, high), f"{n:,}", percent(n / count), f"{n / count}")
-            for low, high, n in filled_ranges(self.profile.ranges)
+            for low, high, n in ranges
         )
-        return Section("End to end, by range", (), ("range", "frames", "share", ""), rows)
+        # the smallest time of a range is above its lower edge
+        times = tuple((low + 1, None, None, low + 1) for low, _, _ in ranges)
+        return Section(
+            "End to end, by range", (), ("range", "frames", "share", ""), rows, times, "ranges"
+        )
 
     def _order(self, orders: Orders) -> Section:
         lines = []
@@ -278,21 +193,25 @@ class Report:
             lines.append(
                 "ids are looked at source by source: where sources share a counter none may be lost"
             )
-        return Section("Order and pace", tuple(lines))
+        return Section("Order and pace", tuple(lines), key="order")
 
     def _groups(self) -> Section:
         by = short(self.profile.by or "group")
         header = (by, "frames", "mean", "p50", "p99", "max", "bottleneck")
         groups = sorted(self.profile.groups.items(), key=lambda item: -item[1].frames)
-        rows = []
+        rows, times = [], []
         for name, group in groups[:_MOST_ROWS]:
             total = group["end_to_end"]
-            times = [total.mean, total.histogram.value_at(50), total.histogram.value_at(99)]
-            cells = [short(name), f"{group.frames:,}", *map(format_ns, [*times, total.max])]
+            p50, p99 = total.histogram.percentiles((50, 99))
+            values = total.mean, p50, p99, total.max
+            cells = [short(name), f"{group.frames:,}", *map(format_ns, values)]
             rows.append((*cells, short(group.bottleneck() or "-")))
+            times.append((None, None, *values, None))
         more = len(groups) - len(rows)
         lines = (f"and {more:,} more",) if more > 0 else ()
-        return Section(f"By {header[0]}", lines, header, tuple(rows))
+        names = tuple(escape(name) for name, _ in groups[:_MOST_ROWS])
+        title = f"By {header[0]}"
+        return Section(title, lines, header, tuple(rows), tuple(times), "groups", names)
 
     def _windows(self) -> Section:
         sums = self.profile.sums
@@ -305,6 +224,9 @@ class Report:
                 *(format_ns(row[key]) for key in ("mean", "p50", "p99", "max")),
             )
             for row in shown
+        )
+        times = tuple(
+            (None, None, *(row[key] for key in ("mean", "p50", "p99", "max"))) for row in shown
         )
         lines = [f"p50 and p99 by window are within {COARSE_ERROR:.1%}"]
         if len(rows) > len(shown):
@@ -319,11 +241,11 @@ class Report:
             )
         width = "" if windows is None else f" by windows of {format_ns(windows.width_ns)}"
         header = ("begin", "frames", "mean", "p50", "p99", "max")
-        return Section(f"End to end{width}", tuple(lines), header, cells)
+        return Section(f"End to end{width}", tuple(lines), header, cells, times, "windows")
 
     def _worst(self) -> Section:
         sums = self.profile.sums
-        rows = []
+        rows, times = [], []
         for frame in worst_frames(sums, self.worst):
             spans = sorted(stages_of(sums, frame).items(), key=lambda item: -item[1])
             most = [f"{name} {format_ns(ns)}" for name, ns in spans if ns > 0][:3]
@@ -337,8 +259,9 @@ class Report:
                     ", ".join(most),
                 )
             )
+            times.append((None, None, None, frame.end_to_end_ns, None))
         header = ("frame", "source", "start", "end to end", "longest parts")
-        return Section("Worst frames", (), header, tuple(rows))
+        return Section("Worst frames", (), header, tuple(rows), tuple(times), "worst")
 
     def _accounts(self) -> Section:
         a = self.profile.accounts
@@ -355,7 +278,7 @@ class Report:
             lines.append(f"dropped: {escape(reason)}, last mark {mark}: {n:,}")
         for what, counts in (("rejected", a.rejected), ("counted", a.notes)):
             lines += [f"{what}: {escape(reason)}: {n:,}" for reason, n in sorted(counts.items())]
-        return Section("Accounts", tuple(lines))
+        return Section("Accounts", tuple(lines), key="accounts")
 
     # -- formats --------------------------------------------------------------------------------
 
@@ -399,6 +322,7 @@ class Report:
             "causes": self._causes_dict(),
             "variance_shares": profile.variance_shares,
             "accounts": profile.accounts.to_dict(),
+            "recorders": profile.recorders.to_dict(),
             "dropped": [
                 {"reason": reason, "last_mark": mark, "frames": n}
                 for (reason, mark), n in sorted(sums.dropped.items())
@@ -426,6 +350,12 @@ class Report:
     def to_json(self) -> str:
         """Return the report as JSON text."""
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+
+    def to_html(self) -> str:
+        """Return the report as one page of HTML with pictures, to be opened, sent or printed."""
+        from latprof.page import page
+
+        return page(self)
 
     def to_markdown(self) -> str:
         """Return the report as Markdown, for a ticket or a merge request."""

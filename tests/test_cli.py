@@ -16,6 +16,7 @@ import latprof
 from latprof import AUDIO, Pipeline, Trace
 from latprof.analysis import analyze
 from latprof.cli import main
+from latprof.commands import COMMANDS
 from latprof.profile import Profile
 
 MIC = Pipeline.chain("mic", "decode", "play")
@@ -340,11 +341,25 @@ def test_recover_saves_the_frames_of_a_ring(tmp_path, capsys):
 
 
 def test_help_shows_an_example_for_each_command(capsys):
-    for command in ("demo", "report", "plot", "merge", "export", "recover"):
+    for module in COMMANDS:
+        command = module.__name__.rpartition(".")[2].replace("_", "-")
         with pytest.raises(SystemExit) as stop:
             run(command, "--help")
         assert stop.value.code == 0
         assert f"Example: latprof {command}" in capsys.readouterr().out
+
+
+def test_control_characters_of_a_call_reach_no_terminal(path, capsys):
+    for call in (
+        ["report", "no\x1b[31m.parquet"],
+        ["report", path, "--by", "no\x1b[31m"],
+        ["report", path, "--format", "no\x1b[31m"],
+        ["report", path, "--\x1b[31m"],
+        ["\x1b[31m"],
+    ):
+        with contextlib.suppress(SystemExit):
+            run(*call)
+        assert "\x1b" not in one_line(capsys)
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(path):

@@ -151,3 +151,14 @@ def test_ring_of_format_1():
         [1_000, offset + 1_000],
         [9_000, offset + 9_001],
     ]
+
+
+def test_profile_of_format_3():
+    profile = latprof.load_profile(DATA / "golden" / "profile-v3.latprof")
+    # three frames of 40, 50 and 90 ns, by two sources
+    assert (profile.frames, profile["end_to_end"].total, profile.deadline.late) == (3, 180, 2)
+    assert {name: group.frames for name, group in profile.groups.items()} == {"in": 2, "out": 1}
+    assert profile.recorders.to_dict() == {
+        "files": [["kvm-1", "3.11.7", "0.1.0", 1, *["2026-11-24T10:00:00.000000Z"] * 2]],
+        "others": 0,
+    }

@@ -18,6 +18,7 @@ MODULES = sorted(
     for path in PACKAGE.rglob("*.py")
 )
 HEAVY = ["pandas", "pyarrow", "matplotlib", "rich", "psutil", "importlib.metadata"]
+HEAVY += ["jinja2", "shtab"]
 
 
 def tree_of(module):

@@ -3,9 +3,19 @@
 They import what they need when they run, so that ``latprof --help`` and small reports stay quick.
 """
 
-from latprof.commands import causes, demo, export, merge, plot, recover, report, what_if
+from latprof.commands import (
+    causes,
+    completion,
+    demo,
+    export,
+    merge,
+    plot,
+    recover,
+    report,
+    what_if,
+)
 
 __all__ = ["COMMANDS"]
 
 # in the order of the help
-COMMANDS = (demo, report, causes, what_if, plot, export, recover, merge)
+COMMANDS = (demo, report, causes, what_if, plot, export, recover, merge, completion)

@@ -14,7 +14,7 @@ from latprof.units import escape
 if TYPE_CHECKING:
     from latprof.profile import Profile
 
-__all__ = ["LONG_WORK", "profile_of"]
+__all__ = ["LONG_WORK", "profile_of", "progress"]
 
 LONG_WORK = 2_000_000
 """Frames from which on it is shown how far they are read."""
@@ -34,12 +34,12 @@ def profile_of(options: argparse.Namespace) -> "Profile":
     if saved is not None:
         _check_alone(saved, options)
         return load_profile(saved)
-    with _progress() as told:
+    with progress() as told:
         return _analyze_with(options, told)
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Callable[[int, int], None] | None]:
+def progress() -> Iterator[Callable[[int, int], None] | None]:
     """Show how far long work has come, where somebody looks."""
     with contextlib.ExitStack() as stack:
         shown: list[Callable[[int, int], None]] = []

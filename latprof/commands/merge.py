@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from latprof.commands.inputs import progress
 from latprof.commands.options import NewCommand, add_pipeline, pipeline_of
 from latprof.errors import LatprofError
 from latprof.units import escape
@@ -29,10 +30,13 @@ def run(options: argparse.Namespace) -> None:
 
     _check_merged(options.output)
     pipeline = pipeline_of(options.pipeline)
-    profiles = [
-        load_profile(part) if is_profile(part) else analyze(part, pipeline=pipeline, causes=None)
-        for part in options.part
-    ]
+    profiles = []
+    for part in options.part:
+        if is_profile(part):
+            profiles.append(load_profile(part))
+            continue
+        with progress() as told:
+            profiles.append(analyze(part, pipeline=pipeline, causes=None, progress=told))
     merge(profiles).save(options.output)
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from latprof.report import Report
 
-__all__ = ["draw", "print_report"]
+__all__ = ["draw", "print_report", "write_page"]
 
 
 def print_report(report: "Report") -> None:
@@ -49,3 +49,15 @@ def draw(paint: "Callable[[Axes], object]", path: str) -> None:
         # a name in letters that the font does not have is drawn as boxes: no reason to complain
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(path, dpi=150)
+
+
+def write_page(report: "Report", path: str) -> None:
+    """Write a report as a page of HTML to a file, which has its name only once it is whole."""
+    from latprof.files.whole import WholeFile
+
+    html = report.to_html()
+    try:
+        with WholeFile(path) as new:
+            new.file.write(html.encode("utf-8", "xmlcharrefreplace"))
+    except OSError as error:  # by the name that was given, not the one it has while it is written
+        raise type(error)(error.errno, error.strerror, path) from None

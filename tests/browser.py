@@ -1,0 +1,68 @@
+"""A real browser for the tests: Chromium as the system has it, driven by Playwright."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from needs import require, require_program
+
+# no sandbox: in CI the tests run as root; the rest keeps the browser from calling home
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--hide-scrollbars"),
+]
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@dataclass
+class Visit:
+    """A page that is open, and what happened while it opened."""
+
+    page: Any
+    requests: list[str] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+
+    def ask(self, script: str) -> Any:
+        return self.page.evaluate(script)
+
+    def axe(self) -> list[dict[str, Any]]:
+        """Return what axe-core finds wrong: rule, impact, nodes."""
+        axe = require("axe_playwright_python.sync_playwright")
+        return axe.Axe().run(self.page).response["violations"]
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Any]:
+    """Yield a headless browser; skip without one, or fail where everything is required."""
+    sync_api = require("playwright.sync_api")
+    program = require_program(*PROGRAMS)
+    with tempfile.TemporaryDirectory() as folder, sync_api.sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            folder, executable_path=program, args=FLAGS, headless=True
+        )
+        try:
+            yield context
+        finally:
+            context.close()
+
+
+@contextlib.contextmanager
+def visit(
+    context: Any, path: Path, *, width: int = 1280, scheme: str = "light", media: str = "screen"
+) -> Iterator[Visit]:
+    """Open a file in a new tab."""
+    page = context.new_page()
+    seen = Visit(page)
+    page.on("request", lambda request: seen.requests.append(request.url))
+    page.on("pageerror", lambda error: seen.troubles.append(str(error)))
+    page.on("console", lambda message: seen.troubles.append(f"{message.type}: {message.text}"))
+    try:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme, media=media)
+        page.goto(path.as_uri())
+        yield seen
+    finally:
+        page.close()

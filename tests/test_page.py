@@ -1,0 +1,338 @@
+"""The page of a report: what stands in it, and that what comes from files stays text."""
+
+import datetime as dt
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from strategies import CHAIN, simple
+from test_report import HOSTILE, REPORTS
+
+from latprof import Profiler, Trace
+from latprof.analysis import analyze
+from latprof.cli import main
+from latprof.columns import Labels
+from latprof.layout import Section
+from latprof.limits import Limits
+from latprof.page import page
+from latprof.page.content import table_of
+from latprof.page.pictures import pictures
+from latprof.page.svg import INK, PAPER, inline, svg_of
+from latprof.pipeline import AUDIO, Pipeline
+from latprof.profile import Profile
+from latprof.report import Report
+
+MADE = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
+VOID = {"meta", "link", "br", "hr", "img", "input"}
+PICTURES = ["stages", "histogram", "percentiles", "timeline", "waterfall"]
+
+
+class Reader(HTMLParser):
+    """Collects elements, ids, links and text; complains of what is not closed."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.elements, self.attributes, self.text, self.open = [], [], [], []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append(tag)
+        self.attributes += [(tag, key, value or "") for key, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.text.append(data)
+
+    def values(self, *keys):
+        return [value for _, key, value in self.attributes if key in keys]
+
+
+@pytest.fixture(scope="module", params=REPORTS)
+def read(request):
+    report = REPORTS[request.param]()
+    return report, Reader(page(report, made=MADE))
+
+
+# -- any report ---------------------------------------------------------------------------------
+
+
+def test_a_page_is_whole_and_asks_for_nothing_from_elsewhere(read):
+    _, reader = read
+    assert set(reader.elements).isdisjoint({"script", "link", "iframe", "img", "object", "base"})
+    assert [v for v in reader.values("href", "src", "xlink:href") if not v.startswith("#")] == []
+    assert not [key for _, key, _ in reader.attributes if key.startswith("on")]
+    (rule,) = [v for v in reader.values("content") if "default-src" in v]
+    assert rule == "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def test_ids_are_unique_and_what_refers_to_them_is_there(read):
+    _, reader = read
+    ids = reader.values("id")
+    assert len(ids) == len(set(ids))
+    wanted = {value[1:] for value in reader.values("href")}
+    wanted |= set(reader.values("aria-labelledby"))
+    for _, key, value in reader.attributes:
+        if key in ("style", "clip-path", "fill"):
+            wanted |= set(re.findall(r"url\(#([^)]*)\)", value))
+    assert wanted <= set(ids)
+
+
+def test_the_headline_and_the_accounts_are_in_every_page(read):
+    report, reader = read
+    text = " ".join(" ".join(reader.text).split())
+    assert " ".join(report.headline().split()) in text
+    assert f"started {report.profile.accounts.started:,} = in flight" in text
+    for part in ("Where every frame went", "What the numbers are", "Where this comes from"):
+        assert part in text
+    assert "2026-11-24T12:00:00Z by latprof" in text
+    assert text.replace("\n", "").isprintable()
+
+
+# -- what it says -------------------------------------------------------------------------------
+
+
+def sections(html):
+    return re.findall(r'<section id="([\w-]+)"', html)
+
+
+def test_sections_stand_in_the_order_of_questions():
+    profile = REPORTS["audio"]().profile
+    report = Report(profile, origin="mic.parquet", worst=3)
+    assert sections(page(report)) == [
+        *("spans", "picture-stages", "tail", "picture-histogram", "ranges", "picture-percentiles"),
+        *("percentiles", "picture-timeline", "groups", "picture-waterfall", "worst", "accounts"),
+        *("definitions", "provenance", "pipeline"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["empty", "all dropped", "all missing", "all negative"])
+def test_without_frames_there_are_no_pictures_but_there_is_a_page(name):
+    html = page(REPORTS[name]())
+    assert "picture-" not in html.partition("</style>")[2]
+    assert "accounts" in sections(html)
+
+
+@pytest.mark.parametrize("name", ["one frame", "no stages", "all zero", "due", "gaps", "days"])
+def test_every_picture_is_drawn_of_whatever_has_frames(name):
+    assert list(pictures(REPORTS[name]())) == PICTURES
+
+
+def test_hostile_names_stay_text():
+    frames = simple(CHAIN, [(0, 10, 30, 60, 100)] * len(HOSTILE), source=Labels.encode(HOSTILE))
+    profile = Profile(CHAIN, by="source")
+    profile.add(frames)
+    html = page(Report(profile, origin='"><script>alert(1)</script>\x1b[31m'))
+    assert "<script" not in html
+    assert "\x1b" not in html
+    assert "\u202e" not in html
+    text = "".join(Reader(html).text)
+    assert "<script>alert(1)</script>" in text  # as a source
+    assert r'"><script>alert(1)</script>\x1b[31m' in text  # as the file
+
+
+def test_tables_say_what_the_report_says():
+    report = REPORTS["audio"]()
+    text = [cell.strip() for cell in Reader(page(report)).text]
+    spans = next(section for section in report.sections() if section.key == "spans")
+    for row in spans.rows:
+        start = text.index(row[0])
+        assert [cell for cell in text[start : start + 25] if cell][: len(row)] == list(row)
+
+
+def test_a_bar_is_the_share_beside_it_and_thresholds_mark_cells():
+    section = Section(
+        "End to end, by range",
+        (),
+        ("range", "frames", "share", ""),
+        (("up to 1 ms", "3", "75.0%", "0.75"), ("1 to 5 ms", "1", "25.0%", "0.25")),
+        ((1, None, None, 1), (1_000_001, None, None, 1_000_001)),
+    )
+    table = table_of(section, Limits(1_000_000))
+    assert table.header == ("range", "frames", "share")
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["up to 1 ms", "3", "75.0%"],
+        ["1 to 5 ms", "1", "25.0%"],
+    ]
+    assert [row[2].bar for row in table.rows] == [0.75, 0.25]
+    assert [[cell.level for cell in row] for row in table.rows] == [
+        ["", "", ""],
+        ["warning", "", "warning"],
+    ]
+
+
+def test_the_tail_names_what_slow_frames_have_more_of():
+    # 99 frames of 10 + 20, and one that plays for 1,000 more
+    rows = [(0, 0, 10, 10, 30)] * 99 + [(0, 0, 10, 10, 1_030)]
+    profile = Profile(Pipeline("p", CHAIN.marks, CHAIN.spans))
+    profile.add(simple(CHAIN, rows))
+    text = " ".join(" ".join(Reader(page(Report(profile))).text).split())
+    last = CHAIN.stages[-1].name
+    assert (
+        "The slowest 1 % (1 frame) take 1.03 us each, the middle fifth (20) 30 ns: "
+        f"1.00 us more, of which {last} has 1.00 us (100%)." in text
+    )
+
+
+def test_who_waits_for_whom_is_in_the_page_where_it_was_looked_at():
+    path = Path(__file__).parents[1] / "data" / "mic-slow-card.parquet"
+    html = page(Report(analyze(path, causes=True)))
+    text = " ".join(" ".join(Reader(html).text).split())
+    assert "causes" in sections(html)
+    assert "the cause is alsa" in text
+    assert "ipc (99% waiting for alsa)" in text  # the waterfall's legend
+    assert "causes" not in sections(page(Report(analyze(path))))
+
+
+def test_a_page_is_the_same_each_time_whatever_the_style_of_the_process():
+    report = REPORTS["one frame"]()
+    before = page(report, made=MADE)
+    with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.fonttype": "path"}):
+        assert page(report, made=MADE) == before
+
+
+def test_a_page_of_many_stages_is_still_small():
+    wide = Pipeline.chain("wide", *(f"stage{i}" for i in range(24)))
+    steps = np.random.default_rng(1).integers(10_000, 10_000_000, (300, 25))
+    stamps = np.cumsum(steps, axis=1)
+    rows = [(0, *row) for row in stamps.tolist()]
+    profile = Profile(wide, every="1s")
+    profile.add(simple(wide, rows))
+    assert len(page(Report(profile, worst=100))) < 1_000_000
+
+
+# -- pictures as SVG ----------------------------------------------------------------------------
+
+
+def drawn(text="x", hatch=None):
+    figure = Figure()
+    ax = figure.add_subplot()
+    ax.barh([0], [1], color="#586FA1", hatch=hatch, edgecolor=PAPER)
+    ax.set_title(text, color=INK)
+    return svg_of(figure)
+
+
+def test_two_pictures_share_no_id():
+    one, two = (inline(drawn(), name) for name in ("a", "b"))
+    first, second = (set(re.findall(r'id="([^"]*)"', svg)) for svg in (one, two))
+    assert first
+    assert first.isdisjoint(second)
+
+
+def test_ink_and_paper_become_those_of_the_page():
+    svg = inline(drawn(), "a")
+    assert INK not in svg
+    assert PAPER not in svg
+    assert "var(--ink)" in svg
+    assert "var(--paper)" in svg
+    assert "#586fa1" in svg.lower()
+
+
+def test_text_is_text_and_harmless():
+    svg = inline(drawn("<script>alert(1)</script> & co"), "a")
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; co" in svg
+    assert "DejaVu" not in svg
+
+
+def test_fonts_keep_their_size_and_weight_as_either_matplotlib_writes_them():
+    svg = '<svg xmlns="http://www.w3.org/2000/svg"><text style="{}">x</text></svg>'
+    new = "font-style: italic; font-weight: 700; font-size: 12px; font-family: 'A', b; fill: red"
+    old = "font: italic 700 12px 'A', b; fill: red"
+    style = 'style="font-style:italic;font-weight:700;font-size:12px;fill:red"'
+    assert style in inline(svg.format(new), "a")
+    assert style in inline(svg.format(old), "a")
+    assert 'style="font-size:9.5px"' in inline(svg.format("font: 9.5px 'DejaVu Sans'"), "a")
+
+
+def test_a_hatch_in_two_colours_is_drawn_once():
+    figure = Figure()
+    ax = figure.add_subplot()
+    ax.barh([0], [1], color="#586FA1", hatch="...", edgecolor="red")
+    ax.barh([1], [1], color="#586FA1", hatch="...", edgecolor="blue")
+    shapes = {}
+    one = inline(svg_of(figure), "a", shapes)
+    two = inline(svg_of(figure), "b", shapes)
+    assert len(shapes) == 1
+    (shape,) = shapes.values()
+    assert one.count(f'href="#{shape}"') == two.count(f'href="#{shape}"') == 2
+    assert one.count(f'id="{shape}"') == 1
+    assert f'id="{shape}"' not in two
+    assert len(two) < len(one) / 3
+
+
+# -- the command --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trace(tmp_path):
+    start = np.arange(40) * 20_000_000
+    marks = {"start": start, "decode": start, "play": start + 700, "end": start + 1_000_000}
+    kind = Pipeline.chain("mic", "decode", "play")
+    path = tmp_path / "<b>mic&amp;<i>.parquet"
+    meta = {"host": "kvm-1 <i>", "python": "3.11.7", "created": "2026-11-24T10:00:00Z"}
+    Trace(kind, frame_id=range(40), marks=marks, source="in", meta=meta).save(path)
+    return path
+
+
+def test_report_writes_the_page_beside_what_it_prints(trace, tmp_path, capsys):
+    out = tmp_path / "report.html"
+    assert main(["report", str(trace), "--format", "json", "--html", str(out)]) == 0
+    assert '"frames": 40' in capsys.readouterr().out
+    text = "".join(Reader(out.read_text(encoding="utf-8")).text)
+    assert "mic: the bottleneck is play, 999 us mean" in text
+    assert f"{trace}" in text  # <b> and all
+    assert re.search(r"kvm-1 <i>, Python 3\.11\.7, latprof [\d.]+, 2026-11-24T10:00:00Z", text)
+
+
+def test_a_saved_profile_has_the_same_page(trace, tmp_path, capsys):
+    assert main(["merge", str(trace), "-o", str(tmp_path / "p")]) == 0
+    assert main(["report", str(tmp_path / "p"), "--html", str(tmp_path / "saved.html")]) == 0
+    assert main(["report", str(trace), "--html", str(tmp_path / "trace.html")]) == 0
+    saved, direct = (sections((tmp_path / f"{n}.html").read_text()) for n in ("saved", "trace"))
+    assert set(direct) - set(saved) <= {"order"}
+    assert set(saved) <= set(direct)
+    capsys.readouterr()
+
+
+def test_thresholds_are_marked(trace, tmp_path, capsys):
+    out = tmp_path / "r.html"
+    limits = ["--warning", "500us", "--critical", "2ms"]
+    assert main(["report", str(trace), "--html", str(out), *limits]) == 0
+    html = out.read_text()
+    assert '<td class="warning">999 us' in html
+    assert "above 500 us (warning): 40 of 40 frames" in html
+    capsys.readouterr()
+
+
+def test_a_page_is_not_written_over_a_trace(trace, tmp_path, capsys):
+    before = trace.read_bytes()
+    for where, said in ((trace, "no page's"), (tmp_path / "no" / "x.html", "x.html")):
+        assert main(["report", str(trace), "--html", str(where)]) == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err.count("\n") == 1
+        assert said in captured.err
+    assert trace.read_bytes() == before
+
+
+def test_report_of_a_running_profiler_is_a_page_too():
+    with Profiler(AUDIO, warning="1us") as profiler:
+        profiler.record(1, range(1_000, 9_000, 1_000), source="input")
+        html = profiler.report().to_html()
+    assert html.startswith("<!doctype html>")
+    assert "picture-waterfall" in html
