@@ -56,6 +56,7 @@ ROWS = (
     (7, "profiler"),
     (7, "recorder.wholeprocess"),
     (8, "console"),
+    (8, "top"),
     (8, "demo"),
     (8, "commands"),
     (8, "cli"),
@@ -65,7 +66,7 @@ LINE["latprof"] = LINE["profiler"]  # the package itself: its names load on firs
 
 # besides numpy and the standard library
 OTHERS = {f"files.{name}": {"pyarrow"} for name in ("arrow", "plan", "reader", "writer")}
-OTHERS["console"] = {"rich"}
+OTHERS["console"] = OTHERS["top"] = {"rich"}
 
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path

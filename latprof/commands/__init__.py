@@ -12,10 +12,11 @@ from latprof.commands import (
     plot,
     recover,
     report,
+    top,
     what_if,
 )
 
 __all__ = ["COMMANDS"]
 
 # in the order of the help
-COMMANDS = (demo, report, causes, what_if, plot, export, recover, merge, completion)
+COMMANDS = (demo, report, causes, what_if, plot, export, recover, merge, top, completion)

@@ -1,0 +1,207 @@
+"""The numbers of the last minute, second by second, from frames as they come.
+
+Frames fall into windows of time by their end. Of the last windows the histograms are kept, so that
+percentiles over all of them are right; of older ones only what a sparkline shows.
+"""
+
+from collections import Counter, deque
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from latprof.columns import MISSING, Columns
+from latprof.histogram import Histogram
+from latprof.limits import Limits
+from latprof.pipeline import Pipeline
+from latprof.spans import latencies, names
+
+__all__ = ["Live", "Numbers", "Violation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Of a span in the last windows: how many frames have it, percentiles and maximum in ns."""
+
+    count: int
+    p50: int | None
+    p99: int | None
+    max: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A frame above a threshold: when it ended (UTC ns), and its longest parts, ns by stage."""
+
+    end_ns: int
+    frame_id: int
+    source: str | None
+    end_to_end_ns: int
+    level: str
+    parts: tuple[tuple[str, int], ...]
+
+
+class Live:
+    """What is known of the frames that came.
+
+    Parameters
+    ----------
+    pipeline
+        What the marks mean.
+    limits
+        Frames above them are counted, and the last ones kept.
+    width_ns, recent, kept
+        Width of a window; the numbers are over so many of the last windows, the history has so
+        many.
+    last
+        How many violations are kept.
+
+    Examples
+    --------
+    >>> live = Live(Pipeline.chain("mic", "decode"), Limits(critical_ns=500))
+    >>> start = np.array([0, 1000])
+    >>> marks = {"start": start, "decode": start, "end": start + np.array([400, 600])}
+    >>> live.add(Columns(np.array([7, 8], np.uint64), marks))
+    >>> live.finished, live.numbers("decode"), [v.frame_id for v in live.violations]
+    (2, Numbers(count=2, p50=400, p99=600, max=600), [8])
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        limits: Limits,
+        *,
+        width_ns: int = 1_000_000_000,
+        recent: int = 10,
+        kept: int = 60,
+        last: int = 5,
+    ) -> None:
+        self.pipeline, self.limits = pipeline, limits
+        self.width_ns, self.recent, self.kept = width_ns, recent, kept
+        self.names = names(pipeline)
+        self.finished = 0
+        self.dropped = 0
+        self.above: Counter[str] = Counter()
+        self.violations: deque[Violation] = deque(maxlen=last)
+        self.newest: int | None = None  # number of the last window that has frames
+        self.first: int | None = None
+        self.last_end_ns: int | None = None
+        self._counts: dict[int, int] = {}  # finished frames by window
+        self._histograms: dict[int, dict[str, Histogram]] = {}
+        self._p99: dict[int, dict[str, int | None]] = {}
+
+    def add(self, columns: Columns) -> None:
+        """Take in n frames, in whatever order."""
+        finished = columns.finished()
+        if finished is not None:
+            self.dropped += _weighed(columns, ~finished)
+            columns = columns.take(finished)
+        if not len(columns):
+            return
+        self.finished += _weighed(columns)
+        self._look_for_violations(columns)
+        ends = columns.marks["end"]
+        known = ends != MISSING
+        windows = np.where(known, ends // self.width_ns, -1)
+        if not known.any():
+            return
+        newest = int(windows[known].max())
+        self.newest = newest if self.newest is None else max(self.newest, newest)
+        self.last_end_ns = max(self.last_end_ns or 0, int(ends[known].max()))
+        oldest = max(self.newest - self.kept + 1, int(windows[known].min()))
+        if self.first is None:
+            self.first = oldest
+        for window in np.unique(windows[known & (windows >= oldest)]).tolist():
+            self._add_window(window, columns.take(windows == window))
+        self._forget()
+
+    def _add_window(self, window: int, columns: Columns) -> None:
+        self._counts[window] = self._counts.get(window, 0) + _weighed(columns)
+        assert self.newest is not None
+        if window <= self.newest - self.recent and window in self._p99:
+            return  # too late for a window whose histograms are gone
+        found = self._histograms.setdefault(window, {name: Histogram() for name in self.names})
+        for name in self.names:
+            lengths = latencies(self.pipeline, columns, name)
+            valid = lengths >= 0  # neither missing nor negative
+            weights = None if columns.weight is None else columns.weight[valid]
+            if valid.any():
+                found[name].add(lengths[valid], weights)
+
+    def _forget(self) -> None:
+        """Keep of windows that are no longer recent their p99 alone, of old ones nothing."""
+        assert self.newest is not None
+        for window in [w for w in self._histograms if w <= self.newest - self.recent]:
+            found = self._histograms.pop(window)
+            self._p99[window] = {name: h.value_at(99) for name, h in found.items()}
+        for part in (self._p99, self._counts):
+            for window in [w for w in part if w <= self.newest - self.kept]:
+                del part[window]
+
+    def _look_for_violations(self, columns: Columns) -> None:
+        given = (self.limits.warning_ns, self.limits.critical_ns)
+        limits = [limit for limit in given if limit is not None]
+        if not limits:
+            return
+        totals = latencies(self.pipeline, columns, "end_to_end")
+        rows = np.flatnonzero(totals > min(limits))
+        critical = self.limits.critical_ns
+        worse = totals > critical if critical is not None else np.zeros(len(totals), bool)
+        self.above["critical"] += _weighed(columns, worse)
+        self.above["warning"] += _weighed(columns, (totals > min(limits)) & ~worse)
+        for row in rows[-(self.violations.maxlen or 0) :].tolist():
+            self.violations.append(self._violation(columns.take(slice(row, row + 1))))
+
+    def _violation(self, frame: Columns) -> Violation:
+        parts = {
+            name: int(latencies(self.pipeline, frame, name)[0])
+            for name in (*(stage.name for stage in self.pipeline.stages), "other")
+        }
+        longest = sorted(((n, ns) for n, ns in parts.items() if ns > 0), key=lambda part: -part[1])
+        total = int(latencies(self.pipeline, frame, "end_to_end")[0])
+        source = None if frame.source is None else frame.source.to_numpy()[0]
+        return Violation(
+            int(frame.marks["end"][0]),
+            int(frame.frame_id[0]),
+            source,
+            total,
+            self.limits.level(total),
+            tuple(longest[:3]),
+        )
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def numbers(self, name: str) -> Numbers:
+        """Return the numbers of a span over the recent windows."""
+        merged = Histogram()
+        for found in self._histograms.values():
+            merged.merge(found[name])
+        p50, p99 = merged.percentiles((50, 99))
+        return Numbers(merged.count, p50, p99, merged.max)
+
+    def history(self, name: str) -> list[int | None]:
+        """Return p99 by window, the newest last; None where there is no frame."""
+        if self.newest is None:
+            return [None] * self.kept
+        known = {window: found[name] for window, found in self._p99.items()}
+        known |= {window: found[name].value_at(99) for window, found in self._histograms.items()}
+        windows = range(self.newest - self.kept + 1, self.newest + 1)
+        return [known.get(window) for window in windows]
+
+    @property
+    def rate(self) -> float | None:
+        """Finished frames per second over the recent windows."""
+        if self.newest is None or self.first is None or self.last_end_ns is None:
+            return None
+        begin = max(self.newest - self.recent + 1, self.first)
+        frames = sum(n for window, n in self._counts.items() if window >= begin)
+        # the last window is not over
+        seconds = (self.last_end_ns - begin * self.width_ns) / 1e9
+        return frames / seconds if seconds > 0 else None
+
+
+def _weighed(columns: Columns, rows: npt.NDArray[np.bool_] | None = None) -> int:
+    """Return how many frames the rows stand for."""
+    if columns.weight is None:
+        return len(columns) if rows is None else int(np.count_nonzero(rows))
+    return int(columns.weight.sum() if rows is None else columns.weight[rows].sum())

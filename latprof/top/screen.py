@@ -1,0 +1,137 @@
+"""What the live view shows, for a terminal of any size."""
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from latprof.console import LEVEL_STYLES, fitted_table
+from latprof.layout import short
+from latprof.limits import LEVELS, Limits
+from latprof.top.feeds import News
+from latprof.top.live import Live
+from latprof.units import escape, format_ns, format_quantity, format_utc
+
+__all__ = ["screen", "sparkline"]
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_QUIET_NS = 3_000_000_000
+
+
+def screen(
+    live: Live | None, news: News, lost: int, *, path: str, now_ns: int, width: int, height: int
+) -> Group:
+    """Return the whole screen.
+
+    Parameters
+    ----------
+    live
+        The numbers; None: no frame has come, and the pipeline is not known.
+    news
+        The last look.
+    lost
+        Frames that were lost since the view began.
+    path
+        What is watched.
+    now_ns
+        UTC ns, to say for how long no frame has come.
+    width, height
+        Of the terminal, in letters and lines.
+    """
+    parts: list[RenderableType] = [_title(live, news, path, now_ns, width)]
+    if live is None:
+        return Group(*parts, Text(), Text("waiting for frames", style="dim"), _foot())
+    parts += [_counts(live, lost, width), Text(), _spans(live, width)]
+    room = height - len(live.names) - 9
+    if room > 0:
+        parts += [Text(), *_violations(live, width, room)]
+    return Group(*parts, Text(), _foot())
+
+
+def _title(live: Live | None, news: News, path: str, now_ns: int, width: int) -> Text:
+    name = "latprof top" if live is None else live.pipeline.name
+    status, style = news.status, "green"
+    if live is not None and live.last_end_ns is not None:
+        quiet = now_ns - live.last_end_ns
+        if quiet > _QUIET_NS:
+            status, style = f"{status}, no frame for {format_ns(quiet)}", "yellow"
+    line = Text.assemble((name, "bold"), "  ", (escape(status), style), "  ")
+    # the end of a path tells more than its begin
+    room, shown = width - line.cell_len, escape(path)
+    line.append(shown if len(shown) <= room else f"...{shown[-max(room - 3, 1) :]}", "dim")
+    line.truncate(width, overflow="ellipsis")
+    return line
+
+
+def _counts(live: Live, lost: int, width: int) -> Text:
+    # what matters most stands first: a narrow terminal cuts the end
+    rate = "-" if live.rate is None else format_quantity(live.rate)
+    line = Text.assemble((rate, "bold"), f" frames/s, {live.finished:,} frames")
+    line.append(f", {lost:,} lost", "bold red" if lost else "")
+    if live.dropped:
+        line.append(f", {live.dropped:,} dropped", "yellow")
+    for level in LEVELS[::-1]:
+        if live.above[level]:
+            limit = format_ns(getattr(live.limits, f"{level}_ns"))
+            line.append(f", {live.above[level]:,} above {limit}", LEVEL_STYLES[level])
+    line.truncate(width, overflow="ellipsis")
+    return line
+
+
+def _spans(live: Live, width: int) -> Table:
+    seconds = format_ns(live.recent * live.width_ns)
+    rows = []
+    for name in live.names:
+        found = live.numbers(name)
+        cells = [Text(short(name), "cyan")]
+        for ns in (found.p50, found.p99, found.max):
+            cells.append(Text(format_ns(ns), LEVEL_STYLES[live.limits.level(ns)]))
+        spark = sparkline(live.history(name))
+        rows.append([*cells, Text(spark, "cyan")])
+    header = [f"last {seconds}", "p50", "p99", "max", "p99, last minute"]
+    # the newest seconds of the sparkline are those that stay where there is no room for all
+    widths = [max(len(header[k]), *(row[k].cell_len for row in rows)) for k in range(4)]
+    room = max(width - sum(widths) - 2 * 4, 8)
+    for row in rows:
+        row[4] = Text(row[4].plain[-room:], "cyan")
+    return fitted_table(header, rows, width)[0]
+
+
+def _violations(live: Live, width: int, room: int) -> list[Text]:
+    if live.limits == Limits():
+        return [Text("no threshold: --critical 50ms shows the frames above it", style="dim")]
+    given = [getattr(live.limits, f"{level}_ns") for level in LEVELS]
+    least = min(limit for limit in given if limit is not None)
+    lines = [Text(f"Last above {format_ns(least)}", style="bold")]
+    if not live.violations:
+        return [*lines, Text("none", style="dim")]
+    for frame in list(live.violations)[: -room - 1 : -1]:
+        parts = ", ".join(f"{short(name)} {format_ns(ns)}" for name, ns in frame.parts)
+        source = f" {short(frame.source)}" if frame.source else ""
+        line = Text.assemble(
+            (format_utc(frame.end_ns)[11:23], "dim"),
+            f"  frame {frame.frame_id}{source}  ",
+            (format_ns(frame.end_to_end_ns), LEVEL_STYLES[frame.level]),
+            f"  {parts}",
+        )
+        line.truncate(width, overflow="ellipsis")
+        lines.append(line)
+    return lines
+
+
+def _foot() -> Text:
+    return Text("q quits", style="dim")
+
+
+def sparkline(values: list[int | None]) -> str:
+    """Return a letter a value, as high as it is beside the largest; a space where there is none.
+
+    Examples
+    --------
+    >>> sparkline([None, 0, 40, 100])
+    ' ▁▄█'
+    """
+    largest = max((value for value in values if value is not None), default=0) or 1
+    return "".join(
+        " " if value is None else _BLOCKS[round(value * (len(_BLOCKS) - 1) / largest)]
+        for value in values
+    )

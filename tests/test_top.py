@@ -1,0 +1,349 @@
+"""``latprof top``: what it reads, what it shows, and how it behaves in a real terminal."""
+
+import itertools
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from needs import require_program
+from rich.console import Console
+from strategies import CHAIN, simple
+
+from latprof import Pipeline, Profiler, Trace
+from latprof.cli import main
+from latprof.columns import Labels
+from latprof.errors import TraceError
+from latprof.limits import Limits
+from latprof.top import feeds
+from latprof.top.feeds import FolderFeed, News, RingFeed, feed_of
+from latprof.top.live import Live
+from latprof.top.screen import screen, sparkline
+
+MS = 1_000_000
+MIC = Pipeline.chain("mic", "decode", "play")
+
+
+def record(path, frames, *, first=0, capacity=16, ms=1):
+    with Profiler(MIC, capacity=capacity, ring=path) as profiler:
+        for i in range(first, first + frames):
+            begin = (i + 1) * 10 * MS
+            marks = [begin, begin, begin + MS // 2, begin + ms * MS]
+            profiler.record(i, marks, size=1, source="input")
+    return profiler
+
+
+# -- feeds --------------------------------------------------------------------------------------
+
+
+def ids(news):
+    return [frame_id for batch in news.batches for frame_id in batch.frame_id.tolist()]
+
+
+def test_a_ring_gives_what_is_new_and_says_what_it_lost(tmp_path):
+    path = tmp_path / "mic.ring"
+    with Profiler(MIC, capacity=4, ring=path) as profiler:
+        feed = feed_of(str(path))
+        assert (ids(feed.look()), feed.look().pipeline) == ([], MIC)
+        for i in range(3):
+            profiler.record(i, [MS, MS, 2 * MS, 3 * MS])
+        news = feed.look()
+        assert (ids(news), news.lost, news.status) == ([0, 1, 2], 0, "recording")
+        assert ids(feed.look()) == []
+        for i in range(3, 10):
+            profiler.record(i, [MS, MS, 2 * MS, 3 * MS])
+        news = feed.look()
+        assert (ids(news), news.lost) == ([6, 7, 8, 9], 3)
+    assert feed.look().status == "stopped"
+    path.unlink()
+    assert feed.look().status == "the ring file is gone"
+    feed.close()
+
+
+def test_frames_overwritten_before_the_first_look_are_not_lost_to_the_view(tmp_path):
+    record(tmp_path / "mic.ring", 50)
+    feed = RingFeed(tmp_path / "mic.ring")
+    news = feed.look()
+    assert (ids(news), news.lost) == (list(range(34, 50)), 0)
+    feed.close()
+
+
+def test_a_recorder_that_starts_again_is_followed(tmp_path):
+    path = tmp_path / "mic.ring"
+    record(path, 3)
+    feed = RingFeed(path)
+    assert ids(feed.look()) == [0, 1, 2]
+    record(path, 2, first=100)
+    assert ids(feed.look()) == [100, 101]
+    assert ids(feed.look()) == []
+    feed.close()
+
+
+def save(path, first, count, *, pipeline=MIC):
+    start = np.arange(first, first + count) * 10 * MS
+    marks = {mark: start + i * MS for i, mark in enumerate(pipeline.marks)}
+    trace = Trace(pipeline, frame_id=np.arange(first, first + count), marks=marks, source="in")
+    trace.meta["lost"] = 2
+    trace.save(path)
+
+
+def test_a_folder_gives_each_file_once_and_those_that_come(tmp_path):
+    feed = feed_of(str(tmp_path))
+    news = feed.look()
+    assert (news.batches, news.pipeline, news.status) == ([], None, "no trace file yet")
+    save(tmp_path / "a.parquet", 0, 3)
+    news = feed.look()
+    assert (ids(news), news.lost, news.pipeline, news.status) == ([0, 1, 2], 2, MIC, "1 file")
+    assert ids(feed.look()) == []
+    (tmp_path / "deeper").mkdir()
+    save(tmp_path / "deeper" / "b.parquet", 3, 2)
+    assert ids(feed.look()) == [3, 4]
+
+
+def test_of_what_is_there_already_the_newest_is_read(tmp_path, monkeypatch):
+    for i in range(10):
+        save(tmp_path / f"{i}.parquet", 10 * i, 10)
+        os.utime(tmp_path / f"{i}.parquet", (i, i))
+    monkeypatch.setattr(feeds, "FIRST_ROWS", 25)
+    feed = FolderFeed(tmp_path)
+    news = feed.look()
+    assert (ids(news), news.lost, news.status) == (list(range(70, 100)), 0, "10 files")
+    save(tmp_path / "new.parquet", 100, 40)
+    news = feed.look()
+    assert (ids(news), news.lost) == (list(range(100, 140)), 2)
+
+
+def test_files_that_do_not_fit_are_told_of_and_the_others_are_read(tmp_path):
+    save(tmp_path / "a.parquet", 0, 2)
+    feed = FolderFeed(tmp_path)
+    feed.look()
+    (tmp_path / "b.parquet").write_bytes(b"no parquet")
+    save(tmp_path / "c.parquet", 0, 2, pipeline=Pipeline.chain("another", "x"))
+    save(tmp_path / "d.parquet", 2, 2)
+    news = feed.look()
+    assert ids(news) == [2, 3]
+    assert "c.parquet is of another pipeline" in news.status
+
+
+def test_a_trace_file_and_a_missing_one_are_refused(tmp_path):
+    save(tmp_path / "a.parquet", 0, 1)
+    with pytest.raises(TraceError, match="is a trace file, and finished: use latprof report"):
+        feed_of(str(tmp_path / "a.parquet"))
+    with pytest.raises(TraceError, match=r"none\.ring cannot be read"):
+        feed_of(str(tmp_path / "none.ring"))
+    (tmp_path / "text").write_text("hello")
+    with pytest.raises(TraceError, match="text"):
+        feed_of(str(tmp_path / "text"))
+
+
+# -- the screen ---------------------------------------------------------------------------------
+
+
+def shown(live, *, lost=0, status="recording", path="mic.ring", now=0, width=100, height=40):
+    console = Console(width=width, highlight=False, color_system=None, _environ={})
+    news = News([], 0, status, None if live is None else live.pipeline)
+    with console.capture() as capture:
+        console.print(screen(live, news, lost, path=path, now_ns=now, width=width, height=height))
+    return capture.get()
+
+
+def lively(**settings):
+    live = Live(CHAIN, Limits(20 * MS, 50 * MS), **settings)
+    rows = [(i * 10 * MS,) * 4 + (i * 10 * MS + (90 if i == 7 else 1) * MS,) for i in range(100)]
+    live.add(simple(CHAIN, rows, source=Labels.constant("mic \x1b[31m", 100)))
+    return live
+
+
+def test_rates_percentiles_lost_and_violations_are_seen():
+    text = shown(lively(), lost=3, now=10_000 * MS)
+    assert text.startswith("mic  recording, no frame for 9.01 s  mic.ring\n")
+    assert "101 frames/s, 100 frames, 3 lost, 1 above 50.0 ms" in text
+    row = re.search(r"^end_to_end +(.*)$", text, re.M)[1]
+    assert row.split()[:6] == ["1.00", "ms", "1.00", "ms", "90.0", "ms"]
+    assert "█" in row
+    assert re.search(r"00:00:00\.160  frame 7 mic \\x1b\[31m  90\.0 ms", text)
+    assert "\x1b" not in text
+    assert text.rstrip().endswith("q quits")
+
+
+def test_silence_is_told():
+    assert "recording, no frame for 41.0 s" in shown(lively(), now=42 * 1_000 * MS - 9 * MS)
+
+
+def test_before_the_first_frame():
+    text = shown(None, status="no trace file yet", path="a\x1bfolder")
+    assert "waiting for frames" in text
+    assert r"a\x1bfolder" in text
+
+
+def test_without_thresholds_it_says_how_to_have_them():
+    assert "--critical 50ms" in shown(Live(CHAIN, Limits()))
+    assert "none" in shown(Live(CHAIN, Limits(critical_ns=1)))
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (60, 14), (40, 10), (200, 60)])
+def test_it_fits_the_terminal(width, height):
+    wide = Pipeline.chain("w" * 60, *(f"stage{i}" for i in range(3)))
+    live = Live(wide, Limits(1, 2))
+    live.add(simple(wide, [(0, 1, 2, 3, 50 * MS)] * 30))
+    lines = shown(live, width=width, height=height, path="/long" * 40).split("\n")
+    assert max(map(len, lines)) <= width
+    if height >= 14:
+        assert len(lines) - 1 <= height
+
+
+def test_sparklines_are_as_high_as_values():
+    assert sparkline([]) == ""
+    assert sparkline([None, None]) == "  "
+    assert sparkline([0, 0]) == "▁▁"
+    assert sparkline([7, None, 14, 0]) == "▅ █▁"
+
+
+# -- the command --------------------------------------------------------------------------------
+
+
+def test_where_there_is_no_terminal_one_look_is_printed(tmp_path, capsys):
+    record(tmp_path / "mic.ring", 10, ms=30)
+    assert main(["top", str(tmp_path / "mic.ring"), "--critical", "20ms"]) == 0
+    text = capsys.readouterr().out
+    assert "mic  " in text
+    assert "stopped, no frame for" in text
+    assert "10 above 20.0 ms" in text
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["none.ring"], "none.ring cannot be read"),
+        (["{ring}", "--interval", "soon"], "interval 'soon' is no duration"),
+        (["{ring}", "--interval", "1ms"], "interval '1ms' is too short"),
+        (["{ring}", "--warning", "2s", "--critical", "1s"], "warning 2.00 s is above critical"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path, capsys, arguments, said):
+    record(tmp_path / "mic.ring", 1)
+    names = {"ring": tmp_path / "mic.ring"}
+    assert main(["top", *(a.format(**names) for a in arguments)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert said in captured.err
+
+
+class Terminal:
+    """A terminal of tmux, on a server of its own."""
+
+    def __init__(self, tmux, folder: Path, width: int, height: int) -> None:
+        self._tmux = [tmux, "-f", "/dev/null", "-S", str(folder / "tmux.socket")]
+        # sizes in the environment, as some shells have them, are not to be believed
+        shell = ["env", "PS1=ready>", "COLUMNS=100", "LINES=30", "bash", "--norc"]
+        self.run("new-session", "-d", "-x", str(width), "-y", str(height), *shell)
+        self.wait("ready>")
+
+    def run(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [*self._tmux, *arguments], capture_output=True, text=True, check=True, timeout=20
+        )
+        return done.stdout
+
+    def type(self, *keys: str) -> None:
+        self.run("send-keys", *keys)
+
+    def screen(self, *flags: str) -> str:
+        return self.run("capture-pane", "-p", *flags)
+
+    def wait(self, *words: str, seconds: float = 20) -> str:
+        """Return the screen as soon as all the words are on it."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            seen = self.screen()
+            if all(re.search(word, seen) for word in words):
+                return seen
+            time.sleep(0.05)
+        pytest.fail(f"never seen: {words} in\n{self.screen()}")
+
+    def close(self) -> None:
+        self.run("kill-server")
+
+
+@pytest.fixture
+def terminal(tmp_path):
+    opened = Terminal(require_program("tmux"), tmp_path, 100, 30)
+    yield opened
+    opened.close()
+
+
+def test_top_watches_a_recorder_in_a_real_terminal_and_q_quits(tmp_path, terminal):
+    path = tmp_path / "mic.ring"
+    with Profiler(MIC, capacity=64, ring=path) as profiler:
+        count = itertools.count()
+
+        def frames(n, ms):
+            for _ in range(n):
+                now = time.perf_counter_ns()
+                marks = [now - ms * MS, now - ms * MS, now - MS // 2, now]
+                profiler.record(next(count), marks, source="in\x1b[31mput")
+
+        frames(20, 1)
+        call = f"{sys.executable} -m latprof.cli top {path} --interval 100ms --critical 50ms"
+        terminal.type(call, "Enter")
+        seen = terminal.wait("q quits", "recording", "20 frames", "0 lost")
+        assert re.search(r"decode .* 500 us|decode .* \d", seen)
+        assert "none" in seen
+        frames(5, 80)
+        seen = terminal.wait("25 frames", "5 above 50.0 ms", r"frame 24 in\\x1b\[31mput  80.0 ms")
+        assert "▁" in seen or "█" in seen
+        # a threshold is a colour
+        assert re.search(r"\x1b\[[0-9;]*31m80\.0 ms", terminal.screen("-e"))
+        frames(200, 1)
+        terminal.wait(r"[1-9]\d* lost")
+        terminal.run("resize-window", "-x", "60", "-y", "20")
+        seen = terminal.wait("q quits", "end_to_end")
+        assert max(map(len, seen.split("\n"))) <= 60
+    terminal.wait("stopped")
+    terminal.type("q")
+    terminal.type("echo left=$?; stty -a | grep -c ' icanon'", "Enter")
+    seen = terminal.wait("left=0", r"\n1\n")
+    assert "frames/s" not in seen  # the screen is as it was before
+
+
+def test_top_waits_for_a_folder_and_reads_what_appears_in_it(tmp_path, terminal):
+    folder = tmp_path / "traces"
+    folder.mkdir()
+    terminal.type(f"{sys.executable} -m latprof.cli top {folder} --interval 100ms", "Enter")
+    terminal.wait("no trace file yet", "waiting for frames")
+    save(folder / "a.parquet", 0, 30)
+    seen = terminal.wait("1 file, no frame for", "30 frames", "2 lost")
+    assert re.search(r"decode +1\.00 ms +1\.00 ms +1\.00 ms", seen)
+    assert "no threshold" in seen
+    with Profiler(MIC, path=folder) as profiler:
+        profiler.record(1, [time.perf_counter_ns() - i for i in (4, 3, 2, 1)])
+    terminal.wait("2 files", "31 frames")
+    terminal.type("q")
+    terminal.wait("ready>")
+
+
+def test_control_c_leaves_the_terminal_as_it_was(tmp_path, terminal):
+    record(tmp_path / "mic.ring", 3)
+    terminal.type(f"{sys.executable} -m latprof.cli top {tmp_path}/mic.ring", "Enter")
+    terminal.wait("q quits")
+    terminal.type("C-c")
+    terminal.type("stty -a | grep -c ' icanon'", "Enter")
+    seen = terminal.wait(r"\n1\n")
+    assert "Traceback" not in seen
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_report_in_a_real_terminal(terminal, width):
+    data = Path(__file__).parents[1] / "data" / "mic-slow-card.parquet"
+    terminal.run("resize-window", "-x", str(width), "-y", "60")
+    terminal.type(f"clear; {sys.executable} -m latprof.cli report {data}", "Enter")
+    seen = terminal.wait("the bottleneck is ipc", "finished \\+ dropped = folded 3,000")
+    assert "…" not in seen
+    assert re.search(r"^ipc +85\.7% +█+", seen, re.M)
+    assert "\x1b[36m" in terminal.screen("-e")
