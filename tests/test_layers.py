@@ -37,6 +37,7 @@ ROWS = (
     (4, "folding.fold joining intended recovery"),
     (5, "profiles.curves profiles.windowed"),
     (5, "profiles.spanprofile profiles.saved profiles.recorders"),
+    (5, "profiles.gathered"),
     (5, "profiles.answers"),
     (5, "profile"),
     (5, "analysis profilefile"),
