@@ -9,6 +9,7 @@ from test_blaming import line, served
 
 import latprof
 from latprof import Pipeline, Trace, analyze, causes
+from latprof.attribution.picture import picture
 from latprof.errors import ProfileError, TraceError
 
 DATA = Path(__file__).parents[1] / "data"
@@ -139,6 +140,17 @@ def test_windows_know_who_was_there_before(monkeypatch):
     profile = analyze(traces, causes=True)
     assert waited(profile) == whole
     assert profile.parts.parts == 1
+    # a trace in memory comes at once, and is not looked at as a whole either
+    sizes = []
+    monkeypatch.setattr(
+        "latprof.attribution.parts.picture",
+        lambda kind, columns, **options: (
+            sizes.append(len(columns)) or picture(kind, columns, **options)
+        ),
+    )
+    assert waited(analyze(line(rows), causes=True)) == whole
+    assert len(sizes) >= 20
+    assert max(sizes) < 600
 
 
 def test_parts_add_up_in_any_order_and_say_what_they_do_not_know():

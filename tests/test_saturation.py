@@ -30,6 +30,8 @@ def test_by_hand():
     shares = utilization(line(rows)).busy["worker"]
     assert len(shares) == 100
     assert shares.tolist() == [1.0] * 70 + [0.0] * 20 + [1.0] * 10
+    assert repr(load) == "<Utilization: worker 80% busy>"
+    assert repr(utilization(line([]))) == "<Utilization: worker not used>"
 
 
 def test_no_frames():

@@ -72,16 +72,20 @@ class Parts:
         if self._ended and not self._goes_on(columns):
             self.close()
         self._ended = False
-        needed = Columns(
-            columns.frame_id,
-            {mark: columns.marks[mark] for mark in self._marks},
-            outcome=columns.outcome,
-            complete=columns.complete,
-        )
-        self._waiting.append((needed, np.ones(len(columns), bool) if counted is None else counted))
-        self._rows += len(columns)
-        if self._rows >= WINDOW + HELD:
-            self._look(HELD)
+        for start in range(0, len(columns), WINDOW):
+            # a trace in memory comes as a whole: its windows are those of a file
+            cut = slice(start, start + WINDOW)
+            needed = Columns(
+                columns.frame_id[cut],
+                {mark: columns.marks[mark][cut] for mark in self._marks},
+                outcome=None if columns.outcome is None else columns.outcome[cut],
+                complete=columns.complete,
+            )
+            wanted = np.ones(len(needed), bool) if counted is None else counted[cut]
+            self._waiting.append((needed, wanted))
+            self._rows += len(needed)
+            if self._rows >= WINDOW + HELD:
+                self._look(HELD)
 
     def end(self) -> None:
         """End a recording; the next one may go on with it."""

@@ -14,7 +14,7 @@ from latprof.attribution.recordings import Recordings, frames_of
 from latprof.attribution.visits import Visits
 from latprof.columns import MISSING
 from latprof.pipeline import Pipeline
-from latprof.units import format_ns, format_utc
+from latprof.units import escape, format_ns, format_utc
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,6 +101,14 @@ class Utilization:
     loads: dict[str, Load]
     window_ns: Ints
     busy: dict[str, Floats]
+
+    def __repr__(self) -> str:
+        busy = (
+            f"{escape(name)} {'not used' if load.busy is None else f'{load.busy:.0%} busy'}"
+            f"{'' if load.growth is None else ', saturated'}"
+            for name, load in self.loads.items()
+        )
+        return f"<Utilization: {'; '.join(busy) or 'no stations'}>"
 
     def __getitem__(self, station: str) -> Load:
         return self.loads[station]
