@@ -1,8 +1,6 @@
 """Causes of recordings that do not fit into memory, window by window, and of many: mergeable sums.
 
-A window of frames is looked at together with those of the window before that were still there when
-its first frame started, so that whoever kept a frame waiting is known. A recording begins with
-frames whose waits may have begun before it did: they are counted.
+A recording begins with frames whose waits may have begun before it did: they are counted.
 """
 
 from collections.abc import Mapping
@@ -12,20 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from latprof.attribution.cause import Causes, causes_of
-from latprof.attribution.picture import picture
+from latprof.attribution.picture import Picture, picture
 from latprof.attribution.places import places
 from latprof.attribution.recordings import unavailable
+from latprof.attribution.walk import Walk
 from latprof.columns import MISSING, Columns
 from latprof.errors import ProfileError
 from latprof.pipeline import Pipeline
 
-__all__ = ["HELD", "WINDOW", "Parts"]
-
-WINDOW = 262_144
-"""Frames that are looked at together."""
-
-HELD = 4_096
-"""Frames kept back at the end of a window: later rows may have entered a station before them."""
+__all__ = ["Parts"]
 
 _MOST_NOTES = 20
 
@@ -42,23 +35,19 @@ class Parts:
     window, replayed by itself with its own medians.
     """
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, walk: Walk | None = None) -> None:
         self.pipeline = pipeline
         self.reason = ""
         self.sums: Causes | None = None
         self.unseen = 0
         self.parts = 0
-        self._marks = places(pipeline).marks_read
-        self._waiting: list[tuple[Columns, Mask]] = []  # frames that are not counted yet
-        self._rows = 0
-        self._context: Columns | None = None  # counted frames that others may have waited for
-        self._delays: dict[str, npt.NDArray[np.int64]] = {}  # by station
+        self._walk = Walk(pipeline) if walk is None else walk
         self._begun = self._ended = False
 
     def lose(self, reason: str) -> None:
         """Say why some frames are absent: nothing is available then."""
         self.reason = self.reason or reason
-        self._waiting, self._context, self._rows = [], None, 0
+        self._walk.drop()
 
     def add(
         self, columns: Columns, meta: Mapping[str, Any] | None = None, counted: Mask | None = None
@@ -69,23 +58,11 @@ class Parts:
             if why:
                 self.lose(why)
             return
-        if self._ended and not self._goes_on(columns):
+        if self._ended and not self._walk.goes_on(columns):
             self.close()
         self._ended = False
-        for start in range(0, len(columns), WINDOW):
-            # a trace in memory comes as a whole: its windows are those of a file
-            cut = slice(start, start + WINDOW)
-            needed = Columns(
-                columns.frame_id[cut],
-                {mark: columns.marks[mark][cut] for mark in self._marks},
-                outcome=None if columns.outcome is None else columns.outcome[cut],
-                complete=columns.complete,
-            )
-            wanted = np.ones(len(needed), bool) if counted is None else counted[cut]
-            self._waiting.append((needed, wanted))
-            self._rows += len(needed)
-            if self._rows >= WINDOW + HELD:
-                self._look(HELD)
+        for seen in self._walk.add(columns, counted):
+            self._count(seen)
 
     def end(self) -> None:
         """End a recording; the next one may go on with it."""
@@ -94,59 +71,24 @@ class Parts:
     def close(self) -> None:
         """End a recording: the next one does not go on with it."""
         self._ended = False
-        if self._rows:
-            self._look(0)
-        self._context, self._begun = None, False
+        for seen in self._walk.close():
+            self._count(seen)
+        self._begun = False
 
-    def _goes_on(self, columns: Columns) -> bool:
-        """Return whether frames come after all of the recording that is being read."""
-        known = self._waiting[-1][0] if self._waiting else self._context
-        if known is None:
-            return True
-        starts, last = columns.marks["start"], known.marks["start"]
-        there, before = starts[starts != MISSING], last[last != MISSING]
-        return not len(there) or not len(before) or int(there.min()) >= int(before.max())
-
-    def _look(self, held: int) -> None:
-        rows = [part for part, _ in self._waiting]
-        fresh = Columns.concat(rows) if len(rows) > 1 else rows[0]
-        wanted = np.concatenate([mask for _, mask in self._waiting])
-        counted = wanted.copy()
-        counted[len(fresh) - held :] = False
-        before = 0 if self._context is None else len(self._context)
-        whole = fresh if self._context is None else Columns.concat([self._context, fresh])
-        counted = np.concatenate([np.zeros(before, bool), counted])
-        earlier = self._delays if self._begun else None
-        seen = picture(self.pipeline, whole, counted=counted, earlier=earlier)
-        self._delays = {name: apart.known for name, apart in seen.delays.items()}
+    def _count(self, seen: Picture) -> None:
         found = causes_of(seen)
         self.sums = found if self.sums is None else self.sums + found
-        if not self._begun:
-            self.parts += 1
-            self._begun = True
-            for mine in seen.visits.values():
-                if len(mine):
-                    early = (mine.arrive < mine.begin[0]) & (mine.arrive != MISSING)
-                    early &= mine.begin > mine.begin[0]
-                    # frames before the first that was seen to enter may have been in front
-                    early &= seen.delays[mine.station].queued
-                    self.unseen += int(np.count_nonzero(early & seen.counted[mine.frame]))
-        cut = len(fresh) - held
-        rest = fresh.take(slice(cut, None))
-        self._waiting = [(rest, wanted[cut:])] if held else []
-        self._rows = held
-        self._context = self._still_there(whole.take(slice(0, before + cut)), rest)
-
-    def _still_there(self, past: Columns, rest: Columns) -> Columns:
-        """Return the frames of the past that were there when the others started, and some more."""
-        starts = rest.marks["start"]
-        there = starts[starts != MISSING]
-        keep = np.zeros(len(past), bool)
-        keep[-HELD:] = True
-        if len(there):
-            latest = np.max([past.marks[mark] for mark in self._marks], axis=0)
-            keep |= latest >= int(there.min())
-        return past.take(keep)
+        if self._begun:
+            return
+        self.parts += 1
+        self._begun = True
+        for mine in seen.visits.values():
+            if len(mine):
+                early = (mine.arrive < mine.begin[0]) & (mine.arrive != MISSING)
+                early &= mine.begin > mine.begin[0]
+                # frames before the first that was seen to enter may have been in front
+                early &= seen.delays[mine.station].queued
+                self.unseen += int(np.count_nonzero(early & seen.counted[mine.frame]))
 
     # -- merging and reading --------------------------------------------------------------------
 
@@ -185,7 +127,7 @@ class Parts:
         if self.reason:
             raise ProfileError(f"causes are not available: {self.reason}")
         if self.sums is None:
-            return causes_of(picture(self.pipeline, _nothing(self._marks)))
+            return causes_of(picture(self.pipeline, _nothing(places(self.pipeline).marks_read)))
         notes = sorted(self.sums.notes)[:_MOST_NOTES]
         if self.parts > 1 and self.unseen:
             notes.append(

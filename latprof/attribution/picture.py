@@ -1,6 +1,6 @@
 """Everything that attribution knows of frames: stations, visits, delays, chains; made once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -121,11 +121,12 @@ def picture(
     depth: int = DEPTH,
     counted: Mask | None = None,
     earlier: Mapping[str, Ints] | None = None,
+    settle: Callable[[Visits], Visits] | None = None,
 ) -> Picture:
     """Return what attribution knows of frames.
 
     With `counted` (n,) only of some; `earlier` is what is known of delays by station where the
-    frames are not the first: see `decompose`.
+    frames are not the first: see `decompose`; `settle` decides how many servers a station has.
     """
     where = places(pipeline)
     done = columns.finished()
@@ -133,6 +134,8 @@ def picture(
     if counted is not None:
         mine = mine & counted
     seen = {name: visits(where, name, columns) for name in where.stations}
+    if settle is not None:
+        seen = {name: settle(there) for name, there in seen.items()}
     past = earlier or {}
     apart = {name: decompose(there, hand_over, past.get(name)) for name, there in seen.items()}
     return Picture(where, columns, hand_over, depth, mine, seen, apart)

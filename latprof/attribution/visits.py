@@ -1,6 +1,6 @@
 """Who was in a station, and when: frames as visits in order of entry, and how many at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,8 @@ class Visits:
         How many frames the station serves at once.
     most_at_once
         How many it was seen to serve.
+    overlaps
+        (n,) frames that entered before all earlier ones had left.
     odd
         (n,) frames that entered while all servers were busy: they contradict the model.
     incomplete
@@ -50,11 +52,19 @@ class Visits:
     stages: dict[str, tuple[Ints, Ints]]
     servers: int
     most_at_once: int
+    overlaps: Mask
     odd: Mask
     incomplete: int
 
     def __len__(self) -> int:
         return len(self.begin)
+
+    def served_by(self, servers: int) -> "Visits":
+        """Return the same visits with another number of servers."""
+        if servers == self.servers:
+            return self
+        odd = self.overlaps if servers == 1 else np.zeros(len(self), bool)
+        return replace(self, servers=servers, odd=odd)
 
 
 def visits(places: Places, station: str, columns: Columns) -> Visits:
@@ -101,10 +111,11 @@ def visits(places: Places, station: str, columns: Columns) -> Visits:
         frame, block_of, arrive = frame[order], block_of[order], arrive[order]
         begin, end = begin[order], end[order]
         inside = {name: (low[order], high[order]) for name, (low, high) in inside.items()}
-    servers, most, odd = _servers(begin, end)
-    return Visits(
-        station, frame, block_of, arrive, begin, end, inside, servers, most, odd, incomplete
-    )
+    overlaps, most = _at_once(begin, end)
+    alone = np.count_nonzero(overlaps) <= MOST_ODD * len(begin)
+    servers, odd = (1, overlaps) if alone else (most, np.zeros(len(begin), bool))
+    times = frame, block_of, arrive, begin, end
+    return Visits(station, *times, inside, servers, most, overlaps, odd, incomplete)
 
 
 def in_order(times: Ints) -> Ints:
@@ -174,17 +185,12 @@ def _stage(
     return np.concatenate([low for low, _ in found]), np.concatenate([high for _, high in found])
 
 
-def _servers(begin: Ints, end: Ints) -> tuple[int, int, Mask]:
-    """Return how many servers there are, the most frames at once, and who contradicts that."""
-    odd = begin < latest_before(end)
-    overlapping = int(np.count_nonzero(odd))
-    if not overlapping:
-        return 1, min(len(begin), 1), odd
+def _at_once(begin: Ints, end: Ints) -> tuple[Mask, int]:
+    """Return which visits overlap with an earlier one, and how many frames there were at once."""
+    overlaps = begin < latest_before(end)
+    if not overlaps.any():
+        return overlaps, min(len(begin), 1)
     left = np.searchsorted(in_order(end), begin, side="right")
     # of those that came before a frame, who has not left; a visit of no length is not there
     at_once = np.arange(len(begin)) - left + 1
-    np.maximum(at_once, 1, out=at_once)
-    most = int(at_once.max())
-    if overlapping <= MOST_ODD * len(begin):
-        return 1, most, odd
-    return most, most, np.zeros(len(begin), bool)
+    return overlaps, max(int(at_once.max()), 1)
