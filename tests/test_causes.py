@@ -134,8 +134,8 @@ def test_windows_know_who_was_there_before(monkeypatch):
     rng = np.random.default_rng(3)
     rows = served(np.arange(3_000) * 10, rng.integers(2, 9, 3_000), rng.integers(2, 9, 3_000))
     whole = waited(analyze(line(rows), causes=True))
-    monkeypatch.setattr("latprof.attribution.parts.WINDOW", 100)
-    monkeypatch.setattr("latprof.attribution.parts.HELD", 40)
+    monkeypatch.setattr("latprof.attribution.walk.WINDOW", 100)
+    monkeypatch.setattr("latprof.attribution.walk.HELD", 40)
     traces = [line(rows[i : i + 50]) for i in range(0, 3_000, 50)]
     profile = analyze(traces, causes=True)
     assert waited(profile) == whole
@@ -143,7 +143,7 @@ def test_windows_know_who_was_there_before(monkeypatch):
     # a trace in memory comes at once, and is not looked at as a whole either
     sizes = []
     monkeypatch.setattr(
-        "latprof.attribution.parts.picture",
+        "latprof.attribution.walk.picture",
         lambda kind, columns, **options: (
             sizes.append(len(columns)) or picture(kind, columns, **options)
         ),

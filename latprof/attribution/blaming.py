@@ -6,98 +6,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
-from latprof.attribution.blocking import DEPTH, Path
-from latprof.attribution.busy import Amounts
-from latprof.attribution.picture import Picture, picture
-from latprof.attribution.recordings import Recordings, frames_of
+from latprof.attribution.blocking import DEPTH
+from latprof.attribution.picture import picture
+from latprof.attribution.places import places
+from latprof.attribution.recordings import Recordings, frames_of, source_of
+from latprof.attribution.shares import Shares
 from latprof.attribution.visits import latest_before
+from latprof.attribution.waits import waits_of
 from latprof.errors import TraceError
-from latprof.histogram import rank_of
 from latprof.pipeline import Pipeline
 from latprof.units import parse_duration
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["OWN", "Wait", "Waited", "blame", "hand_over_ns", "table_of", "waited_for", "waits_of"]
-
-OWN = "own"
-"""The column of what a hand-off takes by itself."""
+__all__ = ["Waited", "blame", "hand_over_ns", "waited_for"]
 
 _VALUES = ("share", "mean", "total", "p99")
-
-Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Wait:
-    """The time of n frames in one hand-off, and who they waited for.
-
-    `rows` (n,) are the frames' rows, `total` (n,) ns the whole time, `by_path` (n,) ns by chain:
-    the stage that the frame in front was in, then what that one waited for; the last is to blame.
-    """
-
-    handoff: str
-    rows: Ints
-    total: Amounts
-    by_path: dict[Path, Amounts]
-
-    def by_stage(self) -> dict[str, Amounts]:
-        """Return (n,) ns by stage to blame."""
-        found: dict[str, Amounts] = {}
-        for path, amounts in self.by_path.items():
-            known = found.get(path[-1])
-            found[path[-1]] = amounts if known is None else known + amounts
-        return found
-
-    def own(self) -> Amounts:
-        """Return (n,) ns: what is nobody else's fault."""
-        rest = self.total
-        for amounts in self.by_path.values():
-            rest = rest - amounts
-        return rest
-
-
-def waits_of(whole: Picture, *, queued: bool) -> list[Wait]:
-    """Return the waits in each hand-off, in order of the pipeline.
-
-    Parameters
-    ----------
-    whole
-        The frames.
-    queued
-        Count only what a frame waited after its transport: see `latprof.attribution.delays`.
-    """
-    where = whole.places
-    served = {block.handoff: i for i, block in enumerate(where.blocks) if block.handoff}
-    found = []
-    for stage in where.pipeline.stages:
-        if stage.station is not None:
-            continue
-        rows, total = whole.lengths(stage)
-        i = served.get(stage.name)
-        if i is None:
-            found.append(Wait(stage.name, rows, total, {}))
-            continue
-        waiting, low, high = whole.waits(i, queued=queued)
-        parts = whole.blamed(where.blocks[i], low, high)
-        if len(waiting) == len(rows) and len(rows) == len(whole.columns):
-            total = total[waiting] if not np.array_equal(rows, waiting) else total
-            found.append(Wait(stage.name, waiting, total, parts))
-            continue
-        # some entered the station at no known time: their time in the hand-off is known
-        place = np.full(len(whole.columns), -1, np.int64)
-        place[rows] = np.arange(len(rows))
-        at = place[waiting]
-        spread: dict[Path, Amounts] = {}
-        for path, amounts in parts.items():
-            filled: Amounts = np.zeros(len(rows), amounts.dtype)  # type: ignore[assignment]
-            filled[at[at >= 0]] = amounts[at >= 0]
-            spread[path] = filled
-        found.append(Wait(stage.name, rows, total, spread))
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +134,11 @@ def blame(
     trace
         A trace, a path, a folder, a glob, or several of them. All their frames are looked at
         together, in order of entry into each station, over all sources, dropped ones included.
+        They are read a window at a time: see `latprof.attribution.walk` for what that takes.
     value
         ``"share"`` of the hand-off's total time: rows add up to 1. ``"mean"`` (over the
-        finished frames that have the hand-off), ``"total"`` or ``"p99"``: ns.
+        finished frames that have the hand-off), ``"total"`` or ``"p99"``: ns. For p99 the
+        highest of a hundred values are kept: 0.08 bytes a frame and cell of the table.
     queued
         Leave out overlap with frames' transport: count only frames that entered right after a
         departure, and of their time only what came after the delay that frames have that found
@@ -250,40 +178,14 @@ def blame(
         raise TraceError(f"value={value!r} is unknown: use one of {', '.join(_VALUES)}")
     if depth < 1:
         raise TraceError(f"depth={depth!r}: give 1 or more")
-    kind, columns = frames_of(trace, "blame", pipeline=pipeline, stations=stations)
-    whole = picture(kind, columns, hand_over=hand_over_ns(hand_over), depth=depth)
-    return table_of(whole, waits_of(whole, queued=queued), value)
-
-
-def table_of(whole: Picture, waits: list[Wait], value: str) -> "pd.DataFrame":
-    """Return waits as a DataFrame."""
-    import pandas as pd
-
-    names = [*whole.places.served, *whole.places.handoffs]
-    rows: dict[str, dict[str, float]] = {}
-    used = set(whole.places.served)
-    for wait in waits:
-        parts = {**wait.by_stage(), OWN: wait.own()}
-        used |= {name for name in parts if name != OWN and np.any(parts[name])}
-        n = len(wait.rows)
-        sums = {name: float(amounts.sum()) for name, amounts in parts.items()}
-        whole_ns = float(wait.total.sum())
-        row = rows[wait.handoff] = {}
-        for name, amounts in parts.items():
-            if not n:
-                row[name] = float("nan")
-            elif value == "total":
-                row[name] = sums[name]
-            elif value == "mean":
-                row[name] = sums[name] / n
-            elif value == "p99":
-                row[name] = float(np.partition(amounts, rank_of(99, n) - 1)[rank_of(99, n) - 1])
-            else:
-                row[name] = sums[name] / whole_ns if whole_ns else float(name == OWN)
-    columns = [name for name in names if name in used] + [OWN]
-    index = pd.Index(list(rows), name="handoff", dtype=object)
-    cells = [
-        [row.get(name, 0.0 if row[OWN] == row[OWN] else np.nan) for name in columns]
-        for row in rows.values()
-    ]
-    return pd.DataFrame(cells, index=index, columns=columns, dtype="float64")
+    source = source_of(trace, "blame", pipeline=pipeline, stations=stations)
+    asked = source.rows if value == "p99" else None
+    shares = Shares(places(source.pipeline), asked)
+    for walk, batches in source.walks(hand_over=hand_over_ns(hand_over), depth=depth):
+        shares = Shares(places(source.pipeline), asked)
+        for columns in batches:
+            for seen in walk.add(columns):
+                shares.add(waits_of(seen, queued=queued))
+        for seen in walk.close():
+            shares.add(waits_of(seen, queued=queued))
+    return shares.table(value)

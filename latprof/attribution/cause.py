@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from latprof.attribution.blaming import hand_over_ns, waits_of
+from latprof.attribution.blaming import hand_over_ns
 from latprof.attribution.blocking import DEPTH, Path
-from latprof.attribution.picture import Picture, picture
-from latprof.attribution.recordings import Recordings, frames_of
+from latprof.attribution.picture import Picture
+from latprof.attribution.recordings import Recordings, source_of
 from latprof.attribution.replay import Change, one_server, replay
+from latprof.attribution.waits import waits_of
 from latprof.attribution.whatif import check_order
 from latprof.errors import TraceError
 from latprof.pipeline import Pipeline
@@ -176,6 +177,12 @@ def causes(
     TraceError
         Sampled or lossy recordings.
 
+    Notes
+    -----
+    Recordings of more than `latprof.attribution.walk.WINDOW` frames are read a window at a time.
+    Whom frames waited for is carried from one to the next; gains are those of each window, replayed
+    from the queue that was there at its beginning, with its own medians.
+
     Examples
     --------
     >>> from latprof import Span, Trace
@@ -188,8 +195,15 @@ def causes(
     >>> found.sentence
     'queue looks slowest (40 ns mean); 100 % of it is waiting for work: the cause is work'
     """
-    kind, columns = frames_of(trace, "causes", pipeline=pipeline, stations=stations)
-    return causes_of(picture(kind, columns, hand_over=hand_over_ns(hand_over), depth=depth))
+    from latprof.attribution.parts import Parts  # it stands on this module
+
+    source = source_of(trace, "causes", pipeline=pipeline, stations=stations)
+    parts = Parts(source.pipeline)
+    for walk, batches in source.walks(hand_over=hand_over_ns(hand_over), depth=depth):
+        parts = Parts(source.pipeline, walk)
+        for columns in batches:
+            parts.add(columns)
+    return parts.causes()
 
 
 def causes_of(whole: Picture) -> Causes:

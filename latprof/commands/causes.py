@@ -34,12 +34,13 @@ def add(command: NewCommand) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Look for the cause and print."""
-    from latprof.attribution.blaming import hand_over_ns, waits_of
+    from latprof.attribution.blaming import hand_over_ns
     from latprof.attribution.cause import causes_of
     from latprof.attribution.picture import picture
     from latprof.attribution.recordings import frames_of
     from latprof.attribution.saturation import utilization_of
     from latprof.attribution.suggesting import suggestions_of
+    from latprof.attribution.waits import waits_of
     from latprof.layout import text
 
     kind, columns = frames_of(
