@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from changed import compared
 from culprits import KINDS, pipeline
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_blaming import LINE, line, served
 
@@ -34,6 +34,8 @@ whole = st.lists(
 
 @settings(max_examples=80, deadline=None)
 @given(whole, st.integers(1, 4))
+@example([(0, 0, 1), (0, 0, 0)], 1)
+@example([(0, 0, 3), (1, 0, 0), (0, 0, 2)], 2)
 def test_servers_are_what_a_loop_gives(draws, servers):
     ready = np.cumsum([x for x, _, _ in draws])
     over, service = (np.array([x[i] for x in draws]) for i in (1, 2))

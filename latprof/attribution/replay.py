@@ -74,8 +74,11 @@ def several(
     if limit is None:
         # where no more are there at once than servers, nobody waits
         alone = there + service
-        left = np.searchsorted(np.sort(alone), there - hand_over, side="right")
-        if (np.arange(len(there)) - left < servers).all():
+        # (a frame that is served in no time keeps nobody waiting)
+        lasting = service > 0
+        left_by = there - np.maximum(hand_over, 0)
+        left = np.searchsorted(np.sort(alone[lasting]), left_by, side="right")
+        if (np.cumsum(lasting) - lasting - left < servers).all():
             return alone, np.zeros(len(there), bool)
     free = [MISSING] * servers
     out, gone = np.empty(len(ready), np.int64), np.zeros(len(ready), bool)
