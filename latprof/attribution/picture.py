@@ -57,8 +57,8 @@ class Picture:
         alone = len(self.places.of(block.station)) == 1
         return slice(None) if alone else mine.block == i, mine, self.delays[block.station]
 
-    def waits(self, i: int, *, queued: bool) -> tuple[Ints, Ints, Ints]:
-        """Return of each counted frame that came to block `i`: its row, wait's begin, its end.
+    def waits(self, i: int, *, queued: bool) -> tuple[Ints | slice, Ints, Ints]:
+        """Return of each counted frame that came to block `i`: visit, wait's begin, its end.
 
         Parameters
         ----------
@@ -81,23 +81,27 @@ class Picture:
                     held = np.append(False, blocked.lengths[:-1] > 0)
                     usual = delays.arrive + np.minimum(delays.delay, delays.usual_ns or 0)
                     low = np.where(held, np.minimum(low, usual), low)
-        if known.all():
-            return mine.frame, low, high
-        return mine.frame[known], low[known], high[known]
+        visit = _places(known)
+        return visit, low[visit], high[visit]
 
-    def blamed(self, block: Block, low: Ints, high: Ints) -> dict[Path, Amounts]:
-        """Return how much of each wait (n,) was for what, by path, ns."""
+    def blamed(self, block: Block, visit: Ints | slice, low: Ints) -> dict[Path, Amounts]:
+        """Return how much of the wait of each visit (n,) from `low` on was for what, ns."""
+        mine = self.visits[block.station]
+        high = mine.begin[visit]
         found: dict[Path, Amounts] = {}
         known: tuple[Ints, Ints] | None = None
         for path, busy in self.reach[block.station].items():
             if not isinstance(busy, Timeline):
                 found[path] = busy.upto(high) - busy.upto(low)
-                continue
-            if known is None or known[0] is not busy.entries:  # one search for all of them
-                known = busy.entries, busy.locate(low)
-            # up to its own entry: all of the visits before
-            whole = busy.sums[:-1] if high is busy.entries else busy.upto(high)
-            found[path] = whole - busy.upto(low, known[1])
+            elif busy.entries is mine.begin:
+                # up to its own entry: all of the visits before
+                if known is None or known[0] is not busy.entries:  # one search for all of them
+                    known = busy.entries, _before(busy, visit, low)
+                found[path] = busy.sums[visit] - busy.upto(low, known[1])
+            else:
+                if known is None or known[0] is not busy.entries:
+                    known = busy.entries, busy.locate(low)
+                found[path] = busy.upto(high) - busy.upto(low, known[1])
         return found
 
     def lengths(self, stage: Span) -> tuple[Ints, Ints]:
@@ -139,3 +143,22 @@ def picture(
     past = earlier or {}
     apart = {name: decompose(there, hand_over, past.get(name)) for name, there in seen.items()}
     return Picture(where, columns, hand_over, depth, mine, seen, apart)
+
+
+def _places(known: Mask) -> Ints | slice:
+    """Return where a mask is true: a slice if they are in a row."""
+    count, first = int(np.count_nonzero(known)), int(np.argmax(known)) if len(known) else 0
+    if known[first : first + count].all():
+        return slice(first, first + count)
+    return np.flatnonzero(known)
+
+
+def _before(busy: Timeline, visit: Ints | slice, low: Ints) -> Ints:
+    """Return the last visit that had begun at each time, no later than the visit's own entry."""
+    if isinstance(visit, slice):
+        visit = np.arange(visit.start, visit.stop)
+    # most came while the one before them was served, or later
+    before = visit - 1
+    further = np.flatnonzero(busy.entries[np.maximum(before, 0)] > low)
+    before[further] = busy.locate(low[further])
+    return before

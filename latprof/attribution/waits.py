@@ -64,10 +64,13 @@ def waits_of(whole: Picture, *, queued: bool) -> list[Wait]:
         if i is None:
             found.append(Wait(stage.name, rows, total, {}))
             continue
-        waiting, low, high = whole.waits(i, queued=queued)
-        parts = whole.blamed(where.blocks[i], low, high)
-        if len(waiting) == len(rows) and len(rows) == len(whole.columns):
-            total = total[waiting] if not np.array_equal(rows, waiting) else total
+        visit, low, high = whole.waits(i, queued=queued)
+        parts = whole.blamed(where.blocks[i], visit, low)
+        waiting = whole.visits[where.blocks[i].station].frame[visit]
+        if len(waiting) == len(rows):
+            # the same frames, maybe in another order
+            marks = whole.columns.marks
+            total = high - marks[stage.begin][waiting]
             found.append(Wait(stage.name, waiting, total, parts))
             continue
         # some entered the station at no known time: their time in the hand-off is known
