@@ -1,7 +1,10 @@
 """Windows against the whole: what is summed window by window is what all frames at once give."""
 
+import re
+
 import numpy as np
 import pytest
+from culprits import KINDS, pipeline
 from test_blaming import LINE, line, overlaps, served
 
 import latprof
@@ -232,3 +235,37 @@ def test_recordings_in_order_of_time():
 def test_a_profile_is_of_the_same_windows(small):
     trace = TRACES["queues"]
     assert latprof.analyze(trace, causes=True).causes == causes(trace)
+
+
+def test_windows_say_once_what_is_to_be_said(small):
+    trace = pipeline("full queue", 3, 4_000)[0]
+    found = [note for note in causes(trace).notes if "held up" in note]
+    assert len(found) == 1
+    # each blocked visit is counted once: as many as in one look, but for what is near a limit
+    visits = int(re.search(r"from ([\d,]+) visits", found[0])[1].replace(",", ""))
+    blocked = picture(trace.pipeline, trace.columns).blocked
+    (held,) = (each for some in blocked.values() for each in some)
+    assert visits == pytest.approx(np.count_nonzero(held.lengths), rel=0.02)
+
+
+def test_disorder_in_one_window_is_measured_by_all_frames(small):
+    # twenty frames in a row enter a busy station: 4 % of a window, 0.7 % of all
+    rows = served(range(0, 30_000, 10), [3] * 3_000, [4] * 3_000)
+    for i in range(1_000, 1_020):
+        rows[i] = (*rows[i][:2], rows[i][1] + 5, rows[i][1] + 11, rows[i][4])
+    found = causes(line(rows))
+    assert found.gain is not None
+    assert "a replay is not available" not in " ".join(found.notes)
+    for i in range(1_000, 1_100):
+        rows[i] = (*rows[i][:2], rows[i][1] + 5, rows[i][1] + 11, rows[i][4])
+    # as many as that say that it has two servers
+    assert "station worker serves up to 2 frames at once" in causes(line(rows)).notes
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_windows_name_the_injected_cause(kind, small):
+    for seed in range(4):
+        trace, culprit, _ = pipeline(kind, seed, 3_000)
+        found = causes(trace)
+        assert found.cause == culprit
+        assert len(found.notes) <= 12

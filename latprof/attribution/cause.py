@@ -1,18 +1,18 @@
 """Causes: which stage is behind the time, its own and what others waited for it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from latprof.attribution.blaming import hand_over_ns
 from latprof.attribution.blocking import DEPTH, Path
+from latprof.attribution.facts import Facts
 from latprof.attribution.picture import Picture
 from latprof.attribution.recordings import Recordings, source_of
 from latprof.attribution.replay import Change, one_server, replay
 from latprof.attribution.waits import waits_of
-from latprof.attribution.whatif import check_order
 from latprof.errors import TraceError
 from latprof.pipeline import Pipeline
 from latprof.units import format_ns
@@ -20,7 +20,7 @@ from latprof.units import format_ns
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["LEAST_GAIN", "Causes", "causes", "causes_of", "sentence_of"]
+__all__ = ["LEAST_GAIN", "Causes", "causes", "causes_of", "sentence_of", "sums_of", "with_facts"]
 
 LEAST_GAIN = 0.1
 """Part of the end_to_end sum that steadying a stage must give to make it the cause."""
@@ -208,6 +208,19 @@ def causes(
 
 def causes_of(whole: Picture) -> Causes:
     """Return the causes of frames."""
+    facts = Facts()
+    facts.add(whole)
+    return with_facts(sums_of(whole), facts)
+
+
+def with_facts(found: Causes, facts: Facts) -> Causes:
+    """Return causes with what is to be said of all windows; no gains where that forbids them."""
+    gain = None if facts.out_of_order else found.gain
+    return replace(found, gain=gain, notes=tuple(dict.fromkeys((*found.notes, *facts.notes()))))
+
+
+def sums_of(whole: Picture) -> Causes:
+    """Return the sums of the frames of a window."""
     stages = whole.places.pipeline.stages
     total, counts = {}, {}
     own: dict[str, float] = {}
@@ -220,22 +233,16 @@ def causes_of(whole: Picture) -> Causes:
     for wait in waits_of(whole, queued=True):
         waits[wait.handoff] = {path: float(x.sum()) for path, x in wait.by_path.items()}
     _queue_of_blocked(whole, waits)
-    notes = _blocked(whole, waits)
+    _blocked(whole, waits)
+    notes = []
     for name, parts in waits.items():
         for path, ns in parts.items():
             own[name] -= ns
             blamed[path[-1]] += ns
-    for station in whole.places.stations:
-        mine = whole.visits[station]
-        if mine.servers > 1:
-            notes.append(f"station {station} serves up to {mine.servers} frames at once")
-        if mine.incomplete:
-            notes.append(f"{mine.incomplete:,} frames were in station {station} at unknown times")
     if not whole.places.stations:
         notes.append("no stage has a station: who waits for whom is not known")
     gain: dict[str, float] | None = None
     try:
-        check_order(whole)
         gain = _gains(whole)
     except TraceError as error:
         notes.append(str(error))
@@ -280,27 +287,18 @@ def _queue_of_blocked(whole: Picture, waits: dict[str, dict[Path, float]]) -> No
                 parts[path] *= 1 - more / own
 
 
-def _blocked(whole: Picture, waits: dict[str, dict[Path, float]]) -> list[str]:
+def _blocked(whole: Picture, waits: dict[str, dict[Path, float]]) -> None:
     """Add what stages themselves waited, held up by the next station."""
-    notes = []
     for station, found in whole.blocked.items():
         for blocked in found:
             mine = whole.visits[station]
+            if blocked.stage not in mine.stages:  # a hand-off's time is told of already
+                continue
             counted = whole.counted[mine.frame]
             parts = waits.setdefault(blocked.stage, {})
-            in_stage = blocked.stage in mine.stages
             for path, busy in whole.reach[blocked.by].items():
-                if not in_stage:  # a hand-off's time is told of already
-                    continue
                 ns = (busy.upto(blocked.high) - busy.upto(blocked.low))[counted].sum()
                 parts[path] = parts.get(path, 0.0) + float(ns)
-            part = int(blocked.lengths.sum()) / max(int((mine.end - mine.begin).sum()), 1)
-            notes.append(
-                f"station {station} was held up by a full queue in front of {blocked.by} "
-                f"(inferred from {np.count_nonzero(blocked.lengths):,} visits; {part:.0%} of "
-                f"the time of its visits, at {blocked.stage})"
-            )
-    return notes
 
 
 def _gains(whole: Picture) -> dict[str, float]:

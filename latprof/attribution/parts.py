@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latprof.attribution.cause import Causes, causes_of
+from latprof.attribution.cause import Causes, causes_of, sums_of, with_facts
+from latprof.attribution.facts import Facts
 from latprof.attribution.picture import Picture, picture
 from latprof.attribution.places import places
 from latprof.attribution.recordings import unavailable
@@ -42,6 +43,7 @@ class Parts:
         self.unseen = 0
         self.parts = 0
         self._walk = Walk(pipeline) if walk is None else walk
+        self._facts = Facts()  # of the windows that were looked at here
         self._begun = self._ended = False
 
     def lose(self, reason: str) -> None:
@@ -76,7 +78,8 @@ class Parts:
         self._begun = False
 
     def _count(self, seen: Picture) -> None:
-        found = causes_of(seen)
+        found = sums_of(seen)
+        self._facts.add(seen)
         self.sums = found if self.sums is None else self.sums + found
         if self._begun:
             return
@@ -90,11 +93,17 @@ class Parts:
                 early &= seen.delays[mine.station].queued
                 self.unseen += int(np.count_nonzero(early & seen.counted[mine.frame]))
 
+    def _settle(self) -> None:
+        """Count all frames that came, and say in the sums what is to be said of them."""
+        self.close()
+        if self.sums is not None:
+            self.sums, self._facts = with_facts(self.sums, self._facts), Facts()
+
     # -- merging and reading --------------------------------------------------------------------
 
     def copy(self) -> "Parts":
         """Return one of its own with the same sums."""
-        self.close()
+        self._settle()
         same = Parts(self.pipeline)
         same.reason, same.sums = self.reason, self.sums
         same.unseen, same.parts = self.unseen, self.parts
@@ -103,11 +112,12 @@ class Parts:
     def forget(self) -> None:
         """Drop all sums."""
         self.reason, self.sums, self.unseen, self.parts = "", None, 0, 0
+        self._facts = Facts()
 
     def merge(self, other: "Parts") -> None:
         """Add the sums of other recordings."""
-        self.close()
-        other.close()
+        self._settle()
+        other._settle()
         if other.sums is not None:
             self.sums = other.sums if self.sums is None else self.sums + other.sums
         self.unseen += other.unseen
@@ -123,7 +133,7 @@ class Parts:
         ProfileError
             Some frames are not there.
         """
-        self.close()
+        self._settle()
         if self.reason:
             raise ProfileError(f"causes are not available: {self.reason}")
         if self.sums is None:
@@ -150,7 +160,7 @@ class Parts:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as values that JSON has."""
-        self.close()
+        self._settle()
         sums = self.sums
         return {
             "reason": self.reason,

@@ -26,6 +26,7 @@ class Picture:
     """Frames of a pipeline, in any order, and what is known of its stations.
 
     `counted` is which frames are told of: finished ones. The others only keep them waiting.
+    `fresh` is which are of this window and of no other, dropped ones included; None: all.
     """
 
     places: Places
@@ -35,6 +36,11 @@ class Picture:
     counted: Mask
     visits: dict[str, Visits]
     delays: dict[str, Delays]
+    fresh: Mask | None = None
+
+    def is_fresh(self, rows: Ints) -> Mask:
+        """Return which of the frames in some rows are of no other window."""
+        return np.ones(len(rows), bool) if self.fresh is None else self.fresh[rows]
 
     @cached_property
     def _chains(self) -> tuple[dict[str, dict[Path, Busy]], dict[str, list[Blocked]]]:
@@ -124,13 +130,15 @@ def picture(
     hand_over: int | None = None,
     depth: int = DEPTH,
     counted: Mask | None = None,
+    fresh: Mask | None = None,
     earlier: Mapping[str, Ints] | None = None,
     settle: Callable[[Visits], Visits] | None = None,
 ) -> Picture:
     """Return what attribution knows of frames.
 
-    With `counted` (n,) only of some; `earlier` is what is known of delays by station where the
-    frames are not the first: see `decompose`; `settle` decides how many servers a station has.
+    With `counted` and `fresh` (n,) only of some; `earlier` is what is known of delays by station
+    where the frames are not the first: see `decompose`; `settle` decides how many servers a station
+    has.
     """
     where = places(pipeline)
     done = columns.finished()
@@ -142,7 +150,7 @@ def picture(
         seen = {name: settle(there) for name, there in seen.items()}
     past = earlier or {}
     apart = {name: decompose(there, hand_over, past.get(name)) for name, there in seen.items()}
-    return Picture(where, columns, hand_over, depth, mine, seen, apart)
+    return Picture(where, columns, hand_over, depth, mine, seen, apart, fresh)
 
 
 def _places(known: Mask) -> Ints | slice:

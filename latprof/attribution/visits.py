@@ -39,8 +39,8 @@ class Visits:
         (n,) frames that entered before all earlier ones had left.
     odd
         (n,) frames that entered while all servers were busy: they contradict the model.
-    incomplete
-        Frames that were there at an unknown time: a mark is missing, or negative.
+    unknown
+        (k,) rows of frames that were there at an unknown time: a mark is missing, or negative.
     """
 
     station: str
@@ -54,7 +54,7 @@ class Visits:
     most_at_once: int
     overlaps: Mask
     odd: Mask
-    incomplete: int
+    unknown: Ints
 
     def __len__(self) -> int:
         return len(self.begin)
@@ -90,14 +90,14 @@ def visits(places: Places, station: str, columns: Columns) -> Visits:
     """
     done = columns.finished()
     parts = []
-    incomplete = 0
+    unknown = []
     for i in places.of(station):
         block = places.blocks[i]
         begins, ends, stages, dropped = _stamps(places, block, columns, done)
         entered = begins != MISSING
         there = entered & (ends != MISSING) & (ends >= begins)
         left = dropped if done is None else dropped | done
-        incomplete += int(np.count_nonzero(left & ~there & (entered | (ends != MISSING))))
+        unknown.append(np.flatnonzero(left & ~there & (entered | (ends != MISSING))))
         rows = slice(None) if there.all() else np.flatnonzero(there)
         numbers = np.arange(len(columns), dtype=np.int64)[rows]
         arrive = columns.marks[block.arrive][rows]
@@ -115,7 +115,7 @@ def visits(places: Places, station: str, columns: Columns) -> Visits:
     alone = np.count_nonzero(overlaps) <= MOST_ODD * len(begin)
     servers, odd = (1, overlaps) if alone else (most, np.zeros(len(begin), bool))
     times = frame, block_of, arrive, begin, end
-    return Visits(station, *times, inside, servers, most, overlaps, odd, incomplete)
+    return Visits(station, *times, inside, servers, most, overlaps, odd, np.concatenate(unknown))
 
 
 def in_order(times: Ints) -> Ints:

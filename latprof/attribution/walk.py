@@ -187,6 +187,7 @@ class Walk:
             hand_over=self.hand_over,
             depth=self.depth,
             counted=counted,
+            fresh=fresh,
             earlier=self._delays if self.begun else None,
             settle=lambda mine: self._crowds[mine.station].settled(mine, fresh),
         )

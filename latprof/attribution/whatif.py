@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from latprof.attribution.blaming import hand_over_ns
+from latprof.attribution.facts import contradiction
 from latprof.attribution.picture import Picture, picture
 from latprof.attribution.recordings import Recordings, frames_of
-from latprof.attribution.replay import MOST_BREAKS, Change, breaks_of, replay
+from latprof.attribution.replay import Change, breaks_of, replay
 from latprof.errors import TraceError
 from latprof.histogram import rank_of
 from latprof.pipeline import Pipeline
@@ -266,12 +267,10 @@ def check_order(whole: Picture) -> int:
     """
     breaks = breaks_of(whole)
     for name, count in breaks.items():
-        all_frames = len(whole.visits[name]) + whole.visits[name].incomplete
-        if count > MOST_BREAKS * max(all_frames, 1):
-            raise TraceError(
-                f"a replay is not available: {count:,} of {all_frames:,} frames at station "
-                f"{name!r} contradict first in, first out, or lack a mark there: at most 1 % may"
-            )
+        mine = whole.visits[name]
+        why = contradiction(name, count, len(mine) + len(mine.unknown))
+        if why:
+            raise TraceError(why)
     return sum(breaks.values())
 
 
