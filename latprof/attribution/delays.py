@@ -61,6 +61,11 @@ class Delays:
     usual_ns: int | None
     known: Ints
 
+    @property
+    def has_other_reading(self) -> bool:
+        """Whether `other_reading` has other frames that were queued."""
+        return bool((((self.arrive < self.free) & (self.free > MISSING)) != self.queued).any())
+
     def other_reading(self, begin: Ints) -> "Delays":
         """Return the reading in which whoever arrived at a busy station was queued for it."""
         queued = (self.arrive < self.free) & (self.free > MISSING)

@@ -165,7 +165,8 @@ def _stamps(
 def _together(
     parts: list[tuple[Ints, int, Ints, Ints, Ints, dict[str, tuple[Ints, Ints]]]],
 ) -> tuple[Ints, ...]:
-    blocks = [np.full(len(part[0]), part[1], np.int64) for part in parts]
+    # of one block no array is made: all of it is the same number
+    blocks = [np.broadcast_to(np.int64(part[1]), len(part[0])) for part in parts]
     if len(parts) == 1:
         part = parts[0]
         return part[0], blocks[0], part[2], part[3], part[4]

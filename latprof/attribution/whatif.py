@@ -12,7 +12,7 @@ from latprof.attribution.blaming import hand_over_ns
 from latprof.attribution.facts import contradiction
 from latprof.attribution.picture import Picture, picture
 from latprof.attribution.recordings import Recordings, frames_of
-from latprof.attribution.replay import Change, breaks_of, replay
+from latprof.attribution.replay import Change, Replayed, breaks_of, replay
 from latprof.errors import TraceError
 from latprof.histogram import rank_of
 from latprof.pipeline import Pipeline
@@ -135,7 +135,8 @@ def what_if(
     Parameters
     ----------
     trace
-        As `latprof.blame` takes it; all frames are in memory at once.
+        As `latprof.blame` takes it. All frames are in memory at once, some 250 bytes each: all of
+        them are replayed together.
     changes
         By stage a factor, ``0.9``, or a fixed change with its sign, ``"-2ms"``. No time becomes
         negative. Of a hand-off in front of a station its delay is changed, not its queue.
@@ -175,25 +176,28 @@ def what_if(
     limits = _limits(whole, drop or {})
     breaks = check_order(whole)
     first = replay(whole, scales, servers=counts, limits=limits)
-    others = {
-        name: apart.other_reading(whole.visits[name].begin) for name, apart in whole.delays.items()
-    }
-    second = first
-    if any((others[name].queued != apart.queued).any() for name, apart in whole.delays.items()):
-        second = replay(whole, scales, servers=counts, limits=limits, delays=others)
     rows, lengths = whole.end_to_end
-    kept = first.dropped_at[rows] < 0
-    also = second.dropped_at[rows] < 0
+    replayed, dropped = _after(lengths, first, rows)
+    del first  # of many frames one reading after the other
+    other = replayed
+    if any(apart.has_other_reading for apart in whole.delays.values()):
+        others = {
+            name: apart.other_reading(whole.visits[name].begin)
+            for name, apart in whole.delays.items()
+        }
+        second = replay(whole, scales, servers=counts, limits=limits, delays=others)
+        other, _ = _after(lengths, second, rows)
+        del second, others
     text = {name: _written(value) for name, value in changed.items()}
     text |= {name: f"{n} server{'s' if n != 1 else ''}" for name, n in counts.items()}
     text |= {name: f"dropped after {format_ns(ns)}" for name, ns in limits.items()}
     return WhatIf(
         np.sort(lengths),
-        np.sort((lengths + first.shift[rows])[kept]),
+        replayed,
         np.sort(np.maximum(lengths - _subtracted(whole, scales)[rows], 0)),
-        np.sort((lengths + second.shift[rows])[also]),
+        other,
         text,
-        {"frames": len(rows), "dropped": int(np.count_nonzero(~kept)), "breaks": breaks},
+        {"frames": len(rows), "dropped": dropped, "breaks": breaks},
         {name: apart.limit_ns for name, apart in whole.delays.items()},
         _assumptions(whole),
     )
@@ -272,6 +276,17 @@ def check_order(whole: Picture) -> int:
         if why:
             raise TraceError(why)
     return sum(breaks.values())
+
+
+def _after(lengths: Ints, replayed: Replayed, rows: Ints) -> tuple[Ints, int]:
+    """Return sorted end_to_end of the frames that are not dropped, and how many are."""
+    after = replayed.shift[rows]
+    after += lengths
+    kept = replayed.dropped_at[rows] < 0
+    gone = len(rows) - int(np.count_nonzero(kept))
+    after = after[kept] if gone else after
+    after.sort()
+    return after, gone
 
 
 def _change(pipeline: Pipeline, name: str, value: object) -> Change:
