@@ -153,24 +153,6 @@ def test_windows_know_who_was_there_before(monkeypatch):
     assert max(sizes) < 600
 
 
-def test_parts_add_up_in_any_order_and_say_what_they_do_not_know():
-    rows = served(range(0, 4_000, 10), [7] * 400, [9] * 400)
-    cuts = [analyze(line(rows[i * 100 : i * 100 + 100]), causes=True) for i in range(4)]
-    whole = analyze(line(rows), causes=True)
-    one = cuts[0] + cuts[1] + cuts[2] + cuts[3]
-    other = cuts[3] + (cuts[1] + (cuts[2] + cuts[0]))
-    assert one.causes == other.causes
-    assert one.parts.unseen > 0
-    assert "4 recordings were looked at by themselves" in one.causes.notes[-1]
-    # what the first frames of a part waited for is in none of the sums: it stays the queue's own
-    assert one.causes.total == whole.causes.total
-    for name in ("get", "put"):
-        assert one.causes.blamed[name] <= whole.causes.blamed[name]
-    assert sum(one.causes.own.values()) + sum(one.causes.blamed.values()) == pytest.approx(
-        sum(whole.causes.own.values()) + sum(whole.causes.blamed.values())
-    )
-
-
 def test_frames_outside_of_the_time_range_keep_others_waiting():
     rows = served(range(0, 4_000, 10), [7] * 400, [9] * 400)
     whole = latprof.blame(line(rows), value="total", queued=True)

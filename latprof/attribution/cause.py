@@ -78,6 +78,25 @@ class Causes:
             tuple(dict.fromkeys((*self.notes, *other.notes))),
         )
 
+    def __sub__(self, other: "Causes") -> "Causes":
+        return self + other._times(-1)
+
+    def _times(self, factor: int) -> "Causes":
+        def times(values: Mapping[Any, Any]) -> dict[Any, Any]:
+            return {key: factor * value for key, value in values.items()}
+
+        return Causes(
+            times(self.own),
+            times(self.blamed),
+            None if self.gain is None else times(self.gain),
+            times(self.total),
+            {name: times(parts) for name, parts in self.waits.items()},
+            times(self.counts),
+            factor * self.end_to_end,
+            factor * self.frames,
+            self.notes,
+        )
+
     @property
     def cause(self) -> str | None:
         """The stage that is to blame; None where no frame has a stage.

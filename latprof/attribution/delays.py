@@ -92,7 +92,7 @@ def decompose(visits: Visits, hand_over: int | None = None, earlier: Ints | None
         of the usual service, at least 1 us.
     earlier
         Delays (k,) of frames before these that were not queued; given, the first visit's is not
-        counted: who was there before it is not known.
+        counted: who was there before it is not known. Nor is it if it is longer than all others.
 
     Notes
     -----
@@ -114,6 +114,9 @@ def decompose(visits: Visits, hand_over: int | None = None, earlier: Ints | None
     if earlier is not None:
         fresh[:1], past = False, earlier
     certain = np.concatenate([past, waited[~behind & fresh]])
+    if earlier is None and len(certain) > _FEW and certain[0] > certain[1:].max():
+        # the first of a recording that begins in the midst of a queue: its wait is no delay
+        fresh[0], certain = False, certain[1:]
     if hand_over is None:
         hand_over = _limit(visits, waited, certain, behind, after, bound)
     queued = after <= hand_over

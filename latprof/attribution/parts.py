@@ -1,9 +1,11 @@
 """Causes of recordings that do not fit into memory, window by window, and of many: mergeable sums.
 
-A recording begins with frames whose waits may have begun before it did: they are counted.
+A recording begins with frames whose waits may have begun before it did: what they waited for is
+found where the recording before it is known as well, see `latprof.attribution.seams`.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,10 @@ from latprof.attribution.facts import Facts
 from latprof.attribution.picture import Picture, picture
 from latprof.attribution.places import places
 from latprof.attribution.recordings import unavailable
-from latprof.attribution.walk import Walk
-from latprof.columns import MISSING, Columns
+from latprof.attribution.seams import HELD, MOST_PIECES, Piece, Rows, corrected, early, joined
+from latprof.attribution.seams import order as order_of
+from latprof.attribution.walk import Walk, needed
+from latprof.columns import Columns
 from latprof.errors import ProfileError
 from latprof.pipeline import Pipeline
 
@@ -24,15 +28,17 @@ __all__ = ["Parts"]
 _MOST_NOTES = 20
 
 Mask = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
 
 
 class Parts:
     """Causes summed over windows and recordings.
 
     Batches of one recording come in order; recordings that follow each other in time are taken
-    as one. Sums of parts add up in any order: integers exactly, chains to float precision. What a
-    merge cannot know is who the first frames of a part waited for in the part before: `unseen`
-    counts these frames, their time stays their hand-off's own. The gains are those of each
+    as one. Parts merge in any order: sums add up, and when they are read the recordings are put in
+    order of time, and the first frames of each are looked at with the last ones of the one before.
+    That is what a look at all of them gives as long as the queue between two is no longer than the
+    rows that are kept; frames beyond that are counted, and a note says so. Gains are those of each
     window, replayed by itself with its own medians.
     """
 
@@ -40,8 +46,13 @@ class Parts:
         self.pipeline = pipeline
         self.reason = ""
         self.sums: Causes | None = None
-        self.unseen = 0
+        self.unseen = self.overlapping = 0  # beside those of the pieces
         self.parts = 0
+        self.pieces: list[Piece] = []
+        self._marks = places(pipeline).marks_read
+        self._head: Rows | None = None  # of the recording that is being read
+        self._tail: Rows | None = None
+        self._early: Ints = np.zeros(0, np.int64)
         self._walk = Walk(pipeline) if walk is None else walk
         self._facts = Facts()  # of the windows that were looked at here
         self._begun = self._ended = False
@@ -50,6 +61,7 @@ class Parts:
         """Say why some frames are absent: nothing is available then."""
         self.reason = self.reason or reason
         self._walk.drop()
+        self.pieces, self._head, self._tail = [], None, None
 
     def add(
         self, columns: Columns, meta: Mapping[str, Any] | None = None, counted: Mask | None = None
@@ -63,6 +75,7 @@ class Parts:
         if self._ended and not self._walk.goes_on(columns):
             self.close()
         self._ended = False
+        self._keep(columns, counted)
         for seen in self._walk.add(columns, counted):
             self._count(seen)
 
@@ -75,23 +88,53 @@ class Parts:
         self._ended = False
         for seen in self._walk.close():
             self._count(seen)
+        if self._begun and self._head is not None and self._tail is not None:
+            inside = int(np.count_nonzero(self._early < len(self._head)))
+            whole = self._head is self._tail
+            unseen = len(self._early) - inside
+            self.pieces.append(Piece(whole, self._head, self._tail, inside, unseen))
+            self._few()
+        self._head = self._tail = None
         self._begun = False
+
+    def _keep(self, columns: Columns, counted: Mask | None) -> None:
+        """Keep the first and the last rows."""
+        whole, before = self._head is self._tail, self._tail
+        if whole:  # so far
+            rows = self._rows(columns, counted, slice(0, HELD))
+            rows = rows if before is None else before.then(rows)
+            self._head = rows.cut(None, HELD)
+            if len(columns) + (0 if before is None else len(before)) <= HELD:
+                self._tail = self._head
+                return
+        rows = self._rows(columns, counted, slice(max(len(columns) - HELD, 0), len(columns)))
+        if len(rows) < HELD and before is not None:
+            rows = before.then(rows).cut(-HELD, None)
+        self._tail = rows
+
+    def _rows(self, columns: Columns, counted: Mask | None, cut: slice) -> Rows:
+        return Rows.of(needed(columns, self._marks, cut), None if counted is None else counted[cut])
 
     def _count(self, seen: Picture) -> None:
         found = sums_of(seen)
         self._facts.add(seen)
         self.sums = found if self.sums is None else self.sums + found
-        if self._begun:
-            return
-        self.parts += 1
-        self._begun = True
-        for mine in seen.visits.values():
-            if len(mine):
-                early = (mine.arrive < mine.begin[0]) & (mine.arrive != MISSING)
-                early &= mine.begin > mine.begin[0]
-                # frames before the first that was seen to enter may have been in front
-                early &= seen.delays[mine.station].queued
-                self.unseen += int(np.count_nonzero(early & seen.counted[mine.frame]))
+        if not self._begun:
+            self.parts += 1
+            self._begun = True
+            self._early = early(seen)
+
+    def _few(self) -> None:
+        """Join the closest recordings for good where there are many."""
+        self.pieces.sort(key=order_of)
+        while len(self.pieces) > MOST_PIECES and self.sums is not None:
+            pairs = zip(self.pieces, self.pieces[1:], strict=False)
+            gaps = [right.first - left.last for left, right in pairs]
+            i = gaps.index(min(gaps))
+            piece, seen, overlap = joined(self.pipeline, *self.pieces[i : i + 2])
+            self.pieces[i : i + 2] = [piece]
+            self.sums = corrected(self.sums, seen)
+            self.overlapping += overlap
 
     def _settle(self) -> None:
         """Count all frames that came, and say in the sums what is to be said of them."""
@@ -106,12 +149,14 @@ class Parts:
         self._settle()
         same = Parts(self.pipeline)
         same.reason, same.sums = self.reason, self.sums
-        same.unseen, same.parts = self.unseen, self.parts
+        same.unseen, same.overlapping = self.unseen, self.overlapping
+        same.parts, same.pieces = self.parts, list(self.pieces)
         return same
 
     def forget(self) -> None:
         """Drop all sums."""
-        self.reason, self.sums, self.unseen, self.parts = "", None, 0, 0
+        self.reason, self.sums, self.parts, self.pieces = "", None, 0, []
+        self.unseen = self.overlapping = 0
         self._facts = Facts()
 
     def merge(self, other: "Parts") -> None:
@@ -121,7 +166,10 @@ class Parts:
         if other.sums is not None:
             self.sums = other.sums if self.sums is None else self.sums + other.sums
         self.unseen += other.unseen
+        self.overlapping += other.overlapping
         self.parts += other.parts
+        self.pieces += other.pieces
+        self._few()
         # of several reasons the same one is told in whichever order they come
         self.reason = min(filter(None, (self.reason, other.reason)), default="")
 
@@ -137,24 +185,29 @@ class Parts:
         if self.reason:
             raise ProfileError(f"causes are not available: {self.reason}")
         if self.sums is None:
-            return causes_of(picture(self.pipeline, _nothing(places(self.pipeline).marks_read)))
-        notes = sorted(self.sums.notes)[:_MOST_NOTES]
-        if self.parts > 1 and self.unseen:
+            return causes_of(picture(self.pipeline, _nothing(self._marks)))
+        sums, unseen, overlapping = self.sums, self.unseen, self.overlapping
+        whole: Piece | None = None
+        for piece in sorted(self.pieces, key=order_of):
+            if whole is None:
+                whole = piece
+                continue
+            whole, seen, overlap = joined(self.pipeline, whole, piece)
+            sums = corrected(sums, seen)
+            overlapping += overlap
+        unseen += 0 if whole is None else whole.unseen
+        notes = sorted(sums.notes)[:_MOST_NOTES]
+        if overlapping:
             notes.append(
-                f"{self.parts} recordings were looked at by themselves: {self.unseen:,} frames at "
+                f"{overlapping + 1} recordings overlap in time: who waited for frames of another "
+                "is not known"
+            )
+        elif self.parts > 1 and unseen:
+            notes.append(
+                f"{self.parts} recordings were looked at by themselves: {unseen:,} frames at "
                 "their beginnings may have waited for frames of another"
             )
-        return Causes(
-            self.sums.own,
-            self.sums.blamed,
-            self.sums.gain,
-            self.sums.total,
-            self.sums.waits,
-            self.sums.counts,
-            self.sums.end_to_end,
-            self.sums.frames,
-            tuple(notes),
-        )
+        return replace(sums, notes=tuple(notes))
 
     # -- saved form -----------------------------------------------------------------------------
 
@@ -165,7 +218,9 @@ class Parts:
         return {
             "reason": self.reason,
             "unseen": self.unseen,
+            "overlapping": self.overlapping,
             "parts": self.parts,
+            "pieces": [piece.to_dict() for piece in self.pieces],
             "sums": None
             if sums is None
             else {
@@ -197,6 +252,10 @@ class Parts:
         same = cls(pipeline)
         same.reason = _text(content["reason"])
         same.unseen, same.parts = _count(content["unseen"]), _count(content["parts"])
+        same.overlapping = _count(content.get("overlapping", 0))
+        same.pieces = [
+            Piece.from_dict(same._marks, piece) for piece in content.get("pieces", [])[:MOST_PIECES]
+        ]
         saved = content["sums"]
         if saved is None:
             return same

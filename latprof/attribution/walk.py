@@ -20,13 +20,13 @@ from latprof.pipeline import Pipeline
 
 __all__ = ["HELD", "WINDOW", "Crowd", "Walk", "needed"]
 
-WINDOW = 262_144
-"""Frames that are looked at together."""
+WINDOW = 65_536
+"""Frames that are looked at together: their arrays fit a third-level cache, several at a time."""
 
 HELD = 4_096
 """Frames kept back at the end of a window: later rows may have entered a station before them."""
 
-MOST_KEPT = 4 * WINDOW
+MOST_KEPT = 16 * WINDOW
 """Frames of the past that are kept at most: a queue that is longer is seen so far only."""
 
 Mask = npt.NDArray[np.bool_]
@@ -138,7 +138,7 @@ class Walk:
             self._waiting.append((part, None if counted is None else counted[cut]))
             # no sooner than the past is long: it would be looked at again and again
             past = 0 if self._context is None else len(self._context)
-            if self._count >= max(WINDOW, past) + HELD:
+            if self._count > max(WINDOW, past, HELD):
                 yield self._look(HELD)
 
     def close(self) -> Iterator[Picture]:
