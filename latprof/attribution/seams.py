@@ -14,6 +14,7 @@ import numpy.typing as npt
 from latprof.attribution.cause import Causes, sums_of
 from latprof.attribution.picture import Picture, picture
 from latprof.attribution.places import places
+from latprof.attribution.visits import Visits
 from latprof.columns import FINISHED, MISSING, STAMP_LIMIT, Columns, Labels
 from latprof.errors import ProfileError
 from latprof.ordering.segments import pack, unpack
@@ -180,7 +181,8 @@ def joined(
     Piece
         Of both.
     tuple of Causes or None
-        The sums of frames of the right one with what is known of the left one, and without.
+        The sums of frames with what is known of the other recording, and without: of those of the
+        right one; of all where both are short.
     bool
         Whether they overlap in time: then nothing is known of who waited for whom.
     """
@@ -200,21 +202,29 @@ def joined(
     if right.first > latest:  # nobody was there any more
         return Piece(whole, head, tail, left.early, unseen), None, False
     both = left.tail.then(right.head)
-    counted = both.counted.copy()
-    counted[: len(left.tail)] = False
-    fresh = np.arange(len(both)) >= len(left.tail)
+    counted, fresh = both.counted.copy(), np.ones(len(both), bool)
+    if not whole:  # else all of it is looked at once more: nothing of it is known in part only
+        counted[: len(left.tail)] = fresh[: len(left.tail)] = False
     # what the first of the rows that were kept waited for is not known
     past = None if left.whole else dict.fromkeys(places(pipeline).stations, np.zeros(0, np.int64))
     seen = picture(pipeline, both.columns(), counted=counted, fresh=fresh, earlier=past)
-    alone = picture(
-        pipeline,
-        right.head.columns(),
-        counted=right.head.counted,
-        settle=lambda mine: mine.served_by(seen.visits[mine.station].servers),
-    )
+    alone = _alone(pipeline, right, seen)
+    if whole:
+        alone += _alone(pipeline, left, seen)
     # the first of all frames waited for some that no recording has
     unseen += 0 if left.whole else len(early(seen))
-    return Piece(whole, head, tail, left.early, unseen), (sums_of(seen), sums_of(alone)), False
+    return Piece(whole, head, tail, left.early, unseen), (sums_of(seen), alone), False
+
+
+def _alone(pipeline: Pipeline, piece: Piece, seen: Picture) -> Causes:
+    """Return the sums of the first rows of a recording by themselves."""
+
+    def served(mine: Visits) -> Visits:
+        # of a part of a recording less is known than of the whole
+        return mine if piece.whole else mine.served_by(seen.visits[mine.station].servers)
+
+    rows = piece.head
+    return sums_of(picture(pipeline, rows.columns(), counted=rows.counted, settle=served))
 
 
 def _lowest(starts: Ints) -> int:
