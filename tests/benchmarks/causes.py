@@ -4,15 +4,16 @@
     python -m tests.benchmarks.causes --culprits [--seeds 200]
 
 The frames are of `AUDIO`, at a server of load 0.8 in front of which they queue. Each measurement
-has a process of its own; the memory is what the process had at most, the trace included, and beside
-it what the trace alone takes. ``--culprits`` tells instead how often the injected cause of
-simulated pipelines is named.
+has a process of its own; the memory is what the process had at most, and beside it what making the
+trace alone takes; of a file no trace is in memory. ``--culprits`` tells instead how often the
+injected cause of simulated pipelines is named.
 """
 
 import argparse
 import json
 import statistics
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -21,7 +22,8 @@ import numpy as np
 from latprof import AUDIO, Trace
 from tests.benchmarks.generated import child, machine, own_peak_kb, table
 
-WHAT = ("trace", "blame", "causes", "what_if", "analyze", "analyze, causes")
+IN_MEMORY = ("trace", "blame", "causes", "what_if", "analyze", "analyze, causes")
+OF_A_FILE = ("blame of the file", "causes of the file")
 PERIOD_NS = 20_000_000
 
 
@@ -40,13 +42,18 @@ def queueing(count: int) -> Trace:
     return Trace(AUDIO, frame_id=np.arange(count), marks=marks)
 
 
-def measure(what: str, count: int) -> None:
+def measure(what: str, count: int, path: str) -> None:
     """Do it once, in this process; print seconds and memory as JSON."""
     import pandas  # noqa: F401  (its import is not what is timed)
+    import pyarrow.parquet  # noqa: F401
 
     import latprof
 
-    trace = queueing(count)
+    if what == "write":
+        queueing(count).save(path)
+        print(json.dumps({"peak_kb": own_peak_kb()}))
+        return
+    trace = queueing(count) if what in IN_MEMORY else path
     questions = {
         "trace": lambda: None,
         "blame": lambda: latprof.blame(trace),
@@ -54,6 +61,8 @@ def measure(what: str, count: int) -> None:
         "what_if": lambda: latprof.what_if(trace, {"alsa": 0.9}),
         "analyze": lambda: latprof.analyze(trace),
         "analyze, causes": lambda: latprof.analyze(trace, causes=True).causes,
+        "blame of the file": lambda: latprof.blame(trace),
+        "causes of the file": lambda: latprof.causes(trace),
     }
     questions[what]  # a wrong name fails before the work
     begin = time.perf_counter()
@@ -73,6 +82,27 @@ def culprits(seeds: int) -> None:
     print(table([f"{seeds} pipelines each", "causes", "by mean", "by mean of stations"], rows))
 
 
+def _of(count: int, runs: int, path: str) -> list[list[str]]:
+    """Measure all of it for so many frames; return the rows of the table."""
+    rows, alone = [], "-"
+    for what in ("write", *IN_MEMORY, *OF_A_FILE):
+        call = ["--measure", what, "--frames", str(count), "--path", path]
+        if what == "write":
+            child("tests.benchmarks.causes", call)
+            continue
+        found = [child("tests.benchmarks.causes", call) for _ in range(runs)]
+        peak = f"{max(outcome.peak_mb for outcome in found):,.0f}"
+        if what == "trace":
+            alone = peak
+            continue
+        seconds = statistics.median(outcome.told["seconds"] for outcome in found)
+        beside = alone if what in IN_MEMORY else "-"
+        rows.append(
+            [what, f"{count:,}", f"{seconds:.2f}", f"{count / seconds / 1e6:.2f}", peak, beside]
+        )
+    return rows
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -80,31 +110,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--culprits", action="store_true")
     parser.add_argument("--seeds", type=int, default=200)
-    parser.add_argument("--measure", choices=WHAT, help="what one process does")
+    parser.add_argument("--measure", choices=("write", *IN_MEMORY, *OF_A_FILE))
+    parser.add_argument("--path", default="", help="the file of --measure")
     options = parser.parse_args(arguments)
     if options.measure:
-        measure(options.measure, options.frames[0])
+        measure(options.measure, options.frames[0], options.path)
         return 0
     if options.culprits:
         culprits(options.seeds)
         return 0
     rows = []
     for count in options.frames:
-        alone = 0.0
-        for what in WHAT:
-            call = ["--measure", what, "--frames", str(count)]
-            found = [child("tests.benchmarks.causes", call) for _ in range(options.runs)]
-            peak = max(outcome.peak_mb for outcome in found)
-            if what == "trace":
-                alone = peak
-                continue
-            seconds = statistics.median(outcome.told["seconds"] for outcome in found)
-            rate = f"{count / seconds / 1e6:.2f}"
-            rows.append(
-                [what, f"{count:,}", f"{seconds:.2f}", rate, f"{peak:,.0f}", f"{alone:,.0f}"]
-            )
+        with tempfile.TemporaryDirectory() as folder:
+            rows += _of(count, options.runs, str(Path(folder) / "frames.parquet"))
     print(machine("numpy"))
-    header = ["", "frames", "seconds", "M frames/s", "peak MB", "of these the trace's"]
+    header = ["", "frames", "seconds", "M frames/s", "peak MB", "the trace alone"]
     print(table(header, rows))
     return 0
 
