@@ -237,6 +237,15 @@ def test_a_profile_is_of_the_same_windows(small):
     assert latprof.analyze(trace, causes=True).causes == causes(trace)
 
 
+def test_rows_in_no_order_are_told_of_in_a_profile(small):
+    # `causes` reads the recording as a whole then; a profile is folded in one pass
+    trace = TRACES["in no order"]
+    assert not any("started later" in note for note in causes(trace).notes)
+    assert any("started later" in n for n in latprof.analyze(trace, causes=True).causes.notes)
+    tidy = latprof.analyze(TRACES["out of order"], causes=True).causes
+    assert not any("started later" in note for note in tidy.notes)
+
+
 def test_windows_say_once_what_is_to_be_said(small):
     trace = pipeline("full queue", 3, 4_000)[0]
     found = [note for note in causes(trace).notes if "held up" in note]

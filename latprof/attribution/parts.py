@@ -18,6 +18,7 @@ from latprof.attribution.places import places
 from latprof.attribution.recordings import unavailable
 from latprof.attribution.seams import HELD, MOST_PIECES, Piece, Rows, corrected, early, joined
 from latprof.attribution.seams import order as order_of
+from latprof.attribution.visits import MOST_ODD
 from latprof.attribution.walk import Walk, needed
 from latprof.columns import Columns
 from latprof.errors import ProfileError
@@ -141,6 +142,14 @@ class Parts:
         self.close()
         if self.sums is not None:
             self.sums, self._facts = with_facts(self.sums, self._facts), Facts()
+            late = self._walk.late
+            if late > MOST_ODD * self._walk.rows:
+                note = (
+                    f"{late:,} frames came after thousands that started later: whom they kept "
+                    "waiting is not known; sort the recording by start"
+                )
+                self.sums = replace(self.sums, notes=(*self.sums.notes, note))
+                self._walk.late = 0
 
     # -- merging and reading --------------------------------------------------------------------
 
@@ -253,9 +262,10 @@ class Parts:
         same.reason = _text(content["reason"])
         same.unseen, same.parts = _count(content["unseen"]), _count(content["parts"])
         same.overlapping = _count(content.get("overlapping", 0))
-        same.pieces = [
-            Piece.from_dict(same._marks, piece) for piece in content.get("pieces", [])[:MOST_PIECES]
-        ]
+        pieces = content.get("pieces", [])
+        if len(pieces) > MOST_PIECES:
+            raise ProfileError("rows of too many recordings: the file is damaged")
+        same.pieces = [Piece.from_dict(same._marks, piece) for piece in pieces]
         saved = content["sums"]
         if saved is None:
             return same
