@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cell",
+    "causes_html",
     "pipeline_html",
     "profile_html",
     "report_html",
@@ -250,4 +251,23 @@ def what_if_html(result: Any) -> str:
         _lines([f"what if {told}"], strong=1),
         table_html(header, rows),
         _lines(list(getattr(result, "assumptions", ()))),
+    )
+
+
+def causes_html(result: Any) -> str:
+    """Return which stage is the cause: the sentence, and by stage own, blamed time and gain."""
+    rows, shown = result.rows(), []
+    longest = max((row[name] or 0 for row in rows for name in ("own", "blamed")), default=0)
+    for row in rows:
+        cells: list[Cell | str] = [row["stage"]]
+        for name in ("own", "blamed"):
+            ns = row[name]
+            cells.append("-" if ns is None else Cell(format_ns(ns), ns / longest if longest else 0))
+        gain = row["gain"]
+        cells.append("-" if gain is None else Cell(percent(gain), min(max(gain, 0.0), 1.0)))
+        shown.append(cells)
+    return _block(
+        _lines([result.sentence], strong=1),
+        table_html(("stage", "own", "waited for", "gain"), shown),
+        _lines(list(result.notes)),
     )

@@ -11,7 +11,7 @@ from strategies import AUDIO, CHAIN, DUE, seeded, simple
 from traces import rich
 
 import latprof
-from latprof import Pipeline, Trace
+from latprof import Pipeline, Span, Trace
 from latprof.display import Cell, table_html, what_if_html
 from latprof.profile import Profile
 from latprof.report import Report
@@ -211,3 +211,26 @@ def test_a_what_if_shows_itself():
 def test_bars_stay_in_their_cells():
     page = table_html(["name", "share"], [["a", Cell("x", 7.0)], ["b", Cell("y", -1.0)]])
     assert re.findall(r" ([\d.]+)%,", page) == ["100.0", "0.0"]
+
+
+def test_causes_show_themselves():
+    # nine frames, 10 ns apart, each served for 20 ns: the n-th waits 10 n, 40 on average
+    line = Pipeline(
+        "line",
+        ("start", "in", "end"),
+        (Span("queue", "start", "in"), Span("work", "in", "end", station="worker")),
+    )
+    n = np.arange(9)
+    marks = {"start": n * 10, "in": n * 20, "end": n * 20 + 20}
+    page = latprof.causes(Trace(line, frame_id=n, marks=marks))._repr_html_()
+    assert "the cause is work" in page
+    for text in ("queue", "0 ns", "work", "20 ns", "40 ns", "waited for", "gain"):
+        assert text in page
+    assert "<script" not in page
+
+
+def test_causes_of_nothing_show_themselves():
+    marks = dict.fromkeys(AUDIO.marks, np.zeros(0, np.int64))
+    page = latprof.causes(Trace(AUDIO, frame_id=np.zeros(0, np.uint64), marks=marks))._repr_html_()
+    assert "nothing is slow" in page
+    assert "alsa" in page

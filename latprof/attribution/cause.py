@@ -132,6 +132,11 @@ class Causes:
         index = pd.Index([row.pop("stage") for row in rows], name="stage", dtype=object)
         return pd.DataFrame(rows, index=index, dtype="float64")
 
+    def _repr_html_(self) -> str:
+        from latprof.display import causes_html
+
+        return causes_html(self)
+
     def rows(self) -> list[dict[str, Any]]:
         """Return the table as plain values: a dict a stage, None where not known."""
         n, whole = self.frames, self.end_to_end
