@@ -194,6 +194,8 @@ def _from_datetime64(values: npt.NDArray[Any], what: str) -> npt.NDArray[np.int6
             raise TraceError(f"{what} is not between the years 1824 and 2116: give nearer times")
         values, unit, step = values.astype("M8[D]"), "D", 1
     counts = np.ascontiguousarray(values).view(np.int64)
+    if unit == "ns" and step == 1:
+        return counts
     gaps = counts == MISSING
     if unit in _FINER:
         ns, rest = np.divmod(counts * step, _FINER[unit]) if step == 1 else (counts, counts)
@@ -203,8 +205,6 @@ def _from_datetime64(values: npt.NDArray[Any], what: str) -> npt.NDArray[np.int6
     if unit not in _UNIT_NS:
         raise TraceError(f"{what} is datetime64 without a unit: give datetime64[ns]")
     factor = _UNIT_NS[unit] * step
-    if factor == 1:
-        return counts
     limit = STAMP_LIMIT // factor
     if np.any((np.abs(counts) > limit) & ~gaps):
         raise TraceError(f"{what} is not between the years 1824 and 2116: give nearer times")

@@ -8,6 +8,9 @@ from latprof.ordering.order import Order, split_by_source
 
 __all__ = ["Orders"]
 
+CHUNK = 65_536
+"""Rows looked at together: larger work arrays come from fresh pages, which the kernel clears."""
+
 
 class Orders:
     """An `Order` for each source; batches of one recording come in order of time.
@@ -50,6 +53,10 @@ class Orders:
 
     def add(self, columns: Columns, sampling_rate: float) -> None:
         """Add a batch of the recording that is being read."""
+        for begin in range(0, len(columns), CHUNK):
+            self._add(columns.take(slice(begin, begin + CHUNK)), sampling_rate)
+
+    def _add(self, columns: Columns, sampling_rate: float) -> None:
         for source, rows in split_by_source(columns, self._marks):
             order = self._open.get(source)
             if order is None:

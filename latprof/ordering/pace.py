@@ -62,8 +62,8 @@ class Jitter:
         np.abs(differences, out=differences)
         self.count += n
         self.total += exact_sum(differences, int(differences.max()))
-        weighted = np.zeros(-(-n // _ROW) * _ROW)
-        weighted[:n] = differences
+        weighted = np.empty(-(-n // _ROW) * _ROW)
+        weighted[:n], weighted[n:] = differences, 0
         table = weighted.reshape(-1, _ROW)
         table *= _UP
         value = self.value
