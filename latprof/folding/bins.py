@@ -34,6 +34,10 @@ Floats = npt.NDArray[np.float64]
 _COARSE_OF_ZERO = ((FIRST_PLACE + 1) >> COARSE) - 1
 
 
+# where the fine bins of each coarse bin begin, for `np.add.reduceat`
+_COARSE_BEGINS = np.arange(0, PLACES, 1 << COARSE)
+
+
 class Latencies:
     """Latencies (n,) in ns, n > 0, with the smallest and the largest of them."""
 
@@ -121,7 +125,7 @@ class Bins:
             sums.late += frames_in(latency > sums.deadline_ns, weights)
         if name == TOTAL:
             add_edges(sums, latency, low, high, weights)
-            sums.worst.add(chunk, latency, MISSING)
+            sums.worst.add(chunk, latency, high, MISSING)
             offer(sums.exemplars, latency, low, high, chunk.frame_id)
         ones = self.ones[:k] if weights is None else weights
         n = k if weights is None else int(weights.sum())
@@ -154,28 +158,25 @@ class Bins:
         total: Counted | None,
     ) -> tuple[float, float]:
         """Count latencies; return the sum of their squares, and of their products with total's."""
-        own = cross = 0.0
+        k = len(latency)
         weighted = ones is not self.ones and ones.base is not self.ones
+        floats, places = self._total if name == TOTAL else (self._floats, self._places)
+        floats, places = floats[:k], places[:k]
+        np.copyto(floats, latency)
+        np.right_shift(floats.view(np.int64), SHIFT, out=places)
         for stretch in placed.stretches:
             block = slice(stretch.begin, stretch.end)
             values, weights = latency[block], ones[block]
-            if name == TOTAL:
-                floats, places = self._total[0][block], self._total[1][block]
-            else:
-                floats, places = self._floats[block], self._places[block]
-            np.copyto(floats, values)
-            np.right_shift(floats.view(np.int64), SHIFT, out=places)
-            np.add.at(self._counts_of(name, stretch, extremes), places, weights)
-            own += dot(floats, floats)
-            if total is not None:
-                cross += dot(floats, total.floats[block])
-                heavy = values * weights if weighted else values
-                np.add.at(self.tails[name], total.places[block], heavy)
+            np.add.at(self._counts_of(name, stretch, extremes), places[block], weights)
             if stretch.where is None:
-                self._sort_in(name, block, places, values, weights, extremes, placed)
+                self._sort_in(name, stretch, places[block], values, weights, extremes)
             else:
                 _add_moments(name, values, weights if weighted else None, stretch)
-        return own, cross
+        if total is None:
+            return dot(floats, floats), 0.0
+        heavy = latency * ones if weighted else latency
+        np.add.at(self.tails[name], total.places[:k], heavy)
+        return dot(floats, floats), dot(floats, total.floats[:k])
 
     def _counts_of(self, name: str, stretch: Stretch, extremes: tuple[int, int]) -> Ints:
         """Return what a stretch is counted in; what gathers for another window is settled."""
@@ -191,14 +192,13 @@ class Bins:
     def _sort_in(
         self,
         name: str,
-        block: slice,
+        stretch: Stretch,
         places: Ints,
         values: Ints,
         weights: Ints,
         extremes: tuple[int, int],
-        placed: Placed,
     ) -> None:
-        """Count each latency of a block in the window that its frame lies in."""
+        """Count each latency of a stretch in the window that its frame lies in."""
         coarse, work = self._coarse[: len(values)], self._work[: len(values)]
         if extremes[0] == 0:
             np.maximum(places, FIRST_PLACE, out=coarse)
@@ -207,8 +207,8 @@ class Bins:
             np.right_shift(places, COARSE, out=coarse)
         np.subtract(coarse, _COARSE_OF_ZERO, out=coarse)
         bounds = coarse_bin(extremes[0]), coarse_bin(extremes[1])
-        for placement in placed.placements:
-            placement.part(block).add(name, coarse, values, weights, work, bounds)
+        for placement in stretch.placements:
+            placement.add(name, coarse, values, weights, work, bounds)
 
     def _settle(self, name: str) -> None:
         """Move what has gathered for one window to it, and to the counts."""
@@ -225,7 +225,7 @@ class Bins:
             return
         reach = slice(FIRST_PLACE + _fine(low), FIRST_PLACE + _fine(high + 1))
         found = gathering[reach]
-        coarse = np.add.reduceat(found, np.arange(0, len(found), 1 << COARSE))
+        coarse = np.add.reduceat(found, _COARSE_BEGINS[: high + 1 - low])
         for windows, begin_ns in where:
             windows.add_run(name, begin_ns, low, coarse)
         counts[reach] += found
@@ -245,17 +245,19 @@ class Bins:
         n = k if weights is None else int(weights.sum())
         self.stretch(name, 0, 0)
         span = sums.spans[name]
-        if not span.peak:
+        if not span.peak and span.peak_frame != 0:  # no id is smaller
             span.add_peak(0, int(chunk.frame_id.min()))
         span.add_moments(n, 0, 0.0)
         for stretch in placed.stretches:
             block = slice(stretch.begin, stretch.end)
-            self._counts_of(name, stretch, (0, 0))[0] += ones[block].sum()
+            count = stretch.end - stretch.begin if weights is None else weights[block].sum()
+            self._counts_of(name, stretch, (0, 0))[0] += count
             if stretch.where is None:
-                zeros = np.zeros(stretch.end - stretch.begin, np.int64)  # its coarse bin is 0, too
-                for placement in placed.placements:
+                zeros = self._coarse[: stretch.end - stretch.begin]
+                zeros.fill(0)  # its coarse bin is 0, too
+                for placement in stretch.placements:
                     work = self._work[: len(zeros)]
-                    placement.part(block).add(name, zeros, zeros, ones[block], work, (0, 0))
+                    placement.add(name, zeros, zeros, ones[block], work, (0, 0))
 
     def stretch(self, name: str, low: int, high: int) -> None:
         """Note which values are counted."""

@@ -50,10 +50,13 @@ def is_spread(n: int, mean: float, m2: float) -> bool:
 
 def dot(x: Floats, y: Floats) -> float:
     """Return the sum of the products of two arrays (n,), in this thread alone."""
-    if len(x) <= _ONE_THREAD:
-        return float(np.dot(x, y))
-    pieces = (slice(i, i + _ONE_THREAD) for i in range(0, len(x), _ONE_THREAD))
-    return math.fsum(np.dot(x[piece], y[piece]) for piece in pieces)
+    whole = len(x) - len(x) % _ONE_THREAD
+    rest = float(np.dot(x[whole:], y[whole:]))
+    if not whole:
+        return rest
+    # one call for all pieces: a product of matrices (1, k) and (k, 1) each
+    rows, columns = x[:whole].reshape(-1, 1, _ONE_THREAD), y[:whole].reshape(-1, _ONE_THREAD, 1)
+    return math.fsum([rest, *np.matmul(rows, columns).ravel().tolist()])
 
 
 def comoment(

@@ -16,7 +16,7 @@ from latprof.folding.windows import Placement, Windows
 
 __all__ = ["LONG", "Placed", "Stretch"]
 
-LONG = 2_048
+LONG = 4_096
 """Frames from which on a stretch of one window is counted as a whole: moving its counts costs
 about as much as sorting so many frames into windows."""
 
@@ -26,12 +26,14 @@ class Stretch:
     """The frames `begin` to `end` of a chunk.
 
     `where` holds, for each of the windows they are counted in, its begin in UTC ns, if all of
-    these frames lie in it; None where they lie in several, or are too few.
+    these frames lie in it; None where they lie in several, or are too few: `placements` says then
+    where each of them lies.
     """
 
     begin: int
     end: int
     where: tuple[tuple[Windows, int], ...] | None
+    placements: tuple[Placement, ...] = ()
 
 
 class Placed:
@@ -61,18 +63,23 @@ class Placed:
         changes = [np.array([0, self.n])]
         for placement in self.placements:
             if not isinstance(placement.rows, int):
-                changes.append(np.flatnonzero(placement.rows[1:] != placement.rows[:-1]) + 1)
-        edges = np.unique(np.concatenate(changes)) if len(changes) > 1 else changes[0]
+                changes.append(placement.runs[1:])
+        # an edge that stands twice makes a stretch of no frames; np.unique would load numpy.ma
+        edges = np.sort(np.concatenate(changes)) if len(changes) > 1 else changes[0]
         stretches, done = [], 0
         for i in np.flatnonzero(np.diff(edges) >= LONG).tolist():
             begin, end = int(edges[i]), int(edges[i + 1])
             if begin > done:
-                stretches.append(Stretch(done, begin, None))
+                stretches.append(self._mixed(done, begin))
             where = tuple(
                 (placement.windows, placement.begin_ns(begin)) for placement in self.placements
             )
             stretches.append(Stretch(begin, end, where))
             done = end
         if done < self.n:
-            stretches.append(Stretch(done, self.n, None))
+            stretches.append(self._mixed(done, self.n))
         return stretches
+
+    def _mixed(self, begin: int, end: int) -> Stretch:
+        block = slice(begin, end)
+        return Stretch(begin, end, None, tuple(each.part(block) for each in self.placements))

@@ -38,9 +38,7 @@ def add_times(sums: Sums, chunk: Columns, complete: dict[str, bool]) -> Placed:
     A frame's time is its start, or its end, or the first of its marks.
     """
     times, ends = chunk.marks["start"], chunk.marks["end"]
-    if complete["start"]:
-        sums.add_range(int(times.min()), None)
-    else:
+    if not complete["start"]:
         known = times[times != MISSING]
         sums.add_range(int(known.min()) if len(known) else None, None)
         for mark in ("end", *sums.pipeline.marks):
@@ -49,6 +47,8 @@ def add_times(sums: Sums, chunk: Columns, complete: dict[str, bool]) -> Placed:
         ends = ends[ends != MISSING]
     sums.add_range(None, int(ends.max()) if len(ends) else None)
     low, high = int(times.min()), int(times.max())
+    if complete["start"]:
+        sums.add_range(low, None)
     if high == MISSING:
         return Placed([], len(chunk))
     if low == MISSING:

@@ -5,6 +5,7 @@ that parts merge into what the whole would have given, whatever the cut and the 
 """
 
 import math
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -99,18 +100,26 @@ class Windows:
         self.first, self.length = first, last_ns // width - first + 1
 
     def _widen(self, width: int) -> None:
-        factor = width // self.width_ns
+        while self.length and self.width_ns < width:
+            self._double()
         self.width_ns = width
-        if factor == 1 or not self.length:
-            return
-        numbers = np.arange(self.first, self.first + self.length) // factor
-        starts = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 1))
+
+    def _double(self) -> None:
+        odd = self.first & 1  # the first window is the second half of a new one
+        self.width_ns *= 2
+        self.first //= 2
+        length = (self.length + odd + 1) // 2
+        peaks = {id(peak) for peak in self.peaks.values()}
         for room in self._all_rooms():
-            join = np.maximum if any(room is peak for peak in self.peaks.values()) else np.add
-            joined = join.reduceat(room[: self.length], starts)
+            join = np.maximum if id(room) in peaks else np.add
+            joined = np.zeros((length, *room.shape[1:]), np.int64)
+            first, second = room[odd : self.length : 2], room[1 - odd : self.length : 2]
+            joined[odd : odd + len(first)] = first
+            into = joined[: len(second)]
+            join(into, second, out=into)
             room[: self.length] = 0
-            room[: len(starts)] = joined
-        self.first, self.length = int(numbers[0]), len(starts)
+            room[:length] = joined
+        self.length = length
 
     def _all_rooms(self) -> list[Ints]:
         return [*self._room.values(), *self.sums.values(), *self.peaks.values()]
@@ -196,6 +205,14 @@ class Placement:
         """Return the placement of consecutive frames."""
         return self if isinstance(self.rows, int) else Placement(self.windows, self.rows[block])
 
+    @cached_property
+    def runs(self) -> Ints:
+        """Where each run of frames in one window begins."""
+        rows = self.rows
+        if isinstance(rows, int):
+            return np.zeros(1, np.int64)
+        return np.concatenate((np.zeros(1, np.int64), np.flatnonzero(rows[1:] != rows[:-1]) + 1))
+
     def add(
         self,
         name: str,
@@ -209,29 +226,25 @@ class Placement:
 
         `reach` are the smallest and the largest of the coarse bins, where the caller knows them.
         """
-        windows = self.windows
+        windows, rows = self.windows, self.rows
         low, high = reach or (int(coarse.min()), int(coarse.max()))
         room = windows._reached(name, low, high)
         begin = windows._begin[name]
-        if isinstance(self.rows, int):
+        if isinstance(rows, int):
             np.subtract(coarse, begin, out=work)
-            np.add.at(room[self.rows], work, weights)
+            np.add.at(room[rows], work, weights)
         else:
-            np.multiply(self.rows, room.shape[1], out=work)
+            np.multiply(rows, room.shape[1], out=work)
             np.add(work, coarse, out=work)
             np.subtract(work, begin, out=work)
             np.add.at(room.reshape(-1), work, weights)
         if name not in windows.sums:
             return
-        if isinstance(self.rows, int):
-            # a slice: sums of centuries wrap around, as they do elsewhere, without a warning
-            windows.sums[name][self.rows : self.rows + 1] += (latency * weights).sum()
-            peak = max(int(windows.peaks[name][self.rows]), int(latency.max()))
-            windows.peaks[name][self.rows] = peak
-        else:
-            np.multiply(latency, weights, out=work)
-            np.add.at(windows.sums[name], self.rows, work)
-            np.maximum.at(windows.peaks[name], self.rows, latency)
+        # frames come about in the order of time: runs are few beside the frames
+        where = np.array([rows]) if isinstance(rows, int) else rows[self.runs]
+        np.multiply(latency, weights, out=work)
+        np.add.at(windows.sums[name], where, np.add.reduceat(work, self.runs))
+        np.maximum.at(windows.peaks[name], where, np.maximum.reduceat(latency, self.runs))
 
 
 def coarse_bin(value: int) -> int:

@@ -47,8 +47,15 @@ class Worst:
         """Frames that are quicker than this need not be added."""
         return 0 if len(self._keyed) < MOST_WORST else -self._keyed[-1][0][0]
 
-    def add(self, columns: Columns, end_to_end: npt.NDArray[np.int64], missing: int) -> None:
-        """Offer frames (n,) with their latencies (n,) ns >= 0; `missing` is what no stamp is."""
+    def add(
+        self, columns: Columns, end_to_end: npt.NDArray[np.int64], high: int, missing: int
+    ) -> None:
+        """Offer frames (n,) with their latencies (n,) ns >= 0, the largest of which is `high`.
+
+        `missing` is what no stamp is.
+        """
+        if high < self.limit_ns:
+            return
         slow = np.flatnonzero(end_to_end >= self.limit_ns)
         if len(slow) > MOST_WORST:
             # the slowest of these, and all that are as slow as the last of them
