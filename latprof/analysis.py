@@ -4,6 +4,7 @@ import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Union
 
@@ -28,8 +29,10 @@ MOST_FOR_CAUSES = 5_000_000
 """Up to so many frames causes are looked for without being asked for."""
 
 Recording = Union[Trace, str, "os.PathLike[str]"]
-Batch = tuple[dict[str, Any], Columns | None, int]
-"""What a recording says of itself, a row group of it (None: it ends), rows read for that."""
+Batch = tuple[dict[str, Any], Callable[[], Columns] | None]
+"""What a recording says of itself, and what makes a row group of it (None: it ends)."""
+
+_LARGE = 1 << 24  # bytes
 
 
 def analyze(
@@ -132,29 +135,22 @@ def analyze(
     if warm_up is not None:
         span.skip(warm_up, _first_start(parts, pipeline))
 
-    def prepared() -> Iterator[Batch]:
-        # beside the fold, in the thread that decodes
-        for meta, columns in _batches(parts, pipeline, by):
-            read = 0 if columns is None else len(columns)
-            if columns is not None:
-                columns = columns if should is None else should.add(columns)
-                if profile.parts is not None:
-                    # frames outside of the range keep those in it waiting
-                    profile.parts.add(columns, meta, span.inside(columns))
-                columns = span.within(columns)
-                profile.add_order(columns, _rate(meta))
-            elif profile.parts is not None:
-                profile.parts.end()
-            yield meta, columns, read
-
     done = 0
+    _keep_memory()
     with profile.adding():
-        for meta, columns, read in _ahead(prepared()):
-            if columns is None:
+        for meta, make in _ahead(_batches(parts, pipeline, by)):
+            if make is None:
+                if profile.parts is not None:
+                    profile.parts.end()
                 profile.note(meta)
                 continue
-            profile.add_frames(columns, _rate(meta))
-            done += read
+            columns = make()
+            done += len(columns)
+            columns = columns if should is None else should.add(columns)
+            if profile.parts is not None:
+                # frames outside of the range keep those in it waiting
+                profile.parts.add(columns, meta, span.inside(columns))
+            profile.add(span.within(columns), _rate(meta))
             if progress is not None:
                 progress(done, rows)
     profile.segments = span.clipped(profile.segments)
@@ -283,11 +279,10 @@ def _each(recordings: Recording | Iterable[Recording]) -> Iterator[Recording]:
 
 def _batches(
     parts: Sequence[Trace | Path], pipeline: Pipeline | None, by: str | None
-) -> Iterator[tuple[dict[str, Any], Columns | None]]:
-    """Yield the metadata and the columns of each row group; a file ends with None for columns."""
+) -> Iterator[Batch]:
     for part in parts:
         if isinstance(part, Trace):
-            yield part.meta, part.columns
+            yield part.meta, partial(getattr, part, "columns")
             yield part.meta, None
             continue
         # decoded by one thread beside the fold: more of them would get in its way
@@ -295,15 +290,28 @@ def _batches(
             wanted = ["frame_id", *reader.pipeline.marks, "size", "source", "outcome", "weight"]
             if by is not None and by not in wanted:
                 wanted.append(by)
-            for columns in reader.batches(wanted):
-                yield reader.meta, columns
+            for make in reader.decoded(wanted):
+                yield reader.meta, make
             yield reader.meta, None
 
 
 def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Yield what `batches` does, the next one being decoded while this one is folded."""
+    """Yield what `batches` does, the next one being decoded while this one is worked on.
+
+    All but the decoding is for the thread that asks: two that both work in many short calls of
+    numpy hand the interpreter to each other at each of them, which costs more than it saves.
+    """
     with ThreadPoolExecutor(1, thread_name_prefix="latprof-decode") as pool:
         coming = pool.submit(next, batches, None)
         while (batch := coming.result()) is not None:
             coming = pool.submit(next, batches, None)
             yield batch
+
+
+def _keep_memory() -> None:
+    """Have the C library keep the memory of work arrays, instead of the system clear it anew.
+
+    glibc gives blocks from 128 kB on back to the system when they are freed, until it has seen a
+    larger one go: mallopt(3), M_MMAP_THRESHOLD. An array that is never touched will do.
+    """
+    np.empty(_LARGE, np.uint8)

@@ -2,7 +2,8 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -129,22 +130,26 @@ class Reader:
             The row group cannot be read, or has values that cannot be kept.
         """
         wanted = self._wanted(columns)
-        with self._named():
-            table = self._parquet.read_row_group(
-                index, columns=self._there(wanted), use_threads=self._threads
-            )
-            return to_columns(table, wanted, self._plan, self.pipeline)
+        return self._made(self._group(index, wanted), wanted)
 
     def batches(self, columns: Iterable[str] | None = None) -> Iterator[Columns]:
         """Return the frames in batches of some `ROW_GROUP` rows, one in memory at a time.
 
         However large the row groups of other tools are, memory stays the same.
         """
+        return (make() for make in self.decoded(columns))
+
+    def decoded(self, columns: Iterable[str] | None = None) -> Iterator[Callable[[], Columns]]:
+        """Do the same, but leave the rest of the work to whoever calls what this yields.
+
+        Decoding needs the interpreter for one call a batch, all else for many: a thread that
+        decodes ahead and does no more keeps out of the way of the others.
+        """
         wanted = self._wanted(columns)
         rows = 0
-        for part in self._small_groups(wanted) if self._is_finely_cut else self._stream(wanted):
-            rows += len(part)
-            yield part
+        for table in self._small_groups(wanted) if self._is_finely_cut else self._stream(wanted):
+            rows += table.num_rows
+            yield partial(self._made, table, wanted)
         # not asked of the row groups beforehand: a damaged footer makes pyarrow end the whole
         # process where it hands out their metadata, but only raise where it reads them
         if rows != self.rows:
@@ -153,15 +158,25 @@ class Reader:
                     f"says that it has {self.rows} rows and has {rows}: take an undamaged copy"
                 )
 
+    def _made(self, table: pa.Table, wanted: tuple[str, ...]) -> Columns:
+        with self._named():
+            return to_columns(table, wanted, self._plan, self.pipeline)
+
     @property
     def _is_finely_cut(self) -> bool:
         return self.rows <= 2 * ROW_GROUP * self.num_batches
 
-    def _small_groups(self, wanted: tuple[str, ...]) -> Iterator[Columns]:
+    def _small_groups(self, wanted: tuple[str, ...]) -> Iterator[pa.Table]:
         # a row group at once takes two thirds of the time of a stream of batches
-        return (self.batch(index, wanted) for index in range(self.num_batches))
+        return (self._group(index, wanted) for index in range(self.num_batches))
 
-    def _stream(self, wanted: tuple[str, ...]) -> Iterator[Columns]:
+    def _group(self, index: int, wanted: tuple[str, ...]) -> pa.Table:
+        with self._named():
+            return self._parquet.read_row_group(
+                index, columns=self._there(wanted), use_threads=self._threads
+            )
+
+    def _stream(self, wanted: tuple[str, ...]) -> Iterator[pa.Table]:
         with self._named():
             stream = self._parquet.iter_batches(
                 ROW_GROUP, columns=self._there(wanted), use_threads=self._threads
@@ -171,8 +186,8 @@ class Reader:
                 batch = next(stream, None)
                 if batch is None:
                     return
-                part = to_columns(pa.Table.from_batches([batch]), wanted, self._plan, self.pipeline)
-            yield part
+                table = pa.Table.from_batches([batch])
+            yield table
 
     def read(self, columns: Iterable[str] | None = None) -> Columns:
         """Return all frames at once."""

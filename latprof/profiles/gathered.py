@@ -64,7 +64,7 @@ class Gathered:
 
     # -- filling --------------------------------------------------------------------------------
 
-    def add(self, columns: Columns, sampling_rate: float = 1.0) -> None:
+    def add(self: Self, columns: Columns, sampling_rate: float = 1.0) -> None:
         """Fold n frames in; with `by`, into their groups as well.
 
         Raises
@@ -74,16 +74,8 @@ class Gathered:
         TraceError
             A stamp of 2**62 ns and more.
         """
-        self.add_order(columns, sampling_rate)
-        self.add_frames(columns, sampling_rate)
-
-    def add_order(self, columns: Columns, sampling_rate: float = 1.0) -> None:
-        """Look at what depends on the order of n frames: the half of `add` that needs no fold."""
         if self.order is not None:
             self.order.add(columns, sampling_rate)
-
-    def add_frames(self: Self, columns: Columns, sampling_rate: float = 1.0) -> None:
-        """Fold n frames: the other half of `add`, which another thread may do meanwhile."""
         if self._fold is None:
             self._fold = Fold(self.pipeline)
         if self.by is None or len(columns) == 0:
