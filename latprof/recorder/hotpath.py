@@ -142,6 +142,7 @@ def _build(
     source_codes = ring.sources.codes
     all_sampled = sampled_below >= 2**64
     runs: dict[tuple[str | None, int], bool] = {}
+    latest: dict[str | None, tuple[int, bool]] = {}  # of each source: half the look-up's time
     is_open = False
     detour = True  # finishing needs more than the short way
 
@@ -227,7 +228,9 @@ def _build(
         if not is_open:
             return NO_FRAME
         try:
-            taken = runs[source, frame_id >> RUN_BITS]
+            run, taken = latest[source]
+            if run != frame_id >> RUN_BITS:
+                taken = takes(frame_id, source)
         except (KeyError, TypeError):
             taken = takes(frame_id, source)
         if not taken:
@@ -371,10 +374,15 @@ def _build(
         if not 0 <= run < 2 ** (64 - RUN_BITS):
             return True
         name = None if source is None else _text(source)
-        taken = run_hash(run, fnv1a(name)) < sampled_below
-        if len(runs) >= KNOWN_RUNS:
-            runs.clear()
-        runs[name, run] = taken
+        taken = runs.get((name, run))
+        if taken is None:
+            taken = run_hash(run, fnv1a(name)) < sampled_below
+            if len(runs) >= KNOWN_RUNS:
+                runs.clear()
+            runs[name, run] = taken
+        if len(latest) >= KNOWN_RUNS:
+            latest.clear()
+        latest[name] = run, taken
         return taken
 
     def void(number: int, row: list[Any]) -> None:
