@@ -363,6 +363,18 @@ def test_by_a_column_of_too_many_values():
     assert len(profiled(BARE, frames.take(slice(1_000)), by="call").groups) == 1_000
 
 
+def test_windows_of_many_groups_have_a_bound():
+    # end_to_end and other: 2 x (64 + 512) windows, of which 2**20 are 910 times as many
+    frames = simple(BARE, [(0, 1)] * 911, tags={"call": np.arange(911)})
+    with pytest.raises(
+        ProfileError,
+        match=r"more than 910 values, the most for 2 spans and windows \(every=\): group by",
+    ):
+        profiled(BARE, frames, by="call", every="1s")
+    assert len(profiled(BARE, frames.take(slice(910)), by="call", every="1s").groups) == 910
+    assert len(profiled(BARE, frames, by="call").groups) == 911
+
+
 # -- pace ---------------------------------------------------------------------------------------
 
 

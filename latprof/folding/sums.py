@@ -230,6 +230,12 @@ class Sums:
         return np.flatnonzero(self.batches.counts("end_to_end").any(axis=0))
 
     @property
+    def most_windows(self) -> int:
+        """How many windows of time there may come to be, of all spans."""
+        timeline = 0 if self.timeline is None else MOST_WINDOWS
+        return (BATCHES + timeline) * len(self.spans)
+
+    @property
     def promised(self) -> str:
         """The span that the deadline is for."""
         return self.pipeline.totals[-1].name

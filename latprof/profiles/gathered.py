@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["NO_GROUP", "Gathered", "duration"]
 
 MOST_GROUPS = 1_000
+MOST_WINDOWS_OF_GROUPS = 1 << 20
+"""Windows of all spans of all groups; each takes some kB."""
+
 NO_GROUP = "(none)"
 
 
@@ -70,7 +73,8 @@ class Gathered:
         Raises
         ------
         ProfileError
-            There is no column `by`, or it has more than 1,000 values.
+            There is no column `by`, or it has more than 1,000 values; fewer, if there are very
+            many spans, or windows of time for each of them.
         TraceError
             A stamp of 2**62 ns and more.
         """
@@ -92,10 +96,20 @@ class Gathered:
             group.add(rows, sampling_rate)
             self.rates[sampling_rate] += group._own.finished - before
 
+    @property
+    def most_groups(self) -> int:
+        """How many groups there may be: each has windows of time for each span."""
+        return min(MOST_GROUPS, max(MOST_WINDOWS_OF_GROUPS // self._own.most_windows, 1))
+
     def _new_group(self) -> Self:
-        if len(self.groups) == MOST_GROUPS:
+        most = self.most_groups
+        if len(self.groups) == most:
+            why = ""
+            if most < MOST_GROUPS:
+                beside = " and windows (every=)" if self._own.every_ns is not None else ""
+                why = f", the most for {len(self._own.spans)} spans{beside}"
             raise ProfileError(
-                f"by={self.by!r} has more than {MOST_GROUPS:,} values: group by a column of fewer, "
+                f"by={self.by!r} has more than {most:,} values{why}: group by a column of fewer, "
                 "or select some of them first"
             )
         group = type(self)(self.pipeline)

@@ -24,8 +24,8 @@ LARGE_PIECE = 65_536
 PATIENCE_NS = 1_000_000_000
 """How long a claimed number may stay away from its slot before it is given up."""
 
-MOST_GROUPS = 990
-"""Sources that get a profile of their own; the others share one."""
+RESERVED = 10
+"""Groups of a profile that are left for frames without a source and for those of all others."""
 
 
 class LiveFold:
@@ -225,7 +225,7 @@ class LiveFold:
         columns = to_columns(rows, self._ring, self._offset_ns)
         for sink in self.sinks:
             sink(rows, columns)
-        columns.source = _grouped(columns.source)
+        columns.source = _grouped(columns.source, self.profile.most_groups - RESERVED)
         self.profile.add(columns, self._rate)
         self.folded += len(rows)
 
@@ -237,12 +237,12 @@ class LiveFold:
         self._hot.void.add(BAD_STAMP, len(rows))
 
 
-def _grouped(sources: Any) -> Labels:
-    """Return the sources with all but the first ones under one name: a profile has bounds."""
-    if len(sources.names) <= MOST_GROUPS:
+def _grouped(sources: Any, most: int) -> Labels:
+    """Return the sources, all but the `most` first ones under one name: a profile has bounds."""
+    if len(sources.names) <= most:
         return Labels(sources.codes, sources.names)
-    names = (*sources.names[:MOST_GROUPS], OTHER_NAME)
-    return Labels(np.minimum(sources.codes, np.int32(MOST_GROUPS)), names)
+    names = (*sources.names[:most], OTHER_NAME)
+    return Labels(np.minimum(sources.codes, np.int32(most)), names)
 
 
 def columns_of(ring: Ring, offset_ns: int) -> tuple[Columns, int]:
