@@ -329,10 +329,12 @@ class Profile(Gathered):
         mean = shares["other"] / self.sums.attributed
         part = shares["other"] / shares["end_to_end"]
         text = f"{format_ns(mean)} of each frame ({part:.0%}) is claimed by no stage"
-        begin, end = max(self.sums.gaps, key=self.sums.gaps.__getitem__, default=("", ""))
-        if begin and self.sums.gaps[begin, end]:
+        gaps = self.sums.gaps
+        begin, end = max(gaps, key=gaps.__getitem__, default=("", ""))
+        if begin and gaps[begin, end] > shares["other"] - sum(gaps.values()):
             return f"{text}: most of it lies between the marks {begin} and {end}"
-        return f"{text}: marks of the stages are missing"
+        lacking = [stage.name for stage in self.pipeline.stages if self[stage.name].missing]
+        return f"{text}: marks are missing, and so the time of {', '.join(lacking)}"
 
     @property
     def ranges(self) -> list[tuple[int, int | None, int]]:

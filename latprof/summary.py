@@ -1,9 +1,14 @@
 """What a report says in words: where the time goes, how quick frames pass, what is behind it."""
 
+from typing import TYPE_CHECKING
+
 from latprof.errors import ProfileError
 from latprof.limits import Limits
 from latprof.profile import Profile
 from latprof.units import escape, format_bytes, format_ns, format_quantity, format_utc
+
+if TYPE_CHECKING:
+    from latprof.attribution.cause import Causes
 
 __all__ = ["headline", "summary"]
 
@@ -26,7 +31,9 @@ def headline(profile: Profile) -> str:
         return f"{name}: {format_ns(total.mean)} mean end to end; no frame has a whole stage"
     slowest = profile[stage]
     part = "" if slowest.share is None else f", {slowest.share:.0%} of end to end"
-    return f"{name}: the bottleneck is {stage}, {format_ns(slowest.mean)} mean{part}"
+    cause = _other_cause(profile)
+    behind = "" if cause is None else f"; its cause is {cause.cause}"
+    return f"{name}: the bottleneck is {stage}, {format_ns(slowest.mean)} mean{part}{behind}"
 
 
 def summary(
@@ -123,10 +130,21 @@ def _disagreement(profile: Profile) -> list[str]:
 
 def _causes(profile: Profile) -> list[str]:
     """Say which stage is the cause, where that is another one than the slowest by mean."""
-    if profile.parts is None:
-        return []
     try:
-        found = profile.causes
+        found = _other_cause(profile, silent=False)
     except ProfileError as error:
         return [str(error)]
-    return [found.sentence] if found.cause not in (profile.bottleneck(), None) else []
+    return [] if found is None else [found.sentence]
+
+
+def _other_cause(profile: Profile, *, silent: bool = True) -> "Causes | None":
+    """Return the causes, where they were looked for and name another stage than the mean does."""
+    if profile.parts is None:
+        return None
+    try:
+        found = profile.causes
+    except ProfileError:
+        if silent:
+            return None
+        raise
+    return None if found.cause in (profile.bottleneck(), None) else found

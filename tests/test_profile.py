@@ -204,7 +204,7 @@ def test_unclaimed_time_is_said_with_the_marks_it_lies_between():
         "most of it lies between the marks start and decode"
     )
     profile = profiled(CHAIN, simple(CHAIN, [(0, None, None, 900, 1_000)] * 3))
-    assert profile.unclaimed.endswith("marks of the stages are missing")
+    assert profile.unclaimed.endswith("marks are missing, and so the time of decode, resample")
     assert profiled(CHAIN, chain_of((1, 2, 3))).unclaimed is None
     assert Profile(CHAIN).unclaimed is None
     assert "between the marks start and end" in profiled(BARE, simple(BARE, [(0, 5)])).unclaimed
