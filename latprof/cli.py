@@ -80,7 +80,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         from importlib.metadata import version  # slow to import, and rarely asked for
 
-        parser.exit(0, f"latprof {version('latprof')}\n")
+        print(f"latprof {version('latprof')}")
+        parser.exit()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -338,6 +339,13 @@ def test_recover_saves_the_frames_of_a_ring(tmp_path, capsys):
     with open(tmp_path / "crash.csv", encoding="utf-8") as file:
         assert [row["frame_id"] for row in csv.DictReader(file)] == ["4", "5", "6", "7", "8"]
     assert run("report", saved) == 0
+
+
+def test_the_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as stop:
+        run("--version")
+    assert stop.value.code == 0
+    assert capsys.readouterr() == (f"latprof {version('latprof')}\n", "")
 
 
 def test_help_shows_an_example_for_each_command(capsys):
