@@ -30,6 +30,18 @@ _KINDS = ("stage", "side", "total")
 _LONGEST_NAME = 64
 
 
+def _check_identifier(name: object, what: str) -> str:
+    """Return `name` if a pipeline or a station may be called so: no column has their names."""
+    if not isinstance(name, str) or not name.isidentifier():
+        shown = escape(name) if isinstance(name, str) else name
+        raise PipelineError(
+            f"{what} {shown!r} is no identifier: use letters, digits and _, not a digit first"
+        )
+    if len(name) > _LONGEST_NAME:
+        raise PipelineError(f"{what} {name[:20]!r}... has {len(name)} characters: use at most 64")
+    return name
+
+
 def check_name(name: object, what: str) -> str:
     """Return `name` if a mark, a span or a tag may be called so.
 
@@ -39,13 +51,7 @@ def check_name(name: object, what: str) -> str:
         Not an identifier, longer than 64 characters, reserved, or ending in ``_latency``; case
         does not count, because some tools that read the trace ignore it.
     """
-    if not isinstance(name, str) or not name.isidentifier():
-        shown = escape(name) if isinstance(name, str) else name
-        raise PipelineError(
-            f"{what} {shown!r} is no identifier: use letters, digits and _, not a digit first"
-        )
-    if len(name) > _LONGEST_NAME:
-        raise PipelineError(f"{what} {name[:20]!r}... has {len(name)} characters: use at most 64")
+    name = _check_identifier(name, what)
     if name.casefold() in RESERVED or name.casefold().endswith("_latency"):
         raise PipelineError(
             f"{what} {name!r} is reserved: choose another name than "
@@ -100,7 +106,7 @@ class Span:
             if not isinstance(mark, str):
                 raise PipelineError(f"span {self.name!r}: {mark!r} is no text: name a mark")
         if self.station is not None:
-            check_name(self.station, f"station of span {self.name!r}")
+            _check_identifier(self.station, f"station of span {self.name!r}")
 
 
 @dataclass(frozen=True)
@@ -151,7 +157,7 @@ class Pipeline:
         period: str | int | None = None,
     ) -> None:
         put = object.__setattr__
-        put(self, "name", check_name(name, "pipeline"))
+        put(self, "name", _check_identifier(name, "pipeline"))
         put(self, "marks", self._checked_marks(marks))
         put(self, "spans", self._checked_spans(spans))
         put(self, "period", self._checked_period(period))

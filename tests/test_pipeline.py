@@ -242,6 +242,13 @@ def test_reserved_names(name, change):
             declare()
 
 
+@pytest.mark.parametrize("name", [*RESERVED_BY_DESIGN, "ipc_latency"])
+def test_pipelines_and_stations_are_no_columns(name):
+    pipeline = Pipeline(name, ("start", "end"), (Span("work", "start", "end", station=name),))
+    assert Pipeline.from_json(pipeline.to_json()) == pipeline
+    assert pipeline.name == pipeline.stages[0].station == name
+
+
 def test_reserved_names_are_those_of_the_design():
     assert sorted(RESERVED_BY_DESIGN) == sorted(RESERVED)
 
