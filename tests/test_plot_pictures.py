@@ -401,6 +401,16 @@ def test_blame_in_ns(ax):
     assert texts(ax) == ["2.50 ms", "0 ns"]
 
 
+@pytest.mark.parametrize(("value", "shown"), [("share", "90%"), ("total", "18 ns")])
+def test_blame_of_a_trace(ax, value, shown):
+    start = np.array([0, 10])
+    at = dict.fromkeys(("start", "webrtc", "validation", "serialization", "ipc"), start)
+    # the second one waits from 10 to 30; until 28 the first is in alsa
+    at |= {"cgo": np.array([0, 30]), "alsa": np.array([5, 35]), "end": np.array([28, 40])}
+    plot.blame(Trace(AUDIO, frame_id=[0, 1], marks=at), ax=ax, value=value)
+    assert shown in texts(ax)
+
+
 @pytest.mark.parametrize("table", [pd.DataFrame(), pd.DataFrame({"own": [np.nan]}, index=["ipc"])])
 def test_nobody_waits(ax, table):
     plot.blame(table, ax=ax)

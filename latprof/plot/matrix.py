@@ -1,11 +1,13 @@
 """Who waits for whom: the matrix that `latprof.blame` returns."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
 import numpy as np
 
+from latprof import attribution
 from latprof.errors import ProfileError
 from latprof.plot.axes import axes_of, explain, label, on, paper
+from latprof.trace import Trace
 from latprof.units import format_ns
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ __all__ = ["blame"]
 
 
 def blame(
-    result: "pd.DataFrame",
+    result: Union["pd.DataFrame", Trace],
     *,
     ax: "Axes | None" = None,
     value: str = "share",
@@ -28,7 +30,8 @@ def blame(
     Parameters
     ----------
     result
-        What `latprof.blame` has returned: a row a hand-off, a column a stage and ``own``.
+        What `latprof.blame` has returned: a row a hand-off, a column a stage and ``own``; or a
+        trace to be asked.
     ax
         Where to draw; by default on a figure of its own.
     value
@@ -40,6 +43,8 @@ def blame(
     ------
     ProfileError
         No such table, or another `value`.
+    TraceError
+        A trace that is sampled or lacks frames.
 
     Examples
     --------
@@ -53,9 +58,11 @@ def blame(
     values = ("share", "mean", "total", "p99")
     if value not in values:
         raise ProfileError(f"value={value!r} is unknown: use one of {', '.join(values)}")
+    if isinstance(result, Trace):
+        result = attribution.blame(result, value=value)
     if not (hasattr(result, "columns") and hasattr(result, "index")):
         raise ProfileError(
-            f"{type(result).__name__} is no blame: give the DataFrame that latprof.blame returns"
+            f"{type(result).__name__} is no blame: give what latprof.blame returns, or a trace"
         )
     ax = axes_of(ax, 1.8 + 0.5 * max(len(result.index), 2))
     table = result.to_numpy(np.float64, na_value=np.nan)
