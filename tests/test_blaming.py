@@ -7,10 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from queueing import Station
 
-from latprof import AUDIO, Pipeline, Span, Trace
-from latprof.attribution import blame, waited_for
+from latprof import AUDIO, Pipeline, Span, Trace, analyze
+from latprof.attribution import blame, causes, waited_for
+from latprof.cli import main
 from latprof.columns import MISSING
 from latprof.errors import PipelineError, TraceError
+from latprof.report import Report
 
 DATA = Path(__file__).parents[1] / "data"
 LINE = Pipeline(
@@ -235,6 +237,21 @@ def test_a_wrong_question():
         blame(line([]), hand_over="soon")
     with pytest.raises(TraceError, match="no recordings for blame"):
         blame([])
+
+
+def test_a_stage_called_own_has_no_column_of_its_own(tmp_path, capsys):
+    spans = (Span("queue", "start", "a"), Span("own", "a", "end", station="worker"))
+    marks = {"start": np.array([0, 10]), "a": np.array([0, 30]), "end": np.array([30, 60])}
+    trace = Trace(Pipeline("p", ("start", "a", "end"), spans), frame_id=[0, 1], marks=marks)
+    with pytest.raises(TraceError, match=r"stage 'own' of pipeline 'p' .*: rename the stage"):
+        blame(trace)
+    trace.save(tmp_path / "p.parquet")
+    assert main(["causes", str(tmp_path / "p.parquet")]) == 2
+    assert "rename the stage" in capsys.readouterr().err
+    # what has no such column still answers
+    assert causes(trace).blamed["own"] == 20
+    page = Report(analyze(trace, causes=True)).to_html()
+    assert "What the slowest waited for" in page
 
 
 def test_the_recordings():

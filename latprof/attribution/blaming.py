@@ -11,7 +11,7 @@ from latprof.attribution.blocking import DEPTH
 from latprof.attribution.picture import picture
 from latprof.attribution.places import places
 from latprof.attribution.recordings import Recordings, frames_of, source_of
-from latprof.attribution.shares import Shares
+from latprof.attribution.shares import Shares, check_columns
 from latprof.attribution.visits import latest_before
 from latprof.attribution.waits import waits_of
 from latprof.errors import TraceError
@@ -162,7 +162,7 @@ def blame(
     Raises
     ------
     TraceError
-        Sampled or lossy recordings, or an unknown `value`.
+        Sampled or lossy recordings, an unknown `value`, or a stage that is called ``"own"``.
 
     Examples
     --------
@@ -179,6 +179,7 @@ def blame(
     if depth < 1:
         raise TraceError(f"depth={depth!r}: give 1 or more")
     source = source_of(trace, "blame", pipeline=pipeline, stations=stations)
+    check_columns(source.pipeline)
     asked = source.rows if value == "p99" else None
     shares = Shares(places(source.pipeline), asked)
     for walk, batches in source.walks(hand_over=hand_over_ns(hand_over), depth=depth):

@@ -8,15 +8,32 @@ import numpy as np
 from latprof.attribution.busy import Amounts
 from latprof.attribution.places import Places
 from latprof.attribution.waits import Wait
+from latprof.errors import TraceError
 from latprof.histogram import rank_of
+from latprof.pipeline import Pipeline
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["OWN", "Highest", "Shares"]
+__all__ = ["OWN", "Highest", "Shares", "check_columns"]
 
 OWN = "own"
 """The column of what a hand-off takes by itself."""
+
+
+def check_columns(pipeline: Pipeline) -> None:
+    """Refuse a pipeline with a stage whose column would be that of the hand-off itself.
+
+    Raises
+    ------
+    TraceError
+        It has one.
+    """
+    if any(stage.name == OWN for stage in pipeline.stages):
+        raise TraceError(
+            f"stage {OWN!r} of pipeline {pipeline.name!r} has the name of the column of what "
+            "hand-offs take by themselves: rename the stage"
+        )
 
 
 class Highest:

@@ -39,6 +39,7 @@ def run(options: argparse.Namespace) -> None:
     from latprof.attribution.picture import picture
     from latprof.attribution.recordings import frames_of
     from latprof.attribution.saturation import utilization_of
+    from latprof.attribution.shares import check_columns
     from latprof.attribution.suggesting import suggestions_of
     from latprof.attribution.waits import waits_of
     from latprof.layout import text
@@ -49,6 +50,7 @@ def run(options: argparse.Namespace) -> None:
         pipeline=pipeline_of(options.pipeline),
         stations=stations_of(options),
     )
+    check_columns(kind)
     whole = picture(kind, columns, hand_over=hand_over_ns(options.hand_over))
     found, load = causes_of(whole), utilization_of(whole)
     suggested = suggestions_of(kind, columns)

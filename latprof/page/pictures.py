@@ -126,7 +126,8 @@ def _blame(profile: "Profile") -> "pd.DataFrame | None":
     """Return what each hand-off waits for, as shares of its time, where that was looked at."""
     import pandas as pd
 
-    if profile.parts is None:
+    # a stage of that name would stand in the column of what hand-offs take by themselves
+    if profile.parts is None or any(stage.name == "own" for stage in profile.pipeline.stages):
         return None
     try:
         found = profile.causes
