@@ -263,12 +263,17 @@ class Histogram:
         return max(int(low), self.min), min(int(high), self.max)
 
     def value_at(self, q: float) -> int | None:
-        """Return the percentile `q` (0 to 100) in ns, within 0.05 %; None of no values."""
+        """Return the percentile `q` (0 to 100) in ns, within 0.05 %; None of no values.
+
+        Also called `percentile`.
+        """
         rank = rank_of(q, self.count)
         if self.count == 0:
             return None
         low, high = self.bounds_at(rank)
         return (low + high) // 2
+
+    percentile = value_at
 
     def percentiles(self, qs: Sequence[float]) -> list[int | None]:
         """Return several percentiles, as `value_at` gives them."""

@@ -83,6 +83,12 @@ def test_there_are_1024_bins_an_octave():
         assert one_bin(2 ** (e + 1)) - one_bin(2**e) == 1024
 
 
+def test_one_percentile_and_several():
+    counted = filled(range(1, 1_001))
+    assert counted.percentile(99.9) == 999
+    assert counted.percentiles([50, 99.9]) == [500, 999]
+
+
 # -- ranks --------------------------------------------------------------------------------------
 
 
