@@ -12,10 +12,9 @@ import numpy.typing as npt
 
 from latprof import spans
 from latprof.columns import MISSING, NO_SIZE, Columns, Labels
-from latprof.errors import TraceError
+from latprof.files.trouble import named
 from latprof.files.whole import WholeFile
 from latprof.pipeline import Pipeline
-from latprof.units import escape
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,19 +83,14 @@ def write_csv(path: str | os.PathLike[str], pipeline: Pipeline, columns: Columns
     """Write a line a frame; see `latprof.Trace.to_csv`."""
     import pyarrow.csv as pacsv
 
-    try:
-        with WholeFile(path) as new:
-            writer = None
-            for start in range(0, max(len(columns), 1), _CSV_ROWS):
-                batch = _csv_batch(pipeline, columns.take(slice(start, start + _CSV_ROWS)))
-                writer = writer or pacsv.CSVWriter(new.file, batch.schema)
-                writer.write_batch(batch)
-            if writer is not None:
-                writer.close()
-    except OSError as error:
-        raise TraceError(
-            f"{escape(os.fspath(path))} cannot be written: {error.strerror or error}"
-        ) from None
+    with named(os.fspath(path), "cannot be written"), WholeFile(path) as new:
+        writer = None
+        for start in range(0, max(len(columns), 1), _CSV_ROWS):
+            batch = _csv_batch(pipeline, columns.take(slice(start, start + _CSV_ROWS)))
+            writer = writer or pacsv.CSVWriter(new.file, batch.schema)
+            writer.write_batch(batch)
+        if writer is not None:
+            writer.close()
 
 
 def _csv_batch(pipeline: Pipeline, columns: Columns) -> "pa.RecordBatch":

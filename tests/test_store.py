@@ -287,7 +287,9 @@ class TestWhole:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(files.os, "fsync", full)
-        with pytest.raises(TraceError, match=r"t.parquet cannot be written: No space left on dev"):
+        with pytest.raises(
+            TraceError, match=r"t.parquet cannot be written: No space left on .*: make room"
+        ):
             mic(5).save(path)
         assert path.read_bytes() == old
         assert os.listdir(tmp_path) == ["t.parquet"]
@@ -319,16 +321,27 @@ def test_a_killed_process_leaves_the_old_file_and_no_other(tmp_path):
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("missing/t.parquet", "cannot be written: No such file or directory"),
-        ("", "cannot be written: is a folder"),
-        ("file/t.parquet", "cannot be written: Not a directory"),
+        ("missing/t.parquet", "No such file or directory"),
+        ("", "is a folder"),
+        ("file/t.parquet", "Not a directory"),
     ],
 )
 def test_where_it_cannot_be_written(tmp_path, path, reason):
     (tmp_path / "file").write_text("a file")
     with pytest.raises(TraceError) as caught:
         mic(3).save(tmp_path / path)
-    assert str(caught.value) == f"{tmp_path / path} {reason}"
+    assert str(caught.value) == (
+        f"{tmp_path / path} cannot be written: {reason}: check the path and its permissions"
+    )
+
+
+def test_a_file_that_is_not_there_is_said_with_what_to_do(tmp_path):
+    with pytest.raises(TraceError) as caught:
+        read(tmp_path / "none.parquet")
+    assert str(caught.value) == (
+        f"{tmp_path / 'none.parquet'} cannot be read: No such file or directory: check the path "
+        "and its permissions"
+    )
 
 
 def test_devices_and_pipes_are_written_to_as_they_are():

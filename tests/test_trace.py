@@ -515,5 +515,7 @@ def test_to_csv_of_no_frames_and_of_many(tmp_path, monkeypatch):
 
 
 def test_to_csv_that_cannot_be_written(tmp_path):
-    with pytest.raises(TraceError, match=r"t.csv cannot be written: No such file or directory"):
+    with pytest.raises(
+        TraceError, match=r"t.csv cannot be written: No such file or directory: check"
+    ):
         mic(1).to_csv(tmp_path / "missing" / "t.csv")

@@ -1,6 +1,7 @@
 """What goes wrong with a file, in one line that names it."""
 
 import contextlib
+import errno
 from collections.abc import Iterator
 
 from latprof.errors import LatprofError, TraceError
@@ -23,7 +24,9 @@ def named(path: str, what: str) -> Iterator[None]:
         raise TraceError(text) from None
     except OSError as error:
         reason = error.strerror or first_line(error)
-        raise TraceError(f"{shown} {what}: {escape(reason)}") from None
+        room = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "make room, or name another disk" if room else "check the path and its permissions"
+        raise TraceError(f"{shown} {what}: {escape(reason)}: {remedy}") from None
 
 
 def first_line(error: BaseException) -> str:

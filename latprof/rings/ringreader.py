@@ -258,7 +258,9 @@ class RingReader:
                 parts.append(part)
                 at, count = at + len(part), count - len(part)
         except OSError as error:
-            raise TraceError(f"{self._shown} cannot be read: {error.strerror}") from None
+            raise TraceError(
+                f"{self._shown} cannot be read: {error.strerror}: check the path"
+            ) from None
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _read_log(self) -> None:
