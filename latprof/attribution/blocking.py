@@ -85,12 +85,14 @@ def chains(
                 if blocked is None:
                     continue
                 found[station].append(blocked)
+                # of visits that overlap with earlier ones the rest (see `busy_of`)
+                floor = own[last].entries
+                low, high = np.maximum(blocked.low, floor), np.maximum(blocked.high, floor)
                 if blocked.stage == last:
-                    low = mine.stages[last][0]
-                    functions[last,] = Timeline(mine.begin, low, np.maximum(blocked.low, low))
+                    functions[last,] = Timeline(floor, own[last].low, np.maximum(low, own[last].low))
                 for path, inner in reach[there.station].items():
                     chain = (blocked.stage, *path)[:depth]
-                    held = Timeline(mine.begin, blocked.low, blocked.high, inner)
+                    held = Timeline(floor, low, high, inner)
                     known = functions.get(chain)
                     functions[chain] = held if known is None else Sum(known, held)
         reach[station] = functions

@@ -140,9 +140,10 @@ def _free(visits: Visits) -> Ints:
     """Return the latest departure from a full station before each entry; `MISSING`: none."""
     ends = in_order(visits.end)
     last = np.searchsorted(ends, visits.begin, side="right") - 1
-    known = np.maximum(last, 0)
-    left_at = ends[known]
-    inside = np.searchsorted(visits.begin, left_at, side="left") - known
+    left_at = ends[np.maximum(last, 0)]
+    # several may have left at once: all of them were inside until then
+    inside = np.searchsorted(visits.begin, left_at, side="left")
+    inside -= np.searchsorted(ends, left_at, side="left")
     return np.where((last >= 0) & (inside >= visits.servers), left_at, MISSING)
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from latprof.attribution.delays import Delays
 from latprof.attribution.picture import Picture
 from latprof.attribution.places import Block
-from latprof.attribution.visits import Visits
+from latprof.attribution.visits import Visits, latest_before
 from latprof.columns import MISSING
 from latprof.errors import TraceError
 
@@ -185,6 +185,16 @@ def _through(
         delay = changes[block.handoff](delay)
     moved = shift[rows]
     ends, gone = mine.end, np.zeros(len(rows), bool)
+    passing = _passing(mine)
+    if passing is not None:
+        # no server was free for them, and none has waited for them: they do as they did
+        later = moved + (delay - apart.delay) + (changed - (mine.end - mine.begin))
+        if limit is not None:
+            late = passing & served & (delay > limit)
+            later[late] = (apart.arrive + moved + limit - ends)[late]
+            dropped[rows[late]] = place
+        shift[rows[passing & served]] = later[passing & served]
+        served = served & ~passing
     if not served.all():
         rows, delay, over, changed = rows[served], delay[served], over[served], changed[served]
         moved, ends = moved[served], ends[served]
@@ -212,6 +222,13 @@ def _through(
     shift[rows] = out - ends
     if limit is not None and gone.any():
         dropped[rows[gone]] = place
+
+
+def _passing(mine: Visits) -> Mask | None:
+    """Return which visits were over before those that kept all servers busy; None: none."""
+    if not mine.odd.any():
+        return None
+    return mine.odd & (mine.end <= latest_before(mine.end))
 
 
 def _unblocked(whole: Picture, block: Block, changes: Mapping[str, Change]) -> Ints | int:

@@ -63,8 +63,12 @@ class Visits:
         """Return the same visits with another number of servers."""
         if servers == self.servers:
             return self
-        odd = self.overlaps if servers == 1 else np.zeros(len(self), bool)
-        return replace(self, servers=servers, odd=odd)
+        return replace(self, servers=servers, odd=self._odd(servers))
+
+    def _odd(self, servers: int) -> Mask:
+        if servers == 1 or not self.overlaps.any():
+            return self.overlaps
+        return self.overlaps & (_others(self.begin, self.end) >= servers)
 
 
 def visits(places: Places, station: str, columns: Columns) -> Visits:
@@ -107,15 +111,17 @@ def visits(places: Places, station: str, columns: Columns) -> Visits:
     names = [stage.name for i in places.of(station) for stage in places.blocks[i].stages]
     inside = {name: _stage(name, parts) for name in names}
     if len(begin) > 1 and not (begin[1:] > begin[:-1]).all():
-        order = np.lexsort((end, arrive, begin))
+        # of two that entered at one time who left at once was first: they were not there together
+        order = np.lexsort((end, arrive, end > begin, begin))
         frame, block_of, arrive = frame[order], block_of[order], arrive[order]
         begin, end = begin[order], end[order]
         inside = {name: (low[order], high[order]) for name, (low, high) in inside.items()}
     overlaps, most = _at_once(begin, end)
-    alone = np.count_nonzero(overlaps) <= MOST_ODD * len(begin)
-    servers, odd = (1, overlaps) if alone else (most, np.zeros(len(begin), bool))
     times = frame, block_of, arrive, begin, end
-    return Visits(station, *times, inside, servers, most, overlaps, odd, np.concatenate(unknown))
+    unknowns = np.concatenate(unknown)
+    found = Visits(station, *times, inside, 1, most, overlaps, overlaps, unknowns)
+    alone = np.count_nonzero(overlaps) <= MOST_ODD * len(begin)
+    return found if alone else found.served_by(most)
 
 
 def in_order(times: Ints) -> Ints:
@@ -158,7 +164,10 @@ def _stamps(
             continue
         gone = (low == MISSING) | (high == MISSING) | (high < low)
         if gone.any():
-            stages[name] = (np.where(gone, begins, low), np.where(gone, begins, high))
+            low, high = np.where(gone, begins, low), np.where(gone, begins, high)
+        if ((low < begins) | (high > ends)).any():  # a mark in between is not in between
+            low, high = np.clip(low, begins, ends), np.clip(high, begins, ends)
+        stages[name] = low, high
     return begins, ends, stages, dropped
 
 
@@ -191,7 +200,18 @@ def _at_once(begin: Ints, end: Ints) -> tuple[Mask, int]:
     overlaps = begin < latest_before(end)
     if not overlaps.any():
         return overlaps, min(len(begin), 1)
-    left = np.searchsorted(in_order(end), begin, side="right")
-    # of those that came before a frame, who has not left; a visit of no length is not there
-    at_once = np.arange(len(begin)) - left + 1
-    return overlaps, max(int(at_once.max()), 1)
+    # a visit of no length is not there
+    at_once = _others(begin, end)[end > begin] + 1
+    return overlaps, max(int(at_once.max(initial=1)), 1)
+
+
+def _others(begin: Ints, end: Ints) -> Ints:
+    """Return how many of the visits before each (n,) have not left when it begins."""
+    left: Ints = np.searchsorted(in_order(end), begin, side="right")
+    others = np.arange(len(begin)) - left
+    at_once = end == begin
+    if at_once.any():
+        # counted as gone were the frame itself, and those like it that come after it
+        times = begin[at_once]
+        others[at_once] += np.searchsorted(times, times, side="right") - np.arange(len(times))
+    return others
