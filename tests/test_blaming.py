@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import instants
 import numpy as np
 import pytest
 import queueing
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from queueing import Station
 
-from latprof import AUDIO, Pipeline, Span, Trace, analyze
+from latprof import AUDIO, Pipeline, Span, Trace, analyze, what_if
 from latprof.attribution import blame, causes, waited_for
 from latprof.cli import main
 from latprof.columns import MISSING
@@ -94,6 +95,36 @@ def test_blame_is_what_a_loop_over_pairs_finds(draws, random):
     assert table.loc["queue"].to_dict() == expected
     shares = blame(line(rows))
     assert np.allclose(shares.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("troubles", [False, True])
+def test_blame_is_what_each_instant_says(troubles):
+    for seed in range(200):
+        pipeline, rows, outcomes = instants.drawn(seed, 1 + seed % 40, troubles=troubles)
+        order = np.random.default_rng(seed).permutation(len(rows))
+        table = blame(instants.trace_of(pipeline, rows, outcomes, order), value="total")
+        for handoff, sums in instants.blamed(pipeline, rows, outcomes).items():
+            expected = dict.fromkeys(table.columns, np.nan if sums is None else 0.0) | (sums or {})
+            found = table.loc[handoff].to_dict()
+            assert found == pytest.approx(expected, nan_ok=True), (seed, handoff)
+
+
+def test_marks_that_are_not_in_between_count_no_further_than_the_visit():
+    # the first one's `b` is after it has left: by then the second is served
+    rows = [(0, 0, 25, 20, 20), (5, 20, 30, 40, 40), (6, 40, 41, 42, 42)]
+    table = blame(line(rows), value="total")
+    assert table.loc["queue"].to_dict() == {"get": 15 + 14 + 10, "put": 10, "own": 0}
+
+
+def test_frames_that_left_at_no_known_time_waited_too():
+    # the second lacks `c`: known is that it waited 20 for the first, and got until 25
+    rows = [(0, 0, 10, 20, 20), (0, 20, 25, None, 30), (22, 30, 31, 32, 32)]
+    table = blame(line(rows), value="total")
+    assert table.loc["queue"].to_dict() == {"get": 10 + 3, "put": 10, "own": 5}
+    with pytest.raises(
+        TraceError, match=r"1 of 3 frames at station 'worker' contradict .* or lack"
+    ):
+        what_if(line(rows), {"get": 0.9})
 
 
 def test_dropped_frames_keep_others_waiting_and_are_not_told_of():

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import instants
 import numpy as np
 import pytest
 from changed import compared
@@ -74,6 +75,38 @@ def test_factor_1_gives_every_end_back_of_simulated_pipelines(kind):
         trace, culprit, _ = pipeline(kind, seed)
         result = what_if(trace, {culprit: 1.0})
         assert (result.replayed_ns == result.measured_ns).all()
+
+
+def test_factor_1_gives_every_end_back_whatever_the_frames_do():
+    told = 0
+    for seed in range(200):
+        pipeline, rows, outcomes = instants.drawn(seed, (5, 30, 150)[seed % 3])
+        try:
+            result = what_if(instants.trace_of(pipeline, rows, outcomes))
+        except TraceError:
+            continue
+        assert (result.replayed_ns == result.measured_ns).all(), seed
+        assert (result.other_ns == result.measured_ns).all(), seed
+        told += 1
+    assert told > 100
+
+
+def test_frames_of_no_time_in_a_busy_station_take_no_server():
+    # of two servers both are busy from 1 to 20; the third frame passes, the fourth one waits
+    rows = [(0, 0, 20, 20, 20), (1, 1, 30, 30, 30), (5, 5, 5, 5, 5), (6, 20, 40, 40, 40)]
+    rows += [(t, t, t + 1, t + 1, t + 1) for t in range(100, 3_000, 10)]
+    result = what_if(line(rows))
+    assert (result.replayed_ns == result.measured_ns).all()
+    assert result.counts["breaks"] == 1
+    quicker = what_if(line(rows), {"get": "-10ns"})
+    assert quicker.replayed_ns[-3:].tolist() == [10, 14, 19]
+
+
+def test_a_departure_of_several_at_once_leaves_room():
+    # two servers, which are free at the same instants
+    rows = [(10 * (i // 2), 30 * (i // 2), *[30 * (i // 2) + 30] * 3) for i in range(40)]
+    result = what_if(line(rows), {"get": 1 / 3})
+    assert set(result.replayed_ns.tolist()) == {10}
 
 
 def test_a_change_by_hand():

@@ -86,10 +86,12 @@ def chains(
                     continue
                 found[station].append(blocked)
                 # of visits that overlap with earlier ones the rest (see `busy_of`)
-                floor = own[last].entries
+                whole = own[last]
+                assert isinstance(whole, Timeline)  # of one server
+                floor = whole.entries
                 low, high = np.maximum(blocked.low, floor), np.maximum(blocked.high, floor)
                 if blocked.stage == last:
-                    functions[last,] = Timeline(floor, own[last].low, np.maximum(low, own[last].low))
+                    functions[last,] = Timeline(floor, whole.low, np.maximum(low, whole.low))
                 for path, inner in reach[there.station].items():
                     chain = (blocked.stage, *path)[:depth]
                     held = Timeline(floor, low, high, inner)

@@ -12,7 +12,7 @@ __all__ = ["Facts", "contradiction"]
 
 @dataclass(slots=True)
 class _Station:
-    visits: int = 0
+    frames: int = 0
     unknown: int = 0
     breaks: int = 0
     servers: int = 1
@@ -38,8 +38,9 @@ class Facts:
         for name, mine in whole.visits.items():
             new = whole.is_fresh(mine.frame)
             known = self.stations.setdefault(name, _Station())
-            known.visits += int(np.count_nonzero(new))
-            known.unknown += int(np.count_nonzero(whole.is_fresh(mine.unknown)))
+            entered = int(np.count_nonzero(whole.is_fresh(mine.unknown)))
+            known.frames += int(np.count_nonzero(new)) + entered
+            known.unknown += int(np.count_nonzero(mine.unended & new)) + entered
             known.breaks += breaks[name]
             known.servers = max(known.servers, mine.servers)
             known.service_ns += int((mine.end - mine.begin)[new].sum())
@@ -53,7 +54,7 @@ class Facts:
     def out_of_order(self) -> str:
         """Why no replay is available; empty: it is."""
         for name, known in self.stations.items():
-            why = contradiction(name, known.breaks, known.visits + known.unknown)
+            why = contradiction(name, known.breaks, known.frames)
             if why:
                 return why
         return ""

@@ -256,8 +256,9 @@ def _unblocked(whole: Picture, block: Block, changes: Mapping[str, Change]) -> I
 def breaks_of(whole: Picture) -> dict[str, int]:
     """Return by station how many frames contradict first in, first out.
 
-    Those that entered while all servers were busy, and those that were passed in the queue by one
-    that arrived later, by more than delays differ. Only those of the picture's own window.
+    Those that entered while all servers were busy, those that were passed in the queue by one that
+    arrived later, by more than delays differ, and those that lack a mark there. Only those of the
+    picture's own window.
     """
     found = {}
     for name, mine in whole.visits.items():
@@ -266,7 +267,7 @@ def breaks_of(whole: Picture) -> dict[str, int]:
         longest = int(-known.min()) if len(known) else 0
         latest = np.maximum.accumulate(apart.arrive)
         passed = apart.queued & (apart.arrive + max(longest, apart.limit_ns) < latest)
-        breaks = (passed | mine.odd) & whole.is_fresh(mine.frame)
+        breaks = (passed | mine.odd | mine.unended) & whole.is_fresh(mine.frame)
         unknown = whole.is_fresh(mine.unknown)
         found[name] = int(np.count_nonzero(breaks)) + int(np.count_nonzero(unknown))
     return found

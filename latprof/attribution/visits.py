@@ -15,6 +15,7 @@ MOST_ODD = 0.01
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+_Part = tuple[Ints, int, Ints, Ints, Ints, Mask, dict[str, tuple[Ints, Ints]]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,8 +40,11 @@ class Visits:
         (n,) frames that entered before all earlier ones had left.
     odd
         (n,) frames that entered while all servers were busy: they contradict the model.
+    unended
+        (n,) frames that left at an unknown time, a mark is missing or negative: `end` is when they
+        were last seen inside.
     unknown
-        (k,) rows of frames that were there at an unknown time: a mark is missing, or negative.
+        (k,) rows of other frames, which entered at an unknown time.
     """
 
     station: str
@@ -54,6 +58,7 @@ class Visits:
     most_at_once: int
     overlaps: Mask
     odd: Mask
+    unended: Mask
     unknown: Ints
 
     def __len__(self) -> int:
@@ -93,33 +98,36 @@ def visits(places: Places, station: str, columns: Columns) -> Visits:
     ([1, 0], [5, 10], [7, 12], 1)
     """
     done = columns.finished()
-    parts = []
+    parts: list[_Part] = []
     unknown = []
     for i in places.of(station):
         block = places.blocks[i]
-        begins, ends, stages, dropped = _stamps(places, block, columns, done)
+        begins, ends, stages = _stamps(places, block, columns, done)
         entered = begins != MISSING
         there = entered & (ends != MISSING) & (ends >= begins)
-        left = dropped if done is None else dropped | done
-        unknown.append(np.flatnonzero(left & ~there & (entered | (ends != MISSING))))
-        rows = slice(None) if there.all() else np.flatnonzero(there)
+        came_out = ends != MISSING
+        if done is not None and block.end == "end":
+            came_out &= done  # a drop stamps `end` wherever it is
+        unknown.append(np.flatnonzero(~entered & came_out))
+        ends, stages = _until_seen(places, block, columns, begins, ends, stages, ~there)
+        rows = slice(None) if entered.all() else np.flatnonzero(entered)
         numbers = np.arange(len(columns), dtype=np.int64)[rows]
         arrive = columns.marks[block.arrive][rows]
         cut = {name: (low[rows], high[rows]) for name, (low, high) in stages.items()}
-        parts.append((numbers, i, arrive, begins[rows], ends[rows], cut))
-    frame, block_of, arrive, begin, end = _together(parts)
+        parts.append((numbers, i, arrive, begins[rows], ends[rows], ~there[rows], cut))
+    frame, block_of, arrive, begin, end, unended = _together(parts)
     names = [stage.name for i in places.of(station) for stage in places.blocks[i].stages]
     inside = {name: _stage(name, parts) for name in names}
     if len(begin) > 1 and not (begin[1:] > begin[:-1]).all():
         # of two that entered at one time who left at once was first: they were not there together
         order = np.lexsort((end, arrive, end > begin, begin))
         frame, block_of, arrive = frame[order], block_of[order], arrive[order]
-        begin, end = begin[order], end[order]
+        begin, end, unended = begin[order], end[order], unended[order]
         inside = {name: (low[order], high[order]) for name, (low, high) in inside.items()}
     overlaps, most = _at_once(begin, end)
     times = frame, block_of, arrive, begin, end
-    unknowns = np.concatenate(unknown)
-    found = Visits(station, *times, inside, 1, most, overlaps, overlaps, unknowns)
+    rows = np.concatenate(unknown)
+    found = Visits(station, *times, inside, 1, most, overlaps, overlaps, unended, rows)
     alone = np.count_nonzero(overlaps) <= MOST_ODD * len(begin)
     return found if alone else found.served_by(most)
 
@@ -139,8 +147,8 @@ def latest_before(ends: Ints) -> Ints:
 
 def _stamps(
     places: Places, block: Block, columns: Columns, done: Mask | None
-) -> tuple[Ints, Ints, dict[str, tuple[Ints, Ints]], Mask]:
-    """Return when each frame was in a block and its stages, and which frames were dropped in it."""
+) -> tuple[Ints, Ints, dict[str, tuple[Ints, Ints]]]:
+    """Return when each frame was in a block, and in its stages."""
     marks = columns.marks
     order = places.pipeline.marks
     begins, ends = marks[block.begin], marks[block.end]
@@ -168,28 +176,55 @@ def _stamps(
         if ((low < begins) | (high > ends)).any():  # a mark in between is not in between
             low, high = np.clip(low, begins, ends), np.clip(high, begins, ends)
         stages[name] = low, high
-    return begins, ends, stages, dropped
+    return begins, ends, stages
 
 
-def _together(
-    parts: list[tuple[Ints, int, Ints, Ints, Ints, dict[str, tuple[Ints, Ints]]]],
-) -> tuple[Ints, ...]:
+def _until_seen(
+    places: Places,
+    block: Block,
+    columns: Columns,
+    begins: Ints,
+    ends: Ints,
+    stages: dict[str, tuple[Ints, Ints]],
+    asked: Mask,
+) -> tuple[Ints, dict[str, tuple[Ints, Ints]]]:
+    """Return ends and stages in which the frames `asked` for end at their last mark inside."""
+    if not asked.any():
+        return ends, stages
+    order = places.pipeline.marks
+    last = begins
+    for mark in order[order.index(block.begin) + 1 : order.index(block.end)]:
+        last = np.maximum(last, columns.marks[mark])
+    ends = np.where(asked, last, ends)
+    marks = {s.name: (columns.marks[s.begin], columns.marks[s.end]) for s in block.stages}
+    cut = {}
+    for name, (low, high) in stages.items():
+        begin, end = marks[name]
+        known = asked & (begin != MISSING) & (end != MISSING) & (begin <= end)
+        low, high = np.where(known, begin, low), np.where(known, end, high)
+        low, high = np.clip(low, begins, ends), np.clip(high, begins, ends)
+        cut[name] = low, np.where(asked & ~known, low, high)
+    return ends, cut
+
+
+def _together(parts: list[_Part]) -> tuple[Ints, Ints, Ints, Ints, Ints, Mask]:
     # of one block no array is made: all of it is the same number
     blocks = [np.broadcast_to(np.int64(part[1]), len(part[0])) for part in parts]
     if len(parts) == 1:
         part = parts[0]
-        return part[0], blocks[0], part[2], part[3], part[4]
+        return part[0], blocks[0], part[2], part[3], part[4], part[5]
     return (
         np.concatenate([part[0] for part in parts]),
         np.concatenate(blocks),
-        *(np.concatenate([part[i] for part in parts]) for i in (2, 3, 4)),
+        np.concatenate([part[2] for part in parts]),
+        np.concatenate([part[3] for part in parts]),
+        np.concatenate([part[4] for part in parts]),
+        np.concatenate([part[5] for part in parts]),
     )
 
 
-def _stage(
-    name: str, parts: list[tuple[Ints, int, Ints, Ints, Ints, dict[str, tuple[Ints, Ints]]]]
-) -> tuple[Ints, Ints]:
-    found = [part[5].get(name, (part[3], part[3])) for part in parts]
+def _stage(name: str, parts: list[_Part]) -> tuple[Ints, Ints]:
+    found = [part[6].get(name, (part[3], part[3])) for part in parts]
     if len(found) == 1:
         return found[0]
     return np.concatenate([low for low, _ in found]), np.concatenate([high for _, high in found])
