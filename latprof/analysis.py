@@ -130,6 +130,7 @@ def analyze(
         from latprof.attribution.parts import Parts
 
         profile.parts = Parts(kind)
+        parts = _in_time(parts, pipeline)
     span = _TimeRange(since, until)
     warm_up = duration(skip, "skip")
     if warm_up is not None:
@@ -219,6 +220,25 @@ def _first_start(parts: Sequence[Trace | Path], pipeline: Pipeline | None) -> in
             for columns in reader.batches(["start"]):
                 lowest = _lowest(columns, lowest)
     return None if lowest == STAMP_LIMIT else lowest
+
+
+def _in_time(parts: list[Trace | Path], pipeline: Pipeline | None) -> list[Trace | Path]:
+    """Return the recordings by the start of their first frames: who waited goes on with the next.
+
+    A folder's files come in order of their names, in which 10 is before 2.
+    """
+    if len(parts) < 2:
+        return parts
+
+    def first(part: Trace | Path) -> int:
+        if isinstance(part, Trace):
+            return _lowest(part.columns, STAMP_LIMIT)
+        with Reader(part, pipeline) as reader:
+            for columns in reader.batches(["start"]):
+                return _lowest(columns, STAMP_LIMIT)
+        return STAMP_LIMIT
+
+    return sorted(parts, key=first)
 
 
 def _lowest(columns: Columns, known: int) -> int:

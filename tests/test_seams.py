@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_blaming import line, overlaps, served
+from test_blaming import LINE, line, overlaps, served
 from test_walk import audio, rows_of
 
 import latprof
@@ -114,6 +114,33 @@ def test_recordings_that_overlap():
     assert found == (two + one).causes
     assert "2 recordings overlap in time" in found.notes[-1]
     assert found.frames == 1_000
+
+
+def test_files_whose_names_are_not_in_order_of_time(tmp_path):
+    rows = stalling(2_000)
+    for i in range(20):
+        line(rows[100 * i : 100 * i + 100]).save(tmp_path / f"{i}.parquet")  # 0, 1, 10, 11, 2, ...
+    found = analyze(tmp_path, causes=True).causes
+    assert found.own["queue"] == overlaps_own(rows)
+    assert not found.notes
+
+
+def test_what_a_recording_shows_of_servers_is_not_known_of_another():
+    from latprof.attribution.parts import Parts
+
+    # one at a time, then two
+    one = served([5 * i for i in range(100)], [30] * 100, [0] * 100)
+    two = [(500 + i, *[3_000 + 30 * (i // 2)] * 2, *[3_030 + 30 * (i // 2)] * 2) for i in range(99)]
+    together, apart = Parts(LINE), Parts(LINE)
+    for rows in (two, one):
+        alone = Parts(LINE)
+        for parts in (together, alone):
+            parts.add(line(rows).columns)
+            parts.end()
+        apart.merge(alone)
+    found = together.causes()
+    assert found.blamed == apart.causes().blamed
+    assert min(found.blamed.values()) >= 0
 
 
 def test_far_apart_nobody_waits():

@@ -100,7 +100,7 @@ class Walk:
     ) -> None:
         self.pipeline, self.hand_over, self.depth = pipeline, hand_over, depth
         self.rows = self.late = 0
-        self.begun = False
+        self.begun = self._closed = False
         where = places(pipeline)
         self._marks = where.marks_read
         self._crowds = {
@@ -125,6 +125,10 @@ class Walk:
 
     def add(self, columns: Columns, counted: Mask | None = None) -> Iterator[Picture]:
         """Add n frames; those not `counted` only keep others waiting."""
+        if self._closed and len(columns):
+            # what another recording has shown of servers is not known of this one alone
+            self._crowds = {name: Crowd(fixed=each.fixed) for name, each in self._crowds.items()}
+            self._closed = False
         for start in range(0, len(columns), WINDOW):
             # a trace in memory comes as a whole: its windows are those of a file
             cut = slice(start, start + WINDOW)
@@ -145,6 +149,7 @@ class Walk:
         """End a recording: the next one does not go on with it."""
         if self._count:
             yield self._look(0)
+        self._closed = True
         self._context, self._counted_to, self.begun = None, MISSING, False
 
     def drop(self) -> None:
