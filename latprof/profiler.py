@@ -467,8 +467,7 @@ class Profiler:
         self._outputs.forsake()
         self._lock = threading.RLock()
         self._fold.reset_lock()
-        for part in (self._alerts, self._hot.rejected, self._hot.void, self._hot.dropped):
-            part.reset_lock()
+        self._alerts.reset_lock()
         for names in (self._ring.sources, self._ring.outcomes):
             names.reset_lock()
         self._alerts.misuse(

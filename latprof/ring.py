@@ -91,10 +91,11 @@ class Names:
     ) -> None:
         self.table: list[str | None] = [first]
         self.codes: dict[str | None, int] = {first: 0}
-        self.overflowed = 0
+        self._overflowed = itertools.count()
+        self._other: int | None = None  # the code of `OTHER_NAME`, when the table is full
         self._limit = limit
         self._store = store
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may come here from within
 
     def code(self, name: str | None) -> int:
         """Return the code of a name, a new one where the name is new."""
@@ -105,30 +106,49 @@ class Names:
         with self._lock:
             return self._add(name)
 
+    @property
+    def overflowed(self) -> int:
+        """How often a name was asked for that the table has no code for."""
+        return count_of(self._overflowed)
+
     def _add(self, name: str | None) -> int:
         if name in self.codes:  # another thread came first
             return self.codes[name]
-        code = len(self.table)
+        if self._other is not None:
+            next(self._overflowed)
+            return self._other
         # a file of UTF-8 has no place for half a surrogate pair
         stored = str(name).encode("utf-8", "backslashreplace").decode()
-        if code < self._limit - 1 and not self._stored(code, stored):
-            self._limit = code + 1
-        if code >= self._limit - 1:
-            self.overflowed += 1
-            if code < self._limit:
-                self._stored(code, OTHER_NAME, True)
-                self.table.append(OTHER_NAME)
-            return self._limit - 1
+        code = self._place_of(stored)
+        if code < self._limit - 1 and self._stored(code, stored):
+            known = self.codes.setdefault(name, code)
+            if known != code:  # came from within, see `_place_of`: no row has this code
+                self.table[code] = f"{stored} ({code})"
+            return known
+        next(self._overflowed)
+        if self._other is None and code < self._limit:
+            self._other = code
+            self.table[code] = OTHER_NAME
+            self._stored(code, OTHER_NAME, True)
+        return self._limit - 1 if self._other is None else self._other
+
+    def _place_of(self, stored: str) -> int:
+        """Put a name at the end of the table and return where it is.
+
+        In one step, and then looked for: a signal handler that interrupts may add names, too.
+        """
         self.table.append(stored)
-        self.codes[name] = code
-        return code
+        place = len(self.table) - 1
+        while self.table[place] is not stored:
+            place -= 1
+        return place
 
     def _stored(self, code: int, name: str, other: bool = False) -> bool:
         return self._store is None or self._store(code, name, other)
 
     def reset_lock(self) -> None:
         """Take a new lock, in the child of a fork, where nobody is left to free the old one."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def labels(self, codes: npt.NDArray[np.uint16]) -> Labels:
         """Return the names of (n,) codes."""

@@ -1,17 +1,20 @@
 """What the profiler counts and what it logs: exact counts always, log records at a bounded rate."""
 
+import itertools
 import logging
 import threading
 import time
-from collections import Counter
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from latprof.ring import count_of
 from latprof.units import escape, format_ns
 
 __all__ = ["END_TO_END", "Alerts", "Limits", "Tally", "Violation"]
 
 END_TO_END = "end_to_end"
+SUPPRESSED = "log records suppressed"
 
 Limits = dict[str, int]
 """Spans and how long they may take, ns."""
@@ -19,6 +22,9 @@ Limits = dict[str, int]
 
 class Tally:
     """Counts by name that many threads add to; for what is rare.
+
+    It takes no lock: a signal handler, or what the garbage collector finishes, may add while the
+    thread that it interrupts adds or reads. Each count is taken from a counter in one step of C.
 
     Examples
     --------
@@ -28,29 +34,29 @@ class Tally:
     """
 
     def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-        self._lock = threading.Lock()
+        self._added: dict[str, itertools.count[int]] = {}
+        self._taken_back: dict[str, itertools.count[int]] = {}
 
     def add(self, name: str, count: int = 1) -> int:
-        """Add to a count and return it."""
-        with self._lock:
-            self._counts[name] += count
-            return self._counts[name]
+        """Add to a count and return how often it was added to."""
+        counters = self._added if count > 0 else self._taken_back
+        counter = counters.get(name) or counters.setdefault(name, itertools.count())
+        if count == 1:
+            return next(counter) + 1
+        last = deque(itertools.islice(counter, abs(count)), maxlen=1)
+        return last[0] + 1 if last else count_of(counter)
 
     def read(self) -> dict[str, int]:
         """Return a copy of the counts that are not 0."""
-        with self._lock:
-            return {name: count for name, count in self._counts.items() if count}
+        counts = {name: count_of(counter) for name, counter in self._added.copy().items()}
+        for name, counter in self._taken_back.copy().items():
+            counts[name] = counts.get(name, 0) - count_of(counter)
+        return {name: count for name, count in counts.items() if count}
 
     @property
     def total(self) -> int:
         """The sum of the counts."""
-        with self._lock:
-            return self._counts.total()
-
-    def reset_lock(self) -> None:
-        """Take a new lock, in the child of a fork, where nobody is left to free the old one."""
-        self._lock = threading.Lock()
+        return sum(self.read().values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +129,8 @@ class Alerts:
         self._now = now
         self._second = now()
         self._in_second = 0
-        self._suppressed = 0
-        self._lock = threading.Lock()
+        self._told = 0  # of the records that were suppressed
+        self._lock = threading.RLock()  # a signal handler may come here from within
 
     def slow(
         self, frame_id: int, source: str | None, latency_ns: int, span: str = END_TO_END
@@ -153,10 +159,9 @@ class Alerts:
 
     def spare(self, name: str, count: int) -> None:
         """Count frames over a threshold that the log has no room for in this second."""
-        self.notes.add(name, count)
-        self.notes.add("log records suppressed", count)
-        with self._lock:
-            self._suppressed += count
+        if count:
+            self.notes.add(name, count)
+            self.notes.add(SUPPRESSED, count)
 
     def misuse(self, name: str, detail: str) -> None:
         """Count a wrong call and log it the first time."""
@@ -168,14 +173,14 @@ class Alerts:
         with self._lock:
             if not final and self._now() - self._second < self.PERIOD_NS:
                 return
-            suppressed, self._suppressed = self._suppressed, 0
+            told, self._told = self._told, self.notes.read().get(SUPPRESSED, 0)
+            suppressed = self._told - told
         if suppressed:
             self._log(logging.WARNING, f"{suppressed:,} more frames over a threshold, not logged")
 
     def reset_lock(self) -> None:
-        """Take new locks, in the child of a fork, where nobody is left to free the old ones."""
-        self._lock = threading.Lock()
-        self.notes.reset_lock()
+        """Take a new lock, in the child of a fork, where nobody is left to free the old one."""
+        self._lock = threading.RLock()
 
     def info(self, message: str) -> None:
         """Log what is no trouble."""
@@ -190,8 +195,7 @@ class Alerts:
             self._in_second += 1
             if self._in_second <= self.BURST:
                 return True
-            self._suppressed += 1
-        self.notes.add("log records suppressed")
+        self.notes.add(SUPPRESSED)
         return False
 
     def _log(self, level: int, message: str) -> None:

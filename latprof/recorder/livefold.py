@@ -74,6 +74,7 @@ class LiveFold:
         self._seen = 0  # all numbers up to here have been looked for
         self._pending: dict[int, int] = {}  # number -> when it was missed first
         self.lock = threading.RLock()
+        self._busy = False  # a signal handler that comes from within a fold must not fold, too
 
     @property
     def backlog(self) -> int:
@@ -95,13 +96,22 @@ class LiveFold:
     def step(self, piece: int = PIECE) -> None:
         """Fold at most `piece` new rows."""
         with self.lock:
-            if self._pending:
-                self._look_again()
-            found = self._ring.read(self._seen, piece)
-            if found.first <= found.last:
-                self._seen = found.last
-                self._take(found)
-            self._make_room()
+            if self._busy:
+                return
+            try:
+                self._busy = True
+                self._step(piece)
+            finally:
+                self._busy = False
+
+    def _step(self, piece: int) -> None:
+        if self._pending:
+            self._look_again()
+        found = self._ring.read(self._seen, piece)
+        if found.first <= found.last:
+            self._seen = found.last
+            self._take(found)
+        self._make_room()
 
     def catch_up(self, *, final: bool = False) -> None:
         """Fold all that is there by now; `final`: what is pending then is given up.
@@ -109,44 +119,62 @@ class LiveFold:
         A writer that is between claiming and writing gets a moment to get there first.
         """
         with self.lock:
+            if self._busy:
+                return
+            try:
+                self._busy = True
+                self._look_again()
+                target = self._ring.claimed  # not a moving one: the program goes on
+                while self._seen < target:
+                    self._step(LARGE_PIECE)
+                if final:
+                    self._wait_for_writers()
+                self._make_room()
+            finally:
+                self._busy = False
+
+    def _wait_for_writers(self) -> None:
+        deadline = time.monotonic() + 0.02
+        while self._pending and time.monotonic() < deadline:
+            time.sleep(0.001)
             self._look_again()
-            target = self._ring.claimed  # not a moving one: the program goes on
-            while self._seen < target:
-                self.step(LARGE_PIECE)
-            if final:
-                deadline = time.monotonic() + 0.02
-                while self._pending and time.monotonic() < deadline:
-                    time.sleep(0.001)
-                    self._look_again()
-                self._look_again(patience_ns=-1)
-            self._make_room()
+        self._look_again(patience_ns=-1)
 
     def accounts(self) -> Accounts:
         """Return where every frame is now."""
-        hot = self._hot
         with self.lock:
-            self._settle_voids()
-            # a frame is started before it is claimed: read in the other order, none is missed
-            rejected = hot.rejected.read()
-            void = hot.void.read()
-            dropped = hot.dropped.read()
-            refused = self.refused
-            claimed = self._ring.claimed - sum(void.values()) + refused
-            started = count_of(hot.started)
-            for reason, count in void.items():
-                rejected[reason] = rejected.get(reason, 0) + count
-            return Accounts(
-                started=started,
-                in_flight=started - claimed - sum(rejected.values()),
-                finished=claimed - sum(dropped.values()),
-                dropped=dropped,
-                rejected=rejected,
-                sampled_out=count_of(hot.skipped),
-                folded=self.folded,
-                not_folded=claimed - refused - self.folded - self.lost - self.torn,
-                lost=self.lost + refused,
-                torn=self.torn,
-            )
+            busy = self._busy
+            try:
+                self._busy = True  # what is folded while this is read would be read by half
+                if not busy:
+                    self._settle_voids()
+                return self._accounts()
+            finally:
+                self._busy = busy
+
+    def _accounts(self) -> Accounts:
+        hot = self._hot
+        # a frame is started before it is claimed: read in the other order, none is missed
+        rejected = hot.rejected.read()
+        void = hot.void.read()
+        dropped = hot.dropped.read()
+        refused = self.refused
+        claimed = self._ring.claimed - sum(void.values()) + refused
+        started = count_of(hot.started)
+        for reason, count in void.items():
+            rejected[reason] = rejected.get(reason, 0) + count
+        return Accounts(
+            started=started,
+            in_flight=started - claimed - sum(rejected.values()),
+            finished=claimed - sum(dropped.values()),
+            dropped=dropped,
+            rejected=rejected,
+            sampled_out=count_of(hot.skipped),
+            folded=self.folded,
+            not_folded=claimed - refused - self.folded - self.lost - self.torn,
+            lost=self.lost + refused,
+            torn=self.torn,
+        )
 
     def copy(self) -> Profile:
         """Return a copy of the running profile."""
@@ -156,6 +184,7 @@ class LiveFold:
     def reset_lock(self) -> None:
         """Take a new lock, in the child of a fork, where nobody is left to free the old one."""
         self.lock = threading.RLock()
+        self._busy = False
 
     def _make_room(self) -> None:
         """Let writers use the slots of all that is accounted for, in order."""

@@ -14,13 +14,13 @@ __all__ = ["disable", "enable", "get_profiler", "profile_frame"]
 _R = TypeVar("_R")
 
 _shared: Profiler | None = None
-_shared_lock = threading.Lock()
+_shared_lock = threading.RLock()  # a signal handler may come here from within
 
 
 def _forget() -> None:
     """Forget the parent's, in the child of a fork."""
     global _shared, _shared_lock
-    _shared, _shared_lock = None, threading.Lock()
+    _shared, _shared_lock = None, threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -34,9 +34,12 @@ def get_profiler() -> Profiler:
     every 30 s. The child of a fork gets one of its own.
     """
     global _shared
+    if _shared is not None:
+        return _shared
     with _shared_lock:
         if _shared is None:
-            _shared = Profiler(AUDIO, warning="50ms", critical="100ms", report_interval="30s")
+            made = Profiler(AUDIO, warning="50ms", critical="100ms", report_interval="30s")
+            _shared = made if _shared is None else _shared
         return _shared
 
 

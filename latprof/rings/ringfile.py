@@ -8,12 +8,14 @@ for the page to be written back.
 
 import contextlib
 import gc
+import itertools
 import mmap
 import os
 import stat
 import struct
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -101,8 +103,9 @@ class RingFile:
             )
         except TraceError as error:
             raise ProfilerError(f"{self._shown}: {error}") from None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may come here from within
         self._log_at, self._log_size, self._used = header.log_at, header.log_size, 0
+        self._units = itertools.count()  # of 8 bytes, of the log
         try:
             self._file = self._create()
             self._unlock = _closing(self, self._file)
@@ -215,12 +218,16 @@ class RingFile:
 
     def _append(self, entry: Entry, reserve: int) -> bool:
         with self._lock:
-            raw = entry_bytes(self._used, entry)
-            if self._used + len(raw) > self._log_size - min(reserve, self._log_size // 2):
+            length = len(entry_bytes(0, entry))
+            if self._used + length > self._log_size - min(reserve, self._log_size // 2):
                 return False
-            place = self._log_at + self._used
-            self._head[place : place + len(raw)] = raw
-            self._used += len(raw)
+            # taken in one step: a handler that interrupts here has a place of its own
+            place = 8 * deque(itertools.islice(self._units, length // 8))[0]
+            self._used = max(self._used, place + length)
+            if self._used > self._log_size:
+                return False
+            at = self._log_at + place
+            self._head[at : at + length] = entry_bytes(place, entry)
             return True
 
     # -- whose it is ----------------------------------------------------------------------------
@@ -250,7 +257,7 @@ class RingFile:
         """
         self._to_private()
         self._rows_to_private()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._unlock()  # the lock is the parent's alone; to unlock it would be to take it from it
 
 
