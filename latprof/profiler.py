@@ -217,7 +217,8 @@ class Profiler:
         Raises
         ------
         ProfilerError
-            It is running, or this process is a fork of the one that made it.
+            It is running, this process is a fork of the one that made it, or it has no more
+            threads.
         """
         with self._lock:
             pid = self._recording.pid
@@ -229,6 +230,8 @@ class Profiler:
             if self.running:
                 raise ProfilerError("the profiler is running: stop it before it is started again")
             self._ring.acquire()
+            _running.add(self)  # first: if another thread forks now, the child stops it
+            self._outputs.begin()
             self._recording.begin()
             self._hot.switch(True)
             self._background = Background(
@@ -243,8 +246,14 @@ class Profiler:
             if self._hot.room is not None:
                 self._hot.room.background = self._background
                 self._hot.room.wake = self._background.wake
-            self._background.start()
-            _running.add(self)
+            try:
+                self._background.start()
+            except RuntimeError as error:
+                self._background = None
+                self.stop()
+                raise ProfilerError(
+                    f"no thread for the background: {error}: end some, then start again"
+                ) from None
 
     def stop(self) -> None:
         """Stop recording; frames that finish later are rejected. A stopped one stays stopped."""
@@ -254,7 +263,6 @@ class Profiler:
             self._hot.switch(False)
             self._recording.end()
             background, self._background = self._background, None
-            _running.discard(self)
         if background is not None:
             background.end()
         self._fold.catch_up(final=True)
@@ -263,6 +271,7 @@ class Profiler:
         with self._lock:
             if not self.running:
                 self._ring.release()
+                _running.discard(self)  # last: a child of a fork must let go of an open file
 
     def __enter__(self) -> "Profiler":
         self.start()

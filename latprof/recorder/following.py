@@ -45,7 +45,7 @@ def is_entered(value: object) -> bool:
     if not isinstance(value, Frame) or type(value) not in _classes:
         return False
     row = getattr(value, "_row", None)  # another thread may be making it
-    return row is not None and bool(row[1] == ENTERED)
+    return row is not None and bool(row[1] == ENTERED) and not row[2]
 
 
 def _follow(kind: type[Frame]) -> None:

@@ -30,21 +30,22 @@ class Running(Protocol):
 running: "weakref.WeakSet[Running]" = weakref.WeakSet()
 """The profilers that run."""
 
-_held: list[tuple[Running, "threading.RLock"]] = []
+_held: "dict[int, list[threading.RLock]]" = {}
+"""By thread: several may fork at once."""
 
 
 def _before_fork() -> None:
     # the child gets no profile that is half folded
+    mine = _held[threading.get_ident()] = []
     for profiler in list(running):
         lock = profiler.fold_lock
         lock.acquire()
-        _held.append((profiler, lock))
+        mine.append(lock)
 
 
 def _after_fork() -> None:
-    for _, lock in _held:
+    for lock in _held.pop(threading.get_ident(), ()):
         lock.release()
-    _held.clear()
 
 
 def _stop_in_child() -> None:

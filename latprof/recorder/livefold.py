@@ -27,6 +27,9 @@ PATIENCE_NS = 1_000_000_000
 RESERVED = 10
 """Groups of a profile that are left for frames without a source and for those of all others."""
 
+GRACE_S = 0.02
+"""How long writers that are not done are waited for when recording stops."""
+
 
 class LiveFold:
     """Folds what `hot` commits to `ring`, and accounts for every number that was claimed.
@@ -134,11 +137,20 @@ class LiveFold:
                 self._busy = False
 
     def _wait_for_writers(self) -> None:
-        deadline = time.monotonic() + 0.02
-        while self._pending and time.monotonic() < deadline:
+        self._make_room()
+        deadline = time.monotonic() + GRACE_S
+        while (self._pending or self._expects_more) and time.monotonic() < deadline:
             time.sleep(0.001)
-            self._look_again()
+            if self._ring.claimed > self._seen:
+                deadline = time.monotonic() + GRACE_S
+            self._step(LARGE_PIECE)
         self._look_again(patience_ns=-1)
+
+    @property
+    def _expects_more(self) -> bool:
+        """Whether writers wait for room, or have it: they began before recording stopped."""
+        room = self._hot.room
+        return room is not None and room.expects(self._ring.claimed - self._given)
 
     def accounts(self) -> Accounts:
         """Return where every frame is now."""
@@ -175,6 +187,11 @@ class LiveFold:
             lost=self.lost + refused,
             torn=self.torn,
         )
+
+    def unseen(self, numbers: npt.NDArray[np.uint64]) -> int:
+        """Return how many of (n,) numbers are not accounted for yet."""
+        waiting = np.array(list(self._pending), np.uint64)
+        return int(np.count_nonzero((numbers > self._seen) | np.isin(numbers, waiting)))
 
     def copy(self) -> Profile:
         """Return a copy of the running profile."""
@@ -274,9 +291,10 @@ def _grouped(sources: Any, most: int) -> Labels:
     return Labels(np.minimum(sources.codes, np.int32(most)), names)
 
 
-def columns_of(ring: Ring, offset_ns: int) -> tuple[Columns, int]:
-    """Return a copy of what the ring holds, and how many numbers were claimed for it."""
+def columns_of(ring: Ring, offset_ns: int) -> tuple[Columns, int, npt.NDArray[np.uint64]]:
+    """Return a copy of what the ring holds, how many numbers were claimed, and those unfit."""
     found = ring.read(0)
     rows = found.rows
     fit = storable(rows, ring.pipeline)
-    return to_columns(rows if fit is None else rows[fit], ring, offset_ns), found.last
+    unfit = np.empty(0, np.uint64) if fit is None else rows["seq"][~fit]
+    return to_columns(rows if fit is None else rows[fit], ring, offset_ns), found.last, unfit

@@ -96,6 +96,11 @@ class Outputs:
         except Exception as error:  # the rows are folded all the same
             self._alerts.misuse("errors in the background", f"{type(error).__name__}: {error}")
 
+    def begin(self) -> None:
+        """Take frames, for the first time or again."""
+        if self._stream is not None:
+            self._stream.begin()
+
     def tick(self, *, final: bool = False) -> None:
         """Do what is due; `final`: recording has stopped."""
         if self._freezer is not None:
@@ -127,9 +132,11 @@ class Outputs:
 
     def ring_trace(self) -> "Trace":
         """Return a trace of what the ring holds."""
-        columns, claimed = columns_of(self._ring, self._recording.offset_ns)
-        accounts = self._accounts()
-        gone = claimed - len(columns) - self._fold.void - accounts.torn + self._fold.refused
+        with self._fold.lock:
+            columns, claimed, unfit = columns_of(self._ring, self._recording.offset_ns)
+            accounts = self._accounts()
+            rejected = self._fold.void + self._fold.unseen(unfit)
+        gone = claimed - len(columns) - rejected - accounts.torn + self._fold.refused
         return self._trace(columns, max(0, gone), accounts)
 
     def _trace(self, columns: Columns, lost: int, accounts: Accounts) -> "Trace":

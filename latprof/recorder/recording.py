@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from latprof.columns import STAMP_LIMIT
 from latprof.recorder.settings import checked_anchor
 from latprof.units import format_utc
 
@@ -72,7 +73,16 @@ class Recording:
 
     def now(self) -> int:
         """Return the time on the profiler's clock, UTC ns."""
-        return self._clock() + self.offset_ns
+        return self._read() + self.offset_ns
+
+    def _read(self) -> int:
+        """Return the profiler's clock; what it must be by the wall clock where it is broken."""
+        try:
+            now = self._clock()
+        except Exception:
+            now = 0
+        fits = type(now) is int and 0 < now < STAMP_LIMIT
+        return now if fits else time.time_ns() - self.offset_ns
 
     def facts(self) -> dict[str, Any]:
         """Return the metadata that holds before anything is recorded: what a ring's file says."""
@@ -99,7 +109,7 @@ class Recording:
 
     def _anchor(self, begins: bool) -> int:
         """Note the clock beside the wall clock; return it as UTC ns."""
-        now, wall = self._clock(), time.time_ns()
+        now, wall = self._read(), time.time_ns()
         if len(self._anchors) < MOST_ANCHORS:
             self._anchors.append((now, wall))
         if self.note is not None:

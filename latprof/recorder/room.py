@@ -58,6 +58,7 @@ class Room:
         self._waits = waits
         self._free = deque(repeat(True, capacity))
         self._refused = itertools.count()
+        self._waiting: deque[bool] = deque()  # one for each writer that waits
         self._in_vain = False  # somebody has waited to the end: nobody does before there is room
 
     @property
@@ -105,6 +106,13 @@ class Room:
         self.give(gone)
         self._astray = astray - max(0, gone)
 
+    def expects(self, taken: int) -> bool:
+        """Return whether somebody waits for room, or has it and has claimed no row yet.
+
+        `taken` rows are claimed and not taken out.
+        """
+        return bool(self._waiting) or self._capacity - len(self._free) > taken
+
     def refuse(self, count: int) -> None:
         """Count frames that found no room."""
         deque(islice(self._refused, count), maxlen=0)
@@ -113,10 +121,14 @@ class Room:
         if self._in_vain or threading.current_thread() is self.background:
             return False
         deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
-            self.wake()
-            time.sleep(PAUSE_S)
-            if self.take_many(1):
-                return True
+        self._waiting.append(True)
+        try:
+            while time.monotonic() < deadline:
+                self.wake()
+                time.sleep(PAUSE_S)
+                if self.take_many(1):
+                    return True
+        finally:
+            self._waiting.pop()
         self._in_vain = True
         return False

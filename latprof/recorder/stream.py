@@ -84,12 +84,20 @@ class Stream:
         self._told = Accounts()
         self._told_until: int | None = None
         self._missed = 0  # frames that no file has and no file has told of
+        self._closed = False
+
+    def begin(self) -> None:
+        """Take frames, for the first time or again."""
+        self._closed = False
 
     def write(self, columns: Columns) -> None:
         """Add frames."""
         if not len(columns):
             return
         frames = len(columns) if columns.weight is None else int(columns.weight.sum())
+        if self._closed:
+            self._lose(frames)  # of threads that were late when recording stopped
+            return
         try:
             if self._writer is None:
                 if time.monotonic() < self._retry_at:
@@ -122,6 +130,7 @@ class Stream:
             except Exception as error:
                 self._failed(error)
         self._end(final=True)
+        self._closed = True
 
     def forsake(self) -> None:
         """Let go of a file that is the parent's, in the child of a fork."""
