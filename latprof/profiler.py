@@ -263,6 +263,14 @@ class Profiler:
             self._hot.switch(False)
             self._recording.end()
             background, self._background = self._background, None
+        if self._fold.is_ours:
+            # a signal handler, in the middle of a report: it cannot wait for what waits for it.
+            # No daemon, so that a program which ends now ends when the files are closed
+            threading.Thread(target=self._wind_up, args=(background,), name="latprof-stop").start()
+        else:
+            self._wind_up(background)
+
+    def _wind_up(self, background: Background | None) -> None:
         if background is not None:
             background.end()
         self._fold.catch_up(final=True)

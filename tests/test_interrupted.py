@@ -209,3 +209,34 @@ def test_the_process_wide_profiler(monkeypatch: pytest.MonkeyPatch, first: bool)
             pass
 
     assert at_every_step(use, handler, stride=301 if first else 1) > 5
+
+
+def test_a_stop_in_the_middle_of_a_report(tmp_path: Path) -> None:
+    """As a handler of SIGTERM stops."""
+    profilers: list[Profiler] = []
+
+    def report(n: int) -> None:
+        profiler = Profiler(MIC, path=tmp_path / f"{n}.parquet")
+        profiler._cost_ns = 1.0  # is measured for a millisecond: what it does is in other tests
+        profilers.append(profiler)
+        profiler.start()
+        profiler.record(n, (1, 2, 3, 4))
+        profiler.report()
+        profiler.stop()
+
+    def handler(n: int) -> None:
+        if len(profilers) > n and profilers[n].running:
+            profilers[n].stop()
+            assert not profilers[n].running
+
+    times = at_every_step(report, handler, stride=1_499)
+    assert times > 10
+    for thread in threading.enumerate():
+        if thread.name == "latprof-stop":
+            thread.join(10)
+    for n, profiler in enumerate(profilers):
+        a = balanced(profiler)
+        assert a.folded == a.started
+        # one that was stamped in the middle of it comes after the file was closed
+        late = a.notes.get("frames not written to the trace file", 0)
+        assert len(latprof.read(tmp_path / f"{n}.parquet")) == a.folded - late

@@ -443,6 +443,8 @@ def test_an_interrupted_writer_stops_nobody_and_invents_nothing(
     monkeypatch.setattr("latprof.recorder.room.PATIENCE_S", 0.5)
     # one that comes between two suppressions ends its thread: so be it
     monkeypatch.setattr(threading, "excepthook", lambda arguments: None)
+    # nor is one news that comes into what the collector calls, which cannot raise
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
     returned: list[int] = []
     sys.setswitchinterval(1e-5)
     with Profiler(MIC, capacity=128, overflow=overflow) as profiler:

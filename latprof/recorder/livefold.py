@@ -80,6 +80,11 @@ class LiveFold:
         self._busy = False  # a signal handler that comes from within a fold must not fold, too
 
     @property
+    def is_ours(self) -> bool:
+        """Whether the thread that asks has the lock already: a signal handler from within."""
+        return bool(self.lock._is_owned())  # type: ignore[attr-defined]  # as Condition asks it
+
+    @property
     def backlog(self) -> int:
         """How many numbers from the oldest one that is not accounted for up to the newest."""
         pending = self._pending  # replaced, never changed: may be read without the lock
