@@ -15,6 +15,7 @@ from latprof import AUDIO, Pipeline, Trace, plot
 from latprof.profile import Profile
 
 DATA = Path(__file__).parents[1] / "data"
+MS = 10**6
 SIZES = {"600 px": (600, 380), "large": (1200, 640)}
 STYLES = {"light": "default", "dark": "dark_background"}
 
@@ -43,6 +44,39 @@ def blame_of(rows, columns):
     shares = np.random.default_rng(7).dirichlet(np.ones(columns + 1), rows)
     names = [*(f"stage_{i}" for i in range(columns)), "own"]
     return pd.DataFrame(shares, index=[f"queue_{i}" for i in range(rows)], columns=names)
+
+
+HOSTILE = (
+    "$x_1$",
+    "<script>",
+    "_hidden",
+    "a\x1b[31m",
+    "%s{0}\\frac",
+    "x" * 80,
+    "\u05e9\u05dc",
+    "b",
+)
+LONG = [f"a_stage_with_a_very_long_name_{letter * 30}" for letter in "abcdefg"]
+
+
+def groups():
+    """Return eight results whose names try to be something else."""
+    return {name: latprof.analyze(synthetic(2, 100), every="1s") for name in HOSTILE}
+
+
+def long_names():
+    return latprof.analyze(chain_of(LONG, 500, name=f"pipeline_{'y' * 50}"), every="1s")
+
+
+def chain_of(stages, frames, *, name="mic", longest=MS):
+    """Return a chain of stages whose times grow from 1 ns to `longest`."""
+    pipeline = Pipeline.chain(name, *stages)
+    at = 1_700_000_000 * 10**9 + np.arange(frames) * 20_000_000
+    marks = {"start": at}
+    for mark in pipeline.marks[1:]:
+        at = at + np.geomspace(1, longest, frames).astype(np.int64)
+        marks[mark] = at
+    return Trace(pipeline, frame_id=np.arange(frames), marks=marks)
 
 
 def if_table():
@@ -83,6 +117,21 @@ OTHERS = {
     "what if": lambda ax: plot.what_if(if_table(), ax=ax),
     "40 frames": lambda ax: plot.waterfall(result("slow-card"), ax=ax, n=40),
     "nothing": lambda ax: plot.histogram(Profile(AUDIO), ax=ax),
+    "groups in lanes": lambda ax: plot.histogram(groups(), ax=ax),
+    "groups in lanes of their own": lambda ax: plot.histogram(
+        groups(), "end_to_end", ax=ax, thresholds=["2ms", "5ms"]
+    ),
+    "groups overlaid": lambda ax: plot.histogram(groups(), "end_to_end", ax=ax, overlaid=True),
+    "groups by percentile": lambda ax: plot.percentiles(groups(), ax=ax),
+    "groups as ecdf": lambda ax: plot.ecdf(groups(), ax=ax, thresholds=["2ms"]),
+    "groups over time": lambda ax: plot.timeline(groups(), ax=ax, threshold="2ms"),
+    "stages of groups": lambda ax: plot.stages(groups(), ax=ax),
+    "long names": lambda ax: plot.histogram(long_names(), ax=ax),
+    "long names, percentiles": lambda ax: plot.percentiles(long_names(), None, ax=ax),
+    "long names over time": lambda ax: plot.timeline(long_names(), ax=ax),
+    "long names, heat": lambda ax: plot.heatmap(long_names(), ax=ax),
+    "long names, stages": lambda ax: plot.stages(long_names(), ax=ax),
+    "long names, waterfall": lambda ax: plot.waterfall(long_names(), ax=ax),
 }
 CASES = {
     f"{name} of {what}": lambda ax, draw=draw, what=what: draw(ax, result(what))
@@ -125,3 +174,114 @@ def test_overlaps_and_clipping_would_be_found():
     assert overlapping(figure) == [("one", "another")]
     figure.text(0.99, 0.5, "this leaves the figure")
     assert clipped(figure) == ["this leaves the figure"]
+
+
+# -- what people tripped over ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("picture", [plot.histogram, plot.ecdf, plot.timeline, plot.stages])
+def test_most_of_a_picture_of_many_results_is_for_data(picture):
+    figure = figure_of()
+    ax = figure.add_subplot()
+    picture(groups(), ax=ax)
+    figure.canvas.draw()
+    assert ax.get_window_extent().height > 0.4 * figure.bbox.height
+
+
+def test_long_names_that_differ_at_their_end_are_told_apart():
+    figure = figure_of()
+    ax = plot.percentiles(long_names(), None, ax=figure.add_subplot())
+    told = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert len(set(told)) == len(LONG) + 1
+
+
+def test_a_cut_name_is_never_a_formula():
+    figure = figure_of(420, 260)
+    names = [f"{'$' * i}x_1{'$' * (30 - i)}{i}" for i in range(8)]
+    ax = plot.timeline({name: result("6") for name in names}, ax=figure.add_subplot())
+    figure.canvas.draw()
+    told = [text.get_text() for text in ax.get_legend().get_texts()][2:]
+    assert len(told) == 8
+    assert all(text.count("$") == text.count(r"\$") > 0 for text in told)
+
+
+def test_an_explanation_stays_within_its_frame():
+    figure = figure_of()
+    ax = plot.ecdf(Profile(Pipeline.chain("mic", *LONG[:3])), ax=figure.add_subplot())
+    figure.canvas.draw()
+    frame, said = ax.get_window_extent(), ax.texts[0].get_window_extent()
+    assert frame.x0 < said.x0
+    assert said.x1 < frame.x1
+    assert frame.width > 0.95 * figure.bbox.width
+
+
+def test_hours_are_written_as_such():
+    slow = latprof.analyze(chain_of(["decode", "play"], 900, longest=4 * 3600 * 10**9))
+    figure = figure_of()
+    ax = plot.histogram(slow, ax=figure.add_subplot())
+    figure.canvas.draw()
+    told = [text.get_text() for text in ax.get_xticklabels()]
+    assert {"100 ms", "10 min"} <= set(told)
+    assert not any(text.endswith(("00 s", "0 h")) for text in told)
+    ax.clear()
+    assert plot.waterfall(slow, ax=ax).get_xlabel() == "time since start (h)"
+
+
+def test_frames_are_whole():
+    figure = figure_of()
+    ax = plot.histogram(latprof.analyze(chain_of("a", 1)), "end_to_end", ax=figure.add_subplot())
+    figure.canvas.draw()
+    ticks = [text.get_text() for text in ax.get_yticklabels()]
+    assert ticks == [str(int(text)) for text in ticks]
+
+
+@pytest.mark.parametrize("paper", ["default", "dark_background"])
+def test_one_frame_alone_is_seen_on_a_heat_map_and_its_counts_are_whole(paper):
+    with style.context(paper):
+        figure = figure_of()
+        ax = plot.heatmap(result("healthy"), ax=figure.add_subplot())
+        figure.canvas.draw()
+        (mesh,) = ax.collections
+        bar = figure.axes[1]
+        back, one = to_rgb(ax.get_facecolor()), to_rgb(mesh.to_rgba(1))
+    assert contrast(back, one) > 1.8
+    ticks = [text.get_text() for _, text in ticks_of(bar)]
+    assert ticks[:3] == ["1", "2", "5"]
+    assert all(text.isdigit() for text in ticks)
+
+
+def ticks_of(ax):
+    low, high = ax.get_ylim()
+    pairs = [
+        (tick.get_loc(), tick.label2)
+        for tick in [*ax.yaxis.get_major_ticks(), *ax.yaxis.get_minor_ticks()]
+    ]
+    return [(at, text) for at, text in pairs if low <= at <= high and text.get_text()]
+
+
+def contrast(one, two):
+    """Return how far two colours differ, as WCAG 2 has it: from 1 to 21."""
+    light = []
+    for color in (one, two):
+        parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color]
+        light.append(0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2] + 0.05)
+    return max(light) / min(light)
+
+
+def test_many_results_of_one_span_have_a_lane_each():
+    figure = figure_of()
+    ax = plot.histogram(groups(), "end_to_end", ax=figure.add_subplot())
+    assert len(ax.get_yticklabels()) == 8
+    assert ax.get_legend() is None
+    ax.clear()
+    plot.histogram(groups(), "end_to_end", ax=ax, overlaid=True)
+    assert ax.get_ylabel() == "frames per bin"
+
+
+def test_results_of_one_span_have_marks_of_their_own():
+    figure = figure_of()
+    for picture in (plot.percentiles, plot.ecdf):
+        ax = picture(groups(), "end_to_end", ax=figure.add_subplot())
+        marks = {line.get_marker() for line in ax.get_legend().get_lines()}
+        assert len(marks) == 8
+        figure.clear()

@@ -153,7 +153,7 @@ def _not_too_many(found: dict[str, Any], what: str) -> dict[str, Any]:
     return found
 
 
-def _painter(options: argparse.Namespace) -> "Callable[[Results, Axes], object]":
+def _painter(options: argparse.Namespace) -> "Callable[[Results, Axes | None], Axes]":
     """Return what draws the results."""
     from latprof import plot
 

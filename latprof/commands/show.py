@@ -25,26 +25,26 @@ def print_report(report: "Report") -> None:
         print(report)
 
 
-def draw(paint: "Callable[[Axes], object]", path: str) -> None:
-    """Write a picture that `paint` draws on axes; the file's ending says the format.
+def draw(paint: "Callable[[None], Axes]", path: str) -> None:
+    """Write a picture to a file, whose ending says the format.
+
+    `paint` is called with None for axes: what it draws makes a figure as large as it needs.
 
     Raises
     ------
     LatprofError
         What is to be drawn is not there.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from latprof.plot.axes import without_windows
 
-    # a figure of its own, without pyplot: no display is looked for
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    FigureCanvasAgg(figure)
     try:
-        paint(figure.add_subplot())
+        with without_windows():
+            figure = paint(None).get_figure(root=True)
     except LatprofError:
         raise
     except ValueError as error:
         raise LatprofError(str(error)) from None
+    assert figure is not None
     with warnings.catch_warnings():
         # a name in letters that the font does not have is drawn as boxes: no reason to complain
         warnings.filterwarnings("ignore", "Glyph .* missing from")

@@ -5,9 +5,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from latprof.plot.axes import axes_of, explain, ink, label, legend, log_time
-from latprof.plot.results import Named, Results, durations, heading, nothing, several, spans_of
-from latprof.plot.style import LIMIT, Dash, Look, looks, result_dash
+from latprof.plot.axes import axes_of, explain, ink, label, legend, log_time, paper
+from latprof.plot.results import (
+    Named,
+    Results,
+    durations,
+    heading,
+    legend_name,
+    nothing,
+    several,
+    spans_of,
+)
+from latprof.plot.style import LIMIT, Dash, Look, looks, result_dash, result_marker
 from latprof.profiles.spanprofile import SpanProfile
 from latprof.units import format_ns
 
@@ -74,7 +83,7 @@ def percentiles(
             color=look.color,
             lw=2,
             ls=dash,
-            marker=look.marker if len(names) > 1 else None,
+            marker=_marker(look, i, spans=len(names), results=len(named)),
             markevery=(i * 2, 12),
             ms=4.5,
         )
@@ -139,7 +148,7 @@ def ecdf(
             color=look.color,
             lw=1.8,
             ls=_dash(look, i, alone=len(named) == 1),
-            marker=look.marker if len(names) > 1 else None,
+            marker=_marker(look, i, spans=len(names), results=len(named)),
             # marks at other heights for each, so that they do not hide each other
             markevery=(0.02 + 0.11 * place / len(lines), 0.22),
             ms=4.5,
@@ -161,6 +170,11 @@ def _lines(named: Named, names: list[str]) -> list[Line]:
 
 def _dash(look: Look, i: int, *, alone: bool) -> Dash:
     return look.dash if alone else result_dash(i)
+
+
+def _marker(look: Look, i: int, *, spans: int, results: int) -> str | None:
+    """Return what tells spans apart; of one span, what tells results apart."""
+    return look.marker if spans > 1 else result_marker(i) if results > 1 else None
 
 
 def left_over(ax: "Axes", fewest: float) -> None:
@@ -199,8 +213,11 @@ def _finish(ax: "Axes", named: Named, lines: list[Line], shades: dict[str, Look]
     if len(named) > 1:
         for i, (key, profile) in enumerate(named):
             dash = result_dash(i)
-            told = f"{label(key)} ({profile.frames:,} frames)"
-            handles.append(Line2D([], [], color=ink(), ls=dash, label=told))
+            told = legend_name(key, profile, len(named))
+            mark = None if len(names) > 1 else result_marker(i)
+            handles.append(
+                Line2D([], [], color=ink(), ls=dash, marker=mark or "", ms=5, label=told)
+            )
     legend(ax, handles)
 
 
@@ -216,4 +233,6 @@ def _limits(ax: "Axes", limits: list[int], *, vertical: bool) -> None:
             textcoords="offset points",
             fontsize="small",
             color=LIMIT,
+            bbox={"facecolor": paper(ax), "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
+            zorder=4,
         )

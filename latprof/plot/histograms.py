@@ -9,7 +9,16 @@ import numpy.typing as npt
 from latprof.errors import ProfileError
 from latprof.histogram import Histogram, rank_of
 from latprof.plot.axes import axes_of, explain, ink, label, legend, log_time, paper
-from latprof.plot.results import Named, Results, durations, heading, nothing, several, spans_of
+from latprof.plot.results import (
+    Named,
+    Results,
+    durations,
+    heading,
+    legend_name,
+    nothing,
+    several,
+    spans_of,
+)
 from latprof.plot.style import LIMIT, Look, looks, result_dash
 from latprof.profiles.spanprofile import SpanProfile
 from latprof.units import format_ns
@@ -25,6 +34,7 @@ Drawn = list[tuple[str, SpanProfile]]
 
 _TALL = 0.6  # of a lane's height, the rest is for names
 _CROWD = 10  # lanes from which on there is no room for names in them
+_OVER = 3  # results of one span that can be told apart when they lie over each other
 _NEAR = 0.08  # of the width: names of percentiles that are closer than this would meet
 
 
@@ -44,7 +54,7 @@ def histogram(
     ----------
     result
         A profile or trace; several of them, or several by name (``profile.groups``), are drawn
-        over each other, told apart by their lines.
+        over each other, told apart by their lines; more than three of one span in a lane each.
     spans
         A span's name, for a histogram with its counts; or several, for a lane each, as high as
         its fullest bin. By default the stages and end_to_end.
@@ -59,7 +69,7 @@ def histogram(
     thresholds
         Durations to be drawn as lines, as ``"50ms"`` or integer ns.
     overlaid
-        Draw several spans over each other, not in lanes.
+        Draw several spans, or many results, over each other, not in lanes.
 
     Raises
     ------
@@ -77,7 +87,9 @@ def histogram(
         for name in names
         if (filled := [(key, p[name]) for key, p in named if p[name].count])
     }
-    ax = axes_of(ax, 4.5 if len(drawn) < 8 or overlaid else 1.5 + 0.5 * len(drawn))
+    each_result = len(drawn) == 1 and not overlaid and len(next(iter(drawn.values()))) > _OVER
+    lanes = max(len(drawn), len(named) if each_result else 1)
+    ax = axes_of(ax, 4.5 if lanes < 8 or overlaid else 1.5 + 0.5 * lanes)
     if not drawn:
         return explain(ax, nothing(named, names))
     edges = given
@@ -88,14 +100,25 @@ def histogram(
     ax.set_xlabel("latency")
     ax.set_title(heading(named))
     shades = looks(named[0][1].pipeline)
-    if len(drawn) == 1 or overlaid:
+    if each_result:
+        name, filled = next(iter(drawn.items()))
+        ax.set_title(f"{heading(named)}, {label(name)}")
+        by_result = {key: [(key, span)] for key, span in filled}
+        _lanes(ax, by_result, edges, dict.fromkeys(by_result, shades[name]), percentiles)
+    elif len(drawn) == 1 or overlaid:
         _overlay(ax, drawn, edges, shades, percentiles)
     else:
         _lanes(ax, drawn, edges, shades, percentiles)
+    in_lanes = each_result or (len(drawn) > 1 and not overlaid)
+    if in_lanes and limits:
+        # a line for each above the lanes
+        low, high = ax.get_ylim()
+        ax.set_ylim(low, high + 0.05 * len(limits) * (high - low))
     for i, limit in enumerate(limits):
         ax.axvline(max(limit, 1), color=LIMIT, lw=1.3, ls=(0, (6, 2)))
-        _note(ax, max(limit, 1), format_ns(limit), LIMIT, line=i + len(percentiles))
-    if len(named) > 1 or (overlaid and len(drawn) > 1):
+        line = i if in_lanes else i + len(percentiles)
+        _note(ax, max(limit, 1), format_ns(limit), LIMIT, line=line)
+    if (len(named) > 1 and not each_result) or (overlaid and len(drawn) > 1):
         legend(ax, _handles(named, drawn, shades, overlaid=overlaid))
     return ax
 
@@ -113,9 +136,7 @@ def _handles(
         ]
     if len(named) > 1:
         made += [
-            Line2D(
-                [], [], color=ink(), ls=result_dash(i), label=f"{label(key)} ({p.frames:,} frames)"
-            )
+            Line2D([], [], color=ink(), ls=result_dash(i), label=legend_name(key, p, len(named)))
             for i, (key, p) in enumerate(named)
         ]
     return made
@@ -128,6 +149,8 @@ def _overlay(
     shades: dict[str, Look],
     percentiles: Sequence[float],
 ) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     ax.set_ylabel("frames per bin")
     if len(drawn) == 1:
         ax.set_title(f"{ax.get_title()}, {label(next(iter(drawn)))}")
@@ -145,6 +168,9 @@ def _overlay(
             dash = look.dash if len(filled) == 1 else result_dash(i)
             ax.stairs(counts, edges, color=look.color, lw=1.5, ls=dash, label=label(name))
     ax.set_ylim(0, max(highest, 1) * 1.35)
+    # frames are whole
+    ax.yaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 2.5, 5, 10]))
+    ax.yaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
     _tell_beyond(ax, [sum(part) for part in zip(*beyond, strict=True)], edges)
     if not alone:
         return
@@ -255,6 +281,9 @@ def _note(ax: "Axes", x: float, text: str, color: str | tuple[float, ...], *, li
         va="top",
         ha="right" if right else "left",
         annotation_clip=True,
+        # the line of another one does not run through it
+        bbox={"facecolor": paper(ax), "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
+        zorder=4,
     )
 
 

@@ -15,6 +15,7 @@ from latprof.units import format_ns, format_utc
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
+    from matplotlib.lines import Line2D
 
 __all__ = ["heatmap", "timeline"]
 
@@ -91,10 +92,23 @@ def timeline(
     log_time(ax.yaxis, low / 1.3, high * (1.6 if high < 30 * low else 2.2))
     ax.set_xlim(0, reach / scale)
     ax.set_ylabel("latency")
-    legend(ax)
+    legend(ax, None if len(known) == 1 else _handles([name for name, _, _ in known], look.color))
     if limits:
         _name_limit(ax, limits[0])
     return ax
+
+
+def _handles(names: list[str], color: str) -> "list[Line2D]":
+    """Return what a legend of several results has: each by its dash, p50 and p99 by width."""
+    from matplotlib.lines import Line2D
+
+    made = [
+        Line2D([], [], color=color, lw=lw, label=told) for told, lw in (("p50", 2), ("p99", 0.9))
+    ]
+    return made + [
+        Line2D([], [], color=ink(), ls=result_dash(i), label=label(name))
+        for i, name in enumerate(names)
+    ]
 
 
 def _reach(begin_ns: int, end_ns: int, silent: list[Stretch]) -> tuple[int, int]:
@@ -217,7 +231,8 @@ def heatmap(
     threshold
         A duration to be drawn as a line.
     cmap
-        A colour map of matplotlib; by default ``viridis``, its dark end where the style is light.
+        A colour map of matplotlib; by default the part of ``viridis`` in which one frame alone
+        is seen well on the paper, and many best.
 
     Raises
     ------
@@ -240,24 +255,22 @@ def heatmap(
 
 
 def _mesh(ax: "Axes", profile: Profile, span: str, cmap: "str | Colormap | None") -> None:
-    import matplotlib as mpl
     from matplotlib.colors import LogNorm
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     found, silent = profile.heat(span), profile.stretches()
     origin, end = _reach(found.times_ns[0], found.times_ns[-1], silent)
     unit, scale = unit_of(end - origin, longest="d")
     if cmap is None:
-        # few frames are pale, whatever the paper: near to it, and many far from it
-        dark = sum(mpl.colors.to_rgb(paper(ax))) < 1.5
-        cmap = "viridis" if dark else "viridis_r"
+        cmap = _shades(ax)
     edges = np.maximum(found.latencies_ns, 0.5)
     counts = np.ma.masked_equal(found.counts.T, 0)
+    most = max(int(counts.max()), 2)
     mesh = ax.pcolormesh(
         (found.times_ns - origin) / scale,
         edges,
         counts,
-        norm=LogNorm(1, max(int(counts.max()), 2)),
+        norm=LogNorm(1, most),
         cmap=cmap,
         rasterized=True,
     )
@@ -266,6 +279,11 @@ def _mesh(ax: "Axes", profile: Profile, span: str, cmap: "str | Colormap | None"
     log_time(ax.yaxis, edges[0], max(edges[-1], edges[0] * 1.02))
     bar = ax.figure.colorbar(mesh, ax=ax, pad=0.02)
     bar.set_label("frames")
+    # frames are counted: 1, 2, 5, not 6 x 10**0
+    bar.ax.yaxis.set_major_locator(
+        LogLocator(subs=(1.0, 2.0, 5.0) if most < 200 else (1.0,), numticks=9)
+    )
+    bar.ax.yaxis.set_minor_locator(NullLocator())
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
     width = int(found.times_ns[1] - found.times_ns[0])
     ax.set_xlabel(_since(origin, unit, width))
@@ -273,3 +291,14 @@ def _mesh(ax: "Axes", profile: Profile, span: str, cmap: "str | Colormap | None"
     ax.set_title(f"{heading([('', profile)])}, {label(span)}")
     if ax.get_legend_handles_labels()[0]:
         legend(ax)
+
+
+def _shades(ax: "Axes") -> "Colormap":
+    """Return colours of counts: one frame alone is seen, whatever the paper, many stand out."""
+    import matplotlib as mpl
+    from matplotlib.colors import LinearSegmentedColormap, to_rgb
+
+    # the ends of viridis are close to white and to black
+    dark = sum(to_rgb(paper(ax))) < 1.5
+    part = np.linspace(0.25, 1, 256) if dark else np.linspace(0.8, 0, 256)
+    return LinearSegmentedColormap.from_list("latprof-counts", mpl.colormaps["viridis"](part))

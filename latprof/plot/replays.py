@@ -57,7 +57,7 @@ def what_if(result: Any, *, ax: "Axes | None" = None) -> "Axes":
     if not lines:
         return explain(ax, "nothing to replay: no frame has what the replay needs")
     colors = {"measured": ink(0.75), "replayed": _CHANGED}
-    for name, (rest, values) in lines.items():
+    for place, (name, (rest, values)) in enumerate(lines.items()):
         ax.plot(
             rest,
             values,
@@ -65,7 +65,8 @@ def what_if(result: Any, *, ax: "Axes | None" = None) -> "Axes":
             ls=_DASHES[name],
             lw={"replayed": 2.2, "measured": 1.8}.get(name, 1.1),
             marker=_MARKERS.get(name),
-            markevery=_POINTS if whole else 1,
+            # at other places for each, so that lines that lie on each other are all seen
+            markevery=(place * _POINTS // 4, _POINTS) if whole else 1,
             ms=5,
             label="_" if name == "other" else _WORDS.get(name, name),
         )
@@ -77,7 +78,7 @@ def what_if(result: Any, *, ax: "Axes | None" = None) -> "Axes":
     log_time(ax.yaxis, every.min() / 1.3, every.max() * 1.6)
     ax.set_ylabel("end to end")
     changes = getattr(result, "changes", None)
-    told = ", ".join(f"{label(name)} {change}" for name, change in (changes or {}).items())
+    told = ", ".join(f"{label(name).strip()} {change}" for name, change in (changes or {}).items())
     ax.set_title(f"what if {told}" if told and len(told) < 70 else "what if")
     legend(ax)
     return ax

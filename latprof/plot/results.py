@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Union
 
 from latprof.errors import ProfileError
+from latprof.plot.axes import label
 from latprof.profile import Profile
 from latprof.units import parse_duration
 
@@ -17,6 +18,7 @@ __all__ = [
     "Results",
     "durations",
     "heading",
+    "legend_name",
     "nothing",
     "one",
     "several",
@@ -25,6 +27,9 @@ __all__ = [
 
 Result = Union[Profile, "Trace", "Report"]
 Results = Union[Result, Sequence[Result], Mapping[str, Result]]  # noqa: UP007
+
+_NAMED = 5  # spans that one sentence can name
+_COUNTED = 3  # results that a legend has room to tell the frames of
 
 Named = list[tuple[str, Profile]]
 """Profiles by the name that a legend has for them; that of one alone is empty."""
@@ -130,16 +135,23 @@ def durations(limits: Sequence[str | int], name: str = "threshold") -> list[int]
 def heading(named: Named) -> str:
     """Return what is drawn in a few words: the pipeline, and how many frames of one result."""
     profile = named[0][1]
+    name = label(profile.pipeline.name).strip()
     if len(named) > 1:
-        return f"{profile.pipeline.name}: {len(named)} results"
+        return f"{name}: {len(named)} results"
     frames = profile.frames
-    return f"{profile.pipeline.name}: {frames:,} frame{'' if frames == 1 else 's'}"
+    return f"{name}: {frames:,} frame{'' if frames == 1 else 's'}"
+
+
+def legend_name(key: str, profile: Profile, results: int) -> str:
+    """Return what a legend says of one of several results: of a few also how many frames."""
+    return f"{label(key)} ({profile.frames:,} frames)" if results <= _COUNTED else label(key)
 
 
 def nothing(named: Named, names: Sequence[str]) -> str:
     """Return the sentence that stands in a picture of no values, and why there are none."""
     profile = named[0][1]
-    said = f"no frame of {profile.pipeline.name} has {' or '.join(names)}"
+    spans = " or ".join(names) if len(names) <= _NAMED else f"any of {len(names)} spans"
+    said = f"no frame of {profile.pipeline.name} has {spans}"
     dropped = sum(sum(p.sums.dropped_by_reason.values()) for _, p in named)
     frames = sum(p.frames for _, p in named)
     if not frames and dropped:

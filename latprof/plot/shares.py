@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from latprof.histogram import rank_of
-from latprof.plot.axes import axes_of, explain, label, legend, on, paper
+from latprof.plot.axes import axes_of, explain, label, legend, on, paper, row_room
 from latprof.plot.results import Results, heading, nothing, several
 from latprof.plot.style import looks
 from latprof.profiles.spanprofile import Slice
@@ -37,7 +37,7 @@ def stages(result: Results, *, ax: "Axes | None" = None, slow: float = 99) -> "A
     """
     rank_of(slow, 1)
     named = several(result)
-    bars: list[tuple[str, Slice]] = []
+    bars: list[tuple[str, str, Slice]] = []
     for key, profile in named:
         words = {"all": "all", "middle": "middle fifth", "slow": f"slowest {100 - slow:g} %"}
         for what, part in profile.slices(slow).items():
@@ -45,15 +45,18 @@ def stages(result: Results, *, ax: "Axes | None" = None, slow: float = 99) -> "A
                 who = f"{label(key)}, " if key else ""
                 mean = format_ns(sum(part.sums.values()) / part.frames)
                 frames = f"{part.frames:,} frame{'' if part.frames == 1 else 's'}"
-                bars.append((f"{who}{words[what]}\n{frames}, {mean} each", part))
+                bars.append((f"{who}{words[what]}", f"{frames}, {mean} each", part))
     ax = axes_of(ax, 2.5 + 0.5 * max(len(bars), 3))
     if not bars:
         return explain(ax, nothing(named, ["end_to_end"]))
     shades = looks(named[0][1].pipeline)
+    size, each = row_room(ax, len(bars))
+    # two lines where they have room, else what the bar is, then of each so many-th bar
+    roomy = row_room(ax, 2 * len(bars))[1] == 1
     lefts = [0.0] * len(bars)
-    for name in bars[0][1].sums:
+    for name in bars[0][2].sums:
         look = shades[name]
-        widths = [part.share(name) or 0.0 for _, part in bars]
+        widths = [part.share(name) or 0.0 for _, _, part in bars]
         boxes = ax.barh(
             range(len(bars)),
             widths,
@@ -66,21 +69,24 @@ def stages(result: Results, *, ax: "Axes | None" = None, slow: float = 99) -> "A
             label=label(name),
         )
         for row, (box, share) in enumerate(zip(boxes, widths, strict=True)):
-            if share >= _LEAST:
+            if share >= _LEAST and each == 1:
                 ax.text(
                     lefts[row] + share / 2,
                     row,
                     f"{share:.0%}",
                     ha="center",
                     va="center",
-                    fontsize="small",
+                    fontsize="small" if roomy else size,
                     color=on(look.color),
                     bbox={"facecolor": box.get_facecolor(), "edgecolor": "none", "pad": 0.8}
                     if look.hatch
                     else None,
                 )
             lefts[row] += share
-    ax.set_yticks(range(len(bars)), [text for text, _ in bars], fontsize="small")
+    told = [f"{what}\n{frames}" if roomy else what for what, frames, _ in bars]
+    ax.set_yticks(
+        range(0, len(bars), each), told[::each], fontsize="small" if roomy else min(size, 8.3)
+    )
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(bars) - 0.5, -0.5)
     # a negative other cannot be, so that the whole is 1

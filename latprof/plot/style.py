@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from latprof.pipeline import Pipeline
 
-__all__ = ["LIMIT", "PALETTE", "Dash", "Look", "colors", "looks", "result_dash"]
+__all__ = ["LIMIT", "PALETTE", "Dash", "Look", "colors", "looks", "result_dash", "result_marker"]
 
 Dash = str | tuple[int, tuple[float, ...]]
 
@@ -85,3 +85,14 @@ def result_dash(i: int) -> Dash:
     """
     first: tuple[Dash, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))
     return first[i] if i < len(first) else (0, (6, 1.5, *(1, 1.5) * (i - 2)))
+
+
+def result_marker(i: int) -> str:
+    """Return the mark on the line of the i-th of several results, where one span is drawn.
+
+    Examples
+    --------
+    >>> result_marker(0), result_marker(1)
+    ('o', 's')
+    """
+    return _MARKERS[i % len(_MARKERS)]

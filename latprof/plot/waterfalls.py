@@ -1,6 +1,5 @@
 """The slowest frames, each as a bar from mark to mark."""
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,7 +7,7 @@ import numpy as np
 from latprof.errors import ProfileError
 from latprof.folding.worst import WorstFrame
 from latprof.pipeline import Pipeline
-from latprof.plot.axes import axes_of, explain, ink, label, legend, linear_time, paper
+from latprof.plot.axes import axes_of, explain, ink, label, legend, linear_time, paper, row_room
 from latprof.plot.results import Results, nothing, one
 from latprof.plot.style import looks
 from latprof.profiles.answers import worst_frames
@@ -64,7 +63,7 @@ def waterfall(
     pipeline = profile.pipeline
     shades = looks(pipeline)
     longest = max(frame.end_to_end_ns for frame in frames)
-    scale = linear_time(ax.xaxis, longest, what="time since start")
+    scale = linear_time(ax.xaxis, longest, longest="d", what="time since start")
     waits = {stage.name for stage in pipeline.stages if stage.station is None}
     if len(waits) == len(pipeline.stages):
         waits = set()
@@ -86,7 +85,7 @@ def waterfall(
             lw=0.4,
             label=told,
         )
-    size, each = _room(ax, len(frames))
+    size, each = row_room(ax, len(frames))
     for row, frame in enumerate(frames):
         if row % each:
             continue
@@ -110,18 +109,9 @@ def waterfall(
     ax.set_ylim(len(frames) - 0.4, -0.6)
     ax.set_xlim(0, max(longest, 1) / scale * 1.14)
     shown = f"the {len(frames)} slowest frames" if len(frames) > 1 else "the slowest frame"
-    ax.set_title(f"{pipeline.name}: {shown} of {profile.frames:,}")
+    ax.set_title(f"{label(pipeline.name)}: {shown} of {profile.frames:,}")
     legend(ax)
     return ax
-
-
-def _room(ax: "Axes", rows: int) -> tuple[float, int]:
-    """Return the size of text that a row has room for, and each how many-th row has any."""
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    points = figure.get_figheight() * 72 * 0.62 / 0.77 * ax.get_position().height / rows
-    each = max(1, math.ceil(7.5 / points))
-    return min(8.5, max(6.0, 0.85 * points * each)), each
 
 
 def _waiting(name: str, blame: Any, waits: set[str]) -> str:
