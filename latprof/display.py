@@ -5,7 +5,7 @@ well. Everything that is written is escaped: names that came from a file stay te
 """
 
 import html
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,8 @@ _FRAMES = 5
 _GROUPS = 20
 _NAMES = 10
 _BAR = "#586FA1"
+# not every page has room between cells of its own
+_ROOM = "padding:.15em .6em"
 _MONO = "font-variant-numeric:tabular-nums"
 
 
@@ -50,9 +52,13 @@ class Cell:
 
 
 def table_html(
-    header: Sequence[str], rows: Sequence[Sequence[Cell | str]], *, title: str = ""
+    header: Sequence[str],
+    rows: Sequence[Sequence[Cell | str]],
+    *,
+    title: str = "",
+    words: Collection[str] = (),
 ) -> str:
-    """Return a table: the first column holds names, the others are set to the right.
+    """Return a table: the first column, and those of `words`, to the left, numbers to the right.
 
     Examples
     --------
@@ -63,12 +69,13 @@ def table_html(
     if title:
         style = "caption-side:top;text-align:left;font-weight:bold;color:inherit"
         caption = f'<caption style="{style}">{_text(title)}</caption>'
+    sides = ["left" if i == 0 or name in words else "right" for i, name in enumerate(header)]
     head = "".join(
-        f'<th scope="col" style="text-align:{"left" if i == 0 else "right"}">{_text(name)}</th>'
-        for i, name in enumerate(header)
+        f'<th scope="col" style="{_ROOM};text-align:{side}">{_text(name)}</th>'
+        for name, side in zip(header, sides, strict=True)
     )
     body = "".join(
-        f"<tr>{''.join(_cell(cell, first=i == 0) for i, cell in enumerate(row))}</tr>"
+        f"<tr>{''.join(_cell(row[i], side, i) for i, side in enumerate(sides))}</tr>"
         for row in rows
     )
     return (
@@ -77,9 +84,11 @@ def table_html(
     )
 
 
-def _cell(cell: Cell | str, *, first: bool) -> str:
+def _cell(cell: Cell | str, side: str, column: int) -> str:
     cell = cell if isinstance(cell, Cell) else Cell(cell)
-    style = f"text-align:{'left' if first else 'right'}"
+    style = f"{_ROOM};text-align:{side}"
+    if column:
+        style += ";white-space:nowrap"  # a time stays beside its unit
     if cell.bar is not None:
         part = f"{min(max(cell.bar, 0.0), 1.0):.1%}"
         # 59 in hex is 35 %: what is written over the bar stays readable, on light and on dark
@@ -91,7 +100,7 @@ def _cell(cell: Cell | str, *, first: bool) -> str:
     if cell.chip:
         look = f"display:inline-block;width:.8em;height:.8em;background:{cell.chip}"
         chip = f'<span aria-hidden="true" style="{look};margin-right:.4em"></span>'
-    tag = 'th scope="row"' if first else "td"
+    tag = "td" if column else 'th scope="row"'
     return f'<{tag} style="{style}">{chip}{_text(cell.text)}</{tag[:2]}>'
 
 
@@ -100,7 +109,8 @@ def _text(text: str) -> str:
 
 
 def _block(*parts: str) -> str:
-    return f'<div class="latprof">{"".join(parts)}</div>'
+    # a wide table scrolls by itself, not the page that it stands in
+    return f'<div class="latprof" style="overflow-x:auto">{"".join(parts)}</div>'
 
 
 def _lines(lines: Sequence[str], *, strong: int = 0) -> str:
@@ -126,7 +136,7 @@ def pipeline_html(pipeline: "Pipeline") -> str:
     ]
     return _block(
         _lines([f"pipeline {pipeline.name}{period}", " → ".join(pipeline.marks)], strong=1),
-        table_html(("span", "kind", "marks", "station"), rows),
+        table_html(("span", "kind", "marks", "station"), rows, words=("kind", "marks", "station")),
     )
 
 
@@ -155,7 +165,9 @@ def trace_html(trace: "Trace") -> str:
     more = len(trace) - len(rows)
     rest = [f"and {more:,} more frame{'' if more == 1 else 's'}"] if more else []
     return _block(
-        _lines(lines, strong=1), table_html(("frame_id", *given, *names), rows), _lines(rest)
+        _lines(lines, strong=1),
+        table_html(("frame_id", *given, *names), rows, words=given),
+        _lines(rest),
     )
 
 
@@ -204,7 +216,8 @@ def _groups_html(by: str, groups: "list[tuple[str, Profile]]") -> str:
         rows.append([name, frames, *times, group.bottleneck() or "-"])
     more = len(groups) - len(rows)
     rest = _lines([f"and {more:,} more"]) if more > 0 else ""
-    return table_html((by, "frames", "mean", "p50", "p99", "max", "bottleneck"), rows) + rest
+    header = (by, "frames", "mean", "p50", "p99", "max", "bottleneck")
+    return table_html(header, rows, words=header[-1:]) + rest
 
 
 def report_html(report: Report) -> str:

@@ -234,3 +234,20 @@ def test_causes_of_nothing_show_themselves():
     page = latprof.causes(Trace(AUDIO, frame_id=np.zeros(0, np.uint64), marks=marks))._repr_html_()
     assert "nothing is slow" in page
     assert "alsa" in page
+
+
+def test_cells_have_room_and_words_stand_to_the_left():
+    """Also in pages whose own style gives tables neither."""
+    page = table_html(["span", "marks", "mean"], [["a", "b to c", "1.0 ms"]], words=["marks"])
+    cells = re.findall(r'<(?:td|th)[^>]* style="([^"]*)">', page)
+    assert len(cells) == 6
+    assert all("padding:.15em .6em" in style for style in cells)
+    sides = [re.search(r"text-align:(\w+)", style)[1] for style in cells]
+    assert sides == ["left", "left", "right"] * 2
+    # a time stays beside its unit; a long name may wrap
+    assert ["white-space:nowrap" in style for style in cells[3:]] == [False, True, True]
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_what_is_wide_scrolls_by_itself(name):
+    assert SHOWN[name]()._repr_html_().startswith('<div class="latprof" style="overflow-x:auto">')
