@@ -143,6 +143,24 @@ def test_no_text_of_a_picture_is_cut_off(browser, paths, name):
         assert seen.ask(script) == []
 
 
+def test_a_usual_window_shows_all_columns(browser, paths):
+    script = """[...document.querySelectorAll('.scroll, .picture')]
+        .filter(box => box.scrollWidth > box.clientWidth)
+        .map(box => box.getAttribute('aria-labelledby') || box.getAttribute('aria-label'))"""
+    with visit(browser, paths["recorded"], width=1280) as seen:
+        assert seen.ask(script) == []
+
+
+def test_pictures_can_be_read_on_a_phone(browser, paths):
+    """They scroll, by finger and by key, and do not shrink with the window."""
+    script = """Math.min(...[...document.querySelectorAll('.picture svg text')]
+        .map(text => text.getBoundingClientRect().height))"""
+    with visit(browser, paths["recorded"], width=390) as seen:
+        assert seen.ask(script) > 6.5
+        boxes = seen.page.locator(".picture")
+        assert {box.get_attribute("tabindex") for box in boxes.all()} == {"0"}
+
+
 def test_hostile_names_are_seen_as_text(browser, paths):
     with visit(browser, paths["hostile"]) as seen:
         text = seen.page.locator("body").inner_text()
