@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import latprof
@@ -218,6 +219,27 @@ def test_a_file_whose_time_is_over_is_closed_without_frames(tmp_path: Path) -> N
             time.sleep(0.01)
         assert ids_in(tmp_path) == [1]
     assert latprof.analyze(tmp_path).frames == 1
+
+
+def test_few_frames_are_in_a_file_when_its_time_is_over(tmp_path: Path) -> None:
+    with Profiler(MIC, path=tmp_path, rotate="20ms") as profiler:
+        for number in (1, 2):
+            profiler.frame(number, size=9, source="input").finish()
+            deadline = time.monotonic() + 10
+            while len(list(tmp_path.iterdir())) < number and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert ids_in(tmp_path) == list(range(1, number + 1))
+
+
+def test_a_last_file_without_frames_reads_as_the_others(tmp_path: Path) -> None:
+    with Profiler(MIC, path=tmp_path, rotate="20ms") as profiler:
+        profiler.frame(1, size=9, source="input").finish()
+        deadline = time.monotonic() + 10
+        while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    first, last = sorted(tmp_path.iterdir())
+    assert pq.read_metadata(last).num_rows == 0
+    assert pq.read_schema(last).names == pq.read_schema(first).names
 
 
 # -- what fails -----------------------------------------------------------------------------------

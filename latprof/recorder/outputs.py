@@ -1,5 +1,6 @@
 """What becomes of frames beside the running profile: kept by weight, written to files, frozen."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from latprof.trace import Trace
 
 __all__ = ["Outputs", "Wanted"]
+
+FOLD_EVERY_S = 0.5
+"""Frames wait no longer for a file that is closed by time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,11 @@ class Outputs:
             self._stream = Stream(
                 wanted.path, wanted.rotation, ring.pipeline, recording, accounts, alerts
             )
+        # the background waits for a piece of frames, a file whose time is over does not
+        self._every_s: float | None = None
+        if wanted.rotation is not None and wanted.rotation.ns is not None:
+            self._every_s = min(wanted.rotation.ns / 4e9, FOLD_EVERY_S)
+        self._folded = 0.0
         if self._keeper is not None or self._stream is not None:
             fold.sinks.append(self._write)
         self._freezer: Freezer | None = None
@@ -105,6 +114,11 @@ class Outputs:
         """Do what is due; `final`: recording has stopped."""
         if self._freezer is not None:
             self._freezer.tick(final=final)
+        if self._every_s is not None and not final:
+            now = time.monotonic()
+            if now - self._folded >= self._every_s:
+                self._folded = now
+                self._fold.step()
         if self._stream is not None:
             with self._fold.lock:
                 if final:

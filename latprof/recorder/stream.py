@@ -84,6 +84,7 @@ class Stream:
         self._told = Accounts()
         self._told_until: int | None = None
         self._missed = 0  # frames that no file has and no file has told of
+        self._shape: Columns | None = None  # no rows of the columns that files have
         self._closed = False
 
     def begin(self) -> None:
@@ -109,6 +110,8 @@ class Stream:
                 self._frames += frames
             assert self._writer is not None
             self._writer.write(columns)
+            if self._shape is None:
+                self._shape = columns.take(slice(0))
             if self._is_full(columns):
                 self._finish(final=False)
         except Exception as error:
@@ -127,6 +130,8 @@ class Stream:
         if self._writer is None and time.monotonic() >= self._retry_at:
             try:
                 self._begin()  # accounts without frames are worth a file, too
+                if self._shape is not None and self._writer is not None:
+                    self._writer.write(self._shape)  # one that reads as its neighbours do
             except Exception as error:
                 self._failed(error)
         self._end(final=True)
