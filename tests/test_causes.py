@@ -41,6 +41,7 @@ def test_own_and_blamed_by_hand():
     assert found.gain["put"] == 5 + 5
     assert found.gain["gone"] == 7
     assert found.cause == "get"
+    assert "-0.0" not in str(causes(line([(0, 0, 5, 9, 9), (0, 9, 14, 18, 18)])).rows())
     expected = "queue looks slowest (16.7 ns mean); 50 % of it is waiting for get: the cause is get"
     assert found.sentence == expected
 

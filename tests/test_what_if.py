@@ -166,6 +166,7 @@ def test_where_effort_pays():
     assert table.loc["put", "mean"] == np.arange(1, 41).mean()
     assert table.loc["put", "p99"] == 40
     assert table.loc["queue"].tolist() == [0, 0, 0, 0]
+    assert not len(what_if(line([]), {"gone": 2, "get": "+1h"}).replayed_ns)
     assert sensitivity(line([])).isna().all(axis=None)
     assert sensitivity(DATA / "mic-slow-card.parquet").index[0] == "alsa"
 
@@ -179,6 +180,9 @@ def test_where_effort_pays():
         ({"changes": {"get": -0.5}}, "factor -0.5"),
         ({"changes": {"get": float("nan")}}, "factor nan"),
         ({"changes": {"get": True}}, "True is no change"),
+        ({"changes": {"get": "+1000000h"}}, "at 'worker' frames would be there 2.*: change less"),
+        ({"changes": {"gone": "+1000000h", "get": "+1000000h"}}, "change less"),
+        ({"servers": {"worker": 2}, "changes": {"get": "+1200000h"}}, "change less"),
         ({"servers": {"nope": 2}}, "'nope' is no station: use one of worker"),
         ({"servers": {"worker": 0}}, "servers of worker: 0"),
         (

@@ -334,7 +334,7 @@ def _gains(whole: Picture) -> dict[str, float]:
         gains[stage.name] = 0.0
         if hold is not None:
             shift = replay(whole, {stage.name: hold}).shift
-            gains[stage.name] = -float(shift[rows].sum())
+            gains[stage.name] = float(-int(shift[rows].sum()))  # not -0.0
     return gains
 
 
@@ -387,6 +387,6 @@ def sentence_of(found: Causes) -> str:
     text = f"{slowest} looks slowest ({mean} mean), but "
     gain = found.gain[cause] / found.end_to_end if found.gain and found.end_to_end else 0.0
     if gain >= LEAST_GAIN:
-        text += f"with {cause} held to its median end to end would take {gain:.0%} less: "
+        text += f"with {cause} held to its median, end to end would take {gain:.0%} less: "
         return text.replace("%", " %") + f"the cause is {cause}"
     return f"{text}{cause} takes {own} and is waited for {blamed}: the cause is {cause}"

@@ -17,7 +17,7 @@ from latprof.attribution.delays import Delays
 from latprof.attribution.picture import Picture
 from latprof.attribution.places import Block
 from latprof.attribution.visits import Visits, latest_before
-from latprof.columns import MISSING
+from latprof.columns import MISSING, STAMP_LIMIT
 from latprof.errors import TraceError
 
 __all__ = ["MOST_BREAKS", "Change", "Replayed", "breaks_of", "one_server", "replay", "several"]
@@ -140,6 +140,7 @@ def replay(
             if stage.name in changes and not in_front:
                 rows, lengths = _all_lengths(whole, stage.begin, stage.end)
                 shift[rows] += changes[stage.name](lengths) - lengths
+                _check_reach(stage.name, shift, shift[:0], shift[:0])
             continue
         if at == len(where.blocks) or where.blocks[at].stages[0] != stage:
             continue
@@ -215,10 +216,12 @@ def _through(
         rows, arrive, delay, over = rows[order], arrive[order], delay[order], over[order]
         changed, ends = changed[order], ends[order]
     del there
+    ready = arrive + delay
+    _check_reach(block.station, ready, over, changed)
     if servers == 1 and limit is None:
-        out = one_server(arrive + delay, over, changed)
+        out = one_server(ready, over, changed)
     else:
-        out, gone = several(arrive + delay, over, changed, servers, arrive, limit)
+        out, gone = several(ready, over, changed, servers, arrive, limit)
     shift[rows] = out - ends
     if limit is not None and gone.any():
         dropped[rows[gone]] = place
@@ -229,6 +232,24 @@ def _passing(mine: Visits) -> Mask | None:
     if not mine.odd.any():
         return None
     return mine.odd & (mine.end <= latest_before(mine.end))
+
+
+def _check_reach(name: str, ready: Ints, hand_over: Ints, service: Ints) -> None:
+    """Refuse what would leave too late for a stamp: integers would come round.
+
+    Raises
+    ------
+    TraceError
+        Times of 2**62 ns or more.
+    """
+    if not len(ready):
+        return
+    spent = service.sum(dtype=np.float64) + np.abs(hand_over.sum(dtype=np.float64))
+    if max(abs(float(ready.max())), abs(float(ready.min()))) + spent >= STAMP_LIMIT:
+        raise TraceError(
+            f"at {name!r} frames would be there 2**62 ns after 1970 (the year 2116) or later: "
+            "that is no stamp: change less"
+        )
 
 
 def _unblocked(whole: Picture, block: Block, changes: Mapping[str, Change]) -> Ints | int:

@@ -13,6 +13,7 @@ from latprof.attribution.facts import contradiction
 from latprof.attribution.picture import Picture, picture
 from latprof.attribution.recordings import Recordings, frames_of
 from latprof.attribution.replay import Change, Replayed, breaks_of, replay
+from latprof.columns import STAMP_LIMIT
 from latprof.errors import TraceError
 from latprof.histogram import rank_of
 from latprof.pipeline import Pipeline
@@ -312,7 +313,15 @@ def _change(pipeline: Pipeline, name: str, value: object) -> Change:
         raise TraceError(f"{name}: factor {value!r}: give one from 0 to 1,000,000")
     if factor == 1:
         return lambda lengths: lengths
-    return lambda lengths: np.rint(lengths * factor).astype(np.int64)
+    return lambda lengths: _scaled(name, lengths, factor)
+
+
+def _scaled(name: str, lengths: Ints, factor: float) -> Ints:
+    scaled = lengths * factor
+    if len(scaled) and scaled.max() >= STAMP_LIMIT:
+        raise TraceError(f"{name} x {factor:g} is 2**62 ns (146 years) or more: change less")
+    rounded: Ints = np.rint(scaled, out=scaled).astype(np.int64)
+    return rounded
 
 
 def _servers(whole: Picture, servers: Mapping[str, int]) -> dict[str, int]:
