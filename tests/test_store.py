@@ -474,7 +474,12 @@ def test_random_bytes_never_end_in_another_error(tmp_path):
         (metadata(boot_id=1), "metadata boot_id is 1, it must be text"),
         (metadata(pid=-1), "metadata pid is -1"),
         (metadata(accounts={"started": -1}), "metadata accounts is "),
+        (metadata(accounts={"rejected": 1}), "metadata accounts is "),
+        (metadata(accounts={"torn": {"x": 1}}), "metadata accounts is "),
         (metadata(join=[]), "metadata join is [], it must be an object"),
+        (metadata(join={"parts": "abc"}), "metadata join is "),
+        (metadata(join={"parts": [1]}), "metadata join is "),
+        (metadata(join={"parts": [{"lost": "many"}]}), "metadata join is "),
         (metadata(run=1), "metadata run is 1"),
     ],
 )

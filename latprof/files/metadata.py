@@ -79,8 +79,24 @@ def _is_anchors(value: object) -> bool:
 
 def _is_accounts(value: object) -> bool:
     return isinstance(value, dict) and all(
-        _is_count(v) or (isinstance(v, dict) and all(map(_is_count, v.values())))
-        for v in value.values()
+        isinstance(v, dict) and all(map(_is_count, v.values()))
+        if name in ("dropped", "rejected", "notes")
+        else _is_count(v)
+        for name, v in value.items()
+    )
+
+
+def _is_join(value: object) -> bool:
+    parts = value.get("parts") if isinstance(value, dict) else None
+    if parts is None:
+        return isinstance(value, dict)
+    return isinstance(parts, list) and all(map(_is_part, parts))
+
+
+def _is_part(value: object) -> bool:
+    known = ("pid", "host", "sampling_rate", "lost", "accounts", "stamp_ns")
+    return isinstance(value, dict) and all(
+        value.get(key) is None or _RULES[key][0](value[key]) for key in known
     )
 
 
@@ -103,12 +119,15 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "created": (_is_text, "text"),
     "sampling_rate": (_is_rate, "a number above 0 and at most 1"),
     "lost": (_is_count, "an integer of 0 or more"),
-    "accounts": (_is_accounts, "an object of counts of 0 or more, or of such objects"),
+    "accounts": (
+        _is_accounts,
+        "an object of counts of 0 or more; dropped, rejected and notes: of such objects",
+    ),
     "segments": (_is_segments, "a list of pairs [begin, end] of UTC ns"),
     "stamp_ns": (_is_count, "an integer of 0 or more"),
     "recording": (_is_text, "text"),
     "part": (_is_count, "an integer of 0 or more"),
-    "join": (_is_object, "an object"),
+    "join": (_is_join, "an object, whose parts are a list of objects of such metadata"),
     "recovery": (_is_recovery, "an object of counts whole, torn, never_written ..."),
     "run": (_is_object, "an object"),
 }
