@@ -264,6 +264,13 @@ def test_a_wrong_question():
         blame(line([]), value="max")
     with pytest.raises(TraceError, match="depth=0"):
         blame(line([]), depth=0)
+    for depth in (0, 2.5, "x", True, None):
+        with pytest.raises(TraceError, match="depth="):
+            causes(line([]), depth=depth)
+    with pytest.raises(TraceError, match=r"rows=\['x'\]: give the numbers of rows"):
+        waited_for(line([(0, 1, 2, 3, 4)]), ["x"])
+    with pytest.raises(PipelineError, match=r"stations=\['get'\]: give a dict by stage"):
+        blame(line([]), stations=["get"])
     with pytest.raises(TraceError, match="hand_over 'soon' is no duration"):
         blame(line([]), hand_over="soon")
     with pytest.raises(TraceError, match="no recordings for blame"):

@@ -183,6 +183,9 @@ def test_where_effort_pays():
         ({"changes": {"get": "+1000000h"}}, "at 'worker' frames would be there 2.*: change less"),
         ({"changes": {"gone": "+1000000h", "get": "+1000000h"}}, "change less"),
         ({"servers": {"worker": 2}, "changes": {"get": "+1200000h"}}, "change less"),
+        ({"changes": ["get"]}, "changes=.* give a dict by name"),
+        ({"servers": 2}, "servers=2: give a dict by name"),
+        ({"drop": "queue"}, "drop='queue': give a dict by name"),
         ({"servers": {"nope": 2}}, "'nope' is no station: use one of worker"),
         ({"servers": {"worker": 0}}, "servers of worker: 0"),
         (
@@ -195,6 +198,12 @@ def test_where_effort_pays():
 def test_wrong_questions(call, why):
     with pytest.raises(TraceError, match=why):
         what_if(line(ROWS), **call)
+
+
+def test_a_part_that_is_none():
+    for less in (-0.1, 1.1, float("nan"), "x", None):
+        with pytest.raises(TraceError, match=r"less=.*: give a part from 0 to 1"):
+            sensitivity(line(ROWS), less=less)
 
 
 def test_what_contradicts_first_in_first_out_is_refused():

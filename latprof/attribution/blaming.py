@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from latprof.attribution.blocking import DEPTH
+from latprof.attribution.blocking import DEPTH, check_depth
 from latprof.attribution.picture import picture
 from latprof.attribution.places import places
 from latprof.attribution.recordings import Recordings, frames_of, source_of
@@ -70,7 +70,10 @@ def waited_for(
         Sampled or lossy recordings, or a row that the trace does not have.
     """
     kind, columns = frames_of(trace, "waited_for", pipeline=pipeline, stations=stations)
-    chosen = [operator.index(row) for row in rows]
+    try:
+        chosen = [operator.index(row) for row in rows]
+    except TypeError:
+        raise TraceError(f"rows={rows!r}: give the numbers of rows, [0, 5] say") from None
     for row in chosen:
         if not 0 <= row < len(columns):
             raise TraceError(f"row {row}: the trace has {len(columns):,} rows, from 0")
@@ -176,8 +179,7 @@ def blame(
     """
     if value not in _VALUES:
         raise TraceError(f"value={value!r} is unknown: use one of {', '.join(_VALUES)}")
-    if depth < 1:
-        raise TraceError(f"depth={depth!r}: give 1 or more")
+    depth = check_depth(depth)
     source = source_of(trace, "blame", pipeline=pipeline, stations=stations)
     check_columns(source.pipeline)
     asked = source.rows if value == "p99" else None

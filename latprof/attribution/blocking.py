@@ -15,8 +15,9 @@ from latprof.attribution.busy import Busy, Sum, Timeline, busy_of
 from latprof.attribution.delays import Delays
 from latprof.attribution.places import Places
 from latprof.attribution.visits import Visits, in_order
+from latprof.errors import TraceError
 
-__all__ = ["DEPTH", "Blocked", "Path", "chains"]
+__all__ = ["DEPTH", "Blocked", "Path", "chains", "check_depth"]
 
 DEPTH = 8
 """Stages that a chain of waiting goes through at most."""
@@ -47,6 +48,19 @@ class Blocked:
     def lengths(self) -> Ints:
         """(n,) ns."""
         return self.high - self.low
+
+
+def check_depth(depth: object) -> int:
+    """Return how many stages a chain may have.
+
+    Raises
+    ------
+    TraceError
+        No whole number of 1 or more.
+    """
+    if isinstance(depth, bool) or not isinstance(depth, int | np.integer) or depth < 1:
+        raise TraceError(f"depth={depth!r}: give 1 or more, a whole number of stages")
+    return int(depth)
 
 
 def chains(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from latprof.attribution.blaming import hand_over_ns
-from latprof.attribution.blocking import DEPTH, Path
+from latprof.attribution.blocking import DEPTH, Path, check_depth
 from latprof.attribution.facts import Facts
 from latprof.attribution.picture import Picture
 from latprof.attribution.recordings import Recordings, source_of
@@ -199,7 +199,7 @@ def causes(
     Raises
     ------
     TraceError
-        Sampled or lossy recordings.
+        Sampled or lossy recordings, or a depth below 1.
 
     Notes
     -----
@@ -221,6 +221,7 @@ def causes(
     """
     from latprof.attribution.parts import Parts  # it stands on this module
 
+    depth = check_depth(depth)
     source = source_of(trace, "causes", pipeline=pipeline, stations=stations)
     parts = Parts(source.pipeline)
     for walk, batches in source.walks(hand_over=hand_over_ns(hand_over), depth=depth):

@@ -115,6 +115,8 @@ def with_stations(pipeline: Pipeline, stations: Mapping[str, str | None]) -> Pip
     [('queue', None), ('play', 'card')]
     """
     names = [stage.name for stage in pipeline.stages]
+    if not isinstance(stations, Mapping):
+        raise PipelineError(f"stations={stations!r}: give a dict by stage, {{'decode': 'cpu'}} say")
     for name in stations:
         if name not in names:
             raise PipelineError(

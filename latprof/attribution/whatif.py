@@ -26,6 +26,8 @@ __all__ = ["PERCENTILES", "WhatIf", "check_order", "sensitivity", "what_if"]
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 
+_SUCH = {"changes": '{"alsa": 0.9}', "servers": '{"server": 2}', "drop": '{"ipc": "40ms"}'}
+
 Ints = npt.NDArray[np.int64]
 Scale = float | int | str
 
@@ -169,6 +171,9 @@ def what_if(
     >>> result.measured_ns.tolist(), result.replayed_ns.tolist(), result.subtraction_ns.tolist()
     ([20, 30, 40, 50], [10, 10, 10, 10], [10, 20, 30, 40])
     """
+    for name, given in (("changes", changes), ("servers", servers), ("drop", drop)):
+        if given is not None and not isinstance(given, Mapping):
+            raise TraceError(f"{name}={given!r}: give a dict by name, {_SUCH[name]} say")
     kind, columns = frames_of(trace, "what_if", pipeline=pipeline, stations=stations)
     changed = dict(changes or {})
     scales = {name: _change(kind, name, value) for name, value in changed.items()}
@@ -236,7 +241,7 @@ def sensitivity(
     """
     import pandas as pd
 
-    if not 0 <= less <= 1:
+    if not isinstance(less, int | float | np.number) or not 0 <= less <= 1:
         raise TraceError(f"less={less!r}: give a part from 0 to 1, 0.1 say")
     kind, columns = frames_of(trace, "sensitivity", pipeline=pipeline, stations=stations)
     whole = picture(kind, columns, hand_over=hand_over_ns(hand_over))
