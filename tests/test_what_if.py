@@ -122,6 +122,13 @@ def test_a_change_by_hand():
     assert set(what_if(line(ROWS), servers={"worker": 2}).replayed_ns.tolist()) == {19}
 
 
+def test_all_changes_of_one_name_are_told():
+    result = what_if(line(ROWS), {"get": 0.5, "queue": "-1ns"}, drop={"queue": "2us"})
+    assert result.changes == {"get": "x 0.5", "queue": "-1ns, dropped after 2.00 us"}
+    named = what_if(line(ROWS), {"get": 2}, servers={"get": 2}, stations={"get": "get"})
+    assert named.changes == {"get": "x 2, 2 servers"}
+
+
 def test_frames_that_wait_too_long_are_dropped():
     result = what_if(line(ROWS), drop={"queue": 12})
     waits, free, kept = [], 0, 0

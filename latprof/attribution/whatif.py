@@ -194,9 +194,11 @@ def what_if(
         second = replay(whole, scales, servers=counts, limits=limits, delays=others)
         other, _ = _after(lengths, second, rows)
         del second, others
-    text = {name: _written(value) for name, value in changed.items()}
-    text |= {name: f"{n} server{'s' if n != 1 else ''}" for name, n in counts.items()}
-    text |= {name: f"dropped after {format_ns(ns)}" for name, ns in limits.items()}
+    told = [(name, _written(value)) for name, value in changed.items()]
+    told += [(name, f"{n} server{'s' if n != 1 else ''}") for name, n in counts.items()]
+    told += [(name, f"dropped after {format_ns(ns)}") for name, ns in limits.items()]
+    # a station may have the name of its stage
+    text = {name: ", ".join(what for other, what in told if other == name) for name, _ in told}
     return WhatIf(
         np.sort(lengths),
         replayed,
