@@ -7,6 +7,7 @@ is the time between two marks. Stages are disjoint and in order, so that stages 
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -163,13 +164,36 @@ class Pipeline:
         put(self, "period", self._checked_period(period))
 
     @classmethod
-    def chain(cls, name: str, *stages: str, period: str | int | None = None) -> "Pipeline":
+    def chain(
+        cls,
+        name: str,
+        *stages: str,
+        period: str | int | None = None,
+        stations: Mapping[str, str] | None = None,
+    ) -> "Pipeline":
         """Return a pipeline of stages that follow each other: each begins at the mark of its name.
 
-        The time between ``start`` and the first stage's mark is `other`.
+        The time between ``start`` and the first stage's mark is `other`. `stations` says what
+        serves a stage, by its name; the others are hand-offs.
+
+        Examples
+        --------
+        >>> docs = Pipeline.chain("docs", "queued", "parse", stations={"parse": "worker"})
+        >>> [(stage.name, stage.station) for stage in docs.stages]
+        [('queued', None), ('parse', 'worker')]
         """
+        served = dict(stations or {})
+        for stage in served:
+            if stage not in stages:
+                raise PipelineError(
+                    f"station {served[stage]!r} is of a stage {stage!r} that pipeline {name!r} "
+                    f"does not have: use one of {', '.join(stages)}"
+                )
         ends = (*stages[1:], "end")
-        spans = tuple(Span(stage, stage, end) for stage, end in zip(stages, ends, strict=False))
+        spans = tuple(
+            Span(stage, stage, end, station=served.get(stage))
+            for stage, end in zip(stages, ends, strict=False)
+        )
         return cls(name, ("start", *stages, "end"), spans, period=period)
 
     def _repr_html_(self) -> str:
@@ -296,6 +320,26 @@ class Pipeline:
             f"pipeline {self.name!r} has no span {name!r}: use one of "
             f"{', '.join(span.name for span in self.all_spans)}"
         )
+
+    def difference(self, other: "Pipeline") -> str | None:
+        """Return in what the stamps of two pipelines mean something else; None: in nothing.
+
+        Stations and the period say what to make of stamps, not what they are.
+
+        Examples
+        --------
+        >>> a, b = Pipeline.chain("a", "x"), Pipeline.chain("a", "x", stations={"x": "worker"})
+        >>> a == b, a.difference(b), a.difference(Pipeline.chain("a", "y"))
+        (False, None, 'marks')
+        """
+        if self.name != other.name:
+            return "names"
+        if self.marks != other.marks:
+            return "marks"
+        mine, theirs = (
+            [(s.name, s.begin, s.end, s.kind) for s in pipeline.spans] for pipeline in (self, other)
+        )
+        return None if mine == theirs else "spans"
 
     def check_owned(self, owns: tuple[str, ...] | list[str] | None) -> tuple[str, ...]:
         """Return the owned marks in the pipeline's order; None owns them all.

@@ -61,6 +61,26 @@ def test_chain_begins_each_stage_at_the_mark_of_its_name():
     assert Pipeline.chain("empty").marks == ("start", "end")
 
 
+def test_chain_with_stations():
+    docs = Pipeline.chain("docs", "queued", "parse", stations={"parse": "worker"})
+    assert docs.stages == (
+        Span("queued", "queued", "parse"),
+        Span("parse", "parse", "end", station="worker"),
+    )
+    with pytest.raises(PipelineError, match=r"'parser' that pipeline 'docs' .*use one of queued"):
+        Pipeline.chain("docs", "queued", "parse", stations={"parser": "worker"})
+
+
+def test_difference_is_of_what_stamps_mean():
+    docs = Pipeline.chain("docs", "queued", "parse")
+    served = Pipeline.chain("docs", "queued", "parse", stations={"parse": "worker"}, period="1s")
+    assert docs != served
+    assert docs.difference(served) is None
+    assert docs.difference(Pipeline.chain("notes", "queued", "parse")) == "names"
+    assert docs.difference(Pipeline.chain("docs", "queued", "read")) == "marks"
+    assert docs.difference(Pipeline("docs", docs.marks, docs.stages[1:])) == "spans"
+
+
 def test_totals():
     assert AUDIO.span("end_to_end") == Span("end_to_end", "start", "end", kind="total")
     assert [s.name for s in DUE.totals] == ["end_to_end", "response"]

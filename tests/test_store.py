@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from traces import MIC, any_columns, check_complete, contents, mic, rich
 
-from latprof import AUDIO, Pipeline
+import latprof
+from latprof import AUDIO, Pipeline, Trace
 from latprof.columns import MISSING, Columns, Labels
 from latprof.errors import TraceError
 from latprof.files import seal
@@ -656,6 +657,22 @@ def test_a_column_that_stands_there_twice(tmp_path):
     double = pa.table([pa.array([1]), pa.array([2]), pa.array([3])], ["frame_id", "end", "end"])
     pq.write_table(double, tmp_path / "t.parquet")
     assert refused(tmp_path / "t.parquet", LINK) == ": column 'end' stands there twice: rename one"
+
+
+def test_stations_may_be_given_afterwards(tmp_path):
+    docs = Pipeline.chain("docs", "queued", "parse")
+    marks = {"start": [0, 5], "queued": [0, 5], "parse": [1, 9], "end": [9, 17]}
+    trace = Trace(docs, frame_id=[1, 2], marks={m: np.array(x) for m, x in marks.items()})
+    trace.save(tmp_path / "docs.parquet")
+    served = Pipeline.chain("docs", "queued", "parse", stations={"parse": "worker"})
+    assert read(tmp_path / "docs.parquet", pipeline=served).pipeline == served
+    # frame 2 waits from 5 to 9 for frame 1, which is parsed until then
+    trace = read(tmp_path / "docs.parquet", pipeline=served)
+    assert latprof.blame(trace).loc["queued", "parse"] == 4 / 5
+    assert latprof.analyze(tmp_path / "docs.parquet", pipeline=served).pipeline == served
+    other = Pipeline("docs", docs.marks, docs.stages[1:])
+    with pytest.raises(TraceError, match=r"not of the pipeline= 'docs' .* as their spans differ"):
+        read(tmp_path / "docs.parquet", pipeline=other)
 
 
 def test_a_table_of_others_needs_the_pipeline(tmp_path):

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LEAST_GAIN", "Causes", "causes", "causes_of", "sentence_of", "sums_of", "with_facts"]
 
+NO_STATION = "no stage has a station: who waits for whom is not known"
+
 LEAST_GAIN = 0.1
 """Part of the end_to_end sum that steadying a stage must give to make it the cause."""
 
@@ -265,7 +267,7 @@ def sums_of(whole: Picture) -> Causes:
             own[name] -= ns
             blamed[path[-1]] += ns
     if not whole.places.stations:
-        notes.append("no stage has a station: who waits for whom is not known")
+        notes.append(NO_STATION)
     gain: dict[str, float] | None = None
     try:
         gain = _gains(whole)
@@ -369,6 +371,11 @@ def sentence_of(found: Causes) -> str:
     if cause is None or slowest is None:
         return "no frame has a whole stage: nothing is slow"
     mean = format_ns(found.total[slowest] / found.counts[slowest])
+    if NO_STATION in found.notes:
+        return (
+            f"{slowest} is slowest ({mean} mean); whether it is the cause is not known, as no "
+            "stage has a station: say what serves a stage (station=, --station STAGE=NAME)"
+        )
     if cause == slowest:
         waited = found.blamed[cause] / found.frames if found.frames else 0
         behind = f", and frames wait {format_ns(waited)} for it elsewhere" if waited >= 1 else ""

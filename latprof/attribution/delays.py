@@ -21,6 +21,7 @@ LEAST_HAND_OVER = 1_000
 _MOST_KNOWN = 100_000
 _MOST_KEPT = 10_000
 _FEW = 10
+_ALIKE = 3
 _GOLDEN = 0.6180339887498949
 
 Ints = npt.NDArray[np.int64]
@@ -89,7 +90,8 @@ def decompose(visits: Visits, hand_over: int | None = None, earlier: Ints | None
         ns after a departure within which the next frame was queued; None: found from frames
         that surely were queued, as they arrived longer before the departure than delays are: four
         times what 99 in 100 of them need, at most 20 times what half of them do and a quarter
-        of the usual service, at least 1 us.
+        of the usual service, or twice what 90 in 100 need where that is like what 10 in 100 do;
+        at least 1 us.
     earlier
         Delays (k,) of frames before these that were not queued; given, the first visit's is not
         counted: who was there before it is not known. Nor is it if it is longer than all others.
@@ -158,11 +160,15 @@ def _limit(
         return LEAST_HAND_OVER
     usual_service = int(np.median(visits.end - visits.begin))
     # the slow ones count as well, but not those that were long on their way
-    middle, slow = np.quantile(np.maximum(after[sure], 0), (0.5, 0.99))
-    if middle > usual_service / 20:
-        return LEAST_HAND_OVER  # no hand-over: the frames were long on their way
+    gaps = np.maximum(after[sure], 0)
+    quick, middle, most, slow = np.quantile(gaps, (0.1, 0.5, 0.9, 0.99))
+    # frames on their way come after gaps of all lengths, a server takes much the same time for all
+    alike = most <= _ALIKE * quick
+    if middle > usual_service / 20 and not alike:
+        return LEAST_HAND_OVER
     found = int(min(4 * slow, 20 * middle))
-    return max(LEAST_HAND_OVER, min(found, usual_service // 4))
+    longest = max(usual_service // 4, int(2 * most) if alike else 0)
+    return max(LEAST_HAND_OVER, min(found, longest))
 
 
 def _drawn(known: Ints, bounds: Ints) -> Ints:

@@ -34,7 +34,7 @@ class Reader:
         Of the file.
     pipeline
         What its columns mean, for a table that another tool has written or rewritten. Not
-        needed for a file that latprof has written.
+        needed for a file that latprof has written, unless for other stations or another period.
     threads
         Whether Arrow may decode columns in its threads.
 
@@ -77,12 +77,16 @@ class Reader:
             self.meta: dict[str, Any] = {}
         else:
             self.pipeline, self.meta = metadata.decode(raw)
-            if pipeline is not None and pipeline != self.pipeline:
-                raise TraceError(
-                    f"is of pipeline {self.pipeline.name!r} with marks "
-                    f"{', '.join(self.pipeline.marks)}, not of the pipeline= "
-                    f"{pipeline.name!r} that was given: leave pipeline= out"
-                )
+            if pipeline is not None:
+                differs = pipeline.difference(self.pipeline)
+                if differs is not None:
+                    raise TraceError(
+                        f"is of pipeline {self.pipeline.name!r} with marks "
+                        f"{', '.join(self.pipeline.marks)}, not of the pipeline= "
+                        f"{pipeline.name!r} that was given, as their {differs} differ: "
+                        "leave pipeline= out"
+                    )
+                self.pipeline = pipeline  # its stations may be others
         schema = parquet.schema_arrow
         self._plan = plan(schema, self.pipeline)
         if self._plan.dropped:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Union
 
 from latprof.errors import ProfileError
+from latprof.pipeline import Pipeline
 from latprof.plot.axes import label
 from latprof.profile import Profile
 from latprof.units import parse_duration
@@ -62,12 +63,16 @@ def several(results: Results, *, every: str | int | None = None) -> Named:
     named = [(name, _profile(result, every)) for name, result in given]
     first = named[0][1].pipeline
     for _, profile in named[1:]:
-        if profile.pipeline.all_spans != first.all_spans:
+        if _intervals(profile.pipeline) != _intervals(first):
             raise ProfileError(
                 f"results of pipelines {first.name!r} and {profile.pipeline.name!r} have other "
                 "spans: draw them apart"
             )
     return named if len(named) > 1 else [("", named[0][1])]
+
+
+def _intervals(pipeline: Pipeline) -> list[tuple[str, str, str]]:
+    return [(span.name, span.begin, span.end) for span in pipeline.all_spans]
 
 
 def one(results: Results, what: str, *, every: str | int | None = None) -> Profile:
