@@ -69,10 +69,7 @@ class WhatIf:
 
     @property
     def table(self) -> "pd.DataFrame":
-        """By percentile: measured, replayed, subtraction, and low and high of the two readings.
-
-        In ns. The index is 50, 90, 99 and 99.9.
-        """
+        """By percentile (50 to 99.9), ns: measured, replayed, subtraction, low and high of both."""
         import pandas as pd
 
         rows = self.rows()
@@ -175,7 +172,7 @@ def what_if(
         if given is not None and not isinstance(given, Mapping):
             raise TraceError(f"{name}={given!r}: give a dict by name, {_SUCH[name]} say")
     kind, columns = frames_of(trace, "what_if", pipeline=pipeline, stations=stations)
-    changed = dict(changes or {})
+    changed = changes or {}
     scales = {name: _change(kind, name, value) for name, value in changed.items()}
     whole = picture(kind, columns, hand_over=hand_over_ns(hand_over))
     counts = _servers(whole, servers or {})
@@ -324,11 +321,10 @@ def _change(pipeline: Pipeline, name: str, value: object) -> Change:
 
 
 def _scaled(name: str, lengths: Ints, factor: float) -> Ints:
-    scaled = lengths * factor
+    scaled = np.rint(lengths * factor)
     if len(scaled) and scaled.max() >= STAMP_LIMIT:
         raise TraceError(f"{name} x {factor:g} is 2**62 ns (146 years) or more: change less")
-    rounded: Ints = np.rint(scaled, out=scaled).astype(np.int64)
-    return rounded
+    return np.asarray(scaled, np.int64)
 
 
 def _servers(whole: Picture, servers: Mapping[str, int]) -> dict[str, int]:
