@@ -249,7 +249,7 @@ def what_if_html(result: Any) -> str:
     rows = []
     for q, row in result.table.iterrows():
         measured = float(row["measured"])
-        cells: list[Cell | str] = [f"p{q:g}", format_ns(measured)]
+        cells: list[Cell | str] = [f"p{q:g}", "-" if measured != measured else format_ns(measured)]
         for name in ("replayed", "subtraction"):
             ns = float(row[name])
             part = ns / measured if measured > 0 else None

@@ -122,6 +122,22 @@ def test_a_change_by_hand():
     assert set(what_if(line(ROWS), servers={"worker": 2}).replayed_ns.tolist()) == {19}
 
 
+@pytest.mark.parametrize("rows", [[], [(0, 5, 6, 7, 8)]])
+def test_where_no_frame_is_left_nothing_is_told_of_it(rows):
+    result = what_if(line(rows), drop={"queue": 1})
+    assert result.table["replayed"].isna().all()
+    assert all(dtype.kind in "if" for dtype in result.table.dtypes)
+    assert [row["replayed"] for row in result.rows()] == [None] * 4
+    assert "-</td>" in result._repr_html_()
+
+
+def test_a_stamp_that_is_too_early_takes_no_frame_before_its_start():
+    rows = [(t, t, t + 10, t + 20, t + 20) for t in range(100, 20_000, 100)]
+    rows[50] = (rows[50][0], rows[50][0], rows[50][0] + 60, rows[50][0] + 70, rows[50][0] + 20)
+    result = what_if(line(rows), {"get": 0, "put": 0})
+    assert result.replayed_ns[0] == 0
+
+
 def test_all_changes_of_one_name_are_told():
     result = what_if(line(ROWS), {"get": 0.5, "queue": "-1ns"}, drop={"queue": "2us"})
     assert result.changes == {"get": "x 0.5", "queue": "-1ns, dropped after 2.00 us"}

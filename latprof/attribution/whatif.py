@@ -74,7 +74,8 @@ class WhatIf:
 
         rows = self.rows()
         index = pd.Index([row.pop("percentile") for row in rows], name="percentile", dtype=float)
-        return pd.DataFrame(rows, index=index)
+        frame = pd.DataFrame(rows, index=index)
+        return frame.astype(dict.fromkeys(frame.columns[frame.isna().any()], "float64"))
 
     @property
     def mean(self) -> dict[str, float | None]:
@@ -287,6 +288,7 @@ def _after(lengths: Ints, replayed: Replayed, rows: Ints) -> tuple[Ints, int]:
     """Return sorted end_to_end of the frames that are not dropped, and how many are."""
     after = replayed.shift[rows]
     after += lengths
+    np.maximum(after, 0, out=after)  # a stamp that was too early takes nobody before his start
     kept = replayed.dropped_at[rows] < 0
     gone = len(rows) - int(np.count_nonzero(kept))
     after = after[kept] if gone else after
