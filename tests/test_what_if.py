@@ -37,6 +37,7 @@ whole = st.lists(
 @given(whole, st.integers(1, 4))
 @example([(0, 0, 1), (0, 0, 0)], 1)
 @example([(0, 0, 3), (1, 0, 0), (0, 0, 2)], 2)
+@example([(0, 0, 0), (0, 1, 0)], 1)
 def test_servers_are_what_a_loop_gives(draws, servers):
     ready = np.cumsum([x for x, _, _ in draws])
     over, service = (np.array([x[i] for x in draws]) for i in (1, 2))

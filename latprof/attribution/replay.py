@@ -77,11 +77,11 @@ def several(
     the frames are taken one by one, 0.5 us each.
     """
     there = np.maximum.accumulate(ready)
-    if limit is None:
+    lasting = service > 0
+    if limit is None and (lasting.all() or not (hand_over > 0).any()):
         # where no more are there at once than servers, nobody waits
         alone = there + service
-        # (a frame that is served in no time keeps nobody waiting)
-        lasting = service > 0
+        # (a frame that is served in no time keeps nobody waiting, if no hand-over does)
         left_by = there - np.maximum(hand_over, 0)
         left = np.searchsorted(np.sort(alone[lasting]), left_by, side="right")
         if (np.cumsum(lasting) - lasting - left < servers).all():
