@@ -485,6 +485,13 @@ def test_record_many_loses_nothing_to_the_totals() -> None:
     assert profiler.trace().meta["lost"] == frames - 64
 
 
+def test_record_many_takes_any_source_as_record_does() -> None:
+    with Profiler(MIC) as profiler:
+        profiler.record_many([1, 2], [(1, 2, 3, 4)] * 2, source=5)  # type: ignore[arg-type]
+        profiler.record(3, (1, 2, 3, 4), source=5)  # type: ignore[arg-type]
+    assert profiler.trace().source.to_numpy().tolist() == ["5"] * 3  # type: ignore[union-attr]
+
+
 def test_record_many_rejects_row_by_row() -> None:
     good = [1, 2, 3, 4]
     stamps = [good, [1, -2, 3, 4], [1, 2**62, 3, 4], good, good]

@@ -317,6 +317,18 @@ def test_a_folder_that_is_removed(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
+def test_frames_that_are_not_kept_are_counted_as_frames(tmp_path: Path) -> None:
+    """Not by weights: of those only the sum over all that is kept means something."""
+    folder = tmp_path / "traces"
+    folder.mkdir()
+    profiler = Profiler(MIC, path=folder / "mic.parquet", keep="slow", logger=Log().logger)
+    folder.rmdir()
+    with profiler:
+        for n in range(5_001):
+            profiler.record(n, (1, 2, 3, 4))
+    assert profiler.accounts.notes["frames not written to the trace file"] == 5_001
+
+
 def test_a_folder_that_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("latprof.recorder.stream.RETRY_S", 0.0)
     folder, log = tmp_path / "out", Log()

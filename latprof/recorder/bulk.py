@@ -1,7 +1,7 @@
 """Recording many frames at once: arrays in, rows of the ring out, without a loop over frames."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -173,6 +173,8 @@ def _count(counter: Any, count: int) -> None:
 def _codes(source: Any, ring: Ring, length: int) -> Any:
     if source is None or isinstance(source, str):
         return ring.sources.code(source)
+    if not isinstance(source, Labels | Iterable):
+        return ring.sources.code(str(source))  # as `record` takes it
     labels = source if isinstance(source, Labels) else Labels.encode(source)
     if len(labels) != length:
         raise ProfilerError(

@@ -101,7 +101,7 @@ class Outputs:
             if self._keeper is not None:
                 columns = self._keeper.keep(rows, columns)
             if self._stream is not None:
-                self._stream.write(columns)
+                self._stream.write(columns, len(rows))
         except Exception as error:  # the rows are folded all the same
             self._alerts.misuse("errors in the background", f"{type(error).__name__}: {error}")
 

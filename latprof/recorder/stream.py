@@ -91,11 +91,11 @@ class Stream:
         """Take frames, for the first time or again."""
         self._closed = False
 
-    def write(self, columns: Columns) -> None:
-        """Add frames."""
-        if not len(columns):
+    def write(self, columns: Columns, frames: int | None = None) -> None:
+        """Add rows; `frames` is how many frames they are of, where some were not kept."""
+        frames = len(columns) if frames is None else frames
+        if not frames:
             return
-        frames = len(columns) if columns.weight is None else int(columns.weight.sum())
         if self._closed:
             self._lose(frames)  # of threads that were late when recording stopped
             return
