@@ -231,8 +231,8 @@ class Profiler:
                 raise ProfilerError("the profiler is running: stop it before it is started again")
             self._ring.acquire()
             _running.add(self)  # first: if another thread forks now, the child stops it
-            self._outputs.begin()
             self._recording.begin()
+            self._outputs.begin()
             self._hot.switch(True)
             self._background = Background(
                 self._fold,

@@ -196,3 +196,24 @@ def test_a_fork_while_another_thread_starts_or_stops(where: str) -> None:
         profiler.stop()
     assert child[-1] is True
     assert profiler not in forks.running
+
+
+def test_a_start_while_another_thread_stops_writes_on(tmp_path: Path) -> None:
+    profiler = Profiler(MIC, path=tmp_path / "mic.parquet")
+    profiler.start()
+    profiler.record(1, (1, 2, 3, 4))
+    catch_up = profiler._fold.catch_up
+
+    def start_again(*, final: bool = False) -> None:
+        profiler._fold.catch_up = catch_up  # type: ignore[method-assign]
+        catch_up(final=final)
+        profiler.start()
+
+    profiler._fold.catch_up = start_again  # type: ignore[method-assign]
+    profiler.stop()  # its end comes after the other's start
+    assert profiler.running
+    profiler.record(2, (1, 2, 3, 4))
+    profiler.stop()
+    found = [latprof.read(path).frame_id.tolist() for path in sorted(tmp_path.iterdir())]
+    assert sorted(found) == [[1], [2]]
+    assert profiler.accounts.notes == {}

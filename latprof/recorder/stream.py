@@ -5,6 +5,7 @@ its id (``recording``) and a number (``part``); what a file says of frames that 
 of when was recorded, is what came since the file before: the sum over the files is the whole.
 """
 
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from latprof.pipeline import Pipeline
 from latprof.recorder.alerts import Alerts
 from latprof.recorder.recording import Recording
 from latprof.recorder.settings import Rotation
+from latprof.ring import count_of
 
 if TYPE_CHECKING:
     pass
@@ -85,18 +87,19 @@ class Stream:
         self._told_until: int | None = None
         self._missed = 0  # frames that no file has and no file has told of
         self._shape: Columns | None = None  # no rows of the columns that files have
-        self._closed = False
+        # a thread may begin again before another is done with the end: what counts is how often
+        self._begins, self._ends = itertools.count(), itertools.count()
 
     def begin(self) -> None:
         """Take frames, for the first time or again."""
-        self._closed = False
+        next(self._begins)
 
     def write(self, columns: Columns, frames: int | None = None) -> None:
         """Add rows; `frames` is how many frames they are of, where some were not kept."""
         frames = len(columns) if frames is None else frames
         if not frames:
             return
-        if self._closed:
+        if count_of(self._ends) >= count_of(self._begins):
             self._lose(frames)  # of threads that were late when recording stopped
             return
         try:
@@ -135,7 +138,7 @@ class Stream:
             except Exception as error:
                 self._failed(error)
         self._end(final=True)
-        self._closed = True
+        next(self._ends)
 
     def forsake(self) -> None:
         """Let go of a file that is the parent's, in the child of a fork."""
