@@ -4,6 +4,7 @@ thread, and nothing is counted twice or not at all.
 The garbage collector comes in the same way: it closes generators that are in a frame's block.
 """
 
+import dis
 import itertools
 import logging
 import sys
@@ -23,16 +24,32 @@ MIC = Pipeline.chain("mic", "decode", "play")
 PACKAGE = str(Path(latprof.__file__).parent)
 
 
-def interrupted(action: Callable[[], object], step: int, handler: Callable[[], object]) -> bool:
-    """Call `handler` before that instruction of `action`; return whether there are as many."""
+SIGNALS_AFTER = {"CALL", "CALL_FUNCTION_EX", "CALL_KW", "RESUME", "JUMP_BACKWARD"}
+"""The instructions after which CPython looks for signals, and for other threads that wait."""
+
+
+def interrupted(
+    action: Callable[[], object], step: int, handler: Callable[[], object], real: bool
+) -> bool:
+    """Call `handler` before that instruction of `action`; return whether there are as many.
+
+    `real`: only where a signal's handler may be called, else anywhere, as the collector may be.
+    """
     steps, came = itertools.count(), False
+    before: dict[FrameType, str] = {}
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:
         nonlocal came
         if not frame.f_code.co_filename.startswith(PACKAGE):
             return None
         frame.f_trace_opcodes = True
-        if event == "opcode" and next(steps) == step:
+        if event != "opcode":
+            return trace
+        last = before.get(frame, "RESUME")
+        before[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+        if real and last not in SIGNALS_AFTER:
+            return trace
+        if next(steps) == step:
             came = True
             sys.settrace(None)
             handler()
@@ -47,7 +64,10 @@ def interrupted(action: Callable[[], object], step: int, handler: Callable[[], o
 
 
 def at_every_step(
-    action: Callable[[int], object], handler: Callable[[int], object], stride: int = 1
+    action: Callable[[int], object],
+    handler: Callable[[int], object],
+    stride: int = 1,
+    real: bool = False,
 ) -> int:
     """Interrupt `action` at one instruction after the other; return how often that was."""
     done: list[int] = []
@@ -55,7 +75,7 @@ def at_every_step(
     def run() -> None:
         for step in itertools.count(0, stride):
             n = len(done)
-            came = interrupted(lambda n=n: action(n), step, lambda n=n: handler(n))
+            came = interrupted(lambda n=n: action(n), step, lambda n=n: handler(n), real)
             if not came:
                 break
             done.append(step)
@@ -240,3 +260,36 @@ def test_a_stop_in_the_middle_of_a_report(tmp_path: Path) -> None:
         # one that was stamped in the middle of it comes after the file was closed
         late = a.notes.get("frames not written to the trace file", 0)
         assert len(latprof.read(tmp_path / f"{n}.parquet")) == a.folded - late
+
+
+@pytest.mark.parametrize("how", ["finish", "finish at", "drop", "with"])
+def test_a_frame_that_two_finish_is_there_once(how: str) -> None:
+    """A timeout's handler gives a frame up while it is being finished, or finishes it, too."""
+    log = logging.Logger("interrupted")
+    log.addHandler(logging.NullHandler())
+    frames: list[latprof.profiler.Frame] = []
+
+    def end(n: int) -> None:
+        frame = profiler.frame(n)
+        frames.append(frame)
+        if how == "with":
+            with frame:
+                pass
+        elif how == "drop":
+            frame.drop("late")
+        else:
+            frame.finish(*([2**61] if how == "finish at" else []))
+
+    def handler(n: int) -> None:
+        if len(frames) > n:
+            if n % 2:
+                frames[n].drop("timeout")
+            else:
+                frames[n].finish()
+
+    with Profiler(MIC, logger=log) as profiler:
+        times = at_every_step(end, handler, real=True)
+    assert times > 5
+    a = balanced(profiler)
+    assert (a.started, a.in_flight, a.folded) == (times + 1, 0, times + 1)
+    assert profiler.trace().frame_id.tolist() == list(range(times + 1))

@@ -170,8 +170,9 @@ def _build(
             if at is not None or row[end_at] or detour:
                 close(self, at, None)
                 return
-            row[end_at] = clock()
+            # before anything is called: whoever finishes it, too, then finds it done
             self._row = spent
+            row[end_at] = clock()
             # the same as commit(row), without the call
             number = claim()
             row[1] = (number - 1) % capacity * width
@@ -314,13 +315,13 @@ def _build(
         if row is spent:
             alerts.misuse(f"{call} after finish", "the frame was already committed")
             return
+        if at is not None and not owns_end:
+            raise no_such_mark("end")
+        frame._row = spent
         if at is not None:
-            if not owns_end:
-                raise no_such_mark("end")
             mark_again(row, end_at, "end", at)
         elif owns_end and not row[end_at]:
             row[end_at] = clock()
-        frame._row = spent
         if not is_open:
             hot.rejected.add(LATE)
             return
