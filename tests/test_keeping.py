@@ -68,6 +68,20 @@ def test_counts_and_sums_are_right_on_average() -> None:
         assert np.std(found) < 0.2 * true
 
 
+def test_of_many_frames_at_once_too_only_the_first_are_all_kept() -> None:
+    start = 10**9 + np.arange(20_000) * 1_000_000
+    stamps = np.stack([start, start, start + 1, start + 50], axis=1)
+    stamps[10_000:10_100, 3] += 1_000
+    with Profiler(MIC, capacity=32_768, keep="slow") as profiler:
+        profiler.record_many(np.arange(20_000), stamps)
+    trace = profiler.trace()
+    assert trace.frame_id[:FEW].tolist() == list(range(FEW))
+    assert np.isin(np.arange(10_000, 10_100), trace.frame_id).all()
+    # of the others one of each run of 32
+    assert len(trace) <= FEW + 100 + (20_000 - FEW - 100) // EVERY + 1
+    assert abs(int(trace.weight.sum()) - 20_000) <= EVERY
+
+
 def test_the_first_frames_are_all_kept_then_the_slow_percent() -> None:
     rng = np.random.default_rng(2)
     latencies = rng.permutation(np.arange(1, 40_001))

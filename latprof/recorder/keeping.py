@@ -66,6 +66,17 @@ class Keeper:
 
     def pick(self, columns: Columns) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.uint32]]:
         """Return which of (n,) frames are kept, ascending, and their weights."""
+        parts: list[tuple[npt.NDArray[np.intp], npt.NDArray[np.uint32]]] = []
+        begin = 0
+        while begin < len(columns) or not parts:
+            # in small pieces until it is known what is slow
+            step = FEW if self.limit_ns is None else max(len(columns), 1)
+            index, weights = self._pick(columns.take(slice(begin, begin + step)))
+            parts.append((index + begin, weights))
+            begin += step
+        return np.concatenate([i for i, _ in parts]), np.concatenate([w for _, w in parts])
+
+    def _pick(self, columns: Columns) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.uint32]]:
         start, end = columns.marks["start"], columns.marks["end"]
         known = (start != MISSING) & (end != MISSING)
         latencies = np.where(known, end - start, 0)
