@@ -99,7 +99,7 @@ def moment(value: Moment, name: str) -> int:
 def _array(values: Any, what: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
     """Return any sequence as numpy values and a mask of missing ones."""
     if isinstance(values, list | tuple) and values and not isinstance(values[0], str):
-        with_numpy = _plain_numbers(values)
+        with_numpy = _plain_numbers(values, what)
         values = values if with_numpy is None else with_numpy
     if isinstance(values, np.ndarray) and not isinstance(values, np.ma.MaskedArray):
         if values.ndim != 1:
@@ -111,12 +111,17 @@ def _array(values: Any, what: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.boo
     return arrow.numbers(arrow.from_sequence(values, what), what)
 
 
-def _plain_numbers(values: list[Any] | tuple[Any, ...]) -> npt.NDArray[Any] | None:
+def _plain_numbers(values: list[Any] | tuple[Any, ...], what: str) -> npt.NDArray[Any] | None:
     """Return integers as they are; None for anything else."""
     if all(type(value) is int for value in values):
         for dtype in (np.int64, np.uint64):  # left to itself, numpy takes a float for [0, 2**63]
             with contextlib.suppress(OverflowError):
                 return np.array(values, dtype)
+        low, high = min(values), max(values)
+        raise TraceError(
+            f"{what} {high if high >= 2**63 else low} cannot be kept: no 64 bits hold "
+            f"{low} to {high}, give other integers"
+        )
     return None
 
 
