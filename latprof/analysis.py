@@ -92,7 +92,7 @@ def analyze(
     TraceError
         No file there, a file that is no trace, or traces of different pipelines.
     ProfileError
-        No column `by`, or too many values in it.
+        No column `by`, or too many values in it; an edge or a time that is no duration.
 
     Examples
     --------

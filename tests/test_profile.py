@@ -556,3 +556,17 @@ def test_adding_no_rows_changes_nothing():
     profile = profiled(BARE, empty, by="nope")
     assert profile.frames == 0
     assert profile.rates.total() == 0
+
+
+@pytest.mark.parametrize(
+    ("edge", "why"),
+    [
+        (-1, "edge -1 is negative"),
+        (1.5, r"edge 1\.5 is no duration"),
+        ("soon", "edge 'soon' is no duration"),
+        (2**62, r"edge 4611686018427387904 is 2\*\*62 ns or more"),
+    ],
+)
+def test_an_edge_that_cannot_be(edge, why):
+    with pytest.raises(ProfileError, match=why):
+        Profile(CHAIN, edges_ns=(5, edge))

@@ -49,7 +49,7 @@ class Gathered:
         self.pipeline = pipeline
         self.by = by
         every_ns = duration(every, "every")
-        self._own = Sums(pipeline, edges_ns, every_ns, duration(deadline, "deadline"))
+        self._own = Sums(pipeline, _edges(edges_ns), every_ns, duration(deadline, "deadline"))
         self._merged: Sums | None = None  # of the groups, until the next frames come
         self._fold: Fold | None = None  # its work arrays are made when they are needed
         self.order: Orders | None = None
@@ -319,3 +319,17 @@ def duration(value: str | int | None, name: str) -> int | None:
     if ns == 0:
         raise ProfileError(f"{name} is 0: give a duration above 0, or leave it out")
     return ns
+
+
+def _edges(edges_ns: Sequence[int]) -> list[int]:
+    """Return upper edges of ranges.
+
+    Raises
+    ------
+    ProfileError
+        One that is no duration.
+    """
+    try:
+        return [parse_duration(edge, name="edge") for edge in edges_ns]
+    except ValueError as error:
+        raise ProfileError(str(error)) from None
