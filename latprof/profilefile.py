@@ -115,7 +115,8 @@ def is_profile(path: StrPath) -> bool:
 
 
 def _dump(profile: Profile) -> dict[str, Any]:
-    return {
+    weighted = {"by_weight": profile.by_weight} if profile.by_weight else {}
+    return weighted | {
         "by": profile.by,
         "files": profile.files,
         "recorders": profile.recorders.to_dict(),
@@ -136,6 +137,7 @@ def _load(pipeline: Pipeline, content: dict[str, Any]) -> Profile:
     profile.files = count(content["files"])
     profile.recorders = Recorders.from_dict(content["recorders"])
     profile.stamp_ns = count(content["stamp_ns"])
+    profile.by_weight = count(content.get("by_weight", 0))
     profile.undeclared = bool(content["undeclared"])
     for begin, end in content["segments"]:
         if type(begin) is not int or type(end) is not int or begin > end:

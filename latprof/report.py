@@ -272,6 +272,11 @@ class Report:
             f"finished + dropped = folded {a.folded:,} + not yet folded {a.not_folded:,} "
             f"+ lost {a.lost:,} + torn {a.torn:,}",
         ]
+        if self.profile.by_weight:
+            lines.append(
+                f"numbers of frames are estimates: {self.profile.by_weight:,} rows stand for "
+                "several frames each, by their weight"
+            )
         if a.sampled_out:
             lines.append(f"sampled out: {a.sampled_out:,}")
         for (reason, mark), n in sorted(self.profile.sums.dropped.items())[:_MOST_ROWS]:

@@ -43,7 +43,8 @@ def summary(
     lines = [f"read from {escape(origin)}"] if origin else []
     if profile.time_range_ns is None or profile.sums.first_ns is None:
         return lines
-    pace = [f"{profile.frames:,} frames in {format_ns(profile.time_range_ns)}"]
+    about = "about " if profile.by_weight else ""
+    pace = [f"{about}{profile.frames:,} frames in {format_ns(profile.time_range_ns)}"]
     if profile.throughput is not None:
         scaled = " (scaled up from the sampled frames)" if profile.sampled else ""
         over = ""

@@ -21,6 +21,8 @@ from latprof.errors import ProfileError, TraceError
 from latprof.files import reader
 from latprof.pipeline import Pipeline
 from latprof.profile import merge
+from latprof.profilefile import load_profile
+from latprof.report import Report
 from latprof.trace import Trace
 
 SECOND = 10**9
@@ -235,6 +237,19 @@ def test_the_weight_of_a_file_is_honoured(tmp_path):
     profile = analyze(tmp_path / "w.parquet")
     assert profile.frames == oracle.fold(frames, CHAIN)["finished"]
     assert profile["play"].total == oracle.fold(frames, CHAIN)["spans"]["play"]["total"]
+
+
+def test_frames_by_weight_are_said_to_be_estimates(tmp_path):
+    weight = np.array([1, 3, 1, 32], np.uint32)
+    trace = Trace.of(BARE, simple(BARE, [(i, i + 5) for i in range(4)], weight=weight))
+    profile = analyze(trace)
+    profile.save(tmp_path / "p.latprof")
+    for each in (profile, load_profile(tmp_path / "p.latprof"), profile.merge(analyze(trace))):
+        rows = 2 if each.frames == 37 else 4
+        text = str(Report(each))
+        assert f"about {each.frames} frames in" in text
+        assert f"{rows} rows stand for several frames each" in text
+    assert "about" not in str(Report(analyze(trace.select(until=1))))
 
 
 # -- cut in files -------------------------------------------------------------------------------

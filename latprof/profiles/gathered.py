@@ -61,6 +61,7 @@ class Gathered:
         self.undeclared = False  # some recording did not say when it was recording
         self.rates: Counter[float] = Counter()  # finished frames by sampling rate
         self.files = 0
+        self.by_weight = 0  # rows that stand for several frames: numbers of frames are estimates
         self.recorders = Recorders()
         self.stamp_ns = 0  # the dearest clock read of the recordings, 0: not known
         self.parts: Parts | None = None  # who waited for whom, where that is asked for
@@ -80,6 +81,8 @@ class Gathered:
         """
         if self.order is not None:
             self.order.add(columns, sampling_rate)
+        if columns.weight is not None:
+            self.by_weight += int(np.count_nonzero(columns.weight > 1))
         if self._fold is None:
             self._fold = Fold(self.pipeline)
         if self.by is None or len(columns) == 0:
@@ -243,6 +246,7 @@ class Gathered:
         self.rates += other.rates
         self.files += other.files
         self.recorders.merge(other.recorders)
+        self.by_weight += other.by_weight
         self.stamp_ns = max(self.stamp_ns, other.stamp_ns)
 
     def _merge_parts(self, other: Self) -> None:
