@@ -90,7 +90,7 @@ def explain(ax: "Axes", text: str) -> "Axes":
     said = ax.text(
         0.5,
         0.5,
-        textwrap.fill(text, max(letters, 12)),
+        _wrapped(text, max(letters, 12)),
         ha="center",
         va="center",
         transform=ax.transAxes,
@@ -104,6 +104,21 @@ def explain(ax: "Axes", text: str) -> "Axes":
     ax.set_xlabel("")
     ax.set_ylabel("")
     return ax
+
+
+def _wrapped(text: str, letters: int) -> str:
+    r"""Return a sentence in lines of so many letters, the reason after its colon on its own.
+
+    Examples
+    --------
+    >>> _wrapped("no frame has play: none has finished", 20)
+    'no frame has play:\nnone has finished'
+    """
+    if len(text) <= letters:
+        return text
+    said, colon, reason = text.partition(": ")
+    parts = (f"{said}{colon.strip()}", reason) if colon else (said,)
+    return "\n".join(textwrap.fill(part, letters) for part in parts)
 
 
 def ink(alpha: float = 1.0) -> tuple[float, float, float, float]:
