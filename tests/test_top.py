@@ -72,6 +72,27 @@ def test_frames_overwritten_before_the_first_look_are_not_lost_to_the_view(tmp_p
     feed.close()
 
 
+def test_a_frame_that_is_written_during_the_first_look_is_not_lost(tmp_path):
+    with Profiler(MIC, capacity=16, ring=tmp_path / "mic.ring") as profiler:
+        for i in range(3):
+            profiler.record(i, [MS, MS, 2 * MS, 3 * MS])
+        feed = RingFeed(tmp_path / "mic.ring")
+        read, reads = feed._reader._bytes, []
+
+        def meanwhile(at, count):
+            raw = read(at, count)
+            reads.append(at)
+            if len(reads) == 2:  # the rows are copied: now there is one more
+                profiler.record(3, [MS, MS, 2 * MS, 3 * MS])
+            return raw
+
+        feed._reader._bytes = meanwhile
+        looks = [feed.look(), feed.look()]
+        assert len(reads) > 2
+    assert [(ids(news), news.lost) for news in looks] == [([0, 1, 2], 0), ([3], 0)]
+    feed.close()
+
+
 def test_a_recorder_that_starts_again_is_followed(tmp_path):
     path = tmp_path / "mic.ring"
     record(path, 3)

@@ -55,7 +55,9 @@ class RingFeed:
             self._reopen(inode)
         seen = self._reader.look(self._newest)
         # of frames that were overwritten before the first look nobody has missed anything
-        lost = seen.lost if self._newest else seen.torn + seen.refused
+        # and a row that looks torn is being written, as long as there is a writer
+        torn = seen.torn if self._reader.stopped else 0
+        lost = seen.lost if self._newest else torn + seen.refused
         self._newest = seen.newest
         status = "stopped" if self._reader.stopped else "recording"
         if inode is None:
