@@ -23,6 +23,15 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {escape(message)}; see {self.prog} --help\n")
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Help whose examples stay on one line, to be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith("Example: "):
+            return f"{indent}{text}"
+        return super()._fill_text(text, width, indent)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     options = _parser().parse_args(arguments)
@@ -65,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
             help=text,
             description=text[0].upper() + text[1:] + ".",
             epilog=f"Example: latprof {example}",
+            formatter_class=_Formatter,
         )
 
     for module in COMMANDS:

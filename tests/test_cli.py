@@ -354,7 +354,10 @@ def test_help_shows_an_example_for_each_command(capsys):
         with pytest.raises(SystemExit) as stop:
             run(command, "--help")
         assert stop.value.code == 0
-        assert f"Example: latprof {command}" in capsys.readouterr().out
+        text = capsys.readouterr().out
+        assert f"Example: latprof {command}" in text
+        # on a line of its own, to be copied
+        assert text.rstrip().splitlines()[-1].startswith("Example: latprof ")
 
 
 def test_control_characters_of_a_call_reach_no_terminal(path, capsys):

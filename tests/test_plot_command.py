@@ -97,6 +97,19 @@ def test_traces_of_one_name_are_told_apart_by_their_paths(folder, tmp_path):
     assert all(f"{i}: " in words(out) for i in (1, 2, 3))
 
 
+def test_a_picture_is_as_high_as_its_rows_need(folder, tmp_path):
+    out = tmp_path / "mic.png"
+    heights = []
+    for worst in (10, 60):
+        assert run(folder / "a.parquet", "--kind", "waterfall", "--worst", worst, "-o", out) == 0
+        with Image.open(out) as image:
+            assert image.width == 1350
+            heights.append(image.height)
+    # 60 rows of 0.26 inches, at 150 dots an inch
+    assert heights[0] == 750
+    assert heights[1] > 60 * 0.26 * 150
+
+
 def test_a_folder_is_one_result(folder, tmp_path):
     out = tmp_path / "all.svg"
     assert run(folder, "--kind", "histogram", "-o", out) == 0

@@ -46,11 +46,20 @@ def add(command: NewCommand) -> None:
         f"{plot.description} Several are drawn over each other; what a folder or a glob in quotes "
         "names is one."
     )
-    plot.add_argument("--kind", choices=KINDS, default="histogram")
-    plot.add_argument("--span", action="append", help="a span; may be given several times")
+    plot.add_argument(
+        "--kind", choices=KINDS, default="histogram", help="which picture (default: histogram)"
+    )
+    plot.add_argument(
+        "--span",
+        action="append",
+        metavar="NAME",
+        help="what is drawn: a stage, end_to_end; may be given several times",
+    )
     plot.add_argument("--by", metavar="COLUMN", help="one line for each value: source, a tag")
     plot.add_argument("--every", metavar="1s", help="width of the windows of time")
-    plot.add_argument("--threshold", action="append", default=[], help="a line, as 50ms")
+    plot.add_argument(
+        "--threshold", action="append", default=[], metavar="50ms", help="draw a line there"
+    )
     plot.add_argument("--worst", type=int, default=10, metavar="N", help="frames of a waterfall")
     add_changes(plot)
     plot.add_argument(
