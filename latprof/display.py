@@ -260,8 +260,9 @@ def what_if_html(result: Any) -> str:
     changes = getattr(result, "changes", {})
     told = ", ".join(f"{name} {change}" for name, change in changes.items())
     header = ("end to end", "measured", "replayed", "by subtraction")
+    warning = getattr(result, "warning", "")
     return _block(
-        _lines([f"what if {told}"], strong=1),
+        _lines([f"what if {told}", *([warning] if warning else [])], strong=1),
         table_html(header, rows),
         _lines(list(getattr(result, "assumptions", ()))),
     )

@@ -1,6 +1,5 @@
 """What a change would give: a replay of the recording, beside what plain subtraction says."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,15 +8,23 @@ import numpy as np
 import numpy.typing as npt
 
 from latprof.attribution.blaming import hand_over_ns
+from latprof.attribution.changes import (
+    Scale,
+    change_of,
+    limits_of,
+    servers_of,
+    subtracted,
+    written,
+)
 from latprof.attribution.facts import contradiction
+from latprof.attribution.feedback import room_for
 from latprof.attribution.picture import Picture, picture
 from latprof.attribution.recordings import Recordings, frames_of
-from latprof.attribution.replay import Change, Replayed, breaks_of, replay
-from latprof.columns import STAMP_LIMIT
+from latprof.attribution.replay import Replayed, breaks_of, replay
 from latprof.errors import TraceError
 from latprof.histogram import rank_of
 from latprof.pipeline import Pipeline
-from latprof.units import escape, format_ns, parse_duration
+from latprof.units import format_ns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +36,6 @@ PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 _SUCH = {"changes": '{"alsa": 0.9}', "servers": '{"server": 2}', "drop": '{"ipc": "40ms"}'}
 
 Ints = npt.NDArray[np.int64]
-Scale = float | int | str
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +57,8 @@ class WhatIf:
         By station: frames that enter this soon after a departure were queued.
     assumptions
         What the replay takes for granted.
+    warning
+        Why the replay is no forecast, but the most that can be gained; empty: it is one.
     """
 
     measured_ns: Ints
@@ -61,6 +69,7 @@ class WhatIf:
     counts: dict[str, int]
     hand_over_ns: dict[str, int]
     assumptions: tuple[str, ...]
+    warning: str = ""
 
     def _repr_html_(self) -> str:
         from latprof.display import what_if_html
@@ -92,11 +101,13 @@ class WhatIf:
         table = []
         for q in PERCENTILES:
             mine, other = _at(self.replayed_ns, q), _at(self.other_ns, q)
-            both = [value for value in (mine, other) if value is not None]
+            measured = _at(self.measured_ns, q)
+            among = (mine, other, measured) if self.warning else (mine, other)
+            both = [value for value in among if value is not None]
             table.append(
                 {
                     "percentile": q,
-                    "measured": _at(self.measured_ns, q),
+                    "measured": measured,
                     "replayed": mine,
                     "subtraction": _at(self.subtraction_ns, q),
                     "low": min(both, default=None),
@@ -115,6 +126,7 @@ class WhatIf:
             "mean": self.mean,
             "percentiles": self.rows(),
             "assumptions": list(self.assumptions),
+            "warning": self.warning or None,
         }
 
 
@@ -174,10 +186,10 @@ def what_if(
             raise TraceError(f"{name}={given!r}: give a dict by name, {_SUCH[name]} say")
     kind, columns = frames_of(trace, "what_if", pipeline=pipeline, stations=stations)
     changed = changes or {}
-    scales = {name: _change(kind, name, value) for name, value in changed.items()}
+    scales = {name: change_of(kind, name, value) for name, value in changed.items()}
     whole = picture(kind, columns, hand_over=hand_over_ns(hand_over))
-    counts = _servers(whole, servers or {})
-    limits = _limits(whole, drop or {})
+    counts = servers_of(whole, servers or {})
+    limits = limits_of(whole, drop or {})
     breaks = check_order(whole)
     first = replay(whole, scales, servers=counts, limits=limits)
     rows, lengths = whole.end_to_end
@@ -192,7 +204,7 @@ def what_if(
         second = replay(whole, scales, servers=counts, limits=limits, delays=others)
         other, _ = _after(lengths, second, rows)
         del second, others
-    told = [(name, _written(value)) for name, value in changed.items()]
+    told = [(name, written(value)) for name, value in changed.items()]
     told += [(name, f"{n} server{'s' if n != 1 else ''}") for name, n in counts.items()]
     told += [(name, f"dropped after {format_ns(ns)}") for name, ns in limits.items()]
     # a station may have the name of its stage
@@ -200,12 +212,13 @@ def what_if(
     return WhatIf(
         np.sort(lengths),
         replayed,
-        np.sort(np.maximum(lengths - _subtracted(whole, scales)[rows], 0)),
+        np.sort(np.maximum(lengths - subtracted(whole, scales)[rows], 0)),
         other,
         text,
         {"frames": len(rows), "dropped": dropped, "breaks": breaks},
         {name: apart.limit_ns for name, apart in whole.delays.items()},
         _assumptions(whole),
+        _warning(whole),
     )
 
 
@@ -249,7 +262,7 @@ def sensitivity(
     rows, lengths = whole.end_to_end
     table = {}
     for stage in kind.stages:
-        scale = _change(kind, stage.name, 1 - less)
+        scale = change_of(kind, stage.name, 1 - less)
         after = lengths + replay(whole, {stage.name: scale}).shift[rows]
         if not len(rows):
             table[stage.name] = dict.fromkeys(("mean", "mean_share", "p99", "p99_share"), np.nan)
@@ -296,74 +309,6 @@ def _after(lengths: Ints, replayed: Replayed, rows: Ints) -> tuple[Ints, int]:
     return after, gone
 
 
-def _change(pipeline: Pipeline, name: str, value: object) -> Change:
-    names = [stage.name for stage in pipeline.stages]
-    if name not in names:
-        raise TraceError(
-            f"{escape(str(name))!r} is no stage of {pipeline.name!r}: use one of {', '.join(names)}"
-        )
-    if isinstance(value, str):
-        if not re.match(r"\s*[+-]", value):
-            raise TraceError(
-                f"{name}: {escape(value)!r} has no sign: write '-2ms' for 2 ms less, or a factor"
-            )
-        try:
-            fixed = parse_duration(value, name=name, signed=True)
-        except ValueError as error:
-            raise TraceError(str(error)) from None
-        return lambda lengths: np.maximum(lengths + fixed, 0)
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise TraceError(f"{name}: {value!r} is no change: give a factor, 0.9, or '-2ms'")
-    factor = float(value)
-    if not 0 <= factor < 1e6:
-        raise TraceError(f"{name}: factor {value!r}: give one from 0 to 1,000,000")
-    if factor == 1:
-        return lambda lengths: lengths
-    return lambda lengths: _scaled(name, lengths, factor)
-
-
-def _scaled(name: str, lengths: Ints, factor: float) -> Ints:
-    scaled = np.rint(lengths * factor)
-    if len(scaled) and scaled.max() >= STAMP_LIMIT:
-        raise TraceError(f"{name} x {factor:g} is 2**62 ns (146 years) or more: change less")
-    return np.asarray(scaled, np.int64)
-
-
-def _servers(whole: Picture, servers: Mapping[str, int]) -> dict[str, int]:
-    for name, count in servers.items():
-        if name not in whole.visits:
-            there = ", ".join(whole.visits) or "none: no stage has one"
-            raise TraceError(f"{escape(str(name))!r} is no station: use one of {there}")
-        if isinstance(count, bool) or not hasattr(count, "__index__") or not 1 <= count <= 10_000:
-            raise TraceError(f"servers of {name}: {count!r}: give a number from 1 to 10,000")
-    return {name: int(count) for name, count in servers.items()}
-
-
-def _limits(whole: Picture, drop: Mapping[str, str | int]) -> dict[str, int]:
-    there = [block.handoff for block in whole.places.blocks if block.handoff]
-    limits = {}
-    for name, value in drop.items():
-        if name not in there:
-            raise TraceError(
-                f"drop: {escape(str(name))!r} is no hand-off in front of a station: use one of "
-                f"{', '.join(there) or 'none: there is no such'}"
-            )
-        try:
-            limits[name] = parse_duration(value, name=f"drop at {name}")
-        except ValueError as error:
-            raise TraceError(str(error)) from None
-    return limits
-
-
-def _subtracted(whole: Picture, scales: Mapping[str, Change]) -> Ints:
-    less = np.zeros(len(whole.columns), np.int64)
-    for stage in whole.places.pipeline.stages:
-        if stage.name in scales:
-            rows, lengths = whole.lengths(stage)
-            less[rows] += lengths - scales[stage.name](lengths)
-    return less
-
-
 def _assumptions(whole: Picture) -> tuple[str, ...]:
     lines = [
         "frames start when they did; who is at a station first is served first",
@@ -387,8 +332,14 @@ def _assumptions(whole: Picture) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _written(value: Scale) -> str:
-    return value.strip() if isinstance(value, str) else f"x {value:g}"
+def _warning(whole: Picture) -> str:
+    room = room_for(whole)
+    if room is None:
+        return ""
+    return (
+        f"frames start as others leave, with {room} in flight: their source waits for room, and "
+        "would start others instead. What is replayed is the most that can be gained, no forecast"
+    )
 
 
 def _at(values: Ints, q: float) -> int | None:

@@ -80,6 +80,7 @@ def run(options: argparse.Namespace) -> None:
         f"{counts['frames']:,} frames, of which {counts['dropped']:,} are dropped then; "
         f"{counts['breaks']:,} contradict first in, first out"
     )
+    lines += [result.warning] if result.warning else []
     names = ("measured", "replayed", "subtraction")
     mean = result.mean
     rows = [("mean", *(format_ns(mean[name]) for name in names), "-", "-")]
