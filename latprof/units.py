@@ -9,7 +9,15 @@ import math
 import re
 from fractions import Fraction
 
-__all__ = ["escape", "format_bytes", "format_ns", "format_quantity", "format_utc", "parse_duration"]
+__all__ = [
+    "counted",
+    "escape",
+    "format_bytes",
+    "format_ns",
+    "format_quantity",
+    "format_utc",
+    "parse_duration",
+]
 
 _NS = {
     "ns": 1,
@@ -110,19 +118,32 @@ def format_ns(ns: float | None) -> str:
     return f"{scaled:.{max(digits, 0)}f} {unit}"
 
 
-def format_quantity(value: float) -> str:
-    """Write a plain number with three significant digits or thousands separators.
+def format_quantity(value: float, digits: int = 3) -> str:
+    """Write a plain number with so many significant digits or thousands separators.
 
     Examples
     --------
     >>> [format_quantity(x) for x in (0.0, 0.0314159, 49.987, 1234567.8)]
     ['0', '0.0314', '50.0', '1,234,568']
+    >>> [format_quantity(x, 2) for x in (0.000031, 9.96, 132)]
+    ['0.000031', '10', '132']
     """
     if value == 0:
         return "0"
     # 999.96 rounds to 1000: how large the number is, is known after rounding
-    size = math.floor(math.log10(abs(float(f"{value:.3g}"))))
-    return f"{value:,.{max(2 - size, 0)}f}"
+    size = math.floor(math.log10(abs(float(f"{value:.{digits}g}"))))
+    return f"{value:,.{max(digits - 1 - size, 0)}f}"
+
+
+def counted(count: int, what: str, several: str = "") -> str:
+    """Write how many of something there are.
+
+    Examples
+    --------
+    >>> counted(1, "frame"), counted(0, "frame"), counted(1_204, "time batch", "time batches")
+    ('1 frame', '0 frames', '1,204 time batches')
+    """
+    return f"{count:,} {what if count == 1 else several or what + 's'}"
 
 
 def format_bytes(count: float) -> str:

@@ -100,8 +100,9 @@ def test_plot_writes_a_picture(path, tmp_path, ending):
     assert out.read_bytes().startswith(head)
 
 
-def test_export_to_parquet_and_csv(path, tmp_path):
+def test_export_to_parquet_and_csv(path, tmp_path, capsys):
     assert run("export", path, "-o", tmp_path / "copy.parquet") == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'copy.parquet'}: 40 frames\n"
     copy = latprof.read(tmp_path / "copy.parquet")
     assert copy.marks["end"].tolist() == latprof.read(path).marks["end"].tolist()
     assert run("export", path, "-o", tmp_path / "mic.csv") == 0
@@ -110,6 +111,72 @@ def test_export_to_parquet_and_csv(path, tmp_path):
     assert len(rows) == 40
     assert (rows[1]["frame_id"], rows[1]["play"]) == ("1", "20000700")
     assert rows[1]["end_to_end_latency"] == "1000000"
+
+
+@pytest.fixture
+def rotated(tmp_path: Path) -> Path:
+    """A folder of files that one profiler has written, and whose last says what was dropped."""
+    folder = tmp_path / "rotated"
+    folder.mkdir()
+    stamps = np.arange(1, 301)[:, np.newaxis] * 20_000_000 + [0, 10, 700, 900]
+    with latprof.Profiler(MIC, path=folder / "mic.parquet", rotate="1s") as profiler:
+        for begin in range(0, 300, 100):
+            profiler.record_many(range(begin, begin + 100), stamps[begin : begin + 100], 960, "in")
+            profiler.report()
+        profiler.frame("no id").finish()
+        profiler.frame(300).drop("late")
+    assert len(list(folder.iterdir())) >= 3
+    return folder
+
+
+@pytest.mark.parametrize("given", [["{}"], ["{}/*.parquet"], ["{}", "{}/*-00001.parquet"]])
+def test_export_of_a_folder_is_all_its_files_as_one(rotated, tmp_path, capsys, given):
+    whole = tmp_path / "whole.parquet"
+    assert run("export", *(where.format(rotated) for where in given), "-o", whole) == 0
+    files = len(list(rotated.iterdir()))
+    assert capsys.readouterr().out == f"{whole}: 301 frames of {files} files\n"
+    trace = latprof.read(whole)
+    assert trace.frame_id.tolist() == list(range(301))
+    assert trace.outcome.to_numpy().tolist() == ["finished"] * 300 + ["late"]
+    parts, same = analyze(rotated), analyze(whole)
+    assert same.rows() == parts.rows()
+    assert same.accounts == parts.accounts
+    assert same.segments == parts.segments
+    assert same.accounts.rejected == {"frame id is no integer from 0 to 2**64 - 1": 1}
+    # the clock is that of all: stamps can be put back on it
+    first = latprof.read(min(rotated.iterdir()))
+    assert trace.meta["clock_offset_ns"] == first.meta["clock_offset_ns"]
+    assert run("export", rotated, "-o", tmp_path / "whole.csv") == 0
+    with (tmp_path / "whole.csv").open() as file:
+        assert [int(row["frame_id"]) for row in csv.DictReader(file)] == list(range(301))
+
+
+def test_export_puts_files_in_order_of_time_and_what_they_say_together(tmp_path, capsys):
+    def save(name, at, **meta):
+        marks = {mark: [at + i] for i, mark in enumerate(MIC.marks)}
+        trace = Trace(MIC, frame_id=[at], marks=marks, tags={"room": [at / 2]}, meta=meta)
+        trace.save(tmp_path / f"{name}.parquet")
+
+    save("a", 900, owns=["start", "decode"], lost=2, host="one", pid=1)
+    save("b", 500, owns=["start", "end"], lost=3, host="one", pid=2)
+    assert run("export", tmp_path, "-o", tmp_path / "all.parquet") == 0
+    trace = latprof.read(tmp_path / "all.parquet")
+    assert trace.frame_id.tolist() == [500, 900]
+    assert trace.columns.tags["room"].tolist() == [250.0, 450.0]
+    assert trace.meta["lost"] == 5
+    assert trace.meta["owns"] == ["start", "decode", "end"]
+    assert trace.meta["host"] == "one"
+    assert "pid" not in trace.meta
+    capsys.readouterr()
+    save("c", 100, sampling_rate=0.5)
+    assert run("export", tmp_path, "-o", tmp_path / "all.csv") == 2
+    assert "c.parquet was recorded at sampling rate 0.5 and" in one_line(capsys)
+    other = Pipeline("bare", ("start", "end"))
+    Trace(other, frame_id=[1], marks={}).save(tmp_path / "c.parquet")
+    assert run("export", tmp_path, "-o", tmp_path / "all.csv") == 2
+    assert "c.parquet is of pipeline 'bare' and" in one_line(capsys)
+    assert run("export", tmp_path, "-o", tmp_path / "all.parquet") == 2
+    assert "all.parquet is one of the 4 files to be read" in one_line(capsys)
 
 
 def test_a_table_of_somebody_else_needs_the_pipeline(path, tmp_path, capsys):
@@ -132,7 +199,8 @@ def test_merge_of_parts_is_the_whole(path, tmp_path, capsys):
     saved, both = tmp_path / "a.latprof", tmp_path / "both"
     assert run("merge", parts[0], "-o", saved) == 0
     assert run("merge", saved, parts[1], "-o", both) == 0
-    assert capsys.readouterr() == ("", "")
+    said = f"{saved}: 20 frames of 1 part\n{both}: 40 frames of 2 parts\n"
+    assert capsys.readouterr() == (said, "")
     whole = analyze(path)
     merged = latprof.load_profile(both)
     assert merged.frames == 40
@@ -346,6 +414,13 @@ def test_the_version_is_printed(capsys):
         run("--version")
     assert stop.value.code == 0
     assert capsys.readouterr() == (f"latprof {version('latprof')}\n", "")
+
+
+def test_the_package_runs_as_the_command():
+    call = [sys.executable, "-m", "latprof", "merge"]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("latprof merge: the following arguments are required: part")
 
 
 def test_help_shows_an_example_for_each_command(capsys):

@@ -61,6 +61,7 @@ ROWS = (
     (8, "demo"),
     (8, "commands"),
     (8, "cli"),
+    (8, "__main__"),
 )
 LINE = {module: i for i, (_, modules) in enumerate(ROWS) for module in modules.split()}
 LINE["latprof"] = LINE["profiler"]  # the package itself: its names load on first use

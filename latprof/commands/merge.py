@@ -6,7 +6,7 @@ from pathlib import Path
 from latprof.commands.inputs import progress
 from latprof.commands.options import NewCommand, add_pipeline, pipeline_of
 from latprof.errors import LatprofError
-from latprof.units import escape
+from latprof.units import counted, escape
 
 __all__ = ["add", "run"]
 
@@ -23,7 +23,7 @@ def add(command: NewCommand) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Fold what is no profile yet, merge and save."""
+    """Fold what is no profile yet, merge and save; say what was written."""
     from latprof.analysis import analyze
     from latprof.profile import merge
     from latprof.profilefile import is_profile, load_profile
@@ -37,7 +37,10 @@ def run(options: argparse.Namespace) -> None:
             continue
         with progress() as told:
             profiles.append(analyze(part, pipeline=pipeline, causes=None, progress=told))
-    merge(profiles).save(options.output)
+    whole = merge(profiles)
+    whole.save(options.output)
+    parts = counted(len(profiles), "part")
+    print(f"{escape(options.output)}: {counted(whole.frames, 'frame')} of {parts}")
 
 
 def _check_merged(output: str) -> None:

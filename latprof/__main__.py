@@ -1,0 +1,10 @@
+"""``python -m latprof`` is the command ``latprof``."""
+
+import sys
+
+from latprof.cli import main
+
+__all__: list[str] = []
+
+if __name__ == "__main__":
+    sys.exit(main())
