@@ -19,8 +19,9 @@ from latprof.folding.tally import frames_in
 from latprof.intended import Intended
 from latprof.pipeline import Pipeline
 from latprof.profile import Profile, duration
+from latprof.profiles.gathered import check_by
 from latprof.store import Reader
-from latprof.trace import Trace
+from latprof.trace import Trace, each_recording
 from latprof.units import escape
 
 __all__ = ["MOST_FOR_CAUSES", "analyze", "trace_paths"]
@@ -105,7 +106,7 @@ def analyze(
     (3, 300.0, 'decode')
     """
     parts: list[Trace | Path] = []
-    for recording in _each(recordings):
+    for recording in each_recording(recordings):
         parts += [recording] if isinstance(recording, Trace) else trace_paths(recording)
     if not parts:
         raise TraceError("no recordings to analyze: give at least one trace or file")
@@ -290,13 +291,6 @@ def trace_paths(where: str | os.PathLike[str]) -> list[Path]:
     return found
 
 
-def _each(recordings: Recording | Iterable[Recording]) -> Iterator[Recording]:
-    if isinstance(recordings, Trace | str | os.PathLike):
-        yield recordings
-    else:
-        yield from recordings
-
-
 def _batches(
     parts: Sequence[Trace | Path], pipeline: Pipeline | None, by: str | None
 ) -> Iterator[Batch]:
@@ -308,8 +302,9 @@ def _batches(
         # decoded by one thread beside the fold: more of them would get in its way
         with Reader(part, pipeline, threads=False) as reader:
             wanted = ["frame_id", *reader.pipeline.marks, "size", "source", "outcome", "weight"]
-            if by is not None and by not in wanted:
-                wanted.append(by)
+            if by is not None:
+                check_by(by, reader.tags, str(part))
+                wanted += [by] if by not in wanted else []
             for make in reader.decoded(wanted):
                 yield reader.meta, make
             yield reader.meta, None

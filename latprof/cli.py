@@ -7,7 +7,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from latprof.commands import COMMANDS
 from latprof.errors import LatprofError
@@ -18,6 +18,17 @@ __all__ = ["main"]
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, like all others of the command."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            import difflib  # slow to import, and rarely needed
+
+            alike = difflib.get_close_matches(str(value), map(str, action.choices or ()), n=1)
+            if alike:
+                error.message += f"; did you mean {alike[0]}?"
+            raise
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {escape(message)}; see {self.prog} --help\n")

@@ -27,6 +27,11 @@ RESERVED = frozenset(
 )
 """Names of columns and of computed spans: no mark, span or tag may have one of them."""
 
+_ALWAYS = {
+    "due": "when a frame should have started",
+    "start": "always the first mark",
+    "end": "always the last mark",
+}
 _KINDS = ("stage", "side", "total")
 _LONGEST_NAME = 64
 
@@ -182,6 +187,12 @@ class Pipeline:
         >>> [(stage.name, stage.station) for stage in docs.stages]
         [('queued', None), ('parse', 'worker')]
         """
+        for stage in stages:
+            if stage in _ALWAYS:
+                raise PipelineError(
+                    f"pipeline {name!r}: stage {stage!r} is reserved, as it is {_ALWAYS[stage]}: "
+                    "choose another name"
+                )
         served = dict(stations or {})
         for stage in served:
             if stage not in stages:

@@ -4,7 +4,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from latprof.units import escape, format_ns, format_utc
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Trace", "read"]
+__all__ = ["Trace", "each_recording", "read"]
 
 StrPath = str | os.PathLike[str]
 
@@ -335,6 +335,29 @@ def read(path: StrPath, pipeline: Pipeline | None = None) -> Trace:
 
     with store.Reader(path, pipeline) as reader:
         return Trace.of(reader.pipeline, reader.read(), reader.meta)
+
+
+def each_recording(recordings: Any) -> "Iterator[Trace | StrPath]":
+    """Yield the one recording, or each of several.
+
+    Raises
+    ------
+    TraceError
+        Something that is neither a trace nor a path: a DataFrame, say.
+    """
+    kinds = (Trace, str, os.PathLike)
+    alone = isinstance(recordings, kinds) or not isinstance(recordings, Iterable)
+    # a DataFrame has its columns' names to go through
+    alone = alone or type(recordings).__name__ == "DataFrame"
+    for recording in [recordings] if alone else recordings:
+        if not isinstance(recording, kinds):
+            name = type(recording).__name__
+            made = ", latprof.Trace.from_pandas(table, pipeline) makes one of it"
+            raise TraceError(
+                f"a recording is a Trace or a path, not {name}"
+                + (made if name == "DataFrame" else ": give one of these, or a list of them")
+            )
+        yield recording
 
 
 def _described(meta: dict[str, Any]) -> dict[str, Any]:

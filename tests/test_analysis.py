@@ -14,6 +14,7 @@ import pytest
 from needs import require
 from strategies import AUDIO, BARE, CHAIN, seeded, simple
 
+import latprof
 from latprof import analysis, store
 from latprof.analysis import analyze, trace_paths
 from latprof.columns import Labels
@@ -62,6 +63,27 @@ def path(tmp_path, trace):
 
 
 # -- what may be given --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ask", [analyze, latprof.blame, latprof.causes, latprof.utilization])
+def test_what_is_no_recording_is_told_what_to_do(ask, trace):
+    table = trace.to_pandas()
+    for given in (table, [trace, table]):
+        with pytest.raises(TraceError, match=r"not DataFrame, latprof.Trace.from_pandas\(table, "):
+            ask(given)
+    with pytest.raises(TraceError, match=r"a Trace or a path, not int: give one of these"):
+        ask(7)
+    again = Trace.from_pandas(table, trace.pipeline)
+    assert analyze(again).rows() == analyze(trace).rows()
+
+
+@pytest.mark.parametrize("by", ["nope", "size", "weight", "start", "frame_id"])
+def test_only_what_frames_can_be_grouped_by_is_named(path, trace, by):
+    tags = ", ".join(trace.columns.tags)
+    assert tags
+    for given in (path, trace):
+        with pytest.raises(ProfileError, match=f"by='{by}'.*: use one of source, outcome, {tags}$"):
+            analyze(given, by=by)
 
 
 def test_a_trace_a_path_many_a_folder_and_a_glob(tmp_path, trace):

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import latprof
@@ -180,8 +181,6 @@ def test_export_puts_files_in_order_of_time_and_what_they_say_together(tmp_path,
 
 
 def test_a_table_of_somebody_else_needs_the_pipeline(path, tmp_path, capsys):
-    import pyarrow.parquet as pq
-
     bare = tmp_path / "bare.parquet"
     pq.write_table(pq.read_table(path).replace_schema_metadata(None), bare)
     assert run("report", bare) == 2
@@ -215,8 +214,6 @@ def test_merge_of_parts_is_the_whole(path, tmp_path, capsys):
 
 
 def test_merge_of_other_tools_files_needs_the_pipeline(path, tmp_path, capsys):
-    import pyarrow.parquet as pq
-
     bare = tmp_path / "bare.parquet"
     pq.write_table(pq.read_table(path).replace_schema_metadata(None), bare)
     (tmp_path / "mic.json").write_text(MIC.to_json())
@@ -325,7 +322,13 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["report", "no/such.parquet"], "no/such.parquet"),
         (["report", "{dir}"], "no *.parquet"),
         (["report", "{empty}"], "empty.bin"),
-        (["report", "{path}", "--by", "nothing"], "nothing"),
+        (["report", "{path}", "--by", "nothing"], ": use one of source, outcome\n"),
+        (["report", "{path}", "--by", "size"], ": use one of source, outcome\n"),
+        (["report", "{ring}"], "is a ring file: latprof recover {ring} -o FILE saves its frames"),
+        (["export", "{ring}", "-o", "x.csv"], "is a ring file: latprof recover {ring} -o FILE"),
+        (["what-if", "{path}", "--faster", "play=10"], "--faster play=10: write 10% or 10ms"),
+        (["what-if", "{path}", "--slower", "play=1 sec"], "--slower play=1 sec: write a part, 10%"),
+        (["what-if", "{path}", "--slower", "play=10 %ms"], "--slower play=10 %ms: write a part"),
         (["report", "{path}", "--pipeline", "none.json"], "none.json"),
         (["plot", "{path}", "-o", "x.gif"], ".png"),
         (["plot", "{path}", "-o", "x.png", "--span", "nix"], "nix"),
@@ -342,8 +345,10 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["report", "{path}", "--deadline=-5ms"], "deadline '-5ms' is negative"),
         (["report", "{path}", "--deadline", "5"], "deadline '5' is no duration"),
         (["report", "{path}", "--skip", "a while"], "skip 'a while' is no duration"),
-        (["report", "{path}", "--from", "noon"], "since 'noon' is no time"),
-        (["report", "{path}", "--to", "12:00"], "until '12:00' is no time"),
+        (["report", "{path}", "--from", "noon"], "--from 'noon' is no time: write it as 20"),
+        (["report", "{path}", "--to", "12:00"], "--to '12:00' is no time: write it as 20"),
+        (["report", "{bare}"], "give pipeline=, or --pipeline on the command line"),
+        (["report", "{path}", "--pipeline", "audio"], "leave out pipeline= (--pipeline)"),
         (["report", "{saved}", "--by", "source"], "saved.latprof is a saved profile: --by needs"),
         (["report", "{saved}", "--from", "2020-01-01"], "a saved profile: --from needs the"),
         (["report", "{saved}", "--deadline", "5ms"], "a saved profile: --deadline needs the"),
@@ -367,12 +372,17 @@ def test_a_mistake_is_one_line_and_exit_status_2(path, tmp_path, capsys, argumen
     names = {"path": path, "dir": folder, "empty": tmp_path / "empty.bin"}
     for name in ("saved", "cut", "other", "grouped"):
         names[name] = tmp_path / f"{name}.latprof"
+    names["ring"] = tmp_path / "mic.ring"
+    with latprof.Profiler(MIC, capacity=5, ring=names["ring"]):
+        pass
+    names["bare"] = tmp_path / "bare.parquet"
+    pq.write_table(pq.read_table(path).replace_schema_metadata(None), names["bare"])
     analyze(path).save(names["saved"])
     analyze(path, by="source").save(names["grouped"])
     Profile(Pipeline("bare", ("start", "end"))).save(names["other"])
     names["cut"].write_bytes(names["saved"].read_bytes()[:-9])
     assert run(*(argument.format(**names) for argument in arguments)) == 2
-    assert said in one_line(capsys)
+    assert said.format(**names) in one_line(capsys) + "\n"
 
 
 @pytest.mark.parametrize(
@@ -388,6 +398,21 @@ def test_a_wrong_call_is_one_line_and_exit_status_2(capsys, arguments):
         run(*arguments)
     assert stop.value.code == 2
     assert "--help" in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("call", "meant"),
+    [
+        (["repotr", "x"], "; did you mean report?; see latprof --help"),
+        (["whatif", "x"], "; did you mean what-if?; see"),
+        (["plot", "x", "-o", "x.png", "--kind", "timelines"], "; did you mean timeline?; see"),
+        (["zzz"], "'completion'); see latprof --help"),
+    ],
+)
+def test_a_mistyped_name_is_told_which_was_meant(capsys, call, meant):
+    with pytest.raises(SystemExit):
+        run(*call)
+    assert meant in one_line(capsys)
 
 
 def test_recover_saves_the_frames_of_a_ring(tmp_path, capsys):

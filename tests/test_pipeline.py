@@ -49,6 +49,14 @@ def test_audio_is_the_path_of_the_seed():
     ]
 
 
+@pytest.mark.parametrize("name", ["due", "start", "end"])
+def test_chain_has_no_stage_named_as_a_mark_that_is_always_there(name):
+    with pytest.raises(
+        PipelineError, match=f"'x': stage '{name}' is reserved, as it is .*: choose"
+    ):
+        Pipeline.chain("x", "work", name)
+
+
 def test_chain_begins_each_stage_at_the_mark_of_its_name():
     mic = Pipeline.chain("mic", "decode", "resample", "play")
     assert mic.marks == ("start", "decode", "resample", "play", "end")

@@ -175,7 +175,7 @@ def test_a_style_does_not_stay(folder, tmp_path):
         (["--kind", "waterfall", "--worst", "0"], "the 0 worst frames"),
         (["--kind", "ecdf", "--span", "nope"], "no span 'nope'"),
         (["--kind", "ecdf", "--threshold", "soon"], "threshold 'soon' is no duration"),
-        (["--by", "frame"], "there is no column 'frame'"),
+        (["--by", "frame"], "by='frame': the frames have no such column: use one of source"),
     ],
 )
 def test_a_mistake_is_one_line(folder, tmp_path, capsys, call, said):

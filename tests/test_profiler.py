@@ -329,6 +329,31 @@ def test_what_cannot_be_stored_is_rejected_and_never_raises(
     assert profiler.trace().frame_id.tolist() == [2]
 
 
+def test_the_first_rejected_frame_of_a_reason_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    class Odd:
+        def __str__(self) -> str:
+            raise RuntimeError("no name")
+
+    odd: Any = Odd()
+    with Profiler(MIC) as profiler:
+        for frame_id in ("abc\x1b[31m", "def", odd, -1):
+            profiler.frame(frame_id).finish()  # type: ignore[arg-type]
+        profiler.frame(7, size=-1).finish()
+        profiler.frame(8, size=-1).drop("late")
+        profiler.record(9, [1, 2, 3, 2**62])
+        profiler.record_many([1, -2], [[1, 2, 3, 4], [1, 2, 3, 4]])
+        profiler.frame(10).finish()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"frame rejected: {BAD_FRAME_ID}: frame 'abc\\x1b[31m' (further ones are only counted)",
+        f"frame rejected: {BAD_SIZE}: frame 7 (further ones are only counted)",
+        f"frame rejected: {BAD_STAMP}: frame 9 (further ones are only counted)",
+    ]
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+    a = balanced(profiler)
+    assert a.rejected == {BAD_FRAME_ID: 5, BAD_SIZE: 2, BAD_STAMP: 1}
+    assert a.notes == {}
+
+
 def test_rejected_frames_take_part_in_a_full_ring() -> None:
     with Profiler(MIC, capacity=1) as profiler:
         for n in range(50):

@@ -16,7 +16,7 @@ from latprof.attribution.walk import HELD, WINDOW, Walk
 from latprof.columns import MISSING, STAMP_LIMIT, Columns
 from latprof.errors import TraceError
 from latprof.pipeline import Pipeline
-from latprof.trace import Trace
+from latprof.trace import Trace, each_recording
 
 if TYPE_CHECKING:
     from latprof.store import Reader
@@ -206,8 +206,7 @@ def _each(
     # on use: these stand in later rows, or load pyarrow
     from latprof.analysis import trace_paths
 
-    some = [recordings] if isinstance(recordings, Trace | str | os.PathLike) else recordings
-    for recording in some:
+    for recording in each_recording(recordings):
         if isinstance(recording, Trace):
             part = _Recording(recording.pipeline, recording, None)
             yield part, recording.meta, len(recording)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 
 from latprof.errors import TraceError
-from latprof.units import escape
+from latprof.units import escape, parse_duration
 
 __all__ = ["add_changes", "changes_of", "pairs"]
 
@@ -65,11 +65,18 @@ def pairs(values: Sequence[str], flag: str) -> list[tuple[str, str]]:
 
 def _change(value: str, sign: int, what: str) -> float | str:
     """Return a factor or a fixed change."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%?)\s*", value)
     if match is None:
-        if not re.match(r"\s*\d", value):
+        try:
+            ns = parse_duration(value) if re.match(r"\s*\d", value) else None
+        except ValueError:
+            ns = None
+        if ns is None:
             raise TraceError(f"{what}={escape(value)}: write a part, 10%, or a duration, 2ms")
         return f"{'-' if sign < 0 else '+'}{value.strip()}"
+    if not match[2]:
+        number = match[1]
+        raise TraceError(f"{what}={escape(value)}: write {number}% or {number}ms")
     part = float(match[1]) / 100
     if sign < 0 and part > 1:
         raise TraceError(f"{what}={escape(value)}: no more than 100% can be taken away")

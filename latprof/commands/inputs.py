@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from latprof.commands.options import pipeline_of
-from latprof.errors import ProfileError
+from latprof.errors import ProfileError, TraceError
 from latprof.units import escape
 
 if TYPE_CHECKING:
@@ -84,13 +84,26 @@ def _analyze_with(
         every=getattr(options, "every", None),
         deadline=getattr(options, "deadline", None),
         skip=options.skip,
-        since=options.since,
-        until=options.until,
+        since=_moment(options.since, "--from"),
+        until=_moment(options.until, "--to"),
         intended=getattr(options, "intended", False),
         order="id_bits" in options,
         causes=None if "id_bits" in options else False,
         id_bits=getattr(options, "id_bits", 64),
     )
+
+
+def _moment(text: str | None, flag: str) -> int | None:
+    from latprof.arguments import moment
+
+    if text is None:
+        return None
+    try:
+        return moment(text, flag)
+    except TraceError:
+        raise TraceError(
+            f"{flag} {escape(text)!r} is no time: write it as 2026-11-24T13:54:50 (UTC)"
+        ) from None
 
 
 def _check_alone(saved: str, options: argparse.Namespace) -> None:

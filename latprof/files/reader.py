@@ -18,6 +18,7 @@ from latprof.files.plan import plan, to_columns
 from latprof.files.trouble import first_line, named
 from latprof.files.writer import ROW_GROUP
 from latprof.pipeline import Pipeline
+from latprof.rings.ringformat import MAGIC
 from latprof.units import escape
 
 __all__ = ["Reader"]
@@ -71,7 +72,8 @@ class Reader:
             if pipeline is None:
                 raise TraceError(
                     "does not say which pipeline it is of (other tools drop the metadata key "
-                    "'latprof' when they rewrite a file): give pipeline=, or --pipeline"
+                    "'latprof' when they rewrite a file): give pipeline=, or --pipeline on the "
+                    "command line"
                 )
             self.pipeline = pipeline
             self.meta: dict[str, Any] = {}
@@ -82,9 +84,9 @@ class Reader:
                 if differs is not None:
                     raise TraceError(
                         f"is of pipeline {self.pipeline.name!r} with marks "
-                        f"{', '.join(self.pipeline.marks)}, not of the pipeline= "
+                        f"{', '.join(self.pipeline.marks)}, not of the pipeline "
                         f"{pipeline.name!r} that was given, as their {differs} differ: "
-                        "leave pipeline= out"
+                        "leave out pipeline= (--pipeline)"
                     )
                 self.pipeline = pipeline  # its stations may be others
         schema = parquet.schema_arrow
@@ -101,6 +103,11 @@ class Reader:
         )
         self.rows: int = parquet.metadata.num_rows
         self.num_batches: int = parquet.num_row_groups
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The names of the columns that are tags."""
+        return self._plan.tags
 
     def _check_own_marks(self, schema: pa.Schema) -> None:
         for mark in self.meta.get("owns") or self.pipeline.marks:
@@ -278,6 +285,10 @@ def _opened(path: str) -> pa.NativeFile:
             raise TraceError("is empty (0 bytes): record again, or name another file")
         if head == b"PARE":
             raise TraceError("is encrypted Parquet: decrypt it first")
+        if head == MAGIC[:4]:
+            raise TraceError(
+                f"is a ring file: latprof recover {escape(path)} -o FILE saves its frames"
+            )
         if head != b"PAR1":
             raise TraceError("is no Parquet file: name a trace that latprof or another tool saved")
         file.seek(-min(8, file.seek(0, os.SEEK_END)), os.SEEK_END)

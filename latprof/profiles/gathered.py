@@ -1,7 +1,7 @@
 """What a profile is made of: frames folded into the sums of the whole or of groups, and merged."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,7 +20,7 @@ from latprof.units import escape, parse_duration
 if TYPE_CHECKING:
     from latprof.attribution.parts import Parts
 
-__all__ = ["NO_GROUP", "Gathered", "duration"]
+__all__ = ["NO_GROUP", "Gathered", "check_by", "duration"]
 
 MOST_GROUPS = 1_000
 MOST_WINDOWS_OF_GROUPS = 1 << 20
@@ -293,10 +293,8 @@ def _labels_by(columns: Columns, by: str) -> Labels:
         known = Labels.concat([done[:1], columns.outcome])
         # where there is none the frame is finished, which has code 0
         return Labels(np.maximum(known.codes[1:], 0), known.names)
-    column = columns.tags.get(by)
-    if column is None:
-        there = ", ".join(map(escape, ("source", "outcome", *columns.tags)))
-        raise ProfileError(f"by={escape(by)!r}: the frames have no such column: use one of {there}")
+    check_by(by, columns.tags)
+    column = columns.tags[by]
     if isinstance(column, Labels):
         return column
     values, codes = np.unique(column, return_inverse=True)
@@ -304,6 +302,22 @@ def _labels_by(columns: Columns, by: str) -> Labels:
     # integers are floats in a batch in which some are missing
     names = tuple(name.removesuffix(".0") for name in texts.names)
     return Labels(texts.codes[codes], names)
+
+
+def check_by(by: str, tags: Iterable[str], where: str = "") -> None:
+    """Refuse a column that frames with these tags, of a file `where`, cannot be grouped by.
+
+    Raises
+    ------
+    ProfileError
+        It is neither source nor outcome nor one of the tags.
+    """
+    there = ("source", "outcome", *tags)
+    if by not in there:
+        raise ProfileError(
+            f"{escape(where)}{': ' if where else ''}by={escape(by)!r}: the frames have no such "
+            f"column: use one of {', '.join(map(escape, there))}"
+        )
 
 
 def duration(value: str | int | None, name: str) -> int | None:

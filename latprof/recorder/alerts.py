@@ -88,7 +88,7 @@ class Alerts:
 
     A threshold's record is written for each of the first `BURST` frames of a second; the others
     of that second are counted, and one record says how many they were. Misuse is logged the first
-    time it happens. Nothing here raises.
+    time it happens, and so is a frame that is rejected, for each reason. Nothing here raises.
 
     Parameters
     ----------
@@ -119,6 +119,7 @@ class Alerts:
         on_critical: Callable[[Violation], object] | None = None,
     ) -> None:
         self.notes = Tally()
+        self._rejected = Tally()
         self.warning = _by_span(warning)
         self.critical = _by_span(critical)
         self.limits: Limits = dict(self.critical)
@@ -167,6 +168,14 @@ class Alerts:
         """Count a wrong call and log it the first time."""
         if self.notes.add(name) == 1:
             self._log(logging.WARNING, f"{name}: {escape(detail)} (further ones are only counted)")
+
+    def rejected(self, reason: str, what: str) -> None:
+        """Log the first frame that is rejected for a reason; the accounts count them all."""
+        if self._rejected.add(reason) == 1:
+            self._log(
+                logging.WARNING,
+                f"frame rejected: {reason}: {escape(what)} (further ones are only counted)",
+            )
 
     def flush(self, *, final: bool = False) -> None:
         """Say how many records the log was spared, once their second is over."""

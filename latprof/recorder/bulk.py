@@ -106,6 +106,7 @@ def write(
     for reason, bad in frames.rejected.items():
         if bad.any():
             hot.rejected.add(reason, int(bad.sum()))
+            alerts.rejected(reason, f"row {int(np.argmax(bad))} of those given")
             taken &= ~bad
     if not taken.all():
         rows = rows[taken]

@@ -17,6 +17,7 @@ from latprof.pipeline import Pipeline
 from latprof.recorder.following import CURRENT, is_entered, keep_account
 from latprof.recorder.frame import NO_FRAME, Frame
 from latprof.recorder.hotpath import HotPath
+from latprof.units import escape
 
 __all__ = ["current_frame", "stage_of"]
 
@@ -60,6 +61,10 @@ def stage_of(
     hot: HotPath, pipeline: Pipeline, name: str
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Return the decorator `Profiler.stage` of a stage or side of the pipeline."""
+    if name not in {span.name for span in pipeline.all_spans}:
+        there = ", ".join(span.name for span in pipeline.spans) or "none: it has no spans"
+        shown = escape(name) if isinstance(name, str) else name
+        raise PipelineError(f"pipeline {pipeline.name!r} has no span {shown!r}: use one of {there}")
     span = pipeline.span(name)
     if span.kind == "total":
         what = f"pipeline {pipeline.name!r}: {name!r} is a total"

@@ -22,7 +22,16 @@ from latprof.recorder.sampling import RUN_BITS, fnv1a, run_hash
 from latprof.ring import Ring
 from latprof.units import escape
 
-__all__ = ["BAD_FRAME_ID", "BAD_ROW", "BAD_SIZE", "BAD_STAMP", "LATE", "HotPath", "outcome_name"]
+__all__ = [
+    "BAD_FRAME_ID",
+    "BAD_ROW",
+    "BAD_SIZE",
+    "BAD_STAMP",
+    "LATE",
+    "HotPath",
+    "outcome_name",
+    "shown",
+]
 
 BAD_FRAME_ID = "frame id is no integer from 0 to 2**64 - 1"
 BAD_SIZE = "size is no integer from 0 to 2**32 - 1"
@@ -68,8 +77,8 @@ class HotPath:
         Their numbers, until the fold has passed them.
     dropped
         Frames by the reason of their drop.
-    live, index, clock
-        The class of the frames, where owned marks are in their rows, and what stamps them.
+    live, index, clock, alerts
+        The class of the frames, where owned marks are in their rows, what stamps them; `alerts`.
     """
 
     def __init__(
@@ -101,6 +110,7 @@ class HotPath:
         self.live: type[Frame]
         self.index: dict[str, int]
         self.clock = clock
+        self.alerts = alerts
         _build(self, ring, clock, owned, alerts, sampled_below)
 
 
@@ -398,6 +408,7 @@ def _build(
         else:
             reason = BAD_ROW
         hot.void.add(reason)
+        alerts.rejected(reason, shown(frame_id))
 
     def check_limits(row: list[Any]) -> None:
         for name, begin_at, end_at, at_most in watched:
@@ -429,6 +440,12 @@ def _text(value: object) -> str:
         return str(value)
     except Exception:
         return f"<{type(value).__name__}>"
+
+
+def shown(frame_id: object) -> str:
+    """Return the id of a frame that is rejected, whatever it is."""
+    text = f"frame {_text(frame_id)}" if _fits(frame_id, 2**64) else f"frame {_text(frame_id)!r}"
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _fits(value: Any, limit: int) -> bool:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from latprof.columns import Columns, Labels
 from latprof.profile import Accounts, Profile
-from latprof.recorder.hotpath import BAD_STAMP, HotPath
+from latprof.recorder.hotpath import BAD_STAMP, HotPath, shown
 from latprof.ring import OTHER_NAME, Ring, Rows, count_of, storable, to_columns
 
 __all__ = ["LARGE_PIECE", "PIECE", "LiveFold", "columns_of"]
@@ -286,6 +286,7 @@ class LiveFold:
             if name != self._ring.outcomes.table[0]:
                 self._hot.dropped.add(str(name), -count)
         self._hot.void.add(BAD_STAMP, len(rows))
+        self._hot.alerts.rejected(BAD_STAMP, shown(int(rows["frame_id"][0])))
 
 
 def _grouped(sources: Any, most: int) -> Labels:
