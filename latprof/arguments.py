@@ -12,7 +12,8 @@ import numpy.typing as npt
 from latprof.columns import MISSING, STAMP_LIMIT, Columns, Labels
 from latprof.errors import PipelineError, TraceError
 from latprof.files import intake
-from latprof.pipeline import Pipeline, check_name
+from latprof.naming import check_name
+from latprof.pipeline import Pipeline
 from latprof.units import escape
 
 __all__ = ["Moment", "columns", "moment"]

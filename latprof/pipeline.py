@@ -15,17 +15,10 @@ from typing import Any
 import numpy as np
 
 from latprof.errors import PipelineError
+from latprof.naming import RESERVED, check_distinct, check_identifier, check_name
 from latprof.units import escape, parse_duration
 
 __all__ = ["AUDIO", "RESERVED", "Pipeline", "Span", "check_name"]
-
-RESERVED = frozenset(
-    (
-        *("frame_id", "size", "source", "outcome", "cpu", "rss", "weight", "begin", "seq"),
-        *("other", "end_to_end", "response"),
-    )
-)
-"""Names of columns and of computed spans: no mark, span or tag may have one of them."""
 
 _ALWAYS = {
     "due": "when a frame should have started",
@@ -33,48 +26,6 @@ _ALWAYS = {
     "end": "always the last mark",
 }
 _KINDS = ("stage", "side", "total")
-_LONGEST_NAME = 64
-
-
-def _check_identifier(name: object, what: str) -> str:
-    """Return `name` if a pipeline or a station may be called so: no column has their names."""
-    if not isinstance(name, str) or not name.isidentifier():
-        shown = escape(name) if isinstance(name, str) else name
-        raise PipelineError(
-            f"{what} {shown!r} is no identifier: use letters, digits and _, not a digit first"
-        )
-    if len(name) > _LONGEST_NAME:
-        raise PipelineError(f"{what} {name[:20]!r}... has {len(name)} characters: use at most 64")
-    return name
-
-
-def check_name(name: object, what: str) -> str:
-    """Return `name` if a mark, a span or a tag may be called so.
-
-    Raises
-    ------
-    PipelineError
-        Not an identifier, longer than 64 characters, reserved, or ending in ``_latency``; case
-        does not count, because some tools that read the trace ignore it.
-    """
-    name = _check_identifier(name, what)
-    if name.casefold() in RESERVED or name.casefold().endswith("_latency"):
-        raise PipelineError(
-            f"{what} {name!r} is reserved: choose another name than "
-            f"{', '.join(sorted(RESERVED))} and none ending in _latency"
-        )
-    return name
-
-
-def _check_distinct(names: list[str], what: str) -> None:
-    seen: dict[str, str] = {}
-    for name in names:
-        other = seen.setdefault(name.casefold(), name)
-        if other is not name and other != name:
-            raise PipelineError(
-                f"{what} {other!r} and {name!r} differ by case alone: rename one, "
-                "some tools that read the trace ignore case"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +63,7 @@ class Span:
             if not isinstance(mark, str):
                 raise PipelineError(f"span {self.name!r}: {mark!r} is no text: name a mark")
         if self.station is not None:
-            _check_identifier(self.station, f"station of span {self.name!r}")
+            check_identifier(self.station, f"station of span {self.name!r}")
 
 
 @dataclass(frozen=True)
@@ -163,7 +114,7 @@ class Pipeline:
         period: str | int | None = None,
     ) -> None:
         put = object.__setattr__
-        put(self, "name", _check_identifier(name, "pipeline"))
+        put(self, "name", check_identifier(name, "pipeline"))
         put(self, "marks", self._checked_marks(marks))
         put(self, "spans", self._checked_spans(spans))
         put(self, "period", self._checked_period(period))
@@ -267,7 +218,7 @@ class Pipeline:
                         "use kind='side' for a span that overlaps"
                     )
                 reached, last = position[span.end], span.end
-        _check_distinct([*self.marks, *(span.name for span in spans)], f"{where}: names")
+        check_distinct([*self.marks, *(span.name for span in spans)], f"{where}: names")
         return tuple(spans)
 
     def _checked_period(self, period: str | int | None) -> int | None:

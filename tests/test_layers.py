@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "latprof"
 # section 3; a row has several lines where a module of it stands on others of it.
 ROWS = (
     (0, "errors units"),
+    (0, "naming"),
     (1, "pipeline columns histogram files.whole accounts"),
     (1, "folding.moments folding.windows recorder.sampling"),
     (2, "files.intake files.seal files.trouble folding.exemplars folding.placed"),

@@ -12,7 +12,8 @@ import pyarrow as pa
 from latprof.columns import MISSING, Columns, Labels
 from latprof.errors import PipelineError, TraceError
 from latprof.files import arrow, intake
-from latprof.pipeline import Pipeline, check_name
+from latprof.naming import check_name
+from latprof.pipeline import Pipeline
 from latprof.units import escape
 
 __all__ = ["Plan", "plan", "to_columns"]
