@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from latprof.errors import ProfileError
 from latprof.profile import Profile
-from latprof.units import format_ns, parse_duration
+from latprof.units import counted, format_ns, parse_duration
 
 __all__ = ["LEVELS", "Limits", "limits_of"]
 
@@ -79,4 +79,4 @@ def _above(profile: Profile, limit_ns: int) -> str | None:
         least, most = (total.count - round(part * total.count) for part in (greatest, fewest))
     frames = f"{least:,}" if least == most else f"{least:,} to {most:,}"
     share = f"{(least + most) / 2 / total.count:.1%}"
-    return f"{frames} of {total.count:,} frames ({share})"
+    return f"{frames} of {counted(total.count, 'frame')} ({share})"

@@ -21,7 +21,7 @@ from latprof.profiles.windowed import (
     stretches,
     window_numbers,
 )
-from latprof.units import format_ns
+from latprof.units import counted, format_ns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +68,7 @@ class Profile(Gathered):
     """
 
     def __repr__(self) -> str:
-        return f"<Profile of {self.pipeline.name}: {self.frames:,} frames>"
+        return f"<Profile of {self.pipeline.name}: {counted(self.frames, 'frame')}>"
 
     def _repr_html_(self) -> str:
         from latprof.display import profile_html

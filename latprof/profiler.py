@@ -42,6 +42,7 @@ from latprof.recorder.settings import (
 )
 from latprof.report import Report
 from latprof.ring import Ring
+from latprof.units import counted
 
 if TYPE_CHECKING:
     from latprof.trace import Trace
@@ -195,7 +196,9 @@ class Profiler:
 
     def __repr__(self) -> str:
         state = "running" if self.running else "stopped"
-        return f"<Profiler of {self.pipeline.name}: {state}, {self._ring.claimed:,} frames>"
+        return (
+            f"<Profiler of {self.pipeline.name}: {state}, {counted(self._ring.claimed, 'frame')}>"
+        )
 
     # -- running --------------------------------------------------------------------------------
 
@@ -443,7 +446,8 @@ class Profiler:
         profile = self._fold.copy()
         profile.segments = set(self._recording.segments())
         profile.accounts = self.accounts
-        return Report(profile, overhead=str(self._overhead_of(profile)))
+        overhead = str(self._overhead_of(profile))
+        return Report(profile, overhead=overhead, unstarted=not self._recording.begun)
 
     def overhead(self) -> Overhead:
         """Measure what profiling a frame costs here, in a millisecond or two.

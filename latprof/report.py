@@ -16,7 +16,7 @@ from latprof.profile import NO_GROUP, Profile
 from latprof.profiles.answers import COARSE_ERROR, middle_of, stages_of, timeline_rows, worst_frames
 from latprof.profiles.spanprofile import TABLE_PERCENTILES, slice_of
 from latprof.summary import headline, summary
-from latprof.units import escape, format_ns, format_quantity, format_utc
+from latprof.units import counted, escape, format_ns, format_quantity, format_utc
 
 __all__ = ["Report", "Section", "range_name"]
 
@@ -29,7 +29,8 @@ class Report:
     ``str(report)`` is plain text of at most 100 columns; `to_html`, `to_markdown` and `to_json`
     are for other readers. `origin` says where the profile comes from; `worst` is how many of the
     slowest frames are shown; `overhead` tells what the profiling of them costs; `limits` are what
-    stands out: without them, a deadline does.
+    stands out: without them, a deadline does. `unstarted`: it is the report of a profiler that was
+    never started.
 
     Examples
     --------
@@ -46,11 +47,13 @@ class Report:
         worst: int = 0,
         overhead: str = "",
         limits: Limits | None = None,
+        unstarted: bool = False,
     ) -> None:
         self.profile = profile
         self.origin = origin
         self.overhead = overhead
         self.worst = worst
+        self.unstarted = unstarted
         self.given_limits = limits or Limits()
 
     def __repr__(self) -> str:
@@ -75,6 +78,9 @@ class Report:
 
     def headline(self) -> str:
         """Return one sentence: where the time goes."""
+        if self.unstarted:
+            name = self.profile.pipeline.name
+            return f"{name}: the profiler was never started: use it in `with`, or call start()"
         return headline(self.profile)
 
     def sections(self) -> list[Section]:
@@ -175,8 +181,9 @@ class Report:
             parts = [f"ids {ids.note}"]
             if ids.gaps is not None:
                 parts = [
-                    f"{ids.lost:,} ids lost in {ids.gaps:,} gaps (at most {ids.longest_loss:,} in "
-                    f"a row), {ids.reordered:,} reordered, {ids.duplicates:,} twice"
+                    f"{counted(ids.lost or 0, 'id')} lost in {counted(ids.gaps, 'gap')} (at most "
+                    f"{ids.longest_loss:,} in a row), {ids.reordered:,} reordered, "
+                    f"{ids.duplicates:,} twice"
                 ]
             if pace.mean is not None:
                 parts.append(f"a frame each {format_ns(pace.mean)} (std {format_ns(pace.std)})")
@@ -187,7 +194,9 @@ class Report:
                 parts.append(f"{format_quantity(flight.mean)} in flight{most}")
             missed = order.deadline
             if missed is not None and missed.misses:
-                parts.append(f"{missed.longest_run:,} missed deadlines in a row at most")
+                parts.append(
+                    f"{counted(missed.longest_run or 0, 'missed deadline')} in a row at most"
+                )
             lines.append(f"{short(source or NO_GROUP)}: {'; '.join(parts)}")
         if len(orders.by_source) > 1 and any(o.arrivals.lost for o in orders.by_source.values()):
             lines.append(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from latprof.errors import ProfileError
 from latprof.limits import Limits
 from latprof.profile import Profile
-from latprof.units import escape, format_bytes, format_ns, format_quantity, format_utc
+from latprof.units import counted, escape, format_bytes, format_ns, format_quantity, format_utc
 
 if TYPE_CHECKING:
     from latprof.attribution.cause import Causes
@@ -44,7 +44,7 @@ def summary(
     if profile.time_range_ns is None or profile.sums.first_ns is None:
         return lines
     about = "about " if profile.by_weight else ""
-    pace = [f"{about}{profile.frames:,} frames in {format_ns(profile.time_range_ns)}"]
+    pace = [f"{about}{counted(profile.frames, 'frame')} in {format_ns(profile.time_range_ns)}"]
     if profile.throughput is not None:
         scaled = " (scaled up from the sampled frames)" if profile.sampled else ""
         over = ""
@@ -67,7 +67,7 @@ def summary(
         lines.append(
             f"p{best.q:g}: {format_ns(best.value)}, with 95 % confidence from "
             f"{format_ns(best.low)} to {format_ns(best.high)}"
-            f" ({profile.frames:,} frames worth {best.effective:,.0f} independent ones)"
+            f" ({counted(profile.frames, 'frame')} worth {best.effective:,.0f} independent ones)"
         )
     lines += [] if limits is None else limits.lines(profile)
     asides = _response(profile), _deadline(profile), _disagreement(profile), _causes(profile)
@@ -91,7 +91,7 @@ def _response(profile: Profile) -> list[str]:
     )
     early = response.negative
     misfit = (
-        f"; {early:,} frames ended before they were due: the period does not fit"
+        f"; {counted(early, 'frame')} ended before they were due: the period does not fit"
         if early > response.count
         else ""
     )
@@ -106,8 +106,9 @@ def _deadline(profile: Profile) -> list[str]:
     if missed is None:
         return []
     line = (
-        f"deadline {format_ns(missed.deadline_ns)}: {missed.misses:,} of {missed.frames:,} "
-        f"frames missed it ({missed.late:,} late, {missed.dropped:,} dropped)"
+        f"deadline {format_ns(missed.deadline_ns)}: {missed.misses:,} of "
+        f"{counted(missed.frames, 'frame')} missed it ({missed.late:,} late, "
+        f"{missed.dropped:,} dropped)"
     )
     if missed.by_stage:
         blamed = sorted(missed.by_stage.items(), key=lambda item: -item[1])

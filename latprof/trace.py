@@ -17,7 +17,7 @@ from latprof.columns import FINISHED, MISSING, Columns, Labels
 from latprof.errors import TraceError
 from latprof.files import metadata
 from latprof.pipeline import Pipeline
-from latprof.units import escape, format_ns, format_utc
+from latprof.units import counted, escape, format_ns, format_utc
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -173,7 +173,7 @@ class Trace:
         return len(self.columns)
 
     def __repr__(self) -> str:
-        count = f"{len(self):,} frame{'' if len(self) == 1 else 's'}"
+        count = counted(len(self), "frame")
         start = self.marks.get("start", np.empty(0, np.int64))
         stamped = start[start != MISSING]
         if len(stamped):

@@ -90,7 +90,7 @@ def test_too_few_batches():
     known = profile["end_to_end"].percentile(50)
     assert known.value == 1_499
     assert (known.low, known.high) == (None, None)
-    assert known.note == "no interval: 1 time batches with frames, 32 needed"
+    assert known.note == "no interval: 1 time batch with frames, 32 needed"
     known = profile["end_to_end"].percentile(50, independent=True)
     assert known.low <= 1_499 <= known.high
 

@@ -67,7 +67,7 @@ def test_edges_that_are_given_are_kept_and_what_is_beyond_is_told(ax):
     values, edges, _ = ax.patches[0].get_data()
     assert edges.tolist() == [2e6, 4e6, 8e6, 9e6]
     assert values.tolist() == [1, 2, 0]
-    assert {"1 frames < 2.00 ms", "2 frames > 9.00 ms"} <= set(texts(ax))
+    assert {"1 frame < 2.00 ms", "2 frames > 9.00 ms"} <= set(texts(ax))
 
 
 def test_with_bins_of_our_own_nothing_is_beyond(ax):
@@ -92,7 +92,7 @@ def test_results_are_drawn_over_each_other_in_the_colour_of_the_span(ax):
         plot.colors(BARE)["end_to_end"]
     }
     assert len({str(p.get_linestyle()) for p in outlines}) == 2
-    assert legend_of(ax) == ["before (3 frames)", r"after \$x_ (1 frames)"]
+    assert legend_of(ax) == ["before (3 frames)", r"after \$x_ (1 frame)"]
     assert outlines[0].get_data().edges.tolist() == outlines[1].get_data().edges.tolist()
 
 

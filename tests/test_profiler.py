@@ -4,6 +4,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -17,12 +18,15 @@ import pytest
 import latprof.profiler
 from latprof.columns import MISSING, Labels
 from latprof.errors import PipelineError, ProfilerError
+from latprof.limits import Limits
 from latprof.pipeline import AUDIO, Pipeline, Span
 from latprof.profile import Accounts
 from latprof.profiler import Profiler
 from latprof.recorder.frame import NO_FRAME
 from latprof.recorder.hotpath import BAD_FRAME_ID, BAD_ROW, BAD_SIZE, BAD_STAMP, LATE
+from latprof.recorder.overhead import Overhead
 from latprof.recorder.sampling import fnv1a, run_hash, threshold
+from latprof.report import Report
 
 MIC = Pipeline.chain("mic", "decode", "play")  # marks start, decode, play, end
 MS = 1_000_000
@@ -1057,6 +1061,45 @@ def test_overhead_is_measured_where_it_runs() -> None:
     line = next(line for line in str(profiler.report()).splitlines() if "profiling" in line)
     assert line.startswith("profiling a frame takes ")
     assert line.endswith(" % of its mean latency")
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        (1.32, "132 %"),
+        (0.996, "100 %"),
+        (123.4, "12,340 %"),
+        (0.00000031, "0.000031 %"),
+        (0, "0 %"),
+    ],
+)
+def test_the_share_of_the_overhead_has_no_exponent(share: float, said: str) -> None:
+    assert str(Overhead(1_300.0, share)).endswith(f" here, {said} of its mean latency")
+
+
+def test_a_profiler_that_was_never_started_says_so() -> None:
+    profiler = Profiler(MIC)
+    profiler.frame(1).finish()
+    said = "mic: the profiler was never started: use it in `with`, or call start()"
+    report = profiler.report()
+    assert str(report).splitlines()[0] == said
+    assert json.loads(report.to_json())["headline"] == said
+    assert said.replace("`", "") in re.sub(r"<.*?>|`", "", report.to_html())
+    with profiler:
+        assert str(profiler.report()).startswith("mic: no frame has finished\n")
+    assert str(profiler.report()).startswith("mic: no frame has finished\n")
+
+
+def test_one_frame_is_one_frame() -> None:
+    with Profiler(MIC) as profiler:
+        profiler.record(1, [1_000, 2_000, 3_000, 4_000])
+    assert repr(profiler) == "<Profiler of mic: stopped, 1 frame>"
+    report = profiler.report()
+    assert repr(report.profile) == "<Profile of mic: 1 frame>"
+    assert "1 frame in 3.00 us" in str(report)
+    assert "1 frames" not in str(report)
+    limits = Limits(critical_ns=1)
+    assert "1 of 1 frame (100" in str(Report(report.profile, limits=limits))
 
 
 def test_overhead_of_a_process_that_owns_some_marks() -> None:

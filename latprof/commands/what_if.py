@@ -13,7 +13,7 @@ from latprof.commands.options import (
     stations_of,
 )
 from latprof.errors import TraceError
-from latprof.units import escape
+from latprof.units import counted, escape
 
 __all__ = ["add", "run"]
 
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> None:
     counts = result.counts
     lines = [", ".join(f"{name} {change}" for name, change in result.changes.items())]
     lines.append(
-        f"{counts['frames']:,} frames, of which {counts['dropped']:,} are dropped then; "
+        f"{counted(counts['frames'], 'frame')}, of which {counts['dropped']:,} are dropped then; "
         f"{counts['breaks']:,} contradict first in, first out"
     )
     lines += [result.warning] if result.warning else []

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from latprof.folding.windows import COARSE
 from latprof.histogram import ERROR_BOUND, Histogram, bin_of, rank_of
-from latprof.units import format_ns
+from latprof.units import counted, format_ns
 
 __all__ = ["Percentile", "frames_needed", "percentile", "t_quantile"]
 
@@ -84,7 +84,8 @@ def percentile(
         meaning = totals > 0
         count = int(np.count_nonzero(meaning))
         if count < FEWEST_BATCHES:
-            note = f"no interval: {count} time batches with frames, {FEWEST_BATCHES} needed"
+            there = counted(count, "time batch", "time batches")
+            note = f"no interval: {there} with frames, {FEWEST_BATCHES} needed"
             return Percentile(q, value, note=note)
         inflation = _inflation(batches[meaning], totals[meaning], value, n - rank_of(q, n))
         spread = t_quantile(count - 1)

@@ -5,6 +5,7 @@ from typing import Any
 from latprof.columns import Columns
 from latprof.errors import ProfileError
 from latprof.ordering.order import Order, split_by_source
+from latprof.units import counted
 
 __all__ = ["Orders"]
 
@@ -69,7 +70,7 @@ class Orders:
         """End a recording, of which `lost` frames are not there."""
         for source, order in self._open.items():
             if lost:
-                order.lose(f"{lost:,} frames lost here")
+                order.lose(f"{counted(lost, 'frame')} lost here")
             if source in self._closed:
                 self._closed[source].merge(order)
             else:

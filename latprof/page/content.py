@@ -16,7 +16,7 @@ from latprof.profiles.answers import middle_of
 from latprof.profiles.recorders import Recorders
 from latprof.profiles.spanprofile import TABLE_PERCENTILES, Slice, slice_of
 from latprof.report import Report
-from latprof.units import escape, format_ns, format_quantity, format_utc
+from latprof.units import counted, escape, format_ns, format_quantity, format_utc
 
 __all__ = ["Cell", "Figure", "Table", "content", "table_of"]
 
@@ -70,6 +70,7 @@ def content(report: Report, made: dt.datetime) -> dict[str, Any]:
         worst=report.worst or min(WORST, len(profile.sums.worst.frames)),
         overhead=report.overhead,
         limits=report.given_limits,
+        unstarted=report.unstarted,
     )
     sections = {section.key: section for section in full.sections()}
     shades = {name: look.color for name, look in looks(profile.pipeline).items()}
@@ -318,7 +319,7 @@ def _recorded_on(recorders: Recorders) -> list[str]:
             parts.append(written.first if once else f"{written.first} to {written.last}")
         lines.append(", ".join(escape(part) for part in parts if part))
     more = recorders.others + sum(written.files for _, written in known[_MOST_RECORDERS:])
-    return [*filter(None, lines), *([f"and others: {more:,} files"] if more else [])]
+    return [*filter(None, lines), *([f"and others: {counted(more, 'file')}"] if more else [])]
 
 
 def _provenance(report: Report, made: dt.datetime) -> list[tuple[str, str]]:

@@ -21,7 +21,7 @@ from latprof.plot.results import (
 )
 from latprof.plot.style import LIMIT, Look, looks, result_dash
 from latprof.profiles.spanprofile import SpanProfile
-from latprof.units import format_ns
+from latprof.units import counted, format_ns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -257,7 +257,7 @@ def _tell_beyond(ax: "Axes", beyond: list[int], edges: Edges) -> None:
             ax.text(
                 x,
                 0.02,
-                f"{count:,} frames {arrow}{edge}",
+                f"{counted(count, 'frame')} {arrow}{edge}",
                 transform=ax.transAxes,
                 ha=side,
                 fontsize="small",

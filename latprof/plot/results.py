@@ -7,7 +7,7 @@ from latprof.errors import ProfileError
 from latprof.pipeline import Pipeline
 from latprof.plot.axes import label
 from latprof.profile import Profile
-from latprof.units import parse_duration
+from latprof.units import counted, parse_duration
 
 if TYPE_CHECKING:
     from latprof.report import Report
@@ -149,7 +149,9 @@ def heading(named: Named) -> str:
 
 def legend_name(key: str, profile: Profile, results: int) -> str:
     """Return what a legend says of one of several results: of a few also how many frames."""
-    return f"{label(key)} ({profile.frames:,} frames)" if results <= _COUNTED else label(key)
+    return (
+        f"{label(key)} ({counted(profile.frames, 'frame')})" if results <= _COUNTED else label(key)
+    )
 
 
 def nothing(named: Named, names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from latprof.ring import count_of
-from latprof.units import escape, format_ns
+from latprof.units import counted, escape, format_ns
 
 __all__ = ["END_TO_END", "Alerts", "Limits", "Tally", "Violation"]
 
@@ -185,7 +185,9 @@ class Alerts:
             told, self._told = self._told, self.notes.read().get(SUPPRESSED, 0)
             suppressed = self._told - told
         if suppressed:
-            self._log(logging.WARNING, f"{suppressed:,} more frames over a threshold, not logged")
+            self._log(
+                logging.WARNING, f"{counted(suppressed, 'more frame')} over a threshold, not logged"
+            )
 
     def reset_lock(self) -> None:
         """Take a new lock, in the child of a fork, where nobody is left to free the old one."""

@@ -10,7 +10,7 @@ from latprof.pipeline import Pipeline
 from latprof.recorder.alerts import Alerts
 from latprof.recorder.hotpath import HotPath
 from latprof.ring import Ring
-from latprof.units import format_ns
+from latprof.units import format_ns, format_quantity
 
 __all__ = ["Overhead", "measured_ns"]
 
@@ -37,6 +37,8 @@ class Overhead:
     --------
     >>> print(Overhead(1_300.0, 0.00013))
     profiling a frame takes 1.30 us here, 0.013 % of its mean latency
+    >>> print(Overhead(1_300.0, 1.32))
+    profiling a frame takes 1.30 us here, 132 % of its mean latency
     """
 
     ns_per_frame: float
@@ -45,7 +47,7 @@ class Overhead:
     def __str__(self) -> str:
         part = ""
         if self.share is not None and math.isfinite(self.share):
-            part = f", {self.share * 100:.2g} % of its mean latency"
+            part = f", {format_quantity(self.share * 100, 2)} % of its mean latency"
         return f"profiling a frame takes {format_ns(self.ns_per_frame)} here{part}"
 
 

@@ -50,6 +50,11 @@ class Recording:
         self.offset_ns = self._anchors[0][1] - self._anchors[0][0]
         self._segments: list[tuple[int, int]] = []
 
+    @property
+    def begun(self) -> bool:
+        """Whether a segment was ever begun."""
+        return len(self._anchors) > 1
+
     def begin(self) -> None:
         """Begin a segment."""
         self.since = self._anchor(True)

@@ -9,7 +9,7 @@ from latprof.layout import short
 from latprof.limits import LEVELS, Limits
 from latprof.top.feeds import News
 from latprof.top.live import Live
-from latprof.units import escape, format_ns, format_quantity, format_utc
+from latprof.units import counted, escape, format_ns, format_quantity, format_utc
 
 __all__ = ["screen", "sparkline"]
 
@@ -65,7 +65,7 @@ def _title(live: Live | None, news: News, path: str, now_ns: int, width: int) ->
 def _counts(live: Live, lost: int, width: int) -> Text:
     # what matters most stands first: a narrow terminal cuts the end
     rate = "-" if live.rate is None else format_quantity(live.rate)
-    line = Text.assemble((rate, "bold"), f" frames/s, {live.finished:,} frames")
+    line = Text.assemble((rate, "bold"), f" frames/s, {counted(live.finished, 'frame')}")
     line.append(f", {lost:,} lost", "bold red" if lost else "")
     if live.dropped:
         line.append(f", {live.dropped:,} dropped", "yellow")
