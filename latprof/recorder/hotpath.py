@@ -256,6 +256,8 @@ def _build(
             raise wrong_length(stamps)
         if not is_open:
             return
+        if type(stamps) is not tuple:
+            stamps = tuple(stamps)
         if not all_sampled and not takes(frame_id, source):
             skip()
             return
@@ -273,12 +275,9 @@ def _build(
         number = claim()
         offset = (number - 1) % capacity * width
         try:
-            # one call: begin first, seq last
-            pack(
-                *(buffer, offset, number, frame_id),
-                *stamps,
-                *(blank[rss_at], size, label, blank[cpu_at], 1, number),
-            )
+            # one call: begin first, seq last; tuples are joined quicker than unpacked
+            head = (buffer, offset, number, frame_id)
+            pack(*(head + stamps + (blank[rss_at], size, label, blank[cpu_at], 1, number)))
         except Exception:
             void(number, [0, 0, 0, frame_id, *stamps, 0, size])
             return
