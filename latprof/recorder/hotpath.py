@@ -276,7 +276,7 @@ def _build(
         offset = (number - 1) % capacity * width
         try:
             # one call: begin first, seq last; tuples are joined quicker than unpacked
-            head = (buffer, offset, number, frame_id)
+            head: Any = (buffer, offset, number, frame_id)
             pack(*(head + stamps + (blank[rss_at], size, label, blank[cpu_at], 1, number)))
         except Exception:
             void(number, [0, 0, 0, frame_id, *stamps, 0, size])
