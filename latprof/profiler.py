@@ -39,6 +39,7 @@ from latprof.recorder.settings import (
     checked_rate,
     checked_rotation,
     checked_thresholds,
+    names_folder,
 )
 from latprof.report import Report
 from latprof.ring import Ring
@@ -79,7 +80,8 @@ class Profiler:
         the ring, as a flight recorder does; ``"drop"`` the new ones, or ``"block"`` the program
         until there is room, for 5 seconds at most. What is lost is counted.
     path
-        Where all frames are written while they are recorded: a trace file, or a folder.
+        Where all frames are written while they are recorded: a trace file, or a folder. One that
+        ends in ``/`` is a folder, made when it is not there.
     rotate
         When a new file is begun, ``"1h"`` or ``"64MB"``; the files are then named after `path`,
         with the time and a number.
@@ -160,6 +162,7 @@ class Profiler:
         where = checked_path(path)
         wanted = Wanted(
             where,
+            names_folder(path),
             checked_rotation(rotate, where),
             checked_keep(keep),
             checked_on_critical(on_critical, limits[1]),

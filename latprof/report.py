@@ -175,6 +175,10 @@ class Report:
 
     def _order(self, orders: Orders) -> Section:
         lines = []
+        if len(orders.by_source) > 1 and any(o.arrivals.lost for o in orders.by_source.values()):
+            lines.append(
+                "ids are looked at source by source: where sources share a counter none may be lost"
+            )
         for source, order in list(orders.by_source.items())[:_MOST_ROWS]:
             ids, pace, jitter = order.arrivals, order.period, order.jitter
             flight = order.in_flight(self.profile.active_ns)
@@ -198,10 +202,6 @@ class Report:
                     f"{counted(missed.longest_run or 0, 'missed deadline')} in a row at most"
                 )
             lines.append(f"{short(source or NO_GROUP)}: {'; '.join(parts)}")
-        if len(orders.by_source) > 1 and any(o.arrivals.lost for o in orders.by_source.values()):
-            lines.append(
-                "ids are looked at source by source: where sources share a counter none may be lost"
-            )
         return Section("Order and pace", tuple(lines), key="order")
 
     def _groups(self) -> Section:

@@ -572,6 +572,11 @@ def test_what_if_as_text_and_json(capsys):
     content = json.loads(capsys.readouterr().out)
     p99 = content["percentiles"][2]
     assert p99["replayed"] < p99["subtraction"] < p99["measured"]
+    assert main(["what-if", SLOW, "--servers", "server=2"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "server: a frame that enters within 1.10 ms of a departure counts as queued: 2," in text
+    assert text.endswith("it serves 1 at once in the recording, 2 here")
+    assert "it serves 1 at once server:" in text
     assert main(["what-if", SLOW, "--slower", "alsa=2ms", "--faster", "cgo=20us"]) == 0
     assert capsys.readouterr().out.startswith("cgo -20us, alsa +2ms")
     assert main(["what-if", SLOW, "--format", "json"]) == 0

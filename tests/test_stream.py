@@ -231,6 +231,17 @@ def test_few_frames_are_in_a_file_when_its_time_is_over(tmp_path: Path) -> None:
             assert ids_in(tmp_path) == list(range(1, number + 1))
 
 
+def test_a_path_that_ends_as_a_folder_is_made(tmp_path: Path) -> None:
+    with Profiler(MIC, path=f"{tmp_path}/new/traces/") as profiler:
+        profiler.frame(1).finish()
+    assert ids_in(tmp_path / "new" / "traces") == [1]
+    (tmp_path / "file").touch()
+    with pytest.raises(ProfilerError, match=r"file/ is a file: leave out the / at its end"):
+        Profiler(MIC, path=f"{tmp_path}/file/")
+    with pytest.raises(ProfilerError, match=r"there is no folder"):
+        Profiler(MIC, path=tmp_path / "nowhere" / "a.parquet")
+
+
 def test_a_last_file_without_frames_reads_as_the_others(tmp_path: Path) -> None:
     with Profiler(MIC, path=tmp_path, rotate="20ms") as profiler:
         profiler.frame(1, size=9, source="input").finish()

@@ -217,7 +217,7 @@ def what_if(
         text,
         {"frames": len(rows), "dropped": dropped, "breaks": breaks},
         {name: apart.limit_ns for name, apart in whole.delays.items()},
-        _assumptions(whole),
+        _assumptions(whole, counts),
         _warning(whole),
     )
 
@@ -309,7 +309,7 @@ def _after(lengths: Ints, replayed: Replayed, rows: Ints) -> tuple[Ints, int]:
     return after, gone
 
 
-def _assumptions(whole: Picture) -> tuple[str, ...]:
+def _assumptions(whole: Picture, servers: Mapping[str, int]) -> tuple[str, ...]:
     lines = [
         "frames start when they did; who is at a station first is served first",
         "a station takes the next frame as soon as it is free; its times do not depend on its load",
@@ -318,10 +318,13 @@ def _assumptions(whole: Picture) -> tuple[str, ...]:
     for name, apart in whole.delays.items():
         queued = int(np.count_nonzero(apart.queued))
         usual = "not known" if apart.usual_ns is None else format_ns(apart.usual_ns)
+        serves = f"it serves {whole.visits[name].servers} at once"
+        if name in servers:
+            serves = f"{serves} in the recording, {servers[name]} here"
         lines.append(
-            f"{name}: {queued:,} of {len(apart.queued):,} frames were queued, as they entered "
-            f"within {format_ns(apart.limit_ns)} of a departure; delay in front of it {usual}; "
-            f"it serves {whole.visits[name].servers} at once"
+            f"{name}: a frame that enters within {format_ns(apart.limit_ns)} of a departure counts "
+            f"as queued: {queued:,} of {len(apart.queued):,}; delay in front of it {usual}; "
+            f"{serves}"
         )
     for name, found in whole.blocked.items():
         lines += [

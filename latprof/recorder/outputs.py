@@ -1,5 +1,6 @@
 """What becomes of frames beside the running profile: kept by weight, written to files, frozen."""
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from latprof.accounts import Accounts
 from latprof.columns import Columns
+from latprof.errors import ProfilerError
 from latprof.recorder.alerts import Alerts
 from latprof.recorder.freeze import Freezer
 from latprof.recorder.keeping import Keeper
@@ -19,6 +21,7 @@ from latprof.recorder.recording import Recording
 from latprof.recorder.settings import OnCritical, Rotation
 from latprof.recorder.stream import Stream
 from latprof.ring import Ring, to_columns
+from latprof.units import escape
 
 if TYPE_CHECKING:
     from latprof.trace import Trace
@@ -34,6 +37,7 @@ class Wanted:
     """What a profiler was asked to do with its frames; see there."""
 
     path: Path | None
+    makes_folder: bool
     rotation: Rotation | None
     keep: tuple[bool, int | None]
     on_critical: OnCritical | None
@@ -73,6 +77,8 @@ class Outputs:
             self._keeper = Keeper(ring.pipeline, ring.capacity, limit_ns)
         self._stream: Stream | None = None
         if wanted.path is not None:
+            if wanted.makes_folder:
+                _make(wanted.path)
             self._stream = Stream(
                 wanted.path, wanted.rotation, ring.pipeline, recording, accounts, alerts
             )
@@ -159,3 +165,12 @@ class Outputs:
         meta: dict[str, Any] = self._recording.meta(self._recording.segments())
         meta |= {"lost": lost, "accounts": accounts.to_dict()}
         return Trace.of(self._ring.pipeline, columns, meta)
+
+
+def _make(folder: Path) -> None:
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise ProfilerError(
+            f"path {escape(str(folder))}: the folder cannot be made: {error.strerror}: give another"
+        ) from None

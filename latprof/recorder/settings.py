@@ -29,6 +29,7 @@ __all__ = [
     "checked_rate",
     "checked_rotation",
     "checked_thresholds",
+    "names_folder",
 ]
 
 Duration = str | int | timedelta
@@ -157,7 +158,7 @@ def checked_overflow(overflow: object) -> str:
 
 
 def checked_path(path: "str | os.PathLike[str] | None") -> Path | None:
-    """Return where trace files go: a path in a folder that is there."""
+    """Return where trace files go: a path in a folder that is there, or a folder to be made."""
     if path is None:
         return None
     try:
@@ -167,12 +168,24 @@ def checked_path(path: "str | os.PathLike[str] | None") -> Path | None:
     if not isinstance(text, str) or not text or "\0" in text:
         raise ProfilerError(f"path {path!r} is no path: give a file, or a folder")
     checked = Path(text)
+    if names_folder(text):
+        if checked.exists() and not checked.is_dir():
+            raise ProfilerError(
+                f"path {escape(text)} is a file: leave out the {text[-1]} at its end"
+            )
+        return checked
     if not checked.is_dir() and not checked.parent.is_dir():
         raise ProfilerError(
             f"path {escape(text)}: there is no folder {escape(str(checked.parent))}: make it, or "
             "give another"
         )
     return checked
+
+
+def names_folder(path: "str | os.PathLike[str] | None") -> bool:
+    """Return whether a path says by its ending that it is a folder: it is made where needed."""
+    separators = tuple(filter(None, (os.sep, os.altsep)))
+    return path is not None and os.fspath(path).endswith(separators)
 
 
 def checked_rotation(rotate: Duration | None, path: Path | None) -> Rotation | None:
