@@ -55,8 +55,7 @@ class Recovery:
     whole
         Rows that became frames.
     torn
-        Slots with part of a row: being written when the process died, when the file was read, or
-        damaged.
+        Slots with part of a row: being written when the process died, or damaged.
     never_written
         Slots that no frame had come to.
     refused
@@ -64,6 +63,8 @@ class Recovery:
         not have, a mark that its process does not own, a stamp that cannot be stored.
     cut_off
         Slots beyond the end of a file that is cut short.
+    being_written
+        Slots whose row a living process was writing when the file was read.
     """
 
     whole: int
@@ -71,6 +72,7 @@ class Recovery:
     never_written: int
     refused: int = 0
     cut_off: int = 0
+    being_written: int = 0
 
     def __str__(self) -> str:
         text = (
@@ -78,4 +80,5 @@ class Recovery:
             f"{self.never_written:,} never written"
         )
         text += f", {self.refused:,} refused" if self.refused else ""
-        return text + (f", {self.cut_off:,} cut off" if self.cut_off else "")
+        text += f", {self.cut_off:,} cut off" if self.cut_off else ""
+        return text + (f", {self.being_written:,} being written" if self.being_written else "")

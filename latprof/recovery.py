@@ -27,7 +27,9 @@ def recover(path: str | os.PathLike[str]) -> Trace:
     -------
     Trace
         As `Profiler.trace` gives it; ``.recovery`` tells how many rows were whole, torn and
-        never written, and ``meta["lost"]`` how many frames were overwritten or torn.
+        never written, ``meta["lost"]`` how many frames were overwritten, and
+        ``meta["accounts"]`` how many are torn. Rows that a living process is writing just now
+        are neither: they are awaited for a moment, then counted as being written.
 
     Raises
     ------
@@ -61,9 +63,24 @@ def _meta(reader: RingReader, seen: Seen) -> dict[str, Any]:
     segments = _segments(reader, seen)
     if segments:
         meta["segments"] = segments
-    meta["lost"] = seen.lost
-    recovery = Recovery(len(seen.rows), seen.torn, seen.never_written, seen.refused, seen.cut_off)
-    meta["recovery"] = asdict(recovery)
+    # torn frames are told once, by the accounts, as `Profiler.trace` does
+    meta["lost"] = seen.lost - seen.torn_before
+    accounts = {"torn": seen.torn, "in_flight": seen.being_written}
+    if any(accounts.values()):
+        meta["accounts"] = {name: n for name, n in accounts.items() if n}
+    recovery = asdict(
+        Recovery(
+            len(seen.rows),
+            seen.torn,
+            seen.never_written,
+            seen.refused,
+            seen.cut_off,
+            seen.being_written,
+        )
+    )
+    if not seen.being_written:
+        del recovery["being_written"]
+    meta["recovery"] = recovery
     return meta
 
 

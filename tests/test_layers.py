@@ -17,7 +17,7 @@ ROWS = (
     (1, "folding.moments folding.windows recorder.sampling"),
     (2, "files.intake files.seal files.trouble folding.exemplars folding.placed"),
     (2, "files.arrow files.metadata"),
-    (2, "files.plan files.writer rings.names rings.ringformat"),
+    (2, "files.plan files.writer rings.names rings.ringformat rings.sight"),
     (2, "files.reader rings.ringfile"),
     (2, "store ring"),
     (2, "rings.ringreader"),

@@ -1,9 +1,11 @@
 """Reading ring files: while they are written to, when they are cut, damaged, or no rings at all."""
 
+import fcntl
 import random
 import struct
 import subprocess
 import sys
+import threading
 import time
 import zlib
 
@@ -16,6 +18,7 @@ import latprof
 from latprof import Pipeline, TraceError
 from latprof.columns import NO_SIZE
 from latprof.ring import Ring
+from latprof.rings.ringfile import is_held
 from latprof.rings.ringformat import LONGEST_PAYLOAD, SOURCE, Entry, entry_bytes, find_entries
 from latprof.rings.ringreader import RingReader
 
@@ -472,3 +475,189 @@ def test_what_is_read_beside_threads_that_write_is_never_mixed(tmp_path):
         writer.kill()
         writer.wait()
         writer.stdout.close()
+
+
+# -- a process that lives -------------------------------------------------------------------------
+
+
+def recording(tmp_path, capacity=8):
+    """Return a ring whose process lives and records, as the file says."""
+    ring = Ring(MIC, capacity, tmp_path / "mic.ring", FACTS)
+    ring.note(True, 5, 5)
+    return ring
+
+
+def begin(ring):
+    """Begin a row and do not end it: where the interpreter may be taken from a thread."""
+    number = ring.claim()
+    at = (number - 1) % ring.capacity * ring.width
+    ring.buffer[at : at + ring.width] = struct.pack("<Q", number).ljust(ring.width, b"\0")
+    return number
+
+
+def meanwhile(reader, happens):
+    """Let something happen after each read of rows, by the number of the read."""
+    read, reads = reader._bytes, [0]
+
+    def reading(at, count):
+        raw = read(at, count)
+        if at >= reader._header.rows_at:
+            reads[0] += 1
+            happens(reads[0])
+        return raw
+
+    reader._bytes = reading
+
+
+def account(seen, capacity):
+    slots = len(seen.rows) + seen.torn + seen.refused + seen.never_written + seen.being_written
+    assert slots + seen.cut_off == capacity
+
+
+@pytest.mark.parametrize("written", [3, 8, 20])
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_rows_that_come_while_the_slots_are_read_are_neither_torn_nor_lost(tmp_path, written, at):
+    ring = recording(tmp_path)
+    for n in range(1, written + 1):
+        write(ring, n)
+    with RingReader(tmp_path / "mic.ring") as reader:
+
+        def happens(read):
+            if read == at:
+                for n in range(written + 1, written + 4):
+                    write(ring, n)
+
+        meanwhile(reader, happens)
+        seen = reader.look()
+        assert (seen.torn, seen.being_written, len(seen.open)) == (0, 0, 0)
+        account(seen, 8)
+        found = seen.rows["frame_id"].tolist()
+        again = reader.look(after=seen.newest, awaited=seen.open)
+        assert again.lost == 0
+        # none is left out, none comes twice
+        newest = found + again.rows["frame_id"].tolist()
+        assert newest == list(range(newest[0], written + 4))
+        assert newest[0] <= max(1, written + 4 - 8)
+
+
+def test_a_row_that_a_thread_is_late_with_is_awaited(tmp_path):
+    ring = recording(tmp_path)
+    write(ring, 1)
+    with RingReader(tmp_path / "mic.ring") as reader:
+        newest = reader.look().newest
+        late = begin(ring)
+        claimed = ring.claim()
+        for n in (4, 5):
+            write(ring, n)
+        seen = reader.look(after=newest)
+        assert seen.rows["frame_id"].tolist() == [4, 5]
+        assert (seen.newest, seen.lost, seen.open.tolist()) == (5, 0, [2, 3])
+        whole = reader.look()
+        assert (whole.torn, whole.being_written, whole.never_written) == (0, 2, 3)
+        account(whole, 8)
+        trace = latprof.recover(tmp_path / "mic.ring")
+        assert str(trace.recovery) == "3 rows whole, 0 torn, 3 never written, 2 being written"
+        assert trace.meta["lost"] == 0
+        trace.save(tmp_path / "alive.parquet")
+        assert latprof.read(tmp_path / "alive.parquet").recovery == trace.recovery
+        for number in (late, claimed):
+            ring.write(number, number, (100, 0, 170))
+        write(ring, 6)
+        seen = reader.look(after=seen.newest, awaited=seen.open)
+        assert seen.rows["seq"].tolist() == [2, 3, 6]
+        assert (seen.lost, seen.open.tolist()) == (0, [])
+        account(reader.look(), 8)
+
+
+def test_a_row_that_ends_within_the_wait_is_no_news(tmp_path):
+    ring = recording(tmp_path)
+    late = begin(ring)
+    write(ring, 2)
+    with RingReader(tmp_path / "mic.ring") as reader:
+        meanwhile(reader, lambda read: read == 7 and ring.write(late, 1, (100, 0, 170)))
+        seen = reader.look()
+        assert seen.rows["frame_id"].tolist() == [1, 2]
+        assert (seen.torn, seen.being_written, seen.lost) == (0, 0, 0)
+
+
+def test_awaited_rows_that_never_come_are_lost_when_they_are_old_or_overwritten(tmp_path):
+    ring = recording(tmp_path, 1_000)
+    write(ring, 1)
+    begin(ring)
+    write(ring, 3)
+    with RingReader(tmp_path / "mic.ring") as reader:
+        seen = reader.look()
+        assert (seen.newest, seen.open.tolist(), seen.torn) == (3, [2], 0)
+        for n in range(4, 100):
+            write(ring, n)
+        seen = reader.look(after=3, awaited=seen.open)
+        assert (len(seen.rows), seen.newest, seen.lost, seen.open.tolist()) == (96, 99, 1, [])
+        whole = reader.look()
+        assert (whole.torn, whole.torn_before, whole.being_written, whole.lost) == (1, 1, 0, 1)
+        # and what is overwritten before it is read is lost at once
+        for n in range(100, 1_104):
+            write(ring, n)
+        seen = reader.look(after=99)
+        assert (len(seen.rows), seen.lost, seen.open.tolist()) == (1_000, 4, [])
+
+
+def test_when_the_process_is_dead_torn_is_torn(tmp_path):
+    ring = recording(tmp_path)
+    for n in (1, 2):
+        write(ring, n)
+    begin(ring)  # 3, with a later row
+    write(ring, 4)
+    begin(ring)  # 5, the newest
+    alive = latprof.recover(tmp_path / "mic.ring")
+    assert str(alive.recovery) == "3 rows whole, 0 torn, 3 never written, 2 being written"
+    with RingReader(tmp_path / "mic.ring") as reader:
+        seen = reader.look()
+        assert not reader.ended()
+        ring.release()  # as the system does
+        assert reader.ended()
+        dead = reader.look(after=seen.newest, awaited=seen.open)
+        assert (len(dead.rows), dead.lost, dead.open.tolist()) == (0, 1, [])
+    trace = latprof.recover(tmp_path / "mic.ring")
+    assert str(trace.recovery) == "3 rows whole, 2 torn, 3 never written"
+    assert (trace.meta["lost"], trace.meta["accounts"]) == (0, {"torn": 2})
+    assert "+ lost 0 + torn 2" in str(latprof.Report(latprof.analyze(trace)))
+
+
+def test_a_process_that_dies_while_it_is_read_is_read_as_a_dead_one(tmp_path):
+    ring = recording(tmp_path)
+    for n in (1, 2):
+        write(ring, n)
+    with RingReader(tmp_path / "mic.ring") as reader:
+
+        def happens(read):
+            if read == 2:
+                write(ring, 3)
+                begin(ring)
+                ring.release()
+
+        meanwhile(reader, happens)
+        seen = reader.look()
+        assert seen.rows["frame_id"].tolist() == [1, 2, 3]
+        assert (seen.torn, seen.being_written) == (1, 0)
+
+
+def test_who_has_stopped_has_not_ended(tmp_path):
+    ring = recording(tmp_path)
+    with RingReader(tmp_path / "mic.ring") as reader:
+        reader.look()
+        ring.note(False, 9, 9)
+        ring.release()
+        assert not reader.ended()
+        assert reader.stopped
+
+
+def test_a_reader_that_asks_keeps_no_writer_from_the_file(tmp_path):
+    ring = recording(tmp_path)
+    ring.release()
+    with open(tmp_path / "mic.ring", "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        timer = threading.Timer(0.01, fcntl.flock, (file, fcntl.LOCK_UN))
+        timer.start()
+        ring.acquire()
+        timer.join()
+        assert is_held(file.fileno())

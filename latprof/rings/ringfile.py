@@ -14,6 +14,7 @@ import os
 import stat
 import struct
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -41,7 +42,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["LOG_SIZE", "PREVIOUS", "RingFile"]
+__all__ = ["LOG_SIZE", "PREVIOUS", "RingFile", "is_held"]
 
 LOG_SIZE = 2**18
 """Bytes for names: some ten thousand short ones."""
@@ -282,12 +283,34 @@ if hasattr(os, "register_at_fork"):
 
 
 def _locked(file: int) -> bool:
-    """Take the lock of a descriptor; return whether it was free."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    """Take the lock of a descriptor; return whether no other writer has it."""
+    for _ in range(100):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if is_held(file):
+                return False
+        time.sleep(0.001)  # a reader has asked just now, see `is_held`
+    return False
+
+
+def is_held(file: int) -> bool:
+    """Return whether a writer has the lock of a ring file.
+
+    A reader asks by taking it for a moment together with all others that ask; a writer that comes
+    in that moment tries again. Where there are no locks there is no writer.
+    """
+    if fcntl is None:
         return False
-    return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    fcntl.flock(file, fcntl.LOCK_UN)
+    return False
 
 
 def _freed(file: int) -> bool:

@@ -7,6 +7,7 @@ between three reads of it: the first gives its `seq`, the last its `begin`. See 
 
 import os
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from latprof.columns import FINISHED, Labels
 from latprof.errors import TraceError
 from latprof.ring import storable
+from latprof.rings.ringfile import is_held
 from latprof.rings.ringformat import (
     LONGEST_HEADER,
     OUTCOME,
@@ -27,6 +29,7 @@ from latprof.rings.ringformat import (
     find_entries,
     parse_header,
 )
+from latprof.rings.sight import Sight
 from latprof.units import escape
 
 __all__ = ["FoundNames", "RingReader", "Seen"]
@@ -36,6 +39,10 @@ CHUNK = 65_536
 
 POLL_CHUNK = 4_096
 """Rows that are read at a time where only a few new ones are to be expected."""
+
+PAUSES = (0, 0, 0.001, 0.002, 0.004, 0.008, 0.015, 0.02)
+"""Seconds before each further read of what may be just being written: a thread that waits for the
+interpreter between the claim of a number and its row gets it within some 5 ms."""
 
 
 class FoundNames:
@@ -75,10 +82,10 @@ class Seen:
     newest
         The largest commit number that was met, up to now.
     lost
-        How many numbers after the one that was asked for, up to `newest`, have no row: newer
-        rows lie in their slots, or they are torn or still being written.
+        How many numbers after the one that was asked for, up to `newest`, and of those that were
+        awaited, have no row: newer rows lie in their slots, or they are torn.
     torn
-        Slots that hold part of a row.
+        Slots that hold part of a row, which nobody is writing any more.
     refused
         Rows that are whole by their numbers but say what cannot be: a name that the file does
         not have, a mark that its process does not own, a stamp that cannot be stored.
@@ -86,6 +93,13 @@ class Seen:
         Slots that are as they were when the file was made.
     cut_off
         Slots that lie beyond the end of the file.
+    being_written
+        Slots near the newest number whose row a living process has begun, or is about to.
+    torn_before
+        How many of the torn have numbers up to `newest`: they are counted in `lost`, too.
+    open
+        (n,) numbers up to `newest` that are not lost, but are still being written: to be
+        awaited in the next look.
     """
 
     rows: npt.NDArray[np.void]
@@ -95,6 +109,9 @@ class Seen:
     refused: int
     never_written: int
     cut_off: int
+    being_written: int
+    torn_before: int
+    open: npt.NDArray[np.uint64]
 
 
 class RingReader:
@@ -187,7 +204,7 @@ class RingReader:
         """Whether recording was stopped in order, as far as the last look found it."""
         return len(self.stops) >= len(self.starts)
 
-    def look(self, after: int = 0) -> Seen:
+    def look(self, after: int = 0, awaited: npt.NDArray[np.uint64] | None = None) -> Seen:
         """Return the whole rows with commit numbers above `after`, and what else is there.
 
         Parameters
@@ -195,38 +212,97 @@ class RingReader:
         after
             `Seen.newest` of the last look: then only as much is read as there may be new rows,
             and what is counted by slots is of those that were read. 0: everything.
+        awaited
+            `Seen.open` of the last look: numbers up to `after` that are looked for once more.
+
+        Notes
+        -----
+        While a process records, slots that look torn and numbers without a row are read again,
+        for 50 ms at most. When it is dead or has stopped they are read once, and nothing waits.
 
         Raises
         ------
         TraceError
             The file cannot be read any more.
         """
-        found, empty, torn, beyond, without = [], [], 0, 0, 0
+        awaited = np.empty(0, np.uint64) if awaited is None else awaited
+        lived = self._recording()
+        sight = self._pass(after, awaited)
+        # who was alive before may have written meanwhile
+        live = lived or self._recording()
+        if live and not self._settle(sight):
+            live, sight = False, self._pass(after, awaited)  # nothing changes any more
+        rows, newest = sight.rows, sight.newest
+        self._read_log()  # after the rows: a name is stored before its code is used
+        kept = rows[self._plausible(rows)]
+        torn, never, counted = sight.torn_now()
+        still = sight.open() if live else np.empty(0, np.uint64)
+        lost = newest - after + len(awaited) - len(kept) - len(still)
+        written = 0
+        if live:
+            writing = sight.writing(torn)
+            # claimed, and nothing of the row is there yet
+            begun = len(np.setdiff1d(np.intersect1d(sight.slots_of(still), sight.empty), torn))
+            written = int(np.count_nonzero(writing)) + begun + sight.ahead
+            never -= begun
+            torn, counted = torn[~writing], counted[~writing]
+        return Seen(
+            kept,
+            newest,
+            lost,
+            len(torn),
+            len(rows) - len(kept),
+            never,
+            sight.beyond,
+            written,
+            int(np.count_nonzero(counted)),
+            still,
+        )
+
+    def ended(self) -> bool:
+        """Return whether the process ended while it recorded, without stopping in order.
+
+        It is told by the lock, which the system takes back: of a copy it is always so.
+        """
+        if self.stopped or is_held(self._file):
+            return False
+        self._read_log()  # it may have stopped in order just now
+        return not self.stopped
+
+    def _recording(self) -> bool:
+        """Return whether a process lives that records into the file."""
+        self._read_log()
+        return not self.stopped and is_held(self._file)
+
+    def _pass(self, after: int, awaited: npt.NDArray[np.uint64]) -> Sight:
+        """Return what a first read of the slots shows."""
+        sight, without = Sight(self.pipeline.row_dtype, self.capacity, after, awaited), 0
         for first, count in self._chunks(after):
-            rows, slots = self._stable(first, count)
-            numbers = rows["seq"]
-            untouched = (numbers == 0) & (rows["begin"] == 0)
-            capacity = np.uint64(self.capacity)
-            fits = (numbers - np.uint64(1)) % capacity == slots
-            whole = (rows["begin"] == numbers) & (numbers != 0) & fits
-            beyond += count - len(rows)
-            empty.append(slots[untouched])
-            torn += int(np.count_nonzero(~(whole | untouched)))
-            new = rows[whole & (numbers > np.uint64(after))]
-            found.append(new)
-            without = 0 if len(new) else without + count
+            without = 0 if self._add(sight, first, count) else without + count
             if after and without >= POLL_CHUNK:
                 break
-        rows = np.concatenate(found) if found else np.empty(0, self.pipeline.row_dtype)
-        rows = rows[np.argsort(rows["seq"], kind="stable")]
-        self._read_log()  # after the rows: a name is stored before its code is used
-        newest = max(after, int(rows["seq"][-1])) if len(rows) else after
-        # struct writes zeros before the row: where the ring has come round, they are a torn one
-        zeros = np.concatenate(empty) if empty else np.empty(0, np.uint64)
-        never = int(np.count_nonzero(zeros + np.uint64(self.capacity) >= np.uint64(newest)))
-        kept = rows[self._plausible(rows)]
-        lost, refused = newest - after - len(kept), len(rows) - len(kept)
-        return Seen(kept, newest, lost, torn + len(zeros) - never, refused, never, beyond)
+        return sight
+
+    def _settle(self, sight: Sight) -> bool:
+        """Read again what may be just being written; return whether the process lives."""
+        for pause in PAUSES:
+            # an awaited row has had its time
+            slots = sight.unsettled(awaited=pause == 0)
+            if not len(slots):
+                break
+            time.sleep(pause)
+            if not self._recording():
+                return False
+            sight.forget(slots)
+            for run in np.split(slots, np.flatnonzero(np.diff(slots) != 1) + 1):
+                self._add(sight, int(run[0]), len(run))
+            sight.frozen = True
+        return self._recording()
+
+    def _add(self, sight: Sight, first: int, count: int) -> int:
+        rows, slots = self._stable(first, count)
+        sight.beyond += count - len(rows)
+        return sight.add(rows, slots)
 
     # -- bytes ----------------------------------------------------------------------------------
 

@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from latprof.columns import Columns
 from latprof.errors import TraceError
 from latprof.pipeline import Pipeline
@@ -47,18 +50,17 @@ class RingFeed:
         self._reader = RingReader(path)
         self._inode = self._identity()
         self._newest = 0
+        self._open: npt.NDArray[np.uint64] | None = None
 
     def look(self) -> News:
         """Return what is new since the last look; the first one finds all that is there."""
         inode = self._identity()
         if inode is not None and inode != self._inode:
             self._reopen(inode)
-        seen = self._reader.look(self._newest)
+        seen = self._reader.look(self._newest, self._open)
         # of frames that were overwritten before the first look nobody has missed anything
-        # and a row that looks torn is being written, as long as there is a writer
-        torn = seen.torn if self._reader.stopped else 0
-        lost = seen.lost if self._newest else torn + seen.refused
-        self._newest = seen.newest
+        lost = seen.lost if self._newest else seen.torn + seen.refused
+        self._newest, self._open = seen.newest, seen.open
         status = "stopped" if self._reader.stopped else "recording"
         if inode is None:
             status = "the ring file is gone"
@@ -82,7 +84,7 @@ class RingFeed:
         except TraceError:
             return  # it is just being made
         self._reader.close()
-        self._reader, self._inode, self._newest = reader, inode, 0
+        self._reader, self._inode, self._newest, self._open = reader, inode, 0, None
 
 
 class FolderFeed:
