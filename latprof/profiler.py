@@ -176,7 +176,10 @@ class Profiler:
         self.clock_offset_ns = self._recording.offset_ns
 
         self.overflow = checked_overflow(overflow)
-        facts = None if ring is None else self._recording.facts()
+        facts = None
+        if ring is not None:  # who watches it is told what is slow
+            told = dict(zip(("warning", "critical"), map(dict, limits), strict=True))
+            facts = self._recording.facts() | {"thresholds": told}
         self._ring = Ring(pipeline, capacity, ring, facts)  # makes a file: when all is checked
         self._recording.note = self._ring.note
         self._alerts = Alerts(logging.getLogger("latprof") if logger is None else logger, *limits)

@@ -55,7 +55,8 @@ def recover(path: str | os.PathLike[str]) -> Trace:
 
 
 def _meta(reader: RingReader, seen: Seen) -> dict[str, Any]:
-    meta = dict(reader.facts)
+    # thresholds are for who watches the ring: `Profiler.trace` does not have them
+    meta = {key: value for key, value in reader.facts.items() if key != "thresholds"}
     meta["anchors"] = [
         *meta.get("anchors", []),
         *([*pair] for pair in sorted(reader.starts + reader.stops)),

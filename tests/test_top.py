@@ -14,11 +14,12 @@ from needs import require_program
 from rich.console import Console
 from strategies import CHAIN, simple
 
-from latprof import Pipeline, Profiler, Trace
+from latprof import Pipeline, Profiler, Trace, recover
 from latprof.cli import main
 from latprof.columns import Labels
-from latprof.errors import TraceError
+from latprof.errors import ProfilerError, TraceError
 from latprof.limits import Limits
+from latprof.ring import Ring
 from latprof.top import feeds
 from latprof.top.feeds import FolderFeed, News, RingFeed, feed_of
 from latprof.top.live import Live
@@ -95,6 +96,71 @@ def test_a_frame_that_is_written_during_the_first_look_is_not_lost(tmp_path):
     feed.close()
 
 
+KILLED = """
+import os, sys, time
+from latprof import Pipeline, Profiler
+profiler = Profiler(Pipeline.chain("mic", "decode", "play"), ring=sys.argv[1], critical="140ms")
+profiler.start()
+now = time.perf_counter_ns()
+profiler.record(7, [now - 200_000_000, now - 3, now - 2, now])
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_who_is_silent_records_and_who_was_killed_has_ended(tmp_path, capsys):
+    path = tmp_path / "my docs.ring"
+    call = [sys.executable, "-c", KILLED, path]
+    with subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        try:
+            assert writer.stdout.readline() == b"ready\n"
+            feed = RingFeed(path)
+            news = feed.look()
+            assert (ids(news), news.status, news.remedy) == ([7], "recording", "")
+            assert news.thresholds == Limits(critical_ns=140 * MS)
+            assert feed.look().status == "recording"
+        finally:
+            writer.kill()
+    news = feed.look()
+    assert (news.status, news.lost) == ("the process has ended", 0)
+    assert news.remedy == f"latprof recover '{path}' -o crash.parquet"
+    feed.close()
+    assert main(["top", str(path), "--once"]) == 0
+    text = capsys.readouterr().out
+    told = " ".join(text.split())
+    assert f"the process has ended: latprof recover '{path}' -o crash.parquet" in told
+    assert "recording" not in text
+    assert "1 above 140 ms" in text
+    assert "threshold" not in text
+    # a trace has no thresholds, recovered or not
+    assert "thresholds" not in recover(path).meta
+
+
+def test_a_ring_of_an_older_recorder_does_not_say_its_thresholds(tmp_path, capsys):
+    ring = Ring(MIC, 4, tmp_path / "old.ring", {"pid": 1})
+    ring.write(ring.claim(), 1, (MS, MS, 2 * MS, 3 * MS))
+    record(tmp_path / "new.ring", 1)
+    assert main(["top", str(tmp_path / "old.ring")]) == 0
+    assert "thresholds not known: --critical 50ms" in capsys.readouterr().out
+    assert main(["top", str(tmp_path / "new.ring")]) == 0
+    assert "no threshold of end_to_end: --critical 50ms" in capsys.readouterr().out
+
+
+def test_what_is_named_goes_before_the_thresholds_of_the_recorder(tmp_path, capsys):
+    with Profiler(MIC, ring=tmp_path / "mic.ring", warning="1ms", critical="9ms") as profiler:
+        profiler.record(1, [MS, MS, 2 * MS, 6 * MS])
+    assert main(["top", str(tmp_path / "mic.ring")]) == 0
+    assert "1 above 1.00 ms" in capsys.readouterr().out
+    assert main(["top", str(tmp_path / "mic.ring"), "--critical", "4ms"]) == 0
+    assert "1 above 4.00 ms" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("told", [3, {"critical": 3}, {"critical": {"end_to_end": -1}}])
+def test_thresholds_that_cannot_be_are_refused(tmp_path, told):
+    with pytest.raises(ProfilerError, match="metadata thresholds"):
+        Ring(MIC, 4, tmp_path / "mic.ring", {"thresholds": told})
+
+
 def test_a_recorder_that_starts_again_is_followed(tmp_path):
     path = tmp_path / "mic.ring"
     record(path, 3)
@@ -167,8 +233,12 @@ def test_a_trace_file_and_a_missing_one_are_refused(tmp_path):
 
 
 def shown(live, *, lost=0, status="recording", path="mic.ring", now=0, width=100, height=40):
-    console = Console(width=width, highlight=False, color_system=None, _environ={})
     news = News([], 0, status, None if live is None else live.pipeline)
+    return shown_news(live, news, lost=lost, path=path, now=now, width=width, height=height)
+
+
+def shown_news(live, news, *, lost=0, path="mic.ring", now=0, width=100, height=40):
+    console = Console(width=width, highlight=False, color_system=None, _environ={})
     with console.capture() as capture:
         console.print(screen(live, news, lost, path=path, now_ns=now, width=width, height=height))
     return capture.get()
@@ -195,6 +265,25 @@ def test_rates_percentiles_lost_and_violations_are_seen():
 
 def test_silence_is_told():
     assert "recording, no frame for 41.0 s" in shown(lively(), now=42 * 1_000 * MS - 9 * MS)
+
+
+def test_old_files_are_not_a_recorder_that_is_silent(tmp_path):
+    save(tmp_path / "a.parquet", 0, 3)
+    news = FolderFeed(tmp_path).look()
+    live = Live(MIC, Limits())
+    live.add(news.batches[0])
+    text = shown_news(live, news, now=live.last_end_ns + 3 * 3_600_000_000_000)
+    assert text.startswith("mic  1 file, newest frame 3.00 h ago  mic.ring\n")
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (60, 20), (200, 60)])
+def test_how_to_recover_is_whole_in_any_terminal(width, height):
+    remedy = "latprof recover /dev/shm/" + "long/" * 12 + "mic.ring -o crash.parquet"
+    news = News([], 0, "the process has ended", CHAIN, remedy, Limits())
+    text = shown_news(lively(), news, now=40_000 * MS, width=width, height=height)
+    assert remedy.replace(" ", "") in re.sub(r"\s", "", text)
+    assert "last frame 39.0 s ago" in " ".join(text.split())
+    assert len(text.split("\n")) - 1 <= height
 
 
 def test_before_the_first_frame():
@@ -341,9 +430,9 @@ def test_top_waits_for_a_folder_and_reads_what_appears_in_it(tmp_path, terminal)
     terminal.type(f"{sys.executable} -m latprof.cli top {folder} --interval 100ms", "Enter")
     terminal.wait("no trace file yet", "waiting for frames")
     save(folder / "a.parquet", 0, 30)
-    seen = terminal.wait("1 file, no frame for", "30 frames", "2 lost")
+    seen = terminal.wait("1 file, newest frame [0-9.]+ d ago", "30 frames", "2 lost")
     assert re.search(r"decode +1\.00 ms +1\.00 ms +1\.00 ms", seen)
-    assert "no threshold" in seen
+    assert "thresholds not known" in seen
     with Profiler(MIC, path=folder) as profiler:
         profiler.record(1, [time.perf_counter_ns() - i for i in (4, 3, 2, 1)])
     terminal.wait("2 files", "31 frames")

@@ -36,7 +36,9 @@ def add(command: NewCommand) -> None:
     )
     top.add_argument("--warning", metavar="50ms", help="frames above are counted and listed")
     top.add_argument(
-        "--critical", metavar="100ms", help="the same, in red (default: the pipeline's period)"
+        "--critical",
+        metavar="100ms",
+        help="the same, in red (default: the recorder's thresholds, else the pipeline's period)",
     )
     top.add_argument("--once", action="store_true", help="print one look and end")
     top.set_defaults(run=run)
@@ -106,11 +108,15 @@ class _View:
         from latprof.top.screen import screen
 
         pipeline = news.pipeline
-        if pipeline is not None and (self.live is None or self.live.pipeline != pipeline):
+        if pipeline is not None:
             limits = self.limits
             if limits == Limits():
+                limits = news.thresholds or Limits()
+            if limits == Limits():
                 limits = Limits(critical_ns=pipeline.period)
-            self.live, self.lost = Live(pipeline, limits), 0
+            # another recorder may have taken its place
+            if self.live is None or (self.live.pipeline, self.live.limits) != (pipeline, limits):
+                self.live, self.lost = Live(pipeline, limits), 0
         if self.live is not None:
             for columns in news.batches:
                 self.live.add(columns)

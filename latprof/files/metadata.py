@@ -19,6 +19,7 @@ key                     value
 ``recording``, ``part`` text, the same in all files of a recording; the number of the file
 ``segments``            list of [begin, end], UTC ns: when was recorded
 ``join``, ``run``       objects: how recordings were joined, what was run
+``thresholds``          what the recorder calls slow: ns by "warning" or "critical" and span
 ``recovery``            counts by name: `accounts.Recovery` of the ring it was recovered from
 ======================  ==========================================================
 """
@@ -100,6 +101,12 @@ def _is_part(value: object) -> bool:
     )
 
 
+def _is_thresholds(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(spans, dict) and all(map(_is_count, spans.values())) for spans in value.values()
+    )
+
+
 def _is_recovery(value: object) -> bool:
     names = {field.name for field in fields(Recovery)}
     return (
@@ -134,6 +141,7 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "join": (_is_join, "an object, whose parts are a list of objects of such metadata"),
     "recovery": (_is_recovery, "an object of counts whole, torn, never_written ..."),
     "run": (_is_object, "an object"),
+    "thresholds": (_is_thresholds, "an object of objects of ns, 0 or more"),
 }
 
 

@@ -1,15 +1,18 @@
 """Where new frames come from: a ring file that a process writes to, or a folder of trace files."""
 
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from latprof.columns import Columns
 from latprof.errors import TraceError
+from latprof.limits import LEVELS, Limits
 from latprof.pipeline import Pipeline
 from latprof.ring import to_columns
 from latprof.rings.ringreader import RingReader
@@ -28,12 +31,18 @@ class News:
     """What one look has found: frames in the order they came, and how many were lost or torn.
 
     `status` says what the recorder does, in a word or two; `pipeline` is None until it is known.
+    `remedy` is the command that helps where its process has ended; `thresholds` are those of the
+    recorder, None: not known. `arriving` says whether each frame is seen as it comes, and not
+    only when a file is finished.
     """
 
     batches: list[Columns]
     lost: int
     status: str
     pipeline: Pipeline | None
+    remedy: str = ""
+    thresholds: Limits | None = None
+    arriving: bool = True
 
 
 class RingFeed:
@@ -61,11 +70,17 @@ class RingFeed:
         # of frames that were overwritten before the first look nobody has missed anything
         lost = seen.lost if self._newest else seen.torn + seen.refused
         self._newest, self._open = seen.newest, seen.open
-        status = "stopped" if self._reader.stopped else "recording"
+        status, remedy = "recording", ""
         if inode is None:
             status = "the ring file is gone"
+        elif self._reader.ended():
+            status = "the process has ended"
+            remedy = f"latprof recover {shlex.quote(str(self.path))} -o crash.parquet"
+        elif self._reader.stopped:
+            status = "stopped"
         found = to_columns(seen.rows, self._reader, self._reader.offset_ns)
-        return News([found] if len(found) else [], lost, status, self._reader.pipeline)
+        batches, limits = [found] if len(found) else [], _thresholds(self._reader.facts)
+        return News(batches, lost, status, self._reader.pipeline, remedy, limits)
 
     def close(self) -> None:
         """Close the file."""
@@ -85,6 +100,14 @@ class RingFeed:
             return  # it is just being made
         self._reader.close()
         self._reader, self._inode, self._newest, self._open = reader, inode, 0, None
+
+
+def _thresholds(facts: dict[str, Any]) -> Limits | None:
+    """Return the recorder's thresholds of end_to_end; None: an older one, that did not say."""
+    told = facts.get("thresholds")
+    if told is None:
+        return None
+    return Limits(*((told.get(level) or {}).get("end_to_end") for level in LEVELS))
 
 
 class FolderFeed:
@@ -125,7 +148,7 @@ class FolderFeed:
         n = len(self._read)
         files = f"{n:,} file{'' if n == 1 else 's'}" if n else "no trace file yet"
         status = f"{files}; {self._trouble}" if self._trouble else files
-        return News(batches, lost, status, self._pipeline)
+        return News(batches, lost, status, self._pipeline, arriving=False)
 
     def close(self) -> None:
         """Nothing is open between looks."""

@@ -37,23 +37,30 @@ def screen(
     width, height
         Of the terminal, in letters and lines.
     """
-    parts: list[RenderableType] = [_title(live, news, path, now_ns, width)]
+    title = _title(live, news, path, now_ns, width)
+    height -= title.cell_len // width  # one that is longer than a line is folded
+    parts: list[RenderableType] = [title]
     if live is None:
         return Group(*parts, Text(), Text("waiting for frames", style="dim"), _foot())
     parts += [_counts(live, lost, width), Text(), _spans(live, width)]
     room = height - len(live.names) - 9
     if room > 0:
-        parts += [Text(), *_violations(live, width, room)]
+        parts += [Text(), *_violations(live, news, width, room)]
     return Group(*parts, Text(), _foot())
 
 
 def _title(live: Live | None, news: News, path: str, now_ns: int, width: int) -> Text:
     name = "latprof top" if live is None else live.pipeline.name
     status, style = news.status, "green"
-    if live is not None and live.last_end_ns is not None:
-        quiet = now_ns - live.last_end_ns
-        if quiet > _QUIET_NS:
-            status, style = f"{status}, no frame for {format_ns(quiet)}", "yellow"
+    last = None if live is None else live.last_end_ns
+    quiet = 0 if last is None else now_ns - last
+    if news.remedy:  # whole, so that it can be copied
+        line = Text.assemble((name, "bold"), "  ", (f"{status}: {escape(news.remedy)}", "bold red"))
+        return line if last is None else line.append(f"  last frame {format_ns(quiet)} ago", "dim")
+    if quiet > _QUIET_NS:
+        # of files it is not known what comes: they are seen when they are finished
+        told = "no frame for {}" if news.arriving else "newest frame {} ago"
+        status, style = f"{status}, {told.format(format_ns(quiet))}", "yellow"
     line = Text.assemble((name, "bold"), "  ", (escape(status), style), "  ")
     # the end of a path tells more than its begin
     room, shown = width - line.cell_len, escape(path)
@@ -96,9 +103,10 @@ def _spans(live: Live, width: int) -> Table:
     return fitted_table(header, rows, width)[0]
 
 
-def _violations(live: Live, width: int, room: int) -> list[Text]:
+def _violations(live: Live, news: News, width: int, room: int) -> list[Text]:
     if live.limits == Limits():
-        return [Text("no threshold: --critical 50ms shows the frames above it", style="dim")]
+        known = "thresholds not known" if news.thresholds is None else "no threshold of end_to_end"
+        return [Text(f"{known}: --critical 50ms shows the frames above it", style="dim")]
     given = [getattr(live.limits, f"{level}_ns") for level in LEVELS]
     least = min(limit for limit in given if limit is not None)
     lines = [Text(f"Last above {format_ns(least)}", style="bold")]
