@@ -4,6 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from latprof.units import counted
+
 __all__ = ["Accounts", "Recovery"]
 
 
@@ -76,7 +78,7 @@ class Recovery:
 
     def __str__(self) -> str:
         text = (
-            f"{self.whole:,} row{'' if self.whole == 1 else 's'} whole, {self.torn:,} torn, "
+            f"{counted(self.whole, 'row')} whole, {self.torn:,} torn, "
             f"{self.never_written:,} never written"
         )
         text += f", {self.refused:,} refused" if self.refused else ""

@@ -24,7 +24,7 @@ from latprof.store import Reader
 from latprof.trace import Trace, each_recording
 from latprof.units import escape
 
-__all__ = ["MOST_FOR_CAUSES", "analyze", "trace_paths"]
+__all__ = ["MOST_FOR_CAUSES", "analyze", "check_alike", "lowest_start", "trace_paths"]
 
 MOST_FOR_CAUSES = 5_000_000
 """Up to so many frames causes are looked for without being asked for."""
@@ -215,11 +215,11 @@ def _first_start(parts: Sequence[Trace | Path], pipeline: Pipeline | None) -> in
     lowest = STAMP_LIMIT
     for part in parts:
         if isinstance(part, Trace):
-            lowest = _lowest(part.columns, lowest)
+            lowest = min(lowest, lowest_start(part.columns))
             continue
         with Reader(part, pipeline) as reader:
             for columns in reader.batches(["start"]):
-                lowest = _lowest(columns, lowest)
+                lowest = min(lowest, lowest_start(columns))
     return None if lowest == STAMP_LIMIT else lowest
 
 
@@ -233,18 +233,34 @@ def _in_time(parts: list[Trace | Path], pipeline: Pipeline | None) -> list[Trace
 
     def first(part: Trace | Path) -> int:
         if isinstance(part, Trace):
-            return _lowest(part.columns, STAMP_LIMIT)
+            return lowest_start(part.columns)
         with Reader(part, pipeline) as reader:
             for columns in reader.batches(["start"]):
-                return _lowest(columns, STAMP_LIMIT)
+                return lowest_start(columns)
         return STAMP_LIMIT
 
     return sorted(parts, key=first)
 
 
-def _lowest(columns: Columns, known: int) -> int:
+def lowest_start(columns: Columns) -> int:
+    """Return the first start, UTC ns; without any what no stamp reaches."""
     starts = columns.marks["start"]
-    return min(known, int(starts[starts != MISSING].min(initial=STAMP_LIMIT)))
+    return int(starts[starts != MISSING].min(initial=STAMP_LIMIT))
+
+
+def check_alike(own: Pipeline, name: str, other: Pipeline, first: str, what: str) -> None:
+    """Refuse to do `what` with two recordings, called `name` and `first`, of two pipelines.
+
+    Raises
+    ------
+    TraceError
+        The pipelines differ.
+    """
+    if own != other:
+        raise TraceError(
+            f"{name} is of pipeline {own.name!r} and {first} of {other.name!r}, and their marks, "
+            f"spans or stations differ: {what} them apart"
+        )
 
 
 def _inspect(parts: Sequence[Trace | Path], pipeline: Pipeline | None) -> tuple[Pipeline, int]:
@@ -258,11 +274,8 @@ def _inspect(parts: Sequence[Trace | Path], pipeline: Pipeline | None) -> tuple[
                 own, count, name = reader.pipeline, reader.rows, escape(str(part))
         if kind is None:
             kind, first = own, name
-        elif own != kind:
-            raise TraceError(
-                f"{name} is of pipeline {own.name!r} and {first} of {kind.name!r}, and their marks "
-                "or spans differ: analyze them apart"
-            )
+        else:
+            check_alike(own, name, kind, first, "analyze")
         rows += count
     assert kind is not None
     return kind, rows

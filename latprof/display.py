@@ -14,7 +14,7 @@ from latprof.columns import MISSING, Labels
 from latprof.layout import percent
 from latprof.plot.style import looks
 from latprof.report import Report
-from latprof.units import escape, format_ns
+from latprof.units import counted, escape, format_ns
 
 if TYPE_CHECKING:
     from latprof.pipeline import Pipeline
@@ -163,7 +163,7 @@ def trace_html(trace: "Trace") -> str:
     given = [name for name in ("source", "outcome") if getattr(first, name) is not None]
     rows = list(zip(*columns, strict=True))
     more = len(trace) - len(rows)
-    rest = [f"and {more:,} more frame{'' if more == 1 else 's'}"] if more else []
+    rest = [f"and {counted(more, 'more frame')}"] if more else []
     return _block(
         _lines(lines, strong=1),
         table_html(("frame_id", *given, *names), rows, words=given),

@@ -199,6 +199,7 @@ class Profiler:
         # a method that calls them would cost every frame another call
         self.frame = self._hot.frame  # type: ignore[method-assign]
         self.record = self._hot.record  # type: ignore[method-assign]
+        self.frame.__doc__, self.record.__doc__ = Profiler.frame.__doc__, Profiler.record.__doc__
 
     def __repr__(self) -> str:
         state = "running" if self.running else "stopped"
@@ -482,11 +483,11 @@ class Profiler:
             self._alerts.info(str(report))
 
     @property
-    def fold_lock(self) -> "threading.RLock":
+    def _fold_lock(self) -> "threading.RLock":
         """Held while frames are folded, and during a fork."""
         return self._fold.lock
 
-    def forked(self) -> None:
+    def _forked(self) -> None:
         """Stop, in the child of a fork: the thread is gone, locks may be held by nobody."""
         self._hot.switch(False)
         self._recording.since = None

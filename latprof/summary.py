@@ -1,5 +1,6 @@
 """What a report says in words: where the time goes, how quick frames pass, what is behind it."""
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from latprof.errors import ProfileError
@@ -31,8 +32,10 @@ def headline(profile: Profile) -> str:
         return f"{name}: {format_ns(total.mean)} mean end to end; no frame has a whole stage"
     slowest = profile[stage]
     part = "" if slowest.share is None else f", {slowest.share:.0%} of end to end"
-    cause = _other_cause(profile)
-    behind = "" if cause is None else f"; its cause is {cause.cause}"
+    behind = ""
+    with contextlib.suppress(ProfileError):  # the summary says why
+        cause = _other_cause(profile)
+        behind = "" if cause is None else f"; its cause is {cause.cause}"
     return f"{name}: the bottleneck is {stage}, {format_ns(slowest.mean)} mean{part}{behind}"
 
 
@@ -133,20 +136,21 @@ def _disagreement(profile: Profile) -> list[str]:
 def _causes(profile: Profile) -> list[str]:
     """Say which stage is the cause, where that is another one than the slowest by mean."""
     try:
-        found = _other_cause(profile, silent=False)
+        found = _other_cause(profile)
     except ProfileError as error:
         return [str(error)]
     return [] if found is None else [found.sentence]
 
 
-def _other_cause(profile: Profile, *, silent: bool = True) -> "Causes | None":
-    """Return the causes, where they were looked for and name another stage than the mean does."""
+def _other_cause(profile: Profile) -> "Causes | None":
+    """Return the causes, where they were looked for and name another stage than the mean does.
+
+    Raises
+    ------
+    ProfileError
+        They are not available.
+    """
     if profile.parts is None:
         return None
-    try:
-        found = profile.causes
-    except ProfileError:
-        if silent:
-            return None
-        raise
+    found = profile.causes
     return None if found.cause in (profile.bottleneck(), None) else found

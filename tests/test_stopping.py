@@ -140,7 +140,7 @@ def test_two_threads_fork_at_once() -> None:
             self.free = threading.Event()
 
         @property
-        def fold_lock(self) -> Any:
+        def _fold_lock(self) -> Any:
             return self
 
         def acquire(self) -> None:

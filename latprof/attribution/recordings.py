@@ -17,6 +17,7 @@ from latprof.columns import MISSING, STAMP_LIMIT, Columns
 from latprof.errors import TraceError
 from latprof.pipeline import Pipeline
 from latprof.trace import Trace, each_recording
+from latprof.units import counted
 
 if TYPE_CHECKING:
     from latprof.store import Reader
@@ -39,9 +40,9 @@ def unavailable(meta: Mapping[str, Any], columns: Columns | None = None) -> str:
             return f"sampling rate {rate:g}"
         torn = (part.get("accounts") or {}).get("torn") or 0
         if torn:
-            return f"{torn:,} frames torn here"
+            return f"{counted(torn, 'frame')} torn here"
     if lost:
-        return f"{lost:,} frames lost here"
+        return f"{counted(lost, 'frame')} lost here"
     if columns is not None and columns.weight is not None and (columns.weight != 1).any():
         return "rows stand for several frames"
     return ""

@@ -55,31 +55,24 @@ def _together(traces: Sequence["Trace"], paths: Sequence[Path]) -> "Trace":
     What the new trace says of frames that are not in it is what `latprof.analyze` says of the
     files.
     """
-    from latprof.columns import MISSING, STAMP_LIMIT, Columns
+    from latprof.analysis import check_alike, lowest_start
+    from latprof.columns import Columns
     from latprof.trace import Trace
 
     first = traces[0]
     if len(traces) == 1:
         return first
     for trace, path in zip(traces, paths, strict=True):
-        if trace.pipeline != first.pipeline:
-            raise TraceError(
-                f"{escape(str(path))} is of pipeline {trace.pipeline.name!r} and "
-                f"{escape(str(paths[0]))} of {first.pipeline.name!r}, and their marks or spans "
-                "differ: export them apart"
-            )
+        names = escape(str(path)), escape(str(paths[0]))
+        check_alike(trace.pipeline, names[0], first.pipeline, names[1], "export")
         rates = [float(t.meta.get("sampling_rate") or 1.0) for t in (first, trace)]
         if rates[0] != rates[1]:
             raise TraceError(
-                f"{escape(str(path))} was recorded at sampling rate {rates[1]:g} and "
-                f"{escape(str(paths[0]))} at {rates[0]:g}: export them apart"
+                f"{names[0]} was recorded at sampling rate {rates[1]:g} and {names[1]} at "
+                f"{rates[0]:g}: export them apart"
             )
 
-    def begin(trace: "Trace") -> int:
-        starts = trace.marks["start"]
-        return int(starts[starts != MISSING].min(initial=STAMP_LIMIT))
-
-    columns = Columns.concat([trace.columns for trace in sorted(traces, key=begin)])
+    columns = Columns.concat(sorted((trace.columns for trace in traces), key=lowest_start))
     return Trace.of(first.pipeline, columns, _meta(traces))
 
 

@@ -278,7 +278,7 @@ def _part(part: Slice, name: str, color: str) -> tuple[Cell, Cell]:
 def _tail_sentence(slow: Slice, middle: Slice) -> str:
     long, usual = (sum(part.sums.values()) / part.frames for part in (slow, middle))
     told = (
-        f"The slowest 1 % ({slow.frames:,} frame{'' if slow.frames == 1 else 's'}) take "
+        f"The slowest 1 % ({counted(slow.frames, 'frame')}) take "
         f"{format_ns(long)} each, the middle fifth ({middle.frames:,}) {format_ns(usual)}"
     )
     more = {name: (slow.mean(name) or 0) - (middle.mean(name) or 0) for name in slow.sums}

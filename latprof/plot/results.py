@@ -143,8 +143,7 @@ def heading(named: Named) -> str:
     name = label(profile.pipeline.name).strip()
     if len(named) > 1:
         return f"{name}: {len(named)} results"
-    frames = profile.frames
-    return f"{name}: {frames:,} frame{'' if frames == 1 else 's'}"
+    return f"{name}: {counted(profile.frames, 'frame')}"
 
 
 def legend_name(key: str, profile: Profile, results: int) -> str:

@@ -7,7 +7,7 @@ from latprof.plot.axes import axes_of, explain, label, legend, on, paper, row_ro
 from latprof.plot.results import Results, heading, nothing, several
 from latprof.plot.style import looks
 from latprof.profiles.spanprofile import Slice
-from latprof.units import format_ns
+from latprof.units import counted, format_ns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +44,7 @@ def stages(result: Results, *, ax: "Axes | None" = None, slow: float = 99) -> "A
             if sum(part.sums.values()) > 0:
                 who = f"{label(key)}, " if key else ""
                 mean = format_ns(sum(part.sums.values()) / part.frames)
-                frames = f"{part.frames:,} frame{'' if part.frames == 1 else 's'}"
+                frames = counted(part.frames, "frame")
                 bars.append((f"{who}{words[what]}", f"{frames}, {mean} each", part))
     ax = axes_of(ax, 2.5 + 0.5 * max(len(bars), 3))
     if not bars:

@@ -17,13 +17,13 @@ class Running(Protocol):
     """What is asked of a profiler here."""
 
     @property
-    def fold_lock(self) -> "threading.RLock":
+    def _fold_lock(self) -> "threading.RLock":
         """Held while frames are folded."""
 
     def stop(self) -> None:
         """Stop recording."""
 
-    def forked(self) -> None:
+    def _forked(self) -> None:
         """Stop, in the child of a fork."""
 
 
@@ -38,7 +38,7 @@ def _before_fork() -> None:
     # the child gets no profile that is half folded
     mine = _held[threading.get_ident()] = []
     for profiler in list(running):
-        lock = profiler.fold_lock
+        lock = profiler._fold_lock
         lock.acquire()
         mine.append(lock)
 
@@ -50,7 +50,7 @@ def _after_fork() -> None:
 
 def _stop_in_child() -> None:
     for profiler in list(running):
-        profiler.forked()
+        profiler._forked()
     running.clear()
     _held.clear()
 

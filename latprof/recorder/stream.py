@@ -9,7 +9,6 @@ import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from latprof.accounts import Accounts
 from latprof.columns import MISSING, Columns
@@ -18,9 +17,6 @@ from latprof.recorder.alerts import Alerts
 from latprof.recorder.recording import Recording
 from latprof.recorder.settings import Rotation
 from latprof.ring import count_of
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["TROUBLE", "UNWRITTEN", "Stream"]
 

@@ -16,7 +16,7 @@ from latprof.limits import LEVELS, Limits
 from latprof.pipeline import Pipeline
 from latprof.ring import to_columns
 from latprof.rings.ringreader import RingReader
-from latprof.units import escape
+from latprof.units import counted, escape
 
 __all__ = ["FIRST_ROWS", "FolderFeed", "News", "RingFeed", "feed_of"]
 
@@ -146,7 +146,7 @@ class FolderFeed:
             lost = 0  # nobody has missed what was lost before
         self._looked = True
         n = len(self._read)
-        files = f"{n:,} file{'' if n == 1 else 's'}" if n else "no trace file yet"
+        files = counted(n, "file") if n else "no trace file yet"
         status = f"{files}; {self._trouble}" if self._trouble else files
         return News(batches, lost, status, self._pipeline, arriving=False)
 
