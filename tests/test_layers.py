@@ -50,7 +50,7 @@ ROWS = (
     (7, "recorder.settings recorder.freeze"),
     (7, "recorder.recording recorder.room"),
     (7, "recorder.stream recorder.frame"),
-    (7, "recorder.following"),
+    (7, "recorder.following recorder.stamping"),
     (7, "recorder.hotpath"),
     (7, "recorder.current"),
     (7, "recorder.livefold"),

@@ -23,9 +23,9 @@ from latprof.pipeline import AUDIO, Pipeline, Span
 from latprof.profile import Accounts
 from latprof.profiler import Profiler
 from latprof.recorder.frame import NO_FRAME
-from latprof.recorder.hotpath import BAD_FRAME_ID, BAD_ROW, BAD_SIZE, BAD_STAMP, LATE
 from latprof.recorder.overhead import Overhead
 from latprof.recorder.sampling import fnv1a, run_hash, threshold
+from latprof.recorder.stamping import BAD_FRAME_ID, BAD_ROW, BAD_SIZE, BAD_STAMP, LATE
 from latprof.report import Report
 
 MIC = Pipeline.chain("mic", "decode", "play")  # marks start, decode, play, end
@@ -819,7 +819,7 @@ def test_the_background_folds_before_the_ring_comes_round() -> None:
 
 def test_frames_carry_cpu_and_memory() -> None:
     with Profiler(MIC) as profiler:
-        wait_for(lambda: profiler._hot.blank[profiler._hot.rss_at] > 0)
+        wait_for(lambda: profiler._hot.rss > 0)
         profiler.frame(1).finish()
         profiler.record(2, (1, 2, 3, 4))
         profiler.record_many([3], [[1, 2, 3, 4]])

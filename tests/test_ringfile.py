@@ -328,7 +328,7 @@ with Profiler(AUDIO, ring=path, capacity=100) as profiler:
         profiler.frame(5, source="a third").drop("why")
         # and where every check is gone round: the mapping itself is no longer the parent's
         hot.switch(True)
-        hot.frame(6, source="a fourth").finish()
+        profiler.frame(6, source="a fourth").finish()
         ring.sources.code("a fifth")
         ring.file.store_name(1, 77, "a sixth")
         ring.write_block(np.ones(3, AUDIO.row_dtype))

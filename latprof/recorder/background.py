@@ -130,11 +130,11 @@ def sampler(hot: HotPath) -> Callable[[], None]:
 
     def sample() -> None:
         nonlocal since
-        hot.blank[hot.rss_at] = process.memory_info().rss
+        hot.sample(process.memory_info().rss, hot.cpu)
         now = time.monotonic()
         if now - since < SHORTEST_CPU_S:
             return  # over less, a tick of the kernel's clock is hundreds of percent
         since = now
-        hot.blank[hot.cpu_at] = process.cpu_percent(None)
+        hot.sample(hot.rss, process.cpu_percent(None))
 
     return sample

@@ -12,10 +12,11 @@ from latprof.columns import NO_SIZE, STAMP_LIMIT, Labels
 from latprof.errors import PipelineError, ProfilerError
 from latprof.pipeline import Pipeline, Span
 from latprof.recorder.alerts import Alerts
-from latprof.recorder.hotpath import BAD_FRAME_ID, BAD_SIZE, BAD_STAMP, HotPath
+from latprof.recorder.hotpath import HotPath
 from latprof.recorder.livefold import LiveFold
 from latprof.recorder.room import Room
 from latprof.recorder.sampling import RUN_BITS, fnv1a, run_hashes
+from latprof.recorder.stamping import BAD_FRAME_ID, BAD_SIZE, BAD_STAMP
 from latprof.ring import Ring
 
 __all__ = ["Block", "block", "write"]
@@ -110,8 +111,7 @@ def write(
             taken &= ~bad
     if not taken.all():
         rows = rows[taken]
-    rows["rss"] = hot.blank[hot.rss_at]
-    rows["cpu"] = hot.blank[hot.cpu_at]
+    rows["rss"], rows["cpu"] = hot.rss, hot.cpu
     step = max(1, ring.capacity // 2)
     for start in range(0, len(rows), step):
         piece = rows[start : start + step]

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from latprof.columns import Columns, Labels
 from latprof.profile import Accounts, Profile
-from latprof.recorder.hotpath import BAD_STAMP, HotPath, shown
+from latprof.recorder.hotpath import HotPath
+from latprof.recorder.stamping import BAD_STAMP, shown
 from latprof.ring import OTHER_NAME, Ring, Rows, count_of, storable, to_columns
 
 __all__ = ["LARGE_PIECE", "PIECE", "LiveFold", "columns_of"]
