@@ -99,7 +99,7 @@ class HotPath:
             "owned": owned,
             "marks": marks,
             "count": len(marks),
-            "foreign": tuple(i for i, mark in enumerate(marks) if mark not in self.index),
+            "foreign": tuple(i for i, mark in enumerate(marks) if mark not in self.index) or None,
             "index": self.index,
             "owns_start": "start" in self.index,
             "owns_end": "end" in self.index,
@@ -121,6 +121,7 @@ class HotPath:
             "capacity": ring.capacity,
             "width": ring.width,
             "source_codes": ring.sources.codes,
+            "samples": sampled_below < 2**64,
             "sampled_below": sampled_below,
             "runs": {},
             "latest": {},
@@ -134,7 +135,7 @@ class HotPath:
         self.takes: Callable[[int, str | None], bool] = self._names["takes"]
         self.live: type[LiveFrame] = self._names["LiveFrame"]
         let_follow(self.live)
-        self.frame = self._names["frame" if sampled_below >= 2**64 else "sampled_frame"]
+        self.frame = self._names["sampled_frame" if self._names["samples"] else "frame"]
         self.record = self._names["record"]
 
     def switch(self, on: bool) -> None:

@@ -64,8 +64,8 @@ room: Room | None
 owned: tuple[str, ...]
 marks: tuple[str, ...]
 count: int
-foreign: tuple[int, ...]
-"""Which of the marks are another process's."""
+foreign: tuple[int, ...] | None
+"""Which of the marks are another process's, if any."""
 index: dict[str, int]
 """Where the owned marks are in a row."""
 owns_start: bool
@@ -96,6 +96,8 @@ buffer: Any
 capacity: int
 width: int
 source_codes: dict[str | None, int]
+samples: bool
+"""Whether frames are left out."""
 sampled_below: int
 runs: dict[tuple[str | None, int], bool]
 latest: dict[str | None, tuple[int, bool]]
@@ -228,11 +230,11 @@ def record(
         return
     if type(stamps) is not tuple:
         stamps = tuple(stamps)
-    if sampled_below < 2**64 and not takes(frame_id, source):
+    if samples and not takes(frame_id, source):
         skip()
         return
-    if foreign:
-        check_foreign(stamps)
+    if foreign is not None:
+        check_foreign(foreign, stamps)
     if size is None:
         size = NO_SIZE
     try:
@@ -352,7 +354,7 @@ def wrong_length(stamps: Sequence[int]) -> PipelineError:
     )
 
 
-def check_foreign(stamps: Sequence[int]) -> None:
+def check_foreign(foreign: Sequence[int], stamps: Sequence[int]) -> None:
     """Refuse stamps of marks that other processes own."""
     for i in foreign:
         if stamps[i]:
