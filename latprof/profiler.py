@@ -130,7 +130,8 @@ class Profiler:
 
     def __new__(cls, *args: object, **settings: object) -> "Profiler":
         """Make a profiler in a class of its own: see `_be_quick`."""
-        return super().__new__(type(cls.__name__, (cls,), {"__doc__": cls.__doc__}))
+        about = {"__doc__": cls.__doc__, "__module__": cls.__module__}
+        return super().__new__(type(cls.__name__, (cls,), about))
 
     def __init__(
         self,

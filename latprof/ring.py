@@ -2,8 +2,9 @@
 
 Commit numbers run from 1; number n goes to slot ``(n - 1) % capacity``. A writer claims a number
 and then writes the row in one call, in the order of its fields: ``begin`` first, ``seq`` last,
-both the number. A row is committed when they are equal and fit the slot. No lock is taken:
-`itertools.count` hands out each number once, and a reader drops rows that moved under it.
+both the number's ticket (`latprof.rings.tickets`). A row is committed when they are equal and fit
+the slot. No lock is taken: `itertools.count` hands out each number once, and a reader drops rows
+that moved under it.
 
 Claiming and writing are two steps. A number that is claimed but not yet in its slot is `pending`;
 a writer that is a whole lap late even overwrites a newer row. Only time tells these cases apart:
@@ -27,6 +28,7 @@ from latprof.pipeline import Pipeline
 from latprof.rings.names import OTHER_NAME, Names, count_of
 from latprof.rings.ringfile import RingFile
 from latprof.rings.ringformat import LARGEST_CAPACITY, OUTCOME, SOURCE
+from latprof.rings.tickets import Tickets
 
 __all__ = [
     "OTHER_NAME",
@@ -84,6 +86,10 @@ class Ring:
     ----------
     file
         The `RingFile`, or None.
+    tickets
+        What numbers are handed out as.
+    array
+        (capacity,) of the pipeline's `row_dtype`, with tickets in place of numbers.
 
     Raises
     ------
@@ -125,8 +131,7 @@ class Ring:
             self.sources = Names(None, store=partial(file.store_name, SOURCE))
             self.outcomes = Names(FINISHED, store=partial(file.store_name, OUTCOME))
         self.array = np.frombuffer(self.buffer, pipeline.row_dtype)
-        self.numbers = itertools.count(1)
-        self.claim = self.numbers.__next__
+        self.tickets = Tickets(capacity, self.width)
         self.pack = row_struct(len(pipeline.marks)).pack_into
 
     def _in_memory(self) -> bytearray:
@@ -141,7 +146,11 @@ class Ring:
     @property
     def claimed(self) -> int:
         """The newest commit number that a writer has claimed."""
-        return count_of(self.numbers) - 1
+        return self.tickets.drawn
+
+    def claim(self) -> int:
+        """Claim the next commit number."""
+        return self.tickets.number(next(self.tickets.supply))
 
     def acquire(self) -> None:
         """Keep others from the file, if there is one; ProfilerError: another profiler has it."""
@@ -171,26 +180,27 @@ class Ring:
         cpu: float = float("nan"),
     ) -> None:
         """Write the row of a claimed number; stamps are all marks in order, 0 is missing."""
-        offset = (number - 1) % self.capacity * self.width
+        ticket = self.tickets.of(number)
         labels = source | outcome << 16
-        row = (number, frame_id, *stamps, rss, size, labels, cpu_word(cpu), number)
-        self.pack(self.buffer, offset, *row)
+        row = (ticket, frame_id, *stamps, rss, size, labels, cpu_word(cpu), ticket)
+        self.pack(self.buffer, ticket % (self.capacity * self.width), *row)
 
     def write_block(self, rows: npt.NDArray[np.void]) -> None:
         """Claim numbers for (n,) rows and write them, in pieces that fit the ring."""
         for start in range(0, len(rows), self.capacity):
             block = rows[start : start + self.capacity].copy()
-            numbers = np.fromiter(itertools.islice(self.numbers, len(block)), np.uint64, len(block))
-            slots = (numbers - np.uint64(1)) % np.uint64(self.capacity)
+            drawn = itertools.islice(self.tickets.supply, len(block))
+            tickets = np.fromiter(drawn, np.uint64, len(block))
+            slots = tickets // np.uint64(self.width) % np.uint64(self.capacity)
             index: Any = slots.astype(np.intp)
             if len(index) and index[-1] - index[0] == len(index) - 1:
                 index = slice(int(index[0]), int(index[-1]) + 1)
-            block["begin"] = numbers
+            block["begin"] = tickets
             block["seq"] = 0
             # a row is not whole from the first of these three until the last
             self.array["seq"][index] = 0
             self.array[index] = block
-            self.array["seq"][index] = numbers
+            self.array["seq"][index] = tickets
 
     def read(self, after: int, limit: int | None = None) -> Rows:
         """Return a copy of the rows with numbers above `after`, the oldest `limit` of them."""
@@ -219,15 +229,17 @@ class Ring:
         slots: Any = ((wanted - np.uint64(1)) % np.uint64(self.capacity)).astype(np.intp)
         if len(slots) and slots[-1] - slots[0] == len(slots) - 1:
             slots = slice(int(slots[0]), int(slots[-1]) + 1)  # a plain copy, no gathering
+        tickets = self.tickets.of_all(wanted)
         # in this order: a writer that comes meanwhile changes begin before anything else
         seq = self.array["seq"][slots].copy()
         rows = self.array[slots].copy()
         begin = self.array["begin"][slots].copy()
-        whole = (seq == wanted) & (rows["begin"] == wanted)
-        whole &= (rows["seq"] == wanted) & (begin == wanted)
+        whole = (seq == tickets) & (rows["begin"] == tickets)
+        whole &= (rows["seq"] == tickets) & (begin == tickets)
+        rows["begin"] = rows["seq"] = wanted
         if whole.all():
             return Rows(rows, first, last, max(0, last - first + 1 - len(rows)), [])
-        newer = ~whole & ((begin > wanted) | (seq > wanted))
+        newer = ~whole & ((begin > tickets) | (seq > tickets))
         pending = wanted[~whole & ~newer].tolist()
         kept = rows[whole]
         return Rows(kept, first, last, last - first + 1 - len(kept) - len(pending), pending)

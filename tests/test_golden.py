@@ -3,6 +3,8 @@
 import math
 from pathlib import Path
 
+import pytest
+
 import latprof
 from latprof import Pipeline, Span
 
@@ -119,8 +121,9 @@ def test_profile_of_format_2():
     assert profile.bottleneck(why="cause") == "get"
 
 
-def test_ring_of_format_1():
-    path = DATA / "golden" / "ring-v1.ring"
+@pytest.mark.parametrize("version", [1, 2])
+def test_ring_of_format(version):
+    path = DATA / "golden" / f"ring-v{version}.ring"
     trace = latprof.recover(path)
     assert trace.pipeline == latprof.read(DATA / "golden" / "trace-v1.parquet").pipeline
     # six slots; eight frames came, and number 9 was begun: 3 to 8 would be there, 3 is torn

@@ -18,7 +18,7 @@ ROWS = (
     (2, "files.intake files.seal files.trouble folding.exemplars folding.placed"),
     (2, "files.arrow files.metadata"),
     (2, "files.plan files.writer rings.names rings.ringformat rings.sight"),
-    (2, "files.reader rings.ringfile"),
+    (2, "files.reader rings.ringfile rings.tickets"),
     (2, "store ring"),
     (2, "rings.ringreader"),
     (2, "ordering.segments ordering.facts"),

@@ -123,7 +123,7 @@ def test_half_a_row_is_no_row() -> None:
     assert found.rows["frame_id"].tolist() == [1]
     assert found.pending == [2]
     assert ring.is_hole(2)
-    ring.array["begin"][0] = 3  # a newer writer has begun
+    ring.array["begin"][0] = ring.tickets.of(3)  # a newer writer has begun
     assert ring.read(0).overwritten == 1
 
 

@@ -40,8 +40,6 @@ class HotPath:
     frame, record
         Begin a frame, record a whole one: methods of a class that has one instance, which they do
         not need. `Profiler` says how they are called.
-    takes
-        Whether the frame of an id and source is sampled.
     started, skipped
         Counters; `latprof.ring.count_of` reads them.
     rejected
@@ -115,11 +113,10 @@ class HotPath:
             "spent": [True] * len(self._blank),
             "begin": self.started.__next__,
             "skip": self.skipped.__next__,
-            "claim": ring.claim,
+            "draw": ring.tickets.supply.__next__,
             "pack": ring.pack,
             "buffer": ring.buffer,
-            "capacity": ring.capacity,
-            "width": ring.width,
+            "total": ring.capacity * ring.width,
             "source_codes": ring.sources.codes,
             "samples": sampled_below < 2**64,
             "sampled_below": sampled_below,
@@ -132,7 +129,6 @@ class HotPath:
         }
         self.sample(0, float("nan"))
         self.switch(False)
-        self.takes: Callable[[int, str | None], bool] = self._names["takes"]
         self.live: type[LiveFrame] = self._names["LiveFrame"]
         let_follow(self.live)
         self.frame = self._names["sampled_frame" if self._names["samples"] else "frame"]

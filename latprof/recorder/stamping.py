@@ -90,11 +90,12 @@ spent: list[Any]
 """The row of all frames that are done: every mark is set."""
 begin: Callable[[], int]
 skip: Callable[[], int]
-claim: Callable[[], int]
+draw: Callable[[], int]
+"""Draws the ticket of the next row."""
 pack: Callable[..., None]
 buffer: Any
-capacity: int
-width: int
+total: int
+"""Bytes of all rows."""
 source_codes: dict[str | None, int]
 samples: bool
 """Whether frames are left out."""
@@ -121,9 +122,9 @@ class LiveFrame(Frame):
         try:
             i = index[name]
         except (KeyError, TypeError):
-            raise no_such_mark(name) from None
+            raise _no_such_mark(name) from None
         if at is not None or row[i]:
-            mark_again(row, i, name, at)
+            _mark_again(row, i, name, at)
         else:
             row[i] = clock()
 
@@ -131,26 +132,25 @@ class LiveFrame(Frame):
         """Stamp ``end`` and commit the frame: `Frame.finish`."""
         row = self._row
         if at is not None or row[end_at] or detour:
-            close(self, at, None)
+            _close(self, at, None)
             return
         # before anything is called: whoever finishes it, too, then finds it done
         self._row = spent
         row[end_at] = clock()
-        # the same as commit(row), without the call
-        number = claim()
-        row[1] = (number - 1) % capacity * width
-        row[2] = row[seq_at] = number
+        # the same as _commit(row), without the call
+        row[2] = row[seq_at] = ticket = draw()
+        row[1] = ticket % total
         try:
             pack(*row)
         except Exception:
-            void(number, row)
+            _void(ticket, row)
             return
         if limit is not None and row[end_at] - row[start_at] > limit:
-            check_limits(row)
+            _check_limits(row)
 
     def drop(self, reason: str, at: int | None = None) -> None:
         """Commit the frame as given up, with a reason: `Frame.drop`."""
-        close(self, at, outcome_name(reason))
+        _close(self, at, _outcome_name(reason))
 
     def __exit__(
         self,
@@ -163,7 +163,7 @@ class LiveFrame(Frame):
         if kind is None:
             self.finish()
         else:
-            close(self, None, outcome_name(kind.__name__))
+            _close(self, None, _outcome_name(kind.__name__))
 
 
 # `start` is positional: CPython does not specialize calls with keyword-only arguments
@@ -178,7 +178,7 @@ def frame(
     if not is_open:
         return NO_FRAME
     if start is not None or not owns_start:
-        return frame_started_elsewhere(frame_id, size, source, start)
+        return _frame_started_elsewhere(frame_id, size, source, start)
     row = copy_blank()
     row[3] = frame_id
     if size is not None:
@@ -186,7 +186,7 @@ def frame(
     try:
         row[labels_at] = source_codes[source]
     except (KeyError, TypeError):
-        row[labels_at] = source_code(source)
+        row[labels_at] = _source_code(source)
     begin()
     new = LiveFrame()
     new._row = row
@@ -207,9 +207,9 @@ def sampled_frame(
     try:
         run, taken = latest[source]
         if run != frame_id >> RUN_BITS:
-            taken = takes(frame_id, source)
+            taken = _takes(frame_id, source)
     except (KeyError, TypeError):
-        taken = takes(frame_id, source)
+        taken = _takes(frame_id, source)
     if not taken:
         skip()
         return NO_FRAME
@@ -225,52 +225,51 @@ def record(
 ) -> None:
     """Record a frame whose stamps are known: `Profiler.record`."""
     if len(stamps) != count:
-        raise wrong_length(stamps)
+        raise _wrong_length(stamps)
     if not is_open:
         return
     if type(stamps) is not tuple:
         stamps = tuple(stamps)
-    if samples and not takes(frame_id, source):
+    if samples and not _takes(frame_id, source):
         skip()
         return
     if foreign is not None:
-        check_foreign(foreign, stamps)
+        _check_foreign(foreign, stamps)
     if size is None:
         size = NO_SIZE
     try:
         label = source_codes[source]
     except (KeyError, TypeError):
-        label = source_code(source)
+        label = _source_code(source)
     begin()
     if room is not None and not room.take():
         return
-    number = claim()
-    offset = (number - 1) % capacity * width
+    ticket = draw()
     try:
         # one call: begin first, seq last; tuples are joined quicker than unpacked
-        head: Any = (buffer, offset, number, frame_id)
-        pack(*(head + stamps + (rss, size, label, cpu_word, number)))
+        head: Any = (buffer, ticket % total, ticket, frame_id)
+        pack(*(head + stamps + (rss, size, label, cpu_word, ticket)))
     except Exception:
-        void(number, [0, 0, 0, frame_id, *stamps, 0, size])
+        _void(ticket, [0, 0, 0, frame_id, *stamps, 0, size])
         return
     if stages_watched or (limit is not None and stamps[-1] - stamps[start_at - MARKS_AT] > limit):
-        check_limits([0, 0, 0, frame_id, *stamps, 0, 0, label])
+        _check_limits([0, 0, 0, frame_id, *stamps, 0, 0, label])
 
 
 # -- off the short way ----------------------------------------------------------------------------
 
 
-def frame_started_elsewhere(
+def _frame_started_elsewhere(
     frame_id: int, size: int | None, source: str | None, start: int | None
 ) -> Frame:
     """Begin a frame that has its stamp already, or whose stamp is another process's."""
     if start is not None and not owns_start:
-        raise no_such_mark("start")
+        raise _no_such_mark("start")
     row = copy_blank()
     row[ID_AT] = frame_id
     if size is not None:
         row[size_at] = size
-    row[labels_at] = source_code(source)
+    row[labels_at] = _source_code(source)
     if start is not None:
         row[start_at] = start
     begin()
@@ -279,24 +278,23 @@ def frame_started_elsewhere(
     return new
 
 
-def commit(row: list[Any]) -> bool:
+def _commit(row: list[Any]) -> bool:
     """Write a row into the ring; return whether it could be stored."""
     if room is not None and not room.take():
         return True  # counted as lost, whatever became of it
-    number = claim()
-    row[1] = (number - 1) % capacity * width
-    row[2] = row[seq_at] = number
+    row[2] = row[seq_at] = ticket = draw()
+    row[1] = ticket % total
     try:
         pack(*row)
     except Exception:
-        void(number, row)
+        _void(ticket, row)
         return False
     if watched:
-        check_limits(row)
+        _check_limits(row)
     return True
 
 
-def close(frame: Frame, at: int | None, outcome: str | None) -> None:
+def _close(frame: Frame, at: int | None, outcome: str | None) -> None:
     """Finish a frame in whatever way it is finished."""
     row = frame._row
     call = "finish" if outcome is None else "drop"
@@ -304,25 +302,25 @@ def close(frame: Frame, at: int | None, outcome: str | None) -> None:
         alerts.misuse(f"{call} after finish", "the frame was already committed")
         return
     if at is not None and not owns_end:
-        raise no_such_mark("end")
+        raise _no_such_mark("end")
     frame._row = spent
     if at is not None:
-        mark_again(row, end_at, "end", at)
+        _mark_again(row, end_at, "end", at)
     elif owns_end and not row[end_at]:
         row[end_at] = clock()
     if not is_open:
         rejected.add(LATE)
         return
     if outcome is None:
-        commit(row)
+        _commit(row)
         return
     code = ring.outcomes.code(outcome)
     row[labels_at] |= code << 16
-    if commit(row):
+    if _commit(row):
         dropped.add(str(ring.outcomes.table[code]))
 
 
-def mark_again(row: list[Any], i: int, name: str, at: int | None) -> None:
+def _mark_again(row: list[Any], i: int, name: str, at: int | None) -> None:
     """Set a mark that was given a stamp, was set before, or belongs to a frame that is done."""
     if row is spent:
         alerts.misuse("mark after finish", f"mark {name!r} of a frame that was committed")
@@ -332,7 +330,7 @@ def mark_again(row: list[Any], i: int, name: str, at: int | None) -> None:
         row[i] = at
 
 
-def no_such_mark(name: object) -> PipelineError:
+def _no_such_mark(name: object) -> PipelineError:
     """Return the error of a mark that there is not, or that another process owns."""
     what = f"pipeline {ring.pipeline.name!r}"
     shown = escape(name) if isinstance(name, str) else name
@@ -346,7 +344,7 @@ def no_such_mark(name: object) -> PipelineError:
     return PipelineError(f"{what} has no mark {shown!r}: use one of {', '.join(owned)}")
 
 
-def wrong_length(stamps: Sequence[int]) -> PipelineError:
+def _wrong_length(stamps: Sequence[int]) -> PipelineError:
     """Return the error of too few or too many stamps."""
     return PipelineError(
         f"{len(stamps)} stamps for the {count} marks of pipeline {ring.pipeline.name!r}: give "
@@ -354,19 +352,19 @@ def wrong_length(stamps: Sequence[int]) -> PipelineError:
     )
 
 
-def check_foreign(foreign: Sequence[int], stamps: Sequence[int]) -> None:
+def _check_foreign(foreign: Sequence[int], stamps: Sequence[int]) -> None:
     """Refuse stamps of marks that other processes own."""
     for i in foreign:
         if stamps[i]:
-            raise no_such_mark(marks[i])
+            raise _no_such_mark(marks[i])
 
 
-def source_code(source: object) -> int:
+def _source_code(source: object) -> int:
     """Return the code of a source that is met for the first time, or is no string."""
     return ring.sources.code(None if source is None else _text(source))
 
 
-def takes(frame_id: int, source: str | None) -> bool:
+def _takes(frame_id: int, source: str | None) -> bool:
     """Return whether the frame is in a run that is sampled."""
     try:
         run = operator.index(frame_id) >> RUN_BITS
@@ -387,9 +385,9 @@ def takes(frame_id: int, source: str | None) -> bool:
     return taken
 
 
-def void(number: int, row: list[Any]) -> None:
+def _void(ticket: int, row: list[Any]) -> None:
     """Count a frame that could not be stored, and by which of its values."""
-    voids.add(number)
+    voids.add(ring.tickets.number(ticket))
     frame_id, stamps, size = row[ID_AT], row[MARKS_AT : MARKS_AT + count], row[size_at]
     if not _fits(frame_id, 2**64):
         reason = BAD_FRAME_ID
@@ -403,7 +401,7 @@ def void(number: int, row: list[Any]) -> None:
     alerts.rejected(reason, shown(frame_id))
 
 
-def check_limits(row: list[Any]) -> None:
+def _check_limits(row: list[Any]) -> None:
     """Count and tell each span of a frame that took longer than its threshold."""
     for name, begin_at, last_at, at_most in watched:
         start, end = row[begin_at], row[last_at]
@@ -416,7 +414,7 @@ def check_limits(row: list[Any]) -> None:
             alerts.slow(operator.index(row[ID_AT]), source, latency_ns, name)
 
 
-def outcome_name(reason: object) -> str:
+def _outcome_name(reason: object) -> str:
     """Return the outcome of a drop: its reason, which never reads as finished."""
     name = _text(reason)
     return f"dropped: {name}" if name in ("", "finished") else name

@@ -26,7 +26,7 @@ def count_of(counter: "itertools.count[int]") -> int:
     >>> next(counter), count_of(counter), next(counter)
     (1, 2, 2)
     """
-    return int(repr(counter)[len("count(") : -1])
+    return int(repr(counter)[len("count(") : -1].split(",")[0])  # its step may follow
 
 
 class Names:

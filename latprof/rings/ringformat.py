@@ -9,7 +9,8 @@ header       magic, format, CRC-32 of the header, length of the JSON, width of a
 log          entries that are only ever appended: CRC-32, kind, code, length, payload, each
              padded to 8 bytes. Names of sources and outcomes by their codes, each before its code
              is used; when recording started and stopped
-rows         `capacity` rows of `Pipeline.row_dtype`
+rows         `capacity` rows of `Pipeline.row_dtype`, with tickets (`latprof.rings.tickets`) as
+             `begin` and `seq`
 ===========  =====================================================================================
 
 All numbers are little endian, on every machine. An entry's checksum begins with its place in the
@@ -47,8 +48,8 @@ __all__ = [
 
 MAGIC = b"LATPRING"
 
-FORMAT = 1
-"""The format that is written, and the newest that is read."""
+FORMAT = 2
+"""The format that is written, and the newest that is read. In 1 rows have numbers, no tickets."""
 
 LARGEST_CAPACITY = 2**31
 
@@ -81,6 +82,8 @@ class Header:
         What is known of the recording, as `latprof.files.metadata` names it.
     log_at, log_size, rows_at
         Where the log and the rows are in the file, bytes.
+    version
+        The format.
     """
 
     pipeline: Pipeline
@@ -89,6 +92,7 @@ class Header:
     log_at: int
     log_size: int
     rows_at: int
+    version: int = FORMAT
 
     @property
     def width(self) -> int:
@@ -163,7 +167,7 @@ def parse_header(raw: bytes) -> Header:
         facts = check_meta(content["facts"], pipeline)
     except (ValueError, KeyError, TypeError, RecursionError, PipelineError) as error:
         raise TraceError(f"has a header that cannot be ({error}): take an undamaged copy") from None
-    header = Header(pipeline, capacity, facts, log_at, log_size, rows_at)
+    header = Header(pipeline, capacity, facts, log_at, log_size, rows_at, version)
     fits = (
         width == header.width
         and 1 <= capacity <= LARGEST_CAPACITY

@@ -30,6 +30,7 @@ from latprof.rings.ringformat import (
     parse_header,
 )
 from latprof.rings.sight import Sight
+from latprof.rings.tickets import NO_NUMBER, Tickets
 from latprof.units import escape
 
 __all__ = ["FoundNames", "RingReader", "Seen"]
@@ -165,6 +166,7 @@ class RingReader:
             raise TraceError(f"{self._shown} cannot be read: {reason}: check the path") from None
         try:
             self._header = parse_header(self._bytes(0, LONGEST_HEADER))
+            self._tickets = Tickets(self._header.capacity, self._header.width)
         except TraceError as error:
             self.close()
             raise TraceError(f"{self._shown} {error}") from None
@@ -323,8 +325,10 @@ class RingReader:
         before, rows, later = (np.frombuffer(part, dtype, there) for part in raw)
         moved = (before["seq"] != rows["seq"]) | (later["begin"] != rows["begin"])
         rows = rows.copy()
+        if self._header.version > 1:
+            self._tickets.to_numbers(rows)
         rows["begin"][moved] = 0
-        rows["seq"][moved] = 2**64 - 1
+        rows["seq"][moved] = NO_NUMBER
         return rows, np.arange(first, first + there, dtype=np.uint64)
 
     def _bytes(self, at: int, count: int) -> bytes:

@@ -1,0 +1,104 @@
+"""The functions of the hot path: each profiler's own, found like methods."""
+
+import gc
+import inspect
+import weakref
+from typing import Any
+
+import pytest
+
+from latprof import PipelineError, Profiler
+from latprof.pipeline import Pipeline
+from latprof.recorder import stamping
+
+MIC = Pipeline.chain("mic", "decode", "play")  # marks start, decode, play, end
+NET = Pipeline.chain("net", "read", "parse", "reply", "close")
+
+
+def test_all_that_the_functions_need_is_given() -> None:
+    hot = Profiler(MIC)._hot
+    assert stamping.__annotations__.keys() <= hot._names.keys()
+    # nothing of one profiler is left in the module, where the next one would find it
+    assert not stamping.__annotations__.keys() & vars(stamping).keys()
+    for function in (hot.frame, hot.record, hot.live.mark, hot.live.finish):
+        assert function.__globals__ is hot._names
+        assert function.__code__ is not Profiler(MIC)._hot.frame.__code__
+
+
+def test_profilers_beside_each_other() -> None:
+    with Profiler(MIC, capacity=4) as mic, Profiler(NET, critical="1ns") as net:
+        for n in range(10):
+            one, two = mic.frame(n, source="a"), net.frame(n, 7)
+            two.mark("read")
+            one.mark("decode")
+            with pytest.raises(PipelineError, match="'mic' has no mark 'read'"):
+                one.mark("read")
+            two.mark("reply", at=5)
+            two.finish()
+            mic.record(100 + n, (1, 2, 3, 4))
+            one.finish()
+    assert mic.trace().frame_id.tolist() == [108, 8, 109, 9]
+    assert net.trace().frame_id.tolist() == list(range(10))
+    assert net.trace().marks["reply"].tolist() == [5 + net.clock_offset_ns] * 10
+    assert mic.accounts.notes == {"unknown mark": 10}
+    assert net.accounts.notes == {"criticals": 10}
+
+
+def test_what_was_looked_up_before_the_start_records() -> None:
+    profiler = Profiler(MIC)
+    frame, record = profiler.frame, profiler.record
+    assert not frame(1)
+    record(2, (1, 2, 3, 4))
+    with profiler:
+        frame(3).finish()
+        record(4, (1, 2, 3, 4))
+    record(5, (1, 2, 3, 4))
+    assert profiler.trace().frame_id.tolist() == [3, 4]
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.999_999])
+def test_a_subclass_may_have_methods_of_its_own(rate: float) -> None:
+    class Numbered(Profiler):
+        """Numbers its frames."""
+
+        count = 0
+
+        def frame(self, *args: Any, **known: Any) -> Any:
+            self.count += 1
+            return super().frame(self.count, *args, **known)
+
+        def record(self, frame_id: int, *args: Any, **known: Any) -> None:
+            super().record(frame_id + 1_000, *args, **known)
+
+    with Numbered(MIC, sampling_rate=rate) as profiler:
+        profiler.frame(size=9).finish()
+        profiler.frame(source="b", start=1).finish()
+        profiler.record(1, (1, 2, 3, 4), source="c")
+    assert isinstance(profiler, Numbered)
+    trace = profiler.trace()
+    assert trace.frame_id.tolist() == [1, 2, 1_001]
+    assert trace.source.to_numpy().tolist() == [None, "b", "c"]
+    kind = type(profiler)
+    assert (kind.__doc__, kind.__module__) == ("Numbers its frames.", __name__)
+
+
+def test_they_are_documented_as_the_methods_are() -> None:
+    profiler = Profiler(MIC)
+    assert (type(profiler).__name__, type(profiler).__module__) == ("Profiler", "latprof.profiler")
+    for name in ("frame", "record"):
+        quick, documented = getattr(profiler, name), getattr(Profiler, name)
+        assert quick.__doc__ == documented.__doc__
+        named = [*inspect.signature(documented).parameters][1:]
+        assert [*inspect.signature(quick).parameters] == named
+    assert "stamp taken elsewhere" in str(profiler._hot.live.mark.__doc__)
+
+
+def test_a_profiler_is_freed() -> None:
+    with Profiler(MIC) as profiler:
+        profiler.frame(1).finish()
+    kind = weakref.ref(type(profiler))
+    live = weakref.ref(profiler._hot.live)
+    del profiler
+    gc.collect()
+    assert kind() is None
+    assert live() is None
