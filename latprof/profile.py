@@ -412,10 +412,15 @@ def merge(profiles: Sequence[Profile]) -> Profile:
     Raises
     ------
     ProfileError
-        None is given, or two do not fit.
+        None is given, something that is no profile, or two do not fit.
     """
     if not profiles:
         raise ProfileError("merge of no profiles: give at least one")
+    for profile in profiles:
+        if not isinstance(profile, Profile):
+            raise ProfileError(
+                f"merge takes profiles, not {type(profile).__name__}: analyze makes one of a trace"
+            )
     merged = profiles[0].copy()
     for profile in profiles[1:]:
         merged.take(profile)

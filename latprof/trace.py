@@ -22,7 +22,7 @@ from latprof.units import counted, escape, format_ns, format_utc
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Trace", "each_recording", "read"]
+__all__ = ["Trace", "check_recording", "each_recording", "read"]
 
 StrPath = str | os.PathLike[str]
 
@@ -333,6 +333,7 @@ def read(path: StrPath, pipeline: Pipeline | None = None) -> Trace:
     """
     from latprof import store
 
+    check_recording(path)
     with store.Reader(path, pipeline) as reader:
         return Trace.of(reader.pipeline, reader.read(), reader.meta)
 
@@ -345,19 +346,32 @@ def each_recording(recordings: Any) -> "Iterator[Trace | StrPath]":
     TraceError
         Something that is neither a trace nor a path: a DataFrame, say.
     """
-    kinds = (Trace, str, os.PathLike)
-    alone = isinstance(recordings, kinds) or not isinstance(recordings, Iterable)
+    alone = isinstance(recordings, _RECORDING) or not isinstance(recordings, Iterable)
     # a DataFrame has its columns' names to go through
     alone = alone or type(recordings).__name__ == "DataFrame"
     for recording in [recordings] if alone else recordings:
-        if not isinstance(recording, kinds):
-            name = type(recording).__name__
-            made = ", latprof.Trace.from_pandas(table, pipeline) makes one of it"
-            raise TraceError(
-                f"a recording is a Trace or a path, not {name}"
-                + (made if name == "DataFrame" else ": give one of these, or a list of them")
-            )
+        check_recording(recording)
         yield recording
+
+
+def check_recording(recording: object) -> None:
+    """Refuse what is neither a trace nor a path.
+
+    Raises
+    ------
+    TraceError
+        Says what makes a trace of a DataFrame.
+    """
+    if not isinstance(recording, _RECORDING):
+        name = type(recording).__name__
+        made = ": latprof.Trace.from_pandas(table, pipeline) makes one of it"
+        raise TraceError(
+            f"a recording is a Trace or a path, not {name}"
+            + (made if name == "DataFrame" else ": give one of these, or a list of them")
+        )
+
+
+_RECORDING = (Trace, str, os.PathLike)
 
 
 def _described(meta: dict[str, Any]) -> dict[str, Any]:

@@ -316,7 +316,7 @@ def test_files_are_joined_and_the_whole_can_be_saved(tmp_path):
         ([], "there is nothing to join: give at least one trace or path"),
         ([sender([1]), mic(1)], "recording 1 is of pipeline 'link' .* recording 2 of 'mic'"),
         ([sender([1]), sender([2])], "mark 'start' has two owners, recording 1 and recording 2"),
-        ([sender([1]), 7], "recording 2 is int: give a Trace or a path"),
+        ([sender([1]), 7], "a recording is a Trace or a path, not int: give one of these"),
         (
             [sender([1], meta={"sampling_rate": 0.1}), player([1], meta={"sampling_rate": 1.0})],
             "recording 1 was recorded at sampling rate 0.1, recording 2 at 1.0",

@@ -527,6 +527,8 @@ def test_merge_of_none_and_of_one():
         merge([])
     one = profiled(GAPS, seeded(GAPS, 20, 1))
     assert merge([one]).rows() == one.rows()
+    with pytest.raises(ProfileError, match="merge takes profiles, not DataFrame: analyze makes"):
+        merge([pd.DataFrame()])
 
 
 def test_edges_in_any_order_and_twice():

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from traces import MIC, any_columns, check_complete, contents, mic, rich
 
+import latprof
 from latprof import AUDIO, Pipeline, spans
 from latprof.columns import MISSING, NO_SIZE, Labels
 from latprof.errors import PipelineError, TraceError
@@ -521,3 +522,11 @@ def test_to_csv_that_cannot_be_written(tmp_path):
         TraceError, match=r"t.csv cannot be written: No such file or directory: check"
     ):
         mic(1).to_csv(tmp_path / "missing" / "t.csv")
+
+
+@pytest.mark.parametrize("take", [latprof.read, latprof.join, latprof.analyze, latprof.blame])
+def test_a_dataframe_is_made_a_trace_first(take):
+    table = Trace(MIC, frame_id=[1], marks={"start": [1], "end": [2]}).to_pandas()
+    for given in (table, [table]) if take is not latprof.read else (table,):
+        with pytest.raises(TraceError, match="not DataFrame: latprof.Trace.from_pandas"):
+            take(given)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from latprof.columns import MISSING, Columns, Labels
 from latprof.errors import TraceError
 from latprof.pipeline import Pipeline
-from latprof.trace import Trace, read
+from latprof.trace import Trace, each_recording, read
 from latprof.units import escape
 
 __all__ = ["Part", "load"]
@@ -48,15 +48,11 @@ def load(recordings: Iterable[Trace | str | os.PathLike[str]]) -> tuple[list[Par
     """
     parts: list[Part] = []
     pipeline: Pipeline | None = None
-    for number, recording in enumerate(recordings):
+    for number, recording in enumerate(each_recording(recordings)):
         if isinstance(recording, Trace):
             trace, name = recording, f"recording {number + 1}"
-        elif isinstance(recording, str | os.PathLike):
-            trace, name = read(recording), escape(os.fspath(recording))
         else:
-            raise TraceError(
-                f"recording {number + 1} is {type(recording).__name__}: give a Trace or a path"
-            )
+            trace, name = read(recording), escape(os.fspath(recording))
         if pipeline is not None and trace.pipeline != pipeline:
             raise TraceError(
                 f"{parts[0].name} is of pipeline {pipeline.name!r} ({', '.join(pipeline.marks)}), "
