@@ -6,7 +6,7 @@ Exit status: 0 fine, 2 the input or the call is wrong (one line says what and ho
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from latprof.commands import COMMANDS
@@ -23,15 +23,25 @@ class _Parser(argparse.ArgumentParser):
         try:
             super()._check_value(action, value)
         except argparse.ArgumentError as error:
-            import difflib  # slow to import, and rarely needed
-
-            alike = difflib.get_close_matches(str(value), map(str, action.choices or ()), n=1)
-            if alike:
-                error.message += f"; did you mean {alike[0]}?"
+            error.message += _did_you_mean(value, map(str, action.choices or ()))
             raise
+
+    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+        """End with the arguments that there are not."""
+        options = [option for action in self._actions for option in action.option_strings]
+        self.error(
+            f"unrecognized arguments: {' '.join(unknown)}{_did_you_mean(unknown[0], options)}"
+        )
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {escape(message)}; see {self.prog} --help\n")
+
+
+def _did_you_mean(given: object, known: Iterable[str]) -> str:
+    import difflib  # slow to import, and rarely needed
+
+    alike = difflib.get_close_matches(str(given), known, n=1, cutoff=0.75)
+    return f"; did you mean {alike[0]}?" if alike else ""
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -45,7 +55,9 @@ class _Formatter(argparse.HelpFormatter):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    options = _parser().parse_args(arguments)
+    options, unknown = _parser().parse_known_args(arguments)
+    if unknown:
+        options.command.refuse(unknown)
     try:
         options.run(options)
         sys.stdout.flush()
@@ -80,13 +92,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
 
     def command(name: str, text: str, example: str) -> argparse.ArgumentParser:
-        return commands.add_parser(
+        made = commands.add_parser(
             name,
             help=text,
             description=text[0].upper() + text[1:] + ".",
             epilog=f"Example: latprof {example}",
             formatter_class=_Formatter,
         )
+        made.set_defaults(command=made)
+        return made
 
     for module in COMMANDS:
         module.add(command)

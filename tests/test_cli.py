@@ -407,6 +407,9 @@ def test_a_wrong_call_is_one_line_and_exit_status_2(capsys, arguments):
         (["whatif", "x"], "; did you mean what-if?; see"),
         (["plot", "x", "-o", "x.png", "--kind", "timelines"], "; did you mean timeline?; see"),
         (["zzz"], "'completion'); see latprof --help"),
+        (["report", "x", "--worts", "3"], "--worts 3; did you mean --worst?; see latprof report"),
+        (["--nope", "report", "x"], "report: unrecognized arguments: --nope; see latprof report"),
+        (["plot", "x", "-o", "y.png", "--a\x1b"], "arguments: --a\\x1b; see latprof plot"),
     ],
 )
 def test_a_mistyped_name_is_told_which_was_meant(capsys, call, meant):

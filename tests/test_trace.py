@@ -527,6 +527,6 @@ def test_to_csv_that_cannot_be_written(tmp_path):
 @pytest.mark.parametrize("take", [latprof.read, latprof.join, latprof.analyze, latprof.blame])
 def test_a_dataframe_is_made_a_trace_first(take):
     table = Trace(MIC, frame_id=[1], marks={"start": [1], "end": [2]}).to_pandas()
-    for given in (table, [table]) if take is not latprof.read else (table,):
-        with pytest.raises(TraceError, match="not DataFrame: latprof.Trace.from_pandas"):
-            take(given)
+    for one in (table, [table]) if take is not latprof.read else (table,):
+        with pytest.raises(TraceError, match=r"not DataFrame: latprof\.Trace\.from_pandas"):
+            take(one)
