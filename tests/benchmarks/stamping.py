@@ -98,6 +98,21 @@ def many(profiler: Profiler) -> FunctionType:
     return run
 
 
+class Empty:
+    """Takes the calls of a frame and does nothing: what no recorder can be below."""
+
+    __slots__ = ()
+
+    def frame(self, frame_id, size=None, source=None):
+        return self
+
+    def mark(self, name):
+        pass
+
+    def finish(self):
+        pass
+
+
 class Case:
     """A way of recording, and the profiler that it records with."""
 
@@ -169,7 +184,12 @@ class Peer:
 
 def measure(frames: int, repetitions: int) -> list[tuple[Case | Peer, float, float, float]]:
     """Return, for each case, ns a frame, ratio of the fastest, median ratio."""
-    all_cases: list[Case | Peer] = [*cases()]
+    empty = per_mark(Empty())
+    empty.__code__ = empty.__code__.replace()
+    all_cases: list[Case | Peer] = [
+        *cases(),
+        Peer("the same calls of empty methods", empty, frames),
+    ]
     for name, make, at_most in PEERS:
         run = make()
         if run is not None:
