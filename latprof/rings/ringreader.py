@@ -280,9 +280,13 @@ class RingReader:
         """Return what a first read of the slots shows."""
         sight, without = Sight(self.pipeline.row_dtype, self.capacity, after, awaited), 0
         for first, count in self._chunks(after):
-            without = 0 if self._add(sight, first, count) else without + count
+            rows, slots = self._stable(first, count)
+            sight.beyond += count - len(rows)
+            without = 0 if sight.add(rows, slots) else without + count
             if after and without >= POLL_CHUNK:
                 break
+        if len(awaited):  # they lie before the first that was read
+            self._again(sight, np.unique(sight.slots_of(awaited)))
         return sight
 
     def _settle(self, sight: Sight) -> bool:
@@ -295,16 +299,20 @@ class RingReader:
             time.sleep(pause)
             if not self._recording():
                 return False
-            sight.forget(slots)
-            for run in np.split(slots, np.flatnonzero(np.diff(slots) != 1) + 1):
-                self._add(sight, int(run[0]), len(run))
+            self._again(sight, slots)
             sight.frozen = True
         return self._recording()
 
-    def _add(self, sight: Sight, first: int, count: int) -> int:
-        rows, slots = self._stable(first, count)
-        sight.beyond += count - len(rows)
-        return sight.add(rows, slots)
+    def _again(self, sight: Sight, slots: npt.NDArray[np.uint64]) -> None:
+        """Read (n,) slots again: a call for those that are near each other, not one for each."""
+        sight.forget(slots)
+        if not len(slots):
+            return
+        for near in np.split(slots, np.flatnonzero(np.diff(slots // POLL_CHUNK)) + 1):
+            first = int(near[0])
+            rows, _ = self._stable(first, int(near[-1]) - first + 1)
+            near = near[near < first + len(rows)]
+            sight.add(rows[(near - first).astype(np.intp)], near)
 
     # -- bytes ----------------------------------------------------------------------------------
 
