@@ -259,7 +259,7 @@ def check_alike(own: Pipeline, name: str, other: Pipeline, first: str, what: str
     if own != other:
         raise TraceError(
             f"{name} is of pipeline {own.name!r} and {first} of {other.name!r}, and their marks, "
-            f"spans or stations differ: {what} them apart"
+            f"spans, stations or periods differ: {what} them apart"
         )
 
 

@@ -4,9 +4,10 @@ A frame in flight is a list that holds the arguments of one `struct.pack_into`, 
 row; a mark is one assignment into it, and finishing is that one call. Nothing here takes a lock,
 unless something is wrong or slow.
 
-Nobody calls these functions: each profiler has copies of them (`HotPath`), in which the names
-below are its own. A name of the module is the quickest that CPython has for what a function does
-not get as an argument: free variables are copied at every call, attributes are looked up.
+Nobody calls these functions, `shown` aside: each profiler has copies of them (`HotPath`), in which
+the names below are its own. A name of the module is the quickest that CPython has for what a
+function does not get as an argument: free variables are copied at every call, attributes are
+looked up.
 """
 
 import operator

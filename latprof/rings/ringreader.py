@@ -84,7 +84,7 @@ class Seen:
         The largest commit number that was met, up to now.
     lost
         How many numbers after the one that was asked for, up to `newest`, and of those that were
-        awaited, have no row: newer rows lie in their slots, or they are torn.
+        awaited, have no row: newer rows lie in their slots, or they are torn or refused.
     torn
         Slots that hold part of a row, which nobody is writing any more.
     refused
@@ -95,7 +95,8 @@ class Seen:
     cut_off
         Slots that lie beyond the end of the file.
     being_written
-        Slots near the newest number whose row a living process has begun, or is about to.
+        Slots near the newest number whose row a living process has begun, or is about to, and
+        slots whose row came during the look and is left for the next one.
     torn_before
         How many of the torn have numbers up to `newest`: they are counted in `lost`, too.
     open
