@@ -20,9 +20,12 @@ def test_all_that_the_functions_need_is_given() -> None:
     assert stamping.__annotations__.keys() <= hot._names.keys()
     # nothing of one profiler is left in the module, where the next one would find it
     assert not stamping.__annotations__.keys() & vars(stamping).keys()
-    for function in (hot.frame, hot.record, hot.live.mark, hot.live.finish):
-        assert function.__globals__ is hot._names
-        assert function.__code__ is not Profiler(MIC)._hot.frame.__code__
+    other = Profiler(MIC)._hot
+    mine, theirs = ((h.frame, h.record, h.live.mark, h.live.finish) for h in (hot, other))
+    for one, two in zip(mine, theirs, strict=True):
+        assert one.__globals__ is hot._names
+        assert one.__code__ == two.__code__
+        assert one.__code__ is not two.__code__
 
 
 def test_profilers_beside_each_other() -> None:
