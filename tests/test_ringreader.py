@@ -129,7 +129,7 @@ def test_looking_is_that_of_a_loop(tmp_path_factory, capacity, steps):
             if tear:  # a row that is begun and not written
                 number = ring.claim()
                 at = (number - 1) % capacity * ring.width
-                ring.buffer[at : at + 8] = struct.pack("<Q", number)
+                ring.buffer[at : at + 8] = struct.pack("<Q", ring.tickets.of(number))
                 slots.pop(number % capacity, None)
             new = sorted(n for n in slots.values() if n > newest)
             seen = reader.look(after=newest)
@@ -491,7 +491,9 @@ def begin(ring):
     """Begin a row and do not end it: where the interpreter may be taken from a thread."""
     number = ring.claim()
     at = (number - 1) % ring.capacity * ring.width
-    ring.buffer[at : at + ring.width] = struct.pack("<Q", number).ljust(ring.width, b"\0")
+    ring.buffer[at : at + ring.width] = struct.pack("<Q", ring.tickets.of(number)).ljust(
+        ring.width, b"\0"
+    )
     return number
 
 
