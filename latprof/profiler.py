@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from latprof.columns import Labels
 from latprof.errors import ProfilerError
+from latprof.limits import LEVELS
 from latprof.pipeline import Pipeline
 from latprof.profile import Accounts, Profile
 from latprof.recorder import bulk
@@ -183,7 +184,7 @@ class Profiler:
         self.overflow = checked_overflow(overflow)
         facts = None
         if ring is not None:  # who watches it is told what is slow
-            told = dict(zip(("warning", "critical"), map(dict, limits), strict=True))
+            told = dict(zip(LEVELS, map(dict, limits), strict=True))
             facts = self._recording.facts() | {"thresholds": told}
         self._ring = Ring(pipeline, capacity, ring, facts)  # makes a file: when all is checked
         self._recording.note = self._ring.note
@@ -201,6 +202,8 @@ class Profiler:
         self._lock = threading.RLock()
         self._background: Background | None = None
         self._be_quick()
+
+    __new__.__wrapped__ = __init__  # type: ignore[attr-defined]  # help() shows these arguments
 
     def _be_quick(self) -> None:
         """Put the functions of the hot path in the place of the methods that document them.

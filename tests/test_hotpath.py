@@ -93,6 +93,7 @@ def test_they_are_documented_as_the_methods_are() -> None:
         assert quick.__doc__ == documented.__doc__
         named = [*inspect.signature(documented).parameters][1:]
         assert [*inspect.signature(quick).parameters] == named
+    assert [*inspect.signature(Profiler).parameters][:2] == ["pipeline", "capacity"]
     assert "stamp taken elsewhere" in str(profiler._hot.live.mark.__doc__)
 
 
