@@ -21,10 +21,10 @@ from latprof.pipeline import Pipeline
 from latprof.profile import Profile, duration
 from latprof.profiles.gathered import check_by
 from latprof.store import Reader
-from latprof.trace import Trace, each_recording
+from latprof.trace import Trace, check_alike, each_recording
 from latprof.units import escape
 
-__all__ = ["MOST_FOR_CAUSES", "analyze", "check_alike", "lowest_start", "trace_paths"]
+__all__ = ["MOST_FOR_CAUSES", "analyze", "lowest_start", "trace_paths"]
 
 MOST_FOR_CAUSES = 5_000_000
 """Up to so many frames causes are looked for without being asked for."""
@@ -248,21 +248,6 @@ def lowest_start(columns: Columns) -> int:
     return int(starts[starts != MISSING].min(initial=STAMP_LIMIT))
 
 
-def check_alike(own: Pipeline, name: str, other: Pipeline, first: str, what: str) -> None:
-    """Refuse to do `what` with two recordings, called `name` and `first`, of two pipelines.
-
-    Raises
-    ------
-    TraceError
-        The pipelines differ.
-    """
-    if own != other:
-        raise TraceError(
-            f"{name} is of pipeline {own.name!r} and {first} of {other.name!r}, and their marks, "
-            f"spans, stations or periods differ: {what} them apart"
-        )
-
-
 def _inspect(parts: Sequence[Trace | Path], pipeline: Pipeline | None) -> tuple[Pipeline, int]:
     """Return the pipeline that all parts are of, and how many rows they have."""
     kind, first, rows = None, "", 0
@@ -275,7 +260,7 @@ def _inspect(parts: Sequence[Trace | Path], pipeline: Pipeline | None) -> tuple[
         if kind is None:
             kind, first = own, name
         else:
-            check_alike(own, name, kind, first, "analyze")
+            check_alike((first, kind), (name, own), "analyze them apart")
         rows += count
     assert kind is not None
     return kind, rows

@@ -414,6 +414,10 @@ def merge(profiles: Sequence[Profile]) -> Profile:
     ProfileError
         None is given, something that is no profile, or two do not fit.
     """
+    if not isinstance(profiles, Sequence):
+        raise ProfileError(
+            f"merge takes a list of profiles, not {type(profiles).__name__}: write merge([a, b])"
+        )
     if not profiles:
         raise ProfileError("merge of no profiles: give at least one")
     for profile in profiles:

@@ -130,7 +130,7 @@ class Profiler:
     """
 
     def __new__(cls, *args: object, **settings: object) -> "Profiler":
-        """Make a profiler in a class of its own: see `_be_quick`."""
+        """Make a profiler in a class of its own, see `_be_quick`: a subclass of what was called."""
         about = {"__doc__": cls.__doc__, "__module__": cls.__module__}
         return super().__new__(type(cls.__name__, (cls,), about))
 
@@ -213,7 +213,8 @@ class Profiler:
         """
         for name in ("frame", "record"):
             documented, quick = getattr(Profiler, name), getattr(self._hot, name)
-            if getattr(type(self), name) is documented:  # a subclass may have its own
+            # a subclass may have its own
+            if getattr(type(self).__base__, name) is documented:
                 quick.__doc__ = documented.__doc__
                 setattr(type(self), name, quick)
 

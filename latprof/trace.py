@@ -22,7 +22,7 @@ from latprof.units import counted, escape, format_ns, format_utc
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Trace", "check_recording", "each_recording", "read"]
+__all__ = ["Trace", "check_alike", "check_recording", "each_recording", "read"]
 
 StrPath = str | os.PathLike[str]
 
@@ -333,7 +333,11 @@ def read(path: StrPath, pipeline: Pipeline | None = None) -> Trace:
     """
     from latprof import store
 
-    check_recording(path)
+    if not isinstance(path, str | os.PathLike):
+        name = type(path).__name__
+        if name == "DataFrame":
+            check_recording(path)
+        raise TraceError(f"read takes the path of one file, not {name}: analyze takes several")
     with store.Reader(path, pipeline) as reader:
         return Trace.of(reader.pipeline, reader.read(), reader.meta)
 
@@ -372,6 +376,21 @@ def check_recording(recording: object) -> None:
 
 
 _RECORDING = (Trace, str, os.PathLike)
+
+
+def check_alike(one: tuple[str, Pipeline], other: tuple[str, Pipeline], remedy: str) -> None:
+    """Refuse two recordings of different pipelines, each given with how it is called.
+
+    Raises
+    ------
+    TraceError
+        The pipelines differ.
+    """
+    if one[1] != other[1]:
+        raise TraceError(
+            f"{other[0]} is of pipeline {other[1].name!r} and {one[0]} of {one[1].name!r}, and "
+            f"their marks, spans, stations or periods differ: {remedy}"
+        )
 
 
 def _described(meta: dict[str, Any]) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def path(tmp_path, trace):
 def test_what_is_no_recording_is_told_what_to_do(ask, trace):
     table = trace.to_pandas()
     for given in (table, [trace, table]):
-        with pytest.raises(TraceError, match=r"not DataFrame, latprof.Trace.from_pandas\(table, "):
+        with pytest.raises(TraceError, match=r"not DataFrame: latprof.Trace.from_pandas\(table, "):
             ask(given)
     with pytest.raises(TraceError, match=r"a Trace or a path, not int: give one of these"):
         ask(7)

@@ -85,6 +85,17 @@ def test_a_subclass_may_have_methods_of_its_own(rate: float) -> None:
     assert (kind.__doc__, kind.__module__) == ("Numbers its frames.", __name__)
 
 
+def test_a_second_init_begins_anew() -> None:
+    profiler = Profiler(MIC)
+    with profiler:
+        profiler.frame(1).finish()
+    profiler.__init__(MIC, sampling_rate=0.999_999)  # type: ignore[misc]
+    with profiler:
+        profiler.frame(2).finish()
+        profiler.record(3, (1, 2, 3, 4))
+    assert profiler.trace().frame_id.tolist() == [2, 3]
+
+
 def test_they_are_documented_as_the_methods_are() -> None:
     profiler = Profiler(MIC)
     assert (type(profiler).__name__, type(profiler).__module__) == ("Profiler", "latprof.profiler")

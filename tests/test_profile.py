@@ -529,6 +529,8 @@ def test_merge_of_none_and_of_one():
     assert merge([one]).rows() == one.rows()
     with pytest.raises(ProfileError, match="merge takes profiles, not DataFrame: analyze makes"):
         merge([pd.DataFrame()])
+    with pytest.raises(ProfileError, match="list of profiles, not Profile: write merge"):
+        merge(one)
 
 
 def test_edges_in_any_order_and_twice():

@@ -276,9 +276,10 @@ def test_old_files_are_not_a_recorder_that_is_silent(tmp_path):
     assert text.startswith("mic  1 file, newest frame 3.00 h ago  mic.ring\n")
 
 
-@pytest.mark.parametrize(("width", "height"), [(80, 24), (60, 20), (200, 60)])
-def test_how_to_recover_is_whole_in_any_terminal(width, height):
-    remedy = "latprof recover /dev/shm/" + "long/" * 12 + "mic.ring -o crash.parquet"
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (60, 20), (200, 60), (100, 20)])
+@pytest.mark.parametrize("folders", [12, 13, 9])  # lines are folded between words
+def test_how_to_recover_is_whole_in_any_terminal(width, height, folders):
+    remedy = "latprof recover /dev/shm/" + "long/" * folders + "mic.ring -o crash.parquet"
     news = News([], 0, "the process has ended", CHAIN, remedy, Limits())
     text = shown_news(lively(), news, now=40_000 * MS, width=width, height=height)
     assert remedy.replace(" ", "") in re.sub(r"\s", "", text)

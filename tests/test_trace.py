@@ -524,9 +524,15 @@ def test_to_csv_that_cannot_be_written(tmp_path):
         mic(1).to_csv(tmp_path / "missing" / "t.csv")
 
 
-@pytest.mark.parametrize("take", [latprof.read, latprof.join, latprof.analyze, latprof.blame])
+@pytest.mark.parametrize("take", [latprof.read, latprof.join])
 def test_a_dataframe_is_made_a_trace_first(take):
     table = Trace(MIC, frame_id=[1], marks={"start": [1], "end": [2]}).to_pandas()
     for one in (table, [table]) if take is not latprof.read else (table,):
         with pytest.raises(TraceError, match=r"not DataFrame: latprof\.Trace\.from_pandas"):
             take(one)
+
+
+@pytest.mark.parametrize("given", [mic(1), ["a.parquet"], 7, None])
+def test_read_takes_one_path(given):
+    with pytest.raises(TraceError, match=r"read takes the path of one file, not \w+: analyze"):
+        read(given)

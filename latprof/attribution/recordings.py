@@ -161,8 +161,8 @@ def source_of(
     for part, meta, count in _each(recordings, pipeline):
         if kind is not None and part.pipeline != kind:
             raise TraceError(
-                f"recordings of pipelines {kind.name!r} and {part.pipeline.name!r}, whose marks "
-                f"or spans differ: ask for {what} of each alone"
+                f"recordings of pipelines {kind.name!r} and {part.pipeline.name!r}, whose marks, "
+                f"spans, stations or periods differ: ask for {what} of each alone"
             )
         kind = part.pipeline
         _refuse(unavailable(meta, None if part.trace is None else part.trace.columns), what)

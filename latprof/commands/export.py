@@ -55,16 +55,17 @@ def _together(traces: Sequence["Trace"], paths: Sequence[Path]) -> "Trace":
     What the new trace says of frames that are not in it is what `latprof.analyze` says of the
     files.
     """
-    from latprof.analysis import check_alike, lowest_start
+    from latprof.analysis import lowest_start
     from latprof.columns import Columns
-    from latprof.trace import Trace
+    from latprof.trace import Trace, check_alike
 
     first = traces[0]
     if len(traces) == 1:
         return first
     for trace, path in zip(traces, paths, strict=True):
         names = escape(str(path)), escape(str(paths[0]))
-        check_alike(trace.pipeline, names[0], first.pipeline, names[1], "export")
+        own, other = (names[0], trace.pipeline), (names[1], first.pipeline)
+        check_alike(other, own, "export them apart")
         rates = [float(t.meta.get("sampling_rate") or 1.0) for t in (first, trace)]
         if rates[0] != rates[1]:
             raise TraceError(

@@ -111,7 +111,7 @@ def _is_recovery(value: object) -> bool:
     names = {field.name for field in fields(Recovery)}
     return (
         isinstance(value, dict)
-        and names - {"being_written"} <= value.keys() <= names  # it is left out where it is 0
+        and names - {"being_written"} <= value.keys() <= names  # of a ring whose process lived
         and all(map(_is_count, value.values()))
     )
 

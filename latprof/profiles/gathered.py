@@ -215,7 +215,7 @@ class Gathered:
         if other.pipeline != self.pipeline:
             raise ProfileError(
                 f"profiles of pipelines {self.pipeline.name!r} and {other.pipeline.name!r} do not "
-                "merge: their marks or spans differ"
+                "merge: their marks, spans, stations or periods differ"
             )
         if other.by != self.by:
             raise ProfileError(

@@ -1,6 +1,6 @@
 """What the live view shows, for a terminal of any size."""
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -38,7 +38,9 @@ def screen(
         Of the terminal, in letters and lines.
     """
     title = _title(live, news, path, now_ns, width)
-    height -= title.cell_len // width  # one that is longer than a line is folded
+    height -= (
+        len(title.wrap(Console(width=width), width)) - 1
+    )  # one that is longer than a line is folded
     parts: list[RenderableType] = [title]
     if live is None:
         return Group(*parts, Text(), Text("waiting for frames", style="dim"), _foot())
