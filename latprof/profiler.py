@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MethodType, TracebackType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import numpy.typing as npt
@@ -129,10 +129,23 @@ class Profiler:
     3000.0
     """
 
+    _has_class = False
+    """Whether this profiler has a class for itself."""
+
     def __new__(cls, *args: object, **settings: object) -> "Profiler":
-        """Make a profiler in a class of its own, see `_be_quick`: a subclass of what was called."""
+        """Make a profiler in a class of its own, see `_be_quick`.
+
+        One of a subclass has none: it may count its instances in its class, list its subclasses,
+        or have a metaclass that asks for more.
+        """
+        if cls is not Profiler:
+            make: Callable[..., Profiler] = super().__new__
+            # a class behind this one in the order of methods may want the arguments
+            return make(cls) if make is object.__new__ else make(cls, *args, **settings)
         about = {"__doc__": cls.__doc__, "__module__": cls.__module__}
-        return super().__new__(type(cls.__name__, (cls,), about))
+        made: Profiler = super().__new__(type(cls.__name__, (cls,), about))
+        made._has_class = True
+        return made
 
     def __init__(
         self,
@@ -212,11 +225,14 @@ class Profiler:
         this profiler has for itself: CPython finds them there more quickly than in the instance.
         """
         for name in ("frame", "record"):
-            documented, quick = getattr(Profiler, name), getattr(self._hot, name)
-            # a subclass may have its own
-            if getattr(type(self).__base__, name) is documented:
-                quick.__doc__ = documented.__doc__
+            quick = getattr(self._hot, name)
+            quick.__doc__ = getattr(Profiler, name).__doc__
+            found_in = next(kind for kind in type(self).__mro__ if name in vars(kind))
+            if self._has_class:
                 setattr(type(self), name, quick)
+            # a subclass may have its own; that of another profiler has not: type(other)(AUDIO)
+            elif found_in.__module__ == __name__:
+                setattr(self, name, MethodType(quick, self))
 
     def __repr__(self) -> str:
         state = "running" if self.running else "stopped"

@@ -117,3 +117,87 @@ def test_a_profiler_is_freed() -> None:
     gc.collect()
     assert kind() is None
     assert live() is None
+
+
+def test_a_profiler_of_the_class_of_another() -> None:
+    """Programs that make one anew, `type(self)(...)`, have one that records by itself."""
+    first = Profiler(MIC)
+    second = type(first)(NET)
+    third = type(second)(MIC, sampling_rate=0.999_999)
+    with first, second, third:
+        first.record(1, (1, 2, 3, 4))
+        second.frame(2).finish()
+        second.record(3, (1, 2, 3, 4, 5, 6))
+        third.frame(4).finish()
+    for profiler, ids in ((first, [1]), (second, [2, 3]), (third, [4])):
+        assert profiler.trace().frame_id.tolist() == ids
+
+
+def test_a_profiler_that_is_initialized_again() -> None:
+    class Only(Profiler):
+        one: Any = None
+
+        def __new__(cls, *args: Any, **settings: Any) -> "Only":
+            cls.one = cls.one or super().__new__(cls, *args, **settings)
+            return cls.one
+
+    plain = Profiler(NET)
+    plain.__init__(MIC, capacity=4)  # type: ignore[misc]
+    Only(NET)
+    for profiler in (plain, Only(MIC, capacity=4)):
+        with profiler:
+            profiler.frame(1).finish()
+            profiler.record(2, (1, 2, 3, 4))
+        assert profiler.trace().frame_id.tolist() == [1, 2]
+
+
+def test_no_class_is_made_of_a_subclass() -> None:
+    class Meta(type):
+        def __new__(cls, *args: Any, tag: str, **known: Any) -> Any:
+            return super().__new__(cls, *args, **known)
+
+        def __init__(cls, *args: Any, **known: Any) -> None:
+            super().__init__(*args)
+
+    class Named:
+        def __new__(cls, *args: Any, **settings: Any) -> Any:
+            made = super().__new__(cls)
+            made.args = args
+            return made
+
+    titles = []
+
+    class Counted(Profiler, Named, metaclass=Meta, tag="a"):
+        made = 0
+
+        def __init_subclass__(cls, *, title: str) -> None:
+            titles.append(title)
+
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **settings)
+            type(self).made += 1
+
+    class Titled(Counted, title="t", tag="b"):
+        pass
+
+    one, two = Titled(MIC), Titled(MIC)
+    with one, two:
+        one.frame(1).finish()
+        two.frame(2, start=5).finish()
+        two.record(3, (1, 2, 3, 4))
+    assert one.trace().frame_id.tolist() == [1]
+    assert two.trace().frame_id.tolist() == [2, 3]
+    assert (Titled.made, titles, one.args) == (2, ["t"], (MIC,))
+    assert [*inspect.signature(two.record).parameters] == ["frame_id", "stamps", "size", "source"]
+
+
+def test_a_class_is_called_as_it_is_initialized() -> None:
+    class Own(Profiler):
+        def __init__(self, pipeline: Pipeline, *, title: str) -> None:
+            super().__init__(pipeline)
+
+    for kind in (Profiler, type(Profiler(MIC)), Own):
+        signature, known = inspect.signature(kind), inspect.signature(kind.__init__)
+        assert [*signature.parameters] == [*known.parameters][1:]
+    assert [*inspect.signature(Own).parameters] == ["pipeline", "title"]
+    assert "capacity" in inspect.signature(Profiler).parameters
