@@ -309,7 +309,7 @@ def to_columns(rows: npt.NDArray[np.void], ring: Holder, offset_ns: int) -> Colu
     """Return (n,) rows as columns: stamps on the wall clock, 0 as `MISSING`."""
     # all marks at once, (marks, n): beside a busy thread each call of numpy may have to wait for
     # the interpreter
-    table = np.ascontiguousarray(_stamps(rows, ring.pipeline).T)
+    table = _stamps(rows, ring.pipeline).T.copy()  # one row would be a view
     absent = table == 0
     missing = absent.any(axis=1).tolist()
     table += np.int64(offset_ns)

@@ -166,3 +166,12 @@ def test_running_p99_in_the_profiler() -> None:
     for q in (50, 99, 99.9):
         exact = np.quantile(took, q / 100, method="inverted_cdf")
         assert kept["end_to_end"].percentile(q).value == pytest.approx(exact, rel=0.1)
+
+
+def test_frames_that_are_folded_one_by_one_keep_their_stamps() -> None:
+    with Profiler(MIC, keep="1ns") as profiler:
+        for n in range(3):
+            profiler.record(n, (100, 200, 300, 400 + n))
+            profiler.report()
+        ends = profiler.trace().marks["end"] - profiler.clock_offset_ns
+    assert ends.tolist() == [400, 401, 402]

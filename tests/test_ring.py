@@ -209,6 +209,15 @@ def test_columns_do_not_change_with_the_ring() -> None:
     assert columns.frame_id.tolist() == [1, 2]
 
 
+@pytest.mark.parametrize("frames", [1, 2])
+def test_rows_are_not_changed_by_columns_of_them(frames: int) -> None:
+    ring = filled(4, frames)
+    rows = ring.read(0).rows
+    before = rows.tobytes()
+    to_columns(rows, ring, 10**18)
+    assert rows.tobytes() == before
+
+
 def test_stamps_from_2_to_the_62_are_found() -> None:
     ring = Ring(MIC, 4)
     for stamp in (2**62 - 1, 2**62, 2**63 - 1, 2**64 - 1):
