@@ -5,6 +5,7 @@ import inspect
 import weakref
 from typing import Any
 
+import numpy as np
 import pytest
 
 from latprof import PipelineError, Profiler
@@ -149,6 +150,25 @@ def test_a_profiler_that_is_initialized_again() -> None:
             profiler.frame(1).finish()
             profiler.record(2, (1, 2, 3, 4))
         assert profiler.trace().frame_id.tolist() == [1, 2]
+
+
+class Index:
+    """An integer that cannot be subtracted."""
+
+    def __index__(self) -> int:
+        return 5
+
+
+@pytest.mark.parametrize("start", [np.int32(5), np.uint8(5), Index()])
+def test_any_integer_is_a_start_of_what_has_a_threshold(start: Any) -> None:
+    profiler = Profiler(MIC, clock=lambda: 10**15, critical="1s")
+    with profiler:
+        profiler.frame(1, start=start).finish()
+        frame = profiler.frame(2, start=0)
+        frame.mark("start", at=start)
+        frame.finish()
+    assert (profiler.trace().marks["start"] - profiler.clock_offset_ns).tolist() == [5, 5]
+    assert profiler.accounts.notes == {"criticals": 2}
 
 
 def test_no_class_is_made_of_a_subclass() -> None:

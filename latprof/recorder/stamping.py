@@ -272,7 +272,7 @@ def _frame_started_elsewhere(
         row[size_at] = size
     row[labels_at] = _source_code(source)
     if start is not None:
-        row[start_at] = start
+        row[start_at] = start if type(start) is int else _plain(start)
     begin()
     new = LiveFrame()
     new._row = row
@@ -328,7 +328,15 @@ def _mark_again(row: list[Any], i: int, name: str, at: int | None) -> None:
     elif row[i]:
         alerts.misuse("mark set twice", f"mark {name!r} keeps its first stamp")
     else:
-        row[i] = at
+        row[i] = at if type(at) is int else _plain(at)
+
+
+def _plain(stamp: Any) -> Any:
+    """Return a stamp as an int, if it is one: of a narrower one `finish` cannot tell how long."""
+    try:
+        return operator.index(stamp)
+    except Exception:
+        return stamp  # is rejected when it is packed
 
 
 def _no_such_mark(name: object) -> PipelineError:
