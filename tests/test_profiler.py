@@ -447,6 +447,16 @@ def test_record() -> None:
     balanced(profiler)
 
 
+@pytest.mark.parametrize("kind", [np.uint64, np.int32, np.int64, np.uint8, object])
+def test_stamps_of_an_array_are_compared_with_a_limit(kind: Any) -> None:
+    with Profiler(MIC, critical="100ns") as profiler:
+        profiler.record(1, np.array([5, 6, 7, 0], kind))  # no end, no latency
+        profiler.record(2, np.array([5, 6, 7, 105], kind))
+        profiler.record(3, np.array([5, 6, 7, 106], kind))
+    assert balanced(profiler).notes == {"criticals": 1}
+    assert profiler.trace().frame_id.tolist() == [1, 2, 3]
+
+
 @pytest.mark.parametrize("stamps", [[], [1, 2, 3], [1, 2, 3, 4, 5]])
 def test_too_few_or_too_many_stamps_are_a_bug(stamps: list[int]) -> None:
     with Profiler(MIC) as profiler:

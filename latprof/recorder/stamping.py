@@ -64,7 +64,7 @@ alerts: Alerts
 room: Room | None
 owned: tuple[str, ...]
 marks: tuple[str, ...]
-count: int
+mark_count: int
 foreign: tuple[int, ...] | None
 """Which of the marks are another process's, if any."""
 index: dict[str, int]
@@ -89,13 +89,13 @@ copy_blank: Callable[[], list[Any]]
 true more quickly than 0 is, and stored as 0."""
 spent: list[Any]
 """The row of all frames that are done: every mark is set."""
-begin: Callable[[], int]
-skip: Callable[[], int]
+count_started: Callable[[], int]
+count_skipped: Callable[[], int]
 draw: Callable[[], int]
 """Draws the ticket of the next row."""
 pack: Callable[..., None]
 buffer: Any
-total: int
+ring_bytes: int
 """Bytes of all rows."""
 source_codes: dict[str | None, int]
 samples: bool
@@ -140,7 +140,7 @@ class LiveFrame(Frame):
         row[end_at] = clock()
         # the same as _commit(row), without the call
         row[2] = row[seq_at] = ticket = draw()
-        row[1] = ticket % total
+        row[1] = ticket % ring_bytes
         try:
             pack(*row)
         except Exception:
@@ -188,7 +188,7 @@ def frame(
         row[labels_at] = source_codes[source]
     except (KeyError, TypeError):
         row[labels_at] = _source_code(source)
-    begin()
+    count_started()
     new = LiveFrame()
     new._row = row
     row[start_at] = clock()
@@ -212,7 +212,7 @@ def sampled_frame(
     except (KeyError, TypeError):
         taken = _takes(frame_id, source)
     if not taken:
-        skip()
+        count_skipped()
         return NO_FRAME
     return frame(profiler, frame_id, size, source, start)
 
@@ -225,14 +225,14 @@ def record(
     source: str | None = None,
 ) -> None:
     """Record a frame whose stamps are known: `Profiler.record`."""
-    if len(stamps) != count:
+    if len(stamps) != mark_count:
         raise _wrong_length(stamps)
     if not is_open:
         return
     if type(stamps) is not tuple:
-        stamps = tuple(stamps)
+        stamps = _as_tuple(stamps)
     if samples and not _takes(frame_id, source):
-        skip()
+        count_skipped()
         return
     if foreign is not None:
         _check_foreign(foreign, stamps)
@@ -242,13 +242,13 @@ def record(
         label = source_codes[source]
     except (KeyError, TypeError):
         label = _source_code(source)
-    begin()
+    count_started()
     if room is not None and not room.take():
         return
     ticket = draw()
     try:
         # one call: begin first, seq last; tuples are joined quicker than unpacked
-        head: Any = (buffer, ticket % total, ticket, frame_id)
+        head: Any = (buffer, ticket % ring_bytes, ticket, frame_id)
         pack(*(head + stamps + (rss, size, label, cpu_word, ticket)))
     except Exception:
         _void(ticket, [0, 0, 0, frame_id, *stamps, 0, size])
@@ -273,7 +273,7 @@ def _frame_started_elsewhere(
     row[labels_at] = _source_code(source)
     if start is not None:
         row[start_at] = start if type(start) is int else _plain(start)
-    begin()
+    count_started()
     new = LiveFrame()
     new._row = row
     return new
@@ -284,7 +284,7 @@ def _commit(row: list[Any]) -> bool:
     if room is not None and not room.take():
         return True  # counted as lost, whatever became of it
     row[2] = row[seq_at] = ticket = draw()
-    row[1] = ticket % total
+    row[1] = ticket % ring_bytes
     try:
         pack(*row)
     except Exception:
@@ -356,9 +356,14 @@ def _no_such_mark(name: object) -> PipelineError:
 def _wrong_length(stamps: Sequence[int]) -> PipelineError:
     """Return the error of too few or too many stamps."""
     return PipelineError(
-        f"{len(stamps)} stamps for the {count} marks of pipeline {ring.pipeline.name!r}: give "
+        f"{len(stamps)} stamps for the {mark_count} marks of pipeline {ring.pipeline.name!r}: give "
         f"one for each of {', '.join(marks)}, 0 where missing"
     )
+
+
+def _as_tuple(stamps: Any) -> tuple[Any, ...]:
+    """Return stamps as a tuple; those of an array as ints, which can be compared with a limit."""
+    return tuple(stamps.tolist() if hasattr(stamps, "tolist") else stamps)
 
 
 def _check_foreign(foreign: Sequence[int], stamps: Sequence[int]) -> None:
@@ -397,7 +402,7 @@ def _takes(frame_id: int, source: str | None) -> bool:
 def _void(ticket: int, row: list[Any]) -> None:
     """Count a frame that could not be stored, and by which of its values."""
     voids.add(ring.tickets.number(ticket))
-    frame_id, stamps, size = row[ID_AT], row[MARKS_AT : MARKS_AT + count], row[size_at]
+    frame_id, stamps, size = row[ID_AT], row[MARKS_AT : MARKS_AT + mark_count], row[size_at]
     if not _fits(frame_id, 2**64):
         reason = BAD_FRAME_ID
     elif not _fits(size, NO_SIZE + 1):
