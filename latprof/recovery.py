@@ -66,7 +66,7 @@ def _meta(reader: RingReader, seen: Seen) -> dict[str, Any]:
         meta["segments"] = segments
     # torn frames are told once, by the accounts, as `Profiler.trace` does
     meta["lost"] = seen.lost - seen.torn_before
-    accounts = {"torn": seen.torn, "in_flight": seen.being_written}
+    accounts = {"torn": seen.torn, "in_flight": seen.in_flight}
     if any(accounts.values()):
         meta["accounts"] = {name: n for name, n in accounts.items() if n}
     recovery = asdict(

@@ -42,8 +42,9 @@ POLL_CHUNK = 4_096
 """Rows that are read at a time where only a few new ones are to be expected."""
 
 PAUSES = (0, 0, 0.001, 0.002, 0.004, 0.008, 0.015, 0.02)
-"""Seconds before each further read of what may be just being written: a thread that waits for the
-interpreter between the claim of a number and its row gets it within some 5 ms."""
+"""Seconds before each further read. The first ones find the rows that came while other slots were
+read. The others are for what may be being written: a thread that waits for the interpreter between
+the claim of a number and its row gets it within some 5 ms."""
 
 
 class FoundNames:
@@ -98,10 +99,14 @@ class Seen:
         Slots near the newest number whose row a living process has begun, or is about to, and
         slots whose row came during the look and is left for the next one.
     torn_before
-        How many of the torn have numbers up to `newest`: they are counted in `lost`, too.
+        How many of the torn have numbers that are counted in `lost`, too: not those above
+        `newest`.
     open
         (n,) numbers up to `newest` that are not lost, but are still being written: to be
         awaited in the next look.
+    in_flight
+        How many numbers are open, or above `newest` and being written as far as slots show it.
+        The slot of an open number may hold an older row: then it is not among `being_written`.
     """
 
     rows: npt.NDArray[np.void]
@@ -114,6 +119,7 @@ class Seen:
     being_written: int
     torn_before: int
     open: npt.NDArray[np.uint64]
+    in_flight: int
 
 
 class RingReader:
@@ -220,8 +226,11 @@ class RingReader:
 
         Notes
         -----
-        While a process records, slots that look torn and numbers without a row are read again,
-        for 50 ms at most. When it is dead or has stopped they are read once, and nothing waits.
+        While a process records, slots that look torn and numbers without a row are read again:
+        all of them twice, at once; then those alone that may be being written, near the newest
+        number, while 50 ms are waited in all. So a look takes up to three times as long as one
+        read of the slots, and 50 ms; where each row is there it takes that one read. When the
+        process is dead or has stopped, slots are read once, and nothing waits.
 
         Raises
         ------
@@ -229,37 +238,17 @@ class RingReader:
             The file cannot be read any more.
         """
         awaited = np.empty(0, np.uint64) if awaited is None else awaited
-        lived = self._recording()
-        sight = self._pass(after, awaited)
-        # who was alive before may have written meanwhile
-        live = lived or self._recording()
-        if live and not self._settle(sight):
-            live, sight = False, self._pass(after, awaited)  # nothing changes any more
-        rows, newest = sight.rows, sight.newest
+        sight, live = self._read(after, awaited)
         self._read_log()  # after the rows: a name is stored before its code is used
+        rows, account = sight.rows(), sight.account(live=live)
         kept = rows[self._plausible(rows)]
-        torn, never, counted = sight.torn_now()
-        still = sight.open() if live else np.empty(0, np.uint64)
-        lost = newest - after + len(awaited) - len(kept) - len(still)
-        written = 0
-        if live:
-            writing = sight.writing(torn)
-            # claimed, and nothing of the row is there yet
-            begun = len(np.setdiff1d(np.intersect1d(sight.slots_of(still), sight.empty), torn))
-            written = int(np.count_nonzero(writing)) + begun + sight.ahead
-            never -= begun
-            torn, counted = torn[~writing], counted[~writing]
         return Seen(
-            kept,
-            newest,
-            lost,
-            len(torn),
-            len(rows) - len(kept),
-            never,
-            sight.beyond,
-            written,
-            int(np.count_nonzero(counted)),
-            still,
+            rows=kept,
+            newest=sight.newest,
+            lost=sight.newest - after + len(awaited) - len(kept) - len(account.open),
+            refused=len(rows) - len(kept),
+            cut_off=sight.beyond,
+            **account._asdict(),
         )
 
     def ended(self) -> bool:
@@ -277,6 +266,18 @@ class RingReader:
         self._read_log()
         return not self.stopped and is_held(self._file)
 
+    def _read(self, after: int, awaited: npt.NDArray[np.uint64]) -> tuple[Sight, bool]:
+        """Return what the slots show when all is settled, and whether the process lives."""
+        lived = self._recording()
+        sight = self._pass(after, awaited)
+        # who was alive before may have written meanwhile
+        if lived or self._recording():
+            self._settle(sight)
+            if self._recording():
+                return sight, True
+            sight = self._pass(after, awaited)  # nothing changes any more
+        return sight, False
+
     def _pass(self, after: int, awaited: npt.NDArray[np.uint64]) -> Sight:
         """Return what a first read of the slots shows."""
         sight, without = Sight(self.pipeline.row_dtype, self.capacity, after, awaited), 0
@@ -287,22 +288,19 @@ class RingReader:
             if after and without >= POLL_CHUNK:
                 break
         if len(awaited):  # they lie before the first that was read
-            self._again(sight, np.unique(sight.slots_of(awaited)))
+            missing = sight.missing()
+            self._again(sight, np.unique(sight.slots_of(missing[missing <= np.uint64(after)])))
         return sight
 
-    def _settle(self, sight: Sight) -> bool:
-        """Read again what may be just being written; return whether the process lives."""
+    def _settle(self, sight: Sight) -> None:
+        """Read again what came while other slots were read, then what may be being written."""
         for pause in PAUSES:
-            # an awaited row has had its time
-            slots = sight.unsettled(awaited=pause == 0)
+            slots = sight.pending() if pause else sight.unsettled()
             if not len(slots):
                 break
             time.sleep(pause)
-            if not self._recording():
-                return False
             self._again(sight, slots)
             sight.frozen = True
-        return self._recording()
 
     def _again(self, sight: Sight, slots: npt.NDArray[np.uint64]) -> None:
         """Read (n,) slots again: a call for those that are near each other, not one for each."""

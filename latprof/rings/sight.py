@@ -1,22 +1,65 @@
 """What reads of a ring's slots amount to: rows, gaps, and what is only being written.
 
-While a process records, a slot may be read in the middle of its row, and a row may be written
-after its slot was read: neither is torn or lost. Such slots are read again; see `RingReader.look`.
+A look at a ring reads its slots one after the other. While a process records, a slot may be read
+in the middle of its row, and a row may come after its slot was read: neither is torn or lost. Such
+slots are read again, and what was read last is what counts. `RingReader.look` does the reading; a
+`Sight` is told what was read, says what is worth another read, and in the end what became of each
+number.
+
+A number above `after`, up to `newest`, ends up as one of these: it has a row, it is `open` (still
+being written), or it is lost; some of the lost are torn: part of the row is there. A slot ends up
+as one of these: it gave a row, it is being written, torn, or was never written.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["NEWEST", "Sight"]
+__all__ = ["NEWEST", "Account", "Sight"]
 
 NEWEST = 64
 """So many numbers on either side of the newest one may be being written: more than there are
 threads that are held up at once between the claim of a number and the end of its row."""
 
-LATEST = 65_536
-"""So many numbers back a gap may be a row that came while other slots were read."""
-
 _Slots = npt.NDArray[np.uint64]
+_Numbers = npt.NDArray[np.uint64]
+_Which = npt.NDArray[np.bool_]
+
+_GAP = np.dtype([("slot", np.uint64), ("begin", np.uint64), ("kind", np.uint8)])
+"""A slot without a row to report. `begin` is the number of the row that was begun there; 0: not
+known, or none."""
+
+_EMPTY, _TORN, _AHEAD = range(3)
+"""All zeros; part of a row; a row that is left for the next look."""
+
+
+class Account(NamedTuple):
+    """What became of the slots without a row, and of the numbers that have none.
+
+    Parameters
+    ----------
+    torn
+        Slots with part of a row, which nobody is writing any more.
+    torn_before
+        How many of them have numbers that are looked for, up to the newest one.
+    never_written
+        Slots that are as they were when the file was made.
+    being_written
+        Slots whose row is being written, or is left for the next look.
+    open
+        (n,) numbers up to the newest that are still being written.
+    in_flight
+        The same in numbers, and those above the newest one, as far as their slots show them. Not
+        the same as `being_written`: the slot of a number may still hold an older row.
+    """
+
+    torn: int
+    torn_before: int
+    never_written: int
+    being_written: int
+    open: _Numbers
+    in_flight: int
 
 
 class Sight:
@@ -47,101 +90,109 @@ class Sight:
     >>> sight = Sight(row, 4, 0, np.empty(0, np.uint64))
     >>> sight.add(np.array([(1, 1), (2, 0), (3, 3), (0, 0)], row), np.arange(4, dtype=np.uint64))
     2
-    >>> sight.newest, sight.missing(), sight.unsettled(), sight.torn
-    (3, array([2], dtype=uint64), array([1], dtype=uint64), array([1], dtype=uint64))
+    >>> sight.newest, sight.missing(), sight.unsettled()
+    (3, array([2], dtype=uint64), array([1], dtype=uint64))
+    >>> sight.account(live=False)[:4], sight.account(live=True).open
+    ((1, 1, 1, 0), array([2], dtype=uint64))
     """
 
     def __init__(
-        self, dtype: np.dtype[np.void], capacity: int, after: int, awaited: _Slots
+        self, dtype: np.dtype[np.void], capacity: int, after: int, awaited: _Numbers
     ) -> None:
         self.capacity, self.after, self.awaited = capacity, after, awaited
         self.beyond = 0
         self.newest = after
         self.frozen = False
+        self._read = 0
         self._rows = [np.empty(0, dtype)]
-        self._empty = [np.empty(0, np.uint64)]
-        self._torn = [np.empty(0, np.uint64)]
-        self._begins = [np.empty(0, np.uint64)]
-        self._ahead = [np.empty(0, np.uint64)]
+        self._gaps = [np.empty(0, _GAP)]
 
     def add(self, rows: npt.NDArray[np.void], slots: _Slots) -> int:
         """Take in the rows of slots, which `forget` was told of if they were read before.
+
+        A row that moved while it was read, and one with what is no ticket, has `begin` 0 and
+        `seq` `tickets.NO_NUMBER`: it is torn, and nobody knows what was begun there.
 
         Returns
         -------
         int
             How many rows are among them that are looked for.
         """
-        numbers = rows["seq"]
-        untouched = (numbers == 0) & (rows["begin"] == 0)
-        fits = (numbers - np.uint64(1)) % np.uint64(self.capacity) == slots
-        whole = (rows["begin"] == numbers) & (numbers != 0) & fits
-        torn = ~(whole | untouched)
-        new = numbers > np.uint64(self.after)
+        begins, numbers = rows["begin"], rows["seq"]
+        fits = self.slots_of(begins) == slots
+        whole = (begins == numbers) & (numbers != 0) & fits
+        found = whole & (numbers > np.uint64(self.after))
         if len(self.awaited):
-            new |= np.isin(numbers, self.awaited)
+            found |= whole & np.isin(numbers, self.awaited)
+        ahead = np.zeros(len(rows), bool)
         if self.frozen:
             ahead = whole & (numbers > np.uint64(self.newest))
-            self._ahead.append(slots[ahead])
-            new &= ~ahead
-        found = rows[whole & new]
-        self._rows.append(found)
-        self._empty.append(slots[untouched])
-        self._torn.append(slots[torn])
-        self._begins.append(rows["begin"][torn])
-        self.newest = max(self.newest, int(found["seq"].max(initial=0)))
-        return len(found)
+            found &= ~ahead
+        gap = ~whole | ahead
+        gaps = np.empty(np.count_nonzero(gap), _GAP)
+        gaps["slot"] = slots[gap]
+        gaps["begin"] = np.where(fits, begins, 0)[gap]
+        gaps["kind"] = _TORN
+        gaps["kind"][(begins[gap] == 0) & (numbers[gap] == 0)] = _EMPTY
+        gaps["kind"][ahead[gap]] = _AHEAD
+        self._gaps.append(gaps)
+        self._rows.append(rows[found])
+        self._read += len(rows)
+        self.newest = max(self.newest, int(numbers[found].max(initial=0)))
+        return int(np.count_nonzero(found))
 
     def forget(self, slots: _Slots) -> None:
-        """Forget what is not whole in slots that are about to be read again."""
-        empty, torn = self.empty, self.torn
-        kept = ~np.isin(torn, slots)
-        self._begins = [np.concatenate(self._begins)[kept]]
-        self._torn = [torn[kept]]
-        self._empty = [empty[~np.isin(empty, slots)]]
+        """Forget the gaps in slots that are about to be read again."""
+        gaps = self._all_gaps()
+        self._gaps = [gaps[~np.isin(gaps["slot"], slots)]]
 
-    @property
-    def ahead(self) -> int:
-        """How many slots have only a row that is left for the next look."""
-        return len(np.setdiff1d(np.concatenate(self._ahead), self.slots_of(self.rows["seq"])))
+    # -- where numbers belong -------------------------------------------------------------------
 
-    @property
-    def rows(self) -> npt.NDArray[np.void]:
-        """The rows that are looked for, in commit order; where all slots are, one of each."""
-        rows = np.concatenate(self._rows)
-        _, first = np.unique(rows["seq"], return_index=True)
-        rows = rows[first]
-        if self.after == 0 and len(rows) and self.newest - int(rows["seq"][0]) >= self.capacity:
-            # a slot that was read again may have had an older row: that one is overwritten
-            _, last = np.unique(self.slots_of(rows["seq"])[::-1], return_index=True)
-            rows = rows[np.sort(len(rows) - 1 - last)]
-        return rows
-
-    @property
-    def empty(self) -> _Slots:
-        """Slots that are all zeros."""
-        return np.concatenate(self._empty)
-
-    @property
-    def torn(self) -> _Slots:
-        """Slots that hold part of a row, or that moved while they were read."""
-        return np.concatenate(self._torn)
-
-    def slots_of(self, numbers: _Slots) -> _Slots:
+    def slots_of(self, numbers: _Numbers) -> _Slots:
         """Return where (n,) numbers belong."""
         return np.asarray((numbers - np.uint64(1)) % np.uint64(self.capacity))
 
-    def number_of(self, slots: _Slots) -> npt.NDArray[np.int64]:
-        """Return the latest number up to the newest of (n,) slots, relative to the newest.
-
-        0 to 1 - capacity: so that no number is too large.
-        """
+    def behind_newest(self, slots: _Slots) -> npt.NDArray[np.uint64]:
+        """Return by how much the latest number of (n,) slots is below the newest: 0 and more."""
         last = (self.newest - 1) % self.capacity
-        return np.asarray(-((last - slots.astype(np.int64)) % self.capacity))
+        return np.asarray((np.uint64(last + self.capacity) - slots) % np.uint64(self.capacity))
 
-    def missing(self) -> _Slots:
-        """Return the latest numbers that have no row, though they or later ones were claimed."""
-        low = max(self.after, self.newest - min(self.capacity, LATEST))
+    def _all_gaps(self) -> npt.NDArray[np.void]:
+        self._gaps = [np.concatenate(self._gaps)]
+        return self._gaps[0]
+
+    def _numbers_of(self, gaps: npt.NDArray[np.void]) -> _Numbers:
+        """Return what number's row (n,) gaps hold part of; 0: none.
+
+        It is the one that was begun there. Where that is not known, or cannot be (a lap above the
+        newest), it is the latest one up to the newest.
+        """
+        newest, begins = np.uint64(self.newest), gaps["begin"]
+        behind = self.behind_newest(gaps["slot"])
+        latest = np.where(behind < newest, newest - behind, 0)
+        can_be = (begins <= newest) | (begins - newest <= np.uint64(self.capacity))
+        return np.asarray(np.where((begins != 0) & can_be, begins, latest))
+
+    def _untouched(self, gaps: npt.NDArray[np.void]) -> _Which:
+        """Return which of (n,) gaps are as they were when the file was made.
+
+        struct writes zeros before the row: where the ring has come round, they are a torn one.
+        """
+        passed = self._numbers_of(gaps) > np.uint64(self.capacity)
+        return np.asarray((gaps["kind"] == _EMPTY) & ~passed)
+
+    def _is_ahead(self, gaps: npt.NDArray[np.void]) -> _Which:
+        """Return which of (n,) gaps may be the beginning of a row above the newest."""
+        soon = self.capacity - self.behind_newest(gaps["slot"]) <= np.uint64(NEWEST)
+        unknown = (gaps["begin"] == 0) & ~self._untouched(gaps)
+        return np.asarray((self._numbers_of(gaps) > np.uint64(self.newest)) | (unknown & soon))
+
+    # -- what is not settled --------------------------------------------------------------------
+
+    def missing(self) -> _Numbers:
+        """Return the numbers that are looked for, that have no row, and that may get one."""
+        # no more of them than slots that were read: of a file that is cut, capacity says nothing
+        low = max(self.after, self.newest - min(self.capacity, self._read))
         latest = np.arange(1, self.newest - low + 1, dtype=np.uint64) + np.uint64(low)
         # an awaited one that was overwritten is gone
         awaited = self.awaited[self.awaited > max(0, self.newest - self.capacity)]
@@ -152,56 +203,75 @@ class Sight:
             awaited = awaited[~np.isin(awaited, numbers)] if len(awaited) else awaited
         missing = np.concatenate((awaited, latest[~there]))
         # where the next lap is: gone
-        ahead = np.concatenate(self._ahead)
-        return missing[~np.isin(self.slots_of(missing), ahead)] if len(ahead) else missing
+        gaps = self._all_gaps()
+        over = gaps["slot"][self._numbers_of(gaps) > np.uint64(self.newest)]
+        return missing[~np.isin(self.slots_of(missing), over)]
 
-    def unsettled(self, *, awaited: bool = True) -> _Slots:
-        """Return the slots that another read may show another row of.
+    def unsettled(self) -> _Slots:
+        """Return the slots that another read may show another row of."""
+        gaps = self._all_gaps()
+        torn = gaps[gaps["kind"] == _TORN]
+        # what was begun up to `after` was settled by the look before
+        young = (torn["begin"] == 0) | (torn["begin"] > np.uint64(self.after))
+        return np.union1d(torn["slot"][young], self.slots_of(self.missing()))
 
-        Parameters
-        ----------
-        awaited
-            Whether those of `awaited` are among them.
+    def pending(self) -> _Slots:
+        """Return the slots of rows that are worth a wait: those that may be being written.
+
+        An awaited row is not among them: it has had its time.
         """
-        missing = self.missing()
-        if not awaited:
-            missing = missing[missing > np.uint64(self.after)]
-        begins = np.concatenate(self._begins)
-        young = (begins == 0) | (begins > np.uint64(self.after))
-        return np.union1d(self.torn[young], self.slots_of(missing))
+        missing, gaps = self.missing(), self._all_gaps()
+        near = missing[missing > np.uint64(max(self.after, self.newest - NEWEST))]
+        ahead = self._is_ahead(gaps) & (gaps["kind"] != _AHEAD)
+        return np.union1d(gaps["slot"][ahead], self.slots_of(near))
 
-    def open(self) -> _Slots:
+    # -- what became of it ----------------------------------------------------------------------
+
+    def rows(self) -> npt.NDArray[np.void]:
+        """Return the rows that are looked for, in commit order, none twice.
+
+        Where all slots are looked at, a slot has what was read there last: one row, or none.
+        """
+        rows = np.concatenate(self._rows)
+        if self.after == 0:
+            slots = self.slots_of(rows["seq"])
+            _, last = np.unique(slots[::-1], return_index=True)
+            rows = rows[len(rows) - 1 - last]
+            rows = rows[~np.isin(self.slots_of(rows["seq"]), self._all_gaps()["slot"])]
+        _, first = np.unique(rows["seq"], return_index=True)
+        return rows[first]
+
+    def open(self) -> _Numbers:
         """Return the numbers that are still being written, if the process lives."""
         missing = self.missing()
         young = missing > np.uint64(max(0, self.newest - NEWEST))
         if self.after:  # each gets the time until the next look
             young |= missing > np.uint64(self.after)
-        torn, begins = self.torn, np.concatenate(self._begins)
-        over = torn[begins > np.uint64(self.newest)]  # the next lap is at them
-        return missing[young & ~np.isin(self.slots_of(missing), over)]
+        return missing[young]
 
-    def torn_now(self) -> tuple[_Slots, int, npt.NDArray[np.bool_]]:
-        """Tell the torn slots from those that were never written.
+    def account(self, *, live: bool) -> Account:
+        """Return what became of the slots without a row.
 
-        Returns
-        -------
-        torn
-            Slots with part of a row. struct writes zeros before the row: where the ring has come
-            round they are a torn one.
-        never
-            How many slots are as they were when the file was made.
-        counted
-            Which of the torn are gaps among the numbers up to the newest.
+        Parameters
+        ----------
+        live
+            Whether the process lives and records: else nothing is being written.
         """
-        empty = self.empty
-        passed = empty + np.uint64(self.capacity) < np.uint64(self.newest)
-        torn = np.concatenate((self.torn, empty[passed]))
-        begins = np.concatenate((*self._begins, np.zeros(np.count_nonzero(passed), np.uint64)))
-        there = self.number_of(torn) + min(self.newest, 2**62) >= 1
-        counted = there & ~(begins > np.uint64(self.newest))
-        return torn, len(empty) - int(np.count_nonzero(passed)), counted
-
-    def writing(self, torn: _Slots) -> npt.NDArray[np.bool_]:
-        """Return which of (n,) torn slots are near the newest number, on either side."""
-        behind = self.number_of(torn)
-        return np.asarray((behind > -NEWEST) | (behind + self.capacity <= NEWEST))
+        gaps = self._all_gaps()
+        numbers = self._numbers_of(gaps)
+        still = self.open() if live else np.empty(0, np.uint64)
+        claimed = np.isin(numbers, still)
+        ahead = self._is_ahead(gaps) & ~claimed & live
+        never = self._untouched(gaps) & ~claimed
+        torn = numbers[~(claimed | ahead | never)]
+        before = (torn > np.uint64(self.after)) & (torn <= np.uint64(self.newest))
+        before |= np.isin(torn, self.awaited)
+        beyond = int(np.count_nonzero(ahead))
+        return Account(
+            torn=len(torn),
+            torn_before=int(np.count_nonzero(before)),
+            never_written=int(np.count_nonzero(never)),
+            being_written=int(np.count_nonzero(claimed)) + beyond,
+            open=still,
+            in_flight=len(still) + beyond,
+        )

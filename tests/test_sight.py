@@ -1,0 +1,400 @@
+"""What reads of slots amount to: by hand, slot by slot with dicts, and against what was written."""
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from latprof.rings.sight import NEWEST, Sight
+from latprof.rings.tickets import NO_NUMBER
+
+ROW = np.dtype([("begin", "<u8"), ("seq", "<u8")])
+NONE = np.empty(0, np.uint64)
+MOVED = (0, NO_NUMBER)
+
+
+def numbers_array(values):
+    return np.array(sorted(values), np.uint64)
+
+
+def sight_of(slots, capacity=200, after=0, awaited=()):
+    """Return a Sight that was told of {slot: (begin, seq)}."""
+    sight = Sight(ROW, capacity, after, numbers_array(awaited))
+    tell(sight, slots)
+    return sight
+
+
+def tell(sight, slots):
+    return sight.add(np.array([*slots.values()], ROW), np.array([*slots], np.uint64))
+
+
+def written(*numbers, capacity=200):
+    """Return the slots that whole rows of these numbers lie in, later ones over earlier ones."""
+    return {(n - 1) % capacity: (n, n) for n in numbers}
+
+
+def found(sight):
+    return sight.rows()["seq"].tolist()
+
+
+def told(sight, live=True):
+    """Return torn, torn_before, never_written, being_written and in_flight."""
+    account = sight.account(live=live)
+    assert account.open.tolist() == (sight.open().tolist() if live else [])
+    return tuple(n for name, n in account._asdict().items() if name != "open")
+
+
+# -- case by case ---------------------------------------------------------------------------------
+
+
+def test_a_row_is_whole_where_both_numbers_fit_its_slot():
+    slots = {0: (1, 1), 1: (3, 3), 2: (3, 0), 3: (0, 4), 4: (205, 5), 5: MOVED, 6: (0, 0)}
+    sight = sight_of({**slots, 7: (208, 208)})
+    assert (found(sight), sight.newest) == ([1, 208], 208)
+    # 203 and 205 are to come; of 3 the row was begun; 6 and 7 are overwritten: all those are known
+    assert told(sight, live=False) == (6, 6, 0, 0, 0)
+
+
+def test_where_the_latest_number_of_a_slot_is():
+    sight = sight_of(written(*range(150, 351)))
+    assert sight.behind_newest(np.array([149, 148, 0, 199, 150], np.uint64)).tolist() == [
+        *(0, 1, 149, 150),  # 350, 349, 201, 200
+        199,  # 151
+    ]
+
+
+def test_forged_numbers_are_as_good_as_others():
+    last = 2**64 - 1
+    for newest in (last, last - 1_000):
+        rows = written(*range(newest - 199, newest + 1))
+        del rows[(newest - 5 - 1) % 200]
+        for torn in ((newest - 5, 0), MOVED, (newest - 205, 0)):
+            sight = sight_of(rows | {(newest - 5 - 1) % 200: torn})
+            assert (sight.newest, len(found(sight))) == (newest, 199)
+            assert sight.missing().tolist() == [newest - 5]
+            assert told(sight, live=False) == (1, 1, 0, 0, 0)
+    # a capacity that is forged takes no memory
+    sight = sight_of({0: (2**40 + 1, 2**40 + 1), 1: (2, 2)}, 2**31)
+    assert len(sight.missing()) <= 2
+
+
+def test_numbers_near_the_newest_are_open_older_ones_are_lost():
+    rows = written(*range(1, 351))
+    for n in (286, 287, 300):  # 350 - NEWEST, and later ones
+        rows[(n - 1) % 200] = (n - 200, n - 200)
+    sight = sight_of(rows)
+    assert sight.missing().tolist() == [286, 287, 300]
+    assert sight.open().tolist() == [287, 300]
+    assert sight.unsettled().tolist() == [85, 86, 99]
+    assert sight.pending().tolist() == [86, 99]
+    # each of these slots still gives an older row
+    assert told(sight) == (0, 0, 0, 0, 2)
+    assert told(sight, live=False) == (0, 0, 0, 0, 0)
+
+
+def test_after_a_look_each_number_gets_the_time_until_the_next_one():
+    rows = written(*range(101, 271))
+    rows.update({(n - 1) % 200: (n, 0) for n in (110, 250)})
+    sight = sight_of(rows, after=100)
+    assert sight.open().tolist() == [110, 250]
+    # an open number is not torn, wherever it is
+    assert told(sight) == (0, 0, 0, 2, 2)
+    assert told(sight, live=False) == (2, 2, 0, 0, 0)
+    assert sight.pending().tolist() == [49]
+    # where all slots are looked at, nobody looks again
+    assert sight_of(rows).open().tolist() == [250]
+
+
+@pytest.mark.parametrize("after", [0, 100])
+def test_where_the_next_lap_has_begun_a_number_is_gone(after):
+    rows = written(*range(101, 301))
+    rows[95] = (296, 0)  # of this lap
+    rows[98] = (499, 0)  # the next one
+    sight = sight_of(rows, after=after)
+    assert sight.missing().tolist() == sight.open().tolist() == [296]
+    assert sight.unsettled().tolist() == sight.pending().tolist() == [95, 98]
+    assert told(sight) == (0, 0, 0, 2, 2)
+    # of 499 nothing is lost yet: only 296 is torn and before the newest
+    assert told(sight, live=False) == (2, 1, 0, 0, 0)
+
+
+def test_a_number_that_cannot_be_stands_for_what_was_there():
+    rows = written(*range(101, 301))
+    rows[95] = (296 + 400, 0)  # two laps above
+    sight = sight_of(rows)
+    assert sight.open().tolist() == [296]
+    assert told(sight, live=False) == (1, 1, 0, 0, 0)
+
+
+def test_rows_that_are_begun_above_the_newest_are_being_written():
+    # a block of rows is begun as one: far above the newest, too
+    rows = {slot: (0, 0) for slot in range(200)} | written(*range(1, 31))
+    rows |= {n - 1: (n, 0) for n in range(31, 131)}
+    sight = sight_of(rows)
+    assert sight.pending().tolist() == list(range(30, 130))
+    assert told(sight) == (0, 0, 70, 100, 100)
+    assert told(sight, live=False) == (100, 0, 70, 0, 0)
+
+
+def test_what_moved_may_be_a_row_on_either_side_of_the_newest():
+    rows = written(*range(101, 301))
+    assert told(sight_of(rows | {90: MOVED})) == (0, 0, 0, 1, 1)  # 291
+    # it may be 301 + 20 that is being written, far below the newest it is torn
+    for slot, torn in [(120, 0), (163, 0), (164, 1), (35, 1), (36, 0)]:
+        sight = sight_of(rows | {slot: MOVED})
+        assert told(sight) == (torn, torn, 0, 1 - torn, 1 - torn), slot
+        assert len(sight.pending()) == 1 - torn
+        assert sight.unsettled().tolist() == [slot]
+        assert told(sight, live=False) == (1, 1, 0, 0, 0)
+    # so are zeros, where the ring has come round twice
+    late = written(*range(301, 501))
+    for zeros in ((0, 0), MOVED):
+        assert told(sight_of(late | {120: zeros})) == (0, 0, 0, 1, 1)
+        assert told(sight_of(late | {35: zeros})) == (1, 1, 0, 0, 0)
+
+
+def test_zeros_are_torn_where_the_ring_has_come_round():
+    rows = {slot: (0, 0) for slot in range(200)}
+    first = sight_of(rows | written(1, 2, 4))
+    assert told(first, live=False) == (0, 0, 197, 0, 0)
+    assert told(first) == (0, 0, 196, 1, 1)  # 3 is claimed
+    # 210 numbers: in slots 0 to 9 the second lap has been
+    second = written(*range(11, 211))
+    for slot, torn in [(4, 1), (8, 1), (10, 0), (150, 0)]:
+        sight = sight_of(second | {slot: (0, 0)})
+        assert told(sight, live=False) == (torn, torn, 1 - torn, 0, 0), slot
+
+
+def test_torn_rows_of_an_earlier_lap_are_torn_however_near():
+    # 2 and 5 were rejected a lap ago, where the next rows will come
+    rows = written(*range(1, 201)) | {1: (2, 0), 4: (5, 0)}
+    sight = sight_of(rows)
+    assert told(sight) == told(sight, live=False) == (2, 2, 0, 0, 0)
+    assert sight.pending().tolist() == []
+    assert sight.unsettled().tolist() == [1, 4]
+
+
+def test_what_was_torn_before_is_not_read_again():
+    rows = written(*range(201, 251)) | {100: (101, 0), 110: MOVED, 20: (221, 0)}
+    sight = sight_of(rows, after=200)
+    assert sight.unsettled().tolist() == [20, 110]
+    # 101 was accounted for by an earlier look
+    assert told(sight, live=False) == (3, 1, 0, 0, 0)
+
+
+def test_awaited_numbers_are_looked_for_until_they_are_overwritten():
+    rows = written(*range(291, 301)) | {19: (220, 220), 20: (21, 21), 89: (90, 90)}
+    sight = sight_of(rows, after=290, awaited=[95, 220, 221, 290])
+    # 95 is a lap behind; of 220 the row has come; 290 is near; 221 had its time
+    assert found(sight) == [220, *range(291, 301)]
+    assert sight.missing().tolist() == [221, 290]
+    assert sight.open().tolist() == [290]
+    assert sight.unsettled().tolist() == [20, 89]
+    assert sight.pending().tolist() == []
+    torn = sight_of(rows | {20: (221, 0)}, after=290, awaited=[95, 220, 221, 290])
+    assert told(torn) == (1, 1, 0, 0, 1)
+    # in a ring that is short, a lap is not far
+    short = sight_of(written(*range(13, 21), capacity=8), 8, after=12, awaited=[5, 12])
+    assert (short.missing().tolist(), short.open().tolist()) == ([], [])
+
+
+def test_rows_above_the_newest_are_left_once_it_is_frozen():
+    rows = written(*range(1, 201)) | {99: MOVED, 149: MOVED, 189: (190, 0)}
+    sight = sight_of(rows)
+    assert sight.unsettled().tolist() == [99, 149, 189]
+    sight.forget(sight.unsettled())
+    sight.frozen = True
+    # 300 and 350 are of the next lap, 190 is finished
+    assert tell(sight, {99: (300, 300), 149: (350, 0), 189: (190, 190)}) == 1
+    assert sight.newest == 200
+    assert found(sight) == [n for n in range(1, 201) if n not in (100, 150)]
+    # 100 and 150 are gone, not missing
+    assert sight.missing().tolist() == []
+    assert sight.unsettled().tolist() == sight.pending().tolist() == [149]
+    assert told(sight) == (0, 0, 0, 2, 2)
+    # without it the newest one goes on
+    moving = sight_of(rows)
+    moving.forget(moving.unsettled())
+    tell(moving, {99: (300, 300), 149: (350, 0), 189: (190, 190)})
+    assert (moving.newest, len(moving.missing())) == (300, 99)
+
+
+def test_a_slot_counts_as_it_was_read_last():
+    rows = written(*range(101, 301))
+    rows[90] = (91, 91)
+    for again, kept, account in [
+        ((291, 291), 291, (0, 0, 0, 0, 0)),
+        ((291, 0), None, (0, 0, 0, 1, 1)),
+        ((91, 91), 91, (0, 0, 0, 0, 1)),
+        ((491, 491), None, (0, 0, 0, 1, 1)),
+    ]:
+        for after in (0, 90):
+            sight = sight_of(rows, after=after)
+            assert sight.unsettled().tolist() == [90]
+            sight.forget(sight.unsettled())
+            sight.frozen = True
+            tell(sight, {90: again})
+            others = [n for n in range(101, 301) if n != 291]
+            # who looks for what is new alone keeps both; neither comes twice
+            mine = {kept} - {None} if after == 0 else {91, kept} - {None}
+            assert found(sight) == sorted({*others, *mine})
+            assert told(sight) == account
+
+
+def test_nothing_was_written():
+    sight = sight_of({slot: (0, 0) for slot in range(200)})
+    assert (found(sight), sight.newest) == ([], 0)
+    assert told(sight) == told(sight, live=False) == (0, 0, 200, 0, 0)
+    assert len(sight.unsettled()) == len(sight.missing()) == 0
+
+
+# -- slot by slot ---------------------------------------------------------------------------------
+
+
+class Plain:
+    """A Sight once more: a dict of slots, and a loop for each question."""
+
+    def __init__(self, capacity, after, awaited):
+        self.capacity, self.after, self.awaited = capacity, after, set(awaited)
+        self.newest, self.frozen, self.reads = after, False, 0
+        self.last, self.seen = {}, set()
+
+    def read(self, slots):
+        newest = self.newest
+        for slot, (begin, seq) in slots.items():
+            self.reads += 1
+            if begin == seq == 0:
+                self.last[slot] = ("empty", 0)
+            elif begin == seq and self.slot(seq) == slot:
+                if self.frozen and seq > newest:
+                    self.last[slot] = ("ahead", seq)
+                elif seq > self.after or seq in self.awaited:
+                    self.last[slot] = ("row", seq)
+                    self.seen.add(seq)
+                    self.newest = max(self.newest, seq)
+                else:
+                    self.last[slot] = ("old", seq)
+            else:
+                self.last[slot] = ("torn", begin if begin and self.slot(begin) == slot else 0)
+
+    def slot(self, n):
+        return (n - 1) % self.capacity
+
+    def part(self, slot):
+        """Return the number whose row the slot holds part of; None: nobody knows of one."""
+        begin = self.last[slot][1]
+        if begin and begin <= self.newest + self.capacity:
+            return begin
+        for n in range(self.newest, max(0, self.newest - self.capacity), -1):
+            if self.slot(n) == slot:
+                return n
+        return None
+
+    def gaps(self):
+        return [slot for slot, (kind, _) in self.last.items() if kind not in ("row", "old")]
+
+    def missing(self):
+        low = self.newest - min(self.capacity, self.reads)
+        over = {slot for slot in self.gaps() if (self.part(slot) or 0) > self.newest}
+        wanted = {n for n in range(max(0, low) + 1, self.newest + 1) if n > self.after}
+        wanted |= {n for n in self.awaited if n > self.newest - self.capacity}
+        return {n for n in wanted - self.seen if self.slot(n) not in over}
+
+    def unsettled(self):
+        torn = [slot for slot in self.gaps() if self.last[slot][0] == "torn"]
+        young = [slot for slot in torn if not 0 < self.last[slot][1] <= self.after]
+        return {self.slot(n) for n in self.missing()} | set(young)
+
+    def ahead(self, slot):
+        kind, begin = self.last[slot]
+        if (self.part(slot) or 0) > self.newest:
+            return True
+        if begin or (kind == "empty" and (self.part(slot) or 0) <= self.capacity):
+            return False
+        soon = range(self.newest + 1, self.newest + min(NEWEST, self.capacity) + 1)
+        return slot in {self.slot(n) for n in soon}
+
+    def pending(self):
+        near = {n for n in self.missing() if n > max(self.after, self.newest - NEWEST)}
+        begun = {s for s in self.gaps() if self.last[s][0] != "ahead" and self.ahead(s)}
+        return {self.slot(n) for n in near} | begun
+
+    def rows(self):
+        if self.after:
+            return self.seen
+        return {n for kind, n in self.last.values() if kind == "row"}
+
+    def open(self):
+        return {
+            n for n in self.missing() if n > self.newest - NEWEST or (self.after and n > self.after)
+        }
+
+    def account(self, live):
+        still = self.open() if live else set()
+        torn = before = never = being = 0
+        flying = len(still)
+        for slot in self.gaps():
+            part = self.part(slot)
+            if part in still:
+                being += 1
+            elif live and self.ahead(slot):
+                being += 1
+                flying += 1
+            elif self.last[slot][0] == "empty" and (part or 0) <= self.capacity:
+                never += 1
+            else:
+                torn += 1
+                before += part is not None and (
+                    self.after < part <= self.newest or part in self.awaited
+                )
+        return torn, before, never, being, flying
+
+
+@st.composite
+def readings(draw):
+    """Draw a ring's capacity, what is looked for, and what is read: some of it more than once."""
+    capacity = draw(st.sampled_from([1, 2, 5, 8, 70, 130, 200]))
+    laps = draw(st.integers(0, 3))
+    newest = draw(st.integers(1, capacity)) + laps * capacity
+    after = draw(st.just(0) | st.integers(max(0, newest - 2 * capacity), newest))
+    back = st.integers(max(1, after - capacity), max(1, after))
+    awaited = draw(st.sets(back, max_size=6)) if after else set()
+    chance = random.Random(draw(st.integers(0, 2**32)))
+    odd = draw(st.sampled_from([0.02, 0.2, 0.8]))
+
+    def content(slot, high):
+        latest = high - (high - 1 - slot) % capacity
+        if chance.random() > odd:
+            return (latest, latest) if latest > 0 else (0, 0)
+        at = max(0, latest + chance.choice([-2, -1, -1, 0, 0, 1, 1, 2]) * capacity)
+        if latest <= 0:
+            at = max(0, at)
+        kinds = [(at, 0), (at, at), (0, at), MOVED, (0, 0), (at + 1, at + 1), (at, at + capacity)]
+        return chance.choice(kinds)
+
+    rounds = [{slot: content(slot, newest) for slot in range(capacity)}]
+    for _ in range(draw(st.integers(0, 3))):
+        some = chance.sample(range(capacity), chance.randint(0, min(capacity, 30)))
+        high = newest + chance.choice([0, 1, capacity // 2, capacity + 1])
+        rounds.append({slot: content(slot, high) for slot in some})
+    return capacity, after, awaited, rounds, draw(st.integers(1, 4))
+
+
+@settings(max_examples=400)
+@given(readings())
+def test_a_sight_is_that_of_a_dict(reading):
+    capacity, after, awaited, rounds, frozen_from = reading
+    sight, plain = Sight(ROW, capacity, after, numbers_array(awaited)), Plain(*reading[:3])
+    for i, slots in enumerate(rounds):
+        sight.frozen = plain.frozen = i >= frozen_from
+        sight.forget(np.array([*slots], np.uint64))
+        tell(sight, slots)
+        plain.read(slots)
+        assert sight.newest == plain.newest
+        for name in ("missing", "unsettled", "pending", "open"):
+            assert getattr(sight, name)().tolist() == sorted(getattr(plain, name)()), name
+        assert found(sight) == sorted(plain.rows())
+        for live in (False, True):
+            assert told(sight, live) == plain.account(live)
