@@ -18,9 +18,10 @@ import latprof
 from latprof import Pipeline, TraceError
 from latprof.columns import NO_SIZE
 from latprof.ring import Ring
+from latprof.rings import ringreader
 from latprof.rings.ringfile import is_held
 from latprof.rings.ringformat import LONGEST_PAYLOAD, SOURCE, Entry, entry_bytes, find_entries
-from latprof.rings.ringreader import RingReader
+from latprof.rings.ringreader import POLL_CHUNK, RingReader
 
 MIC = Pipeline.chain("mic", "decode")
 FACTS = {"owns": ["start", "end"], "clock_offset_ns": 0, "pid": 1}
@@ -601,6 +602,101 @@ def test_awaited_rows_that_never_come_are_lost_when_they_are_old_or_overwritten(
             write(ring, n)
         seen = reader.look(after=99)
         assert (len(seen.rows), seen.lost, seen.open.tolist()) == (1_000, 4, [])
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_an_awaited_row_that_ends_before_the_process_does_is_found(tmp_path, stops):
+    # the ring is larger than what a look for new rows reads
+    ring = recording(tmp_path, 2 * POLL_CHUNK)
+    for n in range(1, 1_001):
+        write(ring, n)
+    with RingReader(tmp_path / "mic.ring") as reader:
+        newest = reader.look().newest
+        late = ring.claim()
+        for n in range(1_002, 2_001):
+            write(ring, n)
+        seen = reader.look(after=newest)
+        assert (len(seen.rows), seen.lost, seen.open.tolist()) == (999, 0, [late])
+        ring.write(late, late, (100, 0, 170))
+        if stops:
+            ring.note(False, 9, 9)
+        ring.release()  # as the system does with a dead one
+        again = reader.look(after=seen.newest, awaited=seen.open)
+        assert (again.rows["seq"].tolist(), again.lost, again.open.tolist()) == ([late], 0, [])
+        assert (again.newest, reader.ended()) == (2_000, not stops)
+
+
+def test_a_claimed_number_is_in_flight_whatever_its_slot_holds(tmp_path):
+    ring = recording(tmp_path)
+    for n in range(1, 11):
+        write(ring, n)
+    ring.claim()  # 11: its slot holds 3
+    write(ring, 12)
+    begin(ring)  # 13, in place of 5
+    trace = latprof.recover(tmp_path / "mic.ring")
+    assert trace.frame_id.tolist() == [3, 6, 7, 8, 9, 10, 12]
+    assert trace.recovery.being_written == 1
+    assert trace.meta["accounts"] == {"in_flight": 2}
+    assert trace.meta["lost"] == 4  # 1, 2, 4 and 5
+    ring.release()
+    trace = latprof.recover(tmp_path / "mic.ring")
+    assert (trace.meta["accounts"], trace.meta["lost"]) == ({"torn": 1}, 5)
+
+
+def test_a_quick_writer_does_not_draw_the_reader_after_it(tmp_path):
+    ring = recording(tmp_path, 400)
+    for n in range(1, 401):
+        write(ring, n)
+    with RingReader(tmp_path / "mic.ring") as reader:
+        late = begin(ring)
+
+        def laps(read):
+            if read == 9:  # the reader waits for 401; a lap later its slot has 801
+                for n in range(402, 802):
+                    write(ring, n)
+
+        meanwhile(reader, laps)
+        seen = reader.look()
+        # 801 is left for the next look, with all that came before it
+        assert (seen.newest, len(seen.rows), seen.being_written) == (400, 399, 1)
+        assert (seen.lost, seen.open.tolist()) == (1, [])
+        again = reader.look(after=400)
+        assert again.rows["seq"].tolist() == list(range(402, 802))
+        assert again.lost == 1
+        assert late == 401
+
+
+def test_rejected_frames_all_over_the_ring_are_read_again_twice_at_most(tmp_path, monkeypatch):
+    capacity, waited = 65_536, []
+    monkeypatch.setattr(ringreader.time, "sleep", waited.append)
+    ring = recording(tmp_path, capacity)
+    rows = np.ones(capacity, MIC.row_dtype)
+    rows[["decode", "source", "outcome"]] = 0
+    ring.write_block(rows)
+    gone = np.random.default_rng(1).random(capacity) < 0.25
+    ring.array["seq"][gone] = 0
+    with RingReader(tmp_path / "mic.ring") as reader:
+        read, amounts = reader._bytes, []
+
+        def counting(at, count):
+            raw = read(at, count)
+            amounts.append(len(raw) if at >= reader._header.rows_at else 0)
+            return raw
+
+        reader._bytes = counting
+        seen = reader.look()
+        torn = int(np.count_nonzero(gone))
+        near = int(np.count_nonzero(gone[-64:]))
+        assert (len(seen.rows), seen.torn) == (capacity - torn, torn - near)
+        assert (len(seen.open), seen.in_flight) == (near, near)
+        once = 3 * capacity * ring.width
+        assert sum(amounts) <= 3.01 * once
+        assert sum(waited) <= 0.05
+        # and where nothing is missing they are read once
+        ring.array["seq"][gone] = ring.array["begin"][gone]
+        amounts.clear()
+        reader.look()
+        assert sum(amounts) == once
 
 
 def test_when_the_process_is_dead_torn_is_torn(tmp_path):

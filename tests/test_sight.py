@@ -4,9 +4,13 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from latprof import Pipeline
+from latprof.columns import FINISHED
+from latprof.rings import ringreader
+from latprof.rings.ringreader import FoundNames, RingReader
 from latprof.rings.sight import NEWEST, Sight
 from latprof.rings.tickets import NO_NUMBER
 
@@ -120,22 +124,22 @@ def test_where_the_next_lap_has_begun_a_number_is_gone(after):
     assert told(sight, live=False) == (2, 1, 0, 0, 0)
 
 
-def test_a_number_that_cannot_be_stands_for_what_was_there():
-    rows = written(*range(101, 301))
-    rows[95] = (296 + 400, 0)  # two laps above
-    sight = sight_of(rows)
-    assert sight.open().tolist() == [296]
-    assert told(sight, live=False) == (1, 1, 0, 0, 0)
-
-
 def test_rows_that_are_begun_above_the_newest_are_being_written():
-    # a block of rows is begun as one: far above the newest, too
+    # a block of rows is begun as one, and worth a wait; what stays begun is torn, but for the last
     rows = {slot: (0, 0) for slot in range(200)} | written(*range(1, 31))
     rows |= {n - 1: (n, 0) for n in range(31, 131)}
     sight = sight_of(rows)
     assert sight.pending().tolist() == list(range(30, 130))
-    assert told(sight) == (0, 0, 70, 100, 100)
+    assert told(sight) == (36, 0, 70, 64, 64)
     assert told(sight, live=False) == (100, 0, 70, 0, 0)
+    # a quick writer is laps ahead
+    sight = sight_of(written(*range(1, 200)) | {199: (1_000, 0)})
+    assert told(sight) == (0, 0, 0, 1, 1)
+    # rows that are left for the next look are never torn
+    sight.frozen = True
+    sight.forget(np.array([50, 60], np.uint64))
+    tell(sight, {50: (251, 251), 60: (261, 0)})
+    assert told(sight) == (1, 0, 0, 2, 2)
 
 
 def test_what_moved_may_be_a_row_on_either_side_of_the_newest():
@@ -285,7 +289,7 @@ class Plain:
     def part(self, slot):
         """Return the number whose row the slot holds part of; None: nobody knows of one."""
         begin = self.last[slot][1]
-        if begin and begin <= self.newest + self.capacity:
+        if begin:
             return begin
         for n in range(self.newest, max(0, self.newest - self.capacity), -1):
             if self.slot(n) == slot:
@@ -316,6 +320,11 @@ class Plain:
         soon = range(self.newest + 1, self.newest + min(NEWEST, self.capacity) + 1)
         return slot in {self.slot(n) for n in soon}
 
+    def old(self, slot):
+        kind, begin = self.last[slot]
+        last = max(self.part(slot) or 0 for slot in self.gaps())
+        return kind == "torn" and begin and begin <= last - NEWEST
+
     def pending(self):
         near = {n for n in self.missing() if n > max(self.after, self.newest - NEWEST)}
         begun = {s for s in self.gaps() if self.last[s][0] != "ahead" and self.ahead(s)}
@@ -339,7 +348,7 @@ class Plain:
             part = self.part(slot)
             if part in still:
                 being += 1
-            elif live and self.ahead(slot):
+            elif live and self.ahead(slot) and not self.old(slot):
                 being += 1
                 flying += 1
             elif self.last[slot][0] == "empty" and (part or 0) <= self.capacity:
@@ -398,3 +407,236 @@ def test_a_sight_is_that_of_a_dict(reading):
         assert found(sight) == sorted(plain.rows())
         for live in (False, True):
             assert told(sight, live) == plain.account(live)
+
+
+# -- against what was written ---------------------------------------------------------------------
+
+BARE = Pipeline("bare", ("start", "end"))
+
+
+class World:
+    """Threads that claim numbers, begin rows and end them; a step is what one of them does."""
+
+    def __init__(self, seed, capacity, threads, stalls, rejects, bursts):
+        self.chance = random.Random(seed)
+        self.capacity, self.rejects, self.stalls, self.bursts = capacity, rejects, stalls, bursts
+        self.slots = [(0, 0)] * capacity
+        self.claimed, self.now, self.lives = 0, 0, True
+        self.ended, self.rejected = {}, set()  # when, by number
+        self.threads = [None] * threads  # (number, how far)
+        self.stuck = {}
+
+    def claim(self):
+        self.claimed += 1
+        return self.claimed
+
+    def put(self, n, begin, seq):
+        self.slots[(n - 1) % self.capacity] = (begin, seq)
+
+    def step(self):
+        if not self.lives:
+            return
+        self.now += 1
+        if self.chance.random() < self.bursts:
+            for _ in range(self.chance.randint(1, 2 * self.capacity)):
+                self.write(self.claim())
+        i = self.chance.randrange(len(self.threads))
+        if self.stuck.get(i, 0) > self.now:
+            return
+        if self.chance.random() < self.stalls:
+            self.stuck[i] = self.now + self.chance.choice([5, 50, 500, 10**9])
+        self.go_on(i)
+
+    def go_on(self, i):
+        """Let a thread do the next of: claim, zeros, begin, end."""
+        if self.threads[i] is None:
+            self.threads[i] = (self.claim(), 0)
+            return
+        n, done = self.threads[i]
+        if done == 2:
+            self.write(n)
+        elif done == 1:
+            self.put(n, n, 0)
+            if self.chance.random() < self.rejects:
+                self.rejected.add(n)
+                done = 2
+        else:
+            self.put(n, 0, 0)
+        self.threads[i] = None if done == 2 else (n, done + 1)
+
+    def write(self, n):
+        self.put(n, n, n)
+        self.ended[n] = self.now
+
+    def steps(self, n):
+        for _ in range(n):
+            self.step()
+
+
+class Watched(RingReader):
+    """The reader, of slots that are written to while it reads them."""
+
+    def __init__(self, world, pace):
+        self.pipeline, self.capacity = BARE, world.capacity
+        self.sources, self.outcomes = FoundNames(None), FoundNames(FINISHED)
+        self._foreign = []
+        self.world, self.pace = world, pace
+        self.dies_in = None
+        self._file = -1
+
+    def _recording(self):
+        if self.dies_in is not None:
+            self.dies_in -= 1
+            self.world.lives = self.dies_in > 0
+        return self.world.lives
+
+    def _read_log(self):
+        pass
+
+    def _stable(self, first, count):
+        rows = np.zeros(count, BARE.row_dtype)
+        rows["weight"], rows["start"], rows["end"] = 1, 1, 2
+        for i in range(count):
+            reads = []
+            for _ in range(3):
+                reads.append(self.world.slots[first + i])
+                if self.world.chance.random() < self.pace:
+                    self.world.step()
+            (_, before), (begin, seq), (later, _) = reads
+            rows[i]["begin"], rows[i]["seq"] = (
+                (begin, seq) if (before, later) == (seq, begin) else MOVED
+            )
+        rows["frame_id"] = rows["seq"]
+        return rows, np.arange(first, first + count, dtype=np.uint64)
+
+
+@st.composite
+def worlds(draw, capacities=(1, 3, 8, 40, 100, 200)):
+    """Draw a world and its reader."""
+    world = World(
+        draw(st.integers(0, 2**32)),
+        draw(st.sampled_from(capacities)),
+        draw(st.integers(1, 6)),
+        draw(st.sampled_from([0, 0, 0.02, 0.1])),
+        draw(st.sampled_from([0, 0, 0.25])),
+        draw(st.sampled_from([0, 0, 0.002, 0.02])),
+    )
+    return world, Watched(world, draw(st.sampled_from([0, 0.05, 0.3, 1])))
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    """Read in pieces as a large ring is read, and let the world go on instead of sleeping."""
+    monkeypatch.setattr(ringreader, "CHUNK", 32)
+    monkeypatch.setattr(ringreader, "POLL_CHUNK", 16)
+    monkeypatch.setattr(ringreader, "PAUSES", (0, 0, *[1e-9] * 6))
+
+
+def look(reader, after=0, awaited=NONE):
+    """Look, and check what is told against what was there before and after."""
+    world = reader.world
+    before, started = [*world.slots], world.now
+    seen = reader.look(after, awaited)
+    rows, still = seen.rows["seq"].tolist(), seen.open.tolist()
+    wanted = {*range(after + 1, seen.newest + 1), *awaited.tolist()}
+    assert len(set(rows)) == len(rows)
+    assert {*rows} <= wanted & world.ended.keys()
+    assert {*still} <= wanted - {*rows}
+    assert seen.lost == len(wanted) - len(rows) - len(still)
+    assert (seen.refused, seen.cut_off) == (0, 0)
+    assert 0 <= seen.torn_before <= min(seen.torn, seen.lost)
+    # what lay there all the time is found
+    lay = {seq for (_, seq), now in zip(before, world.slots, strict=True) if now == (seq, seq)}
+    lay = {n for n in lay if n and world.ended[n] <= started}
+    assert lay & wanted <= {*rows}
+    if after == 0:
+        slots = len(rows) + seen.torn + seen.never_written + seen.being_written
+        assert slots == world.capacity
+    # what is overwritten is not awaited
+    assert not [n for n in still if any(m > n and (m - n) % world.capacity == 0 for m in lay)]
+    if not world.lives:
+        assert (still, seen.being_written, seen.in_flight) == ([], 0, 0)
+    return seen
+
+
+WAITS = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@WAITS
+@given(worlds(), st.lists(st.integers(0, 120), max_size=8), st.sampled_from([None, 1, 2, 3, 9]))
+def test_each_number_is_told_of_once(drawn, pauses, dies_in):
+    world, reader = drawn
+    newest, still, rows, lost = 0, NONE, [], 0
+    for i, pause in enumerate([*pauses, 0]):
+        world.steps(pause * 3)
+        if i == len(pauses):  # in the last look, or before it
+            reader.dies_in = dies_in
+            world.lives = dies_in is not None
+        seen = look(reader, newest, still)
+        rows += seen.rows["seq"].tolist()
+        lost += seen.lost
+        newest, still = seen.newest, seen.open
+    assert len(set(rows)) == len(rows)
+    assert len(rows) + lost + len(still) == newest
+    reader.dies_in, world.lives = None, False
+    seen = look(reader, newest, still)
+    rows += seen.rows["seq"].tolist()
+    assert len(set(rows)) == len(rows)
+    assert len(rows) + lost + seen.lost == seen.newest
+
+
+@WAITS
+@given(worlds(), st.integers(0, 900))
+def test_who_writes_in_order_loses_what_is_overwritten_alone(drawn, steps):
+    world, reader = drawn
+    world.go_on = lambda thread: world.write(world.claim())
+    world.steps(steps)
+    seen = look(reader)
+    there = {seq for begin, seq in world.slots if begin == seq != 0 and seq <= seen.newest}
+    assert there <= {*seen.rows["seq"].tolist()}
+
+
+@WAITS
+@given(worlds(capacities=(130, 200)), st.integers(0, 900))
+def test_what_threads_have_in_hand_is_in_flight(drawn, steps):
+    world, reader = drawn
+    world.steps(steps)
+    reader.pace, world.step = 0, lambda: None
+    seen = look(reader)
+    newest, slots = seen.newest, world.slots
+    assert newest == max((seq for begin, seq in slots if begin == seq), default=0)
+    # claimed, and not there: who was rejected does not say so in the ring
+    still = set(range(max(1, newest - NEWEST + 1), newest + 1))
+    still -= {n for n in still if slots[(n - 1) % world.capacity] == (n, n)}
+    beyond = {begin for begin, seq in slots if begin != seq and newest < begin}
+    # of zeros it is known after the second lap
+    zeros = set(range(max(newest, 2 * world.capacity) + 1, newest + NEWEST + 1))
+    zeros = {n for n in zeros if slots[(n - 1) % world.capacity] == (0, 0)}
+    assert seen.open.tolist() == sorted(still)
+    assert seen.in_flight == len(still | beyond | zeros)
+    older = {n for n in still if slots[(n - 1) % world.capacity][0] not in (0, n)}
+    assert seen.being_written == seen.in_flight - len(older)
+
+
+@WAITS
+@given(worlds(), st.integers(0, 900))
+def test_a_dead_ring_is_told_of_slot_by_slot(drawn, steps):
+    world, reader = drawn
+    world.steps(steps)
+    world.lives = False
+    seen = look(reader)
+    capacity, newest = world.capacity, seen.newest
+    rows, torn, never, before = set(), 0, 0, set()
+    for slot, (begin, seq) in enumerate(world.slots):
+        latest = max(n for n in (*range(slot + 1, newest + 1, capacity), 0))
+        if begin == seq != 0:
+            rows.add(seq)
+        elif begin == 0 and latest <= capacity:
+            never += 1
+        else:
+            torn += 1
+            before.add(begin or latest)
+    before = {n for n in before if 0 < n <= newest}
+    assert seen.rows["seq"].tolist() == sorted(rows)
+    assert (seen.torn, seen.torn_before, seen.never_written) == (torn, len(before), never)
+    assert seen.lost == len(set(range(1, newest + 1)) - rows)

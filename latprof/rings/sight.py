@@ -164,14 +164,11 @@ class Sight:
     def _numbers_of(self, gaps: npt.NDArray[np.void]) -> _Numbers:
         """Return what number's row (n,) gaps hold part of; 0: none.
 
-        It is the one that was begun there. Where that is not known, or cannot be (a lap above the
-        newest), it is the latest one up to the newest.
+        It is the one that was begun there; where that is not known, the latest up to the newest.
         """
-        newest, begins = np.uint64(self.newest), gaps["begin"]
-        behind = self.behind_newest(gaps["slot"])
+        newest, behind = np.uint64(self.newest), self.behind_newest(gaps["slot"])
         latest = np.where(behind < newest, newest - behind, 0)
-        can_be = (begins <= newest) | (begins - newest <= np.uint64(self.capacity))
-        return np.asarray(np.where((begins != 0) & can_be, begins, latest))
+        return np.asarray(np.where(gaps["begin"] != 0, gaps["begin"], latest))
 
     def _untouched(self, gaps: npt.NDArray[np.void]) -> _Which:
         """Return which of (n,) gaps are as they were when the file was made.
@@ -181,8 +178,8 @@ class Sight:
         passed = self._numbers_of(gaps) > np.uint64(self.capacity)
         return np.asarray((gaps["kind"] == _EMPTY) & ~passed)
 
-    def _is_ahead(self, gaps: npt.NDArray[np.void]) -> _Which:
-        """Return which of (n,) gaps may be the beginning of a row above the newest."""
+    def _is_above(self, gaps: npt.NDArray[np.void]) -> _Which:
+        """Return which of (n,) gaps hold part of a row above the newest, or may do so."""
         soon = self.capacity - self.behind_newest(gaps["slot"]) <= np.uint64(NEWEST)
         unknown = (gaps["begin"] == 0) & ~self._untouched(gaps)
         return np.asarray((self._numbers_of(gaps) > np.uint64(self.newest)) | (unknown & soon))
@@ -222,8 +219,8 @@ class Sight:
         """
         missing, gaps = self.missing(), self._all_gaps()
         near = missing[missing > np.uint64(max(self.after, self.newest - NEWEST))]
-        ahead = self._is_ahead(gaps) & (gaps["kind"] != _AHEAD)
-        return np.union1d(gaps["slot"][ahead], self.slots_of(near))
+        above = self._is_above(gaps) & (gaps["kind"] != _AHEAD)
+        return np.union1d(gaps["slot"][above], self.slots_of(near))
 
     # -- what became of it ----------------------------------------------------------------------
 
@@ -261,12 +258,15 @@ class Sight:
         numbers = self._numbers_of(gaps)
         still = self.open() if live else np.empty(0, np.uint64)
         claimed = np.isin(numbers, still)
-        ahead = self._is_ahead(gaps) & ~claimed & live
+        # where all were rejected since the newest row, only the last ones may be still to come
+        last = int(numbers.max(initial=0))
+        old = (gaps["begin"] != 0) & (numbers <= np.uint64(max(0, last - NEWEST)))
+        above = self._is_above(gaps) & (~old | (gaps["kind"] == _AHEAD)) & ~claimed & live
         never = self._untouched(gaps) & ~claimed
-        torn = numbers[~(claimed | ahead | never)]
+        torn = numbers[~(claimed | above | never)]
         before = (torn > np.uint64(self.after)) & (torn <= np.uint64(self.newest))
         before |= np.isin(torn, self.awaited)
-        beyond = int(np.count_nonzero(ahead))
+        beyond = int(np.count_nonzero(above))
         return Account(
             torn=len(torn),
             torn_before=int(np.count_nonzero(before)),
