@@ -604,6 +604,18 @@ def test_awaited_rows_that_never_come_are_lost_when_they_are_old_or_overwritten(
         assert (len(seen.rows), seen.lost, seen.open.tolist()) == (1_000, 4, [])
 
 
+def test_an_awaited_row_that_ends_while_it_is_read_is_found(tmp_path):
+    ring = recording(tmp_path, 2 * POLL_CHUNK)
+    late = begin(ring)
+    for n in range(2, 101):  # so many that it is given up when it does not come
+        write(ring, n)
+    with RingReader(tmp_path / "mic.ring") as reader:
+        # three reads of what is new, three of what is awaited
+        meanwhile(reader, lambda read: read == 6 and ring.write(late, late, (100, 0, 170)))
+        seen = reader.look(after=100, awaited=np.array([late], np.uint64))
+        assert (seen.rows["seq"].tolist(), seen.lost) == ([late], 0)
+
+
 @pytest.mark.parametrize("stops", [True, False])
 def test_an_awaited_row_that_ends_before_the_process_does_is_found(tmp_path, stops):
     # the ring is larger than what a look for new rows reads

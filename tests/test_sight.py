@@ -640,3 +640,50 @@ def test_a_dead_ring_is_told_of_slot_by_slot(drawn, steps):
     assert seen.rows["seq"].tolist() == sorted(rows)
     assert (seen.torn, seen.torn_before, seen.never_written) == (torn, len(before), never)
     assert seen.lost == len(set(range(1, newest + 1)) - rows)
+
+
+def at_rest(capacity, *numbers):
+    """Return a reader of a ring with these rows, and what slots it reads."""
+    world = World(0, capacity, 1, 0, 0, 0)
+    for n in numbers:
+        world.write(n)
+    world.claimed = max(numbers)
+    reader, slots = Watched(world, 0), []
+    stable = reader._stable
+
+    def noted(first, count):
+        slots.extend(range(first, first + count))
+        return stable(first, count)
+
+    reader._stable = noted
+    return world, reader, slots
+
+
+def test_a_look_for_what_is_new_reads_as_much_as_there_is():
+    _, reader, slots = at_rest(200, *range(1, 41))
+    assert look(reader, 30).rows["seq"].tolist() == list(range(31, 41))
+    assert slots == list(range(30, 62))  # until 16 have nothing new
+    # of what is awaited only what is not overwritten
+    world, reader, slots = at_rest(100, *range(41, 141))
+    world.put(95, 95, 0)
+    look(reader, 139, numbers_array([35, 95]))
+    # 95 is looked for with the others, and read again twice, without a wait
+    assert (slots.count(34), slots.count(94)) == (0, 3)
+
+
+def test_who_begins_or_ends_recording_during_a_look():
+    world, reader, _ = at_rest(200, 1, 2, 3)
+    world.put(4, 4, 0)
+    answers = [False, True, True]  # before the slots are read, after, and in the end
+    reader._recording = lambda: answers.pop(0)
+    assert reader.look().being_written == 1
+
+    def ends():
+        world.write(4)
+        return False
+
+    begins = [lambda: True, ends]
+    reader._recording = lambda: begins.pop(0)()
+    reader._settle = lambda sight: None
+    seen = reader.look()
+    assert (seen.rows["seq"].tolist(), seen.torn) == ([1, 2, 3, 4], 0)
