@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MethodType, TracebackType
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
 
 import numpy.typing as npt
 
@@ -238,6 +238,12 @@ class Profiler:
         state = "running" if self.running else "stopped"
         return (
             f"<Profiler of {self.pipeline.name}: {state}, {counted(self._ring.claimed, 'frame')}>"
+        )
+
+    def __reduce__(self) -> NoReturn:
+        raise ProfilerError(
+            "a Profiler is neither copied nor pickled: another process makes its own, and a trace "
+            "or a profile can be given away"
         )
 
     # -- running --------------------------------------------------------------------------------

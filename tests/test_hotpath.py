@@ -1,14 +1,16 @@
 """The functions of the hot path: each profiler's own, found like methods."""
 
+import copy
 import gc
 import inspect
+import pickle
 import weakref
 from typing import Any
 
 import numpy as np
 import pytest
 
-from latprof import PipelineError, Profiler
+from latprof import PipelineError, Profiler, ProfilerError
 from latprof.pipeline import Pipeline
 from latprof.recorder import stamping
 
@@ -95,6 +97,12 @@ def test_a_second_init_begins_anew() -> None:
         profiler.frame(2).finish()
         profiler.record(3, (1, 2, 3, 4))
     assert profiler.trace().frame_id.tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("take", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_profiler_is_not_copied(take: Any) -> None:
+    with pytest.raises(ProfilerError, match="neither copied nor pickled: another process makes"):
+        take(Profiler(MIC))
 
 
 def test_they_are_documented_as_the_methods_are() -> None:

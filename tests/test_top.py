@@ -404,7 +404,8 @@ def test_top_watches_a_recorder_in_a_real_terminal_and_q_quits(tmp_path, termina
 
         frames(20, 1)
         call = f"{sys.executable} -m latprof.cli top {path} --interval 100ms --critical 50ms"
-        terminal.type(call, "Enter")
+        # in one line: what is typed just when it ends may be thrown away
+        terminal.type(f"{call}; echo left=$?; stty -a | grep -c ' icanon'", "Enter")
         seen = terminal.wait("q quits", "recording", "20 frames", "0 lost")
         assert re.search(r"decode .* 500 us|decode .* \d", seen)
         assert "none" in seen
@@ -420,7 +421,6 @@ def test_top_watches_a_recorder_in_a_real_terminal_and_q_quits(tmp_path, termina
         assert max(map(len, seen.split("\n"))) <= 60
     terminal.wait("stopped")
     terminal.type("q")
-    terminal.type("echo left=$?; stty -a | grep -c ' icanon'", "Enter")
     seen = terminal.wait("left=0", r"\n1\n")
     assert "frames/s" not in seen  # the screen is as it was before
 

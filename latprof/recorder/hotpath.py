@@ -159,7 +159,8 @@ def _copied(module: ModuleType) -> dict[str, Any]:
 
     def of_function(given: FunctionType) -> FunctionType:
         new = FunctionType(given.__code__.replace(), names, given.__name__, given.__defaults__)
-        new.__doc__, new.__annotations__ = given.__doc__, given.__annotations__
+        new.__kwdefaults__, new.__annotations__ = given.__kwdefaults__, given.__annotations__
+        new.__doc__ = given.__doc__
         return new
 
     for name, value in vars(module).items():
