@@ -430,7 +430,8 @@ def test_recover_saves_the_frames_of_a_ring(tmp_path, capsys):
             profiler.frame(i).finish()
     assert run("recover", ring, "-o", tmp_path / "crash.csv") == 0
     assert capsys.readouterr().out == (
-        f"{ring}: 5 rows whole, 0 torn, 0 never written; 4 earlier frames overwritten or torn\n"
+        f"{ring}: 5 rows whole, 0 torn, 0 never written; "
+        "4 frames overwritten, or claimed and not begun\n"
     )
     with open(tmp_path / "crash.csv", encoding="utf-8") as file:
         assert [row["frame_id"] for row in csv.DictReader(file)] == ["4", "5", "6", "7", "8"]

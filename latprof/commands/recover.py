@@ -3,7 +3,7 @@
 import argparse
 
 from latprof.commands.options import NewCommand, check_ending
-from latprof.units import escape
+from latprof.units import counted, escape
 
 __all__ = ["add", "run"]
 
@@ -31,5 +31,5 @@ def run(options: argparse.Namespace) -> None:
     else:
         trace.save(options.output)
     lost = trace.meta["lost"]
-    overwritten = f"; {lost:,} earlier frames overwritten or torn" if lost else ""
-    print(f"{escape(options.ring)}: {trace.recovery}{overwritten}")
+    gone = f"; {counted(lost, 'frame')} overwritten, or claimed and not begun" if lost else ""
+    print(f"{escape(options.ring)}: {trace.recovery}{gone}")
