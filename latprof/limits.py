@@ -1,6 +1,7 @@
 """What people call slow: times above a warning or a critical threshold stand out in reports."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from latprof.errors import ProfileError
 from latprof.profile import Profile
@@ -13,7 +14,12 @@ LEVELS = ("warning", "critical")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Two thresholds, ns; None: there is none.
+    """Two thresholds of end_to_end, ns; None: there is none.
+
+    Parameters
+    ----------
+    spans
+        Thresholds of single spans, by name.
 
     Examples
     --------
@@ -24,6 +30,11 @@ class Limits:
 
     warning_ns: int | None = None
     critical_ns: int | None = None
+    spans: Mapping[str, "Limits"] = field(default_factory=dict)
+
+    def of(self, name: str) -> "Limits":
+        """Return the thresholds of a span: its own, or those of end_to_end, of which it is part."""
+        return self.spans.get(name, self)
 
     def level(self, ns: float | None) -> str:
         """Return "critical" or "warning" for a time above that threshold, else ""."""

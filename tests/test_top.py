@@ -143,7 +143,7 @@ def test_a_ring_of_an_older_recorder_does_not_say_its_thresholds(tmp_path, capsy
     assert main(["top", str(tmp_path / "old.ring")]) == 0
     assert "thresholds not known: --critical 50ms" in capsys.readouterr().out
     assert main(["top", str(tmp_path / "new.ring")]) == 0
-    assert "no threshold of end_to_end: --critical 50ms" in capsys.readouterr().out
+    assert "no threshold: --critical 50ms" in capsys.readouterr().out
 
 
 def test_what_is_named_goes_before_the_thresholds_of_the_recorder(tmp_path, capsys):
@@ -153,6 +153,35 @@ def test_what_is_named_goes_before_the_thresholds_of_the_recorder(tmp_path, caps
     assert "1 above 1.00 ms" in capsys.readouterr().out
     assert main(["top", str(tmp_path / "mic.ring"), "--critical", "4ms"]) == 0
     assert "1 above 4.00 ms" in capsys.readouterr().out
+
+
+def test_thresholds_of_single_spans(tmp_path, capsys):
+    limits = {"decode": "2ms", "end_to_end": "50ms"}
+    path = tmp_path / "mic.ring"
+    with Profiler(MIC, ring=path, warning={"play": "1ms"}, critical=limits) as profiler:
+        # start, decode, play, end: 1 is above none, 2 and 3 in one stage, 4 in both and as a whole
+        profiler.record(1, [MS, 11 * MS, 13 * MS, 14 * MS])
+        profiler.record(2, [MS, 11 * MS, 13 * MS + 1, 14 * MS])
+        profiler.record(3, [MS, 3 * MS, 4 * MS, 6 * MS])
+        profiler.record(4, [MS, MS, 5 * MS, 60 * MS])
+    news = RingFeed(path).look()
+    spans = {"decode": Limits(critical_ns=2 * MS), "play": Limits(warning_ns=MS)}
+    assert news.thresholds == Limits(critical_ns=50 * MS, spans=spans)
+    live = Live(MIC, news.thresholds)
+    for columns in news.batches:
+        live.add(columns)
+    assert live.above == {"warning": 1, "critical": 2}
+    assert [(v.frame_id, v.level, v.parts[0][0]) for v in live.violations] == [
+        (2, "critical", "decode"),
+        (3, "warning", "play"),
+        (4, "critical", "play"),
+    ]
+    assert live.violations[2].parts == (("play", 55 * MS), ("decode", 4 * MS))
+    assert main(["top", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert "2 critical, 1 warning" in text
+    assert "Last above a threshold" in text
+    assert re.search(r"frame 3  5\.00 ms  play 2\.00 ms, ", text)
 
 
 @pytest.mark.parametrize("told", [3, {"critical": 3}, {"critical": {"end_to_end": -1}}])

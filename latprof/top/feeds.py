@@ -103,11 +103,16 @@ class RingFeed:
 
 
 def _thresholds(facts: dict[str, Any]) -> Limits | None:
-    """Return the recorder's thresholds of end_to_end; None: an older one, that did not say."""
+    """Return the recorder's thresholds; None: an older one, that did not say."""
     told = facts.get("thresholds")
     if told is None:
         return None
-    return Limits(*((told.get(level) or {}).get("end_to_end") for level in LEVELS))
+    warning, critical = (told.get(level) or {} for level in LEVELS)
+    by_span = {
+        name: (warning.get(name), critical.get(name)) for name in sorted({*warning, *critical})
+    }
+    total = by_span.pop("end_to_end", (None, None))
+    return Limits(*total, {name: Limits(*pair) for name, pair in by_span.items()})
 
 
 class FolderFeed:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from latprof.columns import MISSING, Columns
 from latprof.histogram import Histogram
-from latprof.limits import Limits
+from latprof.limits import LEVELS, Limits
 from latprof.pipeline import Pipeline
 from latprof.spans import latencies, names
 
@@ -31,7 +31,10 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A frame above a threshold: when it ended (UTC ns), and its longest parts, ns by stage."""
+    """A frame above a threshold: when it ended (UTC ns), and its parts, ns by span.
+
+    First those that are above thresholds of their own, then the longest.
+    """
 
     end_ns: int
     frame_id: int
@@ -79,6 +82,7 @@ class Live:
         self.pipeline, self.limits = pipeline, limits
         self.width_ns, self.recent, self.kept = width_ns, recent, kept
         self.names = names(pipeline)
+        self._watched = [name for name in ("end_to_end", *limits.spans) if name in self.names]
         self.finished = 0
         self.dropped = 0
         self.above: Counter[str] = Counter()
@@ -139,34 +143,44 @@ class Live:
                 del part[window]
 
     def _look_for_violations(self, columns: Columns) -> None:
-        given = (self.limits.warning_ns, self.limits.critical_ns)
-        limits = [limit for limit in given if limit is not None]
-        if not limits:
-            return
-        totals = latencies(self.pipeline, columns, "end_to_end")
-        rows = np.flatnonzero(totals > min(limits))
-        critical = self.limits.critical_ns
-        worse = totals > critical if critical is not None else np.zeros(len(totals), bool)
-        self.above["critical"] += _weighed(columns, worse)
-        self.above["warning"] += _weighed(columns, (totals > min(limits)) & ~worse)
-        for row in rows[-(self.violations.maxlen or 0) :].tolist():
-            self.violations.append(self._violation(columns.take(slice(row, row + 1))))
+        found = np.zeros(len(columns), np.intp)  # 0: none, then as LEVELS
+        for name in self._watched:
+            limits = self.limits.of(name)
+            lengths = latencies(self.pipeline, columns, name)
+            for k, limit in enumerate((limits.warning_ns, limits.critical_ns), start=1):
+                if limit is not None:
+                    found = np.maximum(found, np.where(lengths > limit, k, 0))
+        for k, level in enumerate(LEVELS, start=1):
+            self.above[level] += _weighed(columns, found == k)
+        for row in np.flatnonzero(found)[-(self.violations.maxlen or 0) :].tolist():
+            frame = columns.take(slice(row, row + 1))
+            self.violations.append(self._violation(frame, LEVELS[found[row] - 1]))
 
-    def _violation(self, frame: Columns) -> Violation:
+    def _violation(self, frame: Columns, level: str) -> Violation:
+        stages = [*(stage.name for stage in self.pipeline.stages), "other"]
         parts = {
             name: int(latencies(self.pipeline, frame, name)[0])
-            for name in (*(stage.name for stage in self.pipeline.stages), "other")
+            for name in dict.fromkeys([*self.limits.spans, *stages])
+            if name in self.names
         }
-        longest = sorted(((n, ns) for n, ns in parts.items() if ns > 0), key=lambda part: -part[1])
-        total = int(latencies(self.pipeline, frame, "end_to_end")[0])
+        # those that are above their own thresholds come first
+        above = {name for name in self.limits.spans if self.limits.of(name).level(parts.get(name))}
+        longest = sorted(
+            (
+                (name, ns)
+                for name, ns in parts.items()
+                if name in above or (ns > 0 and name in stages)
+            ),
+            key=lambda part: (part[0] not in above, -part[1]),
+        )
         source = None if frame.source is None else frame.source.to_numpy()[0]
         return Violation(
             int(frame.marks["end"][0]),
             int(frame.frame_id[0]),
             source,
-            total,
-            self.limits.level(total),
-            tuple(longest[:3]),
+            int(latencies(self.pipeline, frame, "end_to_end")[0]),
+            level,
+            tuple(longest[: max(3, len(above))]),
         )
 
     # -- reading --------------------------------------------------------------------------------

@@ -80,8 +80,9 @@ def _counts(live: Live, lost: int, width: int) -> Text:
         line.append(f", {live.dropped:,} dropped", "yellow")
     for level in LEVELS[::-1]:
         if live.above[level]:
-            limit = format_ns(getattr(live.limits, f"{level}_ns"))
-            line.append(f", {live.above[level]:,} above {limit}", LEVEL_STYLES[level])
+            limit = getattr(live.limits, f"{level}_ns")
+            what = level if live.limits.spans else f"above {format_ns(limit)}"
+            line.append(f", {live.above[level]:,} {what}", LEVEL_STYLES[level])
     line.truncate(width, overflow="ellipsis")
     return line
 
@@ -93,7 +94,7 @@ def _spans(live: Live, width: int) -> Table:
         found = live.numbers(name)
         cells = [Text(short(name), "cyan")]
         for ns in (found.p50, found.p99, found.max):
-            cells.append(Text(format_ns(ns), LEVEL_STYLES[live.limits.level(ns)]))
+            cells.append(Text(format_ns(ns), LEVEL_STYLES[live.limits.of(name).level(ns)]))
         spark = sparkline(live.history(name))
         rows.append([*cells, Text(spark, "cyan")])
     header = [f"last {seconds}", "p50", "p99", "max", "p99, last minute"]
@@ -107,25 +108,38 @@ def _spans(live: Live, width: int) -> Table:
 
 def _violations(live: Live, news: News, width: int, room: int) -> list[Text]:
     if live.limits == Limits():
-        known = "thresholds not known" if news.thresholds is None else "no threshold of end_to_end"
+        known = "thresholds not known" if news.thresholds is None else "no threshold"
         return [Text(f"{known}: --critical 50ms shows the frames above it", style="dim")]
-    given = [getattr(live.limits, f"{level}_ns") for level in LEVELS]
-    least = min(limit for limit in given if limit is not None)
-    lines = [Text(f"Last above {format_ns(least)}", style="bold")]
+    lines = [Text(f"Last above {_least(live.limits)}", style="bold")]
     if not live.violations:
         return [*lines, Text("none", style="dim")]
     for frame in list(live.violations)[: -room - 1 : -1]:
-        parts = ", ".join(f"{short(name)} {format_ns(ns)}" for name, ns in frame.parts)
         source = f" {short(frame.source)}" if frame.source else ""
         line = Text.assemble(
             (format_utc(frame.end_ns)[11:23], "dim"),
             f"  frame {frame.frame_id}{source}  ",
-            (format_ns(frame.end_to_end_ns), LEVEL_STYLES[frame.level]),
-            f"  {parts}",
+            _time(frame.end_to_end_ns, live.limits.level(frame.end_to_end_ns)),
+            "  ",
         )
+        for k, (name, ns) in enumerate(frame.parts):
+            own = live.limits.spans.get(name, Limits())
+            line.append_text(
+                Text.assemble(", " * (k > 0), f"{short(name)} ", _time(ns, own.level(ns)))
+            )
         line.truncate(width, overflow="ellipsis")
         lines.append(line)
     return lines
+
+
+def _least(limits: Limits) -> str:
+    if limits.spans:
+        return "a threshold"
+    given = [getattr(limits, f"{level}_ns") for level in LEVELS]
+    return format_ns(min(limit for limit in given if limit is not None))
+
+
+def _time(ns: int, level: str) -> Text:
+    return Text(format_ns(ns), LEVEL_STYLES[level])
 
 
 def _foot() -> Text:
