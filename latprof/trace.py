@@ -342,6 +342,9 @@ def read(path: StrPath, pipeline: Pipeline | None = None) -> Trace:
         return Trace.of(reader.pipeline, reader.read(), reader.meta)
 
 
+_RECORDING = (Trace, str, os.PathLike)
+
+
 def each_recording(recordings: Any) -> "Iterator[Trace | StrPath]":
     """Yield the one recording, or each of several.
 
@@ -373,9 +376,6 @@ def check_recording(recording: object) -> None:
             f"a recording is a Trace or a path, not {name}"
             + (made if name == "DataFrame" else ": give one of these, or a list of them")
         )
-
-
-_RECORDING = (Trace, str, os.PathLike)
 
 
 def check_alike(one: tuple[str, Pipeline], other: tuple[str, Pipeline], remedy: str) -> None:

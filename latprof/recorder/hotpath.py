@@ -158,6 +158,7 @@ def _copied(module: ModuleType) -> dict[str, Any]:
     names = dict(vars(module))
 
     def of_function(given: FunctionType) -> FunctionType:
+        """Return a copy whose globals are the names of this copy of the module."""
         new = FunctionType(given.__code__.replace(), names, given.__name__, given.__defaults__)
         new.__kwdefaults__, new.__annotations__ = given.__kwdefaults__, given.__annotations__
         new.__doc__ = given.__doc__

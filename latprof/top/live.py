@@ -82,7 +82,9 @@ class Live:
         self.pipeline, self.limits = pipeline, limits
         self.width_ns, self.recent, self.kept = width_ns, recent, kept
         self.names = names(pipeline)
-        self._watched = [name for name in ("end_to_end", *limits.spans) if name in self.names]
+        self._watched = [name for name in limits.spans if name in self.names]
+        if limits.warning_ns is not None or limits.critical_ns is not None:
+            self._watched.append("end_to_end")
         self.finished = 0
         self.dropped = 0
         self.above: Counter[str] = Counter()
@@ -143,6 +145,8 @@ class Live:
                 del part[window]
 
     def _look_for_violations(self, columns: Columns) -> None:
+        if not self._watched:
+            return
         found = np.zeros(len(columns), np.intp)  # 0: none, then as LEVELS
         for name in self._watched:
             limits = self.limits.of(name)

@@ -38,9 +38,8 @@ def screen(
         Of the terminal, in letters and lines.
     """
     title = _title(live, news, path, now_ns, width)
-    height -= (
-        len(title.wrap(Console(width=width), width)) - 1
-    )  # one that is longer than a line is folded
+    # one that is longer than a line is folded
+    height -= len(title.wrap(Console(width=width), width)) - 1
     parts: list[RenderableType] = [title]
     if live is None:
         return Group(*parts, Text(), Text("waiting for frames", style="dim"), _foot())
