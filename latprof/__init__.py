@@ -27,15 +27,18 @@ from latprof.pipeline import AUDIO, Pipeline, Span
 if TYPE_CHECKING:
     from latprof import plot
     from latprof.analysis import analyze
-    from latprof.attribution import blame, causes, sensitivity, utilization, what_if
-    from latprof.joining import join
-    from latprof.profile import Profile, merge
-    from latprof.profilefile import load_profile
-    from latprof.profiler import Profiler
+    from latprof.joining.join import join
+    from latprof.profile.file import load_profile
+    from latprof.profile.profile import Profile, merge
+    from latprof.queueing.blame import blame
+    from latprof.queueing.causes import causes
+    from latprof.queueing.saturation import utilization
+    from latprof.queueing.what_if import sensitivity, what_if
     from latprof.recorder.current import current_frame
-    from latprof.recorder.wholeprocess import disable, enable, get_profiler, profile_frame
+    from latprof.recorder.process import disable, enable, get_profiler, profile_frame
+    from latprof.recorder.profiler import Profiler
     from latprof.recovery import recover
-    from latprof.report import Report
+    from latprof.report.report import Report
     from latprof.trace import Trace, read
 
 __all__ = [
@@ -73,26 +76,26 @@ __all__ = [
 
 # where the names are that load on first use
 _LAZY = {
-    "Profile": "profile",
-    "Profiler": "profiler",
-    "Report": "report",
+    "Profile": "profile.profile",
+    "Profiler": "recorder.profiler",
+    "Report": "report.report",
     "Trace": "trace",
     "analyze": "analysis",
-    "blame": "attribution",
-    "causes": "attribution",
+    "blame": "queueing.blame",
+    "causes": "queueing.causes",
     "current_frame": "recorder.current",
-    "disable": "recorder.wholeprocess",
-    "enable": "recorder.wholeprocess",
-    "get_profiler": "recorder.wholeprocess",
-    "join": "joining",
-    "load_profile": "profilefile",
-    "merge": "profile",
-    "profile_frame": "recorder.wholeprocess",
+    "disable": "recorder.process",
+    "enable": "recorder.process",
+    "get_profiler": "recorder.process",
+    "join": "joining.join",
+    "load_profile": "profile.file",
+    "merge": "profile.profile",
+    "profile_frame": "recorder.process",
     "read": "trace",
     "recover": "recovery",
-    "sensitivity": "attribution",
-    "utilization": "attribution",
-    "what_if": "attribution",
+    "sensitivity": "queueing.what_if",
+    "utilization": "queueing.saturation",
+    "what_if": "queueing.what_if",
 }
 
 

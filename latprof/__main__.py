@@ -2,7 +2,7 @@
 
 import sys
 
-from latprof.cli import main
+from latprof.cli.main import main
 
 __all__: list[str] = []
 

@@ -11,16 +11,16 @@ from typing import Any, Union
 import numpy as np
 import numpy.typing as npt
 
-from latprof.arguments import Moment, moment
-from latprof.columns import MISSING, STAMP_LIMIT, Columns
 from latprof.errors import TraceError
-from latprof.folding.sums import PEOPLE_EDGES_NS
-from latprof.folding.tally import frames_in
-from latprof.intended import Intended
+from latprof.fold.sums import PEOPLE_EDGES_NS
+from latprof.fold.tally import frames_in
+from latprof.frames import MISSING, STAMP_LIMIT, Columns
+from latprof.io.arguments import Moment, moment
+from latprof.io.reader import Reader
 from latprof.pipeline import Pipeline
-from latprof.profile import Profile, duration
-from latprof.profiles.gathered import check_by
-from latprof.store import Reader
+from latprof.profile.build import check_by
+from latprof.profile.profile import Profile, duration
+from latprof.sequence.intended import Intended
 from latprof.trace import Trace, check_alike, each_recording
 from latprof.units import escape
 
@@ -76,7 +76,7 @@ def analyze(
         takes them. How many were left out stands in the accounts' notes.
     intended
         Work out when frames should have started, from the pipeline's period: ``response`` is
-        then measured from there, beside end_to_end (see `latprof.intended`).
+        then measured from there, beside end_to_end (see `latprof.sequence.intended`).
     order
         Also look at what depends on the order of frames: lost and late ids, jitter, period,
         frames in flight, runs of missed deadlines.
@@ -128,7 +128,7 @@ def analyze(
         has_stations = any(stage.station is not None for stage in kind.stages)
         causes = has_stations and rows <= MOST_FOR_CAUSES
     if causes:
-        from latprof.attribution.parts import Parts
+        from latprof.queueing.windowed import Parts
 
         profile.parts = Parts(kind)
         parts = _in_time(parts, pipeline)

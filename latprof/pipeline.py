@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from latprof.errors import PipelineError
-from latprof.naming import RESERVED, check_distinct, check_identifier, check_name
+from latprof.names import RESERVED, check_distinct, check_identifier, check_name
 from latprof.units import escape, parse_duration
 
 __all__ = ["AUDIO", "RESERVED", "Pipeline", "Span", "check_name"]
@@ -159,7 +159,7 @@ class Pipeline:
         return cls(name, ("start", *stages, "end"), spans, period=period)
 
     def _repr_html_(self) -> str:
-        from latprof.display import pipeline_html
+        from latprof.report.notebook import pipeline_html
 
         return pipeline_html(self)
 

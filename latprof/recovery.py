@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import Any
 
 from latprof.accounts import Recovery
-from latprof.ring import to_columns
-from latprof.rings.ringreader import RingReader, Seen
+from latprof.ring.reader import RingReader, Seen
+from latprof.ring.ring import to_columns
 from latprof.trace import Trace
 
 __all__ = ["recover"]
@@ -40,7 +40,7 @@ def recover(path: str | os.PathLike[str]) -> Trace:
     --------
     >>> import tempfile
     >>> from latprof.pipeline import Pipeline
-    >>> from latprof.ring import Ring
+    >>> from latprof.ring.ring import Ring
     >>> path = os.path.join(tempfile.mkdtemp(), "mic.ring")
     >>> ring = Ring(Pipeline.chain("mic", "decode"), 4, path)
     >>> ring.write(ring.claim(), 7, (100, 150, 180))

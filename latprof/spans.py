@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from latprof.columns import MISSING, Columns
+from latprof.frames import MISSING, Columns
 from latprof.pipeline import Pipeline
 
 __all__ = ["OTHER", "latencies", "names"]

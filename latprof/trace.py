@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from latprof import arguments, spans, tables
+from latprof import spans
 from latprof.accounts import Recovery
-from latprof.arguments import Moment
-from latprof.columns import FINISHED, MISSING, Columns, Labels
 from latprof.errors import TraceError
-from latprof.files import metadata
+from latprof.frames import FINISHED, MISSING, Columns, Labels
+from latprof.io import arguments, metadata, tables
+from latprof.io.arguments import Moment
 from latprof.pipeline import Pipeline
 from latprof.units import counted, escape, format_ns, format_utc
 
@@ -51,7 +51,7 @@ class Trace:
     tags
         Any other columns by name: numbers, bools, times, text.
     meta
-        What is known about the recording; see `latprof.files.metadata`.
+        What is known about the recording; see `latprof.io.metadata`.
 
     Raises
     ------
@@ -185,7 +185,7 @@ class Trace:
         return f"<Trace of {self.pipeline.name!r}: {count}>"
 
     def _repr_html_(self) -> str:
-        from latprof.display import trace_html
+        from latprof.report.notebook import trace_html
 
         return trace_html(self)
 
@@ -272,9 +272,9 @@ class Trace:
         TraceError
             The file cannot be written.
         """
-        from latprof import store
+        from latprof.io.writer import write
 
-        store.write(path, self.pipeline, self.columns, _described(self.meta))
+        write(path, self.pipeline, self.columns, _described(self.meta))
 
     def to_pandas(self) -> "pd.DataFrame":
         """Return a DataFrame with a row a frame.
@@ -331,14 +331,14 @@ def read(path: StrPath, pipeline: Pipeline | None = None) -> Trace:
     TraceError
         The file is no trace, or damaged, or does not say which pipeline it is of.
     """
-    from latprof import store
+    from latprof.io.reader import Reader
 
     if not isinstance(path, str | os.PathLike):
         name = type(path).__name__
         if name == "DataFrame":
             check_recording(path)
         raise TraceError(f"read takes the path of one file, not {name}: analyze takes several")
-    with store.Reader(path, pipeline) as reader:
+    with Reader(path, pipeline) as reader:
         return Trace.of(reader.pipeline, reader.read(), reader.meta)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import queueing
 from queueing import Station
 
-from latprof.attribution.whatif import what_if
+from latprof.queueing.what_if import what_if
 
 PERIOD = 20_000_000
 

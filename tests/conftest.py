@@ -4,7 +4,7 @@ import matplotlib
 import pytest
 from hypothesis import settings
 
-from latprof.folding import placed
+from latprof.fold import stretches
 
 matplotlib.use("agg")
 
@@ -13,9 +13,9 @@ settings.register_profile("latprof", deadline=None)
 settings.load_profile("latprof")
 
 
-@pytest.fixture(scope="module", params=[placed.LONG, 1])
+@pytest.fixture(scope="module", params=[stretches.LONG, 1])
 def long_stretches(request):
     """Frames of one window that are counted as a whole: usually many, here also any."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(placed, "LONG", request.param)
+        patch.setattr(stretches, "LONG", request.param)
         yield

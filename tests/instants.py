@@ -8,7 +8,7 @@ import random
 import numpy as np
 
 from latprof import Pipeline, Span, Trace
-from latprof.columns import MISSING
+from latprof.frames import MISSING
 
 FINISHED = "finished"
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
 
-from latprof.columns import MISSING, NO_SIZE
+from latprof.frames import MISSING, NO_SIZE
 
 EDGES_NS = [ms * 10**6 for ms in (1, 5, 10, 25, 50, 100, 250, 500, 1000, 2000)]
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 from hypothesis import strategies as st
 
-from latprof.columns import FINISHED, MISSING, NO_SIZE, Columns, Labels
+from latprof.frames import FINISHED, MISSING, NO_SIZE, Columns, Labels
 from latprof.pipeline import AUDIO, Pipeline, Span
 
 CHAIN = Pipeline.chain("mic", "decode", "resample", "play", period="20ms")

@@ -15,15 +15,16 @@ from needs import require
 from strategies import AUDIO, BARE, CHAIN, seeded, simple
 
 import latprof
-from latprof import analysis, store
+from latprof import analysis
 from latprof.analysis import analyze, trace_paths
-from latprof.columns import Labels
 from latprof.errors import ProfileError, TraceError
-from latprof.files import reader
+from latprof.frames import Labels
+from latprof.io import reader
+from latprof.io import writer as write_module
 from latprof.pipeline import Pipeline
-from latprof.profile import merge
-from latprof.profilefile import load_profile
-from latprof.report import Report
+from latprof.profile.file import load_profile
+from latprof.profile.profile import merge
+from latprof.report.report import Report
 from latprof.trace import Trace
 
 SECOND = 10**9
@@ -553,7 +554,7 @@ def test_a_progress_that_fails_ends_the_analysis(path, monkeypatch):
 def test_damage_that_shows_when_rows_are_decoded(tmp_path):
     where = tmp_path / "t.parquet"
     frames = seeded(CHAIN, 5_000, 2)
-    with store.Writer(where, CHAIN, row_group=1_000) as writer:
+    with write_module.Writer(where, CHAIN, row_group=1_000) as writer:
         writer.write(frames)
     whole = where.read_bytes()
     assert analyze(where).accounts.folded == 5_000

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import AUDIO, BARE, CHAIN, DUE, GAPS, SMALL, columns, seeded, simple
 
-from latprof.columns import Labels
 from latprof.errors import ProfileError
-from latprof.profile import Profile, merge
+from latprof.frames import Labels
+from latprof.profile.profile import Profile, merge
 
 pytestmark = pytest.mark.usefixtures("long_stretches")
 

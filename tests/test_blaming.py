@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from queueing import Station
 
 from latprof import AUDIO, Pipeline, Span, Trace, analyze, what_if
-from latprof.attribution import blame, causes, waited_for
-from latprof.cli import main
-from latprof.columns import MISSING
+from latprof.cli.main import main
 from latprof.errors import PipelineError, TraceError
-from latprof.report import Report
+from latprof.frames import MISSING
+from latprof.queueing.blame import blame, waited_for
+from latprof.queueing.causes import causes
+from latprof.report.report import Report
 
 DATA = Path(__file__).parents[1] / "data"
 LINE = Pipeline(

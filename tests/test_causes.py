@@ -9,8 +9,8 @@ from test_blaming import line, served
 
 import latprof
 from latprof import Pipeline, Trace, analyze, causes
-from latprof.attribution.picture import picture
 from latprof.errors import ProfileError, TraceError
+from latprof.queueing.model import picture
 
 DATA = Path(__file__).parents[1] / "data"
 SLOW = DATA / "mic-slow-card.parquet"
@@ -151,8 +151,8 @@ def test_windows_know_who_was_there_before(monkeypatch):
     rng = np.random.default_rng(3)
     rows = served(np.arange(3_000) * 10, rng.integers(2, 9, 3_000), rng.integers(2, 9, 3_000))
     whole = waited(analyze(line(rows), causes=True))
-    monkeypatch.setattr("latprof.attribution.walk.WINDOW", 100)
-    monkeypatch.setattr("latprof.attribution.walk.HELD", 40)
+    monkeypatch.setattr("latprof.queueing.windows.WINDOW", 100)
+    monkeypatch.setattr("latprof.queueing.windows.HELD", 40)
     traces = [line(rows[i : i + 50]) for i in range(0, 3_000, 50)]
     profile = analyze(traces, causes=True)
     assert waited(profile) == whole
@@ -160,7 +160,7 @@ def test_windows_know_who_was_there_before(monkeypatch):
     # a trace in memory comes at once, and is not looked at as a whole either
     sizes = []
     monkeypatch.setattr(
-        "latprof.attribution.walk.picture",
+        "latprof.queueing.windows.picture",
         lambda kind, columns, **options: (
             sizes.append(len(columns)) or picture(kind, columns, **options)
         ),
@@ -193,7 +193,7 @@ def test_frames_outside_of_the_time_range_keep_others_waiting():
     ],
 )
 def test_damaged_causes_are_refused(damage):
-    from latprof.attribution.parts import Parts
+    from latprof.queueing.windowed import Parts
 
     profile = analyze(line(served([0, 5], [3, 3], [4, 4])), causes=True)
     saved = profile.parts.to_dict()

@@ -17,9 +17,9 @@ import pytest
 import latprof
 from latprof import AUDIO, Pipeline, Trace
 from latprof.analysis import analyze
-from latprof.cli import main
-from latprof.commands import COMMANDS
-from latprof.profile import Profile
+from latprof.cli.commands import COMMANDS
+from latprof.cli.main import main
+from latprof.profile.profile import Profile
 
 MIC = Pipeline.chain("mic", "decode", "play")
 
@@ -72,7 +72,7 @@ def test_report_of_a_folder_and_a_glob_is_that_of_all_files(path, capsys):
 def test_report_on_a_terminal_has_colours_unless_told_otherwise(path):
     def on_terminal(**environment: str) -> str:
         ours, theirs = pty.openpty()
-        call = [sys.executable, "-m", "latprof.cli", "report", str(path)]
+        call = [sys.executable, "-m", "latprof.cli.main", "report", str(path)]
         plain = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
         plain |= {"TERM": "xterm-256color", "COLUMNS": "120", **environment}
         process = subprocess.Popen(call, stdout=theirs, env=plain)
@@ -516,7 +516,7 @@ def test_report_says_when_no_frame_is_in_the_time_range(path, capsys):
 
 
 def test_long_work_shows_a_bar_on_a_terminal_alone(path, monkeypatch, capsys):
-    import latprof.commands.inputs as inputs
+    import latprof.cli.inputs as inputs
 
     monkeypatch.setattr(inputs, "LONG_WORK", 1)
     told = []
@@ -530,7 +530,7 @@ def test_long_work_shows_a_bar_on_a_terminal_alone(path, monkeypatch, capsys):
 
 
 def test_the_bar_is_drawn(monkeypatch, capfd):
-    import latprof.commands.inputs as inputs
+    import latprof.cli.inputs as inputs
 
     monkeypatch.setenv("FORCE_COLOR", "1")
     with inputs._bar() as told:

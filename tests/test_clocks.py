@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latprof.joins.clocks import FASTEST_DRIFT, FASTEST_ENVELOPE, Bounds, one_way, two_ways
+from latprof.joining.clocks import FASTEST_DRIFT, FASTEST_ENVELOPE, Bounds, one_way, two_ways
 
 
 def bounds(points):

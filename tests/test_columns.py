@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from traces import NAMES, contents, mic, plain, rich
 
-from latprof.columns import CAME_TWICE, FINISHED, MISSING, Columns, Labels
+from latprof.frames import CAME_TWICE, FINISHED, MISSING, Columns, Labels
 
 
 @given(st.lists(NAMES))

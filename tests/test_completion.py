@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from latprof.cli import main
-from latprof.commands.completion import SHELLS
+from latprof.cli.completion import SHELLS
+from latprof.cli.main import main
 
 COMPLETE = """
 source {script}
@@ -55,7 +55,7 @@ def test_each_shell_has_a_script_that_knows_the_commands(shell, capsys):
 
 
 def test_another_shell_is_refused_in_one_line():
-    call = [sys.executable, "-m", "latprof.cli", "completion", "cmd.exe"]
+    call = [sys.executable, "-m", "latprof.cli.main", "completion", "cmd.exe"]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1

@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 from test_report import HOSTILE, REPORTS
 
-from latprof.console import bar, print_report
-from latprof.limits import Limits
-from latprof.report import Report
+from latprof.report.report import Report
+from latprof.report.terminal import bar, print_report
+from latprof.thresholds import Limits
 
 MS = 1_000_000
 

@@ -11,7 +11,7 @@ import pytest
 
 import latprof
 from latprof import AUDIO, Pipeline, PipelineError, Profiler, ProfilerError, Span, current_frame
-from latprof.columns import MISSING
+from latprof.frames import MISSING
 
 MIC = Pipeline.chain("mic", "decode", "play")
 GAP = Pipeline(

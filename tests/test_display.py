@@ -12,9 +12,9 @@ from traces import rich
 
 import latprof
 from latprof import Pipeline, Span, Trace
-from latprof.display import Cell, table_html, what_if_html
-from latprof.profile import Profile
-from latprof.report import Report
+from latprof.profile.profile import Profile
+from latprof.report.notebook import Cell, table_html, what_if_html
+from latprof.report.report import Report
 
 HOSTILE = "<script>alert(1)</script>&\"'\x1b[31m$x$"
 

@@ -8,8 +8,8 @@ import pytest
 from culprits import KINDS, pipeline
 
 from latprof import AUDIO, Pipeline, Trace, read, what_if
-from latprof.attribution.feedback import room_for
-from latprof.attribution.picture import picture
+from latprof.queueing.feedback import room_for
+from latprof.queueing.model import picture
 
 DATA = Path(__file__).parents[1] / "data"
 DOCS = Pipeline.chain("docs", "load", "waiting", "parse", stations={"load": "reader", "parse": "p"})

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import BARE, CHAIN, DUE, GAPS, HIGHEST, LOWEST, SMALL, columns, seeded, simple
 
-from latprof.columns import MISSING, NO_SIZE, Columns, Labels
 from latprof.errors import TraceError
-from latprof.folding import fold
-from latprof.folding.fold import Fold
-from latprof.folding.sums import PEOPLE_EDGES_NS, Sums
+from latprof.fold import fold
+from latprof.fold.fold import Fold
+from latprof.fold.sums import PEOPLE_EDGES_NS, Sums
+from latprof.frames import MISSING, NO_SIZE, Columns, Labels
 from latprof.pipeline import AUDIO
 
 pytestmark = pytest.mark.usefixtures("long_stretches")

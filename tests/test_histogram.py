@@ -10,14 +10,7 @@ from hypothesis import strategies as st
 from needs import require
 
 from latprof.errors import ProfileError
-from latprof.histogram import (
-    BIN_RULE,
-    ERROR_BOUND,
-    Histogram,
-    bin_edges,
-    bin_of,
-    rank_of,
-)
+from latprof.histogram import BIN_RULE, ERROR_BOUND, Histogram, bin_edges, bin_of, rank_of
 
 LAST = 2**62 - 1
 EXACT_BELOW = 1_024

@@ -107,7 +107,10 @@ def test_a_profiler_is_not_copied(take: Any) -> None:
 
 def test_they_are_documented_as_the_methods_are() -> None:
     profiler = Profiler(MIC)
-    assert (type(profiler).__name__, type(profiler).__module__) == ("Profiler", "latprof.profiler")
+    assert (type(profiler).__name__, type(profiler).__module__) == (
+        "Profiler",
+        "latprof.recorder.profiler",
+    )
     for name in ("frame", "record"):
         quick, documented = getattr(profiler, name), getattr(Profiler, name)
         assert quick.__doc__ == documented.__doc__

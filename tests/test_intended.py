@@ -3,9 +3,9 @@ import pytest
 
 import latprof
 from latprof import Pipeline, Trace
-from latprof.columns import MISSING, Columns, Labels
 from latprof.errors import TraceError
-from latprof.intended import Intended
+from latprof.frames import MISSING, Columns, Labels
+from latprof.sequence.intended import Intended
 
 MIC = Pipeline.chain("mic", "work", period=20)
 

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-import latprof
+import latprof.accounts
 from latprof import Pipeline, Profiler
 from latprof.recorder.alerts import Tally
+from latprof.recorder.frame import Frame
 
 MIC = Pipeline.chain("mic", "decode", "play")
 PACKAGE = str(Path(latprof.__file__).parent)
@@ -87,7 +88,7 @@ def at_every_step(
     return len(done)
 
 
-def balanced(profiler: Profiler) -> latprof.profile.Accounts:
+def balanced(profiler: Profiler) -> latprof.accounts.Accounts:
     a = profiler.accounts
     committed = a.finished + sum(a.dropped.values())
     assert a.started == a.in_flight + committed + sum(a.rejected.values())
@@ -214,12 +215,12 @@ def test_reports_and_bad_stamps() -> None:
 
 @pytest.mark.parametrize("first", [True, False])
 def test_the_process_wide_profiler(monkeypatch: pytest.MonkeyPatch, first: bool) -> None:
-    monkeypatch.setattr("latprof.recorder.wholeprocess._shared", None)
+    monkeypatch.setattr("latprof.recorder.process._shared", None)
     made: set[Profiler] = set()
 
     def use(n: int) -> None:
         if first:
-            monkeypatch.setattr("latprof.recorder.wholeprocess._shared", None)
+            monkeypatch.setattr("latprof.recorder.process._shared", None)
         made.add(latprof.get_profiler())
         with latprof.profile_frame(n):
             pass
@@ -267,7 +268,7 @@ def test_a_frame_that_two_finish_is_there_once(how: str) -> None:
     """A timeout's handler gives a frame up while it is being finished, or finishes it, too."""
     log = logging.Logger("interrupted")
     log.addHandler(logging.NullHandler())
-    frames: list[latprof.profiler.Frame] = []
+    frames: list[Frame] = []
 
     def end(n: int) -> None:
         frame = profiler.frame(n)

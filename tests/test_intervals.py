@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from strategies import BARE, simple
 
-from latprof.columns import Columns
 from latprof.errors import ProfileError
-from latprof.folding.intervals import Percentile, frames_needed, t_quantile
-from latprof.profile import Profile
+from latprof.fold.intervals import Percentile, frames_needed, t_quantile
+from latprof.frames import Columns
+from latprof.profile.profile import Profile
 
 # upper 2.5 % points of Student's t, as printed in every table of it
 T_TABLE = {31: 2.0395, 40: 2.0211, 50: 2.0086, 60: 2.0003, 63: 1.9983, 100: 1.9840, 1000: 1.9623}

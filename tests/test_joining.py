@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from traces import contents, mic
 
 from latprof import AUDIO, Pipeline
-from latprof.columns import CAME_TWICE, FINISHED, LOST_IN_TRANSIT, MISSING, NO_SIZE
 from latprof.errors import TraceError
-from latprof.joining import join
+from latprof.frames import CAME_TWICE, FINISHED, LOST_IN_TRANSIT, MISSING, NO_SIZE
+from latprof.joining.join import join
 from latprof.trace import Trace
 
 LINK = Pipeline("link", ("start", "sent", "arrived", "end"))

@@ -12,9 +12,9 @@ import pytest
 from needs import require
 from strategies import BARE, CHAIN, DUE, GAPS, seeded
 
-from latprof.columns import FINISHED, MISSING, Columns
+from latprof.frames import FINISHED, MISSING, Columns
 from latprof.pipeline import AUDIO
-from latprof.profile import Profile
+from latprof.profile.profile import Profile
 
 QS = (0, 1, 10, 50, 90, 99, 99.9, 100)
 BOUND = 0.0005

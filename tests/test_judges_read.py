@@ -7,7 +7,7 @@ import pytest
 from needs import require
 from traces import MIC, contents, rich
 
-from latprof.columns import MISSING
+from latprof.frames import MISSING
 from latprof.trace import Trace, read
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import latprof
-from latprof.columns import MISSING, Columns, Labels
+from latprof.frames import MISSING, Columns, Labels
 from latprof.pipeline import Pipeline
-from latprof.profiler import Profiler
-from latprof.recorder.keeping import EVERY, FEW, Keeper
+from latprof.recorder.profiler import Profiler
+from latprof.recorder.retention import EVERY, FEW, Keeper
 
 MIC = Pipeline.chain("mic", "decode", "play")
 

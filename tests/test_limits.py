@@ -2,9 +2,9 @@ import pytest
 from strategies import BARE, seeded, simple
 
 from latprof.errors import ProfileError
-from latprof.limits import Limits, limits_of
-from latprof.profile import Profile
-from latprof.report import Report
+from latprof.profile.profile import Profile
+from latprof.report.report import Report
+from latprof.thresholds import Limits, limits_of
 
 MS = 1_000_000
 

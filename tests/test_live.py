@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import CHAIN, seeded, simple
 
-from latprof.columns import MISSING, Labels
-from latprof.limits import Limits
+from latprof.frames import MISSING, Labels
 from latprof.spans import latencies
+from latprof.thresholds import Limits
 from latprof.top.live import Live, Numbers
 
 S = 1_000_000_000

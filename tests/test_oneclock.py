@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from latprof import Pipeline, Profiler, Trace, join, recover
-from latprof.columns import MISSING
+from latprof.frames import MISSING
 
 CALL = Pipeline("call", ("start", "arrived", "sent", "end"))  # there and back
 LINK = Pipeline("link", ("start", "sent", "arrived", "end"))  # one way

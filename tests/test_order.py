@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latprof.columns import FINISHED, MISSING, Columns, Labels
 from latprof.errors import ProfileError
-from latprof.ordering.arrivals import Arrivals, IdSet
-from latprof.ordering.order import Order, split_by_source
-from latprof.ordering.pace import Jitter, Pace, Streak
-from latprof.ordering.segments import HELD, KNOWN, MOST_SEGMENTS, Segments, pack, unpack
+from latprof.frames import FINISHED, MISSING, Columns, Labels
+from latprof.sequence.arrivals import Arrivals, IdSet
+from latprof.sequence.order import Order, split_by_source
+from latprof.sequence.segments import HELD, KNOWN, MOST_SEGMENTS, Segments, pack, unpack
+from latprof.sequence.timing import Jitter, Pace, Streak
 
 BASE = 1_700_000_000_000_000_000
 

@@ -14,17 +14,17 @@ from test_report import HOSTILE, REPORTS
 
 from latprof import Profiler, Trace
 from latprof.analysis import analyze
-from latprof.cli import main
-from latprof.columns import Labels
-from latprof.layout import Section
-from latprof.limits import Limits
-from latprof.page import page
-from latprof.page.content import table_of
-from latprof.page.pictures import pictures
-from latprof.page.svg import INK, PAPER, inline, svg_of
+from latprof.cli.main import main
+from latprof.frames import Labels
 from latprof.pipeline import AUDIO, Pipeline
-from latprof.profile import Profile
-from latprof.report import Report
+from latprof.profile.profile import Profile
+from latprof.report.content import table_of
+from latprof.report.layout import Section
+from latprof.report.page import page
+from latprof.report.pictures import pictures
+from latprof.report.report import Report
+from latprof.report.svg import INK, PAPER, inline, svg_of
+from latprof.thresholds import Limits
 
 MADE = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
 VOID = {"meta", "link", "br", "hr", "img", "input"}

@@ -11,12 +11,12 @@ from strategies import CHAIN, seeded
 from test_report import HOSTILE
 
 from latprof.analysis import analyze
-from latprof.columns import Labels
-from latprof.limits import Limits
-from latprof.page import page
+from latprof.frames import Labels
 from latprof.pipeline import Pipeline
-from latprof.profile import Profile
-from latprof.report import Report
+from latprof.profile.profile import Profile
+from latprof.report.page import page
+from latprof.report.report import Report
+from latprof.thresholds import Limits
 
 DATA = Path(__file__).parents[1] / "data"
 SHOWN = ("spans", "picture-stages", "picture-histogram", "percentiles", "accounts", "provenance")

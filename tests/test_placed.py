@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import SMALL, seeded
 
-from latprof.folding import placed
-from latprof.folding.exemplars import NO_FRAME_ID, offer
-from latprof.folding.placed import Placed
-from latprof.folding.windows import COARSE_BINS, Windows, coarse_bin
-from latprof.profile import Profile
+from latprof.fold import stretches
+from latprof.fold.exemplars import NO_FRAME_ID, offer
+from latprof.fold.stretches import Placed
+from latprof.fold.windows import COARSE_BINS, Windows, coarse_bin
+from latprof.profile.profile import Profile
 
 
 def expected_stretches(windows, times, long):
@@ -41,7 +41,7 @@ def test_stretches(times, widths, long, in_order):
     windows = [Windows(("a",), width, 8) for width in widths]
     placements = [some.place(np.array(times), min(times), max(times)) for some in windows]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(placed, "LONG", long)
+        patch.setattr(stretches, "LONG", long)
         found = Placed(placements, len(times)).stretches
     plain = [
         (s.begin, s.end, None if s.where is None else tuple(begin for _, begin in s.where))
@@ -63,7 +63,7 @@ def counted(pipeline, parts, long):
     """Return all that windows and histograms count of parts."""
     profile = Profile(pipeline, every="1s")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(placed, "LONG", long)
+        patch.setattr(stretches, "LONG", long)
         for part in parts:
             profile.add(part)
     sums = profile.sums

@@ -7,7 +7,7 @@ from strategies import BARE, CHAIN, DUE, seeded, simple
 from latprof import plot
 from latprof.errors import ProfileError
 from latprof.pipeline import AUDIO
-from latprof.profile import Profile
+from latprof.profile.profile import Profile
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

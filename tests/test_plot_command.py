@@ -11,9 +11,9 @@ from PIL import Image
 
 import latprof
 from latprof import Pipeline, Span, Trace
-from latprof.cli import main
-from latprof.commands.changes import changes_of
-from latprof.commands.plot import KINDS
+from latprof.cli.changes import changes_of
+from latprof.cli.main import main
+from latprof.cli.plot import KINDS
 from latprof.errors import LatprofError
 
 MIC = Pipeline(

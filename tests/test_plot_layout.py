@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 
 import latprof
 from latprof import AUDIO, Pipeline, Trace, plot
-from latprof.profile import Profile
+from latprof.profile.profile import Profile
 
 DATA = Path(__file__).parents[1] / "data"
 MS = 10**6

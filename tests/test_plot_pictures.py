@@ -13,10 +13,10 @@ from strategies import BARE, CHAIN, seeded, simple
 import latprof
 from latprof import AUDIO, Pipeline, Trace, plot
 from latprof.accounts import Accounts
-from latprof.columns import FINISHED, Labels
 from latprof.errors import LatprofError, ProfileError
+from latprof.frames import FINISHED, Labels
 from latprof.plot.style import LIMIT, looks
-from latprof.profile import Profile
+from latprof.profile.profile import Profile
 
 MS, SECOND = 10**6, 10**9
 

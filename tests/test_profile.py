@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import BARE, CHAIN, DUE, GAPS, SMALL, columns, seeded, simple
 
-from latprof.columns import Columns, Labels
 from latprof.errors import ProfileError, TraceError
-from latprof.folding.intervals import frames_needed
+from latprof.fold.intervals import frames_needed
+from latprof.frames import Columns, Labels
 from latprof.pipeline import AUDIO, Pipeline, Span
-from latprof.profile import Profile, merge
+from latprof.profile.profile import Profile, merge
 
 # what DESIGN.md lists for table(), in its order
 TABLE = ["count", "missing", "negative", "mean", "std", "min", "p50", "p90", "p99", "p99_9"]

@@ -15,18 +15,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-import latprof.profiler
-from latprof.columns import MISSING, Labels
+import latprof.recorder.profiler
 from latprof.errors import PipelineError, ProfilerError
-from latprof.limits import Limits
+from latprof.frames import MISSING, Labels
 from latprof.pipeline import AUDIO, Pipeline, Span
-from latprof.profile import Accounts
-from latprof.profiler import Profiler
+from latprof.profile.profile import Accounts
 from latprof.recorder.frame import NO_FRAME
 from latprof.recorder.overhead import Overhead
+from latprof.recorder.profiler import Profiler
 from latprof.recorder.sampling import fnv1a, run_hash, threshold
 from latprof.recorder.stamping import BAD_FRAME_ID, BAD_ROW, BAD_SIZE, BAD_STAMP, LATE
-from latprof.report import Report
+from latprof.report.report import Report
+from latprof.thresholds import Limits
 
 MIC = Pipeline.chain("mic", "decode", "play")  # marks start, decode, play, end
 MS = 1_000_000
@@ -35,7 +35,7 @@ MS = 1_000_000
 @pytest.fixture(autouse=True)
 def _none_left_running() -> Iterator[None]:
     yield
-    left = [profiler for profiler in latprof.profiler._running if profiler.running]
+    left = [profiler for profiler in latprof.recorder.profiler._running if profiler.running]
     for profiler in left:
         profiler.stop()
     assert not left

@@ -125,7 +125,7 @@ def test_a_report_loads_no_pandas(trace_file, form):
     call = ["report", str(trace_file / "mic.parquet"), "--format", form]
     call += ["--pipeline", str(trace_file / "mic.json")]
     *report, loaded = in_a_fresh_process(
-        f"from latprof.cli import main\nstatus = main({call!r})\nassert status == 0, status"
+        f"from latprof.cli.main import main\nstatus = main({call!r})\nassert status == 0, status"
     )
     assert json.loads(loaded) == ["pyarrow"]
     text = "\n".join(report)

@@ -5,9 +5,9 @@ from strategies import BARE, simple
 
 import latprof
 from latprof.errors import ProfileError
-from latprof.profile import Profile
-from latprof.profiles.recorders import MOST_RECORDERS, Recorder, Recorders, Written
-from latprof.report import Report
+from latprof.profile.origins import MOST_RECORDERS, Recorder, Recorders, Written
+from latprof.profile.profile import Profile
+from latprof.report.report import Report
 
 
 def of(*hosts, created="2026-01-01T00:00:00Z"):

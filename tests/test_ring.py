@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latprof.columns import MISSING, NO_SIZE
 from latprof.errors import ProfilerError
+from latprof.frames import MISSING, NO_SIZE
 from latprof.pipeline import AUDIO, Pipeline
-from latprof.ring import OTHER_NAME, Names, Ring, count_of, row_struct, storable, to_columns
+from latprof.ring.ring import OTHER_NAME, Names, Ring, count_of, row_struct, storable, to_columns
 
 MIC = Pipeline.chain("mic", "decode")  # marks start, decode, end
 

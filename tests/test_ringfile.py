@@ -12,9 +12,9 @@ import pytest
 
 import latprof
 from latprof import AUDIO, Pipeline, Profiler, ProfilerError
-from latprof.ring import OTHER_NAME, Ring
-from latprof.rings.ringfile import PREVIOUS
-from latprof.rings.ringreader import RingReader
+from latprof.ring.file import PREVIOUS
+from latprof.ring.reader import RingReader
+from latprof.ring.ring import OTHER_NAME, Ring
 
 MIC = Pipeline.chain("mic", "decode")
 

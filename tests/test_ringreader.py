@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 import latprof
 from latprof import Pipeline, TraceError
-from latprof.columns import NO_SIZE
-from latprof.ring import Ring
-from latprof.rings import ringreader
-from latprof.rings.ringfile import is_held
-from latprof.rings.ringformat import LONGEST_PAYLOAD, SOURCE, Entry, entry_bytes, find_entries
-from latprof.rings.ringreader import POLL_CHUNK, RingReader
+from latprof.frames import NO_SIZE
+from latprof.ring import reader as ring_reader
+from latprof.ring.file import is_held
+from latprof.ring.format import LONGEST_PAYLOAD, SOURCE, Entry, entry_bytes, find_entries
+from latprof.ring.reader import POLL_CHUNK, RingReader
+from latprof.ring.ring import Ring
 
 MIC = Pipeline.chain("mic", "decode")
 FACTS = {"owns": ["start", "end"], "clock_offset_ns": 0, "pid": 1}
@@ -680,7 +680,7 @@ def test_a_quick_writer_does_not_draw_the_reader_after_it(tmp_path):
 
 def test_rejected_frames_all_over_the_ring_are_read_again_twice_at_most(tmp_path, monkeypatch):
     capacity, waited = 65_536, []
-    monkeypatch.setattr(ringreader.time, "sleep", waited.append)
+    monkeypatch.setattr(ring_reader.time, "sleep", waited.append)
     ring = recording(tmp_path, capacity)
     rows = np.ones(capacity, MIC.row_dtype)
     rows[["decode", "source", "outcome"]] = 0

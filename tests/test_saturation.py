@@ -8,7 +8,7 @@ from test_blaming import line, served
 
 import latprof
 from latprof import Pipeline, Span, Trace, utilization
-from latprof.attribution import suggest_stations
+from latprof.queueing.suggestions import suggest_stations
 
 DATA = Path(__file__).parents[1] / "data"
 MS = 1_000_000

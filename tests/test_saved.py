@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from strategies import AUDIO, BARE, CHAIN, DUE, SMALL, columns, seeded, simple
 from traces import mic
 
-from latprof.columns import Columns, Labels
 from latprof.errors import ProfileError
+from latprof.frames import Columns, Labels
 from latprof.pipeline import Pipeline
-from latprof.profile import Profile, merge
-from latprof.profilefile import FORMAT, is_profile, load_profile, save_profile
+from latprof.profile.file import FORMAT, is_profile, load_profile, save_profile
+from latprof.profile.profile import Profile, merge
 
 QS = (0, 50, 90, 99, 100)
 
@@ -270,9 +270,9 @@ def test_what_is_no_profile(tmp_path, make, said):
 
 
 def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
-    from latprof import profilefile
+    from latprof.profile import file
 
-    monkeypatch.setattr(profilefile, "_MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(file, "_MOST_BYTES", 1 << 20)
     path = tmp_path / "x.latprof"
     profile = b'{"latprof_profile": 1, "x": "' + b" " * (1 << 22) + b'"}'
     path.write_bytes(gzip.compress(profile))

@@ -126,7 +126,7 @@ def test_files_whose_names_are_not_in_order_of_time(tmp_path):
 
 
 def test_what_a_recording_shows_of_servers_is_not_known_of_another():
-    from latprof.attribution.parts import Parts
+    from latprof.queueing.windowed import Parts
 
     # one at a time, then two
     one = served([5 * i for i in range(100)], [30] * 100, [0] * 100)
@@ -179,7 +179,7 @@ def test_frames_that_are_not_counted_or_dropped():
     ],
 )
 def test_damaged_rows_are_refused(damage):
-    from latprof.attribution.parts import Parts
+    from latprof.queueing.windowed import Parts
 
     profile = analyze(line(stalling(50)), causes=True)
     saved = profile.parts.to_dict()

@@ -8,11 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from latprof import Pipeline
-from latprof.columns import FINISHED
-from latprof.rings import ringreader
-from latprof.rings.ringreader import FoundNames, RingReader
-from latprof.rings.sight import NEWEST, Sight
-from latprof.rings.tickets import NO_NUMBER
+from latprof.frames import FINISHED
+from latprof.ring import reader as ring_reader
+from latprof.ring.numbers import NO_NUMBER
+from latprof.ring.reader import FoundNames, RingReader
+from latprof.ring.scan import NEWEST, Sight
 
 ROW = np.dtype([("begin", "<u8"), ("seq", "<u8")])
 NONE = np.empty(0, np.uint64)
@@ -527,9 +527,9 @@ def worlds(draw, capacities=(1, 3, 8, 40, 100, 200)):
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     """Read in pieces as a large ring is read, and let the world go on instead of sleeping."""
-    monkeypatch.setattr(ringreader, "CHUNK", 32)
-    monkeypatch.setattr(ringreader, "POLL_CHUNK", 16)
-    monkeypatch.setattr(ringreader, "PAUSES", (0, 0, *[1e-9] * 6))
+    monkeypatch.setattr(ring_reader, "CHUNK", 32)
+    monkeypatch.setattr(ring_reader, "POLL_CHUNK", 16)
+    monkeypatch.setattr(ring_reader, "PAUSES", (0, 0, *[1e-9] * 6))
 
 
 def look(reader, after=0, awaited=NONE):

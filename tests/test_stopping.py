@@ -13,7 +13,7 @@ import latprof
 from latprof import Pipeline, Profiler
 from latprof.errors import ProfilerError
 from latprof.recorder import forks
-from latprof.recorder.following import is_entered
+from latprof.recorder.context import is_entered
 
 MIC = Pipeline.chain("mic", "decode", "play")
 

@@ -16,11 +16,12 @@ from traces import MIC, any_columns, check_complete, contents, mic, rich
 
 import latprof
 from latprof import AUDIO, Pipeline, Trace
-from latprof.columns import MISSING, Columns, Labels
 from latprof.errors import TraceError
-from latprof.files import seal
-from latprof.files import whole as files
-from latprof.store import ROW_GROUP, Reader, Writer, write
+from latprof.frames import MISSING, Columns, Labels
+from latprof.io import atomic as files
+from latprof.io import checksum
+from latprof.io.reader import Reader
+from latprof.io.writer import ROW_GROUP, Writer, write
 from latprof.trace import read
 
 quick = settings(
@@ -266,7 +267,7 @@ class TestWhole:
 
         with pytest.raises(error):
             interrupted()
-        monkeypatch.setattr(seal, "fill", fail)
+        monkeypatch.setattr(checksum, "fill", fail)
         with pytest.raises(error):
             mic(5).save(path)
         assert path.read_bytes() == old
@@ -392,7 +393,7 @@ def test_every_flip_in_the_footer_is_seen(tmp_path):
     footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
     # with the seal's own name or the length in it damaged, the file is taken for a rewritten one
     seal = whole.index(b'"seal":"')
-    unsealed = {*range(seal, seal + 8), *range(seal + 16, seal + 33)}
+    unsealed = {*range(checksum, seal + 8), *range(checksum + 16, seal + 33)}
     rng = np.random.default_rng(5)
     for place in {*range(footer, len(whole), 5), *range(len(whole) - 8, len(whole))} - unsealed:
         damaged = bytearray(whole)

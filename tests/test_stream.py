@@ -22,10 +22,10 @@ import pytest
 
 import latprof
 from latprof import ProfilerError, TraceError
+from latprof.io.reader import Reader
 from latprof.pipeline import AUDIO, Pipeline
-from latprof.profiler import Profiler
+from latprof.recorder.profiler import Profiler
 from latprof.recorder.stream import TROUBLE, UNWRITTEN
-from latprof.store import Reader
 
 MIC = Pipeline.chain("mic", "decode", "play")
 MS = 1_000_000
@@ -487,7 +487,7 @@ def test_an_interrupted_writer_stops_nobody_and_invents_nothing(
     """Exceptions are thrown into threads that record, wherever they are."""
     frames, threads = 20_000, 3
     interval = sys.getswitchinterval()
-    monkeypatch.setattr("latprof.recorder.room.PATIENCE_S", 0.5)
+    monkeypatch.setattr("latprof.recorder.backpressure.PATIENCE_S", 0.5)
     # one that comes between two suppressions ends its thread: so be it
     monkeypatch.setattr(threading, "excepthook", lambda arguments: None)
     # nor is one news that comes into what the collector calls, which cannot raise
@@ -583,7 +583,7 @@ def test_drop_keeps_the_oldest() -> None:
 
 
 def test_block_waits_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("latprof.recorder.room.PATIENCE_S", 0.05)
+    monkeypatch.setattr("latprof.recorder.backpressure.PATIENCE_S", 0.05)
     profiler = Profiler(MIC, capacity=8, overflow="block")
     with profiler:
         assert profiler._background is not None

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from latprof.io.reader import Reader
 from latprof.pipeline import Pipeline
-from latprof.profiler import Profiler
-from latprof.store import Reader
+from latprof.recorder.profiler import Profiler
 
 MIC = Pipeline.chain("mic", "decode", "play")
 THREADS = 8

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latprof.rings.tickets import NO_NUMBER, Tickets
+from latprof.ring.numbers import NO_NUMBER, Tickets
 
 ROW = np.dtype([("begin", "<u8"), ("x", "<u8"), ("seq", "<u8")])
 

@@ -15,11 +15,11 @@ from rich.console import Console
 from strategies import CHAIN, simple
 
 from latprof import Pipeline, Profiler, Trace, recover
-from latprof.cli import main
-from latprof.columns import Labels
+from latprof.cli.main import main
 from latprof.errors import ProfilerError, TraceError
-from latprof.limits import Limits
-from latprof.ring import Ring
+from latprof.frames import Labels
+from latprof.ring.ring import Ring
+from latprof.thresholds import Limits
 from latprof.top import feeds
 from latprof.top.feeds import FolderFeed, News, RingFeed, feed_of
 from latprof.top.live import Live

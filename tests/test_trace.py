@@ -9,8 +9,8 @@ from traces import MIC, any_columns, check_complete, contents, mic, rich
 
 import latprof
 from latprof import AUDIO, Pipeline, spans
-from latprof.columns import MISSING, NO_SIZE, Labels
 from latprof.errors import PipelineError, TraceError
+from latprof.frames import MISSING, NO_SIZE, Labels
 from latprof.trace import Trace, read
 
 LINK = Pipeline("link", ("start", "end"))
@@ -500,7 +500,7 @@ def test_to_csv_writes_no_formula(tmp_path, name):
 
 
 def test_to_csv_of_no_frames_and_of_many(tmp_path, monkeypatch):
-    from latprof import tables
+    from latprof.io import tables
 
     link([]).to_csv(tmp_path / "t.csv")
     assert (

@@ -11,8 +11,8 @@ import pytest
 import latprof
 from latprof import PipelineError, ProfilerError
 from latprof.pipeline import AUDIO, Pipeline
-from latprof.profiler import Profiler
 from latprof.recorder.alerts import Violation
+from latprof.recorder.profiler import Profiler
 
 MIC = Pipeline.chain("mic", "decode", "play")
 MS = 1_000_000

@@ -9,12 +9,12 @@ from test_blaming import LINE, line, overlaps, served
 
 import latprof
 from latprof import AUDIO, Trace, blame, causes
-from latprof.attribution.busy import Amounts
-from latprof.attribution.merging import Stream, in_time
-from latprof.attribution.picture import picture
-from latprof.attribution.shares import Highest
-from latprof.attribution.waits import waits_of
-from latprof.columns import MISSING, Columns, Labels
+from latprof.frames import MISSING, Columns, Labels
+from latprof.queueing.busy import Amounts
+from latprof.queueing.model import picture
+from latprof.queueing.shares import Highest
+from latprof.queueing.streams import Stream, in_time
+from latprof.queueing.waits import waits_of
 from tests.benchmarks.causes import queueing
 
 VALUES = ("share", "mean", "total", "p99")
@@ -23,9 +23,9 @@ VALUES = ("share", "mean", "total", "p99")
 @pytest.fixture
 def small(monkeypatch):
     """Windows of 500 frames, of which 100 are kept back."""
-    for module in ("walk", "recordings"):
-        monkeypatch.setattr(f"latprof.attribution.{module}.WINDOW", 500)
-        monkeypatch.setattr(f"latprof.attribution.{module}.HELD", 100)
+    for module in ("windows", "recordings"):
+        monkeypatch.setattr(f"latprof.queueing.{module}.WINDOW", 500)
+        monkeypatch.setattr(f"latprof.queueing.{module}.HELD", 100)
 
 
 def at_once(trace, *, queued=False):
@@ -133,9 +133,9 @@ def test_windows_give_what_a_loop_over_pairs_finds(seed, monkeypatch):
     n = 300
     gets = np.where(rng.random(n) < 0.02, 400, rng.integers(0, 9, n))  # queues of 50 frames
     rows = served(np.sort(rng.integers(0, 10 * n, n)).tolist(), gets.tolist(), [2] * n)
-    for module in ("walk", "recordings"):
-        monkeypatch.setattr(f"latprof.attribution.{module}.WINDOW", 20)
-        monkeypatch.setattr(f"latprof.attribution.{module}.HELD", 7)
+    for module in ("windows", "recordings"):
+        monkeypatch.setattr(f"latprof.queueing.{module}.WINDOW", 20)
+        monkeypatch.setattr(f"latprof.queueing.{module}.HELD", 7)
     order = np.argsort(np.arange(n) + rng.integers(0, 6, n))
     found = blame(line([rows[i] for i in order]), value="total")
     assert found.loc["queue"].to_dict() == overlaps(rows)
@@ -163,9 +163,9 @@ def test_windows_agree_on_the_number_of_servers(small):
 def test_causes_in_windows_are_nearly_those_of_the_whole(name, monkeypatch):
     # what is told of delays of queued frames is drawn, in each window from those known there
     whole = causes(TRACES[name])
-    for module in ("walk", "recordings"):
-        monkeypatch.setattr(f"latprof.attribution.{module}.WINDOW", 500)
-        monkeypatch.setattr(f"latprof.attribution.{module}.HELD", 100)
+    for module in ("windows", "recordings"):
+        monkeypatch.setattr(f"latprof.queueing.{module}.WINDOW", 500)
+        monkeypatch.setattr(f"latprof.queueing.{module}.HELD", 100)
     found = causes(TRACES[name])
     assert found.cause == whole.cause == "alsa"
     assert (found.total, found.counts, found.end_to_end) == (
@@ -185,7 +185,7 @@ def test_memory_does_not_grow_with_the_file(small, monkeypatch, tmp_path):
         sizes.append(len(columns))
         return picture(kind, columns, **options)
 
-    monkeypatch.setattr("latprof.attribution.walk.picture", spied)
+    monkeypatch.setattr("latprof.queueing.windows.picture", spied)
     most = []
     for n in (2_000, 20_000):  # batches of a file are longer than these windows: they are cut
         sizes.clear()

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from test_blaming import LINE, line, served
 
 from latprof import Pipeline, Span, Trace, sensitivity, what_if
-from latprof.attribution.replay import one_server, several
 from latprof.errors import TraceError
+from latprof.queueing.replay import one_server, several
 
 DATA = Path(__file__).parents[1] / "data"
 ROWS = served(range(0, 400, 10), [7] * 40, [9] * 40)

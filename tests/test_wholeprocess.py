@@ -6,16 +6,16 @@ from collections.abc import Iterator
 import pytest
 
 from latprof.pipeline import AUDIO
-from latprof.profiler import Profiler
 from latprof.recorder.frame import Frame
-from latprof.recorder.wholeprocess import disable, enable, get_profiler, profile_frame
+from latprof.recorder.process import disable, enable, get_profiler, profile_frame
+from latprof.recorder.profiler import Profiler
 
 MS = 1_000_000
 
 
 @pytest.fixture
 def _no_shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("latprof.recorder.wholeprocess._shared", None)
+    monkeypatch.setattr("latprof.recorder.process._shared", None)
     yield
     disable()
 

@@ -9,8 +9,8 @@ from strategies import BARE, CHAIN, columns, seeded, simple
 
 from latprof.accounts import Accounts
 from latprof.errors import ProfileError
-from latprof.profile import Profile
-from latprof.profiles.windowed import Stretch
+from latprof.profile.profile import Profile
+from latprof.profile.windows import Stretch
 
 SECOND = 10**9
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latprof.folding.windows import COARSE_BINS, Windows
+from latprof.fold.windows import COARSE_BINS, Windows
 
 FAR = 2**62 - 1
 

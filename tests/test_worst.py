@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import BARE, CHAIN, seeded, simple
 
-from latprof.columns import MISSING, Columns, Labels
-from latprof.folding.worst import MOST_WORST, Worst
-from latprof.profile import Profile, merge
+from latprof.fold.worst import MOST_WORST, Worst
+from latprof.frames import MISSING, Columns, Labels
+from latprof.profile.profile import Profile, merge
 
 
 def profiled(pipeline, *parts):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from latprof import Pipeline
-from latprof.columns import MISSING, NO_SIZE, STAMP_LIMIT, Columns, Labels
+from latprof.frames import MISSING, NO_SIZE, STAMP_LIMIT, Columns, Labels
 from latprof.trace import Trace
 
 MIC = Pipeline.chain("mic", "decode", "play")

@@ -12,11 +12,11 @@ A station takes the frame first that was there first; `places` says which stages
 `blocking` who held whom up; `picture` holds all of it.
 """
 
-from latprof.attribution.blaming import Waited, blame, waited_for
-from latprof.attribution.cause import Causes, causes
-from latprof.attribution.saturation import Utilization, utilization
-from latprof.attribution.suggesting import Suggestion, suggest_stations
-from latprof.attribution.whatif import WhatIf, sensitivity, what_if
+from latprof.queueing.blame import Waited, blame, waited_for
+from latprof.queueing.causes import Causes, causes
+from latprof.queueing.saturation import Utilization, utilization
+from latprof.queueing.suggestions import Suggestion, suggest_stations
+from latprof.queueing.what_if import WhatIf, sensitivity, what_if
 
 __all__ = [
     "Causes",

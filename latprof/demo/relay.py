@@ -24,7 +24,7 @@ from latprof.demo.crew import PATIENCE, PeerGoneError, run_role, tell
 from latprof.demo.frames import FRAME_SAMPLES, load_frames, packet_samples
 from latprof.demo.webrtc import Microphone, connect, tap_receiver, tap_sender
 from latprof.demo.wire import END, PACKET, pack
-from latprof.profiler import Frame
+from latprof.recorder.profiler import Frame
 
 __all__ = ["Relay", "carry", "main"]
 

@@ -17,7 +17,7 @@ from latprof.plot.results import (
     spans_of,
 )
 from latprof.plot.style import LIMIT, Dash, Look, looks, result_dash, result_marker
-from latprof.profiles.spanprofile import SpanProfile
+from latprof.profile.span import SpanProfile
 from latprof.units import format_ns
 
 if TYPE_CHECKING:

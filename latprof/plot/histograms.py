@@ -20,7 +20,7 @@ from latprof.plot.results import (
     spans_of,
 )
 from latprof.plot.style import LIMIT, Look, looks, result_dash
-from latprof.profiles.spanprofile import SpanProfile
+from latprof.profile.span import SpanProfile
 from latprof.units import counted, format_ns
 
 if TYPE_CHECKING:

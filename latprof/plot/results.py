@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Union
 from latprof.errors import ProfileError
 from latprof.pipeline import Pipeline
 from latprof.plot.axes import label
-from latprof.profile import Profile
+from latprof.profile.profile import Profile
 from latprof.units import counted, parse_duration
 
 if TYPE_CHECKING:
-    from latprof.report import Report
+    from latprof.report.report import Report
     from latprof.trace import Trace
 
 __all__ = [

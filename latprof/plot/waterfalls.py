@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from latprof.errors import ProfileError
-from latprof.folding.worst import WorstFrame
+from latprof.fold.worst import WorstFrame
 from latprof.pipeline import Pipeline
 from latprof.plot.axes import axes_of, explain, ink, label, legend, linear_time, paper, row_room
 from latprof.plot.results import Results, nothing, one
 from latprof.plot.style import looks
-from latprof.profiles.answers import worst_frames
+from latprof.profile.answers import worst_frames
 from latprof.units import format_ns
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from latprof.ring import count_of
+from latprof.ring.ring import count_of
 from latprof.units import counted, escape, format_ns
 
 __all__ = ["END_TO_END", "Alerts", "Limits", "Tally", "Violation"]

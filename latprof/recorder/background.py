@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from latprof.recorder.alerts import Alerts
 from latprof.recorder.hotpath import HotPath
-from latprof.recorder.livefold import PIECE, LiveFold
+from latprof.recorder.live_fold import PIECE, LiveFold
 
 __all__ = ["SHORTEST_CPU_S", "Background", "sampler"]
 

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latprof.columns import NO_SIZE, STAMP_LIMIT, Labels
 from latprof.errors import PipelineError, ProfilerError
+from latprof.frames import NO_SIZE, STAMP_LIMIT, Labels
 from latprof.pipeline import Pipeline, Span
 from latprof.recorder.alerts import Alerts
+from latprof.recorder.backpressure import Room
 from latprof.recorder.hotpath import HotPath
-from latprof.recorder.livefold import LiveFold
-from latprof.recorder.room import Room
+from latprof.recorder.live_fold import LiveFold
 from latprof.recorder.sampling import RUN_BITS, fnv1a, run_hashes
 from latprof.recorder.stamping import BAD_FRAME_ID, BAD_SIZE, BAD_STAMP
-from latprof.ring import Ring
+from latprof.ring.ring import Ring
 
 __all__ = ["Block", "block", "write"]
 

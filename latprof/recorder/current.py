@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from latprof.errors import PipelineError, ProfilerError
 from latprof.pipeline import Pipeline
-from latprof.recorder.following import CURRENT, is_entered, keep_account
+from latprof.recorder.context import CURRENT, is_entered, keep_account
 from latprof.recorder.frame import NO_FRAME, Frame
 from latprof.recorder.hotpath import HotPath
 from latprof.units import escape
@@ -37,7 +37,7 @@ def current_frame() -> Frame:
 
     Examples
     --------
-    >>> from latprof.profiler import Profiler
+    >>> from latprof.recorder.profiler import Profiler
     >>> def decode():
     ...     current_frame().mark("decode")
     >>> with Profiler(Pipeline.chain("mic", "decode")) as profiler:

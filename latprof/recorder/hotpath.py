@@ -5,14 +5,14 @@ from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import Any
 
-from latprof.columns import NO_SIZE
+from latprof.frames import NO_SIZE
 from latprof.recorder import stamping
 from latprof.recorder.alerts import END_TO_END, Alerts, Tally
-from latprof.recorder.following import let_follow
+from latprof.recorder.backpressure import Room
+from latprof.recorder.context import let_follow
 from latprof.recorder.frame import Frame
-from latprof.recorder.room import Room
 from latprof.recorder.stamping import MARKS_AT, LiveFrame
-from latprof.ring import Ring, cpu_word
+from latprof.ring.ring import Ring, cpu_word
 
 __all__ = ["HotPath"]
 

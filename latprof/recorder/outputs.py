@@ -11,16 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from latprof.accounts import Accounts
-from latprof.columns import Columns
 from latprof.errors import ProfilerError
+from latprof.frames import Columns
 from latprof.recorder.alerts import Alerts
 from latprof.recorder.freeze import Freezer
-from latprof.recorder.keeping import Keeper
-from latprof.recorder.livefold import LiveFold, columns_of
+from latprof.recorder.live_fold import LiveFold, columns_of
 from latprof.recorder.recording import Recording
+from latprof.recorder.retention import Keeper
 from latprof.recorder.settings import OnCritical, Rotation
 from latprof.recorder.stream import Stream
-from latprof.ring import Ring, to_columns
+from latprof.ring.ring import Ring, to_columns
 from latprof.units import escape
 
 if TYPE_CHECKING:

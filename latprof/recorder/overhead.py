@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from latprof.pipeline import Pipeline
 from latprof.recorder.alerts import Alerts
 from latprof.recorder.hotpath import HotPath
-from latprof.ring import Ring
+from latprof.ring.ring import Ring
 from latprof.units import format_ns, format_quantity
 
 __all__ = ["Overhead", "measured_ns"]

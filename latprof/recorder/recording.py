@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from latprof.columns import STAMP_LIMIT
+from latprof.frames import STAMP_LIMIT
 from latprof.recorder.settings import checked_anchor
 from latprof.units import format_utc
 

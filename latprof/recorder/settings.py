@@ -9,8 +9,8 @@ from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
 
-from latprof.columns import STAMP_LIMIT
 from latprof.errors import ProfilerError
+from latprof.frames import STAMP_LIMIT
 from latprof.pipeline import Pipeline
 from latprof.recorder.alerts import END_TO_END, Limits, Violation
 from latprof.units import escape, parse_duration

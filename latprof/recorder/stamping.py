@@ -15,13 +15,13 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
-from latprof.columns import NO_SIZE, STAMP_LIMIT
 from latprof.errors import PipelineError
+from latprof.frames import NO_SIZE, STAMP_LIMIT
 from latprof.recorder.alerts import Alerts, Tally
+from latprof.recorder.backpressure import Room
 from latprof.recorder.frame import NO_FRAME, Frame
-from latprof.recorder.room import Room
 from latprof.recorder.sampling import RUN_BITS, fnv1a, run_hash
-from latprof.ring import Ring
+from latprof.ring.ring import Ring
 from latprof.units import escape
 
 __all__ = [

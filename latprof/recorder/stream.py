@@ -11,12 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from latprof.accounts import Accounts
-from latprof.columns import MISSING, Columns
+from latprof.frames import MISSING, Columns
 from latprof.pipeline import Pipeline
 from latprof.recorder.alerts import Alerts
 from latprof.recorder.recording import Recording
 from latprof.recorder.settings import Rotation
-from latprof.ring import count_of
+from latprof.ring.ring import count_of
 
 __all__ = ["TROUBLE", "UNWRITTEN", "Stream"]
 
@@ -52,7 +52,7 @@ class Stream:
         accounts: Callable[[], Accounts],
         alerts: Alerts,
     ) -> None:
-        from latprof.store import Writer  # now: an import in a thread does not survive a fork
+        from latprof.io.writer import Writer  # now: an import in a thread does not survive a fork
 
         self._open: Callable[..., Writer] = Writer
         self._rotation = rotation

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latprof.columns import Columns
 from latprof.errors import TraceError
-from latprof.limits import LEVELS, Limits
+from latprof.frames import Columns
 from latprof.pipeline import Pipeline
-from latprof.ring import to_columns
-from latprof.rings.ringreader import RingReader
+from latprof.ring.reader import RingReader
+from latprof.ring.ring import to_columns
+from latprof.thresholds import LEVELS, Limits
 from latprof.units import counted, escape
 
 __all__ = ["FIRST_ROWS", "FolderFeed", "News", "RingFeed", "feed_of"]
@@ -172,7 +172,7 @@ class FolderFeed:
 
     def _take(self, path: str, batches: list[Columns], room: int | None) -> int:
         """Add the row groups of a file, or from the last one on those that there is room for."""
-        from latprof.store import Reader
+        from latprof.io.reader import Reader
 
         with Reader(path, self._given) as reader:
             if self._pipeline is None:

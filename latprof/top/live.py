@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from latprof.columns import MISSING, Columns
+from latprof.frames import MISSING, Columns
 from latprof.histogram import Histogram
-from latprof.limits import LEVELS, Limits
 from latprof.pipeline import Pipeline
 from latprof.spans import latencies, names
+from latprof.thresholds import LEVELS, Limits
 
 __all__ = ["Live", "Numbers", "Violation"]
 

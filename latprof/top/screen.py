@@ -4,9 +4,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from latprof.console import LEVEL_STYLES, fitted_table
-from latprof.layout import short
-from latprof.limits import LEVELS, Limits
+from latprof.report.layout import short
+from latprof.report.terminal import LEVEL_STYLES, fitted_table
+from latprof.thresholds import LEVELS, Limits
 from latprof.top.feeds import News
 from latprof.top.live import Live
 from latprof.units import counted, escape, format_ns, format_quantity, format_utc

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from latprof import AUDIO
-from latprof.columns import Columns, Labels
+from latprof.frames import Columns, Labels
 
 CHUNK = 1 << 20
 PERIOD_NS = 20_000_000
@@ -42,7 +42,7 @@ def frames(count: int, seed: int = 1) -> Iterator[Columns]:
 
 def write(path: Path, count: int) -> None:
     """Write a trace file of generated frames in constant memory."""
-    from latprof.store import Writer
+    from latprof.io.writer import Writer
 
     with Writer(path, AUDIO, META) as writer:
         for part in frames(count):

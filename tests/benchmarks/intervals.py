@@ -13,10 +13,10 @@ import math
 
 import numpy as np
 
-from latprof.columns import Columns
-from latprof.folding.intervals import _exceedances
+from latprof.fold.intervals import _exceedances
+from latprof.frames import Columns
 from latprof.pipeline import Pipeline
-from latprof.profile import Profile
+from latprof.profile.profile import Profile
 
 QUEUE = Pipeline("queue", ("start", "end"))
 SERVICE_NS = 1_000_000

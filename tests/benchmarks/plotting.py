@@ -10,8 +10,8 @@ import time
 import numpy as np
 
 from latprof import AUDIO, plot
-from latprof.columns import Columns
-from latprof.profile import Profile
+from latprof.frames import Columns
+from latprof.profile.profile import Profile
 
 __all__ = ["main"]
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from latprof import AUDIO
-from latprof.columns import Columns
+from latprof.frames import Columns
 from tests.benchmarks import generated
 
 

@@ -1,0 +1,3 @@
+"""Columns of frames <-> files: Parquet, pandas and CSV, checked on the way in."""
+
+__all__: list[str] = []

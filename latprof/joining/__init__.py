@@ -1,0 +1,3 @@
+"""The recordings of several processes as one trace, on one clock."""
+
+__all__: list[str] = []
