@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Union
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Mask
 from latprof.errors import TraceError
 from latprof.fold.sums import PEOPLE_EDGES_NS
 from latprof.fold.tally import frames_in
@@ -183,7 +183,7 @@ class _TimeRange:
         if start is not None:
             self.first = max(self.first, start + warm_up)
 
-    def inside(self, columns: Columns) -> npt.NDArray[np.bool_] | None:
+    def inside(self, columns: Columns) -> Mask | None:
         """Return which frames start in the range; None: all."""
         if self.is_all:
             return None

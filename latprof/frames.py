@@ -11,6 +11,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from latprof.arrays import Ints, Mask
+
 __all__ = [
     "CAME_TWICE",
     "FINISHED",
@@ -42,7 +44,7 @@ LOST_IN_TRANSIT = "lost in transit"
 CAME_TWICE = "came twice"
 """The outcome of the second row of a frame in one recording (given by a join)."""
 
-Index = npt.NDArray[np.bool_] | npt.NDArray[np.integer[Any]] | slice
+Index = Mask | npt.NDArray[np.integer[Any]] | slice
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,7 +96,7 @@ class Labels:
     def __getitem__(self, index: Index) -> "Labels":
         return Labels(self.codes[index], self.names)
 
-    def equals(self, name: str | None) -> npt.NDArray[np.bool_]:
+    def equals(self, name: str | None) -> Mask:
         """Return where the column has this name (None: where it is missing)."""
         if name is None:
             return np.less(self.codes, 0)
@@ -141,7 +143,7 @@ class Columns:
     """
 
     frame_id: npt.NDArray[np.uint64]
-    marks: dict[str, npt.NDArray[np.int64]]
+    marks: dict[str, Ints]
     size: npt.NDArray[np.uint32] | None = None
     source: Labels | None = None
     outcome: Labels | None = None
@@ -174,7 +176,7 @@ class Columns:
         """Return the rows of a slice, a mask or an array of positions."""
         return self.apply(lambda column: column[index])
 
-    def finished(self) -> npt.NDArray[np.bool_] | None:
+    def finished(self) -> Mask | None:
         """Return which frames were not dropped; None: all of them, without an array."""
         if self.outcome is None:
             return None

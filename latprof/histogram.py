@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from latprof.arrays import Floats, Ints
 from latprof.errors import ProfileError
 
 __all__ = [
@@ -52,10 +53,8 @@ PLACES = FIRST_PLACE + (62 << _BITS) + 2
 
 _LIMIT = 2**62
 
-Ints = npt.NDArray[np.int64]
 
-
-def bin_of(values: npt.NDArray[np.float64], out: Ints | None = None) -> Ints:
+def bin_of(values: Floats, out: Ints | None = None) -> Ints:
     """Return the bins (n,) of float values of 0 and more.
 
     Examples
@@ -320,16 +319,16 @@ class Histogram:
         """The axis: the bins from the smallest to the largest value, by their edges in ns."""
         return (_Axis(*self._reach()),)
 
-    def values(self) -> npt.NDArray[np.float64]:
+    def values(self) -> Floats:
         """Return the counts of the axis's bins."""
         first, last = self._reach()
         return self.bins[first:last].astype(np.float64)
 
-    def variances(self) -> npt.NDArray[np.float64]:
+    def variances(self) -> Floats:
         """Return the variances of the counts: those of Poisson, the counts themselves."""
         return self.values()
 
-    def counts(self) -> npt.NDArray[np.float64]:
+    def counts(self) -> Floats:
         """Return the counts of the axis's bins."""
         return self.values()
 

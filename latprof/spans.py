@@ -1,8 +1,8 @@
 """The length of a span in every frame."""
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Ints, Mask
 from latprof.frames import MISSING, Columns
 from latprof.pipeline import Pipeline
 
@@ -18,7 +18,7 @@ def names(pipeline: Pipeline) -> tuple[str, ...]:
     return (*(s.name for s in spans), OTHER, *(s.name for s in pipeline.totals))
 
 
-def latencies(pipeline: Pipeline, columns: Columns, name: str) -> npt.NDArray[np.int64]:
+def latencies(pipeline: Pipeline, columns: Columns, name: str) -> Ints:
     """Return (n,) ns, `MISSING` where the frame lacks one of the span's marks.
 
     ``other`` is ``end_to_end`` minus the stages of the same frame; a stage that is missing
@@ -51,7 +51,7 @@ def latencies(pipeline: Pipeline, columns: Columns, name: str) -> npt.NDArray[np
     return lengths
 
 
-def _gaps(columns: Columns, *marks: str) -> npt.NDArray[np.bool_] | None:
+def _gaps(columns: Columns, *marks: str) -> Mask | None:
     found = None
     for mark in marks:
         if mark not in columns.complete:
@@ -60,7 +60,7 @@ def _gaps(columns: Columns, *marks: str) -> npt.NDArray[np.bool_] | None:
     return found
 
 
-def _other(pipeline: Pipeline, columns: Columns) -> npt.NDArray[np.int64]:
+def _other(pipeline: Pipeline, columns: Columns) -> Ints:
     rest = latencies(pipeline, columns, "end_to_end")
     gaps = _gaps(columns, "start", "end")
     for stage in pipeline.stages:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from latprof import spans
 from latprof.accounts import Recovery
+from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.frames import FINISHED, MISSING, Columns, Labels
 from latprof.io import arguments, metadata, tables
@@ -124,7 +125,7 @@ class Trace:
         return self.columns.frame_id
 
     @property
-    def marks(self) -> dict[str, npt.NDArray[np.int64]]:
+    def marks(self) -> dict[str, Ints]:
         """(n,) ns UTC by mark; `columns.MISSING` where not stamped."""
         return self.columns.marks
 
@@ -191,7 +192,7 @@ class Trace:
 
     # -- questions ------------------------------------------------------------------------------
 
-    def span(self, name: str) -> npt.NDArray[np.int64]:
+    def span(self, name: str) -> Ints:
         """Return how long a stage, side, total or ``"other"`` took in every frame.
 
         Returns

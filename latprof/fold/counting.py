@@ -8,8 +8,8 @@ into the sums at the end, over the reach of the values alone.
 """
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Floats, Ints
 from latprof.fold.exemplars import offer
 from latprof.fold.moments import comoment, dot, exact_sum, is_spread
 from latprof.fold.stretches import Placed, Stretch
@@ -27,8 +27,6 @@ CHUNK = 65_536
 
 TOTAL = "end_to_end"
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 # coarse bin of a place: 0 for the value 0, from 1 on for the value 1 and more
 _COARSE_OF_ZERO = ((FIRST_PLACE + 1) >> COARSE) - 1

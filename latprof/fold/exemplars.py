@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from latprof.arrays import Ints
 from latprof.fold.windows import COARSE, coarse_bin
 from latprof.histogram import bin_edges, bin_of
 
@@ -11,7 +12,6 @@ __all__ = ["NO_FRAME_ID", "offer"]
 NO_FRAME_ID = 2**64 - 1
 """Stands where no frame is: no id is larger, but one may be this."""
 
-Ints = npt.NDArray[np.int64]
 Ids = npt.NDArray[np.uint64]
 
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.fold.counting import CHUNK, TOTAL, Bins, Latencies
 from latprof.fold.irregular import add_measured, fold_odd, measure
@@ -23,7 +23,6 @@ from latprof.pipeline import Pipeline
 
 __all__ = ["CHUNK", "Fold"]
 
-Ints = npt.NDArray[np.int64]
 Parts = dict[tuple[str, str], Latencies]
 
 

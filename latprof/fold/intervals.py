@@ -11,8 +11,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Ints
 from latprof.fold.windows import COARSE
 from latprof.histogram import ERROR_BOUND, Histogram, bin_of, rank_of
 from latprof.units import counted, format_ns
@@ -21,8 +21,6 @@ __all__ = ["Percentile", "frames_needed", "percentile", "t_quantile"]
 
 FEWEST_BATCHES = 32
 _Z = 1.959963984540054  # of 97.5 %
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Folding a chunk in which marks are missing or spans are negative: right, not quick."""
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Ints, Mask
 from latprof.fold.counting import TOTAL, Bins, Latencies
 from latprof.fold.moments import comoment, exact_sum
 from latprof.fold.stretches import Placed
@@ -13,9 +13,6 @@ from latprof.histogram import SHIFT
 from latprof.pipeline import Pipeline, Span
 
 __all__ = ["Measured", "add_measured", "fold_odd", "measure"]
-
-Ints = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 
 class Measured:

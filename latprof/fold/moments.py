@@ -8,12 +8,11 @@ parts' means is computed in exact integers and rounded once.
 import math
 
 import numpy as np
-import numpy.typing as npt
+
+from latprof.arrays import Floats, Ints
 
 __all__ = ["between", "comoment", "dot", "exact_sum", "is_spread"]
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 # Above this ratio of mean^2 to variance a plain sum of squares loses digits that matter, and the
 # values are centred first: 1e4 * 2.2e-16 * (rounding of a sum of some 10,000) stays below 1e-10.

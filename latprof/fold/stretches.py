@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Mask
 from latprof.fold.windows import Placement, Windows
 
 __all__ = ["LONG", "Placed", "Stretch"]
@@ -52,7 +52,7 @@ class Placed:
         self.placements = placements
         self.n = n
 
-    def where(self, mask: npt.NDArray[np.bool_]) -> "Placed":
+    def where(self, mask: Mask) -> "Placed":
         """Return the placement of some of the frames."""
         placements = [placement.where(mask) for placement in self.placements]
         return Placed(placements, int(np.count_nonzero(mask)))

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from operator import index
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Ints
 from latprof.fold.exemplars import NO_FRAME_ID
 from latprof.fold.moments import between
 from latprof.fold.windows import COARSE_BINS, Windows
@@ -37,8 +37,6 @@ MOST_WINDOWS = 512
 """Most windows of a timeline; they double in width as time grows."""
 
 _NARROWEST_NS = 1 << 20
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from latprof.arrays import Ints, Mask
 from latprof.fold.stretches import Placed
 from latprof.fold.sums import Sums
 from latprof.frames import MISSING, NO_SIZE, Columns
@@ -14,10 +15,8 @@ __all__ = ["NO_MARK", "add_dropped", "add_edges", "add_sizes", "add_times", "fra
 NO_MARK = "(none)"
 """Stands for the last mark of a dropped frame that reached none."""
 
-Ints = npt.NDArray[np.int64]
 
-
-def frames_in(mask: npt.NDArray[np.bool_], weights: npt.NDArray[np.integer[Any]] | None) -> int:
+def frames_in(mask: Mask, weights: npt.NDArray[np.integer[Any]] | None) -> int:
     """Return how many frames the mask holds."""
     return int(np.count_nonzero(mask) if weights is None else weights[mask].sum())
 

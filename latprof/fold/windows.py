@@ -8,7 +8,8 @@ import math
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
+
+from latprof.arrays import Ints, Mask
 
 __all__ = ["COARSE", "COARSE_BINS", "Placement", "Windows", "coarse_bin"]
 
@@ -19,8 +20,6 @@ COARSE_BINS = (62 << (10 - COARSE)) + 2
 """Number of coarse bins: 62 octaves, one of 0, and one that rounding up to 2**62 reaches."""
 
 _OCTAVE = 1 << (10 - COARSE)
-
-Ints = npt.NDArray[np.int64]
 
 
 class Windows:
@@ -167,9 +166,7 @@ class Windows:
         place = first - self._begin[name]
         room[self._row(begin_ns), place : place + len(counts)] += counts
 
-    def add_moments(
-        self, name: str, begin_ns: int, total: npt.NDArray[np.int64], peak: int
-    ) -> None:
+    def add_moments(self, name: str, begin_ns: int, total: Ints, peak: int) -> None:
         """Add the sum (a scalar, ns) and the peak of latencies to the window at `begin_ns`."""
         row = self._row(begin_ns)
         # a slice: sums of centuries wrap around, as they do elsewhere, without a warning
@@ -192,7 +189,7 @@ class Placement:
         self.windows = windows
         self.rows = rows
 
-    def where(self, mask: npt.NDArray[np.bool_]) -> "Placement":
+    def where(self, mask: Mask) -> "Placement":
         """Return the placement of some of the frames."""
         return self if isinstance(self.rows, int) else Placement(self.windows, self.rows[mask])
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Ints
 from latprof.frames import Columns
 
 __all__ = ["MOST_WORST", "Key", "Worst", "WorstFrame"]
@@ -47,9 +47,7 @@ class Worst:
         """Frames that are quicker than this need not be added."""
         return 0 if len(self._keyed) < MOST_WORST else -self._keyed[-1][0][0]
 
-    def add(
-        self, columns: Columns, end_to_end: npt.NDArray[np.int64], high: int, missing: int
-    ) -> None:
+    def add(self, columns: Columns, end_to_end: Ints, high: int, missing: int) -> None:
         """Offer frames (n,) with their latencies (n,) ns >= 0, the largest of which is `high`.
 
         `missing` is what no stamp is.

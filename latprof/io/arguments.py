@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from latprof.arrays import Ints, Mask
 from latprof.errors import PipelineError, TraceError
 from latprof.frames import MISSING, STAMP_LIMIT, Columns, Labels
 from latprof.io import coerce
@@ -97,7 +98,7 @@ def moment(value: Moment, name: str) -> int:
     )
 
 
-def _array(values: Any, what: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
+def _array(values: Any, what: str) -> tuple[npt.NDArray[Any], Mask | None]:
     """Return any sequence as numpy values and a mask of missing ones."""
     if isinstance(values, list | tuple) and values and not isinstance(values[0], str):
         with_numpy = _plain_numbers(values, what)
@@ -128,7 +129,7 @@ def _plain_numbers(values: list[Any] | tuple[Any, ...], what: str) -> npt.NDArra
 
 def _checked_marks(
     pipeline: Pipeline, marks: Mapping[str, Any], length: int
-) -> tuple[dict[str, npt.NDArray[np.int64]], frozenset[str]]:
+) -> tuple[dict[str, Ints], frozenset[str]]:
     for mark in marks:
         if mark not in pipeline.marks:
             raise TraceError(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from latprof.arrays import Mask
 from latprof.errors import TraceError
 from latprof.frames import MISSING, NO_SIZE, Columns, Labels, as_text, common_dtype
 from latprof.io import coerce
@@ -104,9 +105,7 @@ def _one_chunk(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks()
 
 
-def numbers(
-    column: pa.Array | pa.ChunkedArray, what: str
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
+def numbers(column: pa.Array | pa.ChunkedArray, what: str) -> tuple[npt.NDArray[Any], Mask | None]:
     """Return values and a mask of missing ones (None: none is), a view where nothing is missing.
 
     Timestamps come as datetime64 of their unit in UTC, whatever their zone.

@@ -4,7 +4,6 @@ import contextlib
 import os
 import secrets
 import stat
-from types import TracebackType
 from typing import BinaryIO
 
 __all__ = ["WholeFile"]
@@ -127,12 +126,7 @@ class WholeFile:
     def __enter__(self) -> "WholeFile":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.commit()
         else:

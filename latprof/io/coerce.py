@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from latprof.arrays import Ints, Mask
 from latprof.errors import TraceError
 from latprof.frames import MISSING, NO_SIZE, STAMP_LIMIT
 
 __all__ = ["counts", "frame_ids", "integers", "memory", "percents", "sizes", "stamps", "weights"]
 
-Mask = npt.NDArray[np.bool_] | None
 
 _UNIT_NS = {"h": 3_600_000_000_000, "m": 60_000_000_000, "s": 1_000_000_000}
 _UNIT_NS |= {
@@ -29,7 +29,7 @@ _FINER = {"ps": 1_000, "fs": 1_000_000, "as": 1_000_000_000}
 
 def integers(
     values: npt.NDArray[Any],
-    missing: Mask,
+    missing: Mask | None,
     what: str,
     dtype: type[np.integer[Any]],
     *,
@@ -77,7 +77,7 @@ def integers(
     return result
 
 
-def frame_ids(values: npt.NDArray[Any], missing: Mask = None) -> npt.NDArray[np.uint64]:
+def frame_ids(values: npt.NDArray[Any], missing: Mask | None = None) -> npt.NDArray[np.uint64]:
     """Return frame ids: integers from 0 to 2**64 - 1, none missing."""
     if values.dtype == np.uint64 and values.ndim == 1 and missing is None:
         return values
@@ -86,7 +86,7 @@ def frame_ids(values: npt.NDArray[Any], missing: Mask = None) -> npt.NDArray[np.
 
 def counts(
     values: npt.NDArray[Any],
-    missing: Mask,
+    missing: Mask | None,
     what: str,
     dtype: type[np.integer[Any]],
     *,
@@ -106,22 +106,22 @@ def counts(
     return integers(values, missing, what, dtype, absent=absent, low=low)
 
 
-def sizes(values: npt.NDArray[Any], missing: Mask = None) -> npt.NDArray[np.uint32]:
+def sizes(values: npt.NDArray[Any], missing: Mask | None = None) -> npt.NDArray[np.uint32]:
     """Return sizes in bytes; 2**32 - 1 stands for a size that is not known."""
     return counts(values, missing, "size", np.uint32, absent=NO_SIZE)
 
 
-def memory(values: npt.NDArray[Any], missing: Mask = None) -> npt.NDArray[np.uint64]:
+def memory(values: npt.NDArray[Any], missing: Mask | None = None) -> npt.NDArray[np.uint64]:
     """Return bytes of memory; 0 stands for not known."""
     return counts(values, missing, "rss", np.uint64, absent=0)
 
 
-def weights(values: npt.NDArray[Any], missing: Mask = None) -> npt.NDArray[np.uint32]:
+def weights(values: npt.NDArray[Any], missing: Mask | None = None) -> npt.NDArray[np.uint32]:
     """Return how many frames each row stands for: 1 or more, 1 where not known."""
     return counts(values, missing, "weight", np.uint32, absent=1, low=1)
 
 
-def percents(values: npt.NDArray[Any], missing: Mask = None) -> npt.NDArray[np.float32]:
+def percents(values: npt.NDArray[Any], missing: Mask | None = None) -> npt.NDArray[np.float32]:
     """Return CPU percentages as float32, NaN where missing."""
     if values.ndim != 1:
         raise TraceError(f"cpu has {values.ndim} dimensions: give a 1-D array")
@@ -134,9 +134,7 @@ def percents(values: npt.NDArray[Any], missing: Mask = None) -> npt.NDArray[np.f
     return result
 
 
-def stamps(
-    values: npt.NDArray[Any], missing: Mask, what: str
-) -> tuple[npt.NDArray[np.int64], bool]:
+def stamps(values: npt.NDArray[Any], missing: Mask | None, what: str) -> tuple[Ints, bool]:
     """Return marks as int64 ns, `MISSING` where there is none, and whether all are there.
 
     Raises
@@ -185,7 +183,7 @@ def _out_of_range(stamp: int, what: str) -> TraceError:
     )
 
 
-def _from_datetime64(values: npt.NDArray[Any], what: str) -> npt.NDArray[np.int64]:
+def _from_datetime64(values: npt.NDArray[Any], what: str) -> Ints:
     unit, step = np.datetime_data(values.dtype)
     if unit in ("Y", "M"):
         # exact as days; the calendar's own limits come far after ours

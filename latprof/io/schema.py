@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from latprof.arrays import Ints
 from latprof.errors import PipelineError, TraceError
 from latprof.frames import MISSING, Columns, Labels
 from latprof.io import arrow, coerce
@@ -158,7 +159,7 @@ def to_columns(
     return columns
 
 
-def _stamps(column: pa.ChunkedArray, mark: str) -> tuple[npt.NDArray[np.int64], bool]:
+def _stamps(column: pa.ChunkedArray, mark: str) -> tuple[Ints, bool]:
     try:
         values, missing = arrow.numbers(column, f"mark {mark!r}")
     except arrow.UnkeptType as error:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -162,12 +161,7 @@ class Writer:
     def __enter__(self) -> "Writer":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.close()
         else:

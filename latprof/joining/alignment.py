@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Ints
 from latprof.frames import MISSING
 from latprof.joining.clocks import Bounds, Clock, one_way, two_ways
 from latprof.joining.recordings import Part
@@ -24,8 +24,6 @@ FEWEST_ONE_WAY = 16
 
 AS_GIVEN, SAME_BOOT, TWO_WAYS = "as given", "same boot", "two ways"
 ONE_WAY, WALL = "one way, a bound", "wall clock"
-
-Times = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +150,7 @@ def _between(
     return _bounds(above), _bounds(below)
 
 
-def _bounds(points: list[tuple[Times, Times]]) -> Bounds:
+def _bounds(points: list[tuple[Ints, Ints]]) -> Bounds:
     if not points:
         return Bounds(np.empty(0, np.int64), np.empty(0, np.int64))
     times, values = zip(*points, strict=True)
@@ -181,7 +179,7 @@ def impossible(parts: Sequence[Part], pipeline: Pipeline, frames: int) -> dict[s
 
 def _crossings(
     groups: Sequence[tuple[Part, int]], pipeline: Pipeline, frames: int
-) -> Iterator[tuple[str, int, Times, Times, Times]]:
+) -> Iterator[tuple[str, int, Ints, Ints, Ints]]:
     """Yield mark by mark: its group, its stamps, and the group and stamp of the mark before.
 
     All arrays are (frames,); where the frame lacks the mark, or has none before it, the group

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from latprof.arrays import Floats, Ints
 
 __all__ = ["FASTEST_DRIFT", "FASTEST_ENVELOPE", "Bounds", "Clock", "one_way", "two_ways"]
 
@@ -28,16 +29,13 @@ FASTEST_ENVELOPE = 5e-4
 BINS = 1_024
 """Stretches of time of which only the tightest bound is kept: the line's bounds stay true."""
 
-Times = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bounds:
     """Points that theta is not above (or not below): at `times` by its own clock, `values`, ns."""
 
-    times: Times
-    values: Times
+    times: Ints
+    values: Ints
 
     def __len__(self) -> int:
         return len(self.times)
@@ -73,9 +71,9 @@ class Clock:
     bound: int | None
     contradiction: int = 0
 
-    def ahead(self, times: Times) -> Times:
+    def ahead(self, times: Ints) -> Ints:
         """Return what the clock is ahead at (n,) times of its own."""
-        gained: Times = np.rint(self.drift * (times - self.at)).astype(np.int64)
+        gained: Ints = np.rint(self.drift * (times - self.at)).astype(np.int64)
         return gained + self.offset
 
 

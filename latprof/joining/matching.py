@@ -6,8 +6,8 @@ Where ids start again, it is those of the same lap, too.
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns, Labels
 from latprof.joining.restarts import laps
@@ -15,12 +15,10 @@ from latprof.pipeline import Pipeline
 
 __all__ = ["align", "first_stamps"]
 
-Positions = npt.NDArray[np.int64]
-
 
 def align(
     parts: Sequence[Columns], names: Sequence[str], pipeline: Pipeline
-) -> tuple[list[Positions], int]:
+) -> tuple[list[Ints], int]:
     """Return for every part where in it each frame is, and how many frames there are.
 
     Parameters
@@ -76,7 +74,7 @@ def align(
 
 def _frame_numbers(
     parts: Sequence[Columns], names: Sequence[str], pipeline: Pipeline
-) -> tuple[list[Positions], int]:
+) -> tuple[list[Ints], int]:
     """Return for every row of every part the number of its frame, and how many frames there are."""
     ids = np.concatenate([part.frame_id for part in parts])
     distinct, number = np.unique(ids, return_inverse=True)
@@ -96,13 +94,13 @@ def _frame_numbers(
     return numbers, frames
 
 
-def _pairs(first: Positions, second: Positions) -> tuple[Positions, int]:
+def _pairs(first: Ints, second: Ints) -> tuple[Ints, int]:
     """Return (n,) pairs of numbers as one number each, without gaps, and how many there are."""
     distinct, number = np.unique(first * (int(second.max()) + 1) + second, return_inverse=True)
     return number, len(distinct)
 
 
-def _source_codes(parts: Sequence[Columns], names: Sequence[str]) -> Positions | None:
+def _source_codes(parts: Sequence[Columns], names: Sequence[str]) -> Ints | None:
     """Return a code of the source of every row of every part; None: the id alone counts."""
     silent = [name for part, name in zip(parts, names, strict=True) if _is_silent(part)]
     if not silent:
@@ -127,7 +125,7 @@ def _is_silent(part: Columns) -> bool:
     return len(part) > 0 and (part.source is None or bool(np.all(part.source.codes < 0)))
 
 
-def first_stamps(columns: Columns, pipeline: Pipeline) -> npt.NDArray[np.int64]:
+def first_stamps(columns: Columns, pipeline: Pipeline) -> Ints:
     """Return each row's first stamp in the pipeline's order; the largest int64 without any."""
     first = np.full(len(columns), MISSING)
     for mark in pipeline.marks:

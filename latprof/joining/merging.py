@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from latprof.arrays import Mask
 from latprof.frames import (
     CAME_TWICE,
     FINISHED,
@@ -78,7 +79,7 @@ def take_the_rest(result: Columns, parts: list[Part]) -> None:
 
 def _first_values(
     parts: list[Part], columns: list[npt.NDArray[Any] | None], absent: object
-) -> tuple[Any, npt.NDArray[np.bool_]]:
+) -> tuple[Any, Mask]:
     """Return each frame's value in the first part that has one, and where none has."""
     gaps = np.ones(len(parts[0].rows), bool)
     present = [column for column in columns if column is not None]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns, Labels
 from latprof.pipeline import Pipeline
@@ -20,10 +21,8 @@ from latprof.units import escape
 
 __all__ = ["Part", "load"]
 
-Positions = npt.NDArray[np.int64]
 
-
-def _nowhere() -> Positions:
+def _nowhere() -> Ints:
     return np.empty(0, np.int64)
 
 
@@ -35,7 +34,7 @@ class Part:
     columns: Columns
     meta: dict[str, Any]
     owns: tuple[str, ...]
-    rows: Positions = field(default_factory=_nowhere)
+    rows: Ints = field(default_factory=_nowhere)
 
 
 def load(recordings: Iterable[Trace | str | os.PathLike[str]]) -> tuple[list[Part], Pipeline]:

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from latprof.arrays import Ints
+
 __all__ = ["laps"]
 
-Positions = npt.NDArray[np.int64]
 
 AROUND = 4
 """Rows on either side over which the level is taken."""
@@ -32,10 +33,10 @@ MOST_SHIFTS = 8
 
 def laps(
     ids: Sequence[npt.NDArray[np.uint64]],
-    sources: Sequence[Positions],
-    times: Sequence[Positions],
-    numbers: Sequence[Positions],
-) -> list[Positions] | None:
+    sources: Sequence[Ints],
+    times: Sequence[Ints],
+    numbers: Sequence[Ints],
+) -> list[Ints] | None:
     """Return the lap of every row of every recording; None: no ids start again.
 
     Parameters
@@ -80,7 +81,7 @@ def laps(
     return [part - lowest for part in found] if any(part.any() for part in found) else None
 
 
-def _in_order(ids: npt.NDArray[np.uint64]) -> Positions:
+def _in_order(ids: npt.NDArray[np.uint64]) -> Ints:
     """Return the lap of (n,) ids in order of time."""
     lap = np.zeros(len(ids), np.int64)
     if len(ids) <= LEAST_FALL or int(ids.max()) - int(ids.min()) < LEAST_FALL:
@@ -107,7 +108,7 @@ def _in_order(ids: npt.NDArray[np.uint64]) -> Positions:
     return lap
 
 
-def _tail(near: Positions, lap: Positions) -> int:
+def _tail(near: Ints, lap: Ints) -> int:
     """Return how many of the last rows begin a lap: ids far below, that this lap had already.
 
     One row alone may as well have come late, or twice.
@@ -121,7 +122,7 @@ def _tail(near: Positions, lap: Positions) -> int:
     return rows if np.isin(near[-rows:], earlier).all() else 0
 
 
-def _level(ids: Positions) -> Positions:
+def _level(ids: Ints) -> Ints:
     padded = np.pad(ids, AROUND, mode="reflect")
     levels = np.empty_like(ids)
     width = 2 * AROUND + 1
@@ -132,7 +133,7 @@ def _level(ids: Positions) -> Positions:
     return levels
 
 
-def _falls(level: Positions) -> list[int]:
+def _falls(level: Ints) -> list[int]:
     """Return where the level falls by more than half of what it had climbed."""
     falls: list[int] = []
     start = 0
@@ -152,7 +153,7 @@ def _falls(level: Positions) -> list[int]:
     return falls
 
 
-def _shift(ours: tuple[Positions, ...], theirs: tuple[Positions, ...]) -> int:
+def _shift(ours: tuple[Ints, ...], theirs: tuple[Ints, ...]) -> int:
     """Return how many laps later ours are in the other's counting."""
     (number, lap, time), (base_number, base_lap, base_time) = ours, theirs
     most, base_most = int(lap.max()), int(base_lap.max())

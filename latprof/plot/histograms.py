@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Floats
 from latprof.errors import ProfileError
 from latprof.histogram import Histogram, rank_of
 from latprof.plot.axes import axes_of, explain, ink, label, legend, log_time, paper
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["histogram"]
 
-Edges = npt.NDArray[np.float64]
+Edges = Floats
 Drawn = list[tuple[str, SpanProfile]]
 
 _TALL = 0.6  # of a lane's height, the rest is for names

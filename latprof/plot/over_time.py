@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Floats, Ints
 from latprof.plot.axes import axes_of, explain, ink, label, legend, log_time, paper, unit_of
 from latprof.plot.results import Results, durations, heading, nothing, one, several
 from latprof.plot.style import LIMIT, looks, result_dash
@@ -152,7 +152,7 @@ def _band(
     x = (edges - origin) / scale
     empty = windows.counts == 0
 
-    def steps(values: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    def steps(values: Ints) -> Floats:
         shown = np.where(empty, np.nan, np.maximum(values, 1))
         return np.append(shown, shown[-1])
 

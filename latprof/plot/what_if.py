@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Floats
 from latprof.errors import ProfileError
 from latprof.plot.axes import axes_of, explain, ink, label, legend, log_time
 from latprof.plot.cumulative import left_over
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["what_if"]
 
-Floats = npt.NDArray[np.float64]
 Lines = dict[str, tuple[Floats, Floats]]  # by name: the share of slower frames, ns
 
 _CHANGED = PALETTE[4]

@@ -6,8 +6,8 @@ Both are answers of a histogram with a bounded number of points, however many fr
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Floats, Ints
 from latprof.fold.intervals import percentile
 from latprof.histogram import Histogram, bin_edges
 
@@ -16,14 +16,12 @@ __all__ = ["Curve", "Ecdf", "ecdf", "percentile_curve"]
 POINTS = 1_000
 """Most steps of height, and of width, that an `Ecdf` keeps apart."""
 
-Floats = npt.NDArray[np.float64]
-
 
 @dataclass(frozen=True, slots=True)
 class Ecdf:
     """The share (k,) of values at or below `value_ns` (k,), ascending; the last share is 1."""
 
-    value_ns: npt.NDArray[np.int64]
+    value_ns: Ints
     share: Floats
 
 
@@ -35,7 +33,7 @@ class Curve:
     """
 
     q: Floats
-    value_ns: npt.NDArray[np.int64]
+    value_ns: Ints
     low: Floats
     high: Floats
 
@@ -70,9 +68,7 @@ def ecdf(histogram: Histogram) -> Ecdf:
     return Ecdf(values, share)
 
 
-def percentile_curve(
-    histogram: Histogram, batches: npt.NDArray[np.int64], *, per_decade: int = 12
-) -> Curve:
+def percentile_curve(histogram: Histogram, batches: Ints, *, per_decade: int = 12) -> Curve:
     """Return the percentiles from 0 up to the last that one frame makes, and then 100.
 
     Parameters

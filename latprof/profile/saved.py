@@ -8,8 +8,8 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Ints
 from latprof.errors import ProfileError
 from latprof.fold.consistency import disagreement
 from latprof.fold.exemplars import NO_FRAME_ID
@@ -24,8 +24,6 @@ from latprof.pipeline import Pipeline
 __all__ = ["count", "dump", "load", "number", "text"]
 
 _BINS = PLACES - FIRST_PLACE
-
-Ints = npt.NDArray[np.int64]
 
 
 def dump(sums: Sums) -> dict[str, Any]:

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Ints
 from latprof.fold.intervals import Percentile, percentile
 from latprof.fold.sums import SpanSums, Tails
 from latprof.histogram import Histogram, rank_of
@@ -28,7 +28,7 @@ class SpanProfile:
     kind: str
     sums: SpanSums
     share: float | None
-    batches: npt.NDArray[np.int64]
+    batches: Ints
 
     @property
     def count(self) -> int:

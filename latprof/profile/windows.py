@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Floats, Ints
 from latprof.fold.sums import Sums
 from latprof.fold.windows import COARSE, COARSE_BINS
 from latprof.histogram import bin_edges, rank_of
@@ -24,8 +24,6 @@ __all__ = [
     "stretches",
     "window_numbers",
 ]
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class Heat:
     """
 
     times_ns: Ints
-    latencies_ns: npt.NDArray[np.float64]
+    latencies_ns: Floats
     counts: Ints
 
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Ints, Mask
 from latprof.errors import TraceError
 from latprof.queueing.busy import Busy, Sum, Timeline, busy_of
 from latprof.queueing.delays import Delays
@@ -26,7 +26,6 @@ _BUSY = 0.9
 _MOSTLY = 0.5
 _FEW = 3
 
-Ints = npt.NDArray[np.int64]
 Path = tuple[str, ...]
 
 
@@ -154,15 +153,13 @@ def _behind(
     return _if_mostly(candidates, at_departure, low, high, handoff, there.station, 0)
 
 
-def _at_departure(there: Visits, times: Ints, slack: int) -> npt.NDArray[np.bool_]:
+def _at_departure(there: Visits, times: Ints, slack: int) -> Mask:
     ends = in_order(there.end)
     last = np.searchsorted(ends, times + slack, side="right") - 1
     return (last >= 0) & (times - ends[np.maximum(last, 0)] <= slack)
 
 
-def _busy_throughout(
-    there: Visits, low: Ints, high: Ints, asked: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.bool_]:
+def _busy_throughout(there: Visits, low: Ints, high: Ints, asked: Mask) -> Mask:
     """Return in which of the intervals `asked` for a station was busy."""
     low, high = low[asked], high[asked]
     busy = Timeline(there.begin, there.begin, there.end)
@@ -172,8 +169,8 @@ def _busy_throughout(
 
 
 def _if_mostly(
-    candidates: npt.NDArray[np.bool_],
-    at_departure: npt.NDArray[np.bool_],
+    candidates: Mask,
+    at_departure: Mask,
     low: Ints,
     high: Ints,
     stage: str,

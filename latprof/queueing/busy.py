@@ -7,14 +7,13 @@ while a frame waited is a difference of two values of it.
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Floats, Ints
 from latprof.queueing.visits import Visits, latest_before
 
 __all__ = ["Amounts", "Busy", "Shared", "Sum", "Timeline", "busy_of"]
 
-Ints = npt.NDArray[np.int64]
-Amounts = npt.NDArray[np.int64] | npt.NDArray[np.float64]
+Amounts = Ints | Floats
 
 
 class Timeline:
@@ -72,7 +71,7 @@ class Shared:
         (m,) how much of the waiting is for this stage, 0 to 1, from each edge to the next.
     """
 
-    def __init__(self, edges: Ints, rates: npt.NDArray[np.float64]) -> None:
+    def __init__(self, edges: Ints, rates: Floats) -> None:
         self.edges, self.rates = edges, rates
         self.sums = np.concatenate([[0.0], np.cumsum(np.diff(edges) * rates[:-1])])
 

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.frames import STAMP_LIMIT
 from latprof.pipeline import Pipeline
@@ -15,7 +15,6 @@ from latprof.units import escape, parse_duration
 
 __all__ = ["Scale", "change_of", "limits_of", "servers_of", "subtracted", "written"]
 
-Ints = npt.NDArray[np.int64]
 
 Scale = float | int | str
 """A factor, or a fixed change with its sign: ``"-2ms"``."""

@@ -8,8 +8,8 @@ over by that departure. All others were not queued: their whole time is delay.
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Ints, Mask
 from latprof.frames import MISSING
 from latprof.queueing.visits import MOST_ODD, Visits, in_order, latest_before
 
@@ -23,9 +23,6 @@ _MOST_KEPT = 10_000
 _FEW = 10
 _ALIKE = 3
 _GOLDEN = 0.6180339887498949
-
-Ints = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Ints, Mask
 from latprof.errors import ProfileError
 from latprof.frames import FINISHED, MISSING, STAMP_LIMIT, Columns, Labels
 from latprof.pipeline import Pipeline
@@ -30,9 +30,6 @@ MOST_PIECES = 128
 inferred of the delay of queued frames may differ a little from that of the whole (some 0.01 %)."""
 
 _MOST_LATER = 0.5
-
-Ints = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,8 +7,8 @@ after an entry into a station, whether entries are far apart or close.
 """
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Ints
 from latprof.frames import MISSING
 from latprof.queueing.model import Picture
 
@@ -21,8 +21,6 @@ _LEAST_IN_FLIGHT = 3
 _MOST_STARTS = 0.8  # so many of the starts find about the same number in flight
 _SOON = 0.2  # of the usual time between entries
 _STEADY = 0.5  # of how much the time between starts varies
-
-Ints = npt.NDArray[np.int64]
 
 
 def room_for(whole: Picture) -> int | None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Ints, Mask
 from latprof.frames import MISSING, Columns
 from latprof.pipeline import Pipeline, Span
 from latprof.queueing.blocking import DEPTH, Blocked, Path, chains
@@ -16,9 +16,6 @@ from latprof.queueing.stations import Block, Places, places
 from latprof.queueing.visits import Visits, visits
 
 __all__ = ["Picture", "picture"]
-
-Ints = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(eq=False)

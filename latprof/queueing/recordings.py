@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.frames import MISSING, STAMP_LIMIT, Columns
 from latprof.pipeline import Pipeline
@@ -232,7 +232,7 @@ def _cut(columns: Columns) -> Iterator[Columns]:
         yield columns.take(cut if order is None else order[cut])
 
 
-def _order(starts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
+def _order(starts: Ints) -> Ints | None:
     """Return the order of start; None where no row is further out of it than a walk allows for."""
     size = HELD // 2
     if len(starts) <= HELD:

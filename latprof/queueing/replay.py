@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from latprof.arrays import Ints, Mask
 from latprof.errors import TraceError
 from latprof.frames import MISSING, STAMP_LIMIT
 from latprof.queueing.delays import Delays
@@ -25,8 +26,6 @@ __all__ = ["MOST_BREAKS", "Change", "Replayed", "breaks_of", "one_server", "repl
 MOST_BREAKS = 0.01
 """Share of frames that may contradict first in, first out."""
 
-Ints = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 Change = Callable[[Ints], Ints]
 """Durations (n,) ns -> what they become."""
 

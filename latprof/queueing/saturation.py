@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Floats, Ints
 from latprof.frames import MISSING
 from latprof.pipeline import Pipeline
 from latprof.queueing.blame import hand_over_ns
@@ -26,9 +26,6 @@ _BATCHES = 16
 _T_14 = 2.145  # Student's t, 97.5 %, 14 degrees of freedom: 15 differences of batches
 _FEWEST = 64  # frames after the onset
 _LASTING = 0.05  # part of the recording
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

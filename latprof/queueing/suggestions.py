@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from latprof.frames import MISSING, Columns
 from latprof.pipeline import Pipeline, Span
@@ -14,8 +13,6 @@ __all__ = ["Suggestion", "suggest_stations", "suggestions_of"]
 
 _ENOUGH = 10
 _ODD = 0.001
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

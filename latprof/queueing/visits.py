@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Ints, Mask
 from latprof.frames import MISSING, Columns
 from latprof.queueing.stations import Block, Places
 
@@ -13,8 +13,6 @@ __all__ = ["MOST_ODD", "Visits", "in_order", "latest_before", "visits"]
 MOST_ODD = 0.01
 """Frames in a hundred that may enter a busy station before it is taken for several servers."""
 
-Ints = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 _Part = tuple[Ints, int, Ints, Ints, Ints, Mask, dict[str, tuple[Ints, Ints]]]
 
 

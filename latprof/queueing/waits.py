@@ -3,15 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Ints
 from latprof.queueing.blocking import Path
 from latprof.queueing.busy import Amounts
 from latprof.queueing.model import Picture
 
 __all__ = ["Wait", "waits_of"]
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

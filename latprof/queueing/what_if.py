@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.histogram import rank_of
 from latprof.pipeline import Pipeline
@@ -27,8 +27,6 @@ __all__ = ["PERCENTILES", "WhatIf", "check_order", "sensitivity", "what_if"]
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 
 _SUCH = {"changes": '{"alsa": 0.9}', "servers": '{"server": 2}', "drop": '{"ipc": "40ms"}'}
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

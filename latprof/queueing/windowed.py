@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Ints, Mask
 from latprof.errors import ProfileError
 from latprof.frames import Columns
 from latprof.pipeline import Pipeline
@@ -27,9 +27,6 @@ from latprof.queueing.windows import Walk, needed
 __all__ = ["Parts"]
 
 _MOST_NOTES = 20
-
-Mask = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
 
 
 class Parts:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Ints, Mask
 from latprof.frames import MISSING, Columns
 from latprof.pipeline import Pipeline
 from latprof.queueing.blocking import DEPTH
@@ -28,8 +28,6 @@ HELD = 4_096
 
 MOST_KEPT = 16 * WINDOW
 """Frames of the past that are kept at most: a queue that is longer is seen so far only."""
-
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass
@@ -111,7 +109,7 @@ class Walk:
         self._count = 0
         self._context: Columns | None = None  # counted frames that others may have waited for
         self._counted_to = MISSING
-        self._delays: dict[str, npt.NDArray[np.int64]] = {}  # by station
+        self._delays: dict[str, Ints] = {}  # by station
 
     @property
     def servers(self) -> dict[str, int]:

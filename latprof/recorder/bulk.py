@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from latprof.arrays import Mask
 from latprof.errors import PipelineError, ProfilerError
 from latprof.frames import NO_SIZE, STAMP_LIMIT, Labels
 from latprof.pipeline import Pipeline, Span
@@ -25,9 +26,7 @@ __all__ = ["Block", "block", "write"]
 class Block:
     """n frames on their way into a ring: `rows`, and why some of them cannot be stored."""
 
-    def __init__(
-        self, rows: npt.NDArray[np.void], rejected: dict[str, npt.NDArray[np.bool_]]
-    ) -> None:
+    def __init__(self, rows: npt.NDArray[np.void], rejected: dict[str, Mask]) -> None:
         self.rows = rows
         self.rejected = rejected
 

@@ -68,4 +68,4 @@ def _follow(kind: type[Frame]) -> None:
             _set(inner[1])
         leave(self, error_type, error, traceback)
 
-    kind.__enter__, kind.__exit__ = enter, leave_current  # type: ignore[method-assign]
+    kind.__enter__, kind.__exit__ = enter, leave_current  # type: ignore[method-assign, assignment]

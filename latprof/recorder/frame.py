@@ -1,6 +1,5 @@
 """A frame on its way through the pipeline, as the profiled program sees it."""
 
-from types import TracebackType
 from typing import Any
 
 __all__ = ["ENTERED", "NO_FRAME", "Frame"]
@@ -60,12 +59,7 @@ class Frame:
         self._row[1] = ENTERED
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.finish()
         else:
@@ -92,12 +86,7 @@ class _NoFrame(Frame):
     def __enter__(self) -> "Frame":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         pass
 
 

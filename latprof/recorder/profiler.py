@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import MethodType, TracebackType
+from types import MethodType
 from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
 
 import numpy.typing as npt
@@ -334,12 +334,7 @@ class Profiler:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.stop()
 
     # -- recording ------------------------------------------------------------------------------

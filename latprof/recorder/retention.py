@@ -9,6 +9,7 @@ limit does.
 import numpy as np
 import numpy.typing as npt
 
+from latprof.arrays import Ints, Mask
 from latprof.frames import MISSING, Columns
 from latprof.histogram import Histogram
 from latprof.pipeline import Pipeline
@@ -108,7 +109,7 @@ class Keeper:
         picked.weight = weights
         return picked
 
-    def _draw(self, count: int) -> npt.NDArray[np.bool_]:
+    def _draw(self, count: int) -> Mask:
         """Return which of the next `count` others are kept: one of each run of `EVERY`."""
         places = self._others % EVERY + np.arange(count)
         runs = places // EVERY
@@ -119,7 +120,7 @@ class Keeper:
         self._drawn = int(drawn[last])
         return np.asarray(places % EVERY == drawn[runs])
 
-    def _learn(self, latencies: npt.NDArray[np.int64]) -> None:
+    def _learn(self, latencies: Ints) -> None:
         if len(latencies):
             self._recent.add(latencies)
         if self._recent.count >= self._next_look:

@@ -12,7 +12,6 @@ looked up.
 
 import operator
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any
 
 from latprof.errors import PipelineError
@@ -153,12 +152,7 @@ class LiveFrame(Frame):
         """Commit the frame as given up, with a reason: `Frame.drop`."""
         _close(self, at, _outcome_name(reason))
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._row is spent:  # finished or dropped inside the block
             return
         if kind is None:

@@ -10,12 +10,12 @@ import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from latprof.arrays import Mask
 from latprof.errors import TraceError
 from latprof.frames import FINISHED, Labels
 from latprof.ring.file import is_held
@@ -59,7 +59,7 @@ class FoundNames:
     def __init__(self, first: str | None) -> None:
         self.table: dict[int, str | None] = {0: first}
 
-    def known(self, codes: npt.NDArray[np.uint16]) -> npt.NDArray[np.bool_]:
+    def known(self, codes: npt.NDArray[np.uint16]) -> Mask:
         """Return which of (n,) codes have a name, or are the code for none."""
         there = np.zeros(2**16, bool)
         there[list(self.table)] = True
@@ -195,12 +195,7 @@ class RingReader:
     def __enter__(self) -> "RingReader":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     @property
@@ -368,7 +363,7 @@ class RingReader:
         except UnicodeDecodeError:
             return  # its checksum is right, so nobody but a forger has written it
 
-    def _plausible(self, rows: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
+    def _plausible(self, rows: npt.NDArray[np.void]) -> Mask:
         """Return which of (n,) whole rows can be what a profiler has written."""
         fit = storable(rows, self.pipeline)
         good = np.ones(len(rows), bool) if fit is None else fit.copy()

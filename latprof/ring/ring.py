@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from latprof.arrays import Ints, Mask
 from latprof.errors import ProfilerError
 from latprof.frames import FINISHED, MISSING, STAMP_LIMIT, Columns, Labels
 from latprof.pipeline import Pipeline
@@ -268,7 +269,7 @@ def cpu_word(cpu: float, weight: int = 1) -> int:
     return int.from_bytes(struct.pack("<fI", cpu, weight), "little")
 
 
-def storable(rows: npt.NDArray[np.void], pipeline: Pipeline) -> npt.NDArray[np.bool_] | None:
+def storable(rows: npt.NDArray[np.void], pipeline: Pipeline) -> Mask | None:
     """Return which rows have no stamp of 2**62 and more; None: all, without an array."""
     stamps = _stamps(rows, pipeline).view(np.uint64)
     if not stamps.size or int(stamps.max()) < STAMP_LIMIT:
@@ -276,7 +277,7 @@ def storable(rows: npt.NDArray[np.void], pipeline: Pipeline) -> npt.NDArray[np.b
     return np.asarray((stamps < np.uint64(STAMP_LIMIT)).all(axis=1))
 
 
-def _stamps(rows: npt.NDArray[np.void], pipeline: Pipeline) -> npt.NDArray[np.int64]:
+def _stamps(rows: npt.NDArray[np.void], pipeline: Pipeline) -> Ints:
     """Return the marks of (n,) contiguous rows as a view (n, marks)."""
     words = rows.view(np.int64).reshape(len(rows), rows.itemsize // 8)
     return words[:, 2 : 2 + len(pipeline.marks)]

@@ -16,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from latprof.arrays import Mask
+
 __all__ = ["NEWEST", "Account", "Sight"]
 
 NEWEST = 64
@@ -24,7 +26,7 @@ threads that are held up at once between the claim of a number and the end of it
 
 _Slots = npt.NDArray[np.uint64]
 _Numbers = npt.NDArray[np.uint64]
-_Which = npt.NDArray[np.bool_]
+_Which = Mask
 
 _GAP = np.dtype([("slot", np.uint64), ("begin", np.uint64), ("kind", np.uint8)])
 """A slot without a row to report. `begin` is the number of the row that was begun there; 0: not

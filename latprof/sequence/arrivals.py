@@ -7,16 +7,14 @@ set, whatever the order; sets of parts join where they overlap at their ends onl
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Ints
 from latprof.sequence.segments import Rows, pack, unpack
 
 __all__ = ["KEPT", "Arrivals", "IdSet", "distinct"]
 
 KEPT = 1_024
 """Numbers kept at each end of a set: what comes later may lie between them."""
-
-Ints = npt.NDArray[np.int64]
 
 
 class Arrivals:

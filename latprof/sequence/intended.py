@@ -9,8 +9,8 @@ not show that they are late (coordinated omission). Where frames come at a fixed
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Ints, Mask
 from latprof.errors import TraceError
 from latprof.frames import MISSING, STAMP_LIMIT, Columns
 from latprof.pipeline import Pipeline
@@ -75,9 +75,9 @@ class Intended:
 
     def _fill(
         self,
-        due: npt.NDArray[np.int64],
+        due: Ints,
         name: str | None,
-        rows: npt.NDArray[np.bool_],
+        rows: Mask,
         columns: Columns,
     ) -> None:
         starts = columns.marks["start"]

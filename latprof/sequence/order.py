@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from latprof.arrays import Ints, Mask
 from latprof.errors import ProfileError
 from latprof.frames import MISSING, Columns
 from latprof.sequence.answers import (
@@ -28,8 +29,6 @@ from latprof.sequence.timing import MISSED, Jitter, Pace
 
 __all__ = ["Order", "split_by_source"]
 
-Ints = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 _SMALLEST = np.int64(-(2**63))
 _FORM = 1

@@ -21,6 +21,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from latprof.arrays import Ints
+
 __all__ = ["HELD", "KNOWN", "MOST_SEGMENTS", "Rows", "Run", "Segments", "pack", "unpack"]
 
 HELD = 1_024
@@ -342,7 +344,7 @@ def pack(column: npt.NDArray[Any]) -> str:
     return base64.b64encode(zlib.compress(planes)).decode("ascii")
 
 
-def unpack(text: str, most: int) -> npt.NDArray[np.int64]:
+def unpack(text: str, most: int) -> Ints:
     """Return what `pack` was given, at most `most` integers.
 
     Raises

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from latprof.arrays import Ints, Mask
 from latprof.fold.moments import between, exact_sum
 from latprof.frames import MISSING
 from latprof.sequence.segments import Rows, pack, unpack
@@ -21,7 +22,6 @@ MISSED = 2
 MOST_IN_FLIGHT = 16_384
 """With more frames in flight at once, their peak is not known."""
 
-Ints = npt.NDArray[np.int64]
 
 _ROW = 1_024
 _DECAY = 15 / 16
@@ -123,7 +123,7 @@ class Streak:
     best: int = 0
 
     @classmethod
-    def of(cls, missed: npt.NDArray[np.bool_]) -> "Streak":
+    def of(cls, missed: Mask) -> "Streak":
         """Return the runs of True."""
         n = len(missed)
         met = np.flatnonzero(~missed)

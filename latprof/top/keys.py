@@ -4,7 +4,6 @@ import os
 import select
 import sys
 import time
-from types import TracebackType
 from typing import Any
 
 __all__ = ["Keys"]
@@ -34,12 +33,7 @@ class Keys:
             self._before = None  # a file or a pipe, or nothing at all
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         if self._before is not None:
             import termios
 

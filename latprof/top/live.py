@@ -8,8 +8,8 @@ from collections import Counter, deque
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from latprof.arrays import Mask
 from latprof.frames import MISSING, Columns
 from latprof.histogram import Histogram
 from latprof.pipeline import Pipeline
@@ -218,7 +218,7 @@ class Live:
         return frames / seconds if seconds > 0 else None
 
 
-def _weighed(columns: Columns, rows: npt.NDArray[np.bool_] | None = None) -> int:
+def _weighed(columns: Columns, rows: Mask | None = None) -> int:
     """Return how many frames the rows stand for."""
     if columns.weight is None:
         return len(columns) if rows is None else int(np.count_nonzero(rows))

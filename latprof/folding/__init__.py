@@ -1,3 +1,0 @@
-"""The fold: frames to mergeable sums, in one pass."""
-
-__all__: list[str] = []

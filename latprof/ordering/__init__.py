@@ -1,3 +1,0 @@
-"""What depends on the order of frames: lost and late ids, jitter, frames in flight."""
-
-__all__: list[str] = []
