@@ -21,8 +21,8 @@ from latprof.pipeline import Pipeline
 from latprof.profile.build import check_by
 from latprof.profile.profile import Profile, duration
 from latprof.sequence.intended import Intended
+from latprof.text import escape
 from latprof.trace import Trace, check_alike, each_recording
-from latprof.units import escape
 
 __all__ = ["MOST_FOR_CAUSES", "analyze", "lowest_start", "trace_paths"]
 

@@ -1,7 +1,7 @@
 """What marks, spans, tags, stations and pipelines may be called."""
 
 from latprof.errors import PipelineError
-from latprof.units import escape
+from latprof.text import escape
 
 __all__ = ["RESERVED", "check_distinct", "check_identifier", "check_name"]
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from latprof.errors import PipelineError
 from latprof.names import RESERVED, check_distinct, check_identifier, check_name
-from latprof.units import escape, parse_duration
+from latprof.text import escape
+from latprof.units import parse_duration
 
 __all__ = ["AUDIO", "RESERVED", "Pipeline", "Span", "check_name"]
 

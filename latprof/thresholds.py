@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from latprof.errors import ProfileError
 from latprof.profile.profile import Profile
-from latprof.units import counted, format_ns, parse_duration
+from latprof.text import counted
+from latprof.units import format_ns, parse_duration
 
 __all__ = ["LEVELS", "Limits", "limits_of"]
 

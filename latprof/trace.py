@@ -18,7 +18,8 @@ from latprof.frames import FINISHED, MISSING, Columns, Labels
 from latprof.io import arguments, metadata, tables
 from latprof.io.arguments import Moment
 from latprof.pipeline import Pipeline
-from latprof.units import counted, escape, format_ns, format_utc
+from latprof.text import counted, escape
+from latprof.units import format_ns, format_utc
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,9 +9,9 @@ import math
 import re
 from fractions import Fraction
 
+from latprof.text import quoted
+
 __all__ = [
-    "counted",
-    "escape",
     "format_bytes",
     "format_ns",
     "format_quantity",
@@ -75,7 +75,7 @@ def parse_duration(
     if isinstance(value, str):
         match = _DURATION.fullmatch(value)
         if match is None:
-            raise ValueError(f"{name} {escape(value)!r} is no duration: {remedy}")
+            raise ValueError(f"{name} {quoted(value)} is no duration: {remedy}")
         exact = Fraction(match[1]) * _NS[match[2]]
         if exact.denominator != 1:
             raise ValueError(f"{name} {value!r} is a fraction of a nanosecond: {remedy}")
@@ -135,17 +135,6 @@ def format_quantity(value: float, digits: int = 3) -> str:
     return f"{value:,.{max(digits - 1 - size, 0)}f}"
 
 
-def counted(count: int, what: str, several: str = "") -> str:
-    """Write how many of something there are.
-
-    Examples
-    --------
-    >>> counted(1, "frame"), counted(0, "frame"), counted(1_204, "time batch", "time batches")
-    ('1 frame', '0 frames', '1,204 time batches')
-    """
-    return f"{count:,} {what if count == 1 else several or what + 's'}"
-
-
 def format_bytes(count: float) -> str:
     """Write a number of bytes with a decimal unit.
 
@@ -177,16 +166,3 @@ def format_utc(ns: int) -> str:
     except OverflowError:  # outside the years 1 to 9999
         return f"{ns} ns"
     return f"{moment.isoformat()}.{rest // 1000:06d}Z"
-
-
-def escape(text: str) -> str:
-    r"""Make a name that came from a file harmless in a terminal: control characters written out.
-
-    Examples
-    --------
-    >>> print(escape("mic\x1b[31m\n"))
-    mic\x1b[31m\n
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "latprof"
 
 # A module or package may import from its own row and from the rows above it.
 ROWS = (
-    "errors units names arrays",
+    "errors text units names arrays",
     "pipeline histogram frames spans accounts",
     "ring io",
     "trace recovery",

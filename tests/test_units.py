@@ -6,14 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latprof.units import (
-    escape,
-    format_bytes,
-    format_ns,
-    format_quantity,
-    format_utc,
-    parse_duration,
-)
+from latprof.text import escape
+from latprof.units import format_bytes, format_ns, format_quantity, format_utc, parse_duration
 
 NS = {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9, "min": 60e9, "h": 3600e9, "d": 86400e9}
 

@@ -5,7 +5,8 @@ import re
 from collections.abc import Sequence
 
 from latprof.errors import TraceError
-from latprof.units import escape, parse_duration
+from latprof.text import escape
+from latprof.units import parse_duration
 
 __all__ = ["add_changes", "changes_of", "pairs"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from latprof.cli.options import NewCommand, add_pipeline, check_ending, pipeline_of
 from latprof.errors import TraceError
-from latprof.units import counted, escape
+from latprof.text import counted, escape
 
 if TYPE_CHECKING:
     from latprof.trace import Trace

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from latprof.cli.options import pipeline_of
 from latprof.errors import ProfileError, TraceError
-from latprof.units import escape
+from latprof.text import escape
 
 if TYPE_CHECKING:
     from latprof.profile.profile import Profile

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from latprof.cli.commands import COMMANDS
 from latprof.errors import LatprofError
-from latprof.units import escape
+from latprof.text import escape
 
 __all__ = ["main"]
 

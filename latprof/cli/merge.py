@@ -6,7 +6,7 @@ from pathlib import Path
 from latprof.cli.inputs import progress
 from latprof.cli.options import NewCommand, add_pipeline, pipeline_of
 from latprof.errors import LatprofError
-from latprof.units import counted, escape
+from latprof.text import counted, escape
 
 __all__ = ["add", "run"]
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from latprof.errors import LatprofError, PipelineError
 from latprof.pipeline import AUDIO, Pipeline
-from latprof.units import escape
+from latprof.text import escape
 
 __all__ = [
     "NewCommand",

@@ -12,7 +12,7 @@ from latprof.cli.inputs import profile_of
 from latprof.cli.options import NewCommand, add_input, check_ending, pipeline_of
 from latprof.cli.output import draw
 from latprof.errors import LatprofError
-from latprof.units import escape
+from latprof.text import escape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

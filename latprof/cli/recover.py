@@ -3,7 +3,7 @@
 import argparse
 
 from latprof.cli.options import NewCommand, check_ending
-from latprof.units import counted, escape
+from latprof.text import counted, escape
 
 __all__ = ["add", "run"]
 

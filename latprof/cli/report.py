@@ -7,7 +7,7 @@ from latprof.cli.inputs import profile_of
 from latprof.cli.options import NewCommand, add_input
 from latprof.cli.output import print_report, write_page
 from latprof.errors import LatprofError
-from latprof.units import escape
+from latprof.text import escape
 
 __all__ = ["add", "run"]
 

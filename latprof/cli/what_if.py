@@ -7,7 +7,7 @@ from typing import Any
 from latprof.cli.changes import add_changes, changes_of, pairs
 from latprof.cli.options import NewCommand, add_pipeline, add_stations, pipeline_of, stations_of
 from latprof.errors import TraceError
-from latprof.units import counted, escape
+from latprof.text import counted, escape
 
 __all__ = ["add", "run"]
 

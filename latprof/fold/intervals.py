@@ -15,7 +15,8 @@ import numpy as np
 from latprof.arrays import Ints
 from latprof.fold.windows import COARSE
 from latprof.histogram import ERROR_BOUND, Histogram, bin_of, rank_of
-from latprof.units import counted, format_ns
+from latprof.text import counted
+from latprof.units import format_ns
 
 __all__ = ["Percentile", "frames_needed", "percentile", "t_quantile"]
 

@@ -15,7 +15,7 @@ from latprof.frames import MISSING, STAMP_LIMIT, Columns, Labels
 from latprof.io import coerce
 from latprof.names import check_name
 from latprof.pipeline import Pipeline
-from latprof.units import escape
+from latprof.text import escape
 
 __all__ = ["Moment", "columns", "moment"]
 

@@ -15,7 +15,7 @@ from latprof.arrays import Mask
 from latprof.errors import TraceError
 from latprof.frames import MISSING, NO_SIZE, Columns, Labels, as_text, common_dtype
 from latprof.io import coerce
-from latprof.units import escape
+from latprof.text import escape
 
 __all__ = [
     "STAMP",

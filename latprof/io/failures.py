@@ -5,7 +5,7 @@ import errno
 from collections.abc import Iterator
 
 from latprof.errors import LatprofError, TraceError
-from latprof.units import escape
+from latprof.text import escape
 
 __all__ = ["first_line", "named"]
 

@@ -35,7 +35,7 @@ from latprof.accounts import Recovery
 from latprof.errors import PipelineError, TraceError
 from latprof.io import checksum
 from latprof.pipeline import Pipeline
-from latprof.units import escape
+from latprof.text import escape
 
 __all__ = ["FORMAT", "KEY", "check_meta", "decode", "encode"]
 

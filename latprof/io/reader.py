@@ -18,7 +18,7 @@ from latprof.io.schema import plan, to_columns
 from latprof.io.writer import ROW_GROUP
 from latprof.pipeline import Pipeline
 from latprof.ring.format import MAGIC
-from latprof.units import escape
+from latprof.text import escape
 
 __all__ = ["Reader"]
 

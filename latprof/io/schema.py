@@ -15,7 +15,7 @@ from latprof.frames import MISSING, Columns, Labels
 from latprof.io import arrow, coerce
 from latprof.names import check_name
 from latprof.pipeline import Pipeline
-from latprof.units import escape
+from latprof.text import escape
 
 __all__ = ["Plan", "plan", "to_columns"]
 

@@ -16,8 +16,8 @@ from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns, Labels
 from latprof.pipeline import Pipeline
+from latprof.text import escape
 from latprof.trace import Trace, each_recording, read
-from latprof.units import escape
 
 __all__ = ["Part", "load"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from latprof.units import escape
+from latprof.text import escape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

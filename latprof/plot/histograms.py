@@ -21,7 +21,8 @@ from latprof.plot.results import (
 )
 from latprof.plot.style import LIMIT, Look, looks, result_dash
 from latprof.profile.span import SpanProfile
-from latprof.units import counted, format_ns
+from latprof.text import counted
+from latprof.units import format_ns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

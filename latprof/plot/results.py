@@ -7,7 +7,8 @@ from latprof.errors import ProfileError
 from latprof.pipeline import Pipeline
 from latprof.plot.axes import label
 from latprof.profile.profile import Profile
-from latprof.units import counted, parse_duration
+from latprof.text import counted
+from latprof.units import parse_duration
 
 if TYPE_CHECKING:
     from latprof.report.report import Report

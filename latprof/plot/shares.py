@@ -7,7 +7,8 @@ from latprof.plot.axes import axes_of, explain, label, legend, on, paper, row_ro
 from latprof.plot.results import Results, heading, nothing, several
 from latprof.plot.style import looks
 from latprof.profile.span import Slice
-from latprof.units import counted, format_ns
+from latprof.text import counted
+from latprof.units import format_ns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,7 +15,8 @@ from latprof.frames import FINISHED, Columns, Labels, as_text
 from latprof.pipeline import Pipeline
 from latprof.profile.origins import Recorders
 from latprof.sequence.orders import Orders
-from latprof.units import escape, parse_duration
+from latprof.text import escape
+from latprof.units import parse_duration
 
 if TYPE_CHECKING:
     from latprof.queueing.windowed import Parts

@@ -18,7 +18,7 @@ from latprof.profile.profile import Profile
 from latprof.profile.saved import count, number, text
 from latprof.queueing.windowed import Parts
 from latprof.sequence.orders import Orders
-from latprof.units import escape
+from latprof.text import escape
 
 __all__ = ["FORMAT", "is_profile", "load_profile", "save_profile"]
 

@@ -14,7 +14,8 @@ from latprof.profile import answers
 from latprof.profile.build import NO_GROUP, Gathered, duration
 from latprof.profile.span import TABLE_PERCENTILES, Slice, SpanProfile, slice_of
 from latprof.profile.windows import Heat, Stretch, WindowNumbers, heat_of, stretches, window_numbers
-from latprof.units import counted, format_ns
+from latprof.text import counted
+from latprof.units import format_ns
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,8 @@ from latprof.frames import STAMP_LIMIT
 from latprof.pipeline import Pipeline
 from latprof.queueing.model import Picture
 from latprof.queueing.replay import Change
-from latprof.units import escape, parse_duration
+from latprof.text import escape
+from latprof.units import parse_duration
 
 __all__ = ["Scale", "change_of", "limits_of", "servers_of", "subtracted", "written"]
 

@@ -16,8 +16,8 @@ from latprof.queueing.stations import places, with_stations
 from latprof.queueing.streams import Stream, in_time
 from latprof.queueing.visits import MOST_ODD
 from latprof.queueing.windows import HELD, WINDOW, Walk
+from latprof.text import counted
 from latprof.trace import Trace, each_recording
-from latprof.units import counted
 
 if TYPE_CHECKING:
     from latprof.io.reader import Reader

@@ -14,7 +14,8 @@ from latprof.queueing.delays import Delays
 from latprof.queueing.model import Picture, picture
 from latprof.queueing.recordings import Recordings, frames_of
 from latprof.queueing.visits import Visits
-from latprof.units import escape, format_ns, format_utc
+from latprof.text import escape
+from latprof.units import format_ns, format_utc
 
 if TYPE_CHECKING:
     import pandas as pd

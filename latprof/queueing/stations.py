@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from latprof.errors import PipelineError
 from latprof.pipeline import Pipeline, Span
-from latprof.units import escape
+from latprof.text import escape
 
 __all__ = ["Block", "Places", "places", "with_stations"]
 

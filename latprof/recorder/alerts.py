@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from latprof.ring.ring import count_of
-from latprof.units import counted, escape, format_ns
+from latprof.text import counted, escape
+from latprof.units import format_ns
 
 __all__ = ["END_TO_END", "Alerts", "Limits", "Tally", "Violation"]
 

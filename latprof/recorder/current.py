@@ -17,7 +17,7 @@ from latprof.pipeline import Pipeline
 from latprof.recorder.context import CURRENT, is_entered, keep_account
 from latprof.recorder.frame import NO_FRAME, Frame
 from latprof.recorder.hotpath import HotPath
-from latprof.units import escape
+from latprof.text import escape
 
 __all__ = ["current_frame", "stage_of"]
 

@@ -21,7 +21,7 @@ from latprof.recorder.retention import Keeper
 from latprof.recorder.settings import OnCritical, Rotation
 from latprof.recorder.stream import Stream
 from latprof.ring.ring import Ring, to_columns
-from latprof.units import escape
+from latprof.text import escape
 
 if TYPE_CHECKING:
     from latprof.trace import Trace

@@ -43,8 +43,8 @@ from latprof.recorder.settings import (
 )
 from latprof.report.report import Report
 from latprof.ring.ring import Ring
+from latprof.text import counted
 from latprof.thresholds import LEVELS
-from latprof.units import counted
 
 if TYPE_CHECKING:
     from latprof.trace import Trace

@@ -13,7 +13,8 @@ from latprof.errors import ProfilerError
 from latprof.frames import STAMP_LIMIT
 from latprof.pipeline import Pipeline
 from latprof.recorder.alerts import END_TO_END, Limits, Violation
-from latprof.units import escape, parse_duration
+from latprof.text import escape
+from latprof.units import parse_duration
 
 __all__ = [
     "Duration",

@@ -21,7 +21,7 @@ from latprof.recorder.backpressure import Room
 from latprof.recorder.frame import NO_FRAME, Frame
 from latprof.recorder.sampling import RUN_BITS, fnv1a, run_hash
 from latprof.ring.ring import Ring
-from latprof.units import escape
+from latprof.text import escape
 
 __all__ = [
     "BAD_FRAME_ID",

@@ -15,8 +15,9 @@ from latprof.profile.profile import Profile
 from latprof.profile.span import TABLE_PERCENTILES, Slice, slice_of
 from latprof.report.layout import Section, percent
 from latprof.report.report import Report
+from latprof.text import counted, escape
 from latprof.thresholds import Limits
-from latprof.units import counted, escape, format_ns, format_quantity, format_utc
+from latprof.units import format_ns, format_quantity, format_utc
 
 __all__ = ["Cell", "Figure", "Table", "content", "table_of"]
 

@@ -3,7 +3,7 @@
 import textwrap
 from dataclasses import dataclass
 
-from latprof.units import escape
+from latprof.text import escape
 
 __all__ = ["Section", "filled_ranges", "markdown", "percent", "range_name", "short", "text"]
 

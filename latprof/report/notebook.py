@@ -14,7 +14,8 @@ from latprof.frames import MISSING, Labels
 from latprof.plot.style import looks
 from latprof.report.layout import percent
 from latprof.report.report import Report
-from latprof.units import counted, escape, format_ns
+from latprof.text import counted, escape
+from latprof.units import format_ns
 
 if TYPE_CHECKING:
     from latprof.pipeline import Pipeline

@@ -15,8 +15,9 @@ from latprof.profile.span import TABLE_PERCENTILES, slice_of
 from latprof.report.layout import Section, filled_ranges, markdown, percent, range_name, short, text
 from latprof.report.sentences import headline, summary
 from latprof.sequence.orders import Orders
+from latprof.text import counted, escape
 from latprof.thresholds import Limits
-from latprof.units import counted, escape, format_ns, format_quantity, format_utc
+from latprof.units import format_ns, format_quantity, format_utc
 
 __all__ = ["Report", "Section", "range_name"]
 

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 from latprof.errors import ProfileError
 from latprof.profile.profile import Profile
+from latprof.text import counted, escape
 from latprof.thresholds import Limits
-from latprof.units import counted, escape, format_bytes, format_ns, format_quantity, format_utc
+from latprof.units import format_bytes, format_ns, format_quantity, format_utc
 
 if TYPE_CHECKING:
     from latprof.queueing.causes import Causes

@@ -35,7 +35,8 @@ from latprof.ring.format import (
     header_bytes,
     parse_header,
 )
-from latprof.units import escape, format_bytes
+from latprof.text import escape
+from latprof.units import format_bytes
 
 try:
     import fcntl

@@ -31,7 +31,7 @@ from latprof.ring.format import (
 from latprof.ring.numbers import NO_NUMBER, Tickets
 from latprof.ring.ring import storable
 from latprof.ring.scan import Sight
-from latprof.units import escape
+from latprof.text import escape
 
 __all__ = ["FoundNames", "RingReader", "Seen"]
 

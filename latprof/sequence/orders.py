@@ -5,7 +5,7 @@ from typing import Any
 from latprof.errors import ProfileError
 from latprof.frames import Columns
 from latprof.sequence.order import Order, split_by_source
-from latprof.units import counted
+from latprof.text import counted
 
 __all__ = ["Orders"]
 

@@ -15,8 +15,8 @@ from latprof.frames import Columns
 from latprof.pipeline import Pipeline
 from latprof.ring.reader import RingReader
 from latprof.ring.ring import to_columns
+from latprof.text import counted, escape
 from latprof.thresholds import LEVELS, Limits
-from latprof.units import counted, escape
 
 __all__ = ["FIRST_ROWS", "FolderFeed", "News", "RingFeed", "feed_of"]
 

@@ -6,10 +6,11 @@ from rich.text import Text
 
 from latprof.report.layout import short
 from latprof.report.terminal import LEVEL_STYLES, fitted_table
+from latprof.text import counted, escape
 from latprof.thresholds import LEVELS, Limits
 from latprof.top.feeds import News
 from latprof.top.live import Live
-from latprof.units import counted, escape, format_ns, format_quantity, format_utc
+from latprof.units import format_ns, format_quantity, format_utc
 
 __all__ = ["screen", "sparkline"]
 

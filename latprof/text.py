@@ -1,0 +1,41 @@
+"""How names, values and counts are written in messages and reports."""
+
+__all__ = ["counted", "escape", "quoted"]
+
+
+def counted(count: int, what: str, several: str = "") -> str:
+    """Write how many of something there are.
+
+    Examples
+    --------
+    >>> counted(1, "frame"), counted(0, "frame"), counted(1_204, "time batch", "time batches")
+    ('1 frame', '0 frames', '1,204 time batches')
+    """
+    return f"{count:,} {what if count == 1 else several or what + 's'}"
+
+
+def escape(text: str) -> str:
+    r"""Make a name that came from a file harmless in a terminal: control characters written out.
+
+    Examples
+    --------
+    >>> print(escape("mic\x1b[31m\n"))
+    mic\x1b[31m\n
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def quoted(value: object, limit: int = 80) -> str:
+    r"""Write a value for a message: quoted, escaped, on one line, at most `limit` characters.
+
+    Examples
+    --------
+    >>> quoted("mic"), quoted(7), quoted("a" * 200, limit=10)
+    ("'mic'", '7', "'aaaaaa...")
+    >>> print(quoted("mic\x1b[31m"))
+    'mic\x1b[31m'
+    """
+    text = escape(repr(value[: limit + 1] if isinstance(value, str | bytes) else value))
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
