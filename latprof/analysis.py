@@ -1,43 +1,31 @@
 """Analysis: traces and files in, a profile out, a row group at a time."""
 
-import glob
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from pathlib import Path
-from typing import Any, Union
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
 from latprof.arrays import Mask
-from latprof.errors import TraceError
 from latprof.fold.sums import PEOPLE_EDGES_NS
 from latprof.fold.tally import frames_in
-from latprof.frames import MISSING, STAMP_LIMIT, Columns
+from latprof.frames import STAMP_LIMIT, Columns
 from latprof.io.arguments import Moment, moment
-from latprof.io.reader import Reader
+from latprof.io.dataset import Dataset, DatasetLike
 from latprof.pipeline import Pipeline
 from latprof.profile.build import check_by
 from latprof.profile.profile import Profile, duration
 from latprof.sequence.intended import Intended
-from latprof.text import escape
-from latprof.trace import Trace, check_alike, each_recording
 
-__all__ = ["MOST_FOR_CAUSES", "analyze", "lowest_start", "trace_paths"]
+__all__ = ["MOST_FOR_CAUSES", "analyze"]
 
 MOST_FOR_CAUSES = 5_000_000
 """Up to so many frames causes are looked for without being asked for."""
-
-Recording = Union[Trace, str, "os.PathLike[str]"]
-Batch = tuple[dict[str, Any], Callable[[], Columns] | None]
-"""What a recording says of itself, and what makes a row group of it (None: it ends)."""
 
 _LARGE = 1 << 24  # bytes
 
 
 def analyze(
-    recordings: Recording | Iterable[Recording],
+    recordings: DatasetLike,
     *,
     by: str | None = None,
     pipeline: Pipeline | None = None,
@@ -98,6 +86,7 @@ def analyze(
     Examples
     --------
     >>> import numpy as np
+    >>> from latprof import Trace
     >>> mic = Pipeline.chain("mic", "decode", "play")
     >>> start = np.arange(3) * 20_000_000
     >>> marks = {"start": start, "decode": start, "play": start + 700, "end": start + 1000}
@@ -105,12 +94,11 @@ def analyze(
     >>> profile.frames, profile["play"].mean, profile.bottleneck()
     (3, 300.0, 'decode')
     """
-    parts: list[Trace | Path] = []
-    for recording in each_recording(recordings):
-        parts += [recording] if isinstance(recording, Trace) else trace_paths(recording)
-    if not parts:
-        raise TraceError("no recordings to analyze: give at least one trace or file")
-    kind, rows = _inspect(parts, pipeline)
+    dataset = Dataset(recordings, pipeline=pipeline)
+    if by is not None:
+        for recording in dataset.recordings:
+            check_by(by, recording.tags, recording.name if recording.path else "")
+    kind = dataset.pipeline
     should = Intended(kind) if intended else None
     kind = kind if should is None else should.pipeline
     if deadline is None:
@@ -126,40 +114,36 @@ def analyze(
     )
     if causes is None:
         has_stations = any(stage.station is not None for stage in kind.stages)
-        causes = has_stations and rows <= MOST_FOR_CAUSES
+        causes = has_stations and dataset.rows <= MOST_FOR_CAUSES
     if causes:
         from latprof.queueing.windowed import Parts
 
         profile.parts = Parts(kind)
-        parts = _in_time(parts, pipeline)
+        dataset.sort()  # frames may wait for frames of the recording before
     span = _TimeRange(since, until)
     warm_up = duration(skip, "skip")
     if warm_up is not None:
-        span.skip(warm_up, _first_start(parts, pipeline))
+        span.skip(warm_up, dataset.first_start())
 
-    done = 0
+    wanted = ["frame_id", *dataset.pipeline.marks, "size", "source", "outcome", "weight"]
+    wanted += [by] if by is not None and by not in wanted else []
     _keep_memory()
     with profile.adding():
-        for meta, make in _ahead(_batches(parts, pipeline, by)):
-            if make is None:
+        for recording, batches in dataset.stream(wanted, progress=progress):
+            meta = recording.meta
+            for columns in batches:
+                columns = columns if should is None else should.add(columns)
                 if profile.parts is not None:
-                    profile.parts.end()
-                profile.note(meta)
-                continue
-            columns = make()
-            done += len(columns)
-            columns = columns if should is None else should.add(columns)
+                    # frames outside of the range keep those in it waiting
+                    profile.parts.add(columns, meta, span.inside(columns))
+                profile.add(span.within(columns), _rate(meta))
             if profile.parts is not None:
-                # frames outside of the range keep those in it waiting
-                profile.parts.add(columns, meta, span.inside(columns))
-            profile.add(span.within(columns), _rate(meta))
-            if progress is not None:
-                progress(done, rows)
+                profile.parts.end()
+            profile.note(meta)
     profile.segments = span.clipped(profile.segments)
-    paths = [part.resolve() for part in parts if isinstance(part, Path)]
-    if len(paths) > len(set(paths)):
-        # maybe meant, but their frames count as often
-        profile.accounts.notes["files given more than once"] = len(paths) - len(set(paths))
+    if dataset.repeated:
+        # maybe intended, but their frames count more than once
+        profile.accounts.notes["files given more than once"] = dataset.repeated
     if span.left_out:
         profile.accounts.notes["outside the time range"] = span.left_out
     profile.balance()
@@ -208,117 +192,6 @@ class _TimeRange:
 
 def _rate(meta: dict[str, Any]) -> float:
     return float(meta.get("sampling_rate") or 1.0)
-
-
-def _first_start(parts: Sequence[Trace | Path], pipeline: Pipeline | None) -> int | None:
-    """Return the first start of all, from a pass over that column alone."""
-    lowest = STAMP_LIMIT
-    for part in parts:
-        if isinstance(part, Trace):
-            lowest = min(lowest, lowest_start(part.columns))
-            continue
-        with Reader(part, pipeline) as reader:
-            for columns in reader.batches(["start"]):
-                lowest = min(lowest, lowest_start(columns))
-    return None if lowest == STAMP_LIMIT else lowest
-
-
-def _in_time(parts: list[Trace | Path], pipeline: Pipeline | None) -> list[Trace | Path]:
-    """Return the recordings by the start of their first frames: who waited goes on with the next.
-
-    A folder's files come in order of their names, in which 10 is before 2.
-    """
-    if len(parts) < 2:
-        return parts
-
-    def first(part: Trace | Path) -> int:
-        if isinstance(part, Trace):
-            return lowest_start(part.columns)
-        with Reader(part, pipeline) as reader:
-            for columns in reader.batches(["start"]):
-                return lowest_start(columns)
-        return STAMP_LIMIT
-
-    return sorted(parts, key=first)
-
-
-def lowest_start(columns: Columns) -> int:
-    """Return the first start, UTC ns; without any what no stamp reaches."""
-    starts = columns.marks["start"]
-    return int(starts[starts != MISSING].min(initial=STAMP_LIMIT))
-
-
-def _inspect(parts: Sequence[Trace | Path], pipeline: Pipeline | None) -> tuple[Pipeline, int]:
-    """Return the pipeline that all parts are of, and how many rows they have."""
-    kind, first, rows = None, "", 0
-    for part in parts:
-        if isinstance(part, Trace):
-            own, count, name = part.pipeline, len(part), "the trace given"
-        else:
-            with Reader(part, pipeline) as reader:
-                own, count, name = reader.pipeline, reader.rows, escape(str(part))
-        if kind is None:
-            kind, first = own, name
-        else:
-            check_alike((first, kind), (name, own), "analyze them apart")
-        rows += count
-    assert kind is not None
-    return kind, rows
-
-
-def trace_paths(where: str | os.PathLike[str]) -> list[Path]:
-    """Return the files that a path, a folder or a glob means, sorted.
-
-    Raises
-    ------
-    TraceError
-        There is none.
-    """
-    path = Path(where)
-    if path.is_dir():
-        found = sorted(p for p in path.rglob("*.parquet") if p.is_file())
-        if not found:
-            raise TraceError(f"{escape(str(path))}: the folder has no *.parquet file in it")
-        return found
-    if path.exists():
-        return [path]
-    text = os.fspath(where)
-    found = sorted(Path(p) for p in glob.glob(text, recursive=True)) if glob.has_magic(text) else []
-    if not found:
-        raise TraceError(f"{escape(text)}: no such file: give a trace, a folder or a glob")
-    return found
-
-
-def _batches(
-    parts: Sequence[Trace | Path], pipeline: Pipeline | None, by: str | None
-) -> Iterator[Batch]:
-    for part in parts:
-        if isinstance(part, Trace):
-            yield part.meta, partial(getattr, part, "columns")
-            yield part.meta, None
-            continue
-        # decoded by one thread beside the fold: more of them would get in its way
-        with Reader(part, pipeline, threads=False) as reader:
-            wanted = ["frame_id", *reader.pipeline.marks, "size", "source", "outcome", "weight"]
-            if by is not None:
-                check_by(by, reader.tags, str(part))
-                wanted += [by] if by not in wanted else []
-            for make in reader.decoded(wanted):
-                yield reader.meta, make
-            yield reader.meta, None
-
-
-def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Yield what `batches` does, the next one being decoded while this one is worked on.
-
-    All but the decoding is for the thread that asks: two that both work in many short calls of
-    numpy hand the interpreter to each other at each of them, which costs more than it saves.
-    """
-    with ThreadPoolExecutor(1, thread_name_prefix="latprof-decode") as pool:
-        coming = pool.submit(next, batches, None)
-        while (batch := coming.result()) is not None:
-            coming = pool.submit(next, batches, None)
-            yield batch
 
 
 def _keep_memory() -> None:

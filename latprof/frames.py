@@ -176,6 +176,17 @@ class Columns:
         """Return the rows of a slice, a mask or an array of positions."""
         return self.apply(lambda column: column[index])
 
+    def only(self, names: Iterable[str]) -> "Columns":
+        """Return `frame_id` and those marks, optional columns and tags that `names` contains."""
+        wanted = frozenset(names)
+        return Columns(
+            self.frame_id,
+            {name: column for name, column in self.marks.items() if name in wanted},
+            tags={name: column for name, column in self.tags.items() if name in wanted},
+            complete=self.complete,
+            **{name: getattr(self, name) for name in self.OPTIONAL if name in wanted},
+        )
+
     def finished(self) -> Mask | None:
         """Return which frames were not dropped; None: all of them, without an array."""
         if self.outcome is None:

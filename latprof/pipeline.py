@@ -8,7 +8,7 @@ is the time between two marks. Stages are disjoint and in order, so that stages 
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from latprof.errors import PipelineError
 from latprof.names import RESERVED, check_distinct, check_identifier, check_name
-from latprof.text import escape
+from latprof.text import escape, quoted
 from latprof.units import parse_duration
 
 __all__ = ["AUDIO", "RESERVED", "Pipeline", "Span", "check_name"]
@@ -303,6 +303,40 @@ class Pipeline:
             [(s.name, s.begin, s.end, s.kind) for s in pipeline.spans] for pipeline in (self, other)
         )
         return None if mine == theirs else "spans"
+
+    def with_stations(self, stations: Mapping[str, str | None]) -> "Pipeline":
+        """Return the pipeline with other stations, given by stage; None makes it a hand-off.
+
+        Raises
+        ------
+        PipelineError
+            A name that is not a stage.
+
+        Examples
+        --------
+        >>> mic = Pipeline.chain("mic", "queue", "play").with_stations({"play": "card"})
+        >>> [(stage.name, stage.station) for stage in mic.stages]
+        [('queue', None), ('play', 'card')]
+        """
+        if not isinstance(stations, Mapping):
+            raise PipelineError(
+                "stations must be a dict of stations by stage (for example {'decode': 'cpu'}), "
+                f"got {quoted(stations)}"
+            )
+        names = [stage.name for stage in self.stages]
+        for name in stations:
+            if name not in names:
+                raise PipelineError(
+                    f"stations must name stages of pipeline {self.name!r} ({', '.join(names)}), "
+                    f"got {quoted(name)}"
+                )
+        spans = [
+            replace(span, station=stations[span.name])
+            if span.kind == "stage" and span.name in stations
+            else span
+            for span in self.spans
+        ]
+        return Pipeline(self.name, self.marks, spans, period=self.period)
 
     def check_owned(self, owns: tuple[str, ...] | list[str] | None) -> tuple[str, ...]:
         """Return the owned marks in the pipeline's order; None owns them all.

@@ -1,6 +1,8 @@
 """How names, values and counts are written in messages and reports."""
 
-__all__ = ["counted", "escape", "quoted"]
+import os
+
+__all__ = ["counted", "escape", "quoted", "shown_path"]
 
 
 def counted(count: int, what: str, several: str = "") -> str:
@@ -39,3 +41,16 @@ def quoted(value: object, limit: int = 80) -> str:
     """
     text = escape(repr(value[: limit + 1] if isinstance(value, str | bytes) else value))
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def shown_path(path: str | os.PathLike[str], limit: int = 240) -> str:
+    r"""Write a path for a message: escaped, on one line, the middle of a long one left out.
+
+    Examples
+    --------
+    >>> print(shown_path("no\n.parquet"), shown_path("a" * 50 + ".parquet", limit=19))
+    no\n.parquet aaaaaaaa....parquet
+    """
+    text = escape(os.fspath(path))
+    half = (limit - 3) // 2
+    return text if len(text) <= limit else f"{text[:half]}...{text[-half:]}"

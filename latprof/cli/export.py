@@ -3,14 +3,15 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from latprof.cli.options import NewCommand, add_pipeline, check_ending, pipeline_of
 from latprof.errors import TraceError
-from latprof.text import counted, escape
-
-if TYPE_CHECKING:
-    from latprof.trace import Trace
+from latprof.frames import Columns
+from latprof.io.dataset import Dataset, Recording, lowest_start
+from latprof.profile.profile import Profile
+from latprof.text import counted, shown_path
+from latprof.trace import Trace
 
 __all__ = ["add", "run"]
 
@@ -28,60 +29,44 @@ def add(command: NewCommand) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Read and write; say what was written."""
-    from latprof.analysis import trace_paths
-    from latprof.trace import read
-
     check_ending(options.output, (".parquet", ".csv"))
-    # a file that is in a folder which is given, too, counts once
-    paths = {path.resolve(): path for where in options.trace for path in trace_paths(where)}
-    if len(paths) > 1 and Path(options.output).resolve() in paths:
+    # a file that is given twice, for example in a folder and by name, is read once
+    dataset = Dataset(options.trace, pipeline=pipeline_of(options.pipeline), unique=True)
+    paths = dataset.paths
+    if len(paths) > 1 and Path(options.output).resolve() in [path.resolve() for path in paths]:
         raise TraceError(
-            f"{escape(options.output)} is one of the {len(paths):,} files to be read: write to "
-            "another file, or its frames would be twice in the next one"
+            f"{shown_path(options.output)} must not be one of the {len(paths):,} files to be read, "
+            "or the next export would contain its frames twice; choose another output"
         )
-    pipeline = pipeline_of(options.pipeline)
-    trace = _together([read(path, pipeline=pipeline) for path in paths.values()], [*paths.values()])
+    _check_rates(dataset.recordings)
+    read = sorted((recording.read() for recording in dataset.recordings), key=lowest_start)
+    columns = read[0] if len(read) == 1 else Columns.concat(read)
+    meta = dataset.recordings[0].meta if len(read) == 1 else _meta(dataset)
+    trace = Trace.of(dataset.pipeline, columns, meta)
     if options.output.endswith(".csv"):
         trace.to_csv(options.output)
     else:
         trace.save(options.output)
     of = f" of {len(paths):,} files" if len(paths) > 1 else ""
-    print(f"{escape(options.output)}: {counted(len(trace), 'frame')}{of}")
+    print(f"{shown_path(options.output)}: {counted(len(trace), 'frame')}{of}")
 
 
-def _together(traces: Sequence["Trace"], paths: Sequence[Path]) -> "Trace":
-    """Return the frames of all, the recordings in order of their first start.
-
-    What the new trace says of frames that are not in it is what `latprof.analyze` says of the
-    files.
-    """
-    from latprof.analysis import lowest_start
-    from latprof.frames import Columns
-    from latprof.trace import Trace, check_alike
-
-    first = traces[0]
-    if len(traces) == 1:
-        return first
-    for trace, path in zip(traces, paths, strict=True):
-        names = escape(str(path)), escape(str(paths[0]))
-        own, other = (names[0], trace.pipeline), (names[1], first.pipeline)
-        check_alike(other, own, "export them apart")
-        rates = [float(t.meta.get("sampling_rate") or 1.0) for t in (first, trace)]
-        if rates[0] != rates[1]:
+def _check_rates(recordings: Sequence[Recording]) -> None:
+    """Refuse files whose rows represent different numbers of frames."""
+    first, *others = recordings
+    expected = float(first.meta.get("sampling_rate") or 1.0)
+    for other in others:
+        rate = float(other.meta.get("sampling_rate") or 1.0)
+        if rate != expected:
             raise TraceError(
-                f"{names[0]} was recorded at sampling rate {rates[1]:g} and {names[1]} at "
-                f"{rates[0]:g}: export them apart"
+                f"files must have one sampling rate: {other.name} was recorded at {rate:g} and "
+                f"{first.name} at {expected:g}; export them separately"
             )
 
-    columns = Columns.concat(sorted((trace.columns for trace in traces), key=lowest_start))
-    return Trace.of(first.pipeline, columns, _meta(traces))
 
-
-def _meta(traces: Sequence["Trace"]) -> dict[str, Any]:
-    """Return what is true of all recordings, and what they say of other frames, added up."""
-    from latprof.profile.profile import Profile
-
-    pipeline, metas = traces[0].pipeline, [trace.meta for trace in traces]
+def _meta(dataset: Dataset) -> dict[str, Any]:
+    """Return the metadata that all files share; what they count is added up as `analyze` does."""
+    pipeline, metas = dataset.pipeline, [recording.meta for recording in dataset.recordings]
     meta = {
         key: value
         for key, value in metas[0].items()

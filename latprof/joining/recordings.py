@@ -4,8 +4,6 @@ A profiler that rotates its file, or whose ring was recovered, leaves several tr
 recording: they carry its id (``recording``), the files of a stream numbers, too (``part``).
 """
 
-import os
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,11 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from latprof.arrays import Ints
-from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns, Labels
+from latprof.io.dataset import Dataset, DatasetLike
 from latprof.pipeline import Pipeline
-from latprof.text import escape
-from latprof.trace import Trace, each_recording, read
 
 __all__ = ["Part", "load"]
 
@@ -37,7 +33,7 @@ class Part:
     rows: Ints = field(default_factory=_nowhere)
 
 
-def load(recordings: Iterable[Trace | str | os.PathLike[str]]) -> tuple[list[Part], Pipeline]:
+def load(recordings: DatasetLike) -> tuple[list[Part], Pipeline]:
     """Return the recordings, and the pipeline that they are all of.
 
     Raises
@@ -45,27 +41,15 @@ def load(recordings: Iterable[Trace | str | os.PathLike[str]]) -> tuple[list[Par
     TraceError
         None at all, something that is no trace, or different pipelines.
     """
-    parts: list[Part] = []
-    pipeline: Pipeline | None = None
-    for number, recording in enumerate(each_recording(recordings)):
-        if isinstance(recording, Trace):
-            trace, name = recording, f"recording {number + 1}"
-        else:
-            trace, name = read(recording), escape(os.fspath(recording))
-        if pipeline is not None and trace.pipeline != pipeline:
-            raise TraceError(
-                f"{parts[0].name} is of pipeline {pipeline.name!r} ({', '.join(pipeline.marks)}), "
-                f"{name} of {trace.pipeline.name!r} ({', '.join(trace.pipeline.marks)}): join "
-                "recordings of one pipeline"
-            )
-        pipeline = trace.pipeline
-        owns = trace.meta.get("owns")
+    dataset = Dataset(recordings)
+    pipeline = dataset.pipeline
+    parts = []
+    for recording in dataset.recordings:
+        columns, owns = recording.read(), recording.meta.get("owns")
         if owns is None:
-            owns = [m for m in pipeline.marks if np.any(trace.marks[m] != MISSING)]
+            owns = [mark for mark in pipeline.marks if np.any(columns.marks[mark] != MISSING)]
         owned = tuple(mark for mark in pipeline.marks if mark in owns)
-        parts.append(Part(name, trace.columns, trace.meta, owned))
-    if pipeline is None:
-        raise TraceError("there is nothing to join: give at least one trace or path")
+        parts.append(Part(recording.name, columns, recording.meta, owned))
     return _whole(parts), pipeline
 
 

@@ -205,7 +205,7 @@ def _each(
     recordings: Recordings, pipeline: Pipeline | None
 ) -> Iterable[tuple[_Recording, dict[str, Any], int]]:
     # on use: these stand in later rows, or load pyarrow
-    from latprof.analysis import trace_paths
+    from latprof.io.dataset import find_files
 
     for recording in each_recording(recordings):
         if isinstance(recording, Trace):
@@ -214,7 +214,7 @@ def _each(
             continue
         from latprof.io.reader import Reader
 
-        for path in trace_paths(recording):
+        for path in find_files(recording):
             with Reader(path, pipeline) as reader:
                 yield _Recording(reader.pipeline, None, path), reader.meta, reader.rows
 

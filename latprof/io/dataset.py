@@ -1,0 +1,480 @@
+"""The recordings that an analysis reads: traces in memory, files, folders, globs, or several.
+
+A `Dataset` resolves and checks what a public function was given, and streams its frames in
+batches. A file is open only while it is read, and pyarrow is loaded only if there is a file.
+"""
+
+import glob
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Union
+
+import numpy as np
+
+from latprof.arrays import Ints
+from latprof.errors import TraceError
+from latprof.frames import MISSING, STAMP_LIMIT, Columns
+from latprof.io.failures import first_line
+from latprof.pipeline import Pipeline
+from latprof.text import quoted, shown_path
+
+if TYPE_CHECKING:
+    from latprof.io.reader import Reader
+
+__all__ = ["Dataset", "DatasetLike", "Recording", "TraceLike", "find_files", "lowest_start"]
+
+Item = TypeVar("Item")
+
+_BATCH_ROWS = 1 << 16  # rows of a batch that is cut from a trace in memory
+
+
+class TraceLike(Protocol):
+    """A trace in memory: `latprof.Trace`, which this module must not import."""
+
+    pipeline: Pipeline
+    columns: Columns
+    meta: dict[str, Any]
+
+
+RecordingLike = Union[TraceLike, str, "os.PathLike[str]"]
+DatasetLike = RecordingLike | Iterable[RecordingLike]
+"""What the functions that analyze frames accept."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recording:
+    """One trace or one file of a dataset.
+
+    Attributes
+    ----------
+    name
+        The path, or "recording 2" for the second argument, as messages show it.
+    pipeline, meta, rows
+        As the trace or the file gives them.
+    tags
+        Names of the columns that are tags.
+    path, columns
+        One of them is None: a trace in memory has no path, the columns of a file are not loaded.
+    """
+
+    name: str
+    pipeline: Pipeline
+    meta: dict[str, Any]
+    rows: int
+    tags: tuple[str, ...]
+    path: Path | None
+    columns: Columns | None
+
+    def read(self, names: Iterable[str] | None = None) -> Columns:
+        """Return all frames: the marks, optional columns and tags in `names`, or all."""
+        if self.columns is not None:
+            return self.columns if names is None else self.columns.only(names)
+        with self._reader() as reader:
+            return reader.read(names)
+
+    def batches(self, names: Iterable[str] | None = None) -> Iterator[Columns]:
+        """Yield the frames in batches; those of a trace in memory are one batch."""
+        if self.columns is not None:
+            yield self.read(names)
+            return
+        with self._reader() as reader:
+            yield from reader.batches(names)
+
+    def decoded(self, names: Iterable[str] | None = None) -> Iterator[Callable[[], Columns]]:
+        """Yield what makes each batch, once its bytes are decoded: see `Reader.decoded`."""
+        if self.columns is not None:
+            yield partial(self.read, names)
+            return
+        # one thread decodes while another one works: more of them would slow the work down
+        with self._reader(threads=False) as reader:
+            yield from reader.decoded(names)
+
+    def lowest_start(self, *, first_batch: bool = False) -> int:
+        """Return the first start in ns UTC, or `STAMP_LIMIT` if no frame has one.
+
+        With `first_batch` only the first batch of a file is read.
+        """
+        lowest = STAMP_LIMIT
+        for columns in self.batches(["start"]):
+            lowest = min(lowest, lowest_start(columns))
+            if first_batch:
+                break
+        return lowest
+
+    def _reader(self, *, threads: bool = True) -> "Reader":
+        from latprof.io.reader import Reader
+
+        assert self.path is not None
+        return Reader(self.path, self.pipeline, threads=threads)
+
+
+class Dataset:
+    """Recordings of one pipeline, checked without reading their frames.
+
+    Parameters
+    ----------
+    recordings
+        A trace, a path, a folder (all ``*.parquet`` files in it and below), a glob, or several.
+    pipeline
+        What the marks mean, for files that do not contain it; for others, stations and the
+        period may differ.
+    stations
+        Stations by stage, instead of those of the pipeline: see `Pipeline.with_stations`.
+    unique
+        Read a file that is given more than once only once.
+
+    Attributes
+    ----------
+    pipeline
+        Of all recordings.
+    recordings
+        In the order given; the files of a folder or a glob by name.
+    rows
+        Of all recordings together.
+    repeated
+        How many files were given more than once.
+
+    Raises
+    ------
+    TraceError
+        No recording, a missing or corrupt file, recordings of different pipelines, or an
+        argument that is neither a trace nor a path.
+    PipelineError
+        A stage in `stations` that the pipeline does not have.
+
+    Examples
+    --------
+    >>> from latprof import Trace
+    >>> mic = Pipeline("mic", ("start", "end"))
+    >>> first = Trace(mic, frame_id=[0, 1], marks={"start": [0, 10], "end": [5, 15]})
+    >>> second = Trace(mic, frame_id=[2], marks={"start": [7], "end": [9]})
+    >>> dataset = Dataset([first, second])
+    >>> dataset.rows, dataset.first_start()
+    (3, 0)
+    >>> [columns.frame_id.tolist() for columns in dataset.merged(["start"])]
+    [[0, 2], [1]]
+    """
+
+    def __init__(
+        self,
+        recordings: DatasetLike,
+        *,
+        pipeline: Pipeline | None = None,
+        stations: Mapping[str, str | None] | None = None,
+        unique: bool = False,
+    ) -> None:
+        if pipeline is not None and not isinstance(pipeline, Pipeline):
+            raise TraceError(
+                f"pipeline must be a Pipeline (for example latprof.AUDIO), got {quoted(pipeline)}"
+            )
+        self.recordings: list[Recording] = []
+        self.repeated = 0
+        seen: set[Path] = set()
+        for trace in _traces_and_files(recordings):
+            if isinstance(trace, Path):
+                known = len(seen)
+                seen.add(trace.resolve())
+                self.repeated += len(seen) == known
+                if unique and len(seen) == known:
+                    continue
+            self._add(trace, pipeline)
+        if not self.recordings:
+            raise TraceError("no recordings were given; pass at least one trace or file")
+        self.pipeline = self.recordings[0].pipeline
+        if stations is not None:
+            self.pipeline = self.pipeline.with_stations(stations)
+        self.rows = sum(recording.rows for recording in self.recordings)
+
+    def _add(self, trace: TraceLike | Path, pipeline: Pipeline | None) -> None:
+        if isinstance(trace, Path):
+            recording = _inspected(trace, pipeline)
+        else:
+            kind = trace.pipeline if pipeline is None else _agreed(trace.pipeline, pipeline)
+            columns = trace.columns
+            name = f"recording {len(self.recordings) + 1}"
+            rows, tags = len(columns), tuple(columns.tags)
+            recording = Recording(name, kind, trace.meta, rows, tags, None, columns)
+        first = self.recordings[0] if self.recordings else recording
+        if recording.pipeline != first.pipeline:
+            raise TraceError(
+                f"recordings must be of one pipeline: {recording.name} is of "
+                f"{recording.pipeline.name!r} and {first.name} of {first.pipeline.name!r}, and "
+                "their marks, spans, stations or periods differ; use them separately"
+            )
+        self.recordings.append(recording)
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files, without the traces in memory."""
+        return [each.path for each in self.recordings if each.path is not None]
+
+    def first_start(self) -> int | None:
+        """Return the first start of all frames in ns UTC, or None if no frame has one.
+
+        Of files, the column `start` is read once.
+        """
+        lowest = min(recording.lowest_start() for recording in self.recordings)
+        return None if lowest == STAMP_LIMIT else lowest
+
+    def sort(self) -> None:
+        """Sort the recordings by the first start in their first batch.
+
+        The files of a folder are in order of name, in which "10" comes before "2".
+        """
+        if len(self.recordings) > 1:
+            self.recordings.sort(key=lambda each: each.lowest_start(first_batch=True))
+
+    def read(self, names: Iterable[str] | None = None) -> Columns:
+        """Return all frames at once, one recording after the other."""
+        columns = [recording.read(names) for recording in self.recordings]
+        return columns[0] if len(columns) == 1 else Columns.concat(columns)
+
+    def stream(
+        self,
+        names: Iterable[str] | None = None,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Iterator[tuple[Recording, Iterator[Columns]]]:
+        """Yield each recording and its batches, which must be used up before the next recording.
+
+        A thread decodes the next batch of a file while the caller works on the last one; the
+        caller's thread does the rest. (Two threads that both make many short calls of numpy would
+        hand the interpreter to each other at each call, which costs more than it saves.)
+
+        Parameters
+        ----------
+        names
+            Marks, optional columns and tags to read; None reads all.
+        progress
+            Called with (rows read, rows in all) after the caller has worked on a batch.
+        """
+        wanted = None if names is None else tuple(names)
+
+        def decoded() -> Iterator[Callable[[], Columns] | None]:
+            for recording in self.recordings:
+                yield from recording.decoded(wanted)
+                yield None
+
+        coming = _read_ahead(decoded()) if self.paths else decoded()
+        done = 0
+
+        def batches() -> Iterator[Columns]:
+            nonlocal done
+            while (make := next(coming)) is not None:
+                columns = make()
+                done += len(columns)
+                yield columns
+                if progress is not None:
+                    progress(done, self.rows)
+
+        for recording in self.recordings:
+            yield recording, batches()
+
+    def merged(
+        self,
+        names: Iterable[str] | None = None,
+        *,
+        slack: int | None = None,
+        sort_files: bool = False,
+    ) -> Iterator[Columns]:
+        """Yield batches of all frames in order of time.
+
+        Recordings that follow each other keep their order of rows. If recordings overlap in
+        time, their rows are merged in order of start, and one batch of each is in memory.
+
+        Parameters
+        ----------
+        names
+            Marks, optional columns and tags to read, ``start`` among them; None reads all.
+        slack
+            Sort a recording that is in memory by start if one of its rows is more than this many
+            rows out of order; None never sorts.
+        sort_files
+            Load each file as a whole, so that `slack` holds for it as well.
+        """
+        wanted = None if names is None else tuple(names)
+
+        def batches(recording: Recording) -> Iterator[Columns]:
+            if recording.columns is None and not sort_files:
+                yield from recording.batches(wanted)
+            else:
+                yield from _cut(recording.read(wanted), slack)
+
+        several = len(self.recordings) > 1
+        yield from _merged(
+            [
+                (recording.lowest_start(first_batch=not sort_files) if several else 0)
+                for recording in self.recordings
+            ],
+            [partial(batches, recording) for recording in self.recordings],
+        )
+
+
+def lowest_start(columns: Columns) -> int:
+    """Return the first start in ns UTC, or `STAMP_LIMIT` if no frame has one."""
+    starts = columns.marks["start"]
+    return int(starts[starts != MISSING].min(initial=STAMP_LIMIT))
+
+
+def find_files(where: str | os.PathLike[str]) -> list[Path]:
+    """Return the files that a path, a folder or a glob means, sorted by name.
+
+    Raises
+    ------
+    TraceError
+        There is none.
+    """
+    path, name, text = Path(where), shown_path(where), os.fspath(where)
+    try:
+        if path.is_dir():
+            found = sorted(each for each in path.rglob("*.parquet") if each.is_file())
+            missing = "the folder contains no *.parquet file; pass another one"
+        else:
+            missing = "file not found; pass a trace, a path, a folder or a glob"
+            if path.exists():
+                found = [path]
+            elif glob.has_magic(text):
+                found = sorted(Path(each) for each in glob.glob(text, recursive=True))
+            else:
+                found = []
+    except (OSError, ValueError) as error:  # for example a name that is too long
+        raise TraceError(f"{name}: cannot be opened: {first_line(error)}; check the path") from None
+    if not found:
+        raise TraceError(f"{name}: {missing}")
+    return found
+
+
+def _traces_and_files(recordings: Any) -> Iterator[TraceLike | Path]:
+    alone = isinstance(recordings, str | os.PathLike) or _is_trace(recordings)
+    # iterating over a DataFrame yields the names of its columns
+    alone = alone or not isinstance(recordings, Iterable) or _is_table(recordings)
+    for recording in [recordings] if alone else recordings:
+        if _is_trace(recording):
+            yield recording
+        elif isinstance(recording, str | os.PathLike):
+            yield from find_files(recording)
+        else:
+            remedy = (
+                "latprof.Trace.from_pandas(table, pipeline) makes a trace of it"
+                if _is_table(recording)
+                else "pass one of these, or a list of them"
+            )
+            raise TraceError(
+                f"a recording must be a Trace or a path, got {type(recording).__name__}; {remedy}"
+            )
+
+
+def _is_trace(value: object) -> bool:
+    return isinstance(getattr(value, "columns", None), Columns) and isinstance(
+        getattr(value, "pipeline", None), Pipeline
+    )
+
+
+def _is_table(value: object) -> bool:
+    return type(value).__name__ == "DataFrame"
+
+
+def _agreed(own: Pipeline, given: Pipeline) -> Pipeline:
+    """Return `given` in place of the pipeline of a trace: only stations and period may differ."""
+    differs = given.difference(own)
+    if differs is not None:
+        raise TraceError(
+            f"pipeline= must have the {differs} of the trace's own pipeline {own.name!r}, got "
+            f"pipeline {given.name!r}; leave out pipeline="
+        )
+    return given
+
+
+def _inspected(path: Path, pipeline: Pipeline | None) -> Recording:
+    from latprof.io.reader import Reader
+
+    with Reader(path, pipeline) as reader:
+        name, kind = shown_path(path), reader.pipeline
+        return Recording(name, kind, reader.meta, reader.rows, reader.tags, path, None)
+
+
+def _read_ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """Yield the items, the next one being made in a thread meanwhile."""
+    with ThreadPoolExecutor(1, thread_name_prefix="latprof-decode") as pool:
+        try:
+            coming = pool.submit(next, items)
+        except RuntimeError:  # the system has no thread left
+            yield from items
+            return
+        while True:
+            try:
+                item = coming.result()
+            except StopIteration:
+                return
+            coming = pool.submit(next, items)
+            yield item
+
+
+# -- order of time --------------------------------------------------------------------------------
+
+
+def _cut(columns: Columns, slack: int | None) -> Iterator[Columns]:
+    order = None if slack is None else _order(columns.marks["start"], slack)
+    for start in range(0, len(columns), _BATCH_ROWS):
+        cut = slice(start, start + _BATCH_ROWS)
+        yield columns.take(cut if order is None else order[cut])
+
+
+def _order(starts: Ints, slack: int) -> Ints | None:
+    """Return the order of start, or None if no row is more than `slack` rows out of order."""
+    if len(starts) <= slack:
+        return None
+    cuts = np.arange(0, len(starts), max(slack // 2, 1))
+    latest = np.maximum.accumulate(np.maximum.reduceat(starts, cuts))
+    first = np.minimum.reduceat(np.where(starts == MISSING, STAMP_LIMIT, starts), cuts)
+    return np.argsort(starts, kind="stable") if (first[2:] < latest[:-2]).any() else None
+
+
+@dataclass(slots=True)
+class _Open:
+    """A recording that is being read, with those rows of a batch that are not yielded yet."""
+
+    batches: Iterator[Columns]
+    rows: Columns
+    last: int
+
+    def advance(self) -> bool:
+        """Take the next batch that has rows; return whether there is one."""
+        for rows in self.batches:
+            if len(rows):
+                self.rows, self.last = rows, int(rows.marks["start"].max())
+                return True
+        return False
+
+
+def _merged(
+    starts: Sequence[int], batches: Sequence[Callable[[], Iterator[Columns]]]
+) -> Iterator[Columns]:
+    """Yield the rows of recordings, each with its first start and what opens it."""
+    waiting = sorted(zip(starts, batches, strict=True), key=lambda each: each[0])
+    reading: list[_Open] = []
+    while waiting or reading:
+        # rows up to a time are complete once every recording with rows until then is open
+        while waiting and (not reading or waiting[0][0] <= min(each.last for each in reading)):
+            opened = _Open(waiting.pop(0)[1](), Columns(np.zeros(0, np.uint64), {}), MISSING)
+            reading += [opened] if opened.advance() else []
+        if not reading:
+            return
+        if len(reading) == 1:
+            yield reading[0].rows
+            reading = [each for each in reading if each.advance()]
+            continue
+        limit = min(each.last for each in reading)
+        taken = []
+        for each in reading:
+            now = each.rows.marks["start"] <= limit
+            if now.any():
+                taken.append(each.rows.take(now))
+            each.rows = each.rows.take(~now)
+        mixed = Columns.concat(taken)
+        yield mixed.take(np.argsort(mixed.marks["start"], kind="stable"))
+        reading = [each for each in reading if len(each.rows) or each.advance()]
