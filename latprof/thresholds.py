@@ -1,94 +1,130 @@
-"""What people call slow: times above a warning or a critical threshold stand out in reports."""
+"""Warning and critical thresholds: times above them are counted, logged and shown as slow."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 
-from latprof.errors import ProfileError
-from latprof.profile.profile import Profile
-from latprof.text import counted
-from latprof.units import format_ns, parse_duration
+from latprof.errors import LatprofError, ProfileError
+from latprof.text import quoted
+from latprof.units import parse_duration
 
-__all__ = ["LEVELS", "Limits", "limits_of"]
+__all__ = ["END_TO_END", "LEVELS", "Duration", "Thresholds", "parse_thresholds"]
 
+END_TO_END = "end_to_end"
 LEVELS = ("warning", "critical")
+
+Duration = str | int | timedelta
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Two thresholds of end_to_end, ns; None: there is none.
+class Thresholds:
+    """A warning and a critical threshold of end_to_end, and of single spans.
 
     Parameters
     ----------
+    warning_ns, critical_ns
+        Thresholds of end_to_end in ns, or None if there is none.
     spans
         Thresholds of single spans, by name.
 
     Examples
     --------
-    >>> limits = Limits(warning_ns=50_000_000, critical_ns=100_000_000)
-    >>> [limits.level(ns) for ns in (50_000_000, 50_000_001, 100_000_001, None)]
+    >>> thresholds = Thresholds(warning_ns=50_000_000, critical_ns=100_000_000)
+    >>> [thresholds.level(ns) for ns in (50_000_000, 50_000_001, 100_000_001, None)]
     ['', 'warning', 'critical', '']
     """
 
     warning_ns: int | None = None
     critical_ns: int | None = None
-    spans: Mapping[str, "Limits"] = field(default_factory=dict)
+    spans: Mapping[str, "Thresholds"] = field(default_factory=dict)
 
-    def of(self, name: str) -> "Limits":
-        """Return the thresholds of a span: its own, or those of end_to_end, of which it is part."""
+    @classmethod
+    def from_spans(cls, warning: Mapping[str, int], critical: Mapping[str, int]) -> "Thresholds":
+        """Return thresholds from two mappings of span names to ns; `by_span` is the inverse."""
+        pairs = {
+            span: (warning.get(span), critical.get(span)) for span in sorted({*warning, *critical})
+        }
+        total = pairs.pop(END_TO_END, (None, None))
+        return cls(*total, {span: cls(*pair) for span, pair in pairs.items()})
+
+    def by_span(self, level: str) -> dict[str, int]:
+        """Return the thresholds of one of the `LEVELS` in ns, by span; end_to_end comes first."""
+        every = {END_TO_END: self, **self.spans}
+        found = {span: getattr(each, f"{level}_ns") for span, each in every.items()}
+        return {span: ns for span, ns in found.items() if ns is not None}
+
+    def of(self, name: str) -> "Thresholds":
+        """Return the thresholds of a span; a span without its own has those of end_to_end."""
         return self.spans.get(name, self)
 
     def level(self, ns: float | None) -> str:
-        """Return "critical" or "warning" for a time above that threshold, else ""."""
+        """Return "critical" or "warning" for a time above that threshold, otherwise ""."""
         if ns is None:
             return ""
         if self.critical_ns is not None and ns > self.critical_ns:
             return "critical"
         return "warning" if self.warning_ns is not None and ns > self.warning_ns else ""
 
-    def lines(self, profile: Profile) -> list[str]:
-        """Say how many frames of a profile are above each threshold."""
-        told = []
-        for level in LEVELS:
-            limit = getattr(self, f"{level}_ns")
-            above = None if limit is None else _above(profile, limit)
-            if above is not None:
-                told.append(f"above {format_ns(limit)} ({level}): {above}")
-        return ["; ".join(told)] if told else []
 
+def parse_thresholds(
+    warning: Duration | Mapping[str, Duration] | None,
+    critical: Duration | Mapping[str, Duration] | None,
+    *,
+    error: type[LatprofError] = ProfileError,
+) -> Thresholds:
+    """Return the thresholds that a user has given.
 
-def limits_of(warning: str | int | None, critical: str | int | None) -> Limits:
-    """Return the thresholds that are named, ``"50ms"`` or ns.
+    Parameters
+    ----------
+    warning, critical
+        A threshold of end_to_end, ``"50ms"``, ns or a timedelta; or a mapping from the names of
+        spans to such thresholds; or None.
+    error
+        What is raised.
 
     Raises
     ------
-    ProfileError
-        One is no duration, or the warning is above the critical threshold.
+    LatprofError
+        A value is not a duration, or a warning threshold is above the critical one.
+
+    Examples
+    --------
+    >>> parse_thresholds("50ms", {"alsa": "20ms"}).by_span("critical")
+    {'alsa': 20000000}
     """
+    low, high = (
+        _parsed(given, level, error)
+        for level, given in zip(LEVELS, (warning, critical), strict=True)
+    )
+    for span in sorted(low.keys() & high.keys()):
+        if low[span] > high[span]:
+            of = "" if span == END_TO_END else f" of {quoted(span)}"
+            raise error(
+                f"warning{of} ({_exact(low[span])}) must not exceed critical{of} "
+                f"({_exact(high[span])})"
+            )
+    return Thresholds.from_spans(low, high)
+
+
+def _parsed(
+    given: Duration | Mapping[str, Duration] | None, level: str, error: type[LatprofError]
+) -> dict[str, int]:
+    if given is None:
+        return {}
     try:
-        low, high = (
-            None if value is None else parse_duration(value, name=name)
-            for name, value in zip(LEVELS, (warning, critical), strict=True)
-        )
-    except ValueError as error:
-        raise ProfileError(str(error)) from None
-    if low is not None and high is not None and low > high:
-        raise ProfileError(
-            f"warning {format_ns(low)} is above critical {format_ns(high)}: exchange them"
-        )
-    return Limits(low, high)
+        if not isinstance(given, Mapping):
+            return {END_TO_END: parse_duration(given, name=level)}
+        return {
+            span: parse_duration(value, name=f"{level} of {quoted(span)}")
+            for span, value in given.items()
+        }
+    except ValueError as problem:
+        raise error(str(problem)) from None
 
 
-def _above(profile: Profile, limit_ns: int) -> str | None:
-    """Say how many frames took longer: exact at the edges that were declared, else bounded."""
-    total = profile["end_to_end"]
-    if not total.count:
-        return None
-    edges = profile.sums.edges_ns
-    if limit_ns in edges:
-        least = most = total.count - profile.sums.at_most[edges.index(limit_ns)]
-    else:
-        fewest, greatest = total.histogram.rank(limit_ns)
-        least, most = (total.count - round(part * total.count) for part in (greatest, fewest))
-    frames = f"{least:,}" if least == most else f"{least:,} to {most:,}"
-    share = f"{(least + most) / 2 / total.count:.1%}"
-    return f"{frames} of {counted(total.count, 'frame')} ({share})"
+def _exact(ns: int) -> str:
+    """Write a duration without rounding it."""
+    for unit, scale in (("s", 10**9), ("ms", 10**6), ("us", 10**3)):
+        if ns and ns % scale == 0:
+            return f"{ns // scale} {unit}"
+    return f"{ns} ns"

@@ -5,6 +5,7 @@ import logging
 import pytest
 
 from latprof.recorder.alerts import Alerts, Tally
+from latprof.thresholds import Thresholds
 
 MS = 1_000_000
 
@@ -29,7 +30,7 @@ def made(log: logging.Handler, warning: int | None = 50 * MS, critical: int | No
     logger = logging.Logger("test")
     logger.addHandler(log)
     now = [0]
-    return Alerts(logger, warning, critical, lambda: now[0]), now
+    return Alerts(logger, Thresholds(warning, critical), lambda: now[0]), now
 
 
 def test_above_is_above(log: Log) -> None:

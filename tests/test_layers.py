@@ -15,12 +15,12 @@ PACKAGE = Path(__file__).parents[1] / "latprof"
 # A module or package may import from its own row and from the rows above it.
 ROWS = (
     "errors text units names arrays",
-    "pipeline histogram frames bounds spans accounts",
+    "pipeline histogram frames bounds spans accounts thresholds",
     "ring io",
     "trace recovery",
     "fold sequence joining queueing",
     "profile analysis",
-    "thresholds report plot",
+    "report plot",
     "recorder",
     "cli top demo __main__",
 )

@@ -11,7 +11,7 @@ from strategies import CHAIN, seeded, simple
 
 from latprof.frames import MISSING, Labels
 from latprof.spans import latencies
-from latprof.thresholds import Limits
+from latprof.thresholds import Thresholds
 from latprof.top.live import Live, Numbers
 
 S = 1_000_000_000
@@ -29,7 +29,7 @@ def rank(values, q):
 )
 def test_numbers_are_those_of_the_last_windows(seed, frames, cut, width):
     columns = seeded(CHAIN, frames, seed, scale=3_000)
-    live = Live(CHAIN, Limits(), width_ns=width, recent=3, kept=8)
+    live = Live(CHAIN, Thresholds(), width_ns=width, recent=3, kept=8)
     for at in range(0, frames, cut):
         live.add(columns.take(slice(at, at + cut)))
     done = columns.finished()
@@ -67,7 +67,7 @@ def steady(seconds, rate, ns, first=0):
 
 
 def test_rate_and_history_of_a_steady_recorder():
-    live = Live(CHAIN, Limits())
+    live = Live(CHAIN, Thresholds())
     for second in range(70):
         live.add(simple(CHAIN, steady(1, 100, 2_000 + second, first=second)))
     assert live.rate == pytest.approx(100, rel=0.01)
@@ -80,7 +80,7 @@ def test_rate_and_history_of_a_steady_recorder():
 
 
 def test_seconds_without_frames_are_gaps_and_a_leap_forgets_the_past():
-    live = Live(CHAIN, Limits())
+    live = Live(CHAIN, Thresholds())
     live.add(simple(CHAIN, steady(2, 10, 100)))
     live.add(simple(CHAIN, steady(1, 10, 100, first=5)))
     assert [ns is None for ns in live.history("end_to_end")[-6:]] == [
@@ -92,7 +92,7 @@ def test_seconds_without_frames_are_gaps_and_a_leap_forgets_the_past():
 
 
 def test_late_frames_are_counted_though_their_window_is_closed():
-    live = Live(CHAIN, Limits(), recent=2, kept=5)
+    live = Live(CHAIN, Thresholds(), recent=2, kept=5)
     for second in range(4):
         live.add(simple(CHAIN, steady(1, 10, 100, first=second)))
     before = live.history("end_to_end")
@@ -102,19 +102,19 @@ def test_late_frames_are_counted_though_their_window_is_closed():
 
 
 def test_frames_above_are_counted_by_level_and_the_last_are_kept():
-    limits = Limits(100, 1_000)
+    limits = Thresholds(100, 1_000)
     live = Live(CHAIN, limits, last=3)
     rows = [(0, 0, 10, 20, ns) for ns in (50, 100, 101, 1_000, 1_001, 5_000)]
     live.add(simple(CHAIN, rows, source=Labels.constant("in", 6)))
     assert dict(live.above) == {"critical": 2, "warning": 2}
-    assert [v.frame_id for v in live.violations] == [3, 4, 5]
-    last = live.violations[-1]
+    assert [v.frame_id for v in live.slow_frames] == [3, 4, 5]
+    last = live.slow_frames[-1]
     assert (last.level, last.end_to_end_ns, last.source) == ("critical", 5_000, "in")
     assert last.parts[0] == (CHAIN.stages[-1].name, 4_980)
 
 
 def test_weights_count_as_the_frames_they_stand_for():
-    live = Live(CHAIN, Limits(critical_ns=10))
+    live = Live(CHAIN, Thresholds(critical_ns=10))
     frames = simple(CHAIN, [(0, 0, 0, 0, 20), (0, 0, 0, 0, 5)], weight=np.array([7, 3], np.uint32))
     live.add(frames)
     assert live.finished == 10
@@ -123,7 +123,7 @@ def test_weights_count_as_the_frames_they_stand_for():
 
 
 def test_nothing_yet():
-    live = Live(CHAIN, Limits())
+    live = Live(CHAIN, Thresholds())
     live.add(simple(CHAIN, []))
     live.add(simple(CHAIN, [(None,) * 5]))
     assert live.rate is None
@@ -132,7 +132,7 @@ def test_nothing_yet():
 
 
 def test_memory_does_not_grow_with_time():
-    live = Live(CHAIN, Limits(), recent=2, kept=4)
+    live = Live(CHAIN, Thresholds(), recent=2, kept=4)
     sizes = defaultdict(set)
     for second in range(30):
         live.add(simple(CHAIN, steady(1, 2, 100, first=second)))

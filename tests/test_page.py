@@ -24,7 +24,7 @@ from latprof.report.page import page
 from latprof.report.pictures import pictures
 from latprof.report.report import Report
 from latprof.report.svg import INK, PAPER, inline, svg_of
-from latprof.thresholds import Limits
+from latprof.thresholds import Thresholds
 
 MADE = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
 VOID = {"meta", "link", "br", "hr", "img", "input"}
@@ -163,7 +163,7 @@ def test_a_bar_is_the_share_beside_it_and_thresholds_mark_cells():
         (("up to 1 ms", "3", "75.0%", "0.75"), ("1 to 5 ms", "1", "25.0%", "0.25")),
         ((1, None, None, 1), (1_000_001, None, None, 1_000_001)),
     )
-    table = table_of(section, Limits(1_000_000))
+    table = table_of(section, Thresholds(1_000_000))
     assert table.header == ("range", "frames", "share")
     assert [[cell.text for cell in row] for row in table.rows] == [
         ["up to 1 ms", "3", "75.0%"],

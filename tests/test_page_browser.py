@@ -16,7 +16,7 @@ from latprof.pipeline import Pipeline
 from latprof.profile.profile import Profile
 from latprof.report.page import page
 from latprof.report.report import Report
-from latprof.thresholds import Limits
+from latprof.thresholds import Thresholds
 
 DATA = Path(__file__).parents[1] / "data"
 SHOWN = ("spans", "picture-stages", "picture-histogram", "percentiles", "accounts", "provenance")
@@ -24,7 +24,9 @@ SHOWN = ("spans", "picture-stages", "picture-histogram", "percentiles", "account
 
 def recorded():
     profile = analyze(DATA / "mic-slow-card.parquet", by="source", every="5s", order=True)
-    return Report(profile, origin="mic-slow-card.parquet", limits=Limits(50_000_000, 100_000_000))
+    return Report(
+        profile, origin="mic-slow-card.parquet", limits=Thresholds(50_000_000, 100_000_000)
+    )
 
 
 def hostile():

@@ -19,7 +19,7 @@ from latprof.cli.main import main
 from latprof.errors import ProfilerError, TraceError
 from latprof.frames import Labels
 from latprof.ring.ring import Ring
-from latprof.thresholds import Limits
+from latprof.thresholds import Thresholds
 from latprof.top import feeds
 from latprof.top.feeds import FolderFeed, News, RingFeed, feed_of
 from latprof.top.live import Live
@@ -117,7 +117,7 @@ def test_who_is_silent_records_and_who_was_killed_has_ended(tmp_path, capsys):
             feed = RingFeed(path)
             news = feed.look()
             assert (ids(news), news.status, news.remedy) == ([7], "recording", "")
-            assert news.thresholds == Limits(critical_ns=140 * MS)
+            assert news.thresholds == Thresholds(critical_ns=140 * MS)
             assert feed.look().status == "recording"
         finally:
             writer.kill()
@@ -165,18 +165,18 @@ def test_thresholds_of_single_spans(tmp_path, capsys):
         profiler.record(3, [MS, 3 * MS, 4 * MS, 6 * MS])
         profiler.record(4, [MS, MS, 5 * MS, 60 * MS])
     news = RingFeed(path).look()
-    spans = {"decode": Limits(critical_ns=2 * MS), "play": Limits(warning_ns=MS)}
-    assert news.thresholds == Limits(critical_ns=50 * MS, spans=spans)
+    spans = {"decode": Thresholds(critical_ns=2 * MS), "play": Thresholds(warning_ns=MS)}
+    assert news.thresholds == Thresholds(critical_ns=50 * MS, spans=spans)
     live = Live(MIC, news.thresholds)
     for columns in news.batches:
         live.add(columns)
     assert live.above == {"warning": 1, "critical": 2}
-    assert [(v.frame_id, v.level, v.parts[0][0]) for v in live.violations] == [
+    assert [(v.frame_id, v.level, v.parts[0][0]) for v in live.slow_frames] == [
         (2, "critical", "decode"),
         (3, "warning", "play"),
         (4, "critical", "play"),
     ]
-    assert live.violations[2].parts == (("play", 55 * MS), ("decode", 4 * MS))
+    assert live.slow_frames[2].parts == (("play", 55 * MS), ("decode", 4 * MS))
     assert main(["top", str(path)]) == 0
     text = capsys.readouterr().out
     assert "2 critical, 1 warning" in text
@@ -274,13 +274,13 @@ def shown_news(live, news, *, lost=0, path="mic.ring", now=0, width=100, height=
 
 
 def lively(**settings):
-    live = Live(CHAIN, Limits(20 * MS, 50 * MS), **settings)
+    live = Live(CHAIN, Thresholds(20 * MS, 50 * MS), **settings)
     rows = [(i * 10 * MS,) * 4 + (i * 10 * MS + (90 if i == 7 else 1) * MS,) for i in range(100)]
     live.add(simple(CHAIN, rows, source=Labels.constant("mic \x1b[31m", 100)))
     return live
 
 
-def test_rates_percentiles_lost_and_violations_are_seen():
+def test_rates_percentiles_lost_and_slow_frames_are_seen():
     text = shown(lively(), lost=3, now=10_000 * MS)
     assert text.startswith("mic  recording, no frame for 9.01 s  mic.ring\n")
     assert "101 frames/s, 100 frames, 3 lost, 1 above 50.0 ms" in text
@@ -299,7 +299,7 @@ def test_silence_is_told():
 def test_old_files_are_not_a_recorder_that_is_silent(tmp_path):
     save(tmp_path / "a.parquet", 0, 3)
     news = FolderFeed(tmp_path).look()
-    live = Live(MIC, Limits())
+    live = Live(MIC, Thresholds())
     live.add(news.batches[0])
     text = shown_news(live, news, now=live.last_end_ns + 3 * 3_600_000_000_000)
     assert text.startswith("mic  1 file, newest frame 3.00 h ago  mic.ring\n")
@@ -309,7 +309,7 @@ def test_old_files_are_not_a_recorder_that_is_silent(tmp_path):
 @pytest.mark.parametrize("folders", [12, 13, 9])  # lines are folded between words
 def test_how_to_recover_is_whole_in_any_terminal(width, height, folders):
     remedy = "latprof recover /dev/shm/" + "long/" * folders + "mic.ring -o crash.parquet"
-    news = News([], 0, "the process has ended", CHAIN, remedy, Limits())
+    news = News([], 0, "the process has ended", CHAIN, remedy, Thresholds())
     text = shown_news(lively(), news, now=40_000 * MS, width=width, height=height)
     assert remedy.replace(" ", "") in re.sub(r"\s", "", text)
     assert "last frame 39.0 s ago" in " ".join(text.split())
@@ -323,14 +323,14 @@ def test_before_the_first_frame():
 
 
 def test_without_thresholds_it_says_how_to_have_them():
-    assert "--critical 50ms" in shown(Live(CHAIN, Limits()))
-    assert "none" in shown(Live(CHAIN, Limits(critical_ns=1)))
+    assert "--critical 50ms" in shown(Live(CHAIN, Thresholds()))
+    assert "none" in shown(Live(CHAIN, Thresholds(critical_ns=1)))
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (60, 14), (40, 10), (200, 60)])
 def test_it_fits_the_terminal(width, height):
     wide = Pipeline.chain("w" * 60, *(f"stage{i}" for i in range(3)))
-    live = Live(wide, Limits(1, 2))
+    live = Live(wide, Thresholds(1, 2))
     live.add(simple(wide, [(0, 1, 2, 3, 50 * MS)] * 30))
     lines = shown(live, width=width, height=height, path="/long" * 40).split("\n")
     assert max(map(len, lines)) <= width
@@ -364,7 +364,7 @@ def test_where_there_is_no_terminal_one_look_is_printed(tmp_path, capsys):
         (["none.ring"], "none.ring cannot be read"),
         (["{ring}", "--interval", "soon"], "interval 'soon' is no duration"),
         (["{ring}", "--interval", "1ms"], "interval '1ms' is too short"),
-        (["{ring}", "--warning", "2s", "--critical", "1s"], "warning 2.00 s is above critical"),
+        (["{ring}", "--warning", "2s", "--critical", "1s"], "must not exceed critical (1 s)"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path, capsys, arguments, said):
@@ -432,7 +432,7 @@ def test_top_watches_a_recorder_in_a_real_terminal_and_q_quits(tmp_path, termina
                 profiler.record(next(count), marks, source="in\x1b[31mput")
 
         frames(20, 1)
-        call = f"{sys.executable} -m latprof.cli top {path} --interval 100ms --critical 50ms"
+        call = f"{sys.executable} -m latprof top {path} --interval 100ms --critical 50ms"
         # in one line: what is typed just when it ends may be thrown away
         terminal.type(f"{call}; echo left=$?; stty -a | grep -c ' icanon'", "Enter")
         seen = terminal.wait("q quits", "recording", "20 frames", "0 lost")
@@ -457,7 +457,7 @@ def test_top_watches_a_recorder_in_a_real_terminal_and_q_quits(tmp_path, termina
 def test_top_waits_for_a_folder_and_reads_what_appears_in_it(tmp_path, terminal):
     folder = tmp_path / "traces"
     folder.mkdir()
-    terminal.type(f"{sys.executable} -m latprof.cli top {folder} --interval 100ms", "Enter")
+    terminal.type(f"{sys.executable} -m latprof top {folder} --interval 100ms", "Enter")
     terminal.wait("no trace file yet", "waiting for frames")
     save(folder / "a.parquet", 0, 30)
     seen = terminal.wait("1 file, newest frame [0-9.]+ d ago", "30 frames", "2 lost")
@@ -472,7 +472,7 @@ def test_top_waits_for_a_folder_and_reads_what_appears_in_it(tmp_path, terminal)
 
 def test_control_c_leaves_the_terminal_as_it_was(tmp_path, terminal):
     record(tmp_path / "mic.ring", 3)
-    terminal.type(f"{sys.executable} -m latprof.cli top {tmp_path}/mic.ring", "Enter")
+    terminal.type(f"{sys.executable} -m latprof top {tmp_path}/mic.ring", "Enter")
     terminal.wait("q quits")
     terminal.type("C-c")
     terminal.type("stty -a | grep -c ' icanon'", "Enter")
@@ -484,7 +484,7 @@ def test_control_c_leaves_the_terminal_as_it_was(tmp_path, terminal):
 def test_report_in_a_real_terminal(terminal, width):
     data = Path(__file__).parents[1] / "data" / "mic-slow-card.parquet"
     terminal.run("resize-window", "-x", str(width), "-y", "60")
-    terminal.type(f"clear; {sys.executable} -m latprof.cli report {data}", "Enter")
+    terminal.type(f"clear; {sys.executable} -m latprof report {data}", "Enter")
     seen = terminal.wait("the bottleneck is ipc", "finished \\+ dropped = folded 3,000")
     assert "…" not in seen
     assert re.search(r"^ipc +85\.7% +█+", seen, re.M)

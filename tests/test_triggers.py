@@ -100,19 +100,22 @@ def test_a_process_has_thresholds_of_what_it_owns() -> None:
     with Profiler(AUDIO, owns=owns, critical={"alsa": "20ms"}, on_critical=seen.append) as profiler:
         profiler.record(7, [0, 0, 0, 0, 0, MS, 2 * MS, 23 * MS])
     assert [v.span for v in seen] == ["alsa"]
-    with pytest.raises(ProfilerError, match="mark 'ipc' is another process's"):
+    with pytest.raises(ProfilerError, match="mark 'ipc' is not owned by this process"):
         Profiler(AUDIO, owns=owns, warning={"ipc": "1ms"})
 
 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"warning": {"alsa": "1ms"}}, "warning of 'alsa': pipeline 'mic' has no such span"),
-        ({"warning": {5: "1ms"}}, "warning of 5"),
-        ({"warning": {"play": None}}, "warning of 'play' is None"),
-        ({"critical": {"play": "soon"}}, "critical of play 'soon'"),
-        ({"warning": {"play": 5}, "critical": {"play": 4}}, "critical 4 of play is below"),
-        ({"warning": {"end_to_end": 5}, "critical": 4}, "critical 4 is below warning 5"),
+        (
+            {"warning": {"alsa": "1ms"}},
+            "warning must name spans of pipeline 'mic', got 'alsa'; use decode",
+        ),
+        ({"warning": {5: "1ms"}}, "warning must name spans of pipeline 'mic', got 5"),
+        ({"warning": {"play": None}}, "warning of 'play' None"),
+        ({"critical": {"play": "soon"}}, "critical of 'play' 'soon'"),
+        ({"warning": {"play": 5}, "critical": {"play": 4}}, "5 ns"),
+        ({"warning": {"end_to_end": 5}, "critical": 4}, "4 ns"),
         ({"on_critical": "freeze"}, "on_critical without a threshold"),
         ({"critical": 5, "on_critical": "melt"}, "on_critical 'melt'"),
         ({"critical": 5, "on_critical": 5}, "on_critical 5"),

@@ -48,9 +48,9 @@ def add(command: NewCommand) -> None:
 def run(options: argparse.Namespace) -> None:
     """Analyze and print."""
     from latprof.report.report import Report
-    from latprof.thresholds import limits_of
+    from latprof.thresholds import parse_thresholds
 
-    limits = limits_of(options.warning, options.critical)
+    limits = parse_thresholds(options.warning, options.critical)
     if options.html is not None:
         _check_page(options.html)
     profile = profile_of(options)

@@ -73,10 +73,10 @@ class _View:
     def __init__(self, options: argparse.Namespace) -> None:
         from rich.console import Console
 
-        from latprof.thresholds import limits_of
+        from latprof.thresholds import parse_thresholds
 
         self.path = options.source
-        self.limits = limits_of(options.warning, options.critical)
+        self.limits = parse_thresholds(options.warning, options.critical)
         self.console = Console(highlight=False)
         self.live: Live | None = None
         self.lost = 0
@@ -103,17 +103,17 @@ class _View:
                     return
 
     def _shown(self, news: "News", *, height: int) -> "Group":
-        from latprof.thresholds import Limits
+        from latprof.thresholds import Thresholds
         from latprof.top.live import Live
         from latprof.top.screen import screen
 
         pipeline = news.pipeline
         if pipeline is not None:
             limits = self.limits
-            if limits == Limits():
-                limits = news.thresholds or Limits()
-            if limits == Limits():
-                limits = Limits(critical_ns=pipeline.period)
+            if limits == Thresholds():
+                limits = news.thresholds or Thresholds()
+            if limits == Thresholds():
+                limits = Thresholds(critical_ns=pipeline.period)
             # another recorder may have taken its place
             if self.live is None or (self.live.pipeline, self.live.limits) != (pipeline, limits):
                 self.live, self.lost = Live(pipeline, limits), 0

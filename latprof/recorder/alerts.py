@@ -10,15 +10,12 @@ from dataclasses import dataclass
 
 from latprof.ring.ring import count_of
 from latprof.text import counted, escape
+from latprof.thresholds import END_TO_END, LEVELS, Thresholds
 from latprof.units import format_ns
 
-__all__ = ["END_TO_END", "Alerts", "Limits", "Tally", "Violation"]
+__all__ = ["Alerts", "Tally", "Violation"]
 
-END_TO_END = "end_to_end"
 SUPPRESSED = "log records suppressed"
-
-Limits = dict[str, int]
-"""Spans and how long they may take, ns."""
 
 
 class Tally:
@@ -95,8 +92,8 @@ class Alerts:
     ----------
     logger
         Where the records go.
-    warning, critical
-        Thresholds of end_to_end in ns, or of spans by name, or None.
+    thresholds
+        Frames above them are counted and logged.
     now
         A clock in ns, for the rate of the log alone.
     on_critical
@@ -104,8 +101,8 @@ class Alerts:
 
     Attributes
     ----------
-    limits
-        For each span the lowest threshold, ns.
+    warning, critical, lowest
+        The thresholds in ns, by span; `lowest` has the lower one of each span.
     """
 
     BURST = 10
@@ -114,18 +111,15 @@ class Alerts:
     def __init__(
         self,
         logger: logging.Logger,
-        warning: int | Limits | None,
-        critical: int | Limits | None,
+        thresholds: Thresholds,
         now: Callable[[], int] = time.monotonic_ns,
         on_critical: Callable[[Violation], object] | None = None,
     ) -> None:
         self.notes = Tally()
         self._rejected = Tally()
-        self.warning = _by_span(warning)
-        self.critical = _by_span(critical)
-        self.limits: Limits = dict(self.critical)
-        for span, limit in self.warning.items():
-            self.limits[span] = min(limit, self.limits.get(span, limit))
+        self.thresholds = thresholds
+        self.warning, self.critical = map(thresholds.by_span, LEVELS)
+        self.lowest = self.critical | self.warning  # a warning is never above a critical one
         self.on_critical = on_critical
         self._logger = logger
         self._now = now
@@ -215,9 +209,3 @@ class Alerts:
             self._logger.log(level, "%s", message)
         except Exception:  # a handler of the program's: recording goes on
             self.notes.add("errors in logging")
-
-
-def _by_span(threshold: int | Limits | None) -> Limits:
-    if threshold is None:
-        return {}
-    return dict(threshold) if isinstance(threshold, dict) else {END_TO_END: threshold}

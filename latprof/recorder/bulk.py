@@ -120,7 +120,7 @@ def write(
         if hot.room is not None:
             piece = piece[: _admitted(len(piece), hot.room, fold)]
         ring.write_block(piece)
-    if alerts.limits:
+    if alerts.lowest:
         _check_limits(rows, ring, alerts, hot.owned)
 
 
@@ -140,7 +140,7 @@ def _admitted(count: int, room: Room, fold: LiveFold) -> int:
 
 def _check_limits(rows: npt.NDArray[np.void], ring: Ring, alerts: Alerts, owns: set[str]) -> None:
     for span in ring.pipeline.all_spans:
-        limit = alerts.limits.get(span.name)
+        limit = alerts.lowest.get(span.name)
         if limit is not None and {span.begin, span.end} <= owns:
             _check_limit(rows, ring, alerts, span, limit)
 

@@ -7,12 +7,13 @@ from typing import Any
 
 from latprof.frames import NO_SIZE
 from latprof.recorder import stamping
-from latprof.recorder.alerts import END_TO_END, Alerts, Tally
+from latprof.recorder.alerts import Alerts, Tally
 from latprof.recorder.backpressure import Room
 from latprof.recorder.context import let_follow
 from latprof.recorder.frame import Frame
 from latprof.recorder.stamping import MARKS_AT, LiveFrame
 from latprof.ring.ring import Ring, cpu_word
+from latprof.thresholds import END_TO_END
 
 __all__ = ["HotPath"]
 
@@ -82,9 +83,9 @@ class HotPath:
         size_at, labels_at, self._cpu_at, seq_at = range(rss_at + 1, rss_at + 5)
         self._blank: list[Any] = [ring.buffer, 0, 0, 0, *[False] * len(marks), 0, NO_SIZE, 0, 0, 0]
         watched = [
-            (span.name, position[span.begin], position[span.end], alerts.limits[span.name])
+            (span.name, position[span.begin], position[span.end], alerts.lowest[span.name])
             for span in ring.pipeline.all_spans
-            if span.name in alerts.limits and span.begin in self.index and span.end in self.index
+            if span.name in alerts.lowest and span.begin in self.index and span.end in self.index
         ]
         limits = {name: at_most for name, *_, at_most in watched}
 

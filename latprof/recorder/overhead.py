@@ -57,7 +57,7 @@ def measured_ns(pipeline: Pipeline, owns: tuple[str, ...], alerts: Alerts) -> fl
     With the thresholds of `alerts`. The clock is `time.perf_counter_ns`, whatever the profiler's
     is: to read that one more often than frames do could disturb it.
     """
-    quiet = Alerts(_SILENT, dict(alerts.warning), dict(alerts.critical))
+    quiet = Alerts(_SILENT, alerts.thresholds)
     hot = HotPath(Ring(pipeline, FRAMES), time.perf_counter_ns, owns, quiet, 2**64)
     hot.switch(True)
     caller = type("Caller", (), {"frame": hot.frame})()  # called as in a program

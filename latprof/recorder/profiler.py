@@ -16,7 +16,7 @@ from latprof.frames import Labels
 from latprof.pipeline import Pipeline
 from latprof.profile.profile import Accounts, Profile
 from latprof.recorder import bulk
-from latprof.recorder.alerts import END_TO_END, Alerts
+from latprof.recorder.alerts import Alerts
 from latprof.recorder.background import Background
 from latprof.recorder.backpressure import Room
 from latprof.recorder.forks import running as _running
@@ -28,9 +28,7 @@ from latprof.recorder.overhead import Overhead, measured_ns
 from latprof.recorder.recording import Recording
 from latprof.recorder.sampling import threshold
 from latprof.recorder.settings import (
-    Duration,
     OnCritical,
-    Thresholds,
     checked_duration,
     checked_keep,
     checked_on_critical,
@@ -44,7 +42,7 @@ from latprof.recorder.settings import (
 from latprof.report.report import Report
 from latprof.ring.ring import Ring
 from latprof.text import counted
-from latprof.thresholds import LEVELS
+from latprof.thresholds import END_TO_END, LEVELS, Duration
 
 if TYPE_CHECKING:
     from latprof.trace import Trace
@@ -153,8 +151,8 @@ class Profiler:
         *,
         capacity: int = 65_536,
         sampling_rate: float = 1.0,
-        warning: Thresholds | None = None,
-        critical: Thresholds | None = None,
+        warning: Duration | Mapping[str, Duration] | None = None,
+        critical: Duration | Mapping[str, Duration] | None = None,
         owns: tuple[str, ...] | list[str] | None = None,
         clock: Callable[[], int] = time.perf_counter_ns,
         report_interval: Duration | None = None,
@@ -172,11 +170,12 @@ class Profiler:
         self.pipeline = pipeline
         self.owns = pipeline.check_owned(owns)
         self.sampling_rate = checked_rate(sampling_rate)
-        limits = checked_thresholds(warning, critical, pipeline, self.owns)
+        thresholds = checked_thresholds(warning, critical, pipeline, self.owns)
+        by_level = {level: thresholds.by_span(level) for level in LEVELS}
         # as they were given: ns, or ns by span
         self.warning, self.critical = (
             ns if isinstance(given, Mapping) else ns.get(END_TO_END)
-            for ns, given in zip(limits, (warning, critical), strict=True)
+            for ns, given in zip(by_level.values(), (warning, critical), strict=True)
         )
         where = checked_path(path)
         wanted = Wanted(
@@ -184,7 +183,7 @@ class Profiler:
             names_folder(path),
             checked_rotation(rotate, where),
             checked_keep(keep),
-            checked_on_critical(on_critical, limits[1]),
+            checked_on_critical(on_critical, by_level["critical"]),
             Path(freeze_to),
         )
         self.report_interval = checked_duration(report_interval, "report_interval")
@@ -196,12 +195,13 @@ class Profiler:
 
         self.overflow = checked_overflow(overflow)
         facts = None
-        if ring is not None:  # who watches it is told what is slow
-            told = dict(zip(LEVELS, map(dict, limits), strict=True))
-            facts = self._recording.facts() | {"thresholds": told}
+        if ring is not None:
+            facts = self._recording.facts() | {"thresholds": by_level}  # `latprof top` shows them
         self._ring = Ring(pipeline, capacity, ring, facts)  # makes a file: when all is checked
         self._recording.note = self._ring.note
-        self._alerts = Alerts(logging.getLogger("latprof") if logger is None else logger, *limits)
+        self._alerts = Alerts(
+            logging.getLogger("latprof") if logger is None else logger, thresholds
+        )
         self._below = threshold(self.sampling_rate)
         room = None
         if self.overflow != "overwrite":

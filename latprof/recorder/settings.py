@@ -5,22 +5,20 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
 
 from latprof.errors import ProfilerError
 from latprof.frames import STAMP_LIMIT
 from latprof.pipeline import Pipeline
-from latprof.recorder.alerts import END_TO_END, Limits, Violation
-from latprof.text import escape
+from latprof.recorder.alerts import Violation
+from latprof.text import escape, quoted
+from latprof.thresholds import Duration, Thresholds, parse_thresholds
 from latprof.units import parse_duration
 
 __all__ = [
-    "Duration",
     "OnCritical",
     "Rotation",
-    "Thresholds",
     "checked_anchor",
     "checked_duration",
     "checked_keep",
@@ -32,8 +30,6 @@ __all__ = [
     "checked_thresholds",
     "names_folder",
 ]
-
-Duration = str | int | timedelta
 
 OVERFLOWS = ("overwrite", "drop", "block")
 
@@ -71,64 +67,35 @@ def checked_duration(value: Duration | None, name: str) -> int | None:
         raise ProfilerError(str(error)) from None
 
 
-Thresholds = Duration | Mapping[str, Duration]
-
-
 def checked_thresholds(
-    warning: Thresholds | None,
-    critical: Thresholds | None,
+    warning: Duration | Mapping[str, Duration] | None,
+    critical: Duration | Mapping[str, Duration] | None,
     pipeline: Pipeline,
     owns: tuple[str, ...],
-) -> tuple[Limits, Limits]:
-    """Return both thresholds in ns, by span; a plain one is of end_to_end."""
-    low = _limits(warning, "warning", pipeline, owns)
-    high = _limits(critical, "critical", pipeline, owns)
-    for span in low.keys() & high.keys():
-        if high[span] < low[span]:
-            given = [t[span] if isinstance(t, Mapping) else t for t in (critical, warning)]
-            of = "" if span == END_TO_END else f" of {escape(span)}"
-            raise ProfilerError(
-                f"critical {given[0]!r}{of} is below warning {given[1]!r}: give a critical "
-                "threshold of at least the warning's"
-            )
-    return low, high
-
-
-def _limits(
-    threshold: Thresholds | None, name: str, pipeline: Pipeline, owns: tuple[str, ...]
-) -> Limits:
-    if threshold is None:
-        return {}
-    if not isinstance(threshold, Mapping):
-        ns = checked_duration(threshold, name)
-        return {} if ns is None else {END_TO_END: ns}
+) -> Thresholds:
+    """Return the thresholds, of spans between marks that this process owns."""
     spans = {span.name: span for span in pipeline.all_spans}
-    limits: Limits = {}
-    for key, value in threshold.items():
-        span = spans.get(key) if isinstance(key, str) else None
-        if span is None:
-            shown = escape(key) if isinstance(key, str) else key
-            raise ProfilerError(
-                f"{name} of {shown!r}: pipeline {pipeline.name!r} has no such span, give one of "
-                f"{', '.join(spans)}"
-            )
-        foreign = [mark for mark in (span.begin, span.end) if mark not in owns]
-        if foreign:
-            raise ProfilerError(
-                f"{name} of {key!r}: mark {foreign[0]!r} is another process's, give spans between "
-                "marks that this one owns"
-            )
-        ns = checked_duration(value, f"{name} of {key}")
-        if ns is None:
-            raise ProfilerError(f"{name} of {key!r} is None: give a duration, or leave it out")
-        limits[key] = ns
-    return limits
+    for level, given in (("warning", warning), ("critical", critical)):
+        for name in given if isinstance(given, Mapping) else ():
+            span = spans.get(name) if isinstance(name, str) else None
+            if span is None:
+                raise ProfilerError(
+                    f"{level} must name spans of pipeline {pipeline.name!r}, got {quoted(name)}; "
+                    f"use {', '.join(spans)}"
+                )
+            foreign = [mark for mark in (span.begin, span.end) if mark not in owns]
+            if foreign:
+                raise ProfilerError(
+                    f"{level} of {name!r}: mark {foreign[0]!r} is not owned by this process; give "
+                    "thresholds of spans between owned marks"
+                )
+    return parse_thresholds(warning, critical, error=ProfilerError)
 
 
 OnCritical = str | Callable[[Violation], object]
 
 
-def checked_on_critical(action: OnCritical | None, critical: Limits) -> OnCritical | None:
+def checked_on_critical(action: OnCritical | None, critical: dict[str, int]) -> OnCritical | None:
     """Return what is done about a critical frame: ``"freeze"`` or a callable."""
     if action is None:
         return None

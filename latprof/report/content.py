@@ -16,7 +16,7 @@ from latprof.profile.span import TABLE_PERCENTILES, Slice, slice_of
 from latprof.report.layout import Section, percent
 from latprof.report.report import Report
 from latprof.text import counted, escape
-from latprof.thresholds import Limits
+from latprof.thresholds import Thresholds
 from latprof.units import format_ns, format_quantity, format_utc
 
 __all__ = ["Cell", "Figure", "Table", "content", "table_of"]
@@ -176,7 +176,7 @@ def _figures(report: Report) -> list[Figure]:
     return found
 
 
-def table_of(section: Section, limits: Limits, colors: Sequence[str] = ()) -> Table:
+def table_of(section: Section, limits: Thresholds, colors: Sequence[str] = ()) -> Table:
     """Return a section's table: a bar that has a column of its own there lies in the share here.
 
     Parameters
@@ -217,7 +217,7 @@ def _clip(name: str) -> str:
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..."
 
 
-def _percentiles(profile: Profile, limits: Limits, shades: dict[str, str]) -> Table | None:
+def _percentiles(profile: Profile, limits: Thresholds, shades: dict[str, str]) -> Table | None:
     rows = []
     for name in profile.spans:
         span = profile[name]

@@ -16,7 +16,7 @@ from latprof.report.layout import Section, filled_ranges, markdown, percent, ran
 from latprof.report.sentences import headline, summary
 from latprof.sequence.orders import Orders
 from latprof.text import counted, escape
-from latprof.thresholds import Limits
+from latprof.thresholds import Thresholds
 from latprof.units import format_ns, format_quantity, format_utc
 
 __all__ = ["Report", "Section", "range_name"]
@@ -47,7 +47,7 @@ class Report:
         origin: str = "",
         worst: int = 0,
         overhead: str = "",
-        limits: Limits | None = None,
+        limits: Thresholds | None = None,
         unstarted: bool = False,
     ) -> None:
         self.profile = profile
@@ -55,7 +55,7 @@ class Report:
         self.overhead = overhead
         self.worst = worst
         self.unstarted = unstarted
-        self.given_limits = limits or Limits()
+        self.given_limits = limits or Thresholds()
 
     def __repr__(self) -> str:
         return f"<Report of {self.profile!r}>"
@@ -71,10 +71,10 @@ class Report:
     # -- content --------------------------------------------------------------------------------
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> Thresholds:
         """The thresholds above which times stand out: those given, else the deadline."""
-        if self.given_limits == Limits():
-            return Limits(critical_ns=self.profile.sums.deadline_ns)
+        if self.given_limits == Thresholds():
+            return Thresholds(critical_ns=self.profile.sums.deadline_ns)
         return self.given_limits
 
     def headline(self) -> str:

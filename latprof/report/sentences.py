@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from latprof.errors import ProfileError
 from latprof.profile.profile import Profile
 from latprof.text import counted, escape
-from latprof.thresholds import Limits
+from latprof.thresholds import LEVELS, Thresholds
 from latprof.units import format_bytes, format_ns, format_quantity, format_utc
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def headline(profile: Profile) -> str:
 
 
 def summary(
-    profile: Profile, *, origin: str = "", overhead: str = "", limits: Limits | None = None
+    profile: Profile, *, origin: str = "", overhead: str = "", limits: Thresholds | None = None
 ) -> list[str]:
     """Return what is said below the headline: pace, percentiles, deadlines, causes."""
     lines = [f"read from {escape(origin)}"] if origin else []
@@ -73,7 +73,7 @@ def summary(
             f"{format_ns(best.low)} to {format_ns(best.high)}"
             f" ({counted(profile.frames, 'frame')} worth {best.effective:,.0f} independent ones)"
         )
-    lines += [] if limits is None else limits.lines(profile)
+    lines += [] if limits is None else _above_thresholds(limits, profile)
     asides = _response(profile), _deadline(profile), _disagreement(profile), _causes(profile)
     cost = [overhead] if overhead else []
     return [*lines, *(line for part in asides for line in part), *cost]
@@ -155,3 +155,30 @@ def _other_cause(profile: Profile) -> "Causes | None":
         return None
     found = profile.causes
     return None if found.cause in (profile.bottleneck(), None) else found
+
+
+def _above_thresholds(thresholds: Thresholds, profile: Profile) -> list[str]:
+    """Return a line that gives the number of frames above each threshold, or no line."""
+    found = []
+    for level in LEVELS:
+        limit = getattr(thresholds, f"{level}_ns")
+        above = None if limit is None else _above(profile, limit)
+        if above is not None:
+            found.append(f"above {format_ns(limit)} ({level}): {above}")
+    return ["; ".join(found)] if found else []
+
+
+def _above(profile: Profile, limit_ns: int) -> str | None:
+    """Return how many frames took longer: exact at a declared edge, otherwise with bounds."""
+    total = profile["end_to_end"]
+    if not total.count:
+        return None
+    edges = profile.sums.edges_ns
+    if limit_ns in edges:
+        least = most = total.count - profile.sums.at_most[edges.index(limit_ns)]
+    else:
+        fewest, greatest = total.histogram.rank(limit_ns)
+        least, most = (total.count - round(part * total.count) for part in (greatest, fewest))
+    frames = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    share = f"{(least + most) / 2 / total.count:.1%}"
+    return f"{frames} of {counted(total.count, 'frame')} ({share})"

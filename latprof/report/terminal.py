@@ -8,7 +8,7 @@ from rich.text import Text
 
 from latprof.report.layout import Section
 from latprof.report.report import Report
-from latprof.thresholds import LEVELS, Limits
+from latprof.thresholds import LEVELS, Thresholds
 from latprof.units import format_ns
 
 __all__ = ["LEVEL_STYLES", "bar", "fitted_table", "print_report"]
@@ -33,12 +33,14 @@ def print_report(report: Report, console: Console | None = None) -> None:
         if i:
             console.print()
         _print_section(section, console, limits, headline=i == 0)
-    if limits != Limits() and console.color_system and not console.no_color:
+    if limits != Thresholds() and console.color_system and not console.no_color:
         console.print()
         console.print(_legend(limits))
 
 
-def _print_section(section: Section, console: Console, limits: Limits, *, headline: bool) -> None:
+def _print_section(
+    section: Section, console: Console, limits: Thresholds, *, headline: bool
+) -> None:
     if section.title:
         console.print(Text(section.title, style="bold"))
     if section.header:
@@ -50,7 +52,7 @@ def _print_section(section: Section, console: Console, limits: Limits, *, headli
             console.print(Text(part, style=style))
 
 
-def _print_table(section: Section, console: Console, limits: Limits) -> None:
+def _print_table(section: Section, console: Console, limits: Thresholds) -> None:
     header = list(section.header)
     cells = [
         [
@@ -133,7 +135,7 @@ def bar(share: float, width: int) -> str:
     return "█" * whole + (_EIGHTHS[part] if part else "")
 
 
-def _legend(limits: Limits) -> Text:
+def _legend(limits: Thresholds) -> Text:
     parts = []
     for level, color in zip(LEVELS, ("yellow", "red"), strict=True):
         limit = getattr(limits, f"{level}_ns")

@@ -16,7 +16,7 @@ from latprof.pipeline import Pipeline
 from latprof.ring.reader import RingReader
 from latprof.ring.ring import to_columns
 from latprof.text import counted, escape
-from latprof.thresholds import LEVELS, Limits
+from latprof.thresholds import LEVELS, Thresholds
 
 __all__ = ["FIRST_ROWS", "FolderFeed", "News", "RingFeed", "feed_of"]
 
@@ -41,7 +41,7 @@ class News:
     status: str
     pipeline: Pipeline | None
     remedy: str = ""
-    thresholds: Limits | None = None
+    thresholds: Thresholds | None = None
     arriving: bool = True
 
 
@@ -102,17 +102,12 @@ class RingFeed:
         self._reader, self._inode, self._newest, self._open = reader, inode, 0, None
 
 
-def _thresholds(facts: dict[str, Any]) -> Limits | None:
-    """Return the recorder's thresholds; None: an older one, that did not say."""
-    told = facts.get("thresholds")
-    if told is None:
+def _thresholds(facts: dict[str, Any]) -> Thresholds | None:
+    """Return the thresholds that the recorder wrote into the ring's file, or None."""
+    given = facts.get("thresholds")
+    if given is None:
         return None
-    warning, critical = (told.get(level) or {} for level in LEVELS)
-    by_span = {
-        name: (warning.get(name), critical.get(name)) for name in sorted({*warning, *critical})
-    }
-    total = by_span.pop("end_to_end", (None, None))
-    return Limits(*total, {name: Limits(*pair) for name, pair in by_span.items()})
+    return Thresholds.from_spans(*(given.get(level) or {} for level in LEVELS))
 
 
 class FolderFeed:

@@ -14,9 +14,9 @@ from latprof.frames import MISSING, Columns
 from latprof.histogram import Histogram
 from latprof.pipeline import Pipeline
 from latprof.spans import latencies, names
-from latprof.thresholds import LEVELS, Limits
+from latprof.thresholds import LEVELS, Thresholds
 
-__all__ = ["Live", "Numbers", "Violation"]
+__all__ = ["Live", "Numbers", "SlowFrame"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Numbers:
 
 
 @dataclass(frozen=True, slots=True)
-class Violation:
+class SlowFrame:
     """A frame above a threshold: when it ended (UTC ns), and its parts, ns by span.
 
     First those that are above thresholds of their own, then the longest.
@@ -57,22 +57,22 @@ class Live:
         Width of a window; the numbers are over so many of the last windows, the history has so
         many.
     last
-        How many violations are kept.
+        How many slow frames are kept.
 
     Examples
     --------
-    >>> live = Live(Pipeline.chain("mic", "decode"), Limits(critical_ns=500))
+    >>> live = Live(Pipeline.chain("mic", "decode"), Thresholds(critical_ns=500))
     >>> start = np.array([0, 1000])
     >>> marks = {"start": start, "decode": start, "end": start + np.array([400, 600])}
     >>> live.add(Columns(np.array([7, 8], np.uint64), marks))
-    >>> live.finished, live.numbers("decode"), [v.frame_id for v in live.violations]
+    >>> live.finished, live.numbers("decode"), [v.frame_id for v in live.slow_frames]
     (2, Numbers(count=2, p50=400, p99=600, max=600), [8])
     """
 
     def __init__(
         self,
         pipeline: Pipeline,
-        limits: Limits,
+        limits: Thresholds,
         *,
         width_ns: int = 1_000_000_000,
         recent: int = 10,
@@ -88,7 +88,7 @@ class Live:
         self.finished = 0
         self.dropped = 0
         self.above: Counter[str] = Counter()
-        self.violations: deque[Violation] = deque(maxlen=last)
+        self.slow_frames: deque[SlowFrame] = deque(maxlen=last)
         self.newest: int | None = None  # number of the last window that has frames
         self.first: int | None = None
         self.last_end_ns: int | None = None
@@ -105,7 +105,7 @@ class Live:
         if not len(columns):
             return
         self.finished += _weighed(columns)
-        self._look_for_violations(columns)
+        self._find_slow_frames(columns)
         ends = columns.marks["end"]
         known = ends != MISSING
         windows = np.where(known, ends // self.width_ns, -1)
@@ -144,7 +144,7 @@ class Live:
             for window in [w for w in part if w <= self.newest - self.kept]:
                 del part[window]
 
-    def _look_for_violations(self, columns: Columns) -> None:
+    def _find_slow_frames(self, columns: Columns) -> None:
         if not self._watched:
             return
         found = np.zeros(len(columns), np.intp)  # 0: none, then as LEVELS
@@ -156,11 +156,11 @@ class Live:
                     found = np.maximum(found, np.where(lengths > limit, k, 0))
         for k, level in enumerate(LEVELS, start=1):
             self.above[level] += _weighed(columns, found == k)
-        for row in np.flatnonzero(found)[-(self.violations.maxlen or 0) :].tolist():
+        for row in np.flatnonzero(found)[-(self.slow_frames.maxlen or 0) :].tolist():
             frame = columns.take(slice(row, row + 1))
-            self.violations.append(self._violation(frame, LEVELS[found[row] - 1]))
+            self.slow_frames.append(self._slow_frame(frame, LEVELS[found[row] - 1]))
 
-    def _violation(self, frame: Columns, level: str) -> Violation:
+    def _slow_frame(self, frame: Columns, level: str) -> SlowFrame:
         stages = [*(stage.name for stage in self.pipeline.stages), "other"]
         parts = {
             name: int(latencies(self.pipeline, frame, name)[0])
@@ -178,7 +178,7 @@ class Live:
             key=lambda part: (part[0] not in above, -part[1]),
         )
         source = None if frame.source is None else frame.source.to_numpy()[0]
-        return Violation(
+        return SlowFrame(
             int(frame.marks["end"][0]),
             int(frame.frame_id[0]),
             source,

@@ -7,7 +7,7 @@ from rich.text import Text
 from latprof.report.layout import short
 from latprof.report.terminal import LEVEL_STYLES, fitted_table
 from latprof.text import counted, escape
-from latprof.thresholds import LEVELS, Limits
+from latprof.thresholds import LEVELS, Thresholds
 from latprof.top.feeds import News
 from latprof.top.live import Live
 from latprof.units import format_ns, format_quantity, format_utc
@@ -47,7 +47,7 @@ def screen(
     parts += [_counts(live, lost, width), Text(), _spans(live, width)]
     room = height - len(live.names) - 9
     if room > 0:
-        parts += [Text(), *_violations(live, news, width, room)]
+        parts += [Text(), *_slow_frames(live, news, width, room)]
     return Group(*parts, Text(), _foot())
 
 
@@ -106,14 +106,14 @@ def _spans(live: Live, width: int) -> Table:
     return fitted_table(header, rows, width)[0]
 
 
-def _violations(live: Live, news: News, width: int, room: int) -> list[Text]:
-    if live.limits == Limits():
+def _slow_frames(live: Live, news: News, width: int, room: int) -> list[Text]:
+    if live.limits == Thresholds():
         known = "thresholds not known" if news.thresholds is None else "no threshold"
         return [Text(f"{known}: --critical 50ms shows the frames above it", style="dim")]
     lines = [Text(f"Last above {_least(live.limits)}", style="bold")]
-    if not live.violations:
+    if not live.slow_frames:
         return [*lines, Text("none", style="dim")]
-    for frame in list(live.violations)[: -room - 1 : -1]:
+    for frame in list(live.slow_frames)[: -room - 1 : -1]:
         source = f" {short(frame.source)}" if frame.source else ""
         line = Text.assemble(
             (format_utc(frame.end_ns)[11:23], "dim"),
@@ -122,7 +122,7 @@ def _violations(live: Live, news: News, width: int, room: int) -> list[Text]:
             "  ",
         )
         for k, (name, ns) in enumerate(frame.parts):
-            own = live.limits.spans.get(name, Limits())
+            own = live.limits.spans.get(name, Thresholds())
             line.append_text(
                 Text.assemble(", " * (k > 0), f"{short(name)} ", _time(ns, own.level(ns)))
             )
@@ -131,7 +131,7 @@ def _violations(live: Live, news: News, width: int, room: int) -> list[Text]:
     return lines
 
 
-def _least(limits: Limits) -> str:
+def _least(limits: Thresholds) -> str:
     if limits.spans:
         return "a threshold"
     given = [getattr(limits, f"{level}_ns") for level in LEVELS]
