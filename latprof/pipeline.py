@@ -16,8 +16,10 @@ import numpy as np
 
 from latprof.errors import PipelineError
 from latprof.names import RESERVED, check_distinct, check_identifier, check_name
+from latprof.palette import colors
+from latprof.table import Column, Section, Table, html
 from latprof.text import escape, quoted
-from latprof.units import parse_duration
+from latprof.units import format_ns, parse_duration
 
 __all__ = ["AUDIO", "RESERVED", "Pipeline", "Span", "check_name"]
 
@@ -160,9 +162,24 @@ class Pipeline:
         return cls(name, ("start", *stages, "end"), spans, period=period)
 
     def _repr_html_(self) -> str:
-        from latprof.report.notebook import pipeline_html
+        return html(self.sections(), colors(self))
 
-        return pipeline_html(self)
+    def sections(self) -> list[Section]:
+        """Return what a notebook shows of it: the marks in a row, the spans as a table."""
+        period = "" if self.period is None else f", a frame every {format_ns(self.period)}"
+        hand_off = {"stage": "hand-off"}
+        rows = [
+            (
+                span.name,
+                span.kind,
+                f"{span.begin} → {span.end}",
+                span.station or hand_off.get(span.kind, ""),
+            )
+            for span in self.all_spans
+        ]
+        columns = Column("span", "span"), Column("kind"), Column("marks"), Column("station")
+        title = f"pipeline {self.name}{period}"
+        return [Section(title, (" → ".join(self.marks),)), Section(table=Table(columns, rows))]
 
     # -- checks ---------------------------------------------------------------------------------
 

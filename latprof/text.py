@@ -2,7 +2,7 @@
 
 import os
 
-__all__ = ["counted", "escape", "quoted", "shown_path"]
+__all__ = ["clip", "counted", "escape", "quoted", "shown_path"]
 
 
 def counted(count: int, what: str, several: str = "") -> str:
@@ -27,6 +27,18 @@ def escape(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def clip(name: str, limit: int = 64) -> str:
+    """Write a name for a message or a table: escaped, at most `limit` characters.
+
+    Examples
+    --------
+    >>> clip("mic"), clip("a" * 200, limit=10)
+    ('mic', 'aaaaaaa...')
+    """
+    text = escape(name[: limit + 1])
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 def quoted(value: object, limit: int = 80) -> str:

@@ -18,7 +18,8 @@ from latprof.frames import FINISHED, MISSING, Columns, Labels
 from latprof.io import arguments, metadata, tables
 from latprof.io.arguments import Moment
 from latprof.pipeline import Pipeline
-from latprof.text import counted, escape
+from latprof.table import Column, Section, Table, html
+from latprof.text import clip, counted, escape
 from latprof.units import format_ns, format_utc
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["Trace", "check_alike", "check_recording", "each_recording", "read"]
 
 StrPath = str | os.PathLike[str]
+
+_FIRST_FRAMES = 5  # shown in a notebook
+_MOST_NAMES = 10  # of sources and outcomes, shown in a notebook
 
 
 class Trace:
@@ -187,9 +191,36 @@ class Trace:
         return f"<Trace of {self.pipeline.name!r}: {count}>"
 
     def _repr_html_(self) -> str:
-        from latprof.report.notebook import trace_html
+        return html(self.sections())
 
-        return trace_html(self)
+    def sections(self) -> list[Section]:
+        """Return what a notebook shows of it: what it holds, the latencies of its first frames."""
+        lines = []
+        for name in ("source", "outcome"):
+            labels = getattr(self, name)
+            if labels is not None:
+                counts = sorted(labels.counts().items(), key=lambda item: -item[1])
+                shown = [f"{clip(known or '(none)')} {n:,}" for known, n in counts[:_MOST_NAMES]]
+                more = ", ..." if len(counts) > _MOST_NAMES else ""
+                lines.append(f"{name}: {', '.join(shown)}{more}")
+        if self.tags:
+            lines.append(f"tags: {', '.join(self.tags)}")
+        first = self.columns.take(slice(0, _FIRST_FRAMES))
+        columns, values = [Column("frame_id", "name")], [first.frame_id.tolist()]
+        for name in ("source", "outcome"):
+            labels = getattr(first, name)
+            if isinstance(labels, Labels):
+                columns.append(Column(name))
+                values.append([label or "" for label in labels.to_numpy().tolist()])
+        for name in spans.names(self.pipeline):
+            columns.append(Column(name, "time"))
+            lengths = spans.latencies(self.pipeline, first, name).tolist()
+            values.append([None if ns == MISSING else ns for ns in lengths])
+        rows = list(zip(*values, strict=True))
+        left = len(self) - len(rows)
+        rest = (f"and {counted(left, 'more frame')}",) if left else ()
+        title = repr(self).strip("<>")
+        return [Section(title, tuple(lines)), Section("", rest, Table(tuple(columns), rows))]
 
     # -- questions ------------------------------------------------------------------------------
 

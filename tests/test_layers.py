@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "latprof"
 # A module or package may import from its own row and from the rows above it.
 ROWS = (
     "errors text units names arrays",
-    "pipeline histogram frames bounds spans accounts thresholds",
+    "pipeline histogram frames bounds spans accounts thresholds palette table",
     "ring io",
     "trace recovery",
     "fold sequence joining queueing",

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from latprof.accounts import Accounts
 from latprof.errors import ProfileError
-from latprof.profile import answers
+from latprof.palette import colors
+from latprof.profile import answers, tables
 from latprof.profile.build import NO_GROUP, Gathered, duration
 from latprof.profile.span import TABLE_PERCENTILES, Slice, SpanProfile, slice_of
 from latprof.profile.windows import Heat, Stretch, WindowNumbers, heat_of, stretches, window_numbers
+from latprof.table import html, text
 from latprof.text import counted
 from latprof.units import format_ns
 
@@ -64,10 +66,11 @@ class Profile(Gathered):
     def __repr__(self) -> str:
         return f"<Profile of {self.pipeline.name}: {counted(self.frames, 'frame')}>"
 
-    def _repr_html_(self) -> str:
-        from latprof.report.notebook import profile_html
+    def __str__(self) -> str:
+        return text(tables.sections(self))
 
-        return profile_html(self)
+    def _repr_html_(self) -> str:
+        return html(tables.sections(self), colors(self.pipeline))
 
     def save(self, path: "str | os.PathLike[str]") -> None:
         """Write the profile to a small file, for `latprof.load_profile` or ``latprof merge``.

@@ -15,6 +15,7 @@ from latprof.queueing.model import Picture
 from latprof.queueing.recordings import Recordings, source_of
 from latprof.queueing.replay import Change, one_server, replay
 from latprof.queueing.waits import waits_of
+from latprof.table import Cell, Column, Section, Table, html, text
 from latprof.units import format_ns
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["LEAST_GAIN", "Causes", "causes", "causes_of", "sentence_of", "sums_of", "with_facts"]
 
 NO_STATION = "no stage has a station: who waits for whom is not known"
+
+_MOST_CHAINS = 10
+_TIMES = ("own", "blamed")
 
 LEAST_GAIN = 0.1
 """Part of the end_to_end sum that steadying a stage must give to make it the cause."""
@@ -134,10 +138,44 @@ class Causes:
         index = pd.Index([row.pop("stage") for row in rows], name="stage", dtype=object)
         return pd.DataFrame(rows, index=index, dtype="float64")
 
-    def _repr_html_(self) -> str:
-        from latprof.report.notebook import causes_html
+    def __str__(self) -> str:
+        return text(self.sections())
 
-        return causes_html(self)
+    def _repr_html_(self) -> str:
+        return html(self.sections())
+
+    def sections(self) -> list[Section]:
+        """Return what is shown of it: the sentence, the chains, a table of the stages."""
+        chains = tuple(
+            f"{' waits for '.join(path)}: {format_ns(ns / max(self.frames, 1))} a frame"
+            for path, ns in self.chains[:_MOST_CHAINS]
+        )
+        found = self.rows()
+        longest = max((row[name] or 0 for row in found for name in ("own", "blamed")), default=0)
+        rows = [
+            (
+                row["stage"],
+                *(Cell(row[name], bar=(row[name] or 0) / (longest or 1)) for name in _TIMES),
+                Cell(row["gain"], bar=row["gain"]),
+            )
+            for row in found
+        ]
+        columns = (
+            Column("stage", "span"),
+            Column("self time", "time"),
+            Column("blocking time", "time"),
+            Column("gain", "share"),
+        )
+        lines = (
+            "Means over all frames. self time: the stage's time minus its waiting for other "
+            "stages. blocking time: what frames waited elsewhere because of the stage. gain: what "
+            "end to end loses if the stage never takes longer than its median.",
+            *(f"note: {note}" for note in self.notes),
+        )
+        return [
+            Section(self.sentence, chains),
+            Section("Stages", lines, Table(columns, rows), "causes"),
+        ]
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the table as plain values: a dict a stage, None where not known."""

@@ -17,6 +17,8 @@ from latprof.queueing.feedback import room_for
 from latprof.queueing.model import Picture, picture
 from latprof.queueing.recordings import Recordings, frames_of
 from latprof.queueing.replay import Replayed, breaks_of, replay
+from latprof.table import Cell, Column, Section, Table, html, text
+from latprof.text import counted
 from latprof.units import format_ns
 
 if TYPE_CHECKING:
@@ -62,10 +64,39 @@ class WhatIf:
     assumptions: tuple[str, ...]
     warning: str = ""
 
-    def _repr_html_(self) -> str:
-        from latprof.report.notebook import what_if_html
+    def __str__(self) -> str:
+        return text(self.sections())
 
-        return what_if_html(self)
+    def _repr_html_(self) -> str:
+        return html(self.sections())
+
+    def sections(self) -> list[Section]:
+        """Return what is shown of it: the changes, a table of end_to_end, the assumptions."""
+        counts = self.counts
+        lines = [
+            f"{counted(counts['frames'], 'frame')}, {counts['dropped']:,} dropped by the change; "
+            f"{counts['breaks']:,} contradict first in, first out"
+        ]
+        known: list[dict[str, Any]] = [{"name": "mean", **self.mean, "low": None, "high": None}]
+        known += [{"name": f"p{row['percentile']:g}", **row} for row in self.rows()]
+        rows = [
+            [
+                row["name"],
+                row["measured"],
+                *(_changed(row[name], row["measured"]) for name in ("replayed", "subtraction")),
+                row["low"],
+                row["high"],
+            ]
+            for row in known
+        ]
+        names = ("measured", "replayed", "by subtraction", "low", "high")
+        columns = Column("end to end", "name"), *(Column(name, "time") for name in names)
+        changes = ", ".join(f"{name} {change}" for name, change in self.changes.items())
+        return [
+            Section(f"What if {changes}", tuple(filter(None, (*lines, self.warning)))),
+            Section("", (), Table(columns, rows), "what_if"),
+            Section("Assumptions", self.assumptions),
+        ]
 
     @property
     def table(self) -> "pd.DataFrame":
@@ -119,6 +150,13 @@ class WhatIf:
             "assumptions": list(self.assumptions),
             "warning": self.warning or None,
         }
+
+
+def _changed(ns: float | None, measured: float | None) -> Cell:
+    """Return a time with its part of the measured one as a bar, and the change in percent."""
+    if ns is None or not measured:
+        return Cell(ns)
+    return Cell(ns, bar=ns / measured, note=f"{ns / measured - 1:+.0%}")
 
 
 def what_if(

@@ -1,0 +1,181 @@
+"""A profile in sentences and tables, for reports, `str(profile)` and notebooks."""
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from latprof.errors import ProfileError
+from latprof.profile.span import TABLE_PERCENTILES
+from latprof.table import Cell, Column, Section, Table
+from latprof.text import clip
+from latprof.thresholds import Thresholds
+from latprof.units import format_bytes, format_ns, format_quantity, format_utc
+
+if TYPE_CHECKING:
+    from latprof.profile.profile import Profile
+    from latprof.queueing.causes import Causes
+
+__all__ = ["MOST_ROWS", "groups", "headline", "other_cause", "pace", "sections", "spans"]
+
+MOST_ROWS = 20  # of groups and windows in a table
+
+# what a narrow terminal leaves out first; the bars have rank 3
+_SPARE = {"min": 1, "std": 2, "p90": 4, "p99.9": 5, "p50": 7}
+
+
+def sections(profile: "Profile") -> list[Section]:
+    """Return what `str(profile)` and notebooks show: the bottleneck, all spans, the groups."""
+    lines = pace(profile)
+    summary = Section(headline(profile), () if lines is None else (lines,), key="summary")
+    by_group = [groups(profile)] if profile.groups else []
+    return [summary, spans(profile), *by_group]
+
+
+# -- sentences ----------------------------------------------------------------------------------
+
+
+def headline(profile: "Profile") -> str:
+    """Return one sentence: where the time goes."""
+    name = profile.pipeline.name
+    outside = profile.accounts.notes.get("outside the time range")
+    if profile.frames == 0 and outside:
+        return f"{name}: no frame is in the time range, {outside:,} are outside of it"
+    if profile.frames == 0:
+        return f"{name}: no frame has finished"
+    total = profile["end_to_end"]
+    if total.mean is None:
+        return f"{name}: no frame has both start and end"
+    if profile.unclaimed is not None:
+        return f"{name}: {profile.unclaimed}"
+    stage = profile.bottleneck()
+    if stage is None or profile[stage].mean is None:
+        return f"{name}: {format_ns(total.mean)} mean end to end; no frame has a whole stage"
+    slowest = profile[stage]
+    part = "" if slowest.share is None else f", {slowest.share:.0%} of end to end"
+    behind = ""
+    with contextlib.suppress(ProfileError):  # the report's summary gives the reason
+        cause = other_cause(profile)
+        behind = "" if cause is None else f"; its cause is {cause.cause}"
+    return f"{name}: the bottleneck is {stage}, {format_ns(slowest.mean)} mean{part}{behind}"
+
+
+def other_cause(profile: "Profile") -> "Causes | None":
+    """Return the causes if they were folded and name another stage than the highest mean does.
+
+    Raises
+    ------
+    ProfileError
+        The causes are not available; the message says why.
+    """
+    if profile.parts is None:
+        return None
+    found = profile.causes
+    return None if found.cause in (profile.bottleneck(), None) else found
+
+
+def pace(profile: "Profile") -> str | None:
+    """Say how many frames there are, how fast they came and how large they are."""
+    if profile.time_range_ns is None or profile.sums.first_ns is None:
+        return None
+    about = "about " if profile.by_weight else ""
+    frames = f"{profile.frames:,} frame{'' if profile.frames == 1 else 's'}"
+    parts = [f"{about}{frames} in {format_ns(profile.time_range_ns)}"]
+    if profile.throughput is not None:
+        scaled = " (scaled up from the sampled frames)" if profile.sampled else ""
+        over = ""
+        if profile.active_ns != profile.time_range_ns:
+            over = f" over {format_ns(profile.active_ns)} of recording"
+        parts.append(f"{format_quantity(profile.throughput)} frames/s{over}{scaled}")
+    if profile.sums.sized:
+        parts.append(f"{format_bytes(profile.sums.size_bytes / profile.sums.sized)} a frame")
+    if profile.bytes_per_second is not None:
+        parts.append(f"{format_bytes(profile.bytes_per_second)}/s")
+    return ", ".join(parts) + f", since {format_utc(profile.sums.first_ns)}"
+
+
+# -- tables -------------------------------------------------------------------------------------
+
+
+def spans(profile: "Profile", thresholds: Thresholds | None = None) -> Section:
+    """Return share, mean, percentiles and extremes of every span.
+
+    A percentile without a confidence interval is doubtful: there are too few frames for it.
+    """
+    level = (thresholds or Thresholds()).level
+    rows, doubtful = [], False
+    for row in profile.rows():
+        cells = [
+            Cell(row["span"]),
+            Cell(row["share"], bar=row["share"]),
+            Cell(row["mean"], level(row["mean"])),
+            Cell(row["std"]),
+            Cell(row["min"], level(row["min"])),
+        ]
+        for q in TABLE_PERCENTILES:
+            value = row[f"p{q:g}".replace(".", "_")]
+            weak = value is not None and q > (row["resolves"] or 0)
+            doubtful |= weak
+            cells.append(Cell(value, level(value), doubtful=weak))
+        rows.append([*cells, Cell(row["max"], level(row["max"]))])
+    times = ["mean", "std", "min", *(f"p{q:g}" for q in TABLE_PERCENTILES), "max"]
+    columns = (
+        Column("span", "span"),
+        Column("share", "share", bar=8),
+        *(Column(name, "time", spare=_SPARE.get(name, 0)) for name in times),
+    )
+    lines = [_missing(profile)]
+    measuring = profile.mostly_measuring
+    if measuring:
+        lines.append(
+            f"mostly the cost of measuring, as a clock read takes {profile.stamp_ns} ns: "
+            + ", ".join(measuring)
+        )
+    if doubtful:
+        lines.append(f"? not enough frames for a reliable estimate: {_doubt(profile)}")
+    return Section("Spans", tuple(lines), Table(columns, rows), "spans")
+
+
+def _missing(profile: "Profile") -> str:
+    parts = []
+    for what in ("missing", "negative"):
+        found = {name: getattr(profile[name], what) for name in profile.spans}
+        named = ", ".join(f"{name} {n:,}" for name, n in found.items() if n)
+        parts.append(f"{what}: {named or 'none'}")
+    excluded = profile.sums.excluded
+    if excluded:
+        named = ", ".join(f"{reason} {n:,}" for reason, n in excluded.items())
+        parts.append(f"left out of share and other: {named}")
+    return "; ".join(parts)
+
+
+def _doubt(profile: "Profile") -> str:
+    """Say why the first percentile of end_to_end, or of any span, has no interval."""
+    for name in sorted(profile.spans, key=lambda name: name != "end_to_end"):
+        for q in TABLE_PERCENTILES:
+            known = profile[name].percentile(q)
+            if known.value is not None and known.low is None:
+                return f"{name}: {known.note}"
+    return ""
+
+
+def groups(profile: "Profile", thresholds: Thresholds | None = None) -> Section:
+    """Return the numbers of end_to_end and the bottleneck of each group, the largest first."""
+    level = (thresholds or Thresholds()).level
+    by = clip(profile.by or "group")
+    found = sorted(profile.groups.items(), key=lambda item: -item[1].frames)
+    most = max((group.frames for _, group in found), default=0) or 1
+    rows: list[list[Cell | str | None]] = []
+    for name, group in found[:MOST_ROWS]:
+        total = group["end_to_end"]
+        values = total.mean, *total.histogram.percentiles((50, 99)), total.max
+        frames = Cell(group.frames, bar=group.frames / most)
+        times = (Cell(value, level(value)) for value in values)
+        rows.append([name, frames, *times, group.bottleneck()])
+    columns = (
+        Column(by, "name"),
+        Column("frames", "count"),
+        *(Column(name, "time") for name in ("mean", "p50", "p99", "max")),
+        Column("bottleneck"),
+    )
+    more = len(found) - len(rows)
+    lines = (f"and {more:,} more",) if more > 0 else ()
+    return Section(f"By {by}", lines, Table(columns, rows), "groups")
