@@ -14,7 +14,7 @@ from latprof.io.dataset import Dataset, DatasetLike
 from latprof.pipeline import Pipeline
 from latprof.profile.build import check_by
 from latprof.profile.profile import Profile, duration
-from latprof.sequence.intended import Intended
+from latprof.sequence.intended_starts import Intended
 
 __all__ = ["MOST_FOR_CAUSES", "analyze"]
 
@@ -64,7 +64,7 @@ def analyze(
         takes them. How many were left out stands in the accounts' notes.
     intended
         Work out when frames should have started, from the pipeline's period: ``response`` is
-        then measured from there, beside end_to_end (see `latprof.sequence.intended`).
+        then measured from there, beside end_to_end (see `latprof.sequence.intended_starts`).
     order
         Also look at what depends on the order of frames: lost and late ids, jitter, period,
         frames in flight, runs of missed deadlines.

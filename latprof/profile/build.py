@@ -14,7 +14,7 @@ from latprof.fold.sums import PEOPLE_EDGES_NS, Sums
 from latprof.frames import FINISHED, Columns, Labels, as_text
 from latprof.pipeline import Pipeline
 from latprof.profile.origins import Recorders
-from latprof.sequence.orders import Orders
+from latprof.sequence.order import OrderBySource, OrderSettings
 from latprof.text import escape
 from latprof.units import parse_duration
 
@@ -53,9 +53,10 @@ class Gathered:
         self._own = Sums(pipeline, _edges(edges_ns), every_ns, duration(deadline, "deadline"))
         self._merged: Sums | None = None  # of the groups, until the next frames come
         self._fold: Fold | None = None  # its work arrays are made when they are needed
-        self.order: Orders | None = None
+        self.order: OrderBySource | None = None
         if order:
-            self.order = Orders("start", id_bits, self._own.deadline_ns, self._own.promised)
+            settings = OrderSettings(id_bits, self._own.deadline_ns, self._own.promised)
+            self.order = OrderBySource(settings)
         self.groups: dict[str, Self] = {}
         self.accounts = Accounts()
         self.segments: set[tuple[int, int]] = set()
@@ -145,7 +146,7 @@ class Gathered:
         self.files += 1
         self.recorders.add(meta)
         if self.order is not None:
-            self.order.close(meta.get("lost") or 0)
+            self.order.end_recording(meta.get("lost") or 0)
         accounts = Accounts(lost=meta.get("lost") or 0)
         for part in (meta.get("join") or {}).get("parts") or [meta]:
             self.stamp_ns = max(self.stamp_ns, part.get("stamp_ns") or 0)
@@ -204,7 +205,7 @@ class Gathered:
         """Return a profile of its own with the same content."""
         same = type(self)(self.pipeline, by=self.by)
         same._own = self._own.alike()
-        same.order = None if self.order is None else self.order.alike()
+        same.order = None if self.order is None else OrderBySource(self.order.settings)
         if self.parts is not None:
             same.parts = self.parts.copy()
             same.parts.forget()

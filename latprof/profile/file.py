@@ -13,11 +13,12 @@ from latprof.errors import LatprofError, ProfileError
 from latprof.io.atomic import WholeFile
 from latprof.pipeline import Pipeline
 from latprof.profile import saved
+from latprof.profile.codec import Decoder, encode
 from latprof.profile.origins import Recorders
 from latprof.profile.profile import Profile
 from latprof.profile.saved import count, number, text
 from latprof.queueing.windowed import Parts
-from latprof.sequence.orders import Orders
+from latprof.sequence.order import OrderBySource
 from latprof.text import escape
 
 __all__ = ["FORMAT", "is_profile", "load_profile", "save_profile"]
@@ -126,7 +127,7 @@ def _dump(profile: Profile) -> dict[str, Any]:
         "rates": sorted(profile.rates.items()),
         "accounts": profile.accounts.to_dict(),
         "sums": saved.dump(profile._own),
-        "order": None if profile.order is None else profile.order.to_dict(),
+        "order": encode(profile.order),
         "causes": None if profile.parts is None else profile.parts.to_dict(),
         "groups": {name: _dump(group) for name, group in sorted(profile.groups.items())},
     }
@@ -147,7 +148,7 @@ def _load(pipeline: Pipeline, content: dict[str, Any]) -> Profile:
     profile.accounts = _load_accounts(content["accounts"])
     profile._own = saved.load(pipeline, content["sums"])
     if content["order"] is not None:
-        profile.order = Orders.from_dict(content["order"])
+        profile.order = Decoder(pipeline).decode(OrderBySource, content["order"], "order")
     if content["causes"] is not None:
         profile.parts = Parts.from_dict(pipeline, content["causes"])
     for name, group in content["groups"].items():

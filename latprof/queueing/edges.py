@@ -4,11 +4,14 @@ Who the first frames of a recording waited for stands at the end of the one befo
 is the sums of these frames looked at with the rows before them, less what they are alone.
 """
 
+import base64
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from latprof.arrays import Ints, Mask
 from latprof.errors import ProfileError
@@ -18,7 +21,6 @@ from latprof.queueing.causes import Causes, sums_of
 from latprof.queueing.model import Picture, picture
 from latprof.queueing.stations import places
 from latprof.queueing.visits import Visits
-from latprof.sequence.segments import pack, unpack
 
 __all__ = ["HELD", "MOST_PIECES", "Piece", "Rows", "corrected", "early", "joined", "order"]
 
@@ -107,9 +109,9 @@ class Piece:
             "unseen": self.unseen,
             "ends": [
                 {
-                    "marks": {mark: pack(column) for mark, column in rows.marks.items()},
-                    "done": pack(rows.done.astype(np.int64)),
-                    "counted": pack(rows.counted.astype(np.int64)),
+                    "marks": {mark: _pack(column) for mark, column in rows.marks.items()},
+                    "done": _pack(rows.done.astype(np.int64)),
+                    "counted": _pack(rows.counted.astype(np.int64)),
                 }
                 for rows in ends
             ],
@@ -133,8 +135,8 @@ class Piece:
 
 def _rows(marks: tuple[str, ...], saved: Mapping[str, Any]) -> Rows:
     try:
-        columns = {mark: unpack(saved["marks"][mark], HELD) for mark in marks}
-        done, counted = (unpack(saved[name], HELD).astype(bool) for name in ("done", "counted"))
+        columns = {mark: _unpack(saved["marks"][mark], HELD) for mark in marks}
+        done, counted = (_unpack(saved[name], HELD).astype(bool) for name in ("done", "counted"))
     except ValueError as error:
         raise ProfileError(f"rows of causes ({error}): the file is damaged") from None
     if {len(column) for column in (*columns.values(), counted)} != {len(done)} or not len(done):
@@ -226,3 +228,37 @@ def _alone(pipeline: Pipeline, piece: Piece, seen: Picture) -> Causes:
 
 def _lowest(starts: Ints) -> int:
     return int(starts[starts != MISSING].min(initial=STAMP_LIMIT))
+
+
+def _pack(column: npt.NDArray[Any]) -> str:
+    """Return integers (n,) as short text: their differences, compressed.
+
+    Examples
+    --------
+    >>> _unpack(_pack(np.array([5, 7, -2**63])), most=3)
+    array([                   5,                    7, -9223372036854775808])
+    """
+    differences = np.diff(column.astype("<i8"), prepend=np.int64(0))
+    # bytes of one weight next to each other: the upper ones are nearly all 0
+    planes = differences.view(np.uint8).reshape(-1, 8).T.tobytes()
+    return base64.b64encode(zlib.compress(planes)).decode("ascii")
+
+
+def _unpack(text: str, most: int) -> npt.NDArray[np.int64]:
+    """Return what `pack` was given, at most `most` integers.
+
+    Raises
+    ------
+    ValueError
+        Text that `pack` has not written.
+    """
+    try:
+        planes = zlib.decompressobj().decompress(
+            base64.b64decode(text, validate=True), 8 * most + 1
+        )
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    if len(planes) % 8 or len(planes) > 8 * most:
+        raise ValueError(f"{len(planes)} bytes are not up to {most} integers")
+    table = np.frombuffer(planes, np.uint8).reshape(8, -1)
+    return np.cumsum(np.ascontiguousarray(table.T).view("<i8").reshape(-1), dtype=np.int64)

@@ -14,10 +14,10 @@ from latprof.profile.profile import NO_GROUP, Profile
 from latprof.profile.span import TABLE_PERCENTILES, slice_of
 from latprof.report.layout import Section, filled_ranges, markdown, percent, range_name, short, text
 from latprof.report.sentences import headline, summary
-from latprof.sequence.orders import Orders
-from latprof.text import counted, escape
+from latprof.sequence.order import OrderBySource
+from latprof.text import escape
 from latprof.thresholds import Thresholds
-from latprof.units import format_ns, format_quantity, format_utc
+from latprof.units import format_ns, format_utc
 
 __all__ = ["Report", "Section", "range_name"]
 
@@ -174,35 +174,15 @@ class Report:
             "End to end, by range", (), ("range", "frames", "share", ""), rows, times, "ranges"
         )
 
-    def _order(self, orders: Orders) -> Section:
+    def _order(self, orders: OrderBySource) -> Section:
         lines = []
         if len(orders.by_source) > 1 and any(o.arrivals.lost for o in orders.by_source.values()):
             lines.append(
                 "ids are looked at source by source: where sources share a counter none may be lost"
             )
         for source, order in list(orders.by_source.items())[:_MOST_ROWS]:
-            ids, pace, jitter = order.arrivals, order.period, order.jitter
-            flight = order.in_flight(self.profile.active_ns)
-            parts = [f"ids {ids.note}"]
-            if ids.gaps is not None:
-                parts = [
-                    f"{counted(ids.lost or 0, 'id')} lost in {counted(ids.gaps, 'gap')} (at most "
-                    f"{ids.longest_loss:,} in a row), {ids.reordered:,} reordered, "
-                    f"{ids.duplicates:,} twice"
-                ]
-            if pace.mean is not None:
-                parts.append(f"a frame each {format_ns(pace.mean)} (std {format_ns(pace.std)})")
-            if jitter.last is not None:
-                parts.append(f"jitter {format_ns(jitter.last)} (at most {format_ns(jitter.peak)})")
-            if flight.mean is not None:
-                most = "" if flight.peak is None else f" ({flight.peak:,} at most)"
-                parts.append(f"{format_quantity(flight.mean)} in flight{most}")
-            missed = order.deadline
-            if missed is not None and missed.misses:
-                parts.append(
-                    f"{counted(missed.longest_run or 0, 'missed deadline')} in a row at most"
-                )
-            lines.append(f"{short(source or NO_GROUP)}: {'; '.join(parts)}")
+            sentence = order.sentence(self.profile.active_ns)
+            lines.append(f"{short(source or NO_GROUP)}: {sentence}")
         return Section("Order and pace", tuple(lines), key="order")
 
     def _groups(self) -> Section:

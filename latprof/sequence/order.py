@@ -1,40 +1,235 @@
-"""What depends on the order of frames: skipped and late ids, jitter, pace, frames in flight, runs.
+"""Lost and late ids, jitter, time between starts, frames in flight and runs of missed deadlines.
 
-All of it needs consecutive frames of one source. Parts of a recording merge in any order into
-what the whole gives; where parts overlap so far that the order of frames is not known, and where
-frames are missing by sampling or loss, there is no number, but the reason why.
+All of it needs consecutive frames of one source. Parts of a recording merge in any order to the
+same results as the whole. If parts overlap so far that the order of frames is unknown, or if frames
+are missing because of sampling or loss, a result has a reason in place of numbers.
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from latprof.arrays import Ints, Mask
 from latprof.errors import ProfileError
 from latprof.frames import MISSING, Columns
-from latprof.sequence.answers import (
-    ArrivalFacts,
-    DeadlineFacts,
-    FlightFacts,
-    JitterFacts,
-    PeriodFacts,
-)
-from latprof.sequence.arrivals import Arrivals
-from latprof.sequence.segments import Segments
-from latprof.sequence.timing import MISSED, Jitter, Pace
+from latprof.sequence.runs import IN_TIME, MISSED, SIGN_BIT, Jitter, StartRun, TimingRun
+from latprof.sequence.segments import Rows, Segments
+from latprof.text import counted, quoted
+from latprof.units import format_ns, format_quantity
 
-__all__ = ["Order", "split_by_source"]
+__all__ = [
+    "DeadlineResult",
+    "IdResult",
+    "InFlightResult",
+    "JitterResult",
+    "Order",
+    "OrderBySource",
+    "OrderSettings",
+    "PeriodResult",
+    "split_by_source",
+]
+
+CHUNK = 65_536  # rows folded together: larger work arrays come from fresh pages, which are slow
 
 
-_SMALLEST = np.int64(-(2**63))
-_FORM = 1
-_DAMAGED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError)
+# -- results ------------------------------------------------------------------------------------
+# Fields are None if they are not available; `note` says why. `sentence` returns "" if there is
+# nothing to report.
 
 
+@dataclass(frozen=True, slots=True)
+class IdResult:
+    """Ids of frames in order of start; frames with the same start are in order of id.
+
+    Attributes
+    ----------
+    gaps
+        Places where ids are skipped, even if the skipped ids come later.
+    reordered
+        Frames that come late: their id is below the largest one before them.
+    lost, longest_loss
+        Ids between the smallest and the largest that never came; most of them in a row.
+    duplicates
+        Frames whose id has come before.
+
+    Examples
+    --------
+    >>> IdResult(frames=5, gaps=1, reordered=1, lost=0, longest_loss=0, duplicates=0).sentence()
+    'no frame lost; 1 gap closed by a late frame'
+    """
+
+    mark: str = "start"
+    frames: int = 0
+    gaps: int | None = None
+    reordered: int | None = None
+    lost: int | None = None
+    longest_loss: int | None = None
+    duplicates: int | None = None
+    note: str = ""
+
+    def sentence(self) -> str:
+        """Return what happened to the ids, for a report."""
+        if self.note or (not self.gaps and not self.reordered and not self.duplicates):
+            return f"ids {self.note}" if self.note else "no frame lost, late or duplicated"
+        gaps, late = self.gaps or 0, self.reordered or 0
+        parts = ["no frame lost"]
+        if self.lost:
+            parts = [f"{counted(self.lost, 'frame')} lost (at most {self.longest_loss:,} in a row)"]
+            parts += [counted(gaps, "gap")] if gaps else []
+        elif gaps:
+            closed = "a late frame" if late == 1 else f"late frames ({late:,} in all)"
+            parts.append(f"{counted(gaps, 'gap')} closed by {closed}")
+        if late and (self.lost or not gaps):
+            parts.append(f"{counted(late, 'frame')} late")
+        if self.duplicates:
+            parts.append(counted(self.duplicates, "duplicate"))
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class JitterResult:
+    """Inter-arrival jitter of RFC 3550 in order of end, ns, over frames with an end_to_end >= 0.
+
+    `last` and `peak` are of the filtered jitter, `mean` is of the differences between successive
+    latencies.
+    """
+
+    mark: str = "end"
+    last: float | None = None
+    peak: float | None = None
+    mean: float | None = None
+    note: str = ""
+
+    def sentence(self) -> str:
+        """Return the jitter, for a report."""
+        if self.last is None:
+            return ""
+        return f"jitter {format_ns(self.last)} (at most {format_ns(self.peak)})"
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodResult:
+    """Time between the starts of successive frames, ns."""
+
+    count: int
+    mean: float | None = None
+    std: float | None = None
+    min: int | None = None
+    max: int | None = None
+    note: str = ""
+
+    def sentence(self) -> str:
+        """Return the mean time between starts, for a report."""
+        if self.mean is None:
+            return ""
+        return f"a frame each {format_ns(self.mean)} (std {format_ns(self.std)})"
+
+
+@dataclass(frozen=True, slots=True)
+class InFlightResult:
+    """Frames in flight: started and not ended. If one ends when another starts, they do not meet.
+
+    `mean` is by Little's law: the sum of end_to_end / active time. Dropped frames are in flight
+    until they are dropped.
+    """
+
+    mean: float | None = None
+    peak: int | None = None
+    note: str = ""
+
+    def sentence(self) -> str:
+        """Return how many frames are in flight, for a report."""
+        if self.mean is None:
+            return ""
+        most = "" if self.peak is None else f" ({self.peak:,} at most)"
+        return f"{format_quantity(self.mean)} in flight{most}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlineResult:
+    """Frames that took longer than the deadline (ns), or were dropped.
+
+    `ratio` is the share of `frames`: those finished with a latency of 0 or more, and those dropped.
+    `longest_run` counts misses in a row, in order of start; `first_missed` and `last_missed` are
+    ids.
+    """
+
+    deadline_ns: int
+    span: str
+    frames: int | None = None
+    misses: int | None = None
+    ratio: float | None = None
+    longest_run: int | None = None
+    first_missed: int | None = None
+    last_missed: int | None = None
+    note: str = ""
+
+    def sentence(self) -> str:
+        """Return the longest run of misses, for a report."""
+        if not self.misses:
+            return ""
+        return f"{counted(self.longest_run or 0, 'missed deadline')} in a row at most"
+
+
+# -- sums of one source -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OrderSettings:
+    """What two orders must share to merge.
+
+    Parameters
+    ----------
+    id_bits
+        From 8 to 32 if ids start again after 2**id_bits, as RTP's do after 2**16; 64 if they do
+        not.
+    deadline_ns
+        The time that a frame has, or None.
+    deadline_span
+        ``"end_to_end"`` or ``"response"``.
+
+    Raises
+    ------
+    ProfileError
+        Another number of bits or span, or a deadline below 0.
+    """
+
+    id_bits: int = 64
+    deadline_ns: int | None = None
+    deadline_span: str = "end_to_end"
+
+    def __post_init__(self) -> None:
+        if self.id_bits != 64 and not 8 <= self.id_bits <= 32:
+            raise ProfileError(
+                f"id_bits must be from 8 to 32, or 64 for ids that do not wrap, got {self.id_bits}"
+            )
+        if self.deadline_span not in ("end_to_end", "response"):
+            raise ProfileError(
+                "deadline_span must be 'end_to_end' or 'response', got "
+                f"{quoted(self.deadline_span)}"
+            )
+        if self.deadline_ns is not None and self.deadline_ns < 0:
+            raise ProfileError(f"deadline must be 0 ns or more, got {self.deadline_ns} ns")
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """The marks that frames need to have."""
+        due = ("due",) if self.deadline_span == "response" and self.deadline_ns is not None else ()
+        return (*due, "start", "end")
+
+    def check_equal(self, other: "OrderSettings") -> None:
+        """Raise a ProfileError if the settings differ."""
+        if other != self:
+            raise ProfileError(
+                "orders of frames must have the same id_bits and deadline to merge, got "
+                f"{self} and {other}; analyze both with the same settings"
+            )
+
+
+@dataclass(slots=True, eq=False)
 class Order:
     """What depends on the order of the frames of one source, mergeable.
 
@@ -42,90 +237,45 @@ class Order:
     a row, and at most 128 such segments. Frames near the ends of batches may be up to 512 places
     out of order.
 
-    Parameters
+    Attributes
     ----------
-    mark
-        Where ids are looked at.
-    id_bits
-        From 8 to 32: ids start again after 2**id_bits, as RTP's do after 2**16. 64: never.
-    jitter_mark
-        Where jitter is measured.
-    deadline_ns
-        Time that a frame has; None: no deadline.
-    deadline_span
-        ``"end_to_end"`` or ``"response"``.
     reason
-        Why some frames are absent, such as ``"sampling rate 0.1"``: nothing is available then.
-
-    Raises
-    ------
-    ProfileError
-        Another number of bits or span, or a deadline below 0.
+        Why frames are missing, such as ``"sampling rate 0.1"``, or ""; then nothing is available.
 
     Examples
     --------
     >>> start = np.array([0, 20, 40, 60])
-    >>> order = Order(deadline_ns=9)
+    >>> order = Order(OrderSettings(deadline_ns=9))
     >>> ids = np.array([1, 2, 5, 4], np.uint64)
     >>> order.add(Columns(ids, {"start": start, "end": start + [3, 25, 9, 10]}))
-    >>> order.arrivals
-    ArrivalFacts(mark='start', frames=4, gaps=1, reordered=1, lost=1, longest_loss=1, \
-duplicates=0, note='')
+    >>> order.arrivals.sentence()
+    '1 frame lost (at most 1 in a row); 1 gap; 1 frame late'
     >>> order.deadline.misses, order.deadline.last_missed, order.in_flight().peak
     (2, 4, 2)
     """
 
-    def __init__(
-        self,
-        *,
-        mark: str = "start",
-        id_bits: int = 64,
-        jitter_mark: str = "end",
-        deadline_ns: int | None = None,
-        deadline_span: str = "end_to_end",
-        reason: str = "",
-    ) -> None:
-        if id_bits != 64 and not 8 <= id_bits <= 32:
-            raise ProfileError(f"id_bits={id_bits}: give 8 to 32, or 64 for ids that do not wrap")
-        if deadline_span not in ("end_to_end", "response"):
-            raise ProfileError(
-                f"deadline of {deadline_span!r}: give one for 'end_to_end' or 'response'"
-            )
-        if deadline_ns is not None and deadline_ns < 0:
-            raise ProfileError(f"deadline {deadline_ns} ns is negative: give 0 or more")
-        self.mark = mark
-        self.id_bits = id_bits
-        self.jitter_mark = jitter_mark
-        self.deadline_ns = deadline_ns
-        self.deadline_span = deadline_span
-        self.reason = reason
-        self.frames = 0
-        self._arrivals = Segments(lambda: Arrivals(id_bits))
-        self._jitter = Segments(Jitter)
-        self._pace = Segments(Pace)
+    settings: OrderSettings = OrderSettings()
+    reason: str = ""
+    frames: int = 0
+    by_start: Segments[StartRun] = field(default_factory=lambda: Segments(StartRun()))
+    by_end: Segments[Jitter] = field(default_factory=lambda: Segments(Jitter()))
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The constructor's arguments but for `reason`: those that merge have the same."""
-        return {
-            "mark": self.mark,
-            "id_bits": self.id_bits,
-            "jitter_mark": self.jitter_mark,
-            "deadline_ns": self.deadline_ns,
-            "deadline_span": self.deadline_span,
-        }
+    def __post_init__(self) -> None:
+        bits = self.settings.id_bits
+        if not self.by_start.segments:
+            self.by_start.empty.ids.bits = bits
+            return
+        # segments that were read from a file may not fit each other
+        try:
+            if any(run.ids.bits != bits for run in self.by_start.runs()):
+                raise ValueError(f"ids must have {bits} bits in all segments")
+            self.results()
+        except (LookupError, TypeError, AttributeError, ArithmeticError, AssertionError) as error:
+            raise ValueError(f"segments do not fit each other ({error})") from None
 
-    @property
-    def marks(self) -> tuple[str, ...]:
-        """The marks that columns need to have."""
-        due = ("due",) if self.deadline_span == "response" and self.deadline_ns is not None else ()
-        return tuple(dict.fromkeys((*due, "start", self.mark, self.jitter_mark, "end")))
-
-    def lose(self, reason: str) -> None:
-        """Say why some frames are absent: nothing is available then."""
+    def mark_incomplete(self, reason: str) -> None:
+        """Note why frames are missing; then nothing is available."""
         self.reason = self.reason or reason
-
-    # -- filling --------------------------------------------------------------------------------
 
     def add(self, columns: Columns) -> None:
         """Add n frames, in any order; batches come in order of time.
@@ -134,51 +284,38 @@ duplicates=0, note='')
         """
         self.frames += len(columns)
         if columns.weight is not None and (columns.weight != 1).any():
-            self.lose("rows stand for several frames")
+            self.mark_incomplete("rows stand for several frames")
         if self.reason or not len(columns):
             return
-        ids = columns.frame_id
-        if self.id_bits == 64:
-            # the same order as signed numbers: 0 becomes the smallest
-            numbers = ids.view(np.int64) ^ _SMALLEST
-        else:
-            numbers = (ids & np.uint64(2**self.id_bits - 1)).astype(np.int64)
-        self._add_arrivals(columns, numbers)
-        done = columns.finished()
-        self._add_jitter(columns, numbers, done)
-        self._add_pace(columns, ids.view(np.int64), done)
-
-    def _add_arrivals(self, columns: Columns, numbers: Ints) -> None:
-        there = _stamped(columns, self.mark)
-        self._arrivals.add(_chosen((columns.marks[self.mark], numbers), there))
-
-    def _add_jitter(self, columns: Columns, numbers: Ints, done: Mask | None) -> None:
-        keep = _both(done, _both(*(_stamped(columns, m) for m in ("start", self.jitter_mark))))
-        arrivals = columns.marks[self.jitter_mark]
-        rows = _chosen((arrivals, numbers, arrivals - columns.marks["start"]), keep)
-        if len(rows[2]) and int(rows[2].min()) < 0:
-            rows = _chosen(rows, rows[2] >= 0)
-        self._jitter.add(rows)
-
-    def _add_pace(self, columns: Columns, ids: Ints, done: Mask | None) -> None:
+        ids = columns.frame_id.view(np.int64) ^ SIGN_BIT
         starts, ends = columns.marks["start"], columns.marks["end"]
-        latencies = ends - starts
+        done = columns.finished()
         begun, ended = _stamped(columns, "start"), _stamped(columns, "end")
-        if ended is not None or int(latencies.min()) < 0:
-            flown = latencies >= 0
-            flown = flown if ended is None else flown & ended
-            ends = np.where(flown, ends, MISSING)
-        states = np.zeros(len(columns), np.int8)
-        if self.deadline_ns is not None:
-            if self.deadline_span == "response":
-                latencies = columns.marks["end"] - columns.marks["due"]
-                ended = _both(ended, _stamped(columns, "due"))
-            known = latencies >= 0
-            known = known if ended is None else known & ended
-            np.add(known, known & (latencies > self.deadline_ns), out=states, dtype=np.int8)
-            if done is not None:
-                states[~done] = MISSED
-        self._pace.add(_chosen((starts, ids, ends, states), begun))
+        latencies = ends - starts
+        flown = _both(begun, ended)
+        if int(latencies.min()) < 0:
+            flown = _both(flown, latencies >= 0)
+        self.by_end.add(_chosen((ends, ids, latencies), _both(done, flown)))
+        states = self._states(columns, done, ended)
+        ends = ends if flown is None else np.where(flown, ends, MISSING)
+        self.by_start.add(_chosen((starts, ids, ends, states), begun))
+
+    def _states(self, columns: Columns, done: Mask | None, ended: Mask | None) -> Ints:
+        """Return whether each frame was in time, missed its deadline or does not count."""
+        states: Any = np.zeros(len(columns), np.int8)
+        if self.settings.deadline_ns is None:
+            return states  # type: ignore[no-any-return]
+        begin = "due" if self.settings.deadline_span == "response" else "start"
+        latencies = columns.marks["end"] - columns.marks[begin]
+        known = latencies >= 0
+        stamped = _both(ended, _stamped(columns, begin))
+        if stamped is not None:
+            known &= stamped
+        states[known] = IN_TIME
+        states[known & (latencies > self.settings.deadline_ns)] = MISSED
+        if done is not None:
+            states[~done] = MISSED
+        return states  # type: ignore[no-any-return]
 
     def merge(self, other: "Order") -> None:
         """Add the frames of another part of the source, earlier or later.
@@ -188,83 +325,88 @@ duplicates=0, note='')
         ProfileError
             It has other settings.
         """
-        if other.settings != self.settings:
-            raise ProfileError(
-                f"order with {other.settings} does not merge with {self.settings}: "
-                "use the same settings for both"
-            )
-        self.lose(other.reason)
+        self.settings.check_equal(other.settings)
+        self.mark_incomplete(other.reason)
         self.frames += other.frames
-        self._arrivals.merge(other._arrivals)
-        self._jitter.merge(other._jitter)
-        self._pace.merge(other._pace)
+        self.by_start.merge(other.by_start)
+        self.by_end.merge(other.by_end)
 
-    # -- reading --------------------------------------------------------------------------------
+    # -- results --------------------------------------------------------------------------------
 
     @property
-    def arrivals(self) -> ArrivalFacts:
+    def arrivals(self) -> IdResult:
         """Gaps, lost, late and repeated ids."""
-        run: Arrivals = self._arrivals.total()
-        note = self._note(self._arrivals.reason or run.reason)
+        run = self.by_start.total().ids
+        note = self._note(self.by_start.reason or run.reason)
         if note:
-            return ArrivalFacts(self.mark, run.count, note=note)
-        lost, longest = run.seen.lost, run.seen.longest_gap
-        duplicates = run.count - run.seen.count
-        return ArrivalFacts(
-            self.mark, run.count, run.gaps, run.reordered, lost, longest, duplicates
+            return IdResult(frames=run.count, note=note)
+        return IdResult(
+            frames=run.count,
+            gaps=run.gaps,
+            reordered=run.reordered,
+            lost=run.seen.lost,
+            longest_loss=run.seen.longest_gap,
+            duplicates=run.count - run.seen.count,
         )
 
     @property
-    def jitter(self) -> JitterFacts:
-        """Inter-arrival jitter; all None with fewer than two frames."""
-        run: Jitter = self._jitter.total()
-        note = self._note(self._jitter.reason)
+    def jitter(self) -> JitterResult:
+        """Inter-arrival jitter; None if there are fewer than two frames."""
+        run = self.by_end.total()
+        note = self._note(self.by_end.reason)
         if note or not run.count:
-            return JitterFacts(self.jitter_mark, note=note)
-        return JitterFacts(self.jitter_mark, run.value, run.peak, run.total / run.count)
+            return JitterResult(note=note)
+        return JitterResult(last=run.value, peak=run.peak, mean=run.total / run.count)
 
     @property
-    def period(self) -> PeriodFacts:
-        """Time between starts; None with fewer than two frames, `std` with fewer than three."""
-        run, note = self._paced()
+    def period(self) -> PeriodResult:
+        """Time between starts; None for fewer than two frames, `std` None for fewer than three."""
+        run, note = self._timing()
         if note or not run.count:
-            return PeriodFacts(run.count, note=note)
+            return PeriodResult(run.count, note=note)
         std = math.sqrt(max(run.m2, 0.0) / (run.count - 1)) if run.count > 1 else None
-        return PeriodFacts(run.count, run.total / run.count, std, run.shortest, run.longest)
+        return PeriodResult(run.count, run.total / run.count, std, run.shortest, run.longest)
 
-    def in_flight(self, active_ns: int | None = None) -> FlightFacts:
-        """Return how many frames are in flight, over `active_ns`, else first start to last end."""
-        run, note = self._paced()
+    def in_flight(self, active_ns: int | None = None) -> InFlightResult:
+        """Return how many frames are in flight.
+
+        Parameters
+        ----------
+        active_ns
+            The time over which the mean is taken; by default from the first start to the last end.
+        """
+        run, note = self._timing()
         if note or not run.flown:
-            return FlightFacts(note=note)
+            return InFlightResult(note=note)
         if active_ns is None and run.first is not None and run.last_end is not None:
             active_ns = run.last_end - run.first
         mean = run.flight / active_ns if active_ns and active_ns > 0 else None
-        lost = self._note(run.reason)
-        return FlightFacts(mean, None if lost else len(run.rises), lost)
+        note = self._note(run.reason)
+        return InFlightResult(mean, None if note else len(run.rises), note)
 
     @property
-    def deadline(self) -> DeadlineFacts | None:
-        """Misses of the deadline; None if there is none."""
-        if self.deadline_ns is None:
+    def deadline(self) -> DeadlineResult | None:
+        """Misses of the deadline, or None without a deadline."""
+        if self.settings.deadline_ns is None:
             return None
-        run, note = self._paced()
+        run, note = self._timing()
         if note:
-            return DeadlineFacts(self.deadline_ns, self.deadline_span, note=note)
+            return DeadlineResult(self.settings.deadline_ns, self.settings.deadline_span, note=note)
         frames, misses = run.streak.count, run.misses
-        return DeadlineFacts(
-            self.deadline_ns,
-            self.deadline_span,
+        first, last = run.first_missed, run.last_missed
+        return DeadlineResult(
+            self.settings.deadline_ns,
+            self.settings.deadline_span,
             frames,
             misses,
             misses / frames if frames else None,
             run.streak.best,
-            None if run.first_missed is None else run.first_missed % 2**64,
-            None if run.last_missed is None else run.last_missed % 2**64,
+            None if first is None else first - int(SIGN_BIT),
+            None if last is None else last - int(SIGN_BIT),
         )
 
     def results(self, active_ns: int | None = None) -> dict[str, Any]:
-        """Return all facts as values that JSON has."""
+        """Return all results as values that JSON can hold."""
         deadline = self.deadline
         return {
             "arrivals": asdict(self.arrivals),
@@ -274,79 +416,114 @@ duplicates=0, note='')
             "deadline": None if deadline is None else asdict(deadline),
         }
 
-    def _paced(self) -> tuple[Pace, str]:
-        run = self._pace.total()
-        return run, self._note(self._pace.reason)
+    def sentence(self, active_ns: int | None = None) -> str:
+        """Return all results in one line, for a report."""
+        deadline = self.deadline
+        sentences = [
+            self.arrivals.sentence(),
+            self.period.sentence(),
+            self.jitter.sentence(),
+            self.in_flight(active_ns).sentence(),
+            "" if deadline is None else deadline.sentence(),
+        ]
+        return "; ".join(filter(None, sentences))
+
+    def _timing(self) -> tuple[TimingRun, str]:
+        return self.by_start.total().timing, self._note(self.by_start.reason)
 
     def _note(self, why: str) -> str:
         why = self.reason or why
         return f"not available: {why}" if why else ""
 
-    # -- saved form -----------------------------------------------------------------------------
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return all of it as values that JSON has, some 40 kB for one recording."""
-        return {
-            "form": _FORM,
-            "settings": self.settings,
-            "reason": self.reason,
-            "frames": self.frames,
-            "arrivals": self._arrivals.to_dict(),
-            "jitter": self._jitter.to_dict(),
-            "pace": self._pace.to_dict(),
-        }
+# -- all sources --------------------------------------------------------------------------------
 
-    @classmethod
-    def from_dict(cls, content: object) -> "Order":
-        """Return what `to_dict` has written.
+
+@dataclass(slots=True, eq=False)
+class OrderBySource:
+    """An `Order` for each source; batches of one recording come in order of time.
+
+    Attributes
+    ----------
+    ended
+        The orders of recordings that have ended, by source; None for frames without a source.
+    """
+
+    settings: OrderSettings = OrderSettings()
+    ended: dict[str | None, Order] = field(default_factory=dict)
+    _running: dict[str | None, Order] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        for order in self.ended.values():
+            self.settings.check_equal(order.settings)
+
+    def add(self, columns: Columns, sampling_rate: float) -> None:
+        """Add a batch of the recording that is being read."""
+        for begin in range(0, len(columns), CHUNK):
+            chunk = columns.take(slice(begin, begin + CHUNK))
+            for source, rows in split_by_source(chunk, self.settings.marks):
+                if source not in self._running:
+                    self._running[source] = Order(self.settings)
+                if sampling_rate < 1:
+                    self._running[source].mark_incomplete(f"sampling rate {sampling_rate:g}")
+                self._running[source].add(rows)
+
+    def end_recording(self, lost: int = 0) -> None:
+        """End a recording, of which `lost` frames are missing."""
+        for source, order in self._running.items():
+            if lost:
+                order.mark_incomplete(f"{counted(lost, 'frame')} lost here")
+            if source in self.ended:
+                self.ended[source].merge(order)
+            else:
+                self.ended[source] = order
+        self._running = {}
+
+    def merge(self, other: "OrderBySource") -> None:
+        """Add the recordings of another.
 
         Raises
         ------
         ProfileError
-            Another form, or a damaged one.
+            It has other settings.
         """
-        saved: Any = content
-        if not isinstance(content, dict) or content.get("form") != _FORM:
-            raise ProfileError(
-                f"the saved order of frames is not of form {_FORM}: fold the trace again"
-            )
-        try:
-            same = cls(**saved["settings"], reason=str(saved["reason"]))
-            same.frames = int(saved["frames"])
-            same._arrivals.read(saved["arrivals"])
-            same._jitter.read(saved["jitter"])
-            same._pace.read(saved["pace"])
-            same.results()  # numbers that do not fit each other are found now
-        except _DAMAGED as error:
-            raise ProfileError(
-                f"the saved order of frames is damaged ({error}): fold the trace again"
-            ) from None
-        return same
+        self.settings.check_equal(other.settings)
+        self.end_recording()
+        for orders in (other.ended, other._running):
+            for source, order in orders.items():
+                self.ended.setdefault(source, Order(self.settings)).merge(order)
+
+    @property
+    def by_source(self) -> dict[str | None, Order]:
+        """The order of each source; None for frames without a source."""
+        self.end_recording()
+        return dict(self.ended)
+
+    def results(self, active_ns: int | None) -> dict[str, Any]:
+        """Return all results by source, ``""`` for none, as values that JSON can hold."""
+        return {source or "": order.results(active_ns) for source, order in self.by_source.items()}
 
 
-def split_by_source(
-    columns: Columns, marks: tuple[str, ...] | None = None
-) -> Iterator[tuple[str | None, Columns]]:
-    """Yield each source with its frames; nothing is copied where there is only one.
+def split_by_source(columns: Columns, marks: Sequence[str]) -> Iterator[tuple[str | None, Columns]]:
+    """Yield each source with its frames; nothing is copied if there is only one.
 
     Parameters
     ----------
     columns
         n frames.
     marks
-        The marks to hand on, `Order.marks`; None: all. Sizes, tags and the like are not.
+        The marks that the yielded columns have; they have no sizes and no tags.
 
     Examples
     --------
     >>> from latprof.frames import Labels
     >>> columns = Columns(np.arange(3), {}, source=Labels.encode(["in", "out", "in"]))
-    >>> [(name, rows.frame_id.tolist()) for name, rows in split_by_source(columns)]
+    >>> [(name, rows.frame_id.tolist()) for name, rows in split_by_source(columns, [])]
     [('in', [0, 2]), ('out', [1])]
     """
-    names = columns.marks if marks is None else marks
     needed = Columns(
         columns.frame_id,
-        {mark: columns.marks[mark] for mark in names},
+        {mark: columns.marks[mark] for mark in marks},
         outcome=columns.outcome,
         weight=columns.weight,
         complete=columns.complete,
@@ -355,15 +532,18 @@ def split_by_source(
         yield None, needed
         return
     codes = columns.source.codes
-    table: tuple[str | None, ...] = (*columns.source.names, None)  # the last is what -1 finds
+    table: tuple[str | None, ...] = (*columns.source.names, None)  # the last is found by code -1
     found = np.flatnonzero(np.bincount(codes + 1)) - 1
     for code in found.tolist():
         rows = needed if len(found) == 1 else needed.take(np.flatnonzero(codes == code))
         yield table[code], rows
 
 
+# -- masks, None for all rows -------------------------------------------------------------------
+
+
 def _stamped(columns: Columns, mark: str) -> Mask | None:
-    """Return which frames have the mark; None: all."""
+    """Return which frames have the mark."""
     stamps = columns.marks[mark]
     if mark in columns.complete or int(stamps.min()) != MISSING:
         return None
@@ -376,9 +556,7 @@ def _both(left: Mask | None, right: Mask | None) -> Mask | None:
     return left & right
 
 
-def _chosen(
-    columns: tuple[npt.NDArray[Any], ...], mask: Mask | None
-) -> tuple[npt.NDArray[Any], ...]:
+def _chosen(rows: Rows, mask: Mask | None) -> Rows:
     if mask is None or mask.all():
-        return columns
-    return tuple(column[mask] for column in columns)
+        return rows
+    return tuple(column[mask] for column in rows)

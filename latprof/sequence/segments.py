@@ -1,304 +1,423 @@
-"""Rows in order of time, from batches that come in any order: what stays of each is bounded.
+"""Consecutive rows as a mergeable segment: the first rows, a summary of the middle, the last rows.
 
-What is known of rows in a row is kept by a `Run`, which is fed rows in order. Rows are recorded
-as frames are committed, so that those near the border of a batch or a file may belong a little
-further on. A segment therefore keeps its first and its last `HELD` rows as they are, and only
-what lies between them in a run: its body. Where two segments meet, the loose rows between their
-bodies are put in order and fed, and the body that comes then is taken on as a whole.
+What depends on the order of frames, or on frames that waited for earlier ones, cannot be summed
+part by part: the first rows of a part depend on the last rows of the part before it. `Edges`
+therefore keeps up to `EDGE_ROWS` rows at each end of a part, so that two parts can be joined later.
 
-The body was fed after the rows before it, the head, had gone into a run of their own. Where the
-last `KNOWN` of them come right before the body in the joined order as well, what a body may know
-of the past (the last row, the largest id, a filter's state) is the same, or differs by what the
-runs can put right. Otherwise the segments overlap, and no order can be told.
+`Segments` does so for anything that is computed row by row (a `Run`). Rows arrive in the order in
+which frames were committed, so that rows near the end of a batch or a file may belong a little
+further on: only rows that are at neither end are fed to the run of a segment::
+
+    head        body                      tail
+    | 1,024 |   | run of all rows between |   | 1,024 |
+
+The body was fed after a run had seen the head. Where two segments are joined, the rows between
+their bodies are sorted and fed, and the second body is added as a whole. That is exact if the last
+`SETTLED_ROWS` rows before the second body are the same rows as before; otherwise the segments
+overlap, and the order of their rows is unknown.
 """
 
-import base64
 import copy
-import zlib
 from collections.abc import Callable
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from latprof.arrays import Ints
+from latprof.frames import MISSING, STAMP_LIMIT
 
-__all__ = ["HELD", "KNOWN", "MOST_SEGMENTS", "Rows", "Run", "Segments", "pack", "unpack"]
+__all__ = [
+    "EDGE_ROWS",
+    "MOST_SEGMENTS",
+    "SETTLED_ROWS",
+    "Edges",
+    "Rows",
+    "Run",
+    "Segment",
+    "Segments",
+    "concatenated",
+    "cut",
+    "join_closest",
+]
 
-HELD = 1_024
-"""Rows kept as they are on each side of a body."""
+EDGE_ROWS = 1_024
+"""Rows kept at each end of a segment, so that it can be joined to its neighbours."""
 
-KNOWN = 512
-"""Rows right before a body that must be the same ones wherever it is joined."""
+SETTLED_ROWS = 512
+"""Rows before a body that must be the same ones after a join; rows may be that far out of order."""
 
 MOST_SEGMENTS = 128
-"""With more segments, those that are closest to each other in time are joined for good."""
+"""If there are more segments, those closest to each other in time are joined for good."""
 
-CHUNK = 32_768
-"""Rows that a run is fed at a time: they stay in a second-level cache."""
+FEED_ROWS = 32_768  # rows that a run is fed at a time: they stay in a second-level cache
+NEAR_SPACINGS = 4  # segments up to this many mean row distances apart are taken for neighbours
 
-_NEAR = 4  # times the mean distance of rows: segments this close are taken for neighbours
-
-Rows = tuple[npt.NDArray[Any], ...]
-"""Columns of n rows: stamps, then ids, then what else belongs to them."""
+Rows = tuple[Ints, ...]
+"""Columns of n rows: stamps first. In `Segments` frame ids follow, and rows are sorted by both."""
 
 Key = tuple[int, int]
 
 
 class Run(Protocol):
-    """What is known of rows fed in order: what they add up to, and what later rows depend on."""
+    """A computation over rows in order: what they add up to, and what later rows depend on."""
 
     def feed(self, rows: Rows) -> None:
         """Add rows that come after all others."""
 
-    def fresh(self) -> Any:
+    def fresh(self) -> Self:
         """Return a run that depends on the same past and has counted nothing."""
 
-    def follow(self, body: Any) -> None:
-        """Add what a fresh run has counted of the rows that come now."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all of it as values that JSON has."""
-
-    def read(self, saved: Any) -> None:
-        """Take what `to_dict` has written; whatever is damaged raises something."""
+    def follow(self, body: Self) -> None:
+        """Add what a run that began as `fresh` has counted of the rows that come next."""
 
 
-class Segments:
-    """Rows that came in batches, as segments that do not grow with them.
+RunT = TypeVar("RunT", bound=Run)
 
-    Parameters
-    ----------
-    make
-        Makes an empty run.
+
+@dataclass(slots=True, eq=False)
+class Edges:
+    """The first and the last rows of a part; together they are all of it if it is short.
 
     Attributes
     ----------
-    reason
-        Why no order can be told; empty if it can.
+    count
+        Number of rows of the part.
+    head
+        Its first rows, at most `EDGE_ROWS`.
+    tail
+        Its last rows without those of the head, at most `EDGE_ROWS`.
+
+    Examples
+    --------
+    >>> edges = Edges()
+    >>> [middle] = edges.extend((np.arange(3_000),))
+    >>> len(middle[0]), edges.first, edges.last, edges.complete
+    (952, 0, 2999, False)
     """
 
-    def __init__(self, make: Callable[[], Run]) -> None:
-        self._make = make
-        self._segments: list[_Segment] = []
-        self._open: _Segment | None = None  # what the next batch is expected to go on with
-        self.reason = ""
+    count: int = 0
+    head: Rows = ()
+    tail: Rows = ()
 
-    def __len__(self) -> int:
-        return len(self._segments)
-
-    def add(self, rows: Rows) -> None:
-        """Add n rows in any order; those that are in order are not sorted again."""
-        if not len(rows[0]) or self.reason:
-            return
-        rows = _in_order(rows)
-        if self._open is None or not self._open.takes(rows):
-            self._open = _Segment(self._make)
-            self._segments.append(self._open)
-            self._open.extend(rows)
-            self._settle()
-        else:
-            self._open.extend(rows)
-
-    def merge(self, other: "Segments") -> None:
-        """Add the rows of others, whichever of them come first."""
-        self._segments += [copy.deepcopy(segment) for segment in other._segments]
-        self._open = None
-        self.reason = self.reason or other.reason
-        self._settle()
-
-    def total(self) -> Any:
-        """Return the run of all rows; `reason` says whether they were in order."""
-        whole = self._make()
-        joined: _Segment | None = None
-        for segment in sorted(self._segments, key=lambda segment: segment.first):
-            joined = segment if joined is None else _joined(joined, segment)
-            if joined is None:
-                self._give_up()
-                return self._make()
-        if joined is not None:
-            whole.feed(joined.head)
-            if joined.body is not None:
-                whole.follow(joined.body)
-                whole.feed(joined.tail)
-        return whole
-
-    def _settle(self) -> None:
-        """Join neighbours, so that there are few segments."""
-        self._segments.sort(key=lambda segment: segment.first)
-        i = 0
-        while i + 1 < len(self._segments):
-            left, right = self._segments[i : i + 2]
-            small = left.body is None and right.body is None
-            near = right.first[0] - left.last[0] <= _NEAR * max(left.spacing, right.spacing)
-            if small and left.count + right.count > 2 * HELD:
-                # a body is begun only between parts that are not small: of small ones others
-                # may be on their way
-                near = near and min(left.count, right.count) >= HELD
-            if not (near and self._join(i)):
-                i += 1
-        while len(self._segments) > MOST_SEGMENTS and not self.reason:
-            pairs = zip(self._segments, self._segments[1:], strict=False)
-            gaps = [right.first[0] - left.last[0] for left, right in pairs]
-            if not self._join(gaps.index(min(gaps))):
-                self._give_up()
-
-    def _join(self, i: int) -> bool:
-        left, right = self._segments[i : i + 2]
-        joined = _joined(left, right)
-        if joined is None:
-            return False
-        if self._open is left or self._open is right:
-            self._open = joined
-        self._segments[i : i + 2] = [joined]
-        return True
-
-    def _give_up(self) -> None:
-        self.reason = f"frames came more than {KNOWN} places out of order, or recordings overlap"
-        self._segments, self._open = [], None
-
-    # -- saved form -----------------------------------------------------------------------------
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the segments as values that JSON has; runs are asked for theirs."""
-        return {
-            "reason": self.reason,
-            "segments": [
-                {
-                    "count": segment.count,
-                    "head": [pack(column) for column in segment.head],
-                    "tail": [pack(column) for column in segment.tail],
-                    "end": segment.end,
-                    "body": None if segment.body is None else segment.body.to_dict(),
-                }
-                for segment in self._segments
-            ],
-        }
-
-    def read(self, saved: Any) -> None:
-        """Take the segments that `to_dict` has written; whatever is damaged raises something."""
-        self.reason = str(saved["reason"])
-        for entry in saved["segments"]:
-            segment = _Segment(self._make)
-            segment.count = int(entry["count"])
-            segment.head = tuple(unpack(column, 2 * HELD) for column in entry["head"])
-            segment.tail = tuple(unpack(column, HELD) for column in entry["tail"])
-            ends = segment.head if entry["body"] is None else segment.tail
-            for column in (*segment.head, *ends):
-                if not 1 <= len(column) <= segment.count:
-                    raise ValueError("rows are missing")
-            if len({len(c) for c in segment.head}) + len({len(c) for c in ends}) != 2:
-                raise ValueError("columns of different lengths")
-            if entry["body"] is not None:
-                segment.end = int(entry["end"][0]), int(entry["end"][1])
-                segment.body = self._make()
-                segment.body.read(entry["body"])
-            self._segments.append(segment)
-
-
-class _Segment:
-    """The first rows, the run of those between, the last rows. Without a body all are in head."""
-
-    def __init__(self, make: Callable[[], Run]) -> None:
-        self.make = make
-        self.count = 0
-        self.head: Rows = ()
-        self.tail: Rows = ()
-        self.body: Run | None = None
-        self.end: Key | None = None  # stamp and id of the body's last row
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_Segment":
-        same = _Segment(self.make)
-        same.count, same.head, same.tail = self.count, self.head, self.tail
-        same.end, same.body = self.end, copy.deepcopy(self.body, memo)
-        return same
+    def __post_init__(self) -> None:
+        for rows in (self.head, self.tail):
+            if len({len(column) for column in rows}) > 1 or (rows and len(rows[0]) > EDGE_ROWS):
+                raise ValueError("rows are missing or too many")
+        kept = sum(len(rows[0]) for rows in (self.head, self.tail) if rows)
+        if len(self.head) != len(self.tail) or kept != min(self.count, 2 * EDGE_ROWS):
+            raise ValueError("rows do not match their count")
 
     @property
-    def first(self) -> Key:
+    def complete(self) -> bool:
+        """Whether head and tail are all rows of the part."""
+        return self.count <= 2 * EDGE_ROWS
+
+    @property
+    def ends(self) -> Rows:
+        """The rows of head and tail."""
+        return concatenated(self.head, self.tail)
+
+    @property
+    def last_rows(self) -> Rows:
+        """The last rows of the part, at most `EDGE_ROWS`."""
+        return cut(self.ends, -EDGE_ROWS, None)
+
+    @property
+    def first(self) -> int:
+        """The smallest stamp of the head."""
+        stamps = self.head[0]
+        return int(stamps[stamps != MISSING].min(initial=STAMP_LIMIT))
+
+    @property
+    def last(self) -> int:
+        """The largest stamp of head and tail."""
+        return max(int(rows[0].max(initial=MISSING)) for rows in (self.head, self.tail))
+
+    def extend(self, rows: Rows, *, ordered: bool = False) -> list[Rows]:
+        """Add rows after the others; return those that are at neither end, in order.
+
+        Parameters
+        ----------
+        rows
+            (n,) of each column; what is kept of them is copied.
+        ordered
+            Sort them together with the rows of the ends, which are sorted.
+        """
+        put = _merged if ordered else concatenated
+        if self.complete:
+            self.count += len(rows[0])
+            rows = put(self.ends, rows)
+            self.head, rows = _copied(cut(rows, None, EDGE_ROWS)), cut(rows, EDGE_ROWS, None)
+            self.tail = _copied(cut(rows, -EDGE_ROWS, None))
+            return [cut(rows, None, -EDGE_ROWS)]
+        self.count += len(rows[0])
+        # rows that come after the whole tail need not be copied together with it
+        start = int(np.searchsorted(rows[0], self.tail[0][-1], side="right")) if ordered else 0
+        if len(rows[0]) - start < EDGE_ROWS:
+            rows = put(self.tail, rows)
+            self.tail = _copied(cut(rows, -EDGE_ROWS, None))
+            return [cut(rows, None, -EDGE_ROWS)]
+        between = [put(self.tail, cut(rows, None, start)), cut(rows, start, -EDGE_ROWS)]
+        self.tail = _copied(cut(rows, -EDGE_ROWS, None))
+        return between
+
+    def followed_by(self, later: "Edges") -> "Edges":
+        """Return the edges of this part and a later one together."""
+        joined = Edges(self.count, self.head, self.tail)
+        if later.complete:
+            joined.extend(later.ends)
+            return joined
+        if self.complete:
+            joined.head = cut(concatenated(self.ends, later.head), None, EDGE_ROWS)
+        joined.count, joined.tail = self.count + later.count, later.tail
+        return joined
+
+
+EdgesT = TypeVar("EdgesT", bound=Edges)
+
+
+def join_closest(parts: list[EdgesT], join: Callable[[EdgesT, EdgesT], EdgesT | None]) -> bool:
+    """Join neighbours of a list in order of time, in place, until few enough are left.
+
+    Parameters
+    ----------
+    parts
+        In order of time.
+    join
+        Returns two neighbours as one, or None if that is impossible.
+
+    Returns
+    -------
+    bool
+        Whether at most `MOST_SEGMENTS` are left; False if two could not be joined.
+    """
+    while len(parts) > MOST_SEGMENTS:
+        gaps = [right.first - left.last for left, right in pairwise(parts)]
+        i = gaps.index(min(gaps))
+        joined = join(*parts[i : i + 2])
+        if joined is None:
+            return False
+        parts[i : i + 2] = [joined]
+    return True
+
+
+@dataclass(slots=True, eq=False)
+class Segment(Edges, Generic[RunT]):
+    """Rows sorted by stamp and id: their edges, and the run of the rows between them.
+
+    Attributes
+    ----------
+    body
+        The run of the rows between head and tail, None if there are none.
+    end
+        Stamp and id of the last of them.
+    """
+
+    body: RunT | None = None
+    end: Key = (0, 0)
+
+    def __post_init__(self) -> None:
+        Edges.__post_init__(self)
+        if not self.count or (self.body is None) != self.complete:
+            raise ValueError("rows do not match their count")
+
+    @property
+    def key(self) -> Key:
         """Stamp and id of the first row."""
         return _key(self.head, 0)
 
     @property
-    def last(self) -> Key:
-        """Stamp and id of the last row."""
-        return _key(self.tail if self.body is not None else self.head, -1)
+    def first(self) -> int:
+        """The first stamp."""
+        return int(self.head[0][0])
+
+    @property
+    def last(self) -> int:
+        """The last stamp."""
+        return int((self.tail if len(self.tail[0]) else self.head)[0][-1])
 
     @property
     def spacing(self) -> float:
         """Mean distance of the stamps."""
-        return (self.last[0] - self.first[0]) / max(self.count - 1, 1)
+        return (self.last - self.first) / max(self.count - 1, 1)
 
     def takes(self, rows: Rows) -> bool:
-        """Return whether rows come after the body."""
-        return self.end is None or _key(rows, 0) >= self.end
+        """Return whether no row belongs before the end of the body."""
+        return self.body is None or _key(rows, 0) >= self.end
 
-    def extend(self, rows: Rows) -> None:
-        """Add rows that this segment `takes`."""
-        self.count += len(rows[0])
+    def add(self, rows: Rows, empty: RunT) -> None:
+        """Add rows that this segment `takes`; `empty` is a run that has seen nothing."""
+        for between in self.extend(rows, ordered=True):
+            self.feed(between, empty)
+
+    def feed(self, rows: Rows, empty: RunT) -> None:
+        """Feed rows that come after the head to the body."""
+        n = len(rows[0])
+        if not n:
+            return
+        body = self.started(empty)
+        for start in range(0, n, FEED_ROWS):
+            body.feed(cut(rows, start, start + FEED_ROWS))
+        self.end = _key(rows, -1)
+
+    def started(self, empty: RunT) -> RunT:
+        """Return the body; a new one has seen the head, and counted nothing of it."""
         if self.body is None:
-            rows = _mixed(self.head, rows)
-            self.head = _copy(_cut(rows, 0, HELD))
-            if len(rows[0]) <= 2 * HELD:
-                self.head = _copy(rows)
-                return
-            rows = _cut(rows, HELD, len(rows[0]))
-        else:
-            rows, rest = self._after_tail(rows)
-            if rest is not None:
-                self._feed(rows)
-                rows = rest
-        self._feed(_cut(rows, 0, len(rows[0]) - HELD))
-        self.tail = _copy(_cut(rows, len(rows[0]) - HELD, len(rows[0])))
-
-    def _after_tail(self, rows: Rows) -> tuple[Rows, Rows | None]:
-        """Put the tail and rows in order: all in one, or in two parts to save copying them."""
-        here = int(np.searchsorted(rows[0], self.tail[0][-1], side="right"))
-        if len(rows[0]) - here < HELD:
-            return _mixed(self.tail, rows), None
-        return _mixed(self.tail, _cut(rows, 0, here)), _cut(rows, here, len(rows[0]))
-
-    def warm_body(self) -> Run:
-        """Return the body; a new one knows of the head, and has counted nothing of it."""
-        if self.body is None:
-            warm = self.make()
-            warm.feed(self.head)
-            self.body = warm.fresh()
+            run = copy.deepcopy(empty)
+            run.feed(self.head)
+            self.body = run.fresh()
         return self.body
 
-    def _feed(self, rows: Rows) -> None:
-        body, n = self.warm_body(), len(rows[0])
-        for start in range(0, n, CHUNK):
-            body.feed(_cut(rows, start, min(start + CHUNK, n)))
-        if n:
-            self.end = _key(rows, -1)
+    def copy(self) -> "Segment[RunT]":
+        """Return a segment that can be changed without changing this one."""
+        return Segment(self.count, self.head, self.tail, copy.deepcopy(self.body), self.end)
 
-
-def _joined(left: _Segment, right: _Segment) -> _Segment | None:
-    """Return the segment of two, of which `left` begins first; None if their bodies are not so."""
-    if right.body is None and left.takes(right.head):
-        joined = copy.deepcopy(left)
-        joined.extend(right.head)
+    def joined(self, later: "Segment[RunT]", empty: RunT) -> "Segment[RunT] | None":
+        """Return this segment and one that begins later as one, or None if they overlap."""
+        if later.body is None and self.takes(later.head):
+            joined = self.copy()
+            joined.add(later.ends, empty)
+            return joined
+        left, right = self, later
+        if right.body is None:  # its rows may all belong before the body of this one
+            left, right = right, left
+        loose = left.ends if left.body is None else left.tail
+        assert right.body is not None
+        if _key(loose, -1) > _key(right.head, EDGE_ROWS - SETTLED_ROWS):
+            return None
+        rows = _merged(loose, right.head)
+        joined = left.copy()
+        if left.body is None:
+            joined.head, rows = _copied(cut(rows, None, EDGE_ROWS)), cut(rows, EDGE_ROWS, None)
+        elif not left.takes(rows):
+            return None
+        joined.feed(rows, empty)
+        joined.started(empty).follow(right.body)
+        joined.count, joined.end, joined.tail = left.count + right.count, right.end, right.tail
         return joined
-    if right.body is None:  # loose rows that may all come before the body
-        left, right = right, left
-    loose = left.head if left.body is None else left.tail
-    if _key(loose, -1) > _key(right.head, HELD - KNOWN):
-        return None
-    rows = _mixed(loose, right.head)
-    joined = copy.deepcopy(left)
-    if left.body is None:
-        joined.head = _copy(_cut(rows, 0, HELD))
-        rows = _cut(rows, HELD, len(rows[0]))
-    elif not left.takes(rows):
-        return None
-    joined.count += right.count
-    joined._feed(rows)
-    joined.warm_body().follow(right.body)
-    joined.end, joined.tail = right.end, right.tail
-    return joined
 
 
-def _in_order(rows: Rows) -> Rows:
+@dataclass(slots=True, eq=False)
+class Segments(Generic[RunT]):
+    """Rows that came in batches, in any order, as at most `MOST_SEGMENTS` segments.
+
+    Parameters
+    ----------
+    empty
+        A run that has seen no row.
+
+    Attributes
+    ----------
+    segments
+        In order of time.
+    reason
+        Why the order of the rows is unknown, or "".
+    """
+
+    empty: RunT
+    segments: list[Segment[RunT]] = field(default_factory=list)
+    reason: str = ""
+    _open: Segment[RunT] | None = field(default=None, init=False)  # the next batch may continue it
+
+    def add(self, rows: Rows) -> None:
+        """Add n rows in any order; rows that are in order are not sorted again."""
+        if not len(rows[0]) or self.reason:
+            return
+        rows = _sorted(rows)
+        if self._open is not None and self._open.takes(rows):
+            self._open.add(rows, self.empty)
+            return
+        first, rest = cut(rows, None, EDGE_ROWS), cut(rows, EDGE_ROWS, None)
+        self._open = Segment(len(first[0]), _copied(first), cut(rest, 0, 0))
+        self.segments.append(self._open)
+        self._open.add(rest, self.empty)
+        self._join_neighbours()
+
+    def merge(self, other: "Segments[RunT]") -> None:
+        """Add the rows of `other`, whichever of them come first."""
+        self.segments += [segment.copy() for segment in other.segments]
+        self._open = None
+        self.reason = self.reason or other.reason
+        self._join_neighbours()
+
+    def runs(self) -> list[RunT]:
+        """Return the runs of all segments that have one, and the empty one."""
+        bodies = [segment.body for segment in self.segments]
+        return [self.empty, *(body for body in bodies if body is not None)]
+
+    def total(self) -> RunT:
+        """Return the run of all rows, an empty one if `reason` is not empty."""
+        joined: Segment[RunT] | None = None
+        for segment in self.segments:
+            joined = segment if joined is None else joined.joined(segment, self.empty)
+            if joined is None:
+                self._give_up()
+                break
+        whole = copy.deepcopy(self.empty)
+        if joined is not None:
+            whole.feed(joined.head)
+            if joined.body is not None:
+                whole.follow(joined.body)
+            whole.feed(joined.tail)
+        return whole
+
+    def _join_neighbours(self) -> None:
+        self.segments.sort(key=lambda segment: segment.key)
+        i = 0
+        while i + 1 < len(self.segments):
+            left, right = self.segments[i : i + 2]
+            small = left.body is None and right.body is None
+            near = right.first - left.last <= NEAR_SPACINGS * max(left.spacing, right.spacing)
+            if small and left.count + right.count > 2 * EDGE_ROWS:
+                # two small segments do not begin a body: rows between them may still come
+                near = near and min(left.count, right.count) >= EDGE_ROWS
+            joined = self._joined(left, right) if near else None
+            if joined is None:
+                i += 1
+            else:
+                self.segments[i : i + 2] = [joined]
+        if not join_closest(self.segments, self._joined):
+            self._give_up()
+
+    def _joined(self, left: Segment[RunT], right: Segment[RunT]) -> Segment[RunT] | None:
+        joined = left.joined(right, self.empty)
+        if joined is not None and (self._open is left or self._open is right):
+            self._open = joined
+        return joined
+
+    def _give_up(self) -> None:
+        self.reason = (
+            f"frames came more than {SETTLED_ROWS} places out of order, or recordings overlap"
+        )
+        self.segments, self._open = [], None
+
+
+# -- rows -------------------------------------------------------------------------------------
+
+
+def cut(rows: Rows, start: int | None, stop: int | None) -> Rows:
+    """Return some of the rows, as views."""
+    return tuple(column[start:stop] for column in rows)
+
+
+def concatenated(first: Rows, later: Rows) -> Rows:
+    """Return rows and then others; nothing is copied if one of them is empty."""
+    if not first or not len(first[0]):
+        return later
+    if not later or not len(later[0]):
+        return first
+    return tuple(np.concatenate(columns) for columns in zip(first, later, strict=True))
+
+
+def _merged(left: Rows, right: Rows) -> Rows:
+    if not left or not len(left[0]) or not len(right[0]):
+        return concatenated(left, right)
+    return _sorted(concatenated(left, right))
+
+
+def _sorted(rows: Rows) -> Rows:
     """Return rows by stamp, then id, then all else: one order, whichever way they came."""
     stamps, ids = rows[0], rows[1]
     if (stamps[1:] > stamps[:-1]).all():
@@ -311,54 +430,9 @@ def _in_order(rows: Rows) -> Rows:
     return tuple(column[order] for column in rows)
 
 
-def _mixed(left: Rows, right: Rows) -> Rows:
-    if not left or not len(right[0]):
-        return left or right
-    both = zip(left, right, strict=True)
-    return _in_order(tuple(np.concatenate(columns) for columns in both))
-
-
-def _cut(rows: Rows, start: int, stop: int) -> Rows:
-    return tuple(column[start:stop] for column in rows)
-
-
-def _copy(rows: Rows) -> Rows:
+def _copied(rows: Rows) -> Rows:
     return tuple(column.copy() for column in rows)
 
 
 def _key(rows: Rows, i: int) -> Key:
     return int(rows[0][i]), int(rows[1][i])
-
-
-def pack(column: npt.NDArray[Any]) -> str:
-    """Return integers (n,) as short text: their differences, compressed.
-
-    Examples
-    --------
-    >>> unpack(pack(np.array([5, 7, -2**63])), most=3)
-    array([                   5,                    7, -9223372036854775808])
-    """
-    differences = np.diff(column.astype("<i8"), prepend=np.int64(0))
-    # bytes of one weight next to each other: the upper ones are nearly all 0
-    planes = differences.view(np.uint8).reshape(-1, 8).T.tobytes()
-    return base64.b64encode(zlib.compress(planes)).decode("ascii")
-
-
-def unpack(text: str, most: int) -> Ints:
-    """Return what `pack` was given, at most `most` integers.
-
-    Raises
-    ------
-    ValueError
-        Text that `pack` has not written.
-    """
-    try:
-        planes = zlib.decompressobj().decompress(
-            base64.b64decode(text, validate=True), 8 * most + 1
-        )
-    except zlib.error as error:
-        raise ValueError(str(error)) from None
-    if len(planes) % 8 or len(planes) > 8 * most:
-        raise ValueError(f"{len(planes)} bytes are not up to {most} integers")
-    table = np.frombuffer(planes, np.uint8).reshape(8, -1)
-    return np.cumsum(np.ascontiguousarray(table.T).view("<i8").reshape(-1), dtype=np.int64)
