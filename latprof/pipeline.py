@@ -167,6 +167,11 @@ class Pipeline:
     def sections(self) -> list[Section]:
         """Return what a notebook shows of it: the marks in a row, the spans as a table."""
         period = "" if self.period is None else f", a frame every {format_ns(self.period)}"
+        title = f"pipeline {self.name}{period}"
+        return [Section(title, (" → ".join(self.marks),)), Section(table=self.table())]
+
+    def table(self) -> Table:
+        """Return the spans as a table: kind, marks, station."""
         hand_off = {"stage": "hand-off"}
         rows = [
             (
@@ -178,8 +183,7 @@ class Pipeline:
             for span in self.all_spans
         ]
         columns = Column("span", "span"), Column("kind"), Column("marks"), Column("station")
-        title = f"pipeline {self.name}{period}"
-        return [Section(title, (" → ".join(self.marks),)), Section(table=Table(columns, rows))]
+        return Table(columns, rows)
 
     # -- checks ---------------------------------------------------------------------------------
 

@@ -62,7 +62,7 @@ class Column:
     kind
         What the values are: names (``"span"``, ``"name"``), ``"text"``, a ``"count"``, a ``"time"``
         in ns, a ``"share"`` from 0 to 1, a ``"quantity"`` (any other number) or a ``"moment"`` in
-        UTC ns. Names and text are aligned to the left, everything else to the right.
+        UTC ns. Numbers are aligned to the right, everything else to the left.
     bar
         Width, in characters, of the bars that follow the column in text and on terminals. In HTML
         bars are drawn behind the values.
@@ -79,7 +79,7 @@ class Column:
     @property
     def left(self) -> bool:
         """Whether the values are aligned to the left."""
-        return self.kind in (*_NAMES, "text")
+        return self.kind in (*_NAMES, "text", "moment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Table:
     """Columns, and rows of values or cells."""
 
     columns: tuple[Column, ...]
-    rows: Sequence[Sequence[Cell | Value]]
+    rows: Sequence[Sequence[Any]]
 
     def cells(self) -> list[list[Cell]]:
         """Return all rows as cells."""

@@ -271,7 +271,7 @@ def test_frames_by_weight_are_said_to_be_estimates(tmp_path):
         rows = 2 if each.frames == 37 else 4
         text = str(Report(each))
         assert f"about {each.frames} frames in" in text
-        assert f"{rows} rows stand for several frames each" in text
+        assert f"{rows} rows of the recording have a weight above 1" in text
     assert "about" not in str(Report(analyze(trace.select(until=1))))
 
 

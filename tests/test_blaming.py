@@ -290,7 +290,7 @@ def test_a_stage_called_own_has_no_column_of_its_own(tmp_path, capsys):
     # what has no such column still answers
     assert causes(trace).blamed["own"] == 20
     page = Report(analyze(trace, causes=True)).to_html()
-    assert "What the slowest waited for" in page
+    assert "What the slowest frames waited for" in page
 
 
 def test_the_recordings():

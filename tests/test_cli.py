@@ -239,7 +239,7 @@ def uneven(tmp_path: Path) -> Path:
 def test_worst_frames_are_shown_with_their_longest_parts(uneven, capsys):
     assert run("report", uneven, "--worst", 2) == 0
     text = capsys.readouterr().out
-    lines = text.partition("Worst frames")[2].splitlines()
+    lines = text.partition("Slowest frames")[2].splitlines()
     shown = [line for line in lines if line.lstrip().startswith("7")]
     assert len(shown) == 2
     assert shown[0].split()[:2] == ["79", "in"]
@@ -251,7 +251,7 @@ def test_worst_frames_are_shown_with_their_longest_parts(uneven, capsys):
     worst = json.loads(capsys.readouterr().out)["worst"]
     assert [frame["frame_id"] for frame in worst] == [*range(79, 69, -1)]
     assert run("report", uneven) == 0
-    assert "Worst frames" not in capsys.readouterr().out
+    assert "Slowest frames" not in capsys.readouterr().out
     # a saved profile has them, too
     assert run("merge", uneven, "-o", uneven.parent / "p") == 0
     assert run("report", uneven.parent / "p", "--worst", 1) == 0
@@ -260,7 +260,7 @@ def test_worst_frames_are_shown_with_their_longest_parts(uneven, capsys):
 
 def test_numbers_by_window(uneven, capsys):
     assert run("report", uneven, "--every", "5s") == 0
-    text = capsys.readouterr().out.partition("End to end by windows of 5.00 s")[2]
+    text = capsys.readouterr().out.partition("End to end, by windows of 5.00 s")[2]
     rows = [line.split() for line in text.splitlines() if line.startswith("1970")]
     assert [row[:2] for row in rows] == [
         ["1970-01-01T00:00:00.000000Z", "5"],

@@ -44,10 +44,10 @@ def test_a_narrow_terminal_is_told_which_columns_it_lacks():
     report = REPORTS["audio"]()
     assert "widen the terminal" not in shown(report, 140)
     text = shown(report, 80)
-    (line,) = re.findall(r"no room for (.*): widen the terminal", text)
+    (line,) = re.findall(r"too narrow for (.*): widen the terminal", text)
     header = next(line.split() for line in text.split("\n") if line.startswith("span"))
     left = line.split(", ")
-    assert left == ["min", "std"]
+    assert set(left) == {"std", "min"}
     assert [head for head in header if head in left] == []
     assert {"share", "mean", "p50", "p90", "p99", "p99.9", "max"} < set(header)
 
@@ -71,7 +71,7 @@ def test_bars_are_of_eighths():
 
 
 def test_times_above_thresholds_are_coloured_and_others_are_not():
-    report = Report(REPORTS["heavy"]().profile, limits=Thresholds(2 * MS, 9 * MS))
+    report = Report(REPORTS["heavy"]().profile, thresholds=Thresholds(2 * MS, 9 * MS))
     text = shown(report, color="standard")
     assert re.search(r"\x1b\[1;31m *10\.0 ms", text)  # p99 and max, critical
     assert re.search(r"\x1b\[33m *5\.50 ms", text)  # the mean, warning
@@ -81,7 +81,7 @@ def test_times_above_thresholds_are_coloured_and_others_are_not():
 
 
 def test_the_bars_of_ranges_above_a_threshold_are_coloured():
-    report = Report(REPORTS["heavy"]().profile, limits=Thresholds(2 * MS, 5 * MS))
+    report = Report(REPORTS["heavy"]().profile, thresholds=Thresholds(2 * MS, 5 * MS))
     lines = shown(report, color="standard").split("\n")
     (low,) = [line for line in lines if "up to 1 ms" in line]
     (high,) = [line for line in lines if re.search("5 to 10 ms", line)]
@@ -91,7 +91,7 @@ def test_the_bars_of_ranges_above_a_threshold_are_coloured():
 
 @pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_no_colour_is_respected(environ):
-    report = Report(REPORTS["heavy"]().profile, limits=Thresholds(2 * MS, 9 * MS))
+    report = Report(REPORTS["heavy"]().profile, thresholds=Thresholds(2 * MS, 9 * MS))
     out = io.StringIO()
     print_report(report, Console(file=out, force_terminal=True, width=100, _environ=environ))
     assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", out.getvalue())

@@ -181,7 +181,7 @@ def test_a_report_has_all_its_sections():
             assert line in text
     tables = rows_of(report._repr_html_())
     assert [len(table) - 1 for table in tables] == [
-        len(s.rows) for s in report.sections() if s.rows
+        len(section.table.rows) for section in report.sections() if section.table
     ]
 
 

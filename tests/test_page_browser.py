@@ -25,7 +25,7 @@ SHOWN = ("spans", "picture-stages", "picture-histogram", "percentiles", "account
 def recorded():
     profile = analyze(DATA / "mic-slow-card.parquet", by="source", every="5s", order=True)
     return Report(
-        profile, origin="mic-slow-card.parquet", limits=Thresholds(50_000_000, 100_000_000)
+        profile, origin="mic-slow-card.parquet", thresholds=Thresholds(50_000_000, 100_000_000)
     )
 
 

@@ -1089,7 +1089,7 @@ def test_the_share_of_the_overhead_has_no_exponent(share: float, said: str) -> N
 def test_a_profiler_that_was_never_started_says_so() -> None:
     profiler = Profiler(MIC)
     profiler.frame(1).finish()
-    said = "mic: the profiler was never started: use it in `with`, or call start()"
+    said = "mic: the profiler was never started; use it in `with`, or call start()"
     report = profiler.report()
     assert str(report).splitlines()[0] == said
     assert json.loads(report.to_json())["headline"] == said
@@ -1108,7 +1108,7 @@ def test_one_frame_is_one_frame() -> None:
     assert "1 frame in 3.00 us" in str(report)
     assert not re.search(r"\b1 frames(?!/s)", str(report))  # its pace may be so many a second
     limits = Thresholds(critical_ns=1)
-    assert "1 of 1 frame (100" in str(Report(report.profile, limits=limits))
+    assert "1 of 1 frame (100" in str(Report(report.profile, thresholds=limits))
 
 
 def test_overhead_of_a_process_that_owns_some_marks() -> None:

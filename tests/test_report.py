@@ -9,8 +9,8 @@ from strategies import BARE, CHAIN, DUE, GAPS, SMALL, seeded, simple
 from latprof.frames import Labels
 from latprof.pipeline import AUDIO, Pipeline, Span
 from latprof.profile.profile import Profile
-from latprof.report.layout import range_name
 from latprof.report.report import Report
+from latprof.report.sections import range_name
 
 HOSTILE = ["\x1b[31mred\x1b[0m", "<script>alert(1)</script>", "x" * 200, "a\nb\rc\td", "\u202eevil"]
 HOSTILE += [

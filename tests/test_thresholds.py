@@ -20,7 +20,7 @@ def profile_of(rows, **settings):
 
 def threshold_line(profile, thresholds):
     """Return the lines of the report that say how many frames are above the thresholds."""
-    text = str(Report(profile, limits=thresholds))
+    text = str(Report(profile, thresholds=thresholds))
     return [line for line in text.splitlines() if line.startswith("above ")]
 
 
@@ -98,17 +98,20 @@ def test_frames_above_any_other_threshold_come_with_bounds_that_hold():
 
 def test_without_thresholds_the_deadline_stands_out():
     profile = profile_of([(0, 7)], deadline="5ns")
-    assert Report(profile).limits == Thresholds(critical_ns=5)
-    assert Report(profile, limits=Thresholds(3)).limits == Thresholds(3)
-    assert Report(profile_of([(0, 7)])).limits == Thresholds()
+    assert Report(profile).marked == Thresholds(critical_ns=5)
+    assert Report(profile, thresholds=Thresholds(3)).marked == Thresholds(3)
+    assert Report(profile_of([(0, 7)])).marked == Thresholds()
 
 
-def test_times_of_a_section_lie_beside_its_cells():
+def test_times_of_end_to_end_above_a_threshold_are_marked_in_every_table():
     profile = Profile(BARE, by="source", every="1s")
-    profile.add(seeded(BARE, 200, 3))
-    found = 0
-    for section in Report(profile, worst=3).sections():
-        if section.times:
-            assert [len(row) for row in section.times] == [len(row) for row in section.rows]
-            found += 1
-    assert found == 5
+    profile.add(seeded(BARE, 200, 3, missing=0, negative=0))
+    report = Report(profile, worst=3, thresholds=Thresholds(critical_ns=0))
+    tables = {s.key: s.table for s in report.sections() if s.table is not None}
+    assert list(tables) == ["spans", "ranges", "groups", "windows", "worst"]
+    for key, table in tables.items():
+        for row in table.cells():
+            assert len(row) == len(table.columns), key
+            for cell, column in zip(row, table.columns, strict=True):
+                if column.kind == "time" and column.name != "std" and cell.value:
+                    assert cell.level == "critical", (key, column.name)

@@ -5,15 +5,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from latprof.cli.options import NewCommand, add_pipeline, add_stations, pipeline_of, stations_of
+from latprof.table import Column, Section, Table, text
 
 if TYPE_CHECKING:
     from latprof.queueing.causes import Causes
     from latprof.queueing.model import Picture
-    from latprof.report.layout import Section
 
 __all__ = ["add", "run"]
-
-_MOST_CHAINS = 10
 
 
 def add(command: NewCommand) -> None:
@@ -36,7 +34,6 @@ def run(options: argparse.Namespace) -> None:
     from latprof.queueing.shares import check_columns
     from latprof.queueing.suggestions import suggestions_of
     from latprof.queueing.waits import waits_of
-    from latprof.report.layout import text
 
     kind, columns = frames_of(
         options.trace,
@@ -61,30 +58,15 @@ def run(options: argparse.Namespace) -> None:
         ]
         print(json.dumps(content, indent=2, allow_nan=False))
         return
-    parts = [_head(found), _blame(whole, _shares(found, blamed)), _stages(found)]
-    lines = [*load.sentences, *(f"note: {note}" for note in found.notes)]
+    summary, stages = found.sections()
+    lines = list(load.sentences)
     lines += [
         f"{each.sentence}; to try it: "
         + " ".join(f"--station {stage}={name}" for stage, name in each.stations.items())
         for each in suggested
     ]
-    parts.append(_section("Stations", lines))
-    print("\n\n".join(text(part) for part in parts))
-
-
-def _section(title: str, lines: list[str]) -> "Section":
-    from latprof.report.layout import Section
-
-    return Section(title, tuple(lines))
-
-
-def _head(found: "Causes") -> "Section":
-    from latprof.units import format_ns
-
-    lines = [found.sentence]
-    for path, ns in found.chains[:_MOST_CHAINS]:
-        lines.append(f"{' waits for '.join(path)}: {format_ns(ns / max(found.frames, 1))} a frame")
-    return _section("", lines)
+    blame = _blame(whole, _shares(found, blamed))
+    print(text([summary, blame, stages, Section("Stations", tuple(lines))]))
 
 
 def _shares(
@@ -104,34 +86,17 @@ def _shares(
     return table
 
 
-def _blame(whole: "Picture", shares: dict[str, dict[str, float | None]]) -> "Section":
-    from latprof.report.layout import Section, percent, short
-
+def _blame(whole: "Picture", shares: dict[str, dict[str, float | None]]) -> Section:
     used = {name for row in shares.values() for name in row}
     names = [s.name for s in whole.places.pipeline.stages if s.name in used]
-    rows = tuple(
-        (short(handoff), *(percent(row.get(name, 0.0)) for name in (*names, "own")))
+    rows = [
+        (handoff, *(row.get(name, 0.0) for name in (*names, "own")))
         for handoff, row in shares.items()
+    ]
+    columns = (
+        Column("hand-off", "span"),
+        *(Column(name, "share") for name in names),
+        Column("self time", "share"),
     )
-    header = ("waiting in", *(short(name) for name in names), "own")
-    return Section("Time in each hand-off that overlaps with earlier frames'", (), header, rows)
-
-
-def _stages(found: "Causes") -> "Section":
-    from latprof.report.layout import Section, percent, short
-    from latprof.units import format_ns
-
-    rows = tuple(
-        (
-            short(row["stage"]),
-            format_ns(row["own"]),
-            format_ns(row["blamed"]),
-            percent(row["gain"]),
-        )
-        for row in found.rows()
-    )
-    lines = (
-        "a frame's mean; gain: what end to end loses when the stage never takes more than its "
-        "median",
-    )
-    return Section("Stages", lines, ("stage", "own", "waited for", "gain"), rows)
+    title = "Share of the time in each hand-off that was spent waiting for a stage"
+    return Section(title, table=Table(columns, rows))

@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
         _check_page(options.html)
     profile = profile_of(options)
     origin = ", ".join(options.trace)
-    report = Report(profile, origin=origin, worst=options.worst, limits=limits)
+    report = Report(profile, origin=origin, worst=options.worst, thresholds=limits)
     if options.html is not None:
         write_page(report, options.html)
     if options.format == "json":

@@ -7,7 +7,8 @@ from typing import Any
 from latprof.cli.changes import add_changes, changes_of, pairs
 from latprof.cli.options import NewCommand, add_pipeline, add_stations, pipeline_of, stations_of
 from latprof.errors import TraceError
-from latprof.text import counted, escape
+from latprof.table import Column, Section, Table, text
+from latprof.text import escape
 
 __all__ = ["add", "run"]
 
@@ -65,26 +66,7 @@ def run(options: argparse.Namespace) -> None:
     if options.format == "json":
         print(json.dumps(result.to_dict(), indent=2, allow_nan=False))
         return
-    from latprof.report.layout import Section, text
-    from latprof.units import format_ns
-
-    counts = result.counts
-    lines = [", ".join(f"{name} {change}" for name, change in result.changes.items())]
-    lines.append(
-        f"{counted(counts['frames'], 'frame')}, of which {counts['dropped']:,} are dropped then; "
-        f"{counts['breaks']:,} contradict first in, first out"
-    )
-    lines += [result.warning] if result.warning else []
-    names = ("measured", "replayed", "subtraction")
-    mean = result.mean
-    rows = [("mean", *(format_ns(mean[name]) for name in names), "-", "-")]
-    for row in result.rows():
-        cells = (format_ns(row[name]) for name in (*names, "low", "high"))
-        rows.append((f"p{row['percentile']:g}", *cells))
-    header = ("end to end", "measured", "then", "subtracted", "low", "high")
-    parts = [Section("", tuple(lines)), Section("What it would give", (), header, tuple(rows))]
-    parts.append(Section("Taken for granted", result.assumptions))
-    print("\n\n".join(text(part) for part in parts))
+    print(result)
 
 
 def _print_sensitivity(rows: list[dict[Any, Any]], form: str) -> None:
@@ -93,21 +75,18 @@ def _print_sensitivity(rows: list[dict[Any, Any]], form: str) -> None:
         content = {"format": 1, "less": 0.1, "sensitivity": known}
         print(json.dumps(content, indent=2, allow_nan=False))
         return
-    from latprof.report.layout import Section, percent, short, text
-    from latprof.units import format_ns
-
-    cells = tuple(
-        (
-            short(str(row["stage"])),
-            format_ns(row["mean"]),
-            percent(row["mean_share"]),
-            format_ns(row["p99"]),
-            percent(row["p99_share"]),
-        )
-        for row in known
+    columns = (
+        Column("stage", "span"),
+        Column("mean", "time"),
+        Column("share", "share"),
+        Column("p99", "time"),
+        Column("share", "share"),
     )
-    header = ("stage", "mean", "of it", "p99", "of it")
-    print(text(Section("End to end with 10 % less of a stage is less by", (), header, cells)))
+    keys = ("stage", "mean", "mean_share", "p99", "p99_share")
+    title = "How much less end to end takes if a stage takes 10 % less"
+    print(
+        text([Section(title, table=Table(columns, [[row[key] for key in keys] for row in known]))])
+    )
 
 
 def _count(value: str, name: str) -> int:

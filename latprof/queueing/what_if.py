@@ -73,10 +73,11 @@ class WhatIf:
     def sections(self) -> list[Section]:
         """Return what is shown of it: the changes, a table of end_to_end, the assumptions."""
         counts = self.counts
-        lines = [
+        replayed = (
             f"{counted(counts['frames'], 'frame')}, {counts['dropped']:,} dropped by the change; "
             f"{counts['breaks']:,} contradict first in, first out"
-        ]
+        )
+        lines = (replayed, self.warning) if self.warning else (replayed,)
         known: list[dict[str, Any]] = [{"name": "mean", **self.mean, "low": None, "high": None}]
         known += [{"name": f"p{row['percentile']:g}", **row} for row in self.rows()]
         rows = [
@@ -93,8 +94,7 @@ class WhatIf:
         columns = Column("end to end", "name"), *(Column(name, "time") for name in names)
         changes = ", ".join(f"{name} {change}" for name, change in self.changes.items())
         return [
-            Section(f"What if {changes}", tuple(filter(None, (*lines, self.warning)))),
-            Section("", (), Table(columns, rows), "what_if"),
+            Section(f"What if {changes}", lines, Table(columns, rows), "what_if"),
             Section("Assumptions", self.assumptions),
         ]
 

@@ -1,16 +1,41 @@
 """A report as one page of HTML: to be sent, read anywhere, printed.
 
-The page needs neither network nor script, and asks the browser to allow neither. It is laid out by
-a template that escapes all it is given; the pictures are SVG in the page itself.
+The page needs neither network nor script, and asks the browser to allow neither. It has the
+sections of the report, further tables for which a terminal has no room, and pictures.
 """
 
 import datetime as dt
-from typing import TYPE_CHECKING
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from latprof.errors import ProfileError
+from latprof.palette import colors
+from latprof.profile.answers import middle_of
+from latprof.profile.origins import Recorders
+from latprof.profile.profile import Profile
+from latprof.profile.span import TABLE_PERCENTILES, Slice, slice_of
+from latprof.report.pictures import Picture, pictures
+from latprof.table import Cell, Column, Section, Table, html_table
+from latprof.text import clip, counted, escape
+from latprof.thresholds import Thresholds
+from latprof.units import format_ns, format_quantity, format_utc
 
 if TYPE_CHECKING:
     from latprof.report.report import Report
 
 __all__ = ["page"]
+
+WORST = 10  # slowest frames that are listed, unless the report asks for another number
+
+_ORDER = (
+    *("spans", "picture-stages", "causes", "tail", "picture-histogram", "ranges"),
+    *("picture-percentiles", "percentiles", "picture-timeline", "windows", "groups"),
+    *("picture-waterfall", "worst", "order", "accounts"),
+)
+_MOST_RECORDERS = 12
 
 
 def page(report: "Report", *, made: dt.datetime | None = None) -> str:
@@ -19,7 +44,7 @@ def page(report: "Report", *, made: dt.datetime | None = None) -> str:
     Parameters
     ----------
     report
-        What is shown. Of its profile, whatever was folded: windows, groups, order, causes.
+        What is shown: whatever was folded into its profile, windows, groups, order, causes.
     made
         When the page was made, for its foot; by default now.
 
@@ -32,13 +57,18 @@ def page(report: "Report", *, made: dt.datetime | None = None) -> str:
     >>> html.startswith("<!doctype html>"), "mic: no frame has finished" in html
     (True, True)
     """
-    from pathlib import Path
-
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
 
-    from latprof.report.content import content
-    from latprof.report.pictures import pictures
-
+    profile = report.profile
+    shades = colors(profile.pipeline)
+    found = report.sections(worst=report.worst or min(WORST, len(profile.sums.worst.frames)))
+    summary = found[0]
+    cause, causes = _causes(profile)
+    origin = f"read from {report.origin}"  # both are shown elsewhere in the page
+    tables = (*found[1:], *causes, *_further(profile, report.marked))
+    parts: dict[str, Section | Picture] = {section.key: section for section in tables}
+    parts |= {f"picture-{picture.name}": picture for picture in pictures(profile, report.marked)}
     folder = Path(__file__).parent
     environment = Environment(
         loader=FileSystemLoader(folder),
@@ -46,11 +76,196 @@ def page(report: "Report", *, made: dt.datetime | None = None) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: escape(value) if type(value) is str else value,
     )
-    template = environment.get_template("page.html.jinja")
-    made = made or dt.datetime.now(dt.UTC)
-    return template.render(
-        content(report, made),
-        pictures=pictures(report),
-        css=(folder / "page.css").read_text(encoding="utf-8"),
+    environment.filters["html_table"] = lambda table: Markup(html_table(table, shades))
+    return environment.get_template("page.html.jinja").render(
+        headline=summary.title,
+        cause=cause,
+        figures=list(_figures(profile, report.marked)),
+        summary=[line for line in summary.lines if line not in (origin, cause)],
+        parts=[parts[key] for key in _ORDER if key in parts],
+        provenance=list(_provenance(report, made or dt.datetime.now(dt.UTC))),
+        pipeline=Section("Spans of the pipeline", (), profile.pipeline.table(), "pipeline"),
+        css=Markup((folder / "page.css").read_text(encoding="utf-8")),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Figure:
+    """A number at the top of the page."""
+
+    name: str
+    value: str
+    note: str = ""
+    level: str = ""
+
+
+def _figures(profile: Profile, thresholds: Thresholds) -> Iterator[_Figure]:
+    total = profile["end_to_end"]
+    rate = profile.throughput
+    per_second = "" if rate is None else f"{format_quantity(rate)} a second"
+    yield _Figure("frames", f"{profile.frames:,}", per_second)
+    if total.mean is None:
+        return
+    yield _Figure("mean", format_ns(total.mean), "end to end", thresholds.level(total.mean))
+    for q in (50, 99):
+        known = total.percentile(q)
+        level = thresholds.level(known.value)
+        yield _Figure(f"p{q}", format_ns(known.value), _interval(known) or "too few frames", level)
+    frame = "" if total.peak_frame is None else f"frame {total.peak_frame}"
+    yield _Figure("slowest", format_ns(total.max), frame, thresholds.level(total.max))
+    missed = profile.deadline
+    if missed is not None and missed.ratio is not None:
+        level = "critical" if missed.misses else ""
+        note = f"{missed.ratio:.1%} beyond {format_ns(missed.deadline_ns)}"
+        yield _Figure("deadline missed", f"{missed.misses:,}", note, level)
+    accounts = profile.accounts
+    dropped, lost = sum(accounts.dropped.values()), accounts.lost + accounts.torn
+    if dropped + lost:
+        note = f"{dropped:,} dropped, {lost:,} lost"
+        yield _Figure("not finished", f"{dropped + lost:,}", note, "warning")
+
+
+# -- tables that only the page has room for ---------------------------------------------------
+
+
+def _causes(profile: Profile) -> tuple[str, list[Section]]:
+    """Return a sentence on the cause, or why it is not known, and a table if there is one."""
+    if profile.parts is None:
+        return "", []
+    try:
+        sentence, stages, *_ = profile.causes.sections()
+    except ProfileError as error:
+        return str(error), []
+    lines = (*stages.lines, *sentence.lines)
+    return sentence.title, [Section("Who waits for whom", lines, stages.table, "causes")]
+
+
+def _further(profile: Profile, thresholds: Thresholds) -> Iterator[Section]:
+    yield from _percentiles(profile, thresholds)
+    slow, middle = slice_of(profile.sums.tails, 99, 100), middle_of(profile.sums)
+    if slow.frames and middle.frames and slow.sums:
+        yield _tail(slow, middle)
+
+
+def _percentiles(profile: Profile, thresholds: Thresholds) -> Iterator[Section]:
+    rows = []
+    for name in profile.spans:
+        span = profile[name]
+        if not span.count:
+            continue
+        cells: list[Any] = [name, span.count]
+        for q in TABLE_PERCENTILES:
+            known = span.percentile(q)
+            level = thresholds.of(name).level(known.value)
+            cells.append(Cell(known.value, level, note=_interval(known) or "not reliable"))
+        effective = span.percentile(50).effective
+        rows.append([*cells, None if effective is None else round(effective)])
+    columns = (
+        Column("span", "span"),
+        Column("frames", "count"),
+        *(Column(f"p{q:g}", "time") for q in TABLE_PERCENTILES),
+        Column("effective sample size", "count"),
+    )
+    notes = (
+        "Below each percentile is its 95 % confidence interval, or that there are not enough "
+        "frames for a reliable estimate. Frames that are slow together carry less information than "
+        "independent frames; the effective sample size, here that of the median, allows for it.",
+    )
+    if rows:
+        title = "Percentiles and their confidence intervals"
+        yield Section(title, notes, Table(columns, rows), "percentiles")
+
+
+def _interval(known: Any) -> str:
+    """Return the confidence interval of a percentile; "" if there is none."""
+    return "" if known.low is None else f"{format_ns(known.low)} to {format_ns(known.high)}"
+
+
+def _tail(slow: Slice, middle: Slice) -> Section:
+    """Compare the slowest frames with those in the middle, stage by stage."""
+    more = {name: (slow.mean(name) or 0) - (middle.mean(name) or 0) for name in slow.sums}
+    largest = max(max(more.values()), 1)
+    slower = sum(more.values()) > 0
+    rows = [
+        [
+            name,
+            *(middle.mean(name), _share(middle, name), slow.mean(name), _share(slow, name)),
+            Cell(ns, bar=max(ns, 0) / largest if slower else None),
+        ]
+        for name, ns in more.items()
+    ]
+    columns = (
+        Column("span", "span"),
+        Column("middle, mean", "time"),
+        Column("share", "share"),
+        Column("slowest 1 %, mean", "time"),
+        Column("share", "share"),
+        Column("difference", "time"),
+    )
+    long, usual = (sum(part.sums.values()) / part.frames for part in (slow, middle))
+    most = max(more, key=more.__getitem__)
+    sentence = (
+        f"The slowest 1 % ({counted(slow.frames, 'frame')}) take {format_ns(long)} each, the "
+        f"middle fifth ({middle.frames:,}) {format_ns(usual)}"
+    )
+    if long > usual and more[most] > 0:
+        share = min(more[most] / (long - usual), 1)
+        sentence += (
+            f": {format_ns(long - usual)} more, of which {most} has {format_ns(more[most])} "
+            f"({share:.0%})"
+        )
+    return Section("What slow frames have more of", (f"{sentence}.",), Table(columns, rows), "tail")
+
+
+def _share(part: Slice, name: str) -> Cell:
+    share = part.share(name)
+    return Cell(share, bar=share)
+
+
+# -- the foot ---------------------------------------------------------------------------------
+
+
+def _provenance(report: "Report", made: dt.datetime) -> Iterator[tuple[str, str]]:
+    profile = report.profile
+    pipeline, sums = profile.pipeline, profile.sums
+    if report.origin:
+        yield "read from", report.origin
+    if profile.files:
+        yield "recordings", f"{profile.files:,}"
+    for line in _recorded_on(profile.recorders):
+        yield "recorded on", line
+    if sums.first_ns is not None and sums.last_ns is not None:
+        yield "first start", format_utc(sums.first_ns)
+        yield "last end", format_utc(sums.last_ns)
+    period = "" if pipeline.period is None else f", a frame every {format_ns(pipeline.period)}"
+    yield "pipeline", f"{pipeline.name}{period}: {', '.join(pipeline.marks)}"
+    rates = sorted(rate for rate, n in profile.rates.items() if n)
+    if rates:
+        yield "sampling rate", ", ".join(f"{rate:g}" for rate in rates[:10])
+    if profile.stamp_ns:
+        yield "time of a clock read", format_ns(profile.stamp_ns)
+    from importlib.metadata import version  # slow to import
+
+    by = f"latprof {version('latprof')}, Python {platform.python_version()}"
+    yield "page made", f"{made.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%SZ} by {by}"
+
+
+def _recorded_on(recorders: Recorders) -> Iterator[str]:
+    """Name the machines that recorded, with how many files each, and when."""
+    known = sorted(recorders.written.items(), key=lambda item: item[0])
+    for recorder, written in known[:_MOST_RECORDERS]:
+        versions = (("Python", recorder.python), ("latprof", recorder.latprof))
+        parts = [recorder.host, *(f"{what} {known}" for what, known in versions if known)]
+        if written.files != 1:
+            parts.append(f"{written.files:,} files")
+        if written.first:
+            once = written.first == written.last
+            parts.append(written.first if once else f"{written.first} to {written.last}")
+        line = ", ".join(clip(part) for part in parts if part)
+        if line:
+            yield line
+    more = recorders.others + sum(written.files for _, written in known[_MOST_RECORDERS:])
+    if more:
+        yield f"and others: {counted(more, 'file')}"

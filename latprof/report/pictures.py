@@ -1,4 +1,4 @@
-"""The pictures of a page: drawn by latprof.plot, each with a sentence that says what to see."""
+"""The pictures of a page: drawn by latprof.plot, each with a sentence on what it shows."""
 
 import warnings
 from collections.abc import Callable
@@ -6,24 +6,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from latprof.errors import ProfileError
+from latprof.profile.profile import Profile
 from latprof.report.svg import INK, PAPER, inline, svg_of
+from latprof.thresholds import Thresholds
 
 if TYPE_CHECKING:
     import pandas as pd
     from markupsafe import Markup
     from matplotlib.axes import Axes
 
-    from latprof.profile.profile import Profile
-    from latprof.report.report import Report
-
 __all__ = ["Picture", "pictures"]
 
-WORST = 12
-"""How many frames the waterfall has."""
+WORST = 12  # frames of the waterfall
 
-_WIDTH = 8.4  # inches, of letters of 9 points: readable where the page is 600 pixels wide
+_WIDTH = 8.4  # inches; with letters of 9.5 points it is readable if the page is 600 pixels wide
 
-# whatever style the process has set, the page's pictures are its own
+# independent of the style that the process has set
 _STYLE: Any = {
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -53,28 +51,28 @@ class Picture:
     svg: "Markup"
 
 
-def pictures(report: "Report") -> dict[str, Picture]:
-    """Return the pictures of a report by name; those that would be empty are left out."""
+def pictures(profile: Profile, thresholds: Thresholds) -> list[Picture]:
+    """Return the pictures of a profile, or none if it has no frame with a start and an end."""
     import matplotlib as mpl
     from matplotlib import style
 
-    profile = report.profile
     if not profile["end_to_end"].count:
-        return {}
-    drawn, shapes = {}, dict[str, str]()
+        return []
+    shapes: dict[str, str] = {}
     with style.context("default"), mpl.rc_context(_STYLE):
-        for name, title, caption, height, paint in _wanted(report):
-            drawn[name] = _drawn(name, title, caption, height, paint, shapes)
-    return drawn
+        return [
+            Picture(name, title, caption, _drawn(name, height, paint, shapes))
+            for name, title, caption, height, paint in _plans(profile, thresholds)
+        ]
 
 
-def _wanted(
-    report: "Report",
+def _plans(
+    profile: Profile, thresholds: Thresholds
 ) -> list[tuple[str, str, str, float, "Callable[[Axes], object]"]]:
+    """Return name, title, caption, height in inches and painter of each picture."""
     from latprof import plot
 
-    profile = report.profile
-    given = (report.limits.warning_ns, report.limits.critical_ns)
+    given = (thresholds.warning_ns, thresholds.critical_ns)
     limits = [limit for limit in given if limit is not None]
     count = len(profile.pipeline.stages) + 1
     blame = _blame(profile)
@@ -84,21 +82,21 @@ def _wanted(
             "stages",
             "Where the time goes",
             "Each stage's share of end to end: in all frames, in the middle fifth and in the "
-            "slowest 1 %. What grows from the middle to the slowest makes frames slow.",
+            "slowest 1 %. A stage that grows from the middle to the slowest makes frames slow.",
             3.6,
             lambda ax: plot.stages(profile, ax=ax),
         ),
         (
             "histogram",
             "How long frames take",
-            "A lane for each stage, time on a logarithmic axis, p50 and p99 marked. Two hills in "
-            "a lane are two kinds of frames.",
+            "A row for each stage, time on a logarithmic axis, p50 and p99 marked. Two peaks in a "
+            "row point to two kinds of frames.",
             max(3.2, 0.62 * count + 0.8),
             lambda ax: plot.histogram(profile, ax=ax, thresholds=limits),
         ),
         (
             "percentiles",
-            "How slow the slow ones are",
+            "How slow the slowest frames are",
             "End to end by percentile: each step to the right leaves a tenth of the frames. The "
             "band is the 95 % confidence interval; where the line is thin there is none.",
             3.8,
@@ -106,15 +104,15 @@ def _wanted(
         ),
         (
             "timeline",
-            "When they were slow",
-            "Median, p99 and maximum of end to end by window of time; stretches without frames "
-            "are shaded.",
+            "When frames were slow",
+            "Median, p99 and maximum of end to end by window of time; times without frames are "
+            "shaded.",
             3.6,
             lambda ax: plot.timeline(profile, ax=ax, threshold=limits[-1] if limits else None),
         ),
         (
             "waterfall",
-            "What the slowest waited for",
+            "What the slowest frames waited for",
             "The slowest frames from mark to mark, each from its own start. Waiting is hatched.",
             1.6 + 0.24 * max(worst, 4),
             lambda ax: plot.waterfall(profile, ax=ax, n=WORST, blame=blame),
@@ -122,11 +120,11 @@ def _wanted(
     ]
 
 
-def _blame(profile: "Profile") -> "pd.DataFrame | None":
-    """Return what each hand-off waits for, as shares of its time, where that was looked at."""
+def _blame(profile: Profile) -> "pd.DataFrame | None":
+    """Return what each hand-off waits for, as shares of its time, or None if it is not known."""
     import pandas as pd
 
-    # a stage of that name would stand in the column of what hand-offs take by themselves
+    # a stage of that name would share the column of the time that hand-offs take by themselves
     if profile.parts is None or any(stage.name == "own" for stage in profile.pipeline.stages):
         return None
     try:
@@ -146,27 +144,21 @@ def _blame(profile: "Profile") -> "pd.DataFrame | None":
 
 
 def _drawn(
-    name: str,
-    title: str,
-    caption: str,
-    height: float,
-    paint: "Callable[[Axes], object]",
-    shapes: dict[str, str],
-) -> Picture:
+    name: str, height: float, paint: "Callable[[Axes], object]", shapes: dict[str, str]
+) -> "Markup":
     from markupsafe import Markup
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    # a figure of its own, without pyplot: no display is looked for
+    # a figure without pyplot, which would look for a display
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     FigureCanvasAgg(figure)
     with warnings.catch_warnings():
-        # a name in letters that the font does not have: the browser has them
+        # a name in characters that the font lacks: the browser has them
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         axes = figure.add_subplot()
         paint(axes)
         axes.set_title("")  # the page has one above the picture
         svg = inline(svg_of(figure), name, shapes)
-    # what matplotlib wrote, where names are escaped, parsed and written once more: no markup of
-    # others is in it
-    return Picture(name, title, caption, Markup(svg))
+    # parsed and written again from what matplotlib wrote, which escapes names
+    return Markup(svg)

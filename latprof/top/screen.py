@@ -1,12 +1,11 @@
 """What the live view shows, for a terminal of any size."""
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from latprof.report.layout import short
-from latprof.report.terminal import LEVEL_STYLES, fitted_table
-from latprof.text import counted, escape
+from latprof.report.terminal import LEVEL_STYLES, styled_table
+from latprof.table import Cell, Column, Table
+from latprof.text import clip, counted, escape
 from latprof.thresholds import LEVELS, Thresholds
 from latprof.top.feeds import News
 from latprof.top.live import Live
@@ -87,23 +86,21 @@ def _counts(live: Live, lost: int, width: int) -> Text:
     return line
 
 
-def _spans(live: Live, width: int) -> Table:
-    seconds = format_ns(live.recent * live.width_ns)
+def _spans(live: Live, width: int) -> Text:
+    names = f"last {format_ns(live.recent * live.width_ns)}", "p50", "p99", "max"
+    columns = (Column(names[0], "span"), *(Column(name, "time") for name in names[1:]))
     rows = []
     for name in live.names:
         found = live.numbers(name)
-        cells = [Text(short(name), "cyan")]
-        for ns in (found.p50, found.p99, found.max):
-            cells.append(Text(format_ns(ns), LEVEL_STYLES[live.limits.of(name).level(ns)]))
-        spark = sparkline(live.history(name))
-        rows.append([*cells, Text(spark, "cyan")])
-    header = [f"last {seconds}", "p50", "p99", "max", "p99, last minute"]
-    # the newest seconds of the sparkline are those that stay where there is no room for all
-    widths = [max(len(header[k]), *(row[k].cell_len for row in rows)) for k in range(4)]
-    room = max(width - sum(widths) - 2 * 4, 8)
-    for row in rows:
-        row[4] = Text(row[4].plain[-room:], "cyan")
-    return fitted_table(header, rows, width)[0]
+        level = live.limits.of(name).level
+        rows.append((name, *(Cell(ns, level(ns)) for ns in (found.p50, found.p99, found.max))))
+    lines = styled_table(Table(columns, rows), width)[0].split()
+    # the newest seconds of the history are those that stay if not all have room
+    room = max(width - 2 - max(line.cell_len for line in lines), 8)
+    lines[0].append("  p99, last minute", "dim")
+    for line, name in zip(lines[1:], live.names, strict=True):
+        line.append(f"  {sparkline(live.history(name))[-room:]}", "cyan")
+    return Text("\n", no_wrap=True, overflow="crop").join(lines)
 
 
 def _slow_frames(live: Live, news: News, width: int, room: int) -> list[Text]:
@@ -114,7 +111,7 @@ def _slow_frames(live: Live, news: News, width: int, room: int) -> list[Text]:
     if not live.slow_frames:
         return [*lines, Text("none", style="dim")]
     for frame in list(live.slow_frames)[: -room - 1 : -1]:
-        source = f" {short(frame.source)}" if frame.source else ""
+        source = f" {clip(frame.source, 18)}" if frame.source else ""
         line = Text.assemble(
             (format_utc(frame.end_ns)[11:23], "dim"),
             f"  frame {frame.frame_id}{source}  ",
@@ -124,7 +121,7 @@ def _slow_frames(live: Live, news: News, width: int, room: int) -> list[Text]:
         for k, (name, ns) in enumerate(frame.parts):
             own = live.limits.spans.get(name, Thresholds())
             line.append_text(
-                Text.assemble(", " * (k > 0), f"{short(name)} ", _time(ns, own.level(ns)))
+                Text.assemble(", " * (k > 0), f"{clip(name, 18)} ", _time(ns, own.level(ns)))
             )
         line.truncate(width, overflow="ellipsis")
         lines.append(line)
