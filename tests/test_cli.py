@@ -571,7 +571,7 @@ def test_what_if_as_text_and_json(capsys):
     call = ["what-if", SLOW, "--faster", "alsa=10%", "--servers", "server=2", "--drop", "ipc=1s"]
     assert main(call) == 0
     text = capsys.readouterr().out
-    assert text.startswith("alsa x 0.9, server 2 servers, ipc dropped after 1.00 s\n3,000 frames")
+    assert text.startswith("What if alsa x 0.9, server 2 servers, ipc dropped after 1.00 s\n3,000 frames")
     assert max(map(len, text.splitlines())) <= 100
     assert main([*call, "--format", "json"]) == 0
     content = json.loads(capsys.readouterr().out)
