@@ -6,6 +6,7 @@ All names and lines are escaped here: control characters, and what Markdown or H
 """
 
 import html as markup
+import re
 import textwrap
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -48,6 +49,7 @@ _WRITTEN: dict[Kind, Callable[[Any], str]] = {
     "moment": format_utc,
 }
 _NAMES = ("span", "name")
+_UNIT = re.compile(r"(\d) (?=[a-z%])")
 _EMPTY = ("-", "0", "0.0%", "0 ns")
 
 
@@ -178,9 +180,17 @@ def _text_lines(section: Section) -> list[str]:
     return lines + [part for line in section.lines for part in wrapped(line, TEXT_WIDTH)]
 
 
-def wrapped(line: str, width: int) -> list[str]:
-    """Return a line as lines of at most `width` characters, all but the first indented."""
-    return textwrap.wrap(escape(line), width, subsequent_indent="  ") or [""]
+def wrapped(line: str, width: int, *, indent: str = "  ") -> list[str]:
+    """Return a line as lines of at most `width` characters, all but the first indented.
+
+    Examples
+    --------
+    >>> wrapped("end to end 20.0 ms", 16)
+    ['end to end', '  20.0 ms']
+    """
+    joined = _UNIT.sub("\\1\xa0", escape(line))  # a number stays beside its unit
+    parts = textwrap.wrap(joined, width, subsequent_indent=indent) or [""]
+    return [part.replace("\xa0", " ") for part in parts]
 
 
 def _hashes(share: float, width: int) -> str:
@@ -269,7 +279,7 @@ def _row(strips: list[_Strip], i: int, gap: int, width: int) -> list[list[tuple[
         part, style = strip.parts[i]
         if strip.wraps:
             begin = sum(_columns(text) for text, _ in line)
-            pieces = textwrap.wrap(part, max(width - begin, LEAST_WRAPPED)) or [""]
+            pieces = wrapped(part, max(width - begin, LEAST_WRAPPED), indent="")
             rest = [[(" " * begin, ""), (piece, style)] for piece in pieces[1:]]
             return [[*line, (pieces[0], style)], *rest]
         pad = " " * (strip.width - _columns(part))

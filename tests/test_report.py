@@ -3,9 +3,12 @@ import re
 
 import numpy as np
 import oracle
+import pandas as pd
 import pytest
 from strategies import BARE, CHAIN, DUE, GAPS, SMALL, seeded, simple
 
+import latprof
+from latprof import LatprofError, Profiler
 from latprof.frames import Labels
 from latprof.pipeline import AUDIO, Pipeline, Span
 from latprof.profile.profile import Profile
@@ -124,6 +127,45 @@ def test_headline_is_one_line(report):
     assert report.headline().isprintable()
     assert report.headline().startswith(f"{report.profile.pipeline.name}: ")
     assert repr(report).startswith("<Report of <Profile of ")
+
+
+# -- what it is of ------------------------------------------------------------------------------
+
+
+def test_a_report_takes_a_profile_a_trace_a_path_or_a_profiler(tmp_path):
+    with Profiler(CHAIN) as profiler:
+        for i in range(3):
+            profiler.record(i, range(1_000, 6_000, 1_000))
+        running = Report(profiler)
+    trace = profiler.trace()
+    trace.save(tmp_path / "mic.parquet")
+    latprof.analyze(trace).save(tmp_path / "mic.latprof")
+    paths = tmp_path / "mic.parquet", tmp_path / "mic.latprof", str(tmp_path / "*.parquet")
+    reports = [Report(source) for source in (latprof.analyze(trace), trace, *paths)]
+    for report in (running, *reports):
+        assert report.headline() == "mic: the bottleneck is decode, 1.00 us mean, 25% of end to end"
+        assert report.profile.frames == 3
+    assert running.overhead == profiler.report().overhead != ""
+    assert [report.origin for report in reports] == ["", "", *map(str, paths)]
+    assert Report(paths[0], origin="my laptop").origin == "my laptop"
+    unstarted = Report(Profiler(CHAIN))
+    assert "never started" in str(unstarted)
+
+
+def test_a_report_of_anything_else_says_in_one_line_what_to_do():
+    refused = {
+        "a DataFrame": pd.DataFrame({"start": [1]}),
+        "latprof.analyze": 7,
+    }
+    for remedy, source in {**refused, "got 'NoneType'": None, "got 'dict'": {}}.items():
+        with pytest.raises(LatprofError, match="source must be a Profile, a Profiler") as error:
+            Report(source)
+        assert remedy in str(error.value)
+        assert "\n" not in str(error.value)
+    with pytest.raises(LatprofError, match=r"no/such\.parquet"):
+        Report("no/such.parquet")
+    with pytest.raises(LatprofError, match="101"):
+        Report(Profile(CHAIN), worst=101)
 
 
 # -- what it says -------------------------------------------------------------------------------
