@@ -360,21 +360,21 @@ class Pipeline:
         return Pipeline(self.name, self.marks, spans, period=self.period)
 
     def check_owned(self, owns: tuple[str, ...] | list[str] | None) -> tuple[str, ...]:
-        """Return the owned marks in the pipeline's order; None owns them all.
+        """Return the owned marks in the pipeline's order; None means all marks.
 
         Raises
         ------
         PipelineError
-            A name that is no mark, or no name at all.
+            `owns` is not a tuple or list of marks, or is empty.
         """
         if owns is None:
             return self.marks
-        if not owns or isinstance(owns, str):
-            raise PipelineError(f"owns={owns!r}: name at least one mark, in a tuple")
+        if not isinstance(owns, tuple | list) or not owns:
+            raise PipelineError(f"owns must be a tuple of at least one mark, got {quoted(owns)}")
         for mark in owns:
             if mark not in self.marks:
                 raise PipelineError(
-                    f"pipeline {self.name!r} has no mark {mark!r} to own: use one of "
+                    f"owns must contain marks of pipeline {self.name!r}, got {quoted(mark)}; use "
                     f"{', '.join(self.marks)}"
                 )
         return tuple(mark for mark in self.marks if mark in owns)

@@ -118,7 +118,7 @@ def _parsed(
             span: parse_duration(value, name=f"{level} of {quoted(span)}")
             for span, value in given.items()
         }
-    except ValueError as problem:
+    except (ValueError, TypeError) as problem:
         raise error(str(problem)) from None
 
 

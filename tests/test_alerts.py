@@ -83,10 +83,10 @@ def test_the_end_tells_what_was_suppressed(log: Log) -> None:
     assert log.lines[-1][1] == "2 more frames over a threshold, not logged"
 
 
-def test_misuse_is_logged_once(log: Log) -> None:
+def test_a_problem_is_logged_once(log: Log) -> None:
     alerts, _ = made(log)
     for _ in range(5):
-        alerts.misuse("mark set twice", "mark 'ipc'\n")
+        alerts.problem("mark set twice", "mark 'ipc'\n")
     assert alerts.notes.read() == {"mark set twice": 5}
     assert log.lines == [
         ("WARNING", "mark set twice: mark 'ipc'\\n (further ones are only counted)")
@@ -100,7 +100,7 @@ def test_a_handler_that_raises_is_counted() -> None:
 
     alerts, _ = made(Broken())
     alerts.slow(1, None, 60 * MS)
-    alerts.misuse("x", "y")
+    alerts.problem("x", "y")
     alerts.info("z")
     assert alerts.notes.read() == {"warnings": 1, "x": 1, "errors in logging": 3}
 

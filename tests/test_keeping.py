@@ -9,7 +9,7 @@ import latprof
 from latprof.frames import MISSING, Columns, Labels
 from latprof.pipeline import Pipeline
 from latprof.recorder.profiler import Profiler
-from latprof.recorder.retention import EVERY, FEW, Keeper
+from latprof.recorder.sampling import KEEP_EVERY, WARM_UP_FRAMES, TailSampler
 
 MIC = Pipeline.chain("mic", "decode", "play")
 
@@ -22,11 +22,11 @@ def made(latencies: np.ndarray, outcome: list[str] | None = None) -> Columns:
     return Columns(np.arange(n, dtype=np.uint64), marks, outcome=labels)
 
 
-def picked(keeper: Keeper, latencies: np.ndarray, piece: int) -> tuple[list[int], list[int]]:
+def picked(keeper: TailSampler, latencies: np.ndarray, piece: int) -> tuple[list[int], list[int]]:
     index: list[int] = []
     weights: list[int] = []
     for first in range(0, len(latencies), piece):
-        i, w = keeper.pick(made(latencies[first : first + piece]))
+        i, w = keeper.select(made(latencies[first : first + piece]))
         index += (i + first).tolist()
         weights += w.tolist()
     return index, weights
@@ -37,14 +37,14 @@ def test_one_of_each_run_stands_for_it(piece: int) -> None:
     latencies = np.full(3_200, 50)
     latencies[5::100] = 101  # slow: 32 of them
     latencies[6::100] = 100  # at the limit, not above
-    keeper = Keeper(MIC, 10, 100, np.random.default_rng(1))
+    keeper = TailSampler(MIC, 10, 100, np.random.default_rng(1))
     index, weights = picked(keeper, latencies, piece)
     slow = [i for i in range(3_200) if latencies[i] > 100]
     assert [i for i, w in zip(index, weights, strict=True) if w == 1] == slow
     others = [i for i in range(3_200) if latencies[i] <= 100]  # 3168 = 99 runs of 32
-    kept = [others.index(i) for i, w in zip(index, weights, strict=True) if w == EVERY]
-    assert [k // EVERY for k in kept] == list(range(99))  # one of each run, in order
-    assert len({k % EVERY for k in kept}) > 20  # wherever in it
+    kept = [others.index(i) for i, w in zip(index, weights, strict=True) if w == KEEP_EVERY]
+    assert [k // KEEP_EVERY for k in kept] == list(range(99))  # one of each run, in order
+    assert len({k % KEEP_EVERY for k in kept}) > 20  # wherever in it
     assert sum(weights) == 3_200
 
 
@@ -54,7 +54,7 @@ def test_counts_and_sums_are_right_on_average() -> None:
     latencies[3_000:] *= 2  # the limit has to move
     counts, sums, tails = [], [], []
     for seed in range(400):
-        keeper = Keeper(MIC, 10, None, np.random.default_rng(seed))
+        keeper = TailSampler(MIC, 10, None, np.random.default_rng(seed))
         index, weights = picked(keeper, latencies, 500)
         w = np.array(weights)
         kept = latencies[index]
@@ -75,20 +75,20 @@ def test_of_many_frames_at_once_too_only_the_first_are_all_kept() -> None:
     with Profiler(MIC, capacity=32_768, keep="slow") as profiler:
         profiler.record_many(np.arange(20_000), stamps)
     trace = profiler.trace()
-    assert trace.frame_id[:FEW].tolist() == list(range(FEW))
+    assert trace.frame_id[:WARM_UP_FRAMES].tolist() == list(range(WARM_UP_FRAMES))
     assert np.isin(np.arange(10_000, 10_100), trace.frame_id).all()
     # of the others one of each run of 32
-    assert len(trace) <= FEW + 100 + (20_000 - FEW - 100) // EVERY + 1
-    assert abs(int(trace.weight.sum()) - 20_000) <= EVERY
+    assert len(trace) <= WARM_UP_FRAMES + 100 + (20_000 - WARM_UP_FRAMES - 100) // KEEP_EVERY + 1
+    assert abs(int(trace.weight.sum()) - 20_000) <= KEEP_EVERY
 
 
 def test_the_first_frames_are_all_kept_then_the_slow_percent() -> None:
     rng = np.random.default_rng(2)
     latencies = rng.permutation(np.arange(1, 40_001))
-    keeper = Keeper(MIC, 10, None, np.random.default_rng(3))
+    keeper = TailSampler(MIC, 10, None, np.random.default_rng(3))
     index, weights = picked(keeper, latencies, 256)
-    assert index[:FEW] == list(range(FEW))
-    assert set(weights[:FEW]) == {1}
+    assert index[:WARM_UP_FRAMES] == list(range(WARM_UP_FRAMES))
+    assert set(weights[:WARM_UP_FRAMES]) == {1}
     late = [i for i, w in zip(index, weights, strict=True) if w == 1 and i >= 20_000]
     assert 100 < len(late) < 400  # some 1 % of 20,000
     # the limit is p99 of what came so far
@@ -99,19 +99,19 @@ def test_the_first_frames_are_all_kept_then_the_slow_percent() -> None:
 def test_dropped_frames_and_frames_without_a_latency() -> None:
     columns = made(np.full(64, 10), ["late", *["finished"] * 62, "late"])
     columns.marks["end"][10] = MISSING
-    keeper = Keeper(MIC, 10, 100, np.random.default_rng(1))
-    index, weights = keeper.pick(columns)
+    keeper = TailSampler(MIC, 10, 100, np.random.default_rng(1))
+    index, weights = keeper.select(columns)
     assert index[0] == 0
     assert index[-1] == 63
     assert weights.tolist() in ([1, 32, 1], [1, 32, 32, 1])
     empty = columns.take(slice(0, 0))
-    assert [len(part) for part in keeper.pick(empty)] == [0, 0]
+    assert [len(part) for part in keeper.select(empty)] == [0, 0]
 
 
 def test_kept_rows_go_round() -> None:
     rows = np.zeros(10, MIC.row_dtype)
     rows["frame_id"] = np.arange(10)
-    keeper = Keeper(MIC, 4, 5)
+    keeper = TailSampler(MIC, 4, 5)
     columns = made(np.full(10, 100))
     for first in (0, 3, 6, 9):
         keeper.keep(rows[first : first + 3], columns.take(slice(first, first + 3)))
@@ -140,9 +140,9 @@ def test_the_profiler_keeps_the_slow_and_counts_all(tmp_path: Path, overflow: st
         assert kept.weight is not None
         # a row that came late stands later
         assert sorted(kept.frame_id[kept.weight == 1].tolist()) == slow.tolist()
-        assert abs(int(kept.weight.sum()) - 50_000) < EVERY
+        assert abs(int(kept.weight.sum()) - 50_000) < KEEP_EVERY
         profile = latprof.analyze(kept)
-        assert abs(profile.frames - 50_000) < EVERY
+        assert abs(profile.frames - 50_000) < KEEP_EVERY
         assert profile["end_to_end"].percentile(50).value == pytest.approx(1_000_000, rel=1e-3)
         assert profile["end_to_end"].percentile(99.9).value == pytest.approx(5_000_000, rel=1e-3)
     assert len(trace) < 0.05 * 50_000

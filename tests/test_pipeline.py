@@ -143,11 +143,11 @@ def test_owned_marks_come_in_the_pipelines_order():
 @pytest.mark.parametrize(
     ("owns", "said"),
     [
-        (("nope",), r"has no mark 'nope' to own: use one of start, webrtc,"),
-        ((), r"owns=\(\): name at least one mark, in a tuple"),
-        ([], r"owns=\[\]: name at least one mark, in a tuple"),
-        ("start", r"owns='start': name at least one mark, in a tuple"),
-        ("", r"owns='': name at least one mark, in a tuple"),
+        (("nope",), r"owns must contain marks of pipeline 'audio', got 'nope'; use start, webrtc,"),
+        ((), r"owns must be a tuple of at least one mark, got \(\)"),
+        ([], r"owns must be a tuple of at least one mark, got \[\]"),
+        ("start", r"owns must be a tuple of at least one mark, got 'start'"),
+        ("", r"owns must be a tuple of at least one mark, got ''"),
     ],
 )
 def test_bad_owned_marks(owns, said):

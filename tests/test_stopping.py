@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +13,8 @@ import pytest
 import latprof
 from latprof import Pipeline, Profiler
 from latprof.errors import ProfilerError
-from latprof.recorder import forks
-from latprof.recorder.context import is_entered
+from latprof.recorder import profiler as module
+from latprof.recorder.frame import is_entered
 
 MIC = Pipeline.chain("mic", "decode", "play")
 
@@ -27,13 +28,13 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 def test_who_waits_for_room_when_recording_stops_gets_it(tmp_path: Path) -> None:
     profiler = Profiler(MIC, capacity=2, overflow="block", path=tmp_path / "mic.parquet")
-    profiler._fold.step = lambda piece=0: None  # type: ignore[method-assign]  # no room for now
+    profiler._fold.step = lambda limit=0: None  # type: ignore[method-assign]  # no room for now
     profiler.start()
     stamps = 1, 2, 3, 4
     threads = [threading.Thread(target=profiler.record, args=(n, stamps)) for n in range(9)]
     for thread in threads:
         thread.start()
-    room: Any = profiler._hot.room
+    room: Any = profiler._hot.free_slots
     wait_for(lambda: len(room._waiting) == 7)
     profiler.stop()
     a = profiler.accounts
@@ -140,8 +141,8 @@ def test_two_threads_fork_at_once() -> None:
             self.free = threading.Event()
 
         @property
-        def _fold_lock(self) -> Any:
-            return self
+        def _fold(self) -> Any:
+            return SimpleNamespace(lock=self)
 
         def acquire(self) -> None:
             self.owner.append(threading.get_ident())
@@ -157,21 +158,21 @@ def test_two_threads_fork_at_once() -> None:
     profiler: Any = Hasty()
 
     def fork() -> None:
-        forks._before_fork()
+        module._before_fork()
         go.wait(10)
-        forks._after_fork()
+        module._after_fork()
 
     other = threading.Thread(target=fork)
-    forks.running.add(profiler)
+    module._running.add(profiler)
     try:
-        forks._before_fork()
-        forks._after_fork()
+        module._before_fork()
+        module._after_fork()
         go.set()
         other.join()
     finally:
-        forks.running.discard(profiler)
+        module._running.discard(profiler)
     assert profiler.owner == []
-    assert forks._held == {}
+    assert module._held == {}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -181,9 +182,9 @@ def test_a_fork_while_another_thread_starts_or_stops(where: str) -> None:
     child: list[bool] = []
 
     def fork_now(*_: object) -> None:
-        forks._before_fork()
-        forks._after_fork()
-        child.append(profiler in forks.running)
+        module._before_fork()
+        module._after_fork()
+        child.append(profiler in module._running)
 
     if where == "start":
         profiler._recording.begin = lambda: fork_now()  # type: ignore[method-assign]
@@ -195,7 +196,7 @@ def test_a_fork_while_another_thread_starts_or_stops(where: str) -> None:
         profiler._outputs.tick = lambda *, final=False: fork_now()  # type: ignore[method-assign]
         profiler.stop()
     assert child[-1] is True
-    assert profiler not in forks.running
+    assert profiler not in module._running
 
 
 def test_a_start_while_another_thread_stops_writes_on(tmp_path: Path) -> None:

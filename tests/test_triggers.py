@@ -104,35 +104,10 @@ def test_a_process_has_thresholds_of_what_it_owns() -> None:
         Profiler(AUDIO, owns=owns, warning={"ipc": "1ms"})
 
 
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        (
-            {"warning": {"alsa": "1ms"}},
-            "warning must name spans of pipeline 'mic', got 'alsa'; use decode",
-        ),
-        ({"warning": {5: "1ms"}}, "warning must name spans of pipeline 'mic', got 5"),
-        ({"warning": {"play": None}}, "warning of 'play' None"),
-        ({"critical": {"play": "soon"}}, "critical of 'play' 'soon'"),
-        ({"warning": {"play": 5}, "critical": {"play": 4}}, "5 ns"),
-        ({"warning": {"end_to_end": 5}, "critical": 4}, "4 ns"),
-        ({"on_critical": "freeze"}, "on_critical without a threshold"),
-        ({"critical": 5, "on_critical": "melt"}, "on_critical 'melt'"),
-        ({"critical": 5, "on_critical": 5}, "on_critical 5"),
-        ({"keep": "fast"}, "keep 'fast'"),
-        ({"keep": -1}, "keep -1"),
-    ],
-)
-def test_settings_that_cannot_be(setting: dict, message: str) -> None:
-    with pytest.raises(ProfilerError, match=message) as info:
-        Profiler(MIC, **setting)
-    assert "\n" not in str(info.value)
-
-
 def test_a_mistyped_mark_is_caught_all_the_same() -> None:
     with Profiler(MIC, warning={"play": 5}, overflow="block") as profiler:
         frame = profiler.frame(1)
-        with pytest.raises(PipelineError, match="no mark 'paly'"):
+        with pytest.raises(PipelineError, match="got 'paly'"):
             frame.mark("paly")
         frame.finish()
 
@@ -227,7 +202,7 @@ def test_a_storm_is_frozen_once(tmp_path: Path) -> None:
 
 
 def test_the_oldest_files_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("latprof.recorder.freeze.QUIET_S", 0.0)
+    monkeypatch.setattr("latprof.recorder.outputs.FREEZE_PAUSE_S", 0.0)
     other = [tmp_path / "mic.parquet", tmp_path / "mic-critical-notes.parquet"]
     for path in other:
         path.write_text("mine")
@@ -244,7 +219,7 @@ def test_the_oldest_files_are_removed(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_freezing_that_fails_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("latprof.recorder.freeze.QUIET_S", 0.0)
+    monkeypatch.setattr("latprof.recorder.outputs.FREEZE_PAUSE_S", 0.0)
     log = Log()
     (tmp_path / "file").write_text("")
     profiler = freezing(tmp_path / "file" / "folder", log)

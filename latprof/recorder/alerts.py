@@ -1,4 +1,4 @@
-"""What the profiler counts and what it logs: exact counts always, log records at a bounded rate."""
+"""What the profiler counts and logs: counts are exact, log records have a bounded rate."""
 
 import itertools
 import logging
@@ -19,10 +19,10 @@ SUPPRESSED = "log records suppressed"
 
 
 class Tally:
-    """Counts by name that many threads add to; for what is rare.
+    """Counts by name that many threads add to, for rare events.
 
-    It takes no lock: a signal handler, or what the garbage collector finishes, may add while the
-    thread that it interrupts adds or reads. Each count is taken from a counter in one step of C.
+    No lock is taken, so that a signal handler or a finalizer may add while the thread that it
+    interrupts adds or reads. Each addition advances a counter in one step of C.
 
     Examples
     --------
@@ -36,7 +36,7 @@ class Tally:
         self._taken_back: dict[str, itertools.count[int]] = {}
 
     def add(self, name: str, count: int = 1) -> int:
-        """Add to a count and return how often it was added to."""
+        """Add to a count and return its number of additions."""
         counters = self._added if count > 0 else self._taken_back
         counter = counters.get(name) or counters.setdefault(name, itertools.count())
         if count == 1:
@@ -59,7 +59,18 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A span of a frame that took longer than its critical threshold; times in ns.
+    """A span of a frame that took longer than its critical threshold.
+
+    `Profiler` passes it to the function given as ``on_critical``.
+
+    Parameters
+    ----------
+    span
+        The name of the span.
+    frame_id, source
+        The frame; `source` is None if it has none.
+    latency_ns, limit_ns
+        How long the span took, and its threshold, in ns.
 
     Examples
     --------
@@ -82,22 +93,22 @@ class Violation:
 
 
 class Alerts:
-    """Thresholds and misuse: counted in `notes`, and logged without flooding the log.
+    """Counts slow frames and problems in `notes`, and logs them without flooding the log.
 
-    A threshold's record is written for each of the first `BURST` frames of a second; the others
-    of that second are counted, and one record says how many they were. Misuse is logged the first
-    time it happens, and so is a frame that is rejected, for each reason. Nothing here raises.
+    Frames above a threshold are logged one by one up to `BURST` a second; the others of that second
+    are counted, and one record gives their number. A problem is logged the first time it occurs,
+    and so is a rejected frame, for each reason. No method raises.
 
     Parameters
     ----------
     logger
-        Where the records go.
+        The logger of all records.
     thresholds
         Frames above them are counted and logged.
     now
-        A clock in ns, for the rate of the log alone.
+        A clock in ns that is used for the rate of the log only.
     on_critical
-        Called with the `Violation` of each critical frame, in the thread that finishes it.
+        Called with the `Violation` of each critical frame, in the thread that finishes the frame.
 
     Attributes
     ----------
@@ -125,13 +136,13 @@ class Alerts:
         self._now = now
         self._second = now()
         self._in_second = 0
-        self._told = 0  # of the records that were suppressed
-        self._lock = threading.RLock()  # a signal handler may come here from within
+        self._reported = 0  # suppressed records that the log has a record of
+        self._lock = threading.RLock()  # a signal handler may interrupt the thread that holds it
 
     def slow(
         self, frame_id: int, source: str | None, latency_ns: int, span: str = END_TO_END
     ) -> None:
-        """Count a frame over a threshold and log it, unless the log has had enough."""
+        """Count a frame above a threshold, and log it if the rate of the log allows it."""
         limit, critical = self.critical.get(span), True
         if limit is None or latency_ns <= limit:
             limit, critical = self.warning.get(span), False
@@ -151,21 +162,21 @@ class Alerts:
             try:
                 self.on_critical(Violation(span, frame_id, source, latency_ns, limit))
             except Exception as error:
-                self.misuse("errors of on_critical", f"{type(error).__name__}: {error}")
+                self.problem("errors of on_critical", f"{type(error).__name__}: {error}")
 
-    def spare(self, name: str, count: int) -> None:
-        """Count frames over a threshold that the log has no room for in this second."""
+    def suppress(self, name: str, count: int) -> None:
+        """Count frames above a threshold that are not logged one by one."""
         if count:
             self.notes.add(name, count)
             self.notes.add(SUPPRESSED, count)
 
-    def misuse(self, name: str, detail: str) -> None:
-        """Count a wrong call and log it the first time."""
+    def problem(self, name: str, detail: str) -> None:
+        """Count a wrong call or an error, and log it the first time."""
         if self.notes.add(name) == 1:
             self._log(logging.WARNING, f"{name}: {escape(detail)} (further ones are only counted)")
 
     def rejected(self, reason: str, what: str) -> None:
-        """Log the first frame that is rejected for a reason; the accounts count them all."""
+        """Log the first frame that is rejected for a reason; the accounts count all of them."""
         if self._rejected.add(reason) == 1:
             self._log(
                 logging.WARNING,
@@ -173,23 +184,23 @@ class Alerts:
             )
 
     def flush(self, *, final: bool = False) -> None:
-        """Say how many records the log was spared, once their second is over."""
+        """Log how many records were suppressed, once their second is over."""
         with self._lock:
             if not final and self._now() - self._second < self.PERIOD_NS:
                 return
-            told, self._told = self._told, self.notes.read().get(SUPPRESSED, 0)
-            suppressed = self._told - told
+            before, self._reported = self._reported, self.notes.read().get(SUPPRESSED, 0)
+            suppressed = self._reported - before
         if suppressed:
             self._log(
                 logging.WARNING, f"{counted(suppressed, 'more frame')} over a threshold, not logged"
             )
 
     def reset_lock(self) -> None:
-        """Take a new lock, in the child of a fork, where nobody is left to free the old one."""
+        """Replace the lock in the child of a fork, where the thread that held it is gone."""
         self._lock = threading.RLock()
 
     def info(self, message: str) -> None:
-        """Log what is no trouble."""
+        """Log a message that is not a problem."""
         self._log(logging.INFO, message)
 
     def _may_log(self) -> bool:
@@ -207,5 +218,5 @@ class Alerts:
     def _log(self, level: int, message: str) -> None:
         try:
             self._logger.log(level, "%s", message)
-        except Exception:  # a handler of the program's: recording goes on
+        except Exception:  # from a handler of the program: recording goes on
             self.notes.add("errors in logging")

@@ -1,7 +1,8 @@
-"""Room in a ring whose rows must not be overwritten before they are taken out.
+"""Free slots of a ring whose rows must not be overwritten before they are folded.
 
-One token a row, in a deque: `pop` and `extend` are atomic in CPython, so that writers take and
-the background gives without a lock. A ring that may be overwritten needs none of this.
+There is one token for each free slot, in a deque: `pop` and `extend` are atomic in CPython, so that
+writers take and the background thread returns tokens without a lock. A ring that may be
+overwritten does not need this.
 """
 
 import contextlib
@@ -14,39 +15,37 @@ from itertools import islice, repeat
 
 from latprof.ring.ring import count_of
 
-__all__ = ["Room"]
+__all__ = ["FreeSlots"]
 
-PATIENCE_S = 5.0
-"""How long a writer waits for room when nobody makes any."""
-
-PAUSE_S = 0.000_2
-"""Between two looks for room."""
+WAIT_LIMIT_S = 5.0  # longest time that a writer waits for a free slot
+POLL_S = 0.000_2  # time between two looks for a free slot
 
 
-class Room:
-    """Room for `capacity` rows.
+class FreeSlots:
+    """The free slots of a ring: a semaphore that a signal handler may acquire as well.
 
     Parameters
     ----------
     capacity
-        Of the ring.
+        Slots of the ring; all are free at first.
     waits
-        Whether a writer waits for room (``overflow="block"``), or its frame is lost (``"drop"``).
+        Whether a writer waits for a free slot (``overflow="block"``); otherwise its frame is lost
+        (``overflow="drop"``).
 
     Attributes
     ----------
     background
-        The thread that makes room: it must not wait for itself.
+        The thread that frees slots; it does not wait.
     wake
         Called by a writer that waits.
 
     Examples
     --------
-    >>> room = Room(2, waits=False)
-    >>> room.take(), room.take(), room.take(), room.refused
+    >>> slots = FreeSlots(2, waits=False)
+    >>> slots.acquire(), slots.acquire(), slots.acquire(), slots.refused
     (True, True, False, 1)
-    >>> room.give(1)
-    >>> room.take_many(3)
+    >>> slots.release(1)
+    >>> slots.acquire_many(3)
     1
     """
 
@@ -54,20 +53,20 @@ class Room:
         self.background: threading.Thread | None = None
         self.wake: Callable[[], None] = lambda: None
         self._capacity = capacity
-        self._astray = 0  # room for so many rows was missing at the last look
+        self._leaked = 0  # slots that were missing at the last call of `reclaim`
         self._waits = waits
         self._free = deque(repeat(True, capacity))
         self._refused = itertools.count()
         self._waiting: deque[bool] = deque()  # one for each writer that waits
-        self._in_vain = False  # somebody has waited to the end: nobody does before there is room
+        self._timed_out = False  # after a time-out no writer waits until a slot is freed
 
     @property
     def refused(self) -> int:
-        """How many frames found no room."""
+        """Number of frames that found no free slot."""
         return count_of(self._refused)
 
-    def take(self) -> bool:
-        """Take room for one row; where there is none wait, or count the frame as refused."""
+    def acquire(self) -> bool:
+        """Acquire one slot; if none is free, wait, or count the frame as refused."""
         try:
             return self._free.pop()
         except IndexError:
@@ -81,54 +80,55 @@ class Room:
             self.refuse(1)
         return found
 
-    def take_many(self, count: int) -> int:
-        """Take room for at most `count` rows without waiting; return for how many."""
-        taken: list[bool] = []
-        with contextlib.suppress(IndexError):  # what was taken before stays in the list
-            taken.extend(islice(iter(self._free.pop, None), count))
-        return len(taken)
+    def acquire_many(self, count: int) -> int:
+        """Acquire at most `count` slots without waiting; return their number."""
+        acquired: list[bool] = []
+        with contextlib.suppress(IndexError):  # the list keeps what was acquired before
+            acquired.extend(islice(iter(self._free.pop, None), count))
+        return len(acquired)
 
-    def give(self, count: int) -> None:
-        """Make room for `count` rows."""
+    def release(self, count: int) -> None:
+        """Free `count` slots."""
         if count > 0:
             self._free.extend(repeat(True, count))
-            self._in_vain = False
+            self._timed_out = False
 
-    def mend(self, taken: Callable[[], int]) -> None:
-        """Give back the room of writers that were interrupted before they claimed a row.
+    def reclaim(self, used: Callable[[], int]) -> None:
+        """Free the slots of writers that were interrupted before they claimed a number.
 
-        Called twice a second; `taken` returns how many rows are claimed and not taken out. What
-        is missing at two looks one after the other does not come back by itself.
+        Called twice a second. `used` returns the number of rows that are claimed and not yet
+        folded. Slots that are missing in two calls in a row do not come back by themselves.
         """
-        free = len(self._free)  # before `taken`: who comes between is not taken for astray
-        astray = self._capacity - free - taken()
-        gone = min(astray, self._astray)
-        self.give(gone)
-        self._astray = astray - max(0, gone)
+        # read before `used()`, so that a writer arriving in between is not counted as leaked
+        free = len(self._free)
+        missing = self._capacity - free - used()
+        lost = min(missing, self._leaked)
+        self.release(lost)
+        self._leaked = missing - max(0, lost)
 
-    def expects(self, taken: int) -> bool:
-        """Return whether somebody waits for room, or has it and has claimed no row yet.
+    def has_writers(self, used: int) -> bool:
+        """Return whether a writer waits for a slot, or has one and has claimed no number yet.
 
-        `taken` rows are claimed and not taken out.
+        `used` is the number of rows that are claimed and not yet folded.
         """
-        return bool(self._waiting) or self._capacity - len(self._free) > taken
+        return bool(self._waiting) or self._capacity - len(self._free) > used
 
     def refuse(self, count: int) -> None:
-        """Count frames that found no room."""
+        """Count frames that found no free slot."""
         deque(islice(self._refused, count), maxlen=0)
 
     def _wait(self) -> bool:
-        if self._in_vain or threading.current_thread() is self.background:
+        if self._timed_out or threading.current_thread() is self.background:
             return False
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + WAIT_LIMIT_S
         self._waiting.append(True)
         try:
             while time.monotonic() < deadline:
                 self.wake()
-                time.sleep(PAUSE_S)
-                if self.take_many(1):
+                time.sleep(POLL_S)
+                if self.acquire_many(1):
                     return True
         finally:
             self._waiting.pop()
-        self._in_vain = True
+        self._timed_out = True
         return False

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -13,129 +14,138 @@ from latprof.errors import PipelineError, ProfilerError
 from latprof.frames import NO_SIZE, STAMP_LIMIT, Labels
 from latprof.pipeline import Pipeline, Span
 from latprof.recorder.alerts import Alerts
-from latprof.recorder.backpressure import Room
+from latprof.recorder.background import LiveFold
+from latprof.recorder.backpressure import FreeSlots
 from latprof.recorder.hotpath import HotPath
-from latprof.recorder.live_fold import LiveFold
 from latprof.recorder.sampling import RUN_BITS, fnv1a, run_hashes
 from latprof.recorder.stamping import BAD_FRAME_ID, BAD_SIZE, BAD_STAMP
 from latprof.ring.ring import Ring
+from latprof.text import quoted
 
-__all__ = ["Block", "block", "write"]
-
-
-class Block:
-    """n frames on their way into a ring: `rows`, and why some of them cannot be stored."""
-
-    def __init__(self, rows: npt.NDArray[np.void], rejected: dict[str, Mask]) -> None:
-        self.rows = rows
-        self.rejected = rejected
+__all__ = ["Batch", "batch_of", "write"]
 
 
-def block(
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """n checked frames that are not in a ring yet.
+
+    Parameters
+    ----------
+    rows
+        (n,) of the pipeline's `row_dtype`, without codes of sources.
+    names, name_index
+        The names of the sources, and the index of each frame's name: (n,) or one for all.
+    rejected
+        Masks of the frames that cannot be stored, by reason.
+    """
+
+    rows: npt.NDArray[np.void]
+    names: tuple[str | None, ...]
+    name_index: Any
+    rejected: dict[str, Mask]
+
+
+def batch_of(
     pipeline: Pipeline,
-    ring: Ring,
     owns: tuple[str, ...],
     frame_ids: npt.ArrayLike,
     stamps: npt.ArrayLike,
     size: npt.ArrayLike | None,
     source: str | Sequence[str | None] | Labels | None,
-) -> Block:
-    """Check the arguments of `Profiler.record_many` and lay them out as rows."""
+) -> Batch:
+    """Check the arguments of `Profiler.record_many` and return them as rows."""
     ids = _integers(frame_ids, "frame_ids", 1)
     table = _integers(stamps, "stamps", 2)
     marks = pipeline.marks
     if table.shape[1] != len(marks) and table.size:
         raise PipelineError(
-            f"stamps have {table.shape[1]} columns for the {len(marks)} marks of pipeline "
-            f"{pipeline.name!r}: give one for each of {', '.join(marks)}, 0 where missing"
+            f"stamps must have a column for each of the {len(marks)} marks of pipeline "
+            f"{pipeline.name!r}, got {table.shape[1]}; give {', '.join(marks)}, 0 if missing"
         )
-    if len(table) != len(ids):
-        raise ProfilerError(
-            f"stamps have {len(table)} rows and frame_ids {len(ids)}: give arrays of one length"
-        )
+    _check_length(table, "stamps", len(ids))
+    names, name_index = _names_of(source, len(ids))
     rows = np.zeros(len(ids), pipeline.row_dtype)
     if not len(ids):
-        return Block(rows, {})
+        return Batch(rows, names, name_index, {})
     bad_id = ids < 0 if ids.dtype.kind == "i" else np.zeros(len(ids), bool)
     rows["frame_id"] = ids.astype(np.uint64)
 
-    unfit = (table >= STAMP_LIMIT) | (table < 0)
-    bad_stamp = unfit.any(axis=1)
+    out_of_range = (table >= STAMP_LIMIT) | (table < 0)
+    bad_stamp = out_of_range.any(axis=1)
     for i, mark in enumerate(marks):
         column = table[:, i]
         if mark not in owns and column.any():
             raise PipelineError(
-                f"mark {mark!r} of pipeline {pipeline.name!r} is another process's: its stamps "
-                "must be 0, or own it (owns=)"
+                f"mark {mark!r} is not owned by this process (owns={owns!r}); its stamps must be "
+                "0, record them in the process that owns it"
             )
-        rows[mark] = np.where(unfit[:, i], 0, column) if bad_stamp.any() else column
+        rows[mark] = np.where(out_of_range[:, i], 0, column) if bad_stamp.any() else column
 
     bad_size = np.zeros(len(ids), bool)
     rows["size"] = NO_SIZE
     if size is not None:
-        sizes = _integers(size, "size", np.ndim(size))
-        if sizes.ndim and len(sizes) != len(ids):
-            raise ProfilerError(
-                f"size has {len(sizes)} entries and frame_ids {len(ids)}: give one length"
-            )
+        sizes = _integers(size, "size", min(np.ndim(size), 1))
+        if sizes.ndim:
+            _check_length(sizes, "size", len(ids))
         bad_size |= (sizes < 0) | (sizes > NO_SIZE)
         rows["size"] = np.where(bad_size, 0, sizes)
-    rows["source"] = _codes(source, ring, len(ids))
     rows["cpu"] = np.nan
     rows["weight"] = 1
     bad_stamp &= ~(bad_id | bad_size)
     bad_size &= ~bad_id
-    return Block(rows, {BAD_FRAME_ID: bad_id, BAD_SIZE: bad_size, BAD_STAMP: bad_stamp})
+    rejected = {BAD_FRAME_ID: bad_id, BAD_SIZE: bad_size, BAD_STAMP: bad_stamp}
+    return Batch(rows, names, name_index, rejected)
 
 
 def write(
-    frames: Block, ring: Ring, hot: HotPath, fold: LiveFold, alerts: Alerts, sampled_below: int
+    batch: Batch, ring: Ring, hot: HotPath, fold: LiveFold, alerts: Alerts, sampled_below: int
 ) -> None:
     """Commit the rows that are sampled and can be stored; count the others."""
-    rows = frames.rows
-    taken = np.ones(len(rows), bool)
+    rows = batch.rows
+    sampled = np.ones(len(rows), bool)
     if sampled_below < 2**64:
-        hashes = [fnv1a(name) for name in ring.sources.table]
-        sources = np.array(hashes, np.uint64)[rows["source"]]
+        hashes = np.array([fnv1a(name) for name in batch.names], np.uint64)[batch.name_index]
         runs = rows["frame_id"] >> np.uint64(RUN_BITS)
-        taken = run_hashes(runs, sources) < np.uint64(sampled_below)
-        for bad in frames.rejected.values():
-            taken |= bad  # rejected, whatever the sampling says
-        _count(hot.skipped, len(rows) - int(taken.sum()))
-    _count(hot.started, int(taken.sum()))
-    for reason, bad in frames.rejected.items():
+        sampled = run_hashes(runs, hashes) < np.uint64(sampled_below)
+        for bad in batch.rejected.values():
+            sampled |= bad  # rejected frames are counted as such, sampled or not
+        _count(hot.skipped, len(rows) - int(sampled.sum()))
+    _count(hot.started, int(sampled.sum()))
+    for reason, bad in batch.rejected.items():
         if bad.any():
             hot.rejected.add(reason, int(bad.sum()))
             alerts.rejected(reason, f"row {int(np.argmax(bad))} of those given")
-            taken &= ~bad
-    if not taken.all():
-        rows = rows[taken]
+            sampled &= ~bad
+    codes = [ring.sources.code(name) for name in batch.names]
+    rows["source"] = np.array(codes, np.uint16)[batch.name_index]
+    if not sampled.all():
+        rows = rows[sampled]
     rows["rss"], rows["cpu"] = hot.rss, hot.cpu
     step = max(1, ring.capacity // 2)
     for start in range(0, len(rows), step):
         piece = rows[start : start + step]
-        # what the ring still holds unfolded must not be overwritten by this piece
+        # rows in the ring that are not folded yet must not be overwritten by this piece
         if fold.backlog + len(piece) > ring.capacity:
             fold.catch_up()
-        if hot.room is not None:
-            piece = piece[: _admitted(len(piece), hot.room, fold)]
+        if hot.free_slots is not None:
+            piece = piece[: _acquire(len(piece), hot.free_slots, fold)]
         ring.write_block(piece)
     if alerts.lowest:
         _check_limits(rows, ring, alerts, hot.owned)
 
 
-def _admitted(count: int, room: Room, fold: LiveFold) -> int:
-    """Return for how many rows there is room; the rest is counted as refused."""
-    taken = room.take_many(count)
-    while taken < count:
+def _acquire(count: int, slots: FreeSlots, fold: LiveFold) -> int:
+    """Acquire slots for at most `count` rows; the other rows are counted as refused."""
+    acquired = slots.acquire_many(count)
+    while acquired < count:
         fold.catch_up()
-        found = room.take_many(count - taken)
-        # none, as others were quicker or something is stuck: wait for one, where one waits
-        if not found and not room.take():
-            room.refuse(count - taken - 1)
+        found = slots.acquire_many(count - acquired)
+        # if other writers were faster, or a row is pending: acquire one slot, waiting if allowed
+        if not found and not slots.acquire():
+            slots.refuse(count - acquired - 1)
             break
-        taken += found or 1
-    return taken
+        acquired += found or 1
+    return acquired
 
 
 def _check_limits(rows: npt.NDArray[np.void], ring: Ring, alerts: Alerts, owns: set[str]) -> None:
@@ -152,47 +162,57 @@ def _check_limit(
     latencies = np.where((begin != 0) & (end != 0), end - begin, 0)
     over = np.flatnonzero(latencies > limit)
     critical = latencies[over] > alerts.critical.get(span.name, 2**63 - 1)
-    # one by one only as many as the log has room for, and those that somebody asked to see
-    told = np.arange(len(over)) <= alerts.BURST
+    # one by one only as many as are logged, and those that `on_critical` is called for
+    single = np.arange(len(over)) <= alerts.BURST
     if alerts.on_critical is not None:
-        told |= critical
-    for i in over[told].tolist():
+        single |= critical
+    for i in over[single].tolist():
         source = ring.sources.table[int(rows["source"][i])]
         alerts.slow(int(rows["frame_id"][i]), source, int(latencies[i]), span.name)
-    rest = critical[~told]
-    if len(rest):
-        alerts.spare("criticals", int(rest.sum()))
-        alerts.spare("warnings", int((~rest).sum()))
+    rest = critical[~single]
+    alerts.suppress("criticals", int(rest.sum()))
+    alerts.suppress("warnings", int((~rest).sum()))
 
 
 def _count(counter: Any, count: int) -> None:
-    """Take `count` numbers from a counter, in C."""
+    """Advance a counter by `count`, in C."""
     deque(islice(counter, count), maxlen=0)
 
 
-def _codes(source: Any, ring: Ring, length: int) -> Any:
+def _names_of(source: Any, length: int) -> tuple[tuple[str | None, ...], Any]:
+    """Return the names of the sources, and the index of each frame's name."""
     if source is None or isinstance(source, str):
-        return ring.sources.code(source)
+        return (source,), 0
     if not isinstance(source, Labels | Iterable):
-        return ring.sources.code(str(source))  # as `record` takes it
-    labels = source if isinstance(source, Labels) else Labels.encode(source)
-    if len(labels) != length:
+        return (str(source),), 0  # as in `record`
+    try:
+        labels = source if isinstance(source, Labels) else Labels.encode(source)
+    except (TypeError, ValueError):
         raise ProfilerError(
-            f"source has {len(labels)} entries and frame_ids {length}: give one length"
+            f"source must be a name or a sequence of names, got {quoted(source)}"
+        ) from None
+    _check_length(labels, "source", length)
+    return (*labels.names, None), labels.codes  # code -1 means no source: the last name
+
+
+def _check_length(values: Any, name: str, length: int) -> None:
+    if len(values) != length:
+        raise ProfilerError(
+            f"{name} must have as many entries as frame_ids ({length:,}), got {len(values):,}"
         )
-    codes = [ring.sources.code(name) for name in labels.names]
-    return np.array([*codes, 0], np.uint16)[labels.codes]
 
 
-def _integers(values: npt.ArrayLike, what: str, dimensions: int) -> npt.NDArray[Any]:
+def _integers(values: npt.ArrayLike, name: str, dimensions: int) -> npt.NDArray[Any]:
     try:
         array = np.asarray(values)
     except ValueError:
-        raise ProfilerError(f"{what} are no array: give integers, rows of one length") from None
+        raise ProfilerError(
+            f"{name} must be an array of integers, got rows of different lengths"
+        ) from None
     if not array.size and array.ndim <= dimensions:
         return np.zeros((0,) * dimensions, np.int64)
     if array.dtype.kind not in "iu":
-        raise ProfilerError(f"{what} are {array.dtype}: give an array of integers")
+        raise ProfilerError(f"{name} must be an array of integers, got {array.dtype}")
     if array.ndim != dimensions:
-        raise ProfilerError(f"{what} have {array.ndim} dimensions: give {dimensions}")
+        raise ProfilerError(f"{name} must have {dimensions} dimension(s), got {array.ndim}")
     return array

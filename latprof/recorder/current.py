@@ -1,23 +1,19 @@
-"""The frame that this task or thread is in: `current_frame`, and functions that are stages of it.
+"""The frame that the calling task or thread is in, and functions as stages of it.
 
 A frame is current within its ``with`` block, there and in what is awaited or started as a task
-there (`contextvars`); a thread begins without. Account is kept from the import of this module on.
+there (`contextvars`); a new thread has none. Importing this module starts the tracking.
 """
 
 import functools
-import gc
 import inspect
-import sys
 from collections.abc import Callable
-from types import FrameType
 from typing import Any, ParamSpec, TypeVar, cast
 
 from latprof.errors import PipelineError, ProfilerError
 from latprof.pipeline import Pipeline
-from latprof.recorder.context import CURRENT, is_entered, keep_account
-from latprof.recorder.frame import NO_FRAME, Frame
+from latprof.recorder.frame import CURRENT, NO_FRAME, Frame, start_tracking
 from latprof.recorder.hotpath import HotPath
-from latprof.text import escape
+from latprof.text import quoted
 
 __all__ = ["current_frame", "stage_of"]
 
@@ -28,12 +24,13 @@ _get = CURRENT.get
 
 
 def current_frame() -> Frame:
-    """Return the frame whose ``with`` block this is in: the innermost that is not finished.
+    """Return the frame whose ``with`` block the caller is in: the innermost unfinished one.
 
     Returns
     -------
     Frame
-        Of whatever profiler; one that does nothing, and is false, where there is none.
+        A frame of any profiler. If there is none, a shared frame that does nothing and whose
+        truth value is False.
 
     Examples
     --------
@@ -52,7 +49,7 @@ def current_frame() -> Frame:
     inner = _get()
     while inner is not None:
         frame, inner = inner
-        if not frame._row[2]:  # its number: it may be finished before its block is over
+        if not frame._row[2]:  # the number: a frame may be finished before its block is over
             return frame
     return NO_FRAME
 
@@ -60,33 +57,33 @@ def current_frame() -> Frame:
 def stage_of(
     hot: HotPath, pipeline: Pipeline, name: str
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
-    """Return the decorator `Profiler.stage` of a stage or side of the pipeline."""
-    if name not in {span.name for span in pipeline.all_spans}:
-        there = ", ".join(span.name for span in pipeline.spans) or "none: it has no spans"
-        shown = escape(name) if isinstance(name, str) else name
-        raise PipelineError(f"pipeline {pipeline.name!r} has no span {shown!r}: use one of {there}")
-    span = pipeline.span(name)
-    if span.kind == "total":
-        what = f"pipeline {pipeline.name!r}: {name!r} is a total"
-        raise PipelineError(f"{what}: name one of its stages or sides")
+    """Return the decorator of `Profiler.stage`."""
+    spans = {span.name: span for span in pipeline.all_spans}
+    span = spans.get(name) if isinstance(name, str) else None
+    if span is None or span.kind == "total":
+        named = [each.name for each in pipeline.spans if each.kind != "total"]
+        raise PipelineError(
+            f"stage must name a stage or side of pipeline {pipeline.name!r}, got {quoted(name)}; "
+            f"use {', '.join(named) or 'another pipeline, this one has no spans'}"
+        )
     begins = {other.begin for other in pipeline.spans}
     begin_at = hot.index.get(span.begin)
     end_at = None if span.end in begins or span.end == "end" else hot.index.get(span.end)
     if begin_at is None and end_at is None:
         raise PipelineError(
-            f"mark {span.begin!r} of pipeline {pipeline.name!r} is another process's: own it "
-            "(owns=), or leave the stage to that process"
+            f"mark {span.begin!r} of pipeline {pipeline.name!r} is not owned by this process; "
+            "declare the stage in the process that owns it, or add the mark to owns"
         )
     if span.begin == "start":  # stamped by frame()
         begin_at = None
     live, clock = hot.live, hot.clock
 
     def begin() -> list[Any] | None:
-        """Stamp where the stage begins, the first time; return the frame's row."""
+        """Stamp the begin of the stage if it is not set; return the row of the frame."""
         inner = _get()
         while inner is not None:
             frame, inner = inner
-            if frame.__class__ is live:  # else of another profiler, perhaps within one of ours
+            if frame.__class__ is live:  # otherwise a frame of another profiler
                 row = frame._row
                 if begin_at is not None and not row[begin_at]:
                     row[begin_at] = clock()
@@ -94,15 +91,20 @@ def stage_of(
         return None
 
     def end(row: list[Any] | None) -> None:
-        """Stamp where the stage ends: the last time counts."""
+        """Stamp the end of the stage; the last call counts."""
         if end_at is not None and row is not None and not row[2]:
             row[end_at] = clock()
 
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        if not callable(function):
+            raise ProfilerError(
+                f"stage {name!r} must decorate a function, got {quoted(function)}; write "
+                "@profiler.stage(...) above it"
+            )
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ProfilerError(
-                f"stage {name!r}: {function.__qualname__} is a generator, it runs while it is "
-                "read: mark the frame in it, with current_frame()"
+                f"stage {name!r} must decorate a function that returns when the stage is over, "
+                f"got the generator {function.__qualname__}; use current_frame().mark() in it"
             )
         if inspect.iscoroutinefunction(function):
 
@@ -133,22 +135,4 @@ def stage_of(
     return decorate
 
 
-def _entered_before() -> Frame | None:
-    """Return the frame that this is in, entered when nobody kept account yet.
-
-    That happens once: who asks first asks from within a block. Who has a name for its frame is
-    found among the callers; else it is the only frame there is, or none.
-    """
-    caller: FrameType | None = sys._getframe(1)
-    while caller is not None:
-        for value in reversed(list(caller.f_locals.values())):
-            if is_entered(value):
-                return cast(Frame, value)
-        caller = caller.f_back
-    entered = [value for value in gc.get_objects() if is_entered(value)]
-    return entered[0] if len(entered) == 1 else None
-
-
-keep_account()
-if (_found := _entered_before()) is not None:
-    CURRENT.set((_found, None))
+start_tracking()

@@ -1,11 +1,13 @@
-"""What becomes of frames beside the running profile: kept by weight, written to files, frozen."""
+"""Outputs of folded frames: kept by weight, written to files, or saved around an alert."""
 
+import contextlib
 import os
+import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,53 +15,40 @@ import numpy.typing as npt
 from latprof.accounts import Accounts
 from latprof.errors import ProfilerError
 from latprof.frames import Columns
-from latprof.recorder.alerts import Alerts
-from latprof.recorder.freeze import Freezer
-from latprof.recorder.live_fold import LiveFold, columns_of
-from latprof.recorder.recording import Recording
-from latprof.recorder.retention import Keeper
-from latprof.recorder.settings import OnCritical, Rotation
-from latprof.recorder.stream import Stream
+from latprof.recorder.alerts import Alerts, Violation
+from latprof.recorder.background import LiveFold, columns_of
+from latprof.recorder.recording import Recording, TraceFiles, file_stem
+from latprof.recorder.sampling import TailSampler
+from latprof.recorder.settings import OutputSettings
 from latprof.ring.ring import Ring, to_columns
 from latprof.text import escape
+from latprof.trace import Trace
+from latprof.units import format_utc
 
-if TYPE_CHECKING:
-    from latprof.trace import Trace
+__all__ = ["Freezer", "Outputs"]
 
-__all__ = ["Outputs", "Wanted"]
-
-FOLD_EVERY_S = 0.5
-"""Frames wait no longer for a file that is closed by time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a profiler was asked to do with its frames; see there."""
-
-    path: Path | None
-    makes_folder: bool
-    rotation: Rotation | None
-    keep: tuple[bool, int | None]
-    on_critical: OnCritical | None
-    freeze_to: Path
+FOLD_EVERY_S = 0.5  # longest time that a frame waits for a file that is closed by time
+FREEZE_AFTER_S = 1.0  # time recorded after a critical frame, unless half a ring comes earlier
+FREEZE_PAUSE_S = 1.0  # time after a saved trace in which no other is begun
+MAX_FREEZES = 8  # saved traces of a pipeline in a folder; older ones are removed
 
 
 class Outputs:
-    """Where the frames of a profiler go once they are folded.
+    """Passes folded frames to the outputs that the settings ask for.
 
     Parameters
     ----------
-    wanted
-        What was asked for.
+    settings
+        The outputs.
     ring, fold, alerts, recording
-        The profiler's.
+        Those of the profiler.
     accounts
-        Returns where every frame is now.
+        Returns the accounts of the profiler.
     """
 
     def __init__(
         self,
-        wanted: Wanted,
+        settings: OutputSettings,
         ring: Ring,
         fold: LiveFold,
         alerts: Alerts,
@@ -71,53 +60,52 @@ class Outputs:
         self._recording = recording
         self._accounts = accounts
         self._alerts = alerts
-        self._keeper: Keeper | None = None
-        keeps, limit_ns = wanted.keep
-        if keeps:
-            self._keeper = Keeper(ring.pipeline, ring.capacity, limit_ns)
-        self._stream: Stream | None = None
-        if wanted.path is not None:
-            if wanted.makes_folder:
-                _make(wanted.path)
-            self._stream = Stream(
-                wanted.path, wanted.rotation, ring.pipeline, recording, accounts, alerts
+        self._sampler: TailSampler | None = None
+        if settings.keeps:
+            self._sampler = TailSampler(ring.pipeline, ring.capacity, settings.keep_ns)
+        self._files: TraceFiles | None = None
+        if settings.path is not None:
+            if settings.makes_folder:
+                _make(settings.path)
+            self._files = TraceFiles(
+                settings.path, settings.rotation, ring.pipeline, recording, accounts, alerts
             )
-        # the background waits for a piece of frames, a file whose time is over does not
+        # the background folds when many rows wait, a file whose time is over needs them earlier
         self._every_s: float | None = None
-        if wanted.rotation is not None and wanted.rotation.ns is not None:
-            self._every_s = min(wanted.rotation.ns / 4e9, FOLD_EVERY_S)
+        if settings.rotation is not None and settings.rotation.ns is not None:
+            self._every_s = min(settings.rotation.ns / 4e9, FOLD_EVERY_S)
         self._folded = 0.0
-        if self._keeper is not None or self._stream is not None:
+        if self._sampler is not None or self._files is not None:
             fold.sinks.append(self._write)
         self._freezer: Freezer | None = None
-        if wanted.on_critical == "freeze":
+        if settings.on_critical == "freeze":
             self._freezer = alerts.on_critical = Freezer(
-                wanted.freeze_to,
+                settings.freeze_to,
                 ring.pipeline.name,
                 lambda: ring.claimed,
                 ring.capacity // 2,
                 self.ring_trace,
                 alerts,
             )
-        elif callable(wanted.on_critical):
-            alerts.on_critical = wanted.on_critical
+        elif callable(settings.on_critical):
+            alerts.on_critical = settings.on_critical
 
     def _write(self, rows: npt.NDArray[np.void], columns: Columns) -> None:
         try:
-            if self._keeper is not None:
-                columns = self._keeper.keep(rows, columns)
-            if self._stream is not None:
-                self._stream.write(columns, len(rows))
-        except Exception as error:  # the rows are folded all the same
-            self._alerts.misuse("errors in the background", f"{type(error).__name__}: {error}")
+            if self._sampler is not None:
+                columns = self._sampler.keep(rows, columns)
+            if self._files is not None:
+                self._files.write(columns, len(rows))
+        except Exception as error:  # the rows are folded nevertheless
+            self._alerts.problem("errors in the background", f"{type(error).__name__}: {error}")
 
     def begin(self) -> None:
-        """Take frames, for the first time or again."""
-        if self._stream is not None:
-            self._stream.begin()
+        """Accept frames."""
+        if self._files is not None:
+            self._files.begin()
 
     def tick(self, *, final: bool = False) -> None:
-        """Do what is due; `final`: recording has stopped."""
+        """Do what is due now, or everything that is left if recording has stopped (`final`)."""
         if self._freezer is not None:
             self._freezer.tick(final=final)
         if self._every_s is not None and not final:
@@ -125,32 +113,32 @@ class Outputs:
             if now - self._folded >= self._every_s:
                 self._folded = now
                 self._fold.step()
-        if self._stream is not None:
+        if self._files is not None:
             with self._fold.lock:
                 if final:
-                    self._stream.close()
+                    self._files.close()
                 else:
-                    self._stream.tick()
+                    self._files.tick()
 
-    def forsake(self) -> None:
-        """Leave the files to the parent, in the child of a fork."""
-        if self._stream is not None:
-            self._stream.forsake()
-            self._stream = None
+    def abandon(self) -> None:
+        """Leave the open file to the parent, in the child of a fork."""
+        if self._files is not None:
+            self._files.abandon()
+            self._files = None
 
-    def trace(self) -> "Trace":
-        """Return what `Profiler.trace` does."""
-        if self._keeper is None:
+    def trace(self) -> Trace:
+        """Return the result of `Profiler.trace`."""
+        if self._sampler is None:
             return self.ring_trace()
         with self._fold.lock:
             self._fold.catch_up()
-            rows, forgotten = self._keeper.rows, self._keeper.forgotten
+            rows, forgotten = self._sampler.rows, self._sampler.forgotten
             accounts = self._accounts()
         columns = to_columns(rows, self._ring, self._recording.offset_ns)
         columns.weight = rows["weight"].copy()
         return self._trace(columns, accounts.lost + forgotten, accounts)
 
-    def ring_trace(self) -> "Trace":
+    def ring_trace(self) -> Trace:
         """Return a trace of what the ring holds."""
         with self._fold.lock:
             columns, claimed, unfit = columns_of(self._ring, self._recording.offset_ns)
@@ -159,12 +147,105 @@ class Outputs:
         gone = claimed - len(columns) - rejected - accounts.torn + self._fold.refused
         return self._trace(columns, max(0, gone), accounts)
 
-    def _trace(self, columns: Columns, lost: int, accounts: Accounts) -> "Trace":
-        from latprof.trace import Trace
-
+    def _trace(self, columns: Columns, lost: int, accounts: Accounts) -> Trace:
         meta: dict[str, Any] = self._recording.meta(self._recording.segments())
         meta |= {"lost": lost, "accounts": accounts.to_dict()}
         return Trace.of(self._ring.pipeline, columns, meta)
+
+
+class Freezer:
+    """Saves the frames around a critical one as a trace; called with each `Violation`.
+
+    Parameters
+    ----------
+    folder
+        Where the files go; it is made when it is needed.
+    name
+        The name of the pipeline.
+    claimed
+        Returns the number of frames so far.
+    half
+        Half the capacity of the ring.
+    trace
+        Returns a trace of the frames in the ring.
+    alerts
+        Logs, and counts errors.
+    most
+        How many files are kept.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        claimed: Callable[[], int],
+        half: int,
+        trace: Callable[[], Trace],
+        alerts: Alerts,
+        most: int = MAX_FREEZES,
+    ) -> None:
+        import latprof.io.writer  # not in the thread, see `Background`
+
+        self._folder = folder.absolute()
+        self._stem = file_stem(name)
+        self._claimed = claimed
+        self._half = half
+        self._trace = trace
+        self._alerts = alerts
+        self._most = most
+        self._first: tuple[Violation, int, float] | None = None
+        self._more = 0
+        self._quiet_until = 0.0
+        del latprof
+
+    def __call__(self, violation: Violation) -> None:
+        """Plan a trace around this frame; violations until it is saved are counted in it."""
+        if self._first is None:
+            if time.monotonic() < self._quiet_until:
+                self._alerts.notes.add("criticals not frozen")
+                return
+            self._more = 0
+            self._first = violation, self._claimed(), time.monotonic()
+        else:
+            self._more += 1
+
+    def tick(self, *, final: bool = False) -> None:
+        """Save the trace once enough frames came after the critical one."""
+        first = self._first
+        if first is None:
+            return
+        violation, number, since = first
+        enough = (
+            self._claimed() - number >= self._half or time.monotonic() - since >= FREEZE_AFTER_S
+        )
+        if not (enough or final):
+            return
+        try:
+            self._save(violation)
+        except Exception as error:
+            self._alerts.problem("errors of freezing", f"{type(error).__name__}: {error}")
+        finally:
+            self._quiet_until = time.monotonic() + FREEZE_PAUSE_S
+            self._first = None
+
+    def _save(self, violation: Violation) -> None:
+        trace = self._trace()
+        trace.meta["freeze"] = _reason(violation, self._more)
+        os.makedirs(self._folder, exist_ok=True)
+        now = time.time_ns()
+        moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 10**9))
+        name = f"{self._stem}-critical-{moment}.{now // 10**3 % 10**6:06d}Z-{os.getpid()}.parquet"
+        trace.save(self._folder / name)
+        self._alerts.notes.add("traces frozen")
+        self._alerts.info(f"the frames around {violation} are in {self._folder / name}")
+        self._remove_old()
+
+    def _remove_old(self) -> None:
+        pattern = re.compile(re.escape(self._stem) + r"-critical-\d{8}T\d{6}\.\d{6}Z-\d+\.parquet")
+        mine = [p for p in self._folder.iterdir() if pattern.fullmatch(p.name)]
+        for path in sorted(mine)[: -self._most]:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
 
 
 def _make(folder: Path) -> None:
@@ -172,5 +253,15 @@ def _make(folder: Path) -> None:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
         raise ProfilerError(
-            f"path {escape(str(folder))}: the folder cannot be made: {error.strerror}: give another"
+            f"path {escape(str(folder))}: cannot make the folder: {error.strerror}; choose another"
         ) from None
+
+
+def _reason(violation: Violation, more: int) -> dict[str, Any]:
+    """Return the reason for a saved trace, as JSON values."""
+    return {
+        "reason": str(violation),
+        **asdict(violation),
+        "further_violations": more,
+        "saved": format_utc(time.time_ns()),
+    }

@@ -1,11 +1,12 @@
-"""The process-wide profiler, for programs that have one audio path and no place to keep it."""
+"""The process-wide profiler, for programs that record one pipeline."""
 
 import os
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
-from latprof.pipeline import AUDIO
+from latprof.errors import ProfilerError
+from latprof.pipeline import AUDIO, Pipeline
 from latprof.recorder.frame import Frame
 from latprof.recorder.profiler import Profiler
 
@@ -13,14 +14,18 @@ __all__ = ["disable", "enable", "get_profiler", "profile_frame"]
 
 _R = TypeVar("_R")
 
+_DEFAULTS = {"warning": "50ms", "critical": "100ms", "report_interval": "30s"}
+
 _shared: Profiler | None = None
-_shared_lock = threading.RLock()  # a signal handler may come here from within
+_settings: dict[str, Any] = {}
+"""The settings with which `_shared` was made, and its pipeline."""
+_lock = threading.RLock()  # a signal handler may interrupt the thread that holds it
 
 
 def _forget() -> None:
-    """Forget the parent's, in the child of a fork."""
-    global _shared, _shared_lock
-    _shared, _shared_lock = None, threading.RLock()
+    """Forget the profiler of the parent, in the child of a fork."""
+    global _shared, _lock
+    _shared, _lock = None, threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -28,32 +33,82 @@ if hasattr(os, "register_at_fork"):
 
 
 def get_profiler() -> Profiler:
-    """Return the process-wide profiler, made when it is first asked for.
+    """Return the process-wide profiler; the first call makes one with the settings of `enable`.
 
-    It takes every frame of `AUDIO`, warns from 50 ms, is critical from 100 ms and logs a report
-    every 30 s. The child of a fork gets one of its own.
+    It records every frame of `AUDIO`, warns from 50 ms, is critical from 100 ms and logs a report
+    every 30 s. The child of a fork gets its own. `enable` makes one with other settings.
     """
-    global _shared
-    if _shared is not None:
-        return _shared
-    with _shared_lock:
-        if _shared is None:
-            made = Profiler(AUDIO, warning="50ms", critical="100ms", report_interval="30s")
-            _shared = made if _shared is None else _shared
-        return _shared
+    return _shared or _made({"pipeline": AUDIO, **_DEFAULTS})
 
 
-def enable() -> Profiler:
-    """Start the process-wide profiler and return it; one that runs goes on."""
-    profiler = get_profiler()
-    with _shared_lock:
+def enable(pipeline: Pipeline | None = None, **settings: Any) -> Profiler:
+    """Start the process-wide profiler and return it; if it runs already, it goes on.
+
+    Parameters
+    ----------
+    pipeline
+        The pipeline of its frames. The default is `AUDIO`, or the profiler that exists if no
+        settings are given either.
+    settings
+        Settings of `Profiler`. The defaults are those of `Profiler`, except for
+        ``warning="50ms"``, ``critical="100ms"`` and ``report_interval="30s"``. A stopped profiler
+        with other settings is replaced.
+
+    Raises
+    ------
+    ProfilerError
+        The process-wide profiler runs with other settings, or a setting is invalid.
+    PipelineError
+        `owns` contains a name that is not a mark of the pipeline.
+    TypeError
+        `Profiler` has no setting of that name.
+
+    Examples
+    --------
+    >>> profiler = enable(Pipeline.chain("mic", "decode"), critical=None, capacity=1_024)
+    >>> with profile_frame(7) as frame:
+    ...     frame.mark("decode")
+    >>> disable()
+    >>> get_profiler().report().profile.frames
+    1
+    """
+    with _lock:
+        profiler = get_profiler() if pipeline is None and not settings else None
+        if profiler is None:
+            wanted = {"pipeline": AUDIO if pipeline is None else pipeline, **_DEFAULTS, **settings}
+            if _shared is not None and wanted == _settings:
+                profiler = _shared
+            elif _shared is not None and _shared.running:
+                differing = ", ".join(
+                    name
+                    for name in sorted({*wanted, *_settings})
+                    if wanted.get(name) != _settings.get(name)
+                )
+                raise ProfilerError(
+                    "enable must have the settings of the process-wide profiler while it runs, got "
+                    f"another {differing}; call disable() first"
+                )
+            else:
+                profiler = _made(wanted, replace=True)
         if not profiler.running:
             profiler.start()
     return profiler
 
 
+def _made(settings: dict[str, Any], *, replace: bool = False) -> Profiler:
+    """Make the process-wide profiler, unless there is one and it is not to be replaced."""
+    global _shared, _settings
+    with _lock:
+        if _shared is None or replace:
+            made = Profiler(**settings)
+            # a signal handler may have made one meanwhile
+            if _shared is None or replace:
+                _shared, _settings = made, settings
+        return _shared
+
+
 def disable() -> None:
-    """Stop the process-wide profiler; one that is stopped, or was never made, stays so."""
+    """Stop the process-wide profiler, if it exists and runs."""
     if _shared is not None:
         _shared.stop()
 
@@ -83,12 +138,13 @@ def profile_frame(
     frame_id, size, source
         As in `Profiler.frame`.
     function
-        Called with the frame, which is finished when it returns and dropped when it raises.
+        Called with the frame. The frame is finished when the function returns, and dropped if the
+        function raises.
 
     Returns
     -------
     object
-        What `function` returns; without one the frame, for ``with profile_frame(7) as frame:``.
+        The result of `function`, or without one the frame: ``with profile_frame(7) as frame:``.
     """
     frame = get_profiler().frame(frame_id, size, source)
     if function is None:

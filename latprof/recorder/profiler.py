@@ -1,11 +1,12 @@
-"""The profiler: stamps frames into a ring, folds them as they come, reports on all since start."""
+"""The profiler: stamps frames into a ring, folds them in the background, reports on all of them."""
 
+import atexit
 import logging
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from types import MethodType
 from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
 
@@ -16,38 +17,31 @@ from latprof.frames import Labels
 from latprof.pipeline import Pipeline
 from latprof.profile.profile import Accounts, Profile
 from latprof.recorder import bulk
-from latprof.recorder.alerts import Alerts
-from latprof.recorder.background import Background
-from latprof.recorder.backpressure import Room
-from latprof.recorder.forks import running as _running
+from latprof.recorder.alerts import Alerts, Violation
+from latprof.recorder.background import Background, LiveFold
+from latprof.recorder.backpressure import FreeSlots
 from latprof.recorder.frame import Frame
-from latprof.recorder.hotpath import HotPath
-from latprof.recorder.live_fold import LiveFold
-from latprof.recorder.outputs import Outputs, Wanted
-from latprof.recorder.overhead import Overhead, measured_ns
+from latprof.recorder.hotpath import HotPath, Overhead, measure_cost_ns
+from latprof.recorder.outputs import Outputs
 from latprof.recorder.recording import Recording
 from latprof.recorder.sampling import threshold
 from latprof.recorder.settings import (
     OnCritical,
     checked_duration,
-    checked_keep,
-    checked_on_critical,
+    checked_outputs,
     checked_overflow,
-    checked_path,
     checked_rate,
-    checked_rotation,
     checked_thresholds,
-    names_folder,
 )
-from latprof.report.report import Report
 from latprof.ring.ring import Ring
-from latprof.text import counted
+from latprof.text import counted, quoted
 from latprof.thresholds import END_TO_END, LEVELS, Duration
+from latprof.trace import Trace
 
 if TYPE_CHECKING:
-    from latprof.trace import Trace
+    from latprof.report.report import Report
 
-__all__ = ["Frame", "Profiler"]
+__all__ = ["Frame", "Profiler", "Violation"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -59,58 +53,59 @@ class Profiler:
     Parameters
     ----------
     pipeline
-        What the marks mean.
+        The marks and spans of the frames.
     capacity
-        How many frames the ring holds for `trace`; older ones are overwritten once they are
-        folded, the totals of `report` keep them.
+        Number of frames that the ring holds for `trace`. Older frames are overwritten after they
+        were folded; the totals of `report` include them.
     sampling_rate
-        0 to 1: the part of the runs of 64 frame ids that is recorded.
+        The part of the runs of 64 frame ids that is recorded, a number between 0 and 1.
     warning, critical
         Thresholds of end_to_end, ``"50ms"``, or of spans between marks that this process owns,
-        ``{"alsa": "20ms"}``: a frame above is counted, and logged unless there are too many.
+        ``{"alsa": "20ms"}``. Frames above a threshold are counted, and logged at a bounded rate.
     owns
-        The marks that this process stamps, where others stamp the rest; None: all.
+        The marks that this process stamps, if other processes stamp the rest; None means all.
     clock
-        Returns integer ns above 0, the same for all threads.
+        A function that returns integer ns above 0, the same clock for all threads.
     report_interval
-        How often the report is logged, ``"30s"``; None: never.
+        How often the report is logged, ``"30s"``; None means never.
     overflow
-        What happens when frames come faster than they are folded: ``"overwrite"`` the oldest of
-        the ring, as a flight recorder does; ``"drop"`` the new ones, or ``"block"`` the program
-        until there is room, for 5 seconds at most. What is lost is counted.
+        What happens if frames come faster than they are folded: ``"overwrite"`` replaces the
+        oldest frames of the ring, as in a flight recorder; ``"drop"`` discards the new ones;
+        ``"block"`` makes the program wait for a free slot, for at most 5 seconds. Lost frames are
+        counted.
     path
-        Where all frames are written while they are recorded: a trace file, or a folder. One that
-        ends in ``/`` is a folder, made when it is not there.
+        A trace file, or a folder for trace files, to which all frames are written while they are
+        recorded. A path that ends in ``/`` is a folder, which is made if it does not exist.
     rotate
-        When a new file is begun, ``"1h"`` or ``"64MB"``; the files are then named after `path`,
-        with the time and a number.
+        When a new file begins, ``"1h"`` or ``"64MB"``. The files are then named after `path`, the
+        time and a number.
     on_critical
-        What is done when a critical threshold is passed: ``"freeze"`` saves the frames around it
-        as a trace, in the background; a callable gets the `Violation`, in the thread that
-        finishes the frame. What it raises is logged, not raised.
+        What happens if a critical threshold is exceeded: ``"freeze"`` saves the frames around it
+        as a trace, in the background; a function is called with the `Violation`, in the thread
+        that finishes the frame. Its exceptions are logged, not raised.
     freeze_to
-        The folder of frozen traces, made when it is needed. The newest 8 are kept.
+        The folder of traces saved by ``"freeze"``, made if needed. The newest 8 are kept.
     keep
-        ``"slow"``: all frames count in the report, `trace` and `path` keep those that are slower
-        than a running p99, and of 32 others one that stands for them, by its weight. A duration
-        is a fixed limit in place of the p99.
+        Which frames `trace` and `path` keep; the report counts all frames. ``"slow"`` keeps those
+        slower than a running p99, and one in 32 of the others, which stands for them by its
+        weight. A duration is a fixed limit in place of the p99. None keeps all.
     logger
-        Where all that is logged goes; None: the logger ``latprof``.
+        The logger of all messages; None means the logger ``latprof``.
     ring
-        A file that holds the ring, made anew; None: it is in memory. What was recorded is there
-        when the process has died: `latprof.recover`. /dev/shm is the quick place.
+        A file that holds the ring; an existing one is replaced. `latprof.recover` reads the frames
+        of a process that died. /dev/shm is a fast place. None keeps the ring in memory.
 
     Raises
     ------
     ProfilerError
-        A setting that cannot be, a ring that another profiler writes to, a full disk.
+        A setting is invalid, another profiler writes to the ring's file, or the disk is full.
     PipelineError
-        `owns` names what is no mark.
+        `owns` contains a name that is not a mark of the pipeline.
 
     Notes
     -----
-    The clock is read once when the profiler is made and once at each start and stop; otherwise
-    only to stamp. After a fork the child's profiler is stopped and stays so.
+    The clock is read once in the constructor, once at each start and stop, and for each stamp.
+    After a fork, the profiler of the child is stopped and cannot be started.
 
     Examples
     --------
@@ -128,17 +123,17 @@ class Profiler:
     """
 
     _has_class = False
-    """Whether this profiler has a class for itself."""
+    """Whether this profiler has a class of its own."""
 
     def __new__(cls, *args: object, **settings: object) -> "Profiler":
-        """Make a profiler in a class of its own, see `_be_quick`.
+        """Make a profiler with a class of its own, see `_replace_methods`.
 
-        One of a subclass has none: it may count its instances in its class, list its subclasses,
-        or have a metaclass that asks for more.
+        An instance of a subclass has none: the subclass may count its instances or list its
+        subclasses, or its metaclass may need more arguments.
         """
         if cls is not Profiler:
             make: Callable[..., Profiler] = super().__new__
-            # a class behind this one in the order of methods may want the arguments
+            # a class that follows in the method resolution order may take the arguments
             return make(cls) if make is object.__new__ else make(cls, *args, **settings)
         about = {"__doc__": cls.__doc__, "__module__": cls.__module__}
         made: Profiler = super().__new__(type(cls.__name__, (cls,), about))
@@ -166,7 +161,11 @@ class Profiler:
         ring: str | os.PathLike[str] | None = None,
     ) -> None:
         if not isinstance(pipeline, Pipeline):
-            raise ProfilerError(f"pipeline {pipeline!r} is no Pipeline: give one, AUDIO say")
+            raise ProfilerError(
+                f"pipeline must be a Pipeline (for example latprof.AUDIO), got {quoted(pipeline)}"
+            )
+        if logger is not None and not hasattr(logger, "log"):
+            raise ProfilerError(f"logger must be a logging.Logger, got {quoted(logger)}")
         self.pipeline = pipeline
         self.owns = pipeline.check_owned(owns)
         self.sampling_rate = checked_rate(sampling_rate)
@@ -177,52 +176,41 @@ class Profiler:
             ns if isinstance(given, Mapping) else ns.get(END_TO_END)
             for ns, given in zip(by_level.values(), (warning, critical), strict=True)
         )
-        where = checked_path(path)
-        wanted = Wanted(
-            where,
-            names_folder(path),
-            checked_rotation(rotate, where),
-            checked_keep(keep),
-            checked_on_critical(on_critical, by_level["critical"]),
-            Path(freeze_to),
-        )
+        outputs = checked_outputs(path, rotate, keep, on_critical, freeze_to, thresholds)
         self.report_interval = checked_duration(report_interval, "report_interval")
-        if self.report_interval == 0:
-            raise ProfilerError("report_interval is 0: leave it out or give one above 0")
+        self.overflow = checked_overflow(overflow)
         about = {"owns": list(self.owns), "sampling_rate": self.sampling_rate or None}
         self._recording = Recording(clock, about)
         self.clock_offset_ns = self._recording.offset_ns
-
-        self.overflow = checked_overflow(overflow)
-        facts = None
+        metadata = None
         if ring is not None:
-            facts = self._recording.facts() | {"thresholds": by_level}  # `latprof top` shows them
-        self._ring = Ring(pipeline, capacity, ring, facts)  # makes a file: when all is checked
+            metadata = self._recording.ring_metadata() | {"thresholds": by_level}
+        self._ring = Ring(pipeline, capacity, ring, metadata)  # last check: it may make a file
         self._recording.note = self._ring.note
         self._alerts = Alerts(
             logging.getLogger("latprof") if logger is None else logger, thresholds
         )
-        self._below = threshold(self.sampling_rate)
-        room = None
+        self._sampled_below = threshold(self.sampling_rate)
+        slots = None
         if self.overflow != "overwrite":
-            room = Room(self.capacity, waits=self.overflow == "block")
-        self._hot = HotPath(self._ring, clock, self.owns, self._alerts, self._below, room)
+            slots = FreeSlots(self.capacity, waits=self.overflow == "block")
+        self._hot = HotPath(self._ring, clock, self.owns, self._alerts, self._sampled_below, slots)
         self._fold = LiveFold(self._ring, self._hot, self.clock_offset_ns, self.sampling_rate)
         self._outputs = Outputs(
-            wanted, self._ring, self._fold, self._alerts, self._recording, lambda: self.accounts
+            outputs, self._ring, self._fold, self._alerts, self._recording, lambda: self.accounts
         )
         self._cost_ns: float | None = None
         self._lock = threading.RLock()
         self._background: Background | None = None
-        self._be_quick()
+        self._replace_methods()
 
     __new__.__wrapped__ = __init__  # type: ignore[attr-defined]  # help() shows these arguments
 
-    def _be_quick(self) -> None:
-        """Put the functions of the hot path in the place of the methods that document them.
+    def _replace_methods(self) -> None:
+        """Replace the documented methods of the hot path by its functions.
 
-        A method that calls them would cost every frame another call. They are in the class that
-        this profiler has for itself: CPython finds them there more quickly than in the instance.
+        A method that calls them would cost each frame another call. CPython finds functions faster
+        in the class of an instance than in the instance itself.
         """
         for name in ("frame", "record"):
             quick = getattr(self._hot, name)
@@ -230,7 +218,7 @@ class Profiler:
             found_in = next(kind for kind in type(self).__mro__ if name in vars(kind))
             if self._has_class:
                 setattr(type(self), name, quick)
-            # a subclass may have its own; that of another profiler has not: type(other)(AUDIO)
+            # a subclass may override it, but not the class of another profiler, type(other)(AUDIO)
             elif found_in.__module__ == __name__:
                 setattr(self, name, MethodType(quick, self))
 
@@ -242,8 +230,8 @@ class Profiler:
 
     def __reduce__(self) -> NoReturn:
         raise ProfilerError(
-            "a Profiler is neither copied nor pickled: another process makes its own, and a trace "
-            "or a profile can be given away"
+            "a Profiler cannot be copied or pickled; make a new one in each process, and pass "
+            "traces or profiles between them"
         )
 
     # -- running --------------------------------------------------------------------------------
@@ -261,25 +249,25 @@ class Profiler:
         return self._ring.capacity
 
     def start(self) -> None:
-        """Begin to record, or go on after a stop: totals and ring are kept.
+        """Begin to record, or go on after a stop; totals and ring are kept.
 
         Raises
         ------
         ProfilerError
-            It is running, this process is a fork of the one that made it, or it has no more
-            threads.
+            The profiler runs already, it was made before this process forked, or no thread can be
+            started.
         """
         with self._lock:
             pid = self._recording.pid
             if pid != os.getpid():
                 raise ProfilerError(
-                    f"this profiler belongs to process {pid}, this is {os.getpid()}: make a new "
-                    "Profiler after a fork"
+                    f"a profiler must be started in the process that made it ({pid}), this is "
+                    f"{os.getpid()}; make a new Profiler after a fork"
                 )
             if self.running:
-                raise ProfilerError("the profiler is running: stop it before it is started again")
+                raise ProfilerError("the profiler runs already; stop it before you start it again")
             self._ring.acquire()
-            _running.add(self)  # first: if another thread forks now, the child stops it
+            _running.add(self)  # first: if another thread forks now, the child stops this profiler
             self._recording.begin()
             self._outputs.begin()
             self._hot.switch(True)
@@ -292,29 +280,30 @@ class Profiler:
                 self._log_report,
                 self._outputs.tick,
             )
-            if self._hot.room is not None:
-                self._hot.room.background = self._background
-                self._hot.room.wake = self._background.wake
+            slots = self._hot.free_slots
+            if slots is not None:
+                slots.background, slots.wake = self._background, self._background.wake
             try:
                 self._background.start()
             except RuntimeError as error:
                 self._background = None
                 self.stop()
                 raise ProfilerError(
-                    f"no thread for the background: {error}: end some, then start again"
+                    f"cannot start the background thread: {error}; stop other threads or raise the "
+                    "limit"
                 ) from None
 
     def stop(self) -> None:
-        """Stop recording; frames that finish later are rejected. A stopped one stays stopped."""
+        """Stop recording; frames that finish later are rejected. Calling it again does nothing."""
         with self._lock:
             if not self.running:
                 return
             self._hot.switch(False)
             self._recording.end()
             background, self._background = self._background, None
-        if self._fold.is_ours:
-            # a signal handler, in the middle of a report: it cannot wait for what waits for it.
-            # No daemon, so that a program which ends now ends when the files are closed
+        if self._fold.is_held_by_caller:
+            # called by a signal handler that interrupts a fold: waiting here would be a deadlock.
+            # The thread is not a daemon, so that the program ends after the files are closed
             threading.Thread(target=self._wind_up, args=(background,), name="latprof-stop").start()
         else:
             self._wind_up(background)
@@ -328,7 +317,7 @@ class Profiler:
         with self._lock:
             if not self.running:
                 self._ring.release()
-                _running.discard(self)  # last: a child of a fork must let go of an open file
+                _running.discard(self)  # last: the child of a fork must leave an open file
 
     def __enter__(self) -> "Profiler":
         self.start()
@@ -347,29 +336,35 @@ class Profiler:
         *,
         start: int | None = None,
     ) -> Frame:
-        """Begin a frame: stamp ``start`` where this process owns it, and return the frame.
+        """Begin a frame: stamp ``start`` if this process owns it, and return the frame.
 
         Parameters
         ----------
         frame_id
-            0 to 2**64 - 1.
+            An integer from 0 to 2**64 - 1.
         size
-            Bytes, below 2**32 - 1; that number itself, like None, says that it is not known.
+            The size in bytes, below 2**32 - 1, or None if it is not known.
         source
-            Where the frame comes from.
+            The name of the source, "input" for example.
         start
-            A stamp taken elsewhere, ns on the profiler's clock; 0 leaves ``start`` missing.
+            The stamp of ``start`` in ns on the profiler's clock, if it was taken elsewhere; 0
+            leaves ``start`` missing.
 
         Returns
         -------
         Frame
-            When the profiler is stopped, or the frame is not sampled: a shared one that does
-            nothing, and is false.
+            If the profiler is stopped or the frame is not sampled, a shared frame that does nothing
+            and whose truth value is False.
+
+        Raises
+        ------
+        PipelineError
+            `start` is given and another process owns ``start``.
 
         Notes
         -----
-        An id, size or stamp that cannot be stored never raises: its frame is rejected when it
-        finishes, and counted by reason in the accounts.
+        An id, size or stamp that cannot be stored does not raise. The frame is rejected when it
+        finishes and counted by reason in the accounts.
         """
         return self._hot.frame(self, frame_id, size, source, start)
 
@@ -380,20 +375,21 @@ class Profiler:
         size: int | None = None,
         source: str | None = None,
     ) -> None:
-        """Record a frame whose stamps are known, in one call.
+        """Record a frame from its stamps, in one call.
 
         Parameters
         ----------
         frame_id, size, source
             As in `frame`.
         stamps
-            All marks of the pipeline in order, ns on the profiler's clock; 0 is missing, as are
-            those that other processes own.
+            The stamps of all marks of the pipeline in order, ns on the profiler's clock. 0 means
+            missing, also for marks that other processes own.
 
         Raises
         ------
         PipelineError
-            Too few or too many stamps, or one of a mark that another process owns.
+            `stamps` has not one value for each mark, or has a stamp of a mark that another process
+            owns.
         """
         self._hot.record(self, frame_id, stamps, size, source)
 
@@ -404,48 +400,54 @@ class Profiler:
         size: npt.ArrayLike | None = None,
         source: str | Sequence[str | None] | Labels | None = None,
     ) -> None:
-        """Record n frames whose stamps are known.
+        """Record n frames from their stamps.
 
-        More frames than the ring holds are folded as they are recorded, so that none is lost to
-        the totals.
+        If there are more frames than the ring holds, they are folded in between, so that the totals
+        include all of them.
 
         Parameters
         ----------
         frame_ids
             (n,) integers.
         stamps
-            (n, marks) integers, columns in the pipeline's order, ns on the profiler's clock; 0 is
-            missing.
+            (n, marks) integers, ns on the profiler's clock, with columns in the pipeline's order; 0
+            means missing.
         size
-            (n,) bytes, one number for all, or None.
+            (n,) sizes in bytes, one size for all frames, or None.
         source
-            One name for all, n names, or `Labels`.
+            One name for all frames, n names, `Labels`, or None.
 
         Raises
         ------
         PipelineError
-            Another number of columns than marks, or stamps of a mark that another process owns.
+            `stamps` has not one column for each mark, or has stamps of a mark that another process
+            owns.
         ProfilerError
-            Arrays that are not integer, or whose lengths differ.
+            An array is not of integers, or the lengths differ.
         """
-        block = bulk.block(self.pipeline, self._ring, self.owns, frame_ids, stamps, size, source)
+        batch = bulk.batch_of(self.pipeline, self.owns, frame_ids, stamps, size, source)
         if self.running:
-            bulk.write(block, self._ring, self._hot, self._fold, self._alerts, self._below)
+            bulk.write(batch, self._ring, self._hot, self._fold, self._alerts, self._sampled_below)
 
     def stage(self, name: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
-        """Return a decorator: a call of the function is this stage of the current frame.
+        """Return a decorator that stamps calls of a function as this stage of the current frame.
 
-        Where the stage begins is stamped when the function is called, the first time for a frame;
-        where it ends, when it returns, if no other span begins there and it is not ``end``. The
-        function may be ``async def``. Without a current frame (`latprof.current_frame`) of this
-        profiler the function is called, and that is all.
+        The mark at which the stage begins is stamped at the first call of the function for a
+        frame. The mark at which it ends is stamped when the function returns, unless another span
+        begins there or it is ``end``. The function may be ``async def``. If there is no current
+        frame of this profiler (`latprof.current_frame`), nothing is stamped.
+
+        Parameters
+        ----------
+        name
+            A stage or side of the pipeline.
 
         Raises
         ------
         PipelineError
-            The pipeline has no such stage or side, or its marks are another process's.
+            The pipeline has no such stage or side, or other processes own its marks.
         ProfilerError
-            The function is a generator.
+            What is decorated is not a function, or is a generator.
 
         Examples
         --------
@@ -466,7 +468,7 @@ class Profiler:
 
     @property
     def accounts(self) -> Accounts:
-        """Where every frame since the first start is now, and the notes."""
+        """The accounts of all frames since the first start: where they are now, and the notes."""
         accounts = self._fold.accounts()
         accounts.notes = self._alerts.notes.read()
         overflowed = self._ring.sources.overflowed + self._ring.outcomes.overflowed
@@ -474,15 +476,18 @@ class Profiler:
             accounts.notes["names beyond the table"] = overflowed
         return accounts
 
-    def trace(self) -> "Trace":
-        """Return a copy of the frames that the ring holds now, in the order they finished.
+    def trace(self) -> Trace:
+        """Return a copy of the frames in the ring, in the order in which they finished.
 
-        With `keep` it has the frames that are kept, the newest `capacity` of them, with weights.
+        With the setting `keep`, return the newest `capacity` of the frames that are kept, with
+        weights.
         """
         return self._outputs.trace()
 
-    def report(self) -> Report:
-        """Return the report on all frames since the first start, the overwritten ones included."""
+    def report(self) -> "Report":
+        """Return the report on all frames since the first start, including overwritten ones."""
+        from latprof.report.report import Report  # built on use: programs that record need none
+
         self._fold.catch_up()
         profile = self._fold.copy()
         profile.segments = set(self._recording.segments())
@@ -491,21 +496,21 @@ class Profiler:
         return Report(profile, overhead=overhead, unstarted=not self._recording.begun)
 
     def overhead(self) -> Overhead:
-        """Measure what profiling a frame costs here, in a millisecond or two.
+        """Measure what profiling a frame costs in this process; it takes a few milliseconds.
 
         Returns
         -------
         Overhead
-            ns a frame with all the marks that this process owns, and their share of the mean
-            end_to_end of the frames so far. What the background does is not in it.
+            The time in ns for a frame with all the marks that this process owns, and its share of
+            the mean end_to_end so far. The work of the background thread is not included.
         """
         self._cost_ns = None
         self._fold.catch_up()
         return self._overhead_of(self._fold.copy())
 
     def _overhead_of(self, profile: Profile) -> Overhead:
-        if self._cost_ns is None:  # once: reports come often
-            self._cost_ns = measured_ns(self.pipeline, self.owns, self._alerts)
+        if self._cost_ns is None:  # measured once, as reports may be frequent
+            self._cost_ns = measure_cost_ns(self.pipeline, self.owns, self._alerts)
         mean = profile["end_to_end"].mean
         return Overhead(self._cost_ns, self._cost_ns / mean if mean else None)
 
@@ -516,22 +521,61 @@ class Profiler:
         if report.profile.frames:
             self._alerts.info(str(report))
 
-    @property
-    def _fold_lock(self) -> "threading.RLock":
-        """Held while frames are folded, and during a fork."""
-        return self._fold.lock
-
     def _forked(self) -> None:
-        """Stop, in the child of a fork: the thread is gone, locks may be held by nobody."""
+        """Stop in the child of a fork, where the thread is gone and locks may never be released."""
         self._hot.switch(False)
         self._recording.since = None
         self._background = None
-        self._outputs.forsake()
+        self._outputs.abandon()
         self._lock = threading.RLock()
         self._fold.reset_lock()
         self._alerts.reset_lock()
         for names in (self._ring.sources, self._ring.outcomes):
             names.reset_lock()
-        self._alerts.misuse(
-            "stopped by a fork", "the child does not record: make a new Profiler in it"
+        self._alerts.problem(
+            "stopped by a fork", "the child does not record; make a new Profiler in it"
         )
+
+
+# -- forks and the end of the process -------------------------------------------------------------
+
+# The child of a fork has a copy of the ring and none of the threads. It must not record into what
+# it shares with its parent, and locks that other threads held are never released in it.
+
+_running: "weakref.WeakSet[Profiler]" = weakref.WeakSet()
+
+_held: "dict[int, list[threading.RLock]]" = {}
+"""Locks held during a fork, by thread: several threads may fork at once."""
+
+
+def _before_fork() -> None:
+    # no profile of the child is half folded
+    mine = _held[threading.get_ident()] = []
+    for profiler in list(_running):
+        lock = profiler._fold.lock
+        lock.acquire()
+        mine.append(lock)
+
+
+def _after_fork() -> None:
+    for lock in _held.pop(threading.get_ident(), ()):
+        lock.release()
+
+
+def _stop_in_child() -> None:
+    for profiler in list(_running):
+        profiler._forked()
+    _running.clear()
+    _held.clear()
+
+
+def _stop_at_exit() -> None:
+    for profiler in list(_running):
+        profiler.stop()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_stop_in_child
+    )
+atexit.register(_stop_at_exit)

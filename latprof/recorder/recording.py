@@ -1,20 +1,39 @@
-"""When a profiler recorded and on which clocks: what its traces say about themselves."""
+"""A recording: when and on which clocks frames were recorded, and the trace files of it.
 
+Frames may be written to trace files while they are recorded: to one file, or to one after the
+other. A file appears under its name when it is complete. All files of a recording have its id
+(``recording``) and a number (``part``). The accounts and segments of a file cover the time since
+the file before it, so that the sum over all files gives those of the recording.
+"""
+
+import itertools
 import os
 import platform
 import socket
 import time
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from latprof.frames import STAMP_LIMIT
-from latprof.recorder.settings import checked_anchor
+from latprof.accounts import Accounts
+from latprof.errors import ProfilerError
+from latprof.frames import MISSING, STAMP_LIMIT, Columns
+from latprof.pipeline import Pipeline
+from latprof.recorder.alerts import Alerts
+from latprof.recorder.settings import Rotation
+from latprof.ring.ring import count_of
+from latprof.text import quoted
 from latprof.units import format_utc
 
-__all__ = ["Recording"]
+__all__ = ["FILE_ERRORS", "NOT_WRITTEN", "Recording", "TraceFiles", "file_stem"]
 
-MOST_ANCHORS = 1_000
+FILE_ERRORS = "errors of the trace file"
+NOT_WRITTEN = "frames not written to the trace file"
+
+MAX_ANCHORS = 1_000  # pairs of clock readings in the metadata
+ROW_GROUP = 1 << 16  # most rows in a row group
+RETRY_S = 1.0  # shortest time between an error and the next attempt to begin a file
 
 
 class Recording:
@@ -23,20 +42,21 @@ class Recording:
     Parameters
     ----------
     clock
-        The profiler's; read once here, and once at each `begin` and `end`.
+        The profiler's clock. It is read once here and once at each `begin` and `end`.
     about
-        What is the same in the metadata of all traces: owned marks, sampling rate.
+        Metadata that all traces share: owned marks, sampling rate.
 
     Attributes
     ----------
     id
-        The same in all traces of this recording, and in no others.
+        The same for all traces of this recording, and for no others.
     offset_ns
         Wall clock minus the profiler's clock.
     since
-        When the running segment began, UTC ns; None when nothing is recorded.
+        When the running segment began, UTC ns, or None if the profiler is stopped.
     note
-        Called at each `begin` and `end`: whether it begins, the profiler's clock, the wall clock.
+        Called at each `begin` and `end` with whether it begins, the profiler's clock and the wall
+        clock.
     """
 
     def __init__(self, clock: Callable[[], int], about: dict[str, Any]) -> None:
@@ -46,7 +66,7 @@ class Recording:
         self.note: Callable[[bool, int, int], None] | None = None
         self._clock = clock
         self._about = about
-        self._anchors = [checked_anchor(clock)]
+        self._anchors = [_checked_anchor(clock)]
         self.offset_ns = self._anchors[0][1] - self._anchors[0][0]
         self._segments: list[tuple[int, int]] = []
 
@@ -62,12 +82,12 @@ class Recording:
     def end(self) -> None:
         """End the segment."""
         if self.since is not None:
-            # a clock that jumped back makes no segment that ends before it begins
+            # a segment must not end before it begins, even if the clock jumps back
             self._segments.append((self.since, max(self.since, self._anchor(False))))
             self.since = None
 
     def segments(self, after: int | None = None, now: int | None = None) -> list[tuple[int, int]]:
-        """Return when was recorded, UTC ns: the part of it from `after` on, up to `now`."""
+        """Return the segments in UTC ns, restricted to the time from `after` to `now`."""
         segments = list(self._segments)
         since = self.since
         if since is not None:
@@ -77,11 +97,11 @@ class Recording:
         return [(max(begin, after), end) for begin, end in segments if end > after]
 
     def now(self) -> int:
-        """Return the time on the profiler's clock, UTC ns."""
+        """Return the time of the profiler's clock in UTC ns."""
         return self._read() + self.offset_ns
 
     def _read(self) -> int:
-        """Return the profiler's clock; what it must be by the wall clock where it is broken."""
+        """Read the profiler's clock; derive it from the wall clock if that fails."""
         try:
             now = self._clock()
         except Exception:
@@ -89,8 +109,8 @@ class Recording:
         fits = type(now) is int and 0 < now < STAMP_LIMIT
         return now if fits else time.time_ns() - self.offset_ns
 
-    def facts(self) -> dict[str, Any]:
-        """Return the metadata that holds before anything is recorded: what a ring's file says."""
+    def ring_metadata(self) -> dict[str, Any]:
+        """Return the metadata of a ring's file, which is known before frames are recorded."""
         return {key: value for key, value in self.meta([]).items() if key != "segments"}
 
     def meta(self, segments: list[tuple[int, int]]) -> dict[str, Any]:
@@ -113,25 +133,239 @@ class Recording:
         return meta
 
     def _anchor(self, begins: bool) -> int:
-        """Note the clock beside the wall clock; return it as UTC ns."""
+        """Note both clocks at the same time; return the profiler's clock in UTC ns."""
         now, wall = self._read(), time.time_ns()
-        if len(self._anchors) < MOST_ANCHORS:
+        if len(self._anchors) < MAX_ANCHORS:
             self._anchors.append((now, wall))
         if self.note is not None:
             self.note(begins, now, wall)
         return now + self.offset_ns
 
 
+class TraceFiles:
+    """Writes frames to trace files while they are recorded.
+
+    No method raises: errors are counted, and logged the first time.
+
+    Parameters
+    ----------
+    path
+        The file, or a folder for files that are named after the pipeline.
+    rotation
+        When a new file begins; if None, when recording stops.
+    pipeline, recording, accounts
+        The metadata of the files.
+    alerts
+        Counts and logs errors.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        rotation: Rotation | None,
+        pipeline: Pipeline,
+        recording: Recording,
+        accounts: Callable[[], Accounts],
+        alerts: Alerts,
+    ) -> None:
+        from latprof.io.writer import Writer  # not in the thread, see `Background`
+
+        self._open: Callable[..., Writer] = Writer
+        self._rotation = rotation
+        self._pipeline = pipeline
+        self._recording = recording
+        self._accounts = accounts
+        self._alerts = alerts
+        in_folder = path.is_dir()
+        folder, stem = (path, pipeline.name) if in_folder else (path.parent, path.stem)
+        ending = ".parquet" if in_folder else path.suffix
+        # names that sort by time and differ from those of other processes
+        begun = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        self._named = f"{file_stem(stem)}-{begun}-{recording.id[:6]}-{{:05d}}{ending}"
+        self._single = None if rotation is not None or in_folder else path
+        self._folder = folder.absolute()  # the program may change the working directory
+        self._part = 0
+        self._row_group = ROW_GROUP
+        if rotation is not None and rotation.bytes is not None:
+            # a row takes 25 to 100 bytes, so that files are little larger than requested
+            self._row_group = max(1_000, min(ROW_GROUP, rotation.bytes // 100))
+        self._writer: Writer | None = None
+        self._frames = 0  # frames in the open file
+        self._begun = 0.0
+        self._first_end: int | None = None
+        self._retry_at = 0.0
+        self._reported = Accounts()
+        self._reported_until: int | None = None
+        self._unreported = 0  # frames that are in no file and not yet counted as lost in one
+        self._shape: Columns | None = None  # the columns of the files, without rows
+        # a thread may begin again before another has finished the end: counters tell which is last
+        self._begins, self._ends = itertools.count(), itertools.count()
+
+    def begin(self) -> None:
+        """Accept frames."""
+        next(self._begins)
+
+    def write(self, columns: Columns, frames: int | None = None) -> None:
+        """Add rows that stand for `frames` frames: all of them, or the rows that were kept."""
+        frames = len(columns) if frames is None else frames
+        if not frames:
+            return
+        if count_of(self._ends) >= count_of(self._begins):
+            self._lose(frames)  # a thread was late when recording stopped
+            return
+        try:
+            if self._writer is None:
+                if time.monotonic() < self._retry_at:
+                    self._lose(frames)
+                    return
+                self._frames = frames
+                self._begin()
+            else:
+                self._frames += frames
+            assert self._writer is not None
+            self._writer.write(columns)
+            if self._shape is None:
+                self._shape = columns.take(slice(0))
+            if self._is_full(columns):
+                self._finish(final=False)
+        except Exception as error:
+            self._failed(error)
+
+    def tick(self) -> None:
+        """Close a file whose time is over, even if it has no frames."""
+        rotation = self._rotation
+        if self._writer is None or rotation is None or rotation.ns is None:
+            return
+        if time.monotonic() - self._begun >= rotation.ns / 1e9:
+            self._end(final=False)
+
+    def close(self) -> None:
+        """Close the file; frames that come later go into another one."""
+        if self._writer is None and time.monotonic() >= self._retry_at:
+            try:
+                self._begin()  # accounts are written even if there are no frames
+                if self._shape is not None and self._writer is not None:
+                    self._writer.write(self._shape)  # the file gets the same columns
+            except Exception as error:
+                self._failed(error)
+        self._end(final=True)
+        next(self._ends)
+
+    def abandon(self) -> None:
+        """Leave the open file to the parent, in the child of a fork."""
+        if self._writer is not None:
+            self._writer.forsake()
+            self._writer = None
+
+    # -- one file --------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self._part += 1
+        path = self._folder / self._named.format(self._part)
+        if self._single is not None:
+            single = self._folder / self._single.name
+            ending = "" if self._part == 1 else f"-{self._part:05d}"
+            path = single.with_name(f"{single.stem}{ending}{single.suffix}")
+        self._first_end = None
+        self._begun = time.monotonic()
+        meta = self._recording.meta([])
+        self._writer = self._open(path, self._pipeline, meta, row_group=self._row_group)
+
+    def _is_full(self, columns: Columns) -> bool:
+        rotation = self._rotation
+        if rotation is None or self._writer is None:
+            return False
+        if rotation.bytes is not None:
+            return self._writer.size >= rotation.bytes
+        assert rotation.ns is not None
+        if time.monotonic() - self._begun >= rotation.ns / 1e9:
+            return True
+        # stamps that were taken elsewhere may run ahead of the clock
+        ends = columns.marks["end"]
+        ends = ends[ends != MISSING]
+        if not len(ends):
+            return False
+        if self._first_end is None:
+            self._first_end = int(ends[0])
+        return int(ends[-1]) - self._first_end >= rotation.ns
+
+    def _end(self, *, final: bool) -> None:
+        if self._writer is None:
+            return
+        try:
+            self._finish(final=final)
+        except Exception as error:
+            self._failed(error)
+
+    def _finish(self, *, final: bool) -> None:
+        """Add the accounts since the file before, and close."""
+        writer = self._writer
+        assert writer is not None
+        now = self._accounts()
+        since = _since(self._reported, now, final=final)
+        until = self._recording.now() if self._recording.since is not None else None
+        segments = self._recording.segments(
+            -(2**63) if self._reported_until is None else self._reported_until, until
+        )
+        writer.meta |= self._recording.meta(segments) | {
+            "part": self._part,
+            "lost": since.lost + self._unreported,
+            "accounts": since.to_dict(),
+        }
+        writer.close()
+        self._writer = None
+        self._frames = 0
+        # not earlier: if closing fails, the next file gets these accounts
+        since.in_flight = since.not_folded = 0
+        self._reported += since
+        self._reported_until = max((end for _, end in segments), default=self._reported_until)
+        self._unreported = 0
+
+    def _lose(self, count: int) -> None:
+        self._unreported += count
+        if count:
+            self._alerts.notes.add(NOT_WRITTEN, count)
+
+    def _failed(self, error: Exception) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.discard()
+        self._lose(self._frames)
+        self._frames = 0
+        self._retry_at = time.monotonic() + RETRY_S
+        reason = f"{type(error).__name__}: {error}"
+        self._alerts.problem(FILE_ERRORS, f"{reason}; recording goes on without the file")
+
+
+def file_stem(name: str) -> str:
+    """Return a name with all characters replaced that are unsafe in a file name."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+
+
+def _checked_anchor(clock: Callable[[], int]) -> tuple[int, int]:
+    """Return the time of the profiler's clock and of the wall clock, both in ns."""
+    rule = "clock must be a function without arguments that returns integer ns from 1 to 2**62 - 1"
+    before = time.time_ns()
+    try:
+        now = clock()
+    except Exception as error:
+        reason = f"{type(error).__name__}: {quoted(str(error))}"
+        raise ProfilerError(f"{rule}, got {reason}; use time.perf_counter_ns") from None
+    if type(now) is not int or not 0 < now < STAMP_LIMIT:
+        raise ProfilerError(f"{rule}, got {quoted(now)}; use time.perf_counter_ns")
+    return now, (before + time.time_ns()) // 2
+
+
 def _stamp_ns() -> int:
-    """Return what a clock read takes here, at its quickest: no span is measured better."""
+    """Return the time of a clock read in ns, which limits the accuracy of spans."""
     reads = 100
-    took = []
+    times = []
     for _ in range(5):
         begin = time.perf_counter_ns()
         for _ in range(reads):
             time.perf_counter_ns()
-        took.append(time.perf_counter_ns() - begin)
-    return min(took) // reads
+        times.append(time.perf_counter_ns() - begin)
+    return min(times) // reads
 
 
 def _boot_id() -> str | None:
@@ -140,3 +374,19 @@ def _boot_id() -> str | None:
             return file.read().strip() or None
     except (OSError, UnicodeError):
         return None
+
+
+def _since(reported: Accounts, now: Accounts, *, final: bool) -> Accounts:
+    """Return the accounts since `reported`; frames in flight count at the end only."""
+    since = Accounts()
+    for name in Accounts.__slots__:
+        before, after = getattr(reported, name), getattr(now, name)
+        if name in ("in_flight", "not_folded"):
+            value = after if final else 0
+        elif isinstance(after, dict):
+            grown = {key: count - before.get(key, 0) for key, count in after.items()}
+            value = {key: count for key, count in grown.items() if count > 0}
+        else:
+            value = max(0, after - before)
+        setattr(since, name, value)
+    return since

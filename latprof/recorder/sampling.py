@@ -1,24 +1,49 @@
-"""Which frames are sampled: whole runs of 64 ids of a source, the same ones in every process.
+"""Which frames are recorded (head sampling), and which of those a trace keeps (tail sampling).
 
-Numbers that need consecutive frames stay meaningful inside a run, and the processes of one
-pipeline pick the same frames without talking to each other. The hash is stated, so that others
-can follow it: ``splitmix64(run ^ fnv1a(source))``, 64 bits, with run = id // 64, the source's name
-in UTF-8, and no source as the empty name; a run is taken if its hash < rate * 2**64.
+Head sampling selects whole runs of 64 ids of a source, the same runs in every process. Numbers
+that need consecutive frames stay meaningful inside a run, and the processes of one pipeline select
+the same frames without communicating. Other programs can follow the same rule: the hash of a run is
+``splitmix64(run ^ fnv1a(source))``, 64 bits, with run = id // 64, the name of the source in UTF-8,
+and no source as the empty name. A run is sampled if its hash < rate * 2**64.
+
+Tail sampling keeps every frame that is slower than a limit, with weight 1. Of each run of
+`KEEP_EVERY` other frames it keeps one, drawn at random, with weight `KEEP_EVERY`. The limit that a
+frame is compared with comes from earlier frames only, so that weighted counts and sums of the kept
+frames are unbiased, however the limit moves.
 """
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["RUN_BITS", "fnv1a", "run_hash", "run_hashes", "threshold"]
+from latprof.arrays import Ints, Mask
+from latprof.frames import MISSING, Columns
+from latprof.histogram import Histogram
+from latprof.pipeline import Pipeline
 
-RUN_BITS = 6
-"""A run is 2**6 = 64 ids."""
+__all__ = [
+    "KEEP_EVERY",
+    "RUN_BITS",
+    "WARM_UP_FRAMES",
+    "TailSampler",
+    "fnv1a",
+    "run_hash",
+    "run_hashes",
+    "threshold",
+]
+
+RUN_BITS = 6  # a run has 2**6 = 64 ids
+KEEP_EVERY = 32  # one in KEEP_EVERY frames below the limit is kept
+WARM_UP_FRAMES = 1_024  # first frames, which are all kept until a p99 is known
+P99_FRAMES = 65_536  # frames from which the running p99 is estimated
 
 _MASK = 2**64 - 1
 
 
+# -- head sampling --------------------------------------------------------------------------------
+
+
 def threshold(rate: float) -> int:
-    """Return the limit that hashes are compared with: `rate` of 2**64."""
+    """Return rate * 2**64: runs are sampled if their hash is below."""
     return int(rate * 2.0**64)
 
 
@@ -52,3 +77,117 @@ def run_hashes(
     z = (z ^ z >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ z >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
     return np.asarray(z ^ z >> np.uint64(31))
+
+
+# -- tail sampling --------------------------------------------------------------------------------
+
+
+class TailSampler:
+    """Selects the rows that a trace keeps, and holds the newest `capacity` of them.
+
+    Parameters
+    ----------
+    pipeline, capacity
+        The pipeline of the rows, and the number of rows that are held.
+    limit_ns
+        Frames that take longer are all kept; None uses a running p99.
+    rng
+        Draws the sample.
+
+    Attributes
+    ----------
+    rows
+        A copy of the held rows in the order they came, with their weights.
+    forgotten
+        The weight of the kept rows that newer ones have replaced.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        capacity: int,
+        limit_ns: int | None,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        self.limit_ns = limit_ns
+        self._fixed = limit_ns is not None
+        self._rows = np.zeros(capacity, pipeline.row_dtype)
+        self._kept = 0
+        self.forgotten = 0
+        self._rng = np.random.default_rng() if rng is None else rng
+        self._others = 0  # frames of which one in KEEP_EVERY is kept
+        self._drawn = int(self._rng.integers(KEEP_EVERY))  # the one of the current run
+        self._recent = Histogram()
+        self._next_update = WARM_UP_FRAMES
+
+    @property
+    def rows(self) -> npt.NDArray[np.void]:
+        """A copy of the held rows in the order they came, with their weights."""
+        capacity = len(self._rows)
+        if self._kept <= capacity:
+            return self._rows[: self._kept].copy()
+        return np.roll(self._rows, -(self._kept % capacity))
+
+    def select(self, columns: Columns) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.uint32]]:
+        """Return which of (n,) frames are kept, ascending, and their weights."""
+        selected: list[tuple[npt.NDArray[np.intp], npt.NDArray[np.uint32]]] = []
+        begin = 0
+        while begin < len(columns) or not selected:
+            # in small steps until a limit is known
+            step = WARM_UP_FRAMES if self.limit_ns is None else max(len(columns), 1)
+            index, weights = self._select(columns.take(slice(begin, begin + step)))
+            selected.append((index + begin, weights))
+            begin += step
+        return np.concatenate([i for i, _ in selected]), np.concatenate([w for _, w in selected])
+
+    def _select(self, columns: Columns) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.uint32]]:
+        start, end = columns.marks["start"], columns.marks["end"]
+        known = (start != MISSING) & (end != MISSING)
+        latencies = np.where(known, end - start, 0)
+        weights = np.ones(len(columns), np.uint32)
+        done = columns.finished()
+        finished = np.ones(len(columns), bool) if done is None else done
+        if self.limit_ns is not None:
+            others = np.flatnonzero(finished & (latencies <= self.limit_ns))
+            weights[others] = 0
+            weights[others[self._draw(len(others))]] = KEEP_EVERY
+        if not self._fixed:
+            self._learn(latencies[finished & known & (latencies >= 0)])
+        kept = np.flatnonzero(weights)
+        return kept, weights[kept]
+
+    def keep(self, rows: npt.NDArray[np.void], columns: Columns) -> Columns:
+        """Keep some of the rows; return their columns."""
+        index, weights = self.select(columns)
+        chosen = rows[index]
+        chosen["weight"] = weights
+        capacity = len(self._rows)
+        for first in range(0, len(chosen), capacity):
+            piece = chosen[first : first + capacity]
+            slots = (self._kept + np.arange(len(piece))) % capacity
+            self.forgotten += int(self._rows["weight"][slots].sum(dtype=np.uint64))
+            self._rows[slots] = piece
+            self._kept += len(piece)
+        kept_columns = columns.take(index)
+        kept_columns.weight = weights
+        return kept_columns
+
+    def _draw(self, count: int) -> Mask:
+        """Return which of the next `count` frames below the limit are kept."""
+        places = self._others % KEEP_EVERY + np.arange(count)
+        runs = places // KEEP_EVERY
+        drawn = self._rng.integers(KEEP_EVERY, size=int(runs[-1]) + 2 if count else 1)
+        drawn[0] = self._drawn
+        self._others += count
+        last = (int(places[-1]) + 1) // KEEP_EVERY if count else 0
+        self._drawn = int(drawn[last])
+        return np.asarray(places % KEEP_EVERY == drawn[runs])
+
+    def _learn(self, latencies: Ints) -> None:
+        if len(latencies):
+            self._recent.add(latencies)
+        if self._recent.count >= self._next_update:
+            self.limit_ns = self._recent.value_at(99)
+            self._next_update *= 2
+            if self._recent.count >= P99_FRAMES:
+                self._recent, self._next_update = Histogram(), P99_FRAMES

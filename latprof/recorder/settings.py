@@ -1,15 +1,13 @@
-"""The settings of a profiler, checked: what cannot be is refused, never replaced in silence."""
+"""Checks of a profiler's settings: invalid ones are refused, never replaced."""
 
 import os
 import re
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 from latprof.errors import ProfilerError
-from latprof.frames import STAMP_LIMIT
 from latprof.pipeline import Pipeline
 from latprof.recorder.alerts import Violation
 from latprof.text import escape, quoted
@@ -18,53 +16,65 @@ from latprof.units import parse_duration
 
 __all__ = [
     "OnCritical",
+    "OutputSettings",
     "Rotation",
-    "checked_anchor",
     "checked_duration",
-    "checked_keep",
-    "checked_on_critical",
+    "checked_outputs",
     "checked_overflow",
-    "checked_path",
     "checked_rate",
-    "checked_rotation",
     "checked_thresholds",
-    "names_folder",
 ]
+
+OnCritical = str | Callable[[Violation], object]
 
 OVERFLOWS = ("overwrite", "drop", "block")
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(k|M|G)i?B\s*")
-_BYTES = {"k": 1, "M": 2, "G": 3}
+_EXPONENTS = {"k": 1, "M": 2, "G": 3}
 
-SMALLEST_FILE = 65_536
+SMALLEST_FILE = 65_536  # bytes
 SHORTEST_FILE_NS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """When a new file is begun: after `ns` or after `bytes`."""
+    """When a new file begins: after `ns` or after `bytes`."""
 
     ns: int | None = None
     bytes: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class OutputSettings:
+    """The settings of `Profiler` about frames that leave the ring.
+
+    `keeps` is whether a trace keeps only slow frames and a sample of the others, and `keep_ns` the
+    limit in ns, or None for a running p99.
+    """
+
+    path: Path | None
+    makes_folder: bool
+    rotation: Rotation | None
+    keeps: bool
+    keep_ns: int | None
+    on_critical: OnCritical | None
+    freeze_to: Path
+
+
 def checked_rate(rate: float) -> float:
     """Return a sampling rate."""
-    if isinstance(rate, bool) or not isinstance(rate, int | float):
-        raise ProfilerError(f"sampling_rate {rate!r} is no number: give 0 to 1")
-    if not 0 <= rate <= 1:
-        raise ProfilerError(f"sampling_rate {rate!r} is out of range: give 0 to 1")
+    is_number = isinstance(rate, int | float) and not isinstance(rate, bool)
+    if not is_number or not 0 <= rate <= 1:
+        raise ProfilerError(f"sampling_rate must be a number between 0 and 1, got {quoted(rate)}")
     return float(rate)
 
 
 def checked_duration(value: Duration | None, name: str) -> int | None:
-    """Return a duration in ns; None stays None."""
-    if value is None:
-        return None
-    try:
-        return parse_duration(value, name=name)
-    except ValueError as error:
-        raise ProfilerError(str(error)) from None
+    """Return a duration above 0 in ns, or None if there is none."""
+    ns = None if value is None else _duration(value, name)
+    if ns == 0:
+        raise ProfilerError(f"{name} must be above 0, got {quoted(value)}; leave it out for none")
+    return ns
 
 
 def checked_thresholds(
@@ -92,106 +102,92 @@ def checked_thresholds(
     return parse_thresholds(warning, critical, error=ProfilerError)
 
 
-OnCritical = str | Callable[[Violation], object]
-
-
-def checked_on_critical(action: OnCritical | None, critical: dict[str, int]) -> OnCritical | None:
-    """Return what is done about a critical frame: ``"freeze"`` or a callable."""
-    if action is None:
-        return None
-    if action != "freeze" and not callable(action):
-        raise ProfilerError(f'on_critical {action!r} is unknown: give "freeze" or a callable')
-    if not critical:
-        raise ProfilerError("on_critical without a threshold: give critical=, too")
-    return action
-
-
-def checked_keep(keep: Duration | None) -> tuple[bool, int | None]:
-    """Return whether a trace keeps only some frames, and the limit of the slow ones in ns."""
-    if keep is None:
-        return False, None
-    if keep == "slow":
-        return True, None
-    try:
-        return True, parse_duration(keep, name="keep")
-    except ValueError as error:
-        raise ProfilerError(f'{error}; or give "slow"') from None
+def checked_outputs(
+    path: "str | os.PathLike[str] | None",
+    rotate: Duration | None,
+    keep: Duration | None,
+    on_critical: OnCritical | None,
+    freeze_to: "str | os.PathLike[str]",
+    thresholds: Thresholds,
+) -> OutputSettings:
+    """Return the settings about frames that leave the ring."""
+    if on_critical is not None:
+        if on_critical != "freeze" and not callable(on_critical):
+            raise ProfilerError(
+                f'on_critical must be "freeze" or a function of a Violation, got '
+                f"{quoted(on_critical)}"
+            )
+        if not thresholds.by_span("critical"):
+            raise ProfilerError("on_critical must come with a critical threshold; give critical=")
+    where = None if path is None else _checked_path(path)
+    return OutputSettings(
+        where,
+        where is not None and _names_folder(os.fspath(path or "")),
+        None if rotate is None else _checked_rotation(rotate, where),
+        keep is not None,
+        None if keep is None or keep == "slow" else _duration(keep, "keep", 'or "slow"'),
+        on_critical,
+        Path(_path_text(freeze_to, "freeze_to")),
+    )
 
 
 def checked_overflow(overflow: object) -> str:
-    """Return what happens to frames for which the ring has no room."""
+    """Return what happens to frames that find the ring full."""
     if not isinstance(overflow, str) or overflow not in OVERFLOWS:
-        raise ProfilerError(f"overflow {overflow!r} is unknown: give one of {', '.join(OVERFLOWS)}")
+        raise ProfilerError(
+            f"overflow must be one of {', '.join(OVERFLOWS)}, got {quoted(overflow)}"
+        )
     return overflow
 
 
-def checked_path(path: "str | os.PathLike[str] | None") -> Path | None:
-    """Return where trace files go: a path in a folder that is there, or a folder to be made."""
-    if path is None:
-        return None
+def _duration(value: Duration, name: str, alternative: str = "") -> int:
     try:
-        text = os.fspath(path)
-    except TypeError:
-        text = None
+        return parse_duration(value, name=name)
+    except (ValueError, TypeError) as error:
+        raise ProfilerError(f"{error}{alternative and ', ' + alternative}") from None
+
+
+def _path_text(path: "str | os.PathLike[str]", name: str) -> str:
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
     if not isinstance(text, str) or not text or "\0" in text:
-        raise ProfilerError(f"path {path!r} is no path: give a file, or a folder")
+        raise ProfilerError(f"{name} must be the path of a file or folder, got {quoted(path)}")
+    return text
+
+
+def _names_folder(text: str) -> bool:
+    """Return whether a path ends in a separator: the folder is then made if it does not exist."""
+    return text.endswith(tuple(filter(None, (os.sep, os.altsep))))
+
+
+def _checked_path(path: "str | os.PathLike[str]") -> Path:
+    """Return the path of trace files: a file in an existing folder, or a folder."""
+    text = _path_text(path, "path")
     checked = Path(text)
-    if names_folder(text):
+    if _names_folder(text):
         if checked.exists() and not checked.is_dir():
             raise ProfilerError(
-                f"path {escape(text)} is a file: leave out the {text[-1]} at its end"
+                f"path must not end in {text[-1]} if it is a file, got {escape(text)}"
             )
-        return checked
-    if not checked.is_dir() and not checked.parent.is_dir():
+    elif not checked.is_dir() and not checked.parent.is_dir():
         raise ProfilerError(
-            f"path {escape(text)}: there is no folder {escape(str(checked.parent))}: make it, or "
-            "give another"
+            f"path must be in an existing folder, got {escape(text)}; make "
+            f"{escape(str(checked.parent))}, or choose another"
         )
     return checked
 
 
-def names_folder(path: "str | os.PathLike[str] | None") -> bool:
-    """Return whether a path says by its ending that it is a folder: it is made where needed."""
-    separators = tuple(filter(None, (os.sep, os.altsep)))
-    return path is not None and os.fspath(path).endswith(separators)
-
-
-def checked_rotation(rotate: Duration | None, path: Path | None) -> Rotation | None:
-    """Return when a new file is begun: ``"1h"`` or ``"64MB"``."""
-    if rotate is None:
-        return None
+def _checked_rotation(rotate: Duration, path: Path | None) -> Rotation:
+    """Return when a new file begins: ``"1h"`` or ``"64MB"``."""
     if path is None:
-        raise ProfilerError(f"rotate {rotate!r} without a path: say where with path=")
+        raise ProfilerError(f"rotate must come with a path, got {quoted(rotate)}; give path=")
     size = _SIZE.fullmatch(rotate) if isinstance(rotate, str) else None
     if size is not None:
-        assert isinstance(rotate, str)
-        base = 1_024 if "i" in rotate else 1_000
-        count = int(Fraction(size[1]) * base ** _BYTES[size[2]])
+        base = 1_024 if "i" in size[0] else 1_000
+        count = int(Fraction(size[1]) * base ** _EXPONENTS[size[2]])
         if count < SMALLEST_FILE:
-            raise ProfilerError(f"rotate {rotate!r} is too small: give 66kB or more")
+            raise ProfilerError(f"rotate must be 66kB or more, got {quoted(rotate)}")
         return Rotation(bytes=count)
-    try:
-        ns = parse_duration(rotate, name="rotate")
-    except ValueError as error:
-        raise ProfilerError(f'{error}; or give a size, "64MB"') from None
+    ns = _duration(rotate, "rotate", 'or a size as "64MB"')
     if ns < SHORTEST_FILE_NS:
-        raise ProfilerError(f"rotate {rotate!r} is too short: give 1ms or more")
+        raise ProfilerError(f"rotate must be 1ms or more, got {quoted(rotate)}")
     return Rotation(ns=ns)
-
-
-def checked_anchor(clock: Callable[[], int]) -> tuple[int, int]:
-    """Return a stamp of the clock and the wall clock's time for it, both ns."""
-    before = time.time_ns()
-    try:
-        now = clock()
-    except Exception as error:
-        raise ProfilerError(
-            f"the clock cannot be read ({escape(str(error))}): give a function without arguments, "
-            "time.perf_counter_ns say"
-        ) from None
-    if type(now) is not int or not 0 < now < STAMP_LIMIT:
-        raise ProfilerError(
-            f"the clock returned {now!r}: give one that returns integer ns above 0 and below "
-            "2**62, time.perf_counter_ns say"
-        )
-    return now, (before + time.time_ns()) // 2

@@ -1,13 +1,13 @@
-"""The hot path: what runs in the profiled program, once a mark and once a frame.
+"""The stamping functions, which run in the profiled program for each mark and each frame.
 
 A frame in flight is a list that holds the arguments of one `struct.pack_into`, in the order of the
-row; a mark is one assignment into it, and finishing is that one call. Nothing here takes a lock,
-unless something is wrong or slow.
+row. A mark is one assignment to this list, and finishing a frame is that one call. No lock is
+taken unless a call is wrong or a frame is slow.
 
-Nobody calls these functions, `shown` aside: each profiler has copies of them (`HotPath`), in which
-the names below are its own. A name of the module is the quickest that CPython has for what a
-function does not get as an argument: free variables are copied at every call, attributes are
-looked up.
+Except for `shown`, the functions of this module are templates: each profiler runs copies of them
+(`HotPath`) with its own values of the names declared below. Global names are the fastest way in
+CPython to reach a value that is not an argument: free variables are copied at every call, and
+attributes are looked up.
 """
 
 import operator
@@ -17,11 +17,11 @@ from typing import Any
 from latprof.errors import PipelineError
 from latprof.frames import NO_SIZE, STAMP_LIMIT
 from latprof.recorder.alerts import Alerts, Tally
-from latprof.recorder.backpressure import Room
+from latprof.recorder.backpressure import FreeSlots
 from latprof.recorder.frame import NO_FRAME, Frame
 from latprof.recorder.sampling import RUN_BITS, fnv1a, run_hash
 from latprof.ring.ring import Ring
-from latprof.text import escape
+from latprof.text import quoted
 
 __all__ = [
     "BAD_FRAME_ID",
@@ -38,36 +38,37 @@ __all__ = [
     "shown",
 ]
 
-BAD_FRAME_ID = "frame id is no integer from 0 to 2**64 - 1"
-BAD_SIZE = "size is no integer from 0 to 2**32 - 1"
-BAD_STAMP = "stamp is no integer from 0 to 2**62 - 1"
-BAD_ROW = "clock gave no stamp"
+# why a frame is rejected, as the accounts and the log say it
+BAD_FRAME_ID = "frame id must be an integer from 0 to 2**64 - 1"
+BAD_SIZE = "size must be an integer from 0 to 2**32 - 1"
+BAD_STAMP = "stamp must be an integer from 0 to 2**62 - 1"
+BAD_ROW = "the clock must return a stamp"
 LATE = "finished after stop"
 
 KNOWN_RUNS = 4_096
-"""How many sampling decisions are remembered."""
+"""Number of sampling decisions that are kept."""
 
 ID_AT = 3
 MARKS_AT = 4
-"""Where a row's marks begin: [buffer, offset, begin, frame_id, marks ..., rss, size, ...]."""
+"""Index of the first mark in a row: [buffer, offset, begin, frame_id, marks ..., rss, ...]."""
 
-# -- what differs from profiler to profiler -------------------------------------------------------
+# -- values that each profiler has of its own ------------------------------------------------------
 
 is_open: bool
 """Whether frames are recorded."""
 detour: bool
-"""Whether finishing needs more than the short way."""
+"""Whether finishing a frame takes more than the fast path."""
 ring: Ring
 clock: Callable[[], int]
 alerts: Alerts
-room: Room | None
+free_slots: FreeSlots | None
 owned: tuple[str, ...]
 marks: tuple[str, ...]
 mark_count: int
 foreign: tuple[int, ...] | None
-"""Which of the marks are another process's, if any."""
+"""Positions of the marks that other processes own, or None if there are none."""
 index: dict[str, int]
-"""Where the owned marks are in a row."""
+"""Positions of the owned marks in a row."""
 owns_start: bool
 owns_end: bool
 start_at: int
@@ -76,39 +77,39 @@ size_at: int
 labels_at: int
 seq_at: int
 watched: list[tuple[str, int, int, int]]
-"""Spans with a threshold: where they begin and end in a row, and what they may take, ns."""
+"""Spans with a threshold: name, positions of begin and end in a row, threshold in ns."""
 stages_watched: bool
 limit: int | None
-"""What end_to_end may take, ns."""
+"""The threshold of end_to_end in ns."""
 rss: int
 cpu_word: int
-"""The last sample, as a row has it."""
+"""The last CPU sample as it is stored in a row."""
 copy_blank: Callable[[], list[Any]]
-"""Makes the row of a new frame, in which no mark is set: each is False, which is told from what is
-true more quickly than 0 is, and stored as 0."""
+"""Returns the row of a new frame. Marks that are not set are False, which CPython tests faster than
+0 and stores as 0."""
 spent: list[Any]
-"""The row of all frames that are done: every mark is set."""
+"""The row of all finished frames; every mark in it is set."""
 count_started: Callable[[], int]
 count_skipped: Callable[[], int]
 draw: Callable[[], int]
-"""Draws the ticket of the next row."""
+"""Returns the ticket of the next row."""
 pack: Callable[..., None]
 buffer: Any
 ring_bytes: int
-"""Bytes of all rows."""
+"""Bytes of the whole ring."""
 source_codes: dict[str | None, int]
 samples: bool
-"""Whether frames are left out."""
+"""Whether only a part of the frames is recorded."""
 sampled_below: int
 runs: dict[tuple[str | None, int], bool]
 latest: dict[str | None, tuple[int, bool]]
-"""Of each source the decision that was needed last: half the look-up's time."""
+"""The last decision for each source; a look-up here takes half the time of one in `runs`."""
 rejected: Tally
 voided: Tally
 voids: set[int]
 dropped: Tally
 
-# -- the short way --------------------------------------------------------------------------------
+# -- the fast path --------------------------------------------------------------------------------
 
 
 class LiveFrame(Frame):
@@ -117,7 +118,7 @@ class LiveFrame(Frame):
     __slots__ = ()
 
     def mark(self, name: str, at: int | None = None) -> None:
-        """Stamp a mark with now, or with a stamp taken elsewhere, ns: `Frame.mark`."""
+        """Stamp a mark with the current time, or with a stamp taken elsewhere: `Frame.mark`."""
         row = self._row
         try:
             i = index[name]
@@ -134,10 +135,10 @@ class LiveFrame(Frame):
         if at is not None or row[end_at] or detour:
             _close(self, at, None)
             return
-        # before anything is called: whoever finishes it, too, then finds it done
+        # first of all: another caller of finish then finds the frame finished
         self._row = spent
         row[end_at] = clock()
-        # the same as _commit(row), without the call
+        # the same as _commit(row), without a call
         row[2] = row[seq_at] = ticket = draw()
         row[1] = ticket % ring_bytes
         try:
@@ -149,7 +150,7 @@ class LiveFrame(Frame):
             _check_limits(row)
 
     def drop(self, reason: str, at: int | None = None) -> None:
-        """Commit the frame as given up, with a reason: `Frame.drop`."""
+        """Commit a frame that was given up, with a reason: `Frame.drop`."""
         _close(self, at, _outcome_name(reason))
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -196,16 +197,16 @@ def sampled_frame(
     source: str | None = None,
     start: int | None = None,
 ) -> Frame:
-    """Begin a frame, if its run is sampled."""
+    """Begin a frame if its run of ids is sampled: `Profiler.frame`."""
     if not is_open:
         return NO_FRAME
     try:
-        run, taken = latest[source]
+        run, sampled = latest[source]
         if run != frame_id >> RUN_BITS:
-            taken = _takes(frame_id, source)
+            sampled = _is_sampled(frame_id, source)
     except (KeyError, TypeError):
-        taken = _takes(frame_id, source)
-    if not taken:
+        sampled = _is_sampled(frame_id, source)
+    if not sampled:
         count_skipped()
         return NO_FRAME
     return frame(profiler, frame_id, size, source, start)
@@ -218,14 +219,17 @@ def record(
     size: int | None = None,
     source: str | None = None,
 ) -> None:
-    """Record a frame whose stamps are known: `Profiler.record`."""
-    if len(stamps) != mark_count:
-        raise _wrong_length(stamps)
+    """Record a frame from its stamps: `Profiler.record`."""
+    try:
+        if len(stamps) != mark_count:
+            raise _wrong_length(len(stamps))
+    except TypeError:
+        raise _wrong_length(quoted(stamps)) from None
     if not is_open:
         return
     if type(stamps) is not tuple:
         stamps = _as_tuple(stamps)
-    if samples and not _takes(frame_id, source):
+    if samples and not _is_sampled(frame_id, source):
         count_skipped()
         return
     if foreign is not None:
@@ -237,11 +241,11 @@ def record(
     except (KeyError, TypeError):
         label = _source_code(source)
     count_started()
-    if room is not None and not room.take():
+    if free_slots is not None and not free_slots.acquire():
         return
     ticket = draw()
     try:
-        # one call: begin first, seq last; tuples are joined quicker than unpacked
+        # one call: begin first, seq last; joining tuples is faster than unpacking them
         head: Any = (buffer, ticket % ring_bytes, ticket, frame_id)
         pack(*(head + stamps + (rss, size, label, cpu_word, ticket)))
     except Exception:
@@ -251,13 +255,13 @@ def record(
         _check_limits([0, 0, 0, frame_id, *stamps, 0, 0, label])
 
 
-# -- off the short way ----------------------------------------------------------------------------
+# -- beside the fast path -------------------------------------------------------------------------
 
 
 def _frame_started_elsewhere(
     frame_id: int, size: int | None, source: str | None, start: int | None
 ) -> Frame:
-    """Begin a frame that has its stamp already, or whose stamp is another process's."""
+    """Begin a frame whose ``start`` is given, or is owned by another process."""
     if start is not None and not owns_start:
         raise _no_such_mark("start")
     row = copy_blank()
@@ -274,9 +278,9 @@ def _frame_started_elsewhere(
 
 
 def _commit(row: list[Any]) -> bool:
-    """Write a row into the ring; return whether it could be stored."""
-    if room is not None and not room.take():
-        return True  # counted as lost, whatever became of it
+    """Write a row to the ring; return False if it could not be stored."""
+    if free_slots is not None and not free_slots.acquire():
+        return True  # the frame is counted as lost
     row[2] = row[seq_at] = ticket = draw()
     row[1] = ticket % ring_bytes
     try:
@@ -290,11 +294,11 @@ def _commit(row: list[Any]) -> bool:
 
 
 def _close(frame: Frame, at: int | None, outcome: str | None) -> None:
-    """Finish a frame in whatever way it is finished."""
+    """Finish or drop a frame."""
     row = frame._row
     call = "finish" if outcome is None else "drop"
     if row is spent:
-        alerts.misuse(f"{call} after finish", "the frame was already committed")
+        alerts.problem(f"{call} after finish", "the frame is committed already")
         return
     if at is not None and not owns_end:
         raise _no_such_mark("end")
@@ -316,47 +320,48 @@ def _close(frame: Frame, at: int | None, outcome: str | None) -> None:
 
 
 def _mark_again(row: list[Any], i: int, name: str, at: int | None) -> None:
-    """Set a mark that was given a stamp, was set before, or belongs to a frame that is done."""
+    """Set a mark from a given stamp; note a mark that was set before or comes after finish."""
     if row is spent:
-        alerts.misuse("mark after finish", f"mark {name!r} of a frame that was committed")
+        alerts.problem("mark after finish", f"mark {name!r} of a committed frame is ignored")
     elif row[i]:
-        alerts.misuse("mark set twice", f"mark {name!r} keeps its first stamp")
+        alerts.problem("mark set twice", f"mark {name!r} keeps its first stamp")
     else:
         row[i] = at if type(at) is int else _plain(at)
 
 
 def _plain(stamp: Any) -> Any:
-    """Return a stamp as an int, if it is one: of a narrower one `finish` cannot tell how long."""
+    """Return a stamp as an int; subtracting narrower integers in `finish` could overflow."""
     try:
         return operator.index(stamp)
     except Exception:
-        return stamp  # is rejected when it is packed
+        return stamp  # packing rejects it
 
 
 def _no_such_mark(name: object) -> PipelineError:
-    """Return the error of a mark that there is not, or that another process owns."""
-    what = f"pipeline {ring.pipeline.name!r}"
-    shown = escape(name) if isinstance(name, str) else name
+    """Return the error for a mark that does not exist or is owned by another process."""
     if isinstance(name, str) and name in marks:
         alerts.notes.add("mark not owned")
         return PipelineError(
-            f"mark {shown!r} of {what} is another process's: stamp {', '.join(owned)}, or own "
-            "it (owns=)"
+            f"mark {name!r} is not owned by this process (owns={owned!r}); record it in the "
+            "process that owns it"
         )
     alerts.notes.add("unknown mark")
-    return PipelineError(f"{what} has no mark {shown!r}: use one of {', '.join(owned)}")
-
-
-def _wrong_length(stamps: Sequence[int]) -> PipelineError:
-    """Return the error of too few or too many stamps."""
     return PipelineError(
-        f"{len(stamps)} stamps for the {mark_count} marks of pipeline {ring.pipeline.name!r}: give "
-        f"one for each of {', '.join(marks)}, 0 where missing"
+        f"mark must be a mark of pipeline {ring.pipeline.name!r}, got {quoted(name)}; use "
+        f"{', '.join(owned)}"
+    )
+
+
+def _wrong_length(given: object) -> PipelineError:
+    """Return the error for too few or too many stamps."""
+    return PipelineError(
+        f"stamps must have one value for each of the {mark_count} marks of pipeline "
+        f"{ring.pipeline.name!r}, got {given}; give {', '.join(marks)}, 0 if missing"
     )
 
 
 def _as_tuple(stamps: Any) -> tuple[Any, ...]:
-    """Return stamps as a tuple; those of an array as ints, which can be compared with a limit."""
+    """Return stamps as a tuple of Python integers."""
     return tuple(stamps.tolist() if hasattr(stamps, "tolist") else stamps)
 
 
@@ -368,33 +373,33 @@ def _check_foreign(foreign: Sequence[int], stamps: Sequence[int]) -> None:
 
 
 def _source_code(source: object) -> int:
-    """Return the code of a source that is met for the first time, or is no string."""
+    """Return the code of a source that is new or is not a string."""
     return ring.sources.code(None if source is None else _text(source))
 
 
-def _takes(frame_id: int, source: str | None) -> bool:
-    """Return whether the frame is in a run that is sampled."""
+def _is_sampled(frame_id: int, source: str | None) -> bool:
+    """Return whether the frame is in a run of ids that is sampled."""
     try:
         run = operator.index(frame_id) >> RUN_BITS
     except Exception:
-        return True  # goes on, and is counted as rejected
+        return True  # the frame is rejected later
     if not 0 <= run < 2 ** (64 - RUN_BITS):
         return True
     name = None if source is None else _text(source)
-    taken = runs.get((name, run))
-    if taken is None:
-        taken = run_hash(run, fnv1a(name)) < sampled_below
+    sampled = runs.get((name, run))
+    if sampled is None:
+        sampled = run_hash(run, fnv1a(name)) < sampled_below
         if len(runs) >= KNOWN_RUNS:
             runs.clear()
-        runs[name, run] = taken
+        runs[name, run] = sampled
     if len(latest) >= KNOWN_RUNS:
         latest.clear()
-    latest[name] = run, taken
-    return taken
+    latest[name] = run, sampled
+    return sampled
 
 
 def _void(ticket: int, row: list[Any]) -> None:
-    """Count a frame that could not be stored, and by which of its values."""
+    """Count a frame that could not be stored, by the value that is the reason."""
     voids.add(ring.tickets.number(ticket))
     frame_id, stamps, size = row[ID_AT], row[MARKS_AT : MARKS_AT + mark_count], row[size_at]
     if not _fits(frame_id, 2**64):
@@ -410,11 +415,11 @@ def _void(ticket: int, row: list[Any]) -> None:
 
 
 def _check_limits(row: list[Any]) -> None:
-    """Count and tell each span of a frame that took longer than its threshold."""
+    """Count and log each span of a frame that took longer than its threshold."""
     for name, begin_at, last_at, at_most in watched:
         start, end = row[begin_at], row[last_at]
         if not (_fits(start, STAMP_LIMIT) and _fits(end, STAMP_LIMIT) and start and end):
-            continue  # missing, or found unfit when it is folded
+            continue  # missing, or rejected when the row is folded
         latency_ns = operator.index(end) - operator.index(start)
         if latency_ns > at_most:
             label = operator.index(row[labels_at]) & 0xFFFF
@@ -423,13 +428,13 @@ def _check_limits(row: list[Any]) -> None:
 
 
 def _outcome_name(reason: object) -> str:
-    """Return the outcome of a drop: its reason, which never reads as finished."""
+    """Return the outcome of a drop: its reason, changed if it reads "finished" or is empty."""
     name = _text(reason)
     return f"dropped: {name}" if name in ("", "finished") else name
 
 
 def shown(frame_id: object) -> str:
-    """Return the id of a frame that is rejected, whatever it is."""
+    """Return the id of a rejected frame as text of at most 60 characters."""
     text = f"frame {_text(frame_id)}" if _fits(frame_id, 2**64) else f"frame {_text(frame_id)!r}"
     return text if len(text) <= 60 else f"{text[:57]}..."
 
