@@ -13,7 +13,7 @@ from latprof.errors import LatprofError, ProfileError
 from latprof.io.atomic import WholeFile
 from latprof.pipeline import Pipeline
 from latprof.profile import saved
-from latprof.profile.build import Recorder, Recorders, Written
+from latprof.profile.build import Recorders
 from latprof.profile.codec import Decoder, encode
 from latprof.profile.profile import Profile
 from latprof.profile.saved import count, number, text
@@ -136,11 +136,15 @@ def _dump(profile: Profile) -> dict[str, Any]:
 def _load(pipeline: Pipeline, content: dict[str, Any]) -> Profile:
     profile = Profile(pipeline, by=None if content["by"] is None else text(content["by"]))
     profile.files = count(content["files"])
-    rows = content["recorders"]["files"]
-    profile.recorders = Recorders(
-        {Recorder(*row[:3]): Written(*row[3:]) for row in rows},
-        count(content["recorders"]["others"]),
-    )
+    rows = [
+        [
+            dict(zip(("host", "python", "latprof"), row[:3], strict=True)),
+            dict(zip(("files", "first", "last"), row[3:], strict=True)),
+        ]
+        for row in content["recorders"]["files"]
+    ]
+    recorders = {"written": rows, "others": content["recorders"]["others"]}
+    profile.recorders = Decoder(pipeline).decode(Recorders, recorders, "recorders")
     profile.stamp_ns = count(content["stamp_ns"])
     profile.by_weight = count(content.get("by_weight", 0))
     profile.undeclared = bool(content["undeclared"])
