@@ -1,14 +1,15 @@
-"""The frames of a ring file -> a trace: what a process has recorded before it died.
+"""The frames of a ring file as a trace: what a process recorded, whether it is alive or dead.
 
-Reads without writing, also while the process lives. Only rows that are whole become frames.
+The file is only read, and only whole rows become frames.
 """
 
 import os
+from bisect import bisect_left
 from dataclasses import asdict
 from typing import Any
 
 from latprof.accounts import Recovery
-from latprof.ring.reader import RingReader, Seen
+from latprof.ring.reader import RingReader, Scan
 from latprof.ring.ring import to_columns
 from latprof.trace import Trace
 
@@ -16,86 +17,84 @@ __all__ = ["recover"]
 
 
 def recover(path: str | os.PathLike[str]) -> Trace:
-    """Return the frames that a ring file holds, in the order they were committed.
+    """Return the frames in a ring file, in the order in which they were committed.
 
     Parameters
     ----------
     path
-        What ``Profiler(ring=...)`` was given, in this process or another, dead or alive.
+        The path that ``Profiler(ring=...)`` was given, in this process or another one, alive or
+        dead.
 
     Returns
     -------
     Trace
-        As `Profiler.trace` gives it; ``.recovery`` tells how many rows were whole, torn and
-        never written, ``meta["lost"]`` how many frames were overwritten, and
-        ``meta["accounts"]`` how many are torn. Rows that a living process is writing just now
-        are neither: they are awaited for a moment, then counted as being written.
+        The trace that `Profiler.trace` would return. Its ``recovery`` says how many rows were
+        whole, torn and never written; ``meta["lost"]`` how many frames were overwritten; and
+        ``meta["accounts"]`` how many are torn or in flight. A row that a living process is writing
+        is awaited for up to 50 ms, and then counted as being written.
 
     Raises
     ------
     TraceError
-        The file cannot be read, is no ring, is of a newer format, or its header is damaged.
+        The file cannot be read, is not a ring file, has another format, or has an invalid header.
 
     Examples
     --------
     >>> import tempfile
-    >>> from latprof.pipeline import Pipeline
-    >>> from latprof.ring.ring import Ring
+    >>> from latprof import Pipeline, Profiler
     >>> path = os.path.join(tempfile.mkdtemp(), "mic.ring")
-    >>> ring = Ring(Pipeline.chain("mic", "decode"), 4, path)
-    >>> ring.write(ring.claim(), 7, (100, 150, 180))
+    >>> with Profiler(Pipeline.chain("mic", "decode"), capacity=4, ring=path) as profiler:
+    ...     profiler.frame(7).finish()
     >>> trace = recover(path)
     >>> trace.frame_id, str(trace.recovery)
     (array([7], dtype=uint64), '1 row whole, 0 torn, 3 never written')
     """
     with RingReader(path) as reader:
-        seen = reader.look()
-        columns = to_columns(seen.rows, reader, reader.offset_ns)
-        return Trace.of(reader.pipeline, columns, _meta(reader, seen))
+        scan = reader.scan()
+        columns = to_columns(scan.rows, reader, reader.offset_ns)
+        return Trace.of(reader.pipeline, columns, _metadata(reader, scan))
 
 
-def _meta(reader: RingReader, seen: Seen) -> dict[str, Any]:
-    # thresholds are for who watches the ring: `Profiler.trace` does not have them
-    meta = {key: value for key, value in reader.facts.items() if key != "thresholds"}
-    meta["anchors"] = [
-        *meta.get("anchors", []),
-        *([*pair] for pair in sorted(reader.starts + reader.stops)),
-    ]
-    segments = _segments(reader, seen)
-    if segments:
-        meta["segments"] = segments
-    # torn frames are told once, by the accounts, as `Profiler.trace` does
-    meta["lost"] = seen.lost - seen.torn_before
-    accounts = {"torn": seen.torn, "in_flight": seen.in_flight}
+def _metadata(reader: RingReader, scan: Scan) -> dict[str, Any]:
+    # thresholds are for a program that watches the ring: `Profiler.trace` does not have them
+    meta = {key: value for key, value in reader.metadata.items() if key != "thresholds"}
+    clocks = sorted(reader.starts + reader.stops)
+    meta["anchors"] = [*(meta.get("anchors") or []), *map(list, clocks)]
+    if reader.starts:
+        meta["segments"] = _segments(reader, scan)
+    # torn frames are counted once, in the accounts, as `Profiler.trace` does
+    meta["lost"] = scan.lost - scan.torn_lost
+    accounts = {"torn": scan.torn, "in_flight": scan.in_flight}
     if any(accounts.values()):
         meta["accounts"] = {name: n for name, n in accounts.items() if n}
-    recovery = asdict(
+    meta["recovery"] = asdict(
         Recovery(
-            len(seen.rows),
-            seen.torn,
-            seen.never_written,
-            seen.refused,
-            seen.cut_off,
-            seen.being_written,
+            len(scan.rows),
+            scan.torn,
+            scan.never_written,
+            scan.refused,
+            scan.cut_off,
+            scan.being_written,
         )
     )
-    if not seen.being_written:
-        del recovery["being_written"]
-    meta["recovery"] = recovery
+    if not scan.being_written:
+        del meta["recovery"]["being_written"]
     return meta
 
 
-def _segments(reader: RingReader, seen: Seen) -> list[list[int]]:
-    """Return when was recorded, UTC ns; who died recorded until the last stamp there is."""
-    stamps = [seen.rows[mark] for mark in reader.pipeline.marks]
+def _segments(reader: RingReader, scan: Scan) -> list[list[int]]:
+    """Return when the process recorded, UTC ns; a dead process did so until its last stamp."""
+    stamps = [scan.rows[mark] for mark in reader.pipeline.marks]
     last = max((int(column.max(initial=0)) for column in stamps), default=0)
     starts = sorted(now for now, _ in reader.starts)
     stops = sorted(now for now, _ in reader.stops)
     segments = []
     for i, begin in enumerate(starts):
-        # the stop before the next start, or what else is known: that there was a next start
-        limit = starts[i + 1] if i + 1 < len(starts) else max(begin, last)
-        stop = min((stop for stop in stops if stop >= begin), default=limit)
-        end = stop if i + 1 == len(starts) else min(stop, limit)
+        is_last = i + 1 == len(starts)
+        # up to the first stop, but not beyond the next start
+        limit = max(begin, last) if is_last else starts[i + 1]
+        stop = bisect_left(stops, begin)
+        end = stops[stop] if stop < len(stops) else limit
+        end = end if is_last else min(end, limit)
         segments.append([begin + reader.offset_ns, end + reader.offset_ns])
     return segments

@@ -336,7 +336,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["plot", "{path}", "-o", "x.png", "--threshold", "fast"], "fast"),
         (["plot", "{path}", "-o", "{dir}/no/x.png"], "x.png"),
         (["export", "{path}", "-o", "x.xlsx"], ".csv"),
-        (["recover", "{path}", "-o", "x.parquet"], "mic.parquet is no ring file of latprof"),
+        (["recover", "{path}", "-o", "x.parquet"], "mic.parquet is not a ring file"),
         (["recover", "no/such", "-o", "x.parquet"], "no/such cannot be read"),
         (["recover", "{dir}", "-o", "x.parquet"], "Is a directory"),
         (["recover", "{path}", "-o", "x.xlsx"], ".csv"),
@@ -432,7 +432,7 @@ def test_recover_saves_the_frames_of_a_ring(tmp_path, capsys):
     assert run("recover", ring, "-o", tmp_path / "crash.csv") == 0
     assert capsys.readouterr().out == (
         f"{ring}: 5 rows whole, 0 torn, 0 never written; "
-        "4 frames overwritten, or claimed and not begun\n"
+        "4 frames overwritten, or claimed and never begun\n"
     )
     with open(tmp_path / "crash.csv", encoding="utf-8") as file:
         assert [row["frame_id"] for row in csv.DictReader(file)] == ["4", "5", "6", "7", "8"]

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rings import claim, write
 
 import latprof.recorder.profiler
 from latprof.errors import LatprofError, PipelineError, ProfilerError
@@ -991,16 +992,16 @@ def test_a_stalled_writer_is_waited_for_and_then_given_up() -> None:
     with Profiler(MIC, capacity=8) as profiler:
         profiler.frame(1).finish()
         profiler._hot.started.__next__()
-        number = profiler._ring.claim()  # as a thread does that is then interrupted
+        number = claim(profiler._ring)  # as a thread does that is then interrupted
         profiler.frame(3).finish()
         profiler.report()
         a = balanced(profiler)
         assert (a.folded, a.not_folded, a.torn) == (2, 1, 0)
-        profiler._ring.write(number, 2, (1, 2, 3, 4))
+        write(profiler._ring, number, 2, (1, 2, 3, 4))
         profiler.report()
         assert balanced(profiler).folded == 3
         profiler._hot.started.__next__()
-        profiler._ring.claim()
+        claim(profiler._ring)
     a = balanced(profiler)
     assert (a.folded, a.not_folded, a.torn) == (3, 0, 1)
 
@@ -1011,13 +1012,13 @@ def test_a_hole_is_torn_after_a_second_and_after_a_lap() -> None:
     profiler._fold._now = lambda: now[0]
     with profiler:
         profiler._hot.started.__next__()
-        profiler._ring.claim()
+        claim(profiler._ring)
         profiler.report()
         now[0] = 10**9 + 1
         profiler.report()
         assert (balanced(profiler).torn, balanced(profiler).not_folded) == (1, 0)
         profiler._hot.started.__next__()
-        profiler._ring.claim()
+        claim(profiler._ring)
         profiler.report()
         for n in range(4):
             profiler.frame(n).finish()

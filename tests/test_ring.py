@@ -6,11 +6,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rings import claim, position, write
 
 from latprof.errors import ProfilerError
 from latprof.frames import MISSING, NO_SIZE
 from latprof.pipeline import AUDIO, Pipeline
-from latprof.ring.ring import OTHER_NAME, Names, Ring, count_of, row_struct, storable, to_columns
+from latprof.ring.ring import (
+    OTHER_NAME,
+    NameTable,
+    Ring,
+    count_of,
+    row_struct,
+    storable,
+    to_columns,
+)
 
 MIC = Pipeline.chain("mic", "decode")  # marks start, decode, end
 
@@ -19,7 +28,7 @@ def filled(capacity: int, frames: int) -> Ring:
     """Return a ring that frames 1, 2, ... were written to; frame n starts at 100 n."""
     ring = Ring(MIC, capacity)
     for n in range(1, frames + 1):
-        ring.write(ring.claim(), n, (100 * n, 100 * n + 30, 100 * n + 70), size=n, source=0)
+        write(ring, claim(ring), n, (100 * n, 100 * n + 30, 100 * n + 70), size=n, source=0)
     return ring
 
 
@@ -28,8 +37,15 @@ def test_row_is_packed_as_the_dtype_says() -> None:
         assert row_struct(len(pipeline.marks)).size == pipeline.row_dtype.itemsize
     ring = Ring(MIC, 1)
     source, outcome = ring.sources.code("input"), ring.outcomes.code("late")
-    ring.write(
-        ring.claim(), 2**64 - 1, (1, 0, 2**62 - 1), size=5, source=source, outcome=outcome, rss=9
+    write(
+        ring,
+        claim(ring),
+        2**64 - 1,
+        (1, 0, 2**62 - 1),
+        size=5,
+        source=source,
+        outcome=outcome,
+        rss=9,
     )
     (row,) = ring.read(0).rows
     assert row["frame_id"] == 2**64 - 1
@@ -73,10 +89,10 @@ def test_writers_may_come_in_any_order(capacity: int, order: list[int]) -> None:
     # each slot keeps what was written to it last, whatever its number
     ring = Ring(MIC, capacity)
     for _ in order:
-        ring.claim()
+        claim(ring)
     slots: dict[int, int] = {}
     for number in order:
-        ring.write(number, number, (1, 1, 1))
+        write(ring, number, number, (1, 1, 1))
         slots[(number - 1) % capacity] = number
     newest = range(8 - capacity + 1, 9)
     found = ring.read(0)
@@ -89,31 +105,31 @@ def test_writers_may_come_in_any_order(capacity: int, order: list[int]) -> None:
 
 def test_a_claimed_number_is_pending_until_it_is_written() -> None:
     ring = filled(4, 2)
-    late = ring.claim()
-    ring.write(ring.claim(), 4, (1, 2, 3))
+    late = claim(ring)
+    write(ring, claim(ring), 4, (1, 2, 3))
     found = ring.read(0)
     assert found.rows["frame_id"].tolist() == [1, 2, 4]
     assert (found.pending, found.overwritten, found.last) == ([late], 0, 4)
-    assert ring.is_hole(late)
-    ring.write(late, 3, (1, 2, 3))
+    assert ring.is_torn(late)
+    write(ring, late, 3, (1, 2, 3))
     again = ring.read_numbers(found.pending)
     assert again.rows["frame_id"].tolist() == [3]
     assert again.pending == []
-    assert not ring.is_hole(late)
+    assert not ring.is_torn(late)
 
 
 def test_a_writer_a_lap_late_overwrites_a_newer_row() -> None:
     ring = Ring(MIC, 2)
-    late = ring.claim()
+    late = claim(ring)
     for n in (2, 3):
-        ring.write(ring.claim(), n, (1, 2, 3))
+        write(ring, claim(ring), n, (1, 2, 3))
     assert ring.read(0).rows["frame_id"].tolist() == [2, 3]
-    ring.write(late, 1, (1, 2, 3))  # slot of 1 and 3
+    write(ring, late, 1, (1, 2, 3))  # slot of 1 and 3
     found = ring.read(0)
     # 3 may be on its way still, as far as the reader can tell; 1 is out of range
     assert found.rows["frame_id"].tolist() == [2]
     assert (found.pending, found.overwritten) == ([3], 1)
-    assert not ring.is_hole(3)  # a whole row, an older one
+    assert not ring.is_torn(3)  # a whole row, an older one
 
 
 def test_half_a_row_is_no_row() -> None:
@@ -122,8 +138,8 @@ def test_half_a_row_is_no_row() -> None:
     found = ring.read(0)
     assert found.rows["frame_id"].tolist() == [1]
     assert found.pending == [2]
-    assert ring.is_hole(2)
-    ring.array["begin"][0] = ring.tickets.of(3)  # a newer writer has begun
+    assert ring.is_torn(2)
+    ring.array["begin"][0] = position(ring, 3)  # a newer writer has begun
     assert ring.read(0).overwritten == 1
 
 
@@ -131,11 +147,11 @@ def test_a_block_is_written_like_its_rows() -> None:
     ring = filled(5, 3)
     block = np.zeros(4, MIC.row_dtype)
     block["frame_id"] = [4, 5, 6, 7]
-    ring.write_block(block)
+    ring.write_rows(block)
     assert ring.read(0).rows["frame_id"].tolist() == [3, 4, 5, 6, 7]
     assert ring.read(0).rows["seq"].tolist() == [3, 4, 5, 6, 7]
     assert block["seq"].tolist() == [0, 0, 0, 0]  # the caller's array is left alone
-    ring.write_block(np.zeros(12, MIC.row_dtype))  # longer than the ring
+    ring.write_rows(np.zeros(12, MIC.row_dtype))  # longer than the ring
     assert ring.read(0).rows["seq"].tolist() == [15, 16, 17, 18, 19]
     assert ring.claimed == 19
 
@@ -156,7 +172,7 @@ def test_counter_is_read_without_taking_a_number() -> None:
 
 
 def test_names_that_find_no_place_share_one() -> None:
-    names = Names(None, limit=5)  # none, three names, and the last code for all the others
+    names = NameTable(None, limit=5)  # none, three names, and the last code for all the others
     assert [names.code(name) for name in ("a", "b", "c", "d", "e", "a")] == [1, 2, 3, 4, 4, 1]
     assert names.table == [None, "a", "b", "c", OTHER_NAME]
     assert names.overflowed == 2
@@ -165,7 +181,7 @@ def test_names_that_find_no_place_share_one() -> None:
 
 
 def test_the_full_table_has_65534_names() -> None:
-    names = Names(None)
+    names = NameTable(None)
     codes = [names.code(str(n)) for n in range(65_534)]
     assert codes[-1] == 65_534
     assert names.overflowed == 0
@@ -174,7 +190,7 @@ def test_the_full_table_has_65534_names() -> None:
 
 
 def test_half_a_surrogate_pair_is_written_out() -> None:
-    names = Names("finished")
+    names = NameTable("finished")
     names.code("\ud800")
     assert names.table == ["finished", "\\ud800"]
 
@@ -185,8 +201,8 @@ def test_half_a_surrogate_pair_is_written_out() -> None:
 def test_columns_are_utc_and_missing_is_missing() -> None:
     ring = Ring(MIC, 3)
     late = ring.outcomes.code("late")
-    ring.write(ring.claim(), 7, (100, 0, 170), size=9, source=ring.sources.code("input"))
-    ring.write(ring.claim(), 8, (200, 0, 270), outcome=late)
+    write(ring, claim(ring), 7, (100, 0, 170), size=9, source=ring.sources.code("input"))
+    write(ring, claim(ring), 8, (200, 0, 270), outcome=late)
     columns = to_columns(ring.read(0).rows, ring, 10**18)
     assert columns.frame_id.tolist() == [7, 8]
     assert columns.marks["start"].tolist() == [10**18 + 100, 10**18 + 200]
@@ -205,7 +221,7 @@ def test_columns_are_utc_and_missing_is_missing() -> None:
 def test_columns_do_not_change_with_the_ring() -> None:
     ring = filled(2, 2)
     columns = to_columns(ring.read(0).rows, ring, 0)
-    ring.write(ring.claim(), 3, (1, 2, 3))
+    write(ring, claim(ring), 3, (1, 2, 3))
     assert columns.frame_id.tolist() == [1, 2]
 
 
@@ -221,7 +237,7 @@ def test_rows_are_not_changed_by_columns_of_them(frames: int) -> None:
 def test_stamps_from_2_to_the_62_are_found() -> None:
     ring = Ring(MIC, 4)
     for stamp in (2**62 - 1, 2**62, 2**63 - 1, 2**64 - 1):
-        ring.write(ring.claim(), 1, (1, stamp, 3))
+        write(ring, claim(ring), 1, (1, stamp, 3))
     found = storable(ring.read(0).rows, MIC)
     assert found is not None
     assert found.tolist() == [True, False, False, False]

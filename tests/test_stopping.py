@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rings import claim, write
 
 import latprof
 from latprof import Pipeline, Profiler
@@ -50,7 +51,7 @@ def test_a_frame_that_comes_after_the_file_was_closed_is_counted(tmp_path: Path)
         profiler.record(1, (1, 2, 3, 4))
     # a thread that was held up in `record` since before the stop
     profiler._hot.started.__next__()
-    profiler._ring.write(profiler._ring.claim(), 2, (1, 2, 3, 4))
+    write(profiler._ring, claim(profiler._ring), 2, (1, 2, 3, 4))
     report = profiler.report()
     assert report.profile.frames == 2
     assert profiler.accounts.notes == {"frames not written to the trace file": 1}

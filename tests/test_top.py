@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from needs import require_program
 from rich.console import Console
+from rings import claim, write
 from strategies import CHAIN, simple
 
 from latprof import Pipeline, Profiler, Trace, recover
@@ -137,8 +138,8 @@ def test_who_is_silent_records_and_who_was_killed_has_ended(tmp_path, capsys):
 
 
 def test_a_ring_of_an_older_recorder_does_not_say_its_thresholds(tmp_path, capsys):
-    ring = Ring(MIC, 4, tmp_path / "old.ring", {"pid": 1})
-    ring.write(ring.claim(), 1, (MS, MS, 2 * MS, 3 * MS))
+    ring = Ring(MIC, 4, path=tmp_path / "old.ring", metadata={"pid": 1})
+    write(ring, claim(ring), 1, (MS, MS, 2 * MS, 3 * MS))
     record(tmp_path / "new.ring", 1)
     assert main(["top", str(tmp_path / "old.ring")]) == 0
     assert "thresholds not known: --critical 50ms" in capsys.readouterr().out
@@ -187,7 +188,7 @@ def test_thresholds_of_single_spans(tmp_path, capsys):
 @pytest.mark.parametrize("told", [3, {"critical": 3}, {"critical": {"end_to_end": -1}}])
 def test_thresholds_that_cannot_be_are_refused(tmp_path, told):
     with pytest.raises(ProfilerError, match="metadata thresholds"):
-        Ring(MIC, 4, tmp_path / "mic.ring", {"thresholds": told})
+        Ring(MIC, 4, path=tmp_path / "mic.ring", metadata={"thresholds": told})
 
 
 def test_a_recorder_that_starts_again_is_followed(tmp_path):

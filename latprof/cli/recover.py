@@ -1,8 +1,9 @@
-"""``latprof recover``: the frames that a process left in a ring file, as a trace."""
+"""``latprof recover``: save the frames of a ring file as a trace."""
 
 import argparse
 
 from latprof.cli.options import NewCommand, check_ending
+from latprof.recovery import recover
 from latprof.text import counted, escape
 
 __all__ = ["add", "run"]
@@ -10,20 +11,18 @@ __all__ = ["add", "run"]
 
 def add(command: NewCommand) -> None:
     """Declare the command."""
-    recover = command(
+    parser = command(
         "recover",
-        "save the frames of a ring file that a process left, or still writes to",
+        "save the frames of a ring file, whose process may be alive or dead",
         "recover /dev/shm/mic.ring -o crash.parquet",
     )
-    recover.add_argument("ring", help="the file that Profiler(ring=...) was given")
-    recover.add_argument("-o", "--output", required=True, help="trace file: .parquet or .csv")
-    recover.set_defaults(run=run)
+    parser.add_argument("ring", help="the file that Profiler(ring=...) was given")
+    parser.add_argument("-o", "--output", required=True, help="trace file: .parquet or .csv")
+    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Recover and write; say what was found."""
-    from latprof.recovery import recover
-
+    """Save the frames, and print how many rows were whole, torn and never written."""
     check_ending(options.output, (".parquet", ".csv"))
     trace = recover(options.ring)
     if options.output.endswith(".csv"):
@@ -31,5 +30,5 @@ def run(options: argparse.Namespace) -> None:
     else:
         trace.save(options.output)
     lost = trace.meta["lost"]
-    gone = f"; {counted(lost, 'frame')} overwritten, or claimed and not begun" if lost else ""
-    print(f"{escape(options.ring)}: {trace.recovery}{gone}")
+    text = f"; {counted(lost, 'frame')} overwritten, or claimed and never begun" if lost else ""
+    print(f"{escape(options.ring)}: {trace.recovery}{text}")

@@ -17,7 +17,6 @@ from latprof.io.failures import first_line, named
 from latprof.io.schema import plan, to_columns
 from latprof.io.writer import ROW_GROUP
 from latprof.pipeline import Pipeline
-from latprof.ring.format import MAGIC
 from latprof.text import escape
 
 __all__ = ["Reader"]
@@ -279,7 +278,7 @@ def _opened(path: str) -> pa.NativeFile:
             raise TraceError("is empty (0 bytes): record again, or name another file")
         if head == b"PARE":
             raise TraceError("is encrypted Parquet: decrypt it first")
-        if head == MAGIC[:4]:
+        if head == b"LATP":
             raise TraceError(
                 f"is a ring file: latprof recover {escape(path)} -o FILE saves its frames"
             )

@@ -18,7 +18,7 @@ from latprof.profile.profile import Accounts, Profile
 from latprof.recorder.alerts import Alerts
 from latprof.recorder.hotpath import HotPath
 from latprof.recorder.stamping import BAD_STAMP, shown
-from latprof.ring.ring import OTHER_NAME, Ring, Rows, count_of, storable, to_columns
+from latprof.ring.ring import OTHER_NAME, Ring, Snapshot, count_of, storable, to_columns
 
 __all__ = ["SHORTEST_CPU_S", "Background", "LiveFold", "columns_of", "cpu_and_memory_sampler"]
 
@@ -227,7 +227,7 @@ class LiveFold:
 
     # -- numbers ---------------------------------------------------------------------------------
 
-    def _account(self, found: Rows) -> None:
+    def _account(self, found: Snapshot) -> None:
         """Account for numbers that are seen for the first time, and fold their rows."""
         missing = set(found.pending)
         void = {n for n in tuple(self._hot.voids) if found.first <= n <= found.last}
@@ -250,7 +250,7 @@ class LiveFold:
             if now - (since := self._pending[number]) <= limit_ns and number > lapped
         }
         given_up = [number for number in found.pending if number not in waiting]
-        torn = sum(map(self._ring.is_hole, given_up))
+        torn = sum(map(self._ring.is_torn, given_up))
         self.torn += torn
         self.lost += found.overwritten + len(given_up) - torn
         self._pending = waiting

@@ -129,7 +129,7 @@ def write(
             fold.catch_up()
         if hot.free_slots is not None:
             piece = piece[: _acquire(len(piece), hot.free_slots, fold)]
-        ring.write_block(piece)
+        ring.write_rows(piece)
     if alerts.lowest:
         _check_limits(rows, ring, alerts, hot.owned)
 

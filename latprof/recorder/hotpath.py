@@ -125,7 +125,7 @@ class HotPath:
             "spent": [True] * len(self._blank),
             "count_started": self.started.__next__,
             "count_skipped": self.skipped.__next__,
-            "draw": ring.tickets.supply.__next__,
+            "draw": ring.positions.__next__,
             "pack": ring.pack,
             "buffer": ring.buffer,
             "ring_bytes": ring.capacity * ring.width,

@@ -182,10 +182,10 @@ class Profiler:
         about = {"owns": list(self.owns), "sampling_rate": self.sampling_rate or None}
         self._recording = Recording(clock, about)
         self.clock_offset_ns = self._recording.offset_ns
-        metadata = None
+        metadata = None  # of the ring, which is made last as it may create a file
         if ring is not None:
             metadata = self._recording.ring_metadata() | {"thresholds": by_level}
-        self._ring = Ring(pipeline, capacity, ring, metadata)  # last check: it may make a file
+        self._ring = Ring(pipeline, capacity, path=ring, metadata=metadata)
         self._recording.note = self._ring.note
         self._alerts = Alerts(
             logging.getLogger("latprof") if logger is None else logger, thresholds

@@ -400,7 +400,7 @@ def _is_sampled(frame_id: int, source: str | None) -> bool:
 
 def _void(ticket: int, row: list[Any]) -> None:
     """Count a frame that could not be stored, by the value that is the reason."""
-    voids.add(ring.tickets.number(ticket))
+    voids.add(ring.number_of(ticket))
     frame_id, stamps, size = row[ID_AT], row[MARKS_AT : MARKS_AT + mark_count], row[size_at]
     if not _fits(frame_id, 2**64):
         reason = BAD_FRAME_ID

@@ -1,12 +1,13 @@
-"""A ring in a mapped file: what a process has recorded is there when it has died.
+"""A ring in a mapped file: what a process has recorded stays readable after the process died.
 
-The file is allocated in full when it is made, so that a full disk is an error then and never a
-signal later. One process at a time writes to it: it holds a lock for as long as it records, which
-the system takes back when it dies. /dev/shm is the quick place: on a disk a store may have to wait
-for the page to be written back.
+The file is allocated in full when it is created, so a full disk is an error at that time and never
+a signal later. One process at a time writes to the file: it holds a lock while it records, which
+the system releases when the process dies. /dev/shm is the fastest place: on a disk, a store may
+have to wait until the page is written back.
 """
 
 import contextlib
+import ctypes
 import gc
 import itertools
 import mmap
@@ -22,20 +23,8 @@ from typing import Any
 
 from latprof.errors import ProfilerError, TraceError
 from latprof.pipeline import Pipeline
-from latprof.ring.format import (
-    LONGEST_HEADER,
-    LONGEST_PAYLOAD,
-    MAGIC,
-    PREFIX,
-    SOURCE,
-    STARTED,
-    STOPPED,
-    Entry,
-    entry_bytes,
-    header_bytes,
-    parse_header,
-)
-from latprof.text import escape
+from latprof.ring import layout
+from latprof.text import escape, quoted
 from latprof.units import format_bytes
 
 try:
@@ -43,16 +32,16 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["LOG_SIZE", "PREVIOUS", "RingFile", "is_held"]
+__all__ = ["LOG_SIZE", "PREVIOUS", "RingFile", "is_locked"]
 
-LOG_SIZE = 2**18
-"""Bytes for names: some ten thousand short ones."""
+LOG_SIZE = 2**18  # bytes of the log: some ten thousand short names
 
-RESERVE = 4_096
-"""Bytes of the log that are kept for other entries than names."""
+RESERVE = 4_096  # bytes of the log that names of outcomes leave for other entries
 
 PREVIOUS = ".previous"
-"""What is put behind the name of a ring with frames when another takes its place."""
+"""Suffix of the name that a ring with frames gets when a new ring takes its place."""
+
+_open_files: "weakref.WeakSet[RingFile]" = weakref.WeakSet()
 
 
 class RingFile:
@@ -61,25 +50,25 @@ class RingFile:
     Parameters
     ----------
     path
-        Where it shall be. A ring that a dead or stopped process has left there is renamed to
-        ``<path>.previous`` if it has frames; an older one of that name is replaced.
+        Where to create it. A ring with frames that a dead or stopped process has left there is
+        renamed to ``<path>.previous``, which replaces an older file of that name.
     pipeline, capacity
         Of the ring.
-    facts
-        What is known of the recording, as `latprof.io.metadata` names it.
+    metadata
+        Metadata of the recording, see `latprof.io.metadata`.
     log_size
-        Bytes for the names.
+        Bytes for names and times.
 
     Attributes
     ----------
     rows
-        The mapping of the rows: a buffer that begins with the first slot.
+        The mapped rows: a buffer that begins with the first slot.
 
     Raises
     ------
     ProfilerError
-        Another profiler writes to it, the disk is full, what is there is no ring, or the file
-        cannot be made.
+        Another profiler writes to the file, the disk is full, the path holds something else, or
+        the file cannot be created.
     """
 
     def __init__(
@@ -87,180 +76,206 @@ class RingFile:
         path: str | os.PathLike[str],
         pipeline: Pipeline,
         capacity: int,
-        facts: dict[str, Any],
+        metadata: dict[str, Any],
+        *,
         log_size: int = LOG_SIZE,
     ) -> None:
         try:
             self.path = os.path.abspath(os.fsdecode(path))
         except TypeError:
-            raise ProfilerError(f"ring {path!r} is no path: name a file, /dev/shm/mic.ring") from (
-                None
-            )
+            raise ProfilerError(f"ring must be a path, got {quoted(path)}") from None
         self._shown = f"ring {escape(self.path)}"
         if fcntl is None or not hasattr(os, "posix_fallocate"):
-            raise ProfilerError(f"{self._shown}: not on this system, leave it out")
+            raise ProfilerError(f"{self._shown} needs file locks and posix_fallocate; omit ring=")
         try:
-            raw, header = header_bytes(
-                pipeline, capacity, facts, log_size, mmap.ALLOCATIONGRANULARITY
+            raw, self._header = layout.encode_header(
+                pipeline, capacity, metadata, log_size, mmap.ALLOCATIONGRANULARITY
             )
         except TraceError as error:
             raise ProfilerError(f"{self._shown}: {error}") from None
-        self._lock = threading.RLock()  # a signal handler may come here from within
-        self._log_at, self._log_size, self._used = header.log_at, header.log_size, 0
-        self._units = itertools.count()  # of 8 bytes, of the log
+        self._lock = threading.RLock()  # reentrant: a signal handler may interrupt its holder
+        self._used = 0  # bytes of the log
+        self._units = itertools.count()  # of 8 bytes of the log
         try:
-            self._file = self._create()
-            self._unlock = _closing(self, self._file)
-            try:
-                # opened once more: a mapping keeps what it is made from, and the child of a fork
-                # is to let go of the lock, which else would outlive the parent in it
-                self._mapped = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-                self._close = _closing(self, self._mapped)
-                self._fill(raw, header.size, header.rows_at)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(self.path)
-                self._unlock()
-                raise
+            self._create(raw)
         except ProfilerError:
             raise
         except (OSError, ValueError, OverflowError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise ProfilerError(
-                f"{self._shown} of {format_bytes(header.size)} cannot be made: {reason}: choose "
-                "another folder or a smaller capacity"
+                f"cannot create {self._shown} of {format_bytes(self._header.size)}: {reason}; "
+                "choose another folder or a smaller capacity"
             ) from None
-        self._to_private = _private_twin(self._mapped, self._head, 0)
-        self._rows_to_private = _private_twin(self._mapped, self.rows, header.rows_at)
-        _open.add(self)
+        self._make_private = [
+            _private_copy(self._mapped, self._head, 0),
+            _private_copy(self._mapped, self.rows, self._header.rows_at),
+        ]
+        _open_files.add(self)
 
-    def _create(self) -> int:
-        """Return the descriptor of a new file at `path`, locked."""
-        while True:
-            flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-            try:
-                file = os.open(self.path, flags | os.O_CREAT | os.O_EXCL, 0o600)
-            except FileExistsError:
-                self._make_room(flags)
-                continue
-            try:
-                os.fchmod(file, 0o600)
-                if _locked(file) and _is_at(file, self.path):
-                    return file
-            except BaseException:
-                os.close(file)
-                raise
-            os.close(file)  # another process took it for one that was never finished
+    def _create(self, header: bytes) -> None:
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+        while (file := self._new_file(flags)) is None:
+            pass
+        self._file = file
+        self._unlock = _closing(self, file)
+        try:
+            # opened a second time: the mappings keep their descriptor, and the child of a fork must
+            # close the locked one, or the lock would outlive the parent
+            self._mapped = os.open(self.path, flags)
+            _closing(self, self._mapped)
+            os.posix_fallocate(file, 0, self._header.size)
+            rows_at, shared = self._header.rows_at, mmap.MAP_SHARED
+            self._head = mmap.mmap(self._mapped, rows_at, flags=shared)
+            # load all pages now, none while a frame is stamped
+            loaded = shared | getattr(mmap, "MAP_POPULATE", 0)
+            size = self._header.size - rows_at
+            self.rows = mmap.mmap(self._mapped, size, flags=loaded, offset=rows_at)
+            # the magic is last: until it is there, the file is not finished
+            magic = len(layout.MAGIC)
+            self._head[magic : len(header)] = header[magic:]
+            self._head[:magic] = layout.MAGIC
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
+            self._unlock()
+            raise
 
-    def _make_room(self, flags: int) -> None:
-        """Rename or remove an old ring, unless it is written to or is no ring."""
+    def _new_file(self, flags: int) -> int | None:
+        """Return the descriptor of a new, locked file; None if another process interfered."""
+        try:
+            file = os.open(self.path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            self._move_old(flags)
+            return None
+        try:
+            os.fchmod(file, 0o600)
+            if _lock(file) and _is_at(file, self.path):
+                return file
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)  # another process took it for a file that was never finished
+        return None
+
+    def _move_old(self, flags: int) -> None:
+        """Rename or remove an old ring, unless it is in use or is not a ring."""
         try:
             old = os.open(self.path, flags | os.O_NONBLOCK)
         except FileNotFoundError:
             return
         try:
-            found = os.fstat(old)
-            start = os.pread(old, mmap.PAGESIZE, 0) if stat.S_ISREG(found.st_mode) else b"?"
-            if start.strip(b"\0") and not start.startswith(MAGIC):
+            is_file = stat.S_ISREG(os.fstat(old).st_mode)
+            start = os.pread(old, mmap.PAGESIZE, 0) if is_file else b"?"
+            has_frames = bool(start.strip(b"\0"))
+            if has_frames and not start.startswith((layout.MAGIC, layout.OLD_MAGIC)):
                 raise ProfilerError(
-                    f"{self._shown} is there and is no ring: choose another name or remove it"
+                    f"{self._shown} already exists and is not a ring; choose another name or "
+                    "remove the file"
                 )
-            if not _locked(old) and not _freed(old):
-                writer = f"process {_pid_of(old) or '?'}"
-                raise ProfilerError(
-                    f"{self._shown} is written to by {writer}: choose another name, one profiler "
-                    "writes to a ring"
-                )
+            header = _header_of(old)
+            pid = header.metadata.get("pid") if header else None
+            if not _lock(old):
+                if pid == os.getpid():
+                    gc.collect()  # the profiler may be unreachable: profilers refer to themselves
+                if pid != os.getpid() or not _lock(old):
+                    raise ProfilerError(
+                        f"{self._shown} is in use by process {pid or '(unknown)'}; choose another "
+                        "name, as only one profiler can write to a ring"
+                    )
             if not _is_at(old, self.path):
-                return  # meanwhile another process has done so
-            if _has_frames(old):
+                return  # another process has moved it
+            if header:
+                has_frames = bool(os.pread(old, 8, header.rows_at).strip(b"\0"))
+            if has_frames:
                 os.replace(self.path, self.path + PREVIOUS)
             else:
                 os.unlink(self.path)
         finally:
             os.close(old)
 
-    def _fill(self, raw: bytes, size: int, rows_at: int) -> None:
-        os.posix_fallocate(self._file, 0, size)
-        flags = mmap.MAP_SHARED
-        self._head = mmap.mmap(self._mapped, rows_at, flags=flags)
-        # all pages now, none while a frame is stamped
-        flags |= getattr(mmap, "MAP_POPULATE", 0)
-        self.rows = mmap.mmap(self._mapped, size - rows_at, flags=flags, offset=rows_at)
-        # the magic last: until it is there the file is not finished
-        self._head[len(MAGIC) : len(raw)] = raw[len(MAGIC) :]
-        self._head[: len(MAGIC)] = MAGIC
-
     # -- the log --------------------------------------------------------------------------------
 
     def store_name(self, kind: int, code: int, name: str, last: bool = False) -> bool:
-        """Store a name before its code is used; return whether there was room.
+        """Store a name before its code is used; return whether there was space.
 
         Parameters
         ----------
         kind
-            `ringformat.SOURCE` or `OUTCOME`.
+            `layout.SOURCE` or `layout.OUTCOME`.
         code, name
-            A name longer than an entry is stored cut, with its code behind it.
+            A name that is longer than an entry is cut, and its code is appended.
         last
-            It is what all further names are called: for this one there is room.
+            The name stands for all further names: space is reserved for it.
         """
-        text = name.encode()
-        if len(text) > LONGEST_PAYLOAD:
+        text, longest = name.encode(), layout.LONGEST_PAYLOAD
+        if len(text) > longest:
             tail = f"... ({code})".encode()
-            text = text[: LONGEST_PAYLOAD - len(tail)].decode(errors="ignore").encode() + tail
-        # sources may be without number: they leave room for outcomes
-        reserve = self._log_size // 8 if kind == SOURCE else RESERVE
-        return self._append(Entry(kind, code, text), 0 if last else reserve)
+            text = text[: longest - len(tail)].decode(errors="ignore").encode() + tail
+        # the number of sources may have no limit: they leave space for outcomes
+        reserve = self._header.log_size // 8 if kind == layout.SOURCE else RESERVE
+        return self._append(layout.Entry(kind, code, text), 0 if last else reserve)
 
     def note(self, started: bool, now: int, wall: int) -> None:
-        """Note that recording starts or stops: the profiler's clock and the wall clock, ns."""
-        kind = STARTED if started else STOPPED
-        self._append(Entry(kind, 0, struct.pack("<qq", now, wall)), LONGEST_PAYLOAD)
+        """Store that recording starts or stops: the profiler's clock and the wall clock, ns."""
+        kind = layout.STARTED if started else layout.STOPPED
+        entry = layout.Entry(kind, 0, struct.pack("<qq", now, wall))
+        self._append(entry, layout.LONGEST_PAYLOAD)
 
-    def _append(self, entry: Entry, reserve: int) -> bool:
+    def _append(self, entry: layout.Entry, reserve: int) -> bool:
+        size = self._header.log_size
         with self._lock:
-            length = len(entry_bytes(0, entry))
-            if self._used + length > self._log_size - min(reserve, self._log_size // 2):
+            length = len(layout.encode_entry(0, entry))
+            if self._used + length > size - min(reserve, size // 2):
                 return False
-            # taken in one step: a handler that interrupts here has a place of its own
-            place = 8 * deque(itertools.islice(self._units, length // 8))[0]
-            self._used = max(self._used, place + length)
-            if self._used > self._log_size:
+            # claimed in one step: a signal handler that interrupts here gets a place of its own
+            offset = 8 * deque(itertools.islice(self._units, length // 8))[0]
+            self._used = max(self._used, offset + length)
+            if self._used > size:
                 return False
-            at = self._log_at + place
-            self._head[at : at + length] = entry_bytes(place, entry)
+            at = self._header.log_at + offset
+            self._head[at : at + length] = layout.encode_entry(offset, entry)
             return True
 
-    # -- whose it is ----------------------------------------------------------------------------
+    # -- the lock -------------------------------------------------------------------------------
 
     def release(self) -> None:
-        """Let others have the file; it stays mapped."""
+        """Unlock the file; it stays mapped."""
         if self._unlock.alive:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def acquire(self) -> None:
-        """Take the file again.
+        """Lock the file again.
 
         Raises
         ------
         ProfilerError
-            Another profiler has it, or it is no longer there.
+            Another profiler has locked it, or it was removed.
         """
-        if not self._unlock.alive or not _locked(self._file) or not _is_at(self._file, self.path):
+        if not self._unlock.alive or not _lock(self._file) or not _is_at(self._file, self.path):
             raise ProfilerError(
-                f"{self._shown} is another profiler's by now, or was removed: make a new Profiler"
+                f"{self._shown} was removed or is now used by another profiler; create a new "
+                "Profiler"
             )
 
     def abandon(self) -> None:
-        """Keep away from the file, in the child of a fork: it is the parent's.
+        """Detach from the file in the child of a fork: the file belongs to the parent.
 
-        Both mappings become private ones: what is written to them from now on stays here.
+        Both mappings become private: what is written to them from now on stays in this process.
         """
-        self._to_private()
-        self._rows_to_private()
+        for make_private in self._make_private:
+            make_private()
         self._lock = threading.RLock()
-        self._unlock()  # the lock is the parent's alone; to unlock it would be to take it from it
+        self._unlock()  # close only: unlocking would release the lock of the parent
+
+
+def _abandon_all() -> None:
+    for file in list(_open_files):
+        file.abandon()
+    _open_files.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)
 
 
 def _closing(owner: object, descriptor: int) -> "weakref.finalize[[int], object]":
@@ -270,37 +285,24 @@ def _closing(owner: object, descriptor: int) -> "weakref.finalize[[int], object]
     return closing
 
 
-_open: "weakref.WeakSet[RingFile]" = weakref.WeakSet()
-
-
-def _abandon_all() -> None:
-    for file in list(_open):
-        file.abandon()
-    _open.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_abandon_all)
-
-
-def _locked(file: int) -> bool:
-    """Take the lock of a descriptor; return whether no other writer has it."""
+def _lock(file: int) -> bool:
+    """Lock a ring file; return whether that was possible: no other writer has locked it."""
     for _ in range(100):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
         except BlockingIOError:
-            if is_held(file):
+            if is_locked(file):
                 return False
-        time.sleep(0.001)  # a reader has asked just now, see `is_held`
+        time.sleep(0.001)  # a reader has just asked, see `is_locked`
     return False
 
 
-def is_held(file: int) -> bool:
-    """Return whether a writer has the lock of a ring file.
+def is_locked(file: int) -> bool:
+    """Return whether a writer has locked a ring file.
 
-    A reader asks by taking it for a moment together with all others that ask; a writer that comes
-    in that moment tries again. Where there are no locks there is no writer.
+    A reader asks by taking a shared lock for a moment; a writer that wants to lock the file in
+    that moment tries again. On a system without locks there is no writer.
     """
     if fcntl is None:
         return False
@@ -314,14 +316,6 @@ def is_held(file: int) -> bool:
     return False
 
 
-def _freed(file: int) -> bool:
-    """Take a lock that a profiler of this process has, if nobody can reach that one any more."""
-    if _pid_of(file) != os.getpid():
-        return False
-    gc.collect()  # profilers refer to themselves
-    return _locked(file)
-
-
 def _is_at(file: int, path: str) -> bool:
     """Return whether a path names the file of a descriptor."""
     with contextlib.suppress(OSError):
@@ -329,30 +323,19 @@ def _is_at(file: int, path: str) -> bool:
     return False
 
 
-def _pid_of(file: int) -> int | None:
-    """Return which process writes to a ring file, as its header says."""
+def _header_of(file: int) -> layout.Header | None:
+    """Return the header of a ring file, or None if it is not valid."""
     with contextlib.suppress(TraceError, OSError):
-        return parse_header(os.pread(file, LONGEST_HEADER, 0)).facts.get("pid")
+        return layout.parse_header(os.pread(file, layout.LONGEST_HEADER, 0), "")
     return None
 
 
-def _has_frames(file: int) -> bool:
-    """Return whether the first slot of a ring was ever written to; one that is damaged has."""
-    prefix = os.pread(file, PREFIX.size, 0)
-    if len(prefix) < PREFIX.size or not prefix.strip(b"\0"):
-        return False
-    rows_at = PREFIX.unpack(prefix)[-1]
-    return rows_at >= 2**40 or bool(os.pread(file, 8, rows_at).strip(b"\0"))
+def _private_copy(file: int, mapping: mmap.mmap, offset: int) -> Callable[[], None]:
+    """Return a function that replaces a shared mapping by a private one at the same address.
 
-
-def _private_twin(file: int, mapping: mmap.mmap, offset: int) -> Callable[[], None]:
-    """Return what replaces a shared mapping by a private one of the same file, in its place.
-
-    The buffer stays where it is for all who hold it. Prepared before the fork: the child of one
-    beside threads should not import, nor look up what it needs.
+    All who hold the buffer keep it. The function is prepared before a fork: the child of a process
+    with threads should neither import modules nor look up symbols.
     """
-    import ctypes
-
     system = ctypes.CDLL(None, use_errno=True)
     remap = system.mmap
     remap.restype = ctypes.c_void_p
@@ -361,11 +344,11 @@ def _private_twin(file: int, mapping: mmap.mmap, offset: int) -> Callable[[], No
     address = ctypes.addressof(first)
     del first
     length = len(mapping)
-    fixed = 0x10  # MAP_FIXED: Linux, the BSDs and macOS agree
+    fixed = 0x10  # MAP_FIXED: the same number on Linux, the BSDs and macOS
     flags, access = mmap.MAP_PRIVATE | fixed, mmap.PROT_READ | mmap.PROT_WRITE
 
     def replace() -> None:
-        # it can fail only for want of memory; the profiler does not record here in any case
+        # fails only for lack of memory; the profiler does not record in the child in any case
         remap(address, length, access, flags, file, offset)
 
     return replace

@@ -1,189 +1,348 @@
-"""Reading a ring file, whether its process lives or not: nothing is written, nothing is mapped.
+"""Reading a ring file, whether its process is alive or dead; nothing is written or mapped.
 
-The file may grow stale, short or wrong under the reader: it is read with plain reads, which a
-mapping of a file that shrinks would answer with a signal. A row is whole when it was not touched
-between three reads of it: the first gives its `seq`, the last its `begin`. See `latprof.ring`.
+The file may be outdated, short or corrupt, so it is read with plain reads: reading a mapping of a
+file that shrinks would end the process with a signal.
+
+A scan reads the slots one after the other. While a process records, a slot may be read in the
+middle of a write, and a row may be written after its slot was read. Such rows are neither torn nor
+lost: their slots are read again, and what was read last counts. In the end each sequence number up
+to the newest one that was found has a row, or is unfinished (still being written), or is lost; and
+each slot has given a row, or is being written, torn, or was never written.
 """
 
+import contextlib
 import os
 import struct
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from latprof.arrays import Mask
+from latprof.arrays import Ints, Mask
 from latprof.errors import TraceError
-from latprof.frames import FINISHED, Labels
-from latprof.ring.file import is_held
-from latprof.ring.format import (
-    LONGEST_HEADER,
-    OUTCOME,
-    SOURCE,
-    STARTED,
-    Entry,
-    find_entries,
-    parse_header,
-)
-from latprof.ring.numbers import NO_NUMBER, Tickets
-from latprof.ring.ring import storable
-from latprof.ring.scan import Sight
+from latprof.frames import FINISHED
+from latprof.ring import layout
+from latprof.ring.file import is_locked
+from latprof.ring.ring import NameTable, storable
 from latprof.text import escape
 
-__all__ = ["FoundNames", "RingReader", "Seen"]
+__all__ = ["RingReader", "Scan", "SlotTable"]
 
-CHUNK = 65_536
-"""Rows that are read at a time."""
+CHUNK = 65_536  # slots that are read at a time
 
-POLL_CHUNK = 4_096
-"""Rows that are read at a time where only a few new ones are to be expected."""
+POLL_CHUNK = 4_096  # the same, if only few new rows are expected
 
-PAUSES = (0, 0, 0.001, 0.002, 0.004, 0.008, 0.015, 0.02)
-"""Seconds before each further read. The first ones find the rows that came while other slots were
-read. The others are for what may be being written: a thread that waits for the interpreter between
-the claim of a number and its row gets it within some 5 ms."""
+PAUSES_S = (0, 0, 0.001, 0.002, 0.004, 0.008, 0.015, 0.02)
+"""Waiting times before each further read. The first two reads find rows that were written while
+other slots were read. The others are for rows that are being written: a thread that waits for the
+interpreter between claiming a number and writing the row gets it within about 5 ms."""
 
+NEWEST = 64
+"""How many numbers on either side of the newest one may be in the middle of a write: more than the
+threads that are interrupted at once between claiming a number and the end of its row."""
 
-class FoundNames:
-    """The names that a ring file has for codes; of some codes it may have none.
+_CLOCK_LIMIT = 2**62  # ns
 
-    Parameters
-    ----------
-    first
-        The name of code 0, as `ring.Names` has it.
-    """
-
-    def __init__(self, first: str | None) -> None:
-        self.table: dict[int, str | None] = {0: first}
-
-    def known(self, codes: npt.NDArray[np.uint16]) -> Mask:
-        """Return which of (n,) codes have a name, or are the code for none."""
-        there = np.zeros(2**16, bool)
-        there[list(self.table)] = True
-        return np.asarray(there[codes])
-
-    def labels(self, codes: npt.NDArray[np.uint16]) -> Labels:
-        """Return the names of (n,) codes, all of them known."""
-        places = np.zeros(2**16, np.int32)
-        table = Labels.encode(self.table.values())
-        places[list(self.table)] = table.codes
-        return Labels(places[codes], table.names)
+_SLOT = np.dtype([("slot", "i8"), ("number", "i8"), ("whole", "?"), ("empty", "?")])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
-    """What one look at a ring file has found.
+class Scan:
+    """The result of one scan of a ring file.
 
     Parameters
     ----------
     rows
-        (n,) of the pipeline's `row_dtype`: those that are whole, in commit order.
+        (n,) of the pipeline's `row_dtype`: rows that are whole and valid, in commit order.
     newest
-        The largest commit number that was met, up to now.
-    lost
-        How many numbers after the one that was asked for, up to `newest`, and of those that were
-        awaited, have no row: newer rows lie in their slots, or they are torn or refused.
-    torn
-        Slots that hold part of a row, which nobody is writing any more.
-    refused
-        Rows that are whole by their numbers but say what cannot be: a name that the file does
-        not have, a mark that its process does not own, a stamp that cannot be stored.
-    never_written
-        Slots that are as they were when the file was made.
-    cut_off
-        Slots that lie beyond the end of the file.
-    being_written
-        Slots near the newest number whose row a living process has begun, or is about to, and
-        slots whose row came during the look and is left for the next one.
-    torn_before
-        How many of the torn have numbers that are counted in `lost`, too: not those above
-        `newest`.
-    open
-        (n,) numbers up to `newest` that are not lost, but are still being written: to be
-        awaited in the next look.
+        The largest sequence number that was found up to now.
+    unfinished
+        Sequence numbers up to `newest` that are still being written: to be passed to the next
+        scan.
     in_flight
-        How many numbers are open, or above `newest` and being written as far as slots show it.
-        The slot of an open number may hold an older row: then it is not among `being_written`.
+        Number of rows being written: `unfinished`, and those above `newest` that are visible in
+        their slots. An unfinished row may not have reached its slot yet, so this can be more than
+        `being_written`.
+    lost
+        Requested numbers up to `newest` without a row: overwritten, torn or refused.
+    torn
+        Slots that hold part of a row that no process is writing any more.
+    torn_lost
+        How many of the torn slots are of numbers that are counted in `lost`, too: of those up to
+        `newest`.
+    refused
+        Rows that are whole but invalid: with a name that the file does not have, a mark that the
+        process does not own, or a stamp out of range.
+    never_written
+        Slots that are as they were when the file was created.
+    being_written
+        Slots near the newest number whose row a living process has begun or is about to begin,
+        and slots with a row that was written during the scan and is left for the next one.
+    cut_off
+        Slots beyond the end of the file.
     """
 
     rows: npt.NDArray[np.void]
     newest: int
+    unfinished: Ints
+    in_flight: int
     lost: int
     torn: int
-    refused: int
+    torn_lost: int
     never_written: int
-    cut_off: int
     being_written: int
-    torn_before: int
-    open: npt.NDArray[np.uint64]
-    in_flight: int
+    refused: int = 0
+    cut_off: int = 0
+
+
+class _Gaps(NamedTuple):
+    """The slots of a `SlotTable` that do not hold their latest row.
+
+    The *latest* number of a slot is the largest one up to the newest number that belongs to it::
+
+        capacity 4, newest 6      slot 0    slot 1    slot 2    slot 3
+        holds the row of               5         6         3         -
+        latest number                  5         6         3         4    -> number 4 is missing
+    """
+
+    place: Ints  # in the table
+    state: npt.NDArray[np.void]
+    latest: Ints
+    number: Ints  # of the row that the slot holds at least part of; a guess if that is unknown
+    missing: Mask  # the latest number is requested, has no row, and may get one
+    unfinished: Mask  # the same, and it may still be being written
+
+
+class SlotTable:
+    """The slots that a scan has read, each as it was read last.
+
+    Parameters
+    ----------
+    dtype, capacity
+        Of the ring.
+    after
+        Rows with numbers above are requested; if 0, all rows are.
+    unfinished
+        Numbers up to `after` that are requested, too.
+
+    Attributes
+    ----------
+    newest
+        The largest requested number that was found, or `after`.
+    frozen
+        If true, `newest` does not grow any more, and newer rows are left for the next scan.
+        Otherwise a fast writer could keep the scan from terminating.
+    """
+
+    def __init__(
+        self, dtype: np.dtype[np.void], capacity: int, after: int, unfinished: Ints
+    ) -> None:
+        self.capacity, self.after, self._unfinished = capacity, after, unfinished
+        self.newest = after
+        self.frozen = False
+        self._chunks = [(np.empty(0, dtype), np.empty(0, _SLOT))]
+        self._overwritten = [self._chunks[0][0]]  # requested rows whose slots were read again
+
+    def _table(self) -> tuple[npt.NDArray[np.void], npt.NDArray[np.void]]:
+        """Return the rows and the states of all slots."""
+        if len(self._chunks) > 1:
+            rows, states = zip(*self._chunks, strict=True)
+            self._chunks = [(np.concatenate(rows), np.concatenate(states))]
+        return self._chunks[0]
+
+    @property
+    def slots(self) -> Ints:
+        """(n,) slots, in the order in which they were added."""
+        return np.asarray(self._table()[1]["slot"])
+
+    def add(self, slots: Ints, rows: npt.NDArray[np.void], moved: Mask) -> int:
+        """Add (n,) slots with their content; return how many of the rows are requested.
+
+        `moved` says which of the rows changed while they were read.
+        """
+        self._chunks.append(self._parsed(slots, rows, moved))
+        return self._advance(self._chunks[-1][1])
+
+    def update(self, places: Ints, rows: npt.NDArray[np.void], moved: Mask) -> None:
+        """Replace the content of slots, given by their (n,) places in the table."""
+        table, states = self._table()
+        if self.after:  # a scan for new rows keeps each row that it has seen
+            self._overwritten.append(table[places[self._is_found(states[places])]])
+        table[places], states[places] = self._parsed(states["slot"][places], rows, moved)
+        self._advance(states[places])
+
+    def _parsed(
+        self, slots: Ints, rows: npt.NDArray[np.void], moved: Mask
+    ) -> tuple[npt.NDArray[np.void], npt.NDArray[np.void]]:
+        """Return a copy of (n,) rows with numbers in place of positions, and the slots' state."""
+        begin, seq, width = rows["begin"], rows["seq"], np.uint64(rows.itemsize)
+        laps, offset = np.divmod(begin, np.uint64(self.capacity) * width)
+        begun = ~moved & (laps > 0) & (offset == slots.astype(np.uint64) * width)
+        state = np.empty(len(rows), _SLOT)
+        state["slot"] = slots
+        state["number"] = np.where(
+            begun, (laps.astype(np.int64) - 1) * self.capacity + slots + 1, 0
+        )
+        state["whole"] = begun & (begin == seq)
+        state["empty"] = ~moved & (begin == 0) & (seq == 0)
+        rows = rows.copy()
+        rows["begin"] = rows["seq"] = state["number"]
+        return rows, state
+
+    def _advance(self, state: npt.NDArray[np.void]) -> int:
+        found = state["number"][state["whole"] & self._is_requested(state["number"])]
+        if not self.frozen:
+            self.newest = max(self.newest, int(found.max(initial=0)))
+        return len(found)
+
+    def _is_requested(self, numbers: Ints) -> Mask:
+        return (numbers > self.after) | np.isin(numbers, self._unfinished)
+
+    def _is_found(self, state: npt.NDArray[np.void]) -> Mask:
+        """Return which of (n,) slots hold a row of the result."""
+        numbers = state["number"]
+        return np.asarray(state["whole"] & self._is_requested(numbers) & (numbers <= self.newest))
+
+    def _gaps(self, *, alive: bool = True) -> _Gaps:
+        newest, capacity, state = self.newest, self.capacity, self._table()[1]
+        behind = (newest - 1 - state["slot"]) % capacity
+        latest = np.maximum(newest - behind, 0)
+        place = np.flatnonzero(~state["whole"] | (state["number"] != latest))
+        behind, latest, state = behind[place], latest[place], state[place]
+        begun = state["number"]
+        missing = self._is_requested(latest) & (begun <= newest)
+        # in a scan for new rows each number gets the time until the next scan
+        oldest = min(newest - NEWEST, self.after or newest)
+        unfinished = missing & (latest > oldest) & alive
+        # where the number is unknown: near the newest one it may be that of the next lap
+        next_lap = (begun == 0) & ~_untouched(state, latest, capacity) & ~unfinished & alive
+        next_lap &= capacity - behind <= NEWEST
+        guess = np.where(next_lap, newest - behind + capacity, latest)
+        number = np.where(begun > 0, begun, guess)
+        return _Gaps(place, state, latest, number, missing, unfinished)
+
+    def unsettled(self, *, near: bool) -> Ints:
+        """Return the places of slots that another read may find another row in.
+
+        Parameters
+        ----------
+        near
+            Only those whose rows may be being written just now, and are worth waiting for.
+        """
+        place, state, latest, number, missing, unfinished = self._gaps()
+        if near:
+            # a row that was unfinished in the scan before has had its time
+            again = unfinished & (latest > max(self.after, self.newest - NEWEST))
+            again |= ~state["whole"] & (number > self.newest)
+        else:
+            # rows begun up to `after` were settled by the scan before
+            begun = state["number"]
+            again = ~state["whole"] & ~state["empty"] & ((begun == 0) | (begun > self.after))
+            again |= missing
+        return np.asarray(place[again])
+
+    def result(self, *, alive: bool) -> Scan:
+        """Return the rows, and what became of slots and numbers without one.
+
+        Parameters
+        ----------
+        alive
+            Whether the process is alive and records; otherwise no row is being written.
+        """
+        table, states = self._table()
+        rows = np.concatenate((*self._overwritten, table[self._is_found(states)]))
+        rows = rows[np.unique(rows["seq"], return_index=True)[1]]
+        _, state, latest, number, _, unfinished = self._gaps(alive=alive)
+        newest, whole, gap = self.newest, state["whole"], ~state["whole"] | (number > self.newest)
+        # if all rows since the newest one were rejected, only the last ones may still come
+        last = int(number[gap].max(initial=0))
+        above = (number > newest) & (whole | (number > last - NEWEST)) & alive
+        being_written = above | (gap & unfinished & (number == latest))
+        never = gap & ~being_written & _untouched(state, latest, self.capacity)
+        torn = number[gap & ~being_written & ~never]
+        still = np.sort(latest[unfinished])
+        requested = newest - self.after + len(self._unfinished)
+        return Scan(
+            rows=rows,
+            newest=newest,
+            unfinished=still,
+            in_flight=len(still) + int(np.count_nonzero(above)),
+            lost=requested - len(rows) - len(still),
+            torn=len(torn),
+            torn_lost=int(np.count_nonzero(self._is_requested(torn) & (torn <= newest))),
+            never_written=int(np.count_nonzero(never)),
+            being_written=int(np.count_nonzero(being_written)),
+        )
+
+
+def _untouched(state: npt.NDArray[np.void], latest: Ints, capacity: int) -> Mask:
+    """Return which of (n,) slots are as they were when the file was created.
+
+    A writer may write zeros before the row: from the second lap on, zeros are part of a row.
+    """
+    return np.asarray(state["empty"] & (latest <= capacity))
 
 
 class RingReader:
-    """Reads a ring file that may be in use.
+    r"""Reads a ring file that may be in use.
 
     Parameters
     ----------
     path
-        What ``Profiler(ring=...)`` was given.
+        The path that ``Profiler(ring=...)`` was given.
 
     Attributes
     ----------
     pipeline, capacity
         Of the ring.
-    facts
-        What is known of the recording, as `latprof.io.metadata` names it.
+    metadata
+        Metadata of the recording, see `latprof.io.metadata`.
     sources, outcomes
-        Names by code, as far as the last look found them.
+        Names by code, as far as the last scan found them.
     starts, stops
-        When recording started and stopped, as far as the last look found them: pairs of the
+        When recording started and stopped, as far as the last scan found it: pairs of the
         profiler's clock and the wall clock, ns.
 
     Raises
     ------
     TraceError
-        The file cannot be read, is no ring, or its header is damaged.
+        The file cannot be read, is not a ring file, or has an invalid header.
 
     Examples
     --------
     >>> import tempfile
-    >>> from latprof.pipeline import Pipeline
-    >>> from latprof.ring.ring import Ring
+    >>> from latprof import Pipeline, Profiler
     >>> path = os.path.join(tempfile.mkdtemp(), "mic.ring")
-    >>> ring = Ring(Pipeline.chain("mic", "decode"), 4, path)
-    >>> for frame_id in (7, 8):
-    ...     ring.write(ring.claim(), frame_id, (100, 150, 180))
-    >>> with RingReader(path) as reader:
-    ...     seen = reader.look()
-    ...     ring.write(ring.claim(), 9, (100, 150, 180))
-    ...     seen.rows["frame_id"], reader.look(after=seen.newest).rows["frame_id"]
-    (array([7, 8], dtype=uint64), array([9], dtype=uint64))
+    >>> with Profiler(Pipeline.chain("mic", "decode"), ring=path) as profiler, \
+    ...         RingReader(path) as reader:
+    ...     profiler.frame(7).finish()
+    ...     first = reader.scan()
+    ...     profiler.frame(8).finish()
+    ...     first.rows["frame_id"], reader.scan(after=first.newest).rows["frame_id"]
+    (array([7], dtype=uint64), array([8], dtype=uint64))
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fsdecode(path)
-        self._shown = escape(self.path)
+        self._shown = escape(os.fsdecode(path))
         try:
             self._file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            raise TraceError(f"{self._shown} cannot be read: {reason}: check the path") from None
+            raise TraceError(f"{self._shown} cannot be read: {reason}; check the path") from None
         try:
-            self._header = parse_header(self._bytes(0, LONGEST_HEADER))
-            self._tickets = Tickets(self._header.capacity, self._header.width)
-        except TraceError as error:
+            self._header = layout.parse_header(self._bytes(0, layout.LONGEST_HEADER), self._shown)
+        except TraceError:
             self.close()
-            raise TraceError(f"{self._shown} {error}") from None
+            raise
         self.pipeline, self.capacity = self._header.pipeline, self._header.capacity
-        self.facts = self._header.facts
-        self.sources, self.outcomes = FoundNames(None), FoundNames(FINISHED)
+        self.metadata = self._header.metadata
+        self.sources, self.outcomes = NameTable(None), NameTable(FINISHED)
         self.starts: list[tuple[int, int]] = []
         self.stops: list[tuple[int, int]] = []
         self._log_read = 0
-        owned = self.pipeline.check_owned(self.facts.get("owns"))
+        owned = self.pipeline.check_owned(self.metadata.get("owns"))
         self._foreign = [mark for mark in self.pipeline.marks if mark not in owned]
 
     def close(self) -> None:
@@ -201,175 +360,153 @@ class RingReader:
     @property
     def offset_ns(self) -> int:
         """Wall clock minus the profiler's clock."""
-        return int(self.facts.get("clock_offset_ns") or 0)
+        return int(self.metadata.get("clock_offset_ns") or 0)
 
     @property
     def stopped(self) -> bool:
-        """Whether recording was stopped in order, as far as the last look found it."""
+        """Whether recording was stopped in order, as far as the last scan found it."""
         return len(self.stops) >= len(self.starts)
 
-    def look(self, after: int = 0, awaited: npt.NDArray[np.uint64] | None = None) -> Seen:
-        """Return the whole rows with commit numbers above `after`, and what else is there.
+    def ended(self) -> bool:
+        """Return whether the process ended while it recorded, without stopping in order.
+
+        The lock shows it, which the system releases then. For a copy of a file that is always so.
+        """
+        if self.stopped or is_locked(self._file):
+            return False
+        self._read_log()  # it may have stopped in order meanwhile
+        return not self.stopped
+
+    def scan(self, *, after: int = 0, unfinished: Ints | None = None) -> Scan:
+        """Return the rows with sequence numbers above `after`, and what became of the others.
 
         Parameters
         ----------
         after
-            `Seen.newest` of the last look: then only as much is read as there may be new rows,
-            and what is counted by slots is of those that were read. 0: everything.
-        awaited
-            `Seen.open` of the last look: numbers up to `after` that are looked for once more.
+            `Scan.newest` of the previous scan: only slots that may hold new rows are read, and
+            slots are counted only among those. With 0 all slots are read.
+        unfinished
+            `Scan.unfinished` of the previous scan: numbers up to `after` that are requested again.
 
         Notes
         -----
-        While a process records, slots that look torn and numbers without a row are read again:
-        all of them twice, at once; then those alone that may be being written, near the newest
-        number, while 50 ms are waited in all. So a look takes up to three times as long as one
-        read of the slots, and 50 ms; where each row is there it takes that one read. When the
-        process is dead or has stopped, slots are read once, and nothing waits.
+        While a process records, slots that look torn and slots of missing rows are read again:
+        all of them twice, at once; then those near the newest number, whose rows may be being
+        written, during 50 ms in all. So a scan takes up to three times as long as a single read of
+        the slots, and 50 ms; if no row is missing, it takes a single read. If the process is dead
+        or has stopped, slots are read once and there is no waiting.
 
         Raises
         ------
         TraceError
             The file cannot be read any more.
         """
-        awaited = np.empty(0, np.uint64) if awaited is None else awaited
-        sight, live = self._read(after, awaited)
+        requested = np.empty(0, np.int64) if unfinished is None else unfinished
+        was_alive, alive = self._recording(), False
+        table = self._read_slots(after, requested)
+        # a process that was alive before may have written meanwhile
+        if was_alive or self._recording():
+            self._settle(table)
+            alive = self._recording()
+            if not alive:  # nothing changes any more
+                table = self._read_slots(after, requested)
         self._read_log()  # after the rows: a name is stored before its code is used
-        rows, account = sight.rows(), sight.account(live=live)
-        kept = rows[self._plausible(rows)]
-        return Seen(
-            rows=kept,
-            newest=sight.newest,
-            lost=sight.newest - after + len(awaited) - len(kept) - len(account.open),
-            refused=len(rows) - len(kept),
-            cut_off=sight.beyond,
-            **account._asdict(),
+        found = table.result(alive=alive)
+        rows = found.rows[self._valid(found.rows)]
+        refused = len(found.rows) - len(rows)
+        cut_off = 0 if after else self.capacity - len(table.slots)
+        return replace(
+            found, rows=rows, refused=refused, lost=found.lost + refused, cut_off=cut_off
         )
 
-    def ended(self) -> bool:
-        """Return whether the process ended while it recorded, without stopping in order.
-
-        It is told by the lock, which the system takes back: of a copy it is always so.
-        """
-        if self.stopped or is_held(self._file):
-            return False
-        self._read_log()  # it may have stopped in order just now
-        return not self.stopped
-
     def _recording(self) -> bool:
-        """Return whether a process lives that records into the file."""
+        """Return whether a living process records into the file."""
         self._read_log()
-        return not self.stopped and is_held(self._file)
+        return not self.stopped and is_locked(self._file)
 
-    def _read(self, after: int, awaited: npt.NDArray[np.uint64]) -> tuple[Sight, bool]:
-        """Return what the slots show when all is settled, and whether the process lives."""
-        lived = self._recording()
-        sight = self._pass(after, awaited)
-        # who was alive before may have written meanwhile
-        if lived or self._recording():
-            self._settle(sight)
-            if self._recording():
-                return sight, True
-            sight = self._pass(after, awaited)  # nothing changes any more
-        return sight, False
-
-    def _pass(self, after: int, awaited: npt.NDArray[np.uint64]) -> Sight:
-        """Return what a first read of the slots shows."""
-        sight, without = Sight(self.pipeline.row_dtype, self.capacity, after, awaited), 0
-        for first, count in self._chunks(after):
-            rows, slots = self._stable(first, count)
-            sight.beyond += count - len(rows)
-            without = 0 if sight.add(rows, slots) else without + count
-            if after and without >= POLL_CHUNK:
+    def _read_slots(self, after: int, unfinished: Ints) -> SlotTable:
+        """Return a first read of the slots, from the oldest requested number on."""
+        table = SlotTable(self.pipeline.row_dtype, self.capacity, after, unfinished)
+        old = unfinished[unfinished > after - self.capacity]  # those that may be in the ring
+        first = int(old.min(initial=after + 1)) - 1
+        begin, stored = first % self.capacity, self._stored()
+        size = POLL_CHUNK if after else CHUNK
+        chunks = [*range(begin, stored, size), *range(0, min(begin, stored), size)]
+        without = 0
+        for slot in chunks:
+            high = begin if slot < begin else stored
+            rows, moved = self._read_rows(slot, min(size, high - slot))
+            found = table.add(np.arange(slot, slot + len(rows)), rows, moved)
+            without = 0 if found else without + len(rows)
+            if after and without >= POLL_CHUNK and first + len(table.slots) >= table.newest:
                 break
-        if len(awaited):  # they lie before the first that was read
-            missing = sight.missing()
-            self._again(sight, np.unique(sight.slots_of(missing[missing <= np.uint64(after)])))
-        return sight
+        return table
 
-    def _settle(self, sight: Sight) -> None:
-        """Read again what came while other slots were read, then what may be being written."""
-        for pause in PAUSES:
-            slots = sight.pending() if pause else sight.unsettled()
-            if not len(slots):
+    def _settle(self, table: SlotTable) -> None:
+        """Read again what was written while other slots were read, then what is being written."""
+        for pause in PAUSES_S:
+            places = table.unsettled(near=pause > 0)
+            if not len(places):
                 break
             time.sleep(pause)
-            self._again(sight, slots)
-            sight.frozen = True
+            places = places[np.argsort(table.slots[places])]
+            # slots that are near each other are read in one call
+            cuts = np.flatnonzero(np.diff(table.slots[places] // POLL_CHUNK)) + 1
+            for near in np.split(places, cuts):
+                slots = table.slots[near]
+                rows, moved = self._read_rows(int(slots[0]), int(slots[-1] - slots[0]) + 1)
+                at = slots - slots[0]
+                near, at = near[at < len(rows)], at[at < len(rows)]
+                table.update(near, rows[at], moved[at])
+            table.frozen = True
 
-    def _again(self, sight: Sight, slots: npt.NDArray[np.uint64]) -> None:
-        """Read (n,) slots again: a call for those that are near each other, not one for each."""
-        sight.forget(slots)
-        if not len(slots):
-            return
-        for near in np.split(slots, np.flatnonzero(np.diff(slots // POLL_CHUNK)) + 1):
-            first = int(near[0])
-            rows, _ = self._stable(first, int(near[-1]) - first + 1)
-            near = near[near < first + len(rows)]
-            sight.add(rows[(near - first).astype(np.intp)], near)
+    def _stored(self) -> int:
+        """Return how many slots the file holds: all of them, unless it was cut short."""
+        rows = os.fstat(self._file).st_size - self._header.rows_at
+        return max(0, min(self.capacity, rows // self._header.width))
 
     # -- bytes ----------------------------------------------------------------------------------
 
-    def _chunks(self, after: int) -> Iterator[tuple[int, int]]:
-        """Yield (first slot, slots) of all there is to read, from the oldest new row on."""
-        size = POLL_CHUNK if after else CHUNK
-        begin = after % self.capacity
-        for low, high in ((begin, self.capacity), (0, begin)):
-            for first in range(low, high, size):
-                yield first, min(size, high - first)
+    def _read_rows(self, slot: int, count: int) -> tuple[npt.NDArray[np.void], Mask]:
+        """Return the rows of adjacent slots, and which of them changed meanwhile.
 
-    def _stable(self, first: int, count: int) -> tuple[npt.NDArray[np.void], Any]:
-        """Return the rows of slots, those that moved with `begin` 0 and another `seq`."""
+        Three reads: a row did not change if the first gives its `seq` and the last its `begin`.
+        """
         dtype = self.pipeline.row_dtype
-        at = self._header.rows_at + first * dtype.itemsize
+        at = self._header.rows_at + slot * dtype.itemsize
         raw = [self._bytes(at, count * dtype.itemsize) for _ in range(3)]
         there = min(map(len, raw)) // dtype.itemsize
         before, rows, later = (np.frombuffer(part, dtype, there) for part in raw)
-        moved = (before["seq"] != rows["seq"]) | (later["begin"] != rows["begin"])
-        rows = rows.copy()
-        if self._header.version > 1:
-            self._tickets.to_numbers(rows)
-        rows["begin"][moved] = 0
-        rows["seq"][moved] = NO_NUMBER
-        return rows, np.arange(first, first + there, dtype=np.uint64)
+        return rows, (before["seq"] != rows["seq"]) | (later["begin"] != rows["begin"])
 
     def _bytes(self, at: int, count: int) -> bytes:
-        parts = []
         try:
-            while count > 0 and (part := os.pread(self._file, min(count, 2**26), at)):
-                parts.append(part)
-                at, count = at + len(part), count - len(part)
+            return os.pread(self._file, count, at)
         except OSError as error:
             raise TraceError(
-                f"{self._shown} cannot be read: {error.strerror}: check the path"
+                f"{self._shown} cannot be read: {error.strerror}; check the path"
             ) from None
-        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _read_log(self) -> None:
         header = self._header
         raw = self._bytes(header.log_at + self._log_read, header.log_size - self._log_read)
-        entries, self._log_read = find_entries(raw, self._log_read)
-        for entry in entries:
-            if entry.kind in (SOURCE, OUTCOME):
-                self._learn(entry)
-            elif len(entry.payload) == 16:
-                moments = self.starts if entry.kind == STARTED else self.stops
-                moments.append(struct.unpack("<qq", entry.payload))
+        entries, self._log_read = layout.find_entries(raw, self._log_read)
+        for kind, code, payload in entries:
+            if kind in (layout.STARTED, layout.STOPPED) and len(payload) == 16:
+                times = struct.unpack("<qq", payload)
+                if max(map(abs, times)) < _CLOCK_LIMIT:
+                    (self.starts if kind == layout.STARTED else self.stops).append(times)
+            elif kind in (layout.SOURCE, layout.OUTCOME):
+                names = self.sources if kind == layout.SOURCE else self.outcomes
+                with contextlib.suppress(UnicodeDecodeError):  # of a forged entry
+                    names.restore(code, payload.decode())
 
-    def _learn(self, entry: Entry) -> None:
-        names = self.sources if entry.kind == SOURCE else self.outcomes
-        try:
-            names.table.setdefault(entry.code, entry.payload.decode())
-        except UnicodeDecodeError:
-            return  # its checksum is right, so nobody but a forger has written it
-
-    def _plausible(self, rows: npt.NDArray[np.void]) -> Mask:
-        """Return which of (n,) whole rows can be what a profiler has written."""
+    def _valid(self, rows: npt.NDArray[np.void]) -> Mask:
+        """Return which of (n,) whole rows a profiler can have written."""
         fit = storable(rows, self.pipeline)
-        good = np.ones(len(rows), bool) if fit is None else fit.copy()
+        valid = np.ones(len(rows), bool) if fit is None else fit.copy()
         for mark in self._foreign:
-            good &= rows[mark] == 0
-        good &= self.sources.known(rows["source"]) & self.outcomes.known(rows["outcome"])
+            valid &= rows[mark] == 0
+        valid &= self.sources.known(rows["source"]) & self.outcomes.known(rows["outcome"])
         cpu = rows["cpu"]
-        good &= (rows["weight"] > 0) & ~(cpu < 0) & ~np.isinf(cpu)
-        return good
+        return np.asarray(valid & (rows["weight"] > 0) & ~(cpu < 0) & ~np.isinf(cpu))

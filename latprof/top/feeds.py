@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.frames import Columns
 from latprof.pipeline import Pipeline
@@ -59,17 +57,17 @@ class RingFeed:
         self._reader = RingReader(path)
         self._inode = self._identity()
         self._newest = 0
-        self._open: npt.NDArray[np.uint64] | None = None
+        self._unfinished: Ints | None = None
 
     def look(self) -> News:
         """Return what is new since the last look; the first one finds all that is there."""
         inode = self._identity()
         if inode is not None and inode != self._inode:
             self._reopen(inode)
-        seen = self._reader.look(self._newest, self._open)
+        seen = self._reader.scan(after=self._newest, unfinished=self._unfinished)
         # of frames that were overwritten before the first look nobody has missed anything
         lost = seen.lost if self._newest else seen.torn + seen.refused
-        self._newest, self._open = seen.newest, seen.open
+        self._newest, self._unfinished = seen.newest, seen.unfinished
         status, remedy = "recording", ""
         if inode is None:
             status = "the ring file is gone"
@@ -79,7 +77,7 @@ class RingFeed:
         elif self._reader.stopped:
             status = "stopped"
         found = to_columns(seen.rows, self._reader, self._reader.offset_ns)
-        batches, limits = [found] if len(found) else [], _thresholds(self._reader.facts)
+        batches, limits = [found] if len(found) else [], _thresholds(self._reader.metadata)
         return News(batches, lost, status, self._reader.pipeline, remedy, limits)
 
     def close(self) -> None:
@@ -99,12 +97,12 @@ class RingFeed:
         except TraceError:
             return  # it is just being made
         self._reader.close()
-        self._reader, self._inode, self._newest, self._open = reader, inode, 0, None
+        self._reader, self._inode, self._newest, self._unfinished = reader, inode, 0, None
 
 
-def _thresholds(facts: dict[str, Any]) -> Thresholds | None:
+def _thresholds(metadata: dict[str, Any]) -> Thresholds | None:
     """Return the thresholds that the recorder wrote into the ring's file, or None."""
-    given = facts.get("thresholds")
+    given = metadata.get("thresholds")
     if given is None:
         return None
     return Thresholds.from_spans(*(given.get(level) or {} for level in LEVELS))

@@ -13,26 +13,29 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rings import begin, claim
+from rings import write as write_row
 
 import latprof
 from latprof import Pipeline, TraceError
 from latprof.frames import NO_SIZE
 from latprof.ring import reader as ring_reader
-from latprof.ring.file import is_held
-from latprof.ring.format import LONGEST_PAYLOAD, SOURCE, Entry, entry_bytes, find_entries
+from latprof.ring.file import is_locked
+from latprof.ring.layout import LONGEST_PAYLOAD, SOURCE, Entry, encode_entry, find_entries
 from latprof.ring.reader import POLL_CHUNK, RingReader
 from latprof.ring.ring import Ring
 
 MIC = Pipeline.chain("mic", "decode")
-FACTS = {"owns": ["start", "end"], "clock_offset_ns": 0, "pid": 1}
+METADATA = {"owns": ["start", "end"], "clock_offset_ns": 0, "pid": 1}
 SOURCES = [None, "input", "output"]
 OUTCOMES = ["finished", "late"]
 
 
 def write(ring, n):
     """Write frame n: what it holds follows from n alone."""
-    ring.write(
-        ring.claim(),
+    write_row(
+        ring,
+        claim(ring),
         n,
         (100 * n, 0, 100 * n + 70),
         size=n % 7,
@@ -63,7 +66,7 @@ def expected(n):
 def ring_bytes(tmp_path_factory):
     """Return the bytes of a ring of 16 that 21 frames were written to."""
     path = tmp_path_factory.mktemp("rings") / "mic.ring"
-    ring = Ring(MIC, 16, path, FACTS)
+    ring = Ring(MIC, 16, path=path, metadata=METADATA)
     ring.note(True, 5, 5)
     for n in range(1, 22):
         write(ring, n)
@@ -92,24 +95,24 @@ def test_the_undamaged_ring(tmp_path, ring_bytes):
 
 
 def test_looking_again_gives_what_is_new(tmp_path):
-    ring = Ring(MIC, 10, tmp_path / "mic.ring", FACTS)
+    ring = Ring(MIC, 10, path=tmp_path / "mic.ring", metadata=METADATA)
     with RingReader(tmp_path / "mic.ring") as reader:
-        assert (reader.pipeline, reader.capacity, reader.facts) == (MIC, 10, FACTS)
+        assert (reader.pipeline, reader.capacity, reader.metadata) == (MIC, 10, METADATA)
         newest = 0
-        seen = reader.look()
+        seen = reader.scan()
         assert (len(seen.rows), seen.newest, seen.lost, seen.never_written) == (0, 0, 0, 10)
         written = 0
         for count in (1, 0, 3, 10, 9, 0, 11, 25, 1):
             for n in range(written + 1, written + count + 1):
                 write(ring, n)
             written += count
-            seen = reader.look(after=newest)
+            seen = reader.scan(after=newest)
             kept = min(count, 10)
             assert seen.rows["frame_id"].tolist() == list(range(written - kept + 1, written + 1))
             assert (seen.newest, seen.lost) == (written, count - kept)
             newest = seen.newest
-        assert reader.sources.table == {0: None, 1: "input", 2: "output"}
-        assert reader.outcomes.table == {0: "finished", 1: "late"}
+        assert reader.sources.table == [None, "input", "output"]
+        assert reader.outcomes.table == ["finished", "late"]
 
 
 @settings(max_examples=50)
@@ -119,7 +122,7 @@ def test_looking_again_gives_what_is_new(tmp_path):
 )
 def test_looking_is_that_of_a_loop(tmp_path_factory, capacity, steps):
     path = tmp_path_factory.mktemp("rings") / "mic.ring"
-    ring = Ring(MIC, capacity, path, FACTS)
+    ring = Ring(MIC, capacity, path=path, metadata=METADATA)
     slots, number, newest = {}, 0, 0
     with RingReader(path) as reader:
         for count, tear in steps:
@@ -128,22 +131,20 @@ def test_looking_is_that_of_a_loop(tmp_path_factory, capacity, steps):
                 write(ring, number)
                 slots[number % capacity] = number
             if tear:  # a row that is begun and not written
-                number = ring.claim()
-                at = (number - 1) % capacity * ring.width
-                ring.buffer[at : at + 8] = struct.pack("<Q", ring.tickets.of(number))
+                number = begin(ring)
                 slots.pop(number % capacity, None)
             new = sorted(n for n in slots.values() if n > newest)
-            seen = reader.look(after=newest)
+            seen = reader.scan(after=newest)
             assert seen.rows["frame_id"].tolist() == seen.rows["seq"].tolist() == new
             assert seen.lost == (new[-1] - newest - len(new) if new else 0)
             newest = new[-1] if new else newest
-        whole = reader.look()
+        whole = reader.scan()
         assert whole.rows["seq"].tolist() == sorted(slots.values())
         assert len(whole.rows) + whole.torn + whole.never_written == capacity
 
 
 def test_a_row_that_moves_while_it_is_read_is_none(tmp_path):
-    ring = Ring(MIC, 4, tmp_path / "mic.ring", FACTS)
+    ring = Ring(MIC, 4, path=tmp_path / "mic.ring", metadata=METADATA)
     for n in range(1, 5):
         write(ring, n)
     reader = RingReader(tmp_path / "mic.ring")
@@ -157,23 +158,23 @@ def test_a_row_that_moves_while_it_is_read_is_none(tmp_path):
         return raw
 
     reader._bytes = meanwhile
-    seen = reader.look()
+    seen = reader.scan()
     assert seen.rows["frame_id"].tolist() == [2, 3, 4]
     assert seen.torn == 1
-    assert reader.look().rows["frame_id"].tolist() == [2, 3, 4, 5]
+    assert reader.scan().rows["frame_id"].tolist() == [2, 3, 4, 5]
     reader.close()
 
 
 def test_rows_far_apart_are_found_in_pieces(tmp_path):
     # more than are read at a time, and a reader that is almost a lap behind
-    ring = Ring(MIC, 10_000, tmp_path / "mic.ring", FACTS)
+    ring = Ring(MIC, 10_000, path=tmp_path / "mic.ring", metadata=METADATA)
     rows = np.ones(9_990, MIC.row_dtype)
     rows[["decode", "source", "outcome"]] = 0
     with RingReader(tmp_path / "mic.ring") as reader:
-        ring.write_block(rows[:9_000])
-        newest = reader.look().newest
-        ring.write_block(rows)
-        seen = reader.look(after=newest)
+        ring.write_rows(rows[:9_000])
+        newest = reader.scan().newest
+        ring.write_rows(rows)
+        seen = reader.scan(after=newest)
         assert seen.rows["seq"].tolist() == list(range(9_001, 9_001 + 9_990))
         assert seen.lost == 0
 
@@ -209,7 +210,7 @@ def test_damage_in_the_header_is_found(tmp_path, ring_bytes):
     for at in [*range(0, 56), *chance.sample(range(56, end), 60)]:
         raw = bytearray(ring_bytes)
         raw[at] ^= 1 << chance.randrange(8)
-        with pytest.raises(TraceError, match=r"damaged\.ring .*: \w+"):
+        with pytest.raises(TraceError, match=r"damaged\.ring .*; \w+"):
             recovered(tmp_path, raw)
 
 
@@ -232,24 +233,24 @@ def sealed(ring_bytes, **changes):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"format": 3}, "is of ring format 3, this latprof reads up to 2: upgrade"),
-        ({"format": 0}, "damaged header"),
-        ({"magic": b"LATPRING"[::-1]}, "is no ring file"),
+        ({"format": 2}, "has ring format 2, and this latprof reads format 1; upgrade"),
+        ({"format": 0}, "wrong checksum"),
+        ({"magic": b"LATPROFR"[::-1]}, "is not a ring file"),
         ({"magic": bytes(8)}, "was not finished"),
-        ({"width": 80}, "numbers cannot be"),
-        ({"capacity": 0}, "numbers cannot be"),
-        ({"capacity": 2**64 - 1}, "numbers cannot be"),
-        ({"log_at": 8}, "numbers cannot be"),
-        ({"log_size": 2**64 - 1}, "numbers cannot be"),
-        ({"rows": 2**63}, "numbers cannot be"),
-        ({"length": 2**32 - 1}, "damaged header"),
-        ({"text": b"{}"}, "header that cannot be"),
-        ({"text": b"[" * 50_000}, "header that cannot be"),
-        ({"text": b"\xff"}, "header that cannot be"),
-        ({"text": b'{"pipeline":{"name":"a","marks":["start"]},"facts":{}}'}, "do not run from"),
+        ({"width": 80}, "inconsistent numbers"),
+        ({"capacity": 0}, "inconsistent numbers"),
+        ({"capacity": 2**64 - 1}, "inconsistent numbers"),
+        ({"log_at": 8}, "inconsistent numbers"),
+        ({"log_size": 2**64 - 1}, "inconsistent numbers"),
+        ({"rows": 2**63}, "inconsistent numbers"),
+        ({"length": 2**32 - 1}, "wrong checksum"),
+        ({"text": b"{}"}, "an invalid header"),
+        ({"text": b"[" * 50_000}, "an invalid header"),
+        ({"text": b"\xff"}, "an invalid header"),
+        ({"text": b'{"pipeline":{"name":"a","marks":["start"]},"metadata":{}}'}, "do not run from"),
         (
-            {"text": b'{"pipeline":{"name":"a","marks":["start","end"]},"facts":{"pid":-1}}'},
-            "metadata pid is -1",
+            {"text": b'{"pipeline":{"name":"a","marks":["start","end"]},"metadata":{"pid":-1}}'},
+            "metadata .?pid",
         ),
     ],
 )
@@ -365,9 +366,9 @@ def test_a_row_in_another_slot_is_torn(tmp_path, ring_bytes):
     ("content", "reason"),
     [
         (None, "cannot be read: No such file"),
-        (b"", "was not finished when it was made"),
-        (bytes(5_000), "was not finished when it was made"),
-        (b"PAR1" + bytes(100), "is no ring file of latprof"),
+        (b"", "was not finished when it was created"),
+        (bytes(5_000), "was not finished when it was created"),
+        (b"PAR1" + bytes(100), "is not a ring file"),
         (b"LATP", "is cut short: 4 bytes hold no header"),
     ],
 )
@@ -397,7 +398,7 @@ def test_entries_are_found_again(contents, data):
     log, starts = b"", []
     for entry in entries:
         starts.append(len(log))
-        log += entry_bytes(len(log), entry)
+        log += encode_entry(len(log), entry)
     assert find_entries(log + bytes(24)) == (entries, len(log))
     # in two parts, as it is polled
     cut = data.draw(st.sampled_from([*starts, len(log)]))
@@ -411,14 +412,14 @@ def test_entries_are_found_again(contents, data):
 
 
 def test_an_entry_elsewhere_is_none():
-    log = entry_bytes(0, Entry(SOURCE, 1, b"input"))
+    log = encode_entry(0, Entry(SOURCE, 1, b"input"))
     assert find_entries(bytes(8) + log)[0] == []
-    assert find_entries(entry_bytes(0, Entry(SOURCE, 1, b"x" * (LONGEST_PAYLOAD + 1))))[0] == []
+    assert find_entries(encode_entry(0, Entry(SOURCE, 1, b"x" * (LONGEST_PAYLOAD + 1))))[0] == []
 
 
 def test_no_size_and_no_cpu_stay_unknown(tmp_path):
-    ring = Ring(MIC, 2, tmp_path / "mic.ring", FACTS)
-    ring.write(ring.claim(), 1, (1, 0, 2))
+    ring = Ring(MIC, 2, path=tmp_path / "mic.ring", metadata=METADATA)
+    write_row(ring, claim(ring), 1, (1, 0, 2))
     trace = latprof.recover(tmp_path / "mic.ring")
     assert trace.size.tolist() == [NO_SIZE]
     assert np.isnan(trace.cpu).tolist() == [True]
@@ -455,7 +456,7 @@ def test_what_is_read_beside_threads_that_write_is_never_mixed(tmp_path):
             newest = 0
             until = time.monotonic() + 1.5
             while time.monotonic() < until:
-                seen = reader.look(after=newest)
+                seen = reader.scan(after=newest)
                 assert seen.newest >= newest
                 assert seen.refused == 0
                 newest = seen.newest
@@ -483,19 +484,9 @@ def test_what_is_read_beside_threads_that_write_is_never_mixed(tmp_path):
 
 def recording(tmp_path, capacity=8):
     """Return a ring whose process lives and records, as the file says."""
-    ring = Ring(MIC, capacity, tmp_path / "mic.ring", FACTS)
+    ring = Ring(MIC, capacity, path=tmp_path / "mic.ring", metadata=METADATA)
     ring.note(True, 5, 5)
     return ring
-
-
-def begin(ring):
-    """Begin a row and do not end it: where the interpreter may be taken from a thread."""
-    number = ring.claim()
-    at = (number - 1) % ring.capacity * ring.width
-    ring.buffer[at : at + ring.width] = struct.pack("<Q", ring.tickets.of(number)).ljust(
-        ring.width, b"\0"
-    )
-    return number
 
 
 def meanwhile(reader, happens):
@@ -531,11 +522,11 @@ def test_rows_that_come_while_the_slots_are_read_are_neither_torn_nor_lost(tmp_p
                     write(ring, n)
 
         meanwhile(reader, happens)
-        seen = reader.look()
-        assert (seen.torn, seen.being_written, len(seen.open)) == (0, 0, 0)
+        seen = reader.scan()
+        assert (seen.torn, seen.being_written, len(seen.unfinished)) == (0, 0, 0)
         account(seen, 8)
         found = seen.rows["frame_id"].tolist()
-        again = reader.look(after=seen.newest, awaited=seen.open)
+        again = reader.scan(after=seen.newest, unfinished=seen.unfinished)
         assert again.lost == 0
         # none is left out, none comes twice
         newest = found + again.rows["frame_id"].tolist()
@@ -547,15 +538,15 @@ def test_a_row_that_a_thread_is_late_with_is_awaited(tmp_path):
     ring = recording(tmp_path)
     write(ring, 1)
     with RingReader(tmp_path / "mic.ring") as reader:
-        newest = reader.look().newest
+        newest = reader.scan().newest
         late = begin(ring)
-        claimed = ring.claim()
+        claimed = claim(ring)
         for n in (4, 5):
             write(ring, n)
-        seen = reader.look(after=newest)
+        seen = reader.scan(after=newest)
         assert seen.rows["frame_id"].tolist() == [4, 5]
-        assert (seen.newest, seen.lost, seen.open.tolist()) == (5, 0, [2, 3])
-        whole = reader.look()
+        assert (seen.newest, seen.lost, seen.unfinished.tolist()) == (5, 0, [2, 3])
+        whole = reader.scan()
         assert (whole.torn, whole.being_written, whole.never_written) == (0, 2, 3)
         account(whole, 8)
         trace = latprof.recover(tmp_path / "mic.ring")
@@ -564,12 +555,12 @@ def test_a_row_that_a_thread_is_late_with_is_awaited(tmp_path):
         trace.save(tmp_path / "alive.parquet")
         assert latprof.read(tmp_path / "alive.parquet").recovery == trace.recovery
         for number in (late, claimed):
-            ring.write(number, number, (100, 0, 170))
+            write_row(ring, number, number, (100, 0, 170))
         write(ring, 6)
-        seen = reader.look(after=seen.newest, awaited=seen.open)
+        seen = reader.scan(after=seen.newest, unfinished=seen.unfinished)
         assert seen.rows["seq"].tolist() == [2, 3, 6]
-        assert (seen.lost, seen.open.tolist()) == (0, [])
-        account(reader.look(), 8)
+        assert (seen.lost, seen.unfinished.tolist()) == (0, [])
+        account(reader.scan(), 8)
 
 
 def test_a_row_that_ends_within_the_wait_is_no_news(tmp_path):
@@ -577,8 +568,8 @@ def test_a_row_that_ends_within_the_wait_is_no_news(tmp_path):
     late = begin(ring)
     write(ring, 2)
     with RingReader(tmp_path / "mic.ring") as reader:
-        meanwhile(reader, lambda read: read == 7 and ring.write(late, 1, (100, 0, 170)))
-        seen = reader.look()
+        meanwhile(reader, lambda read: read == 7 and write_row(ring, late, 1, (100, 0, 170)))
+        seen = reader.scan()
         assert seen.rows["frame_id"].tolist() == [1, 2]
         assert (seen.torn, seen.being_written, seen.lost) == (0, 0, 0)
 
@@ -589,19 +580,19 @@ def test_awaited_rows_that_never_come_are_lost_when_they_are_old_or_overwritten(
     begin(ring)
     write(ring, 3)
     with RingReader(tmp_path / "mic.ring") as reader:
-        seen = reader.look()
-        assert (seen.newest, seen.open.tolist(), seen.torn) == (3, [2], 0)
+        seen = reader.scan()
+        assert (seen.newest, seen.unfinished.tolist(), seen.torn) == (3, [2], 0)
         for n in range(4, 100):
             write(ring, n)
-        seen = reader.look(after=3, awaited=seen.open)
-        assert (len(seen.rows), seen.newest, seen.lost, seen.open.tolist()) == (96, 99, 1, [])
-        whole = reader.look()
-        assert (whole.torn, whole.torn_before, whole.being_written, whole.lost) == (1, 1, 0, 1)
+        seen = reader.scan(after=3, unfinished=seen.unfinished)
+        assert (len(seen.rows), seen.newest, seen.lost, seen.unfinished.tolist()) == (96, 99, 1, [])
+        whole = reader.scan()
+        assert (whole.torn, whole.torn_lost, whole.being_written, whole.lost) == (1, 1, 0, 1)
         # and what is overwritten before it is read is lost at once
         for n in range(100, 1_104):
             write(ring, n)
-        seen = reader.look(after=99)
-        assert (len(seen.rows), seen.lost, seen.open.tolist()) == (1_000, 4, [])
+        seen = reader.scan(after=99)
+        assert (len(seen.rows), seen.lost, seen.unfinished.tolist()) == (1_000, 4, [])
 
 
 def test_an_awaited_row_that_ends_while_it_is_read_is_found(tmp_path):
@@ -611,8 +602,8 @@ def test_an_awaited_row_that_ends_while_it_is_read_is_found(tmp_path):
         write(ring, n)
     with RingReader(tmp_path / "mic.ring") as reader:
         # three reads of what is new, three of what is awaited
-        meanwhile(reader, lambda read: read == 6 and ring.write(late, late, (100, 0, 170)))
-        seen = reader.look(after=100, awaited=np.array([late], np.uint64))
+        meanwhile(reader, lambda read: read == 6 and write_row(ring, late, late, (100, 0, 170)))
+        seen = reader.scan(after=100, unfinished=np.array([late]))
         assert (seen.rows["seq"].tolist(), seen.lost) == ([late], 0)
 
 
@@ -623,18 +614,22 @@ def test_an_awaited_row_that_ends_before_the_process_does_is_found(tmp_path, sto
     for n in range(1, 1_001):
         write(ring, n)
     with RingReader(tmp_path / "mic.ring") as reader:
-        newest = reader.look().newest
-        late = ring.claim()
+        newest = reader.scan().newest
+        late = claim(ring)
         for n in range(1_002, 2_001):
             write(ring, n)
-        seen = reader.look(after=newest)
-        assert (len(seen.rows), seen.lost, seen.open.tolist()) == (999, 0, [late])
-        ring.write(late, late, (100, 0, 170))
+        seen = reader.scan(after=newest)
+        assert (len(seen.rows), seen.lost, seen.unfinished.tolist()) == (999, 0, [late])
+        write_row(ring, late, late, (100, 0, 170))
         if stops:
             ring.note(False, 9, 9)
         ring.release()  # as the system does with a dead one
-        again = reader.look(after=seen.newest, awaited=seen.open)
-        assert (again.rows["seq"].tolist(), again.lost, again.open.tolist()) == ([late], 0, [])
+        again = reader.scan(after=seen.newest, unfinished=seen.unfinished)
+        assert (again.rows["seq"].tolist(), again.lost, again.unfinished.tolist()) == (
+            [late],
+            0,
+            [],
+        )
         assert (again.newest, reader.ended()) == (2_000, not stops)
 
 
@@ -642,7 +637,7 @@ def test_a_claimed_number_is_in_flight_whatever_its_slot_holds(tmp_path):
     ring = recording(tmp_path)
     for n in range(1, 11):
         write(ring, n)
-    ring.claim()  # 11: its slot holds 3
+    claim(ring)  # 11: its slot holds 3
     write(ring, 12)
     begin(ring)  # 13, in place of 5
     trace = latprof.recover(tmp_path / "mic.ring")
@@ -668,11 +663,11 @@ def test_a_quick_writer_does_not_draw_the_reader_after_it(tmp_path):
                     write(ring, n)
 
         meanwhile(reader, laps)
-        seen = reader.look()
+        seen = reader.scan()
         # 801 is left for the next look, with all that came before it
         assert (seen.newest, len(seen.rows), seen.being_written) == (400, 399, 1)
-        assert (seen.lost, seen.open.tolist()) == (1, [])
-        again = reader.look(after=400)
+        assert (seen.lost, seen.unfinished.tolist()) == (1, [])
+        again = reader.scan(after=400)
         assert again.rows["seq"].tolist() == list(range(402, 802))
         assert again.lost == 1
         assert late == 401
@@ -684,7 +679,7 @@ def test_rejected_frames_all_over_the_ring_are_read_again_twice_at_most(tmp_path
     ring = recording(tmp_path, capacity)
     rows = np.ones(capacity, MIC.row_dtype)
     rows[["decode", "source", "outcome"]] = 0
-    ring.write_block(rows)
+    ring.write_rows(rows)
     gone = np.random.default_rng(1).random(capacity) < 0.25
     ring.array["seq"][gone] = 0
     with RingReader(tmp_path / "mic.ring") as reader:
@@ -696,18 +691,18 @@ def test_rejected_frames_all_over_the_ring_are_read_again_twice_at_most(tmp_path
             return raw
 
         reader._bytes = counting
-        seen = reader.look()
+        seen = reader.scan()
         torn = int(np.count_nonzero(gone))
         near = int(np.count_nonzero(gone[-64:]))
         assert (len(seen.rows), seen.torn) == (capacity - torn, torn - near)
-        assert (len(seen.open), seen.in_flight) == (near, near)
+        assert (len(seen.unfinished), seen.in_flight) == (near, near)
         once = 3 * capacity * ring.width
         assert sum(amounts) <= 3.01 * once
         assert sum(waited) <= 0.05
         # and where nothing is missing they are read once
         ring.array["seq"][gone] = ring.array["begin"][gone]
         amounts.clear()
-        reader.look()
+        reader.scan()
         assert sum(amounts) == once
 
 
@@ -721,12 +716,12 @@ def test_when_the_process_is_dead_torn_is_torn(tmp_path):
     alive = latprof.recover(tmp_path / "mic.ring")
     assert str(alive.recovery) == "3 rows whole, 0 torn, 3 never written, 2 being written"
     with RingReader(tmp_path / "mic.ring") as reader:
-        seen = reader.look()
+        seen = reader.scan()
         assert not reader.ended()
         ring.release()  # as the system does
         assert reader.ended()
-        dead = reader.look(after=seen.newest, awaited=seen.open)
-        assert (len(dead.rows), dead.lost, dead.open.tolist()) == (0, 1, [])
+        dead = reader.scan(after=seen.newest, unfinished=seen.unfinished)
+        assert (len(dead.rows), dead.lost, dead.unfinished.tolist()) == (0, 1, [])
     trace = latprof.recover(tmp_path / "mic.ring")
     assert str(trace.recovery) == "3 rows whole, 2 torn, 3 never written"
     assert (trace.meta["lost"], trace.meta["accounts"]) == (0, {"torn": 2})
@@ -746,7 +741,7 @@ def test_a_process_that_dies_while_it_is_read_is_read_as_a_dead_one(tmp_path):
                 ring.release()
 
         meanwhile(reader, happens)
-        seen = reader.look()
+        seen = reader.scan()
         assert seen.rows["frame_id"].tolist() == [1, 2, 3]
         assert (seen.torn, seen.being_written) == (1, 0)
 
@@ -754,7 +749,7 @@ def test_a_process_that_dies_while_it_is_read_is_read_as_a_dead_one(tmp_path):
 def test_who_has_stopped_has_not_ended(tmp_path):
     ring = recording(tmp_path)
     with RingReader(tmp_path / "mic.ring") as reader:
-        reader.look()
+        reader.scan()
         ring.note(False, 9, 9)
         ring.release()
         assert not reader.ended()
@@ -770,4 +765,4 @@ def test_a_reader_that_asks_keeps_no_writer_from_the_file(tmp_path):
         timer.start()
         ring.acquire()
         timer.join()
-        assert is_held(file.fileno())
+        assert is_locked(file.fileno())
