@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from latprof.queueing.causes import causes
     from latprof.queueing.saturation import utilization
     from latprof.queueing.what_if import sensitivity, what_if
+    from latprof.recorder.alerts import Violation
     from latprof.recorder.current import current_frame
+    from latprof.recorder.frame import Frame
     from latprof.recorder.process import disable, enable, get_profiler, profile_frame
     from latprof.recorder.profiler import Profiler
     from latprof.recovery import recover
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AUDIO",
     "DemoError",
+    "Frame",
     "LatprofError",
     "Pipeline",
     "PipelineError",
@@ -55,6 +58,7 @@ __all__ = [
     "Span",
     "Trace",
     "TraceError",
+    "Violation",
     "analyze",
     "blame",
     "causes",
@@ -76,10 +80,12 @@ __all__ = [
 
 # where the names are that load on first use
 _LAZY = {
+    "Frame": "recorder.frame",
     "Profile": "profile.profile",
     "Profiler": "recorder.profiler",
     "Report": "report.report",
     "Trace": "trace",
+    "Violation": "recorder.alerts",
     "analyze": "analysis",
     "blame": "queueing.blame",
     "causes": "queueing.causes",

@@ -117,6 +117,17 @@ def test_arrays_of_two_dimensions_come_back():
         assert np.array_equal(again, value)
 
 
+def test_arrays_of_integers_of_any_size_come_back():
+    exact = npt.NDArray[np.int64] | npt.NDArray[np.object_]
+    for value in (np.array([3, 4]), np.array([2**100, 0, 5], object)):
+        again = back(value, exact)
+        assert again.dtype == value.dtype
+        assert again.tolist() == value.tolist()
+    for integers in ([1.5], [2**200], ["1"], [1, 2], None):
+        with pytest.raises(ProfileError, match="field 'x' must"):
+            Decoder(None).decode(exact, {"shape": [1], "integers": integers}, "x")
+
+
 def test_arrays_that_are_mostly_0_or_grow_steadily_are_small():
     sparse = np.zeros(60_000, np.int64)
     sparse[[5, 40_000]] = 10**15

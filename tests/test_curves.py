@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from strategies import BARE, CHAIN, seeded, simple
 
 from latprof.histogram import ERROR_BOUND, Histogram
-from latprof.profile.curves import POINTS, ecdf, percentile_curve
 from latprof.profile.profile import Profile
+from latprof.profile.span import POINTS, ecdf, percentile_curve
 
 VALUES = st.lists(st.integers(0, 2000) | st.integers(0, 2**62 - 1), min_size=1, max_size=60)
 

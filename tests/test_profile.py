@@ -1,5 +1,7 @@
 import math
+import warnings
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import oracle
@@ -9,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import BARE, CHAIN, DUE, GAPS, SMALL, columns, seeded, simple
 
-from latprof.errors import ProfileError, TraceError
+from latprof.errors import LatprofError, ProfileError, TraceError
 from latprof.fold.intervals import frames_needed
 from latprof.frames import Columns, Labels
 from latprof.pipeline import AUDIO, Pipeline, Span
 from latprof.profile.profile import Profile, merge
 
-# what DESIGN.md lists for table(), in its order
+# the columns of table(), in order
 TABLE = ["count", "missing", "negative", "mean", "std", "min", "p50", "p90", "p99", "p99_9"]
 TABLE += ["max", "peak_frame", "share", "resolves"]
 
@@ -36,7 +38,7 @@ def stages_only(profile):
 
 @given(st.sampled_from(SMALL).flatmap(lambda p: st.tuples(st.just(p), columns(p))))
 @settings(max_examples=60)
-def test_every_number_of_a_span_is_the_truth(trace):
+def test_numbers_of_a_span_equal_those_of_the_oracle(trace):
     pipeline, frames = trace
     profile = profiled(pipeline, frames)
     truth = oracle.fold(frames, pipeline)
@@ -88,7 +90,7 @@ def test_response_counts_from_due():
     assert profile["end_to_end"].mean == 70
 
 
-def test_a_span_that_is_not_there():
+def test_an_unknown_span_is_refused_with_the_known_ones():
     with pytest.raises(ProfileError, match=r"no span 'nope' in pipeline 'mic': use one of decode,"):
         Profile(CHAIN)["nope"]
 
@@ -105,7 +107,7 @@ def test_variance_shares_add_up_to_1():
         assert share == pytest.approx(float(exact / oracle.comoment(totals, totals)), abs=1e-9)
 
 
-def test_variance_share_of_a_stage_that_is_quick_when_frames_are_slow():
+def test_variance_share_is_negative_for_a_stage_that_is_fast_when_frames_are_slow():
     # decode, resample, play: 10 0 0, 5 0 15, 0 0 30 -> end to end 10, 20, 30
     rows = [(0, 0, 10, 10, 10), (0, 0, 5, 5, 20), (0, 0, 0, 0, 30)]
     shares = profiled(CHAIN, simple(CHAIN, rows)).variance_shares
@@ -123,7 +125,7 @@ def chain_of(*stages):
     return simple(CHAIN, rows)
 
 
-def test_tail_is_the_slow_frames_beside_the_middle_ones():
+def test_tail_compares_slow_frames_with_middle_ones():
     # play lasts 1 .. 200 ns and resample 500 in the two slowest frames: all bins hold one value
     frames = chain_of(*((3, 500 if i > 198 else 2, i) for i in range(1, 201)))
     table = profiled(CHAIN, frames).tail(99)
@@ -145,12 +147,12 @@ def test_a_bin_that_the_limit_cuts_is_apportioned():
     assert table["slow_mean"].tolist() == pytest.approx([10, 20, 70, 0])
 
 
-@pytest.mark.parametrize("q", [0, 50, 99, 100])
-def test_tail_of_nothing_and_of_one_frame(q):
+def test_tail_of_no_frames_and_of_one_frame():
     for profile in (Profile(CHAIN), profiled(CHAIN, chain_of((1, 2, 3)))):
-        table = profile.tail(q)
-        assert (table["slow_frames"] == (1 if q == 0 and profile.frames else 0)).all()
-    with pytest.raises(ProfileError, match="is no number from 0 to 100"):
+        for q in (0, 50, 99, 100):
+            table = profile.tail(q)
+            assert (table["slow_frames"] == (1 if q == 0 and profile.frames else 0)).all()
+    with pytest.raises(ProfileError, match="must be a number from 0 to 100, got 101"):
         Profile(CHAIN).tail(101)
 
 
@@ -197,11 +199,11 @@ def test_mean_is_over_the_frames_that_have_the_stage():
     assert profile.bottleneck() == "decode"
 
 
-def test_unclaimed_time_is_said_with_the_marks_it_lies_between():
+def test_unclaimed_time_is_reported_with_the_marks_that_it_is_between():
     profile = profiled(CHAIN, simple(CHAIN, [(0, 700, 800, 900, 1_000)] * 3))
     assert profile.unclaimed == (
         "700 ns of each frame (70%) is claimed by no stage: "
-        "most of it lies between the marks start and decode"
+        "most of it is between the marks start and decode"
     )
     profile = profiled(CHAIN, simple(CHAIN, [(0, None, None, 900, 1_000)] * 3))
     assert profile.unclaimed.endswith("marks are missing, and so the time of decode, resample")
@@ -210,7 +212,7 @@ def test_unclaimed_time_is_said_with_the_marks_it_lies_between():
     assert "between the marks start and end" in profiled(BARE, simple(BARE, [(0, 5)])).unclaimed
 
 
-# -- percentiles and what they are worth --------------------------------------------------------
+# -- percentiles and their intervals ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("q", [50, 90, 99, 99.9])
@@ -220,7 +222,7 @@ def test_frames_needed_is_where_the_largest_suffices(q):
     assert p**n <= Fraction(1, 40) < p ** (n - 1)
 
 
-def test_too_few_frames_give_a_number_and_the_reason_why_there_is_no_interval():
+def test_too_few_frames_give_a_value_and_the_reason_for_no_interval():
     profile = profiled(CHAIN, chain_of(*((1, 2, i) for i in range(500))))
     known = profile["play"].percentile(99.9)
     assert (known.value, known.low, known.high) == (499, None, None)
@@ -229,11 +231,11 @@ def test_too_few_frames_give_a_number_and_the_reason_why_there_is_no_interval():
     assert Profile(CHAIN)["play"].percentile(50).value is None
     assert Profile(CHAIN)["play"].percentile(50).note == "no frame has this span"
     assert Profile(CHAIN)["play"].resolves is None
-    with pytest.raises(ProfileError, match="is no number from 0 to 100"):
+    with pytest.raises(ProfileError, match="must be a number from 0 to 100, got 101"):
         profile["play"].percentile(101)
 
 
-def test_an_interval_holds_the_value():
+def test_an_interval_contains_the_value():
     frames = seeded(CHAIN, 6_000, 21, missing=0, negative=0, dropped=0)
     profile = profiled(CHAIN, frames)
     for q in (50, 90, 99, 99.9):
@@ -248,7 +250,7 @@ def test_an_interval_holds_the_value():
 # -- the table ----------------------------------------------------------------------------------
 
 
-def test_table_has_the_columns_of_the_contract_as_plain_numbers():
+def test_table_has_the_columns_of_the_contract():
     table = profiled(AUDIO, seeded(AUDIO, 300, 1)).table()
     assert table.columns.tolist() == TABLE
     assert table.index.name == "span"
@@ -263,7 +265,7 @@ def test_table_has_the_columns_of_the_contract_as_plain_numbers():
     assert table[["mean", "p50", "p90", "p99", "p99_9", "max"]].notna().all(axis=None)
 
 
-def test_table_holds_the_oracles_numbers():
+def test_table_equals_the_oracle():
     frames = seeded(AUDIO, 300, 1, weights=True)
     table = profiled(AUDIO, frames).table()
     truth = oracle.fold(frames, AUDIO)
@@ -349,21 +351,21 @@ def test_frames_without_a_value_are_a_group():
     assert {name: group.frames for name, group in profile.groups.items()} == {"(none)": 3}
 
 
-def test_by_a_column_that_is_not_there():
+def test_grouping_by_an_unknown_column_is_refused():
     with pytest.raises(
         ProfileError, match=r"by='nope': .* no such column: use one of source, .*room"
     ):
         profiled(CHAIN, seeded(CHAIN, 9, 1), by="nope")
 
 
-def test_by_a_column_of_too_many_values():
+def test_grouping_by_a_column_of_too_many_values_is_refused():
     frames = simple(BARE, [(0, 1)] * 1_001, tags={"call": np.arange(1_001)})
     with pytest.raises(ProfileError, match=r"by='call' has more than 1,000 values: group by"):
         profiled(BARE, frames, by="call")
     assert len(profiled(BARE, frames.take(slice(1_000)), by="call").groups) == 1_000
 
 
-def test_windows_of_many_groups_have_a_bound():
+def test_windows_of_many_groups_are_bounded():
     # end_to_end and other: 2 x (64 + 512) windows, of which 2**20 are 910 times as many
     frames = simple(BARE, [(0, 1)] * 911, tags={"call": np.arange(911)})
     with pytest.raises(
@@ -375,14 +377,14 @@ def test_windows_of_many_groups_have_a_bound():
     assert len(profiled(BARE, frames, by="call").groups) == 911
 
 
-# -- pace ---------------------------------------------------------------------------------------
+# -- throughput ------------------------------------------------------------------------------------
 
 
 def at(*starts):
     return simple(BARE, [(start, start + 10**6) for start in starts])
 
 
-def test_throughput_is_over_the_time_range_when_nothing_else_is_known():
+def test_throughput_is_over_the_time_range_without_recorded_segments():
     profile = profiled(BARE, at(0, 999_000_000))
     assert profile.time_range_ns == profile.active_ns == 10**9
     assert profile.throughput == 2
@@ -399,7 +401,7 @@ def test_throughput_is_over_the_recorded_segments():
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)).map(sorted), min_size=1))
-def test_active_time_is_the_union(segments):
+def test_active_time_is_the_union_of_segments(segments):
     profile = Profile(BARE)
     profile.note({"segments": segments})
     assert profile.active_ns == oracle.active_ns(segments)
@@ -450,7 +452,7 @@ def test_accounts_add_up():
     assert both.dropped == {"late": 4, "full": 2}
 
 
-def test_groups_have_accounts_of_their_frames():
+def test_groups_have_accounts_of_their_own_frames():
     profile = profiled(AUDIO, seeded(AUDIO, 300, 2), by="source")
     profile.balance()
     for group in profile.groups.values():
@@ -498,7 +500,7 @@ def same_rows(a, b):
     return True
 
 
-def test_a_copy_is_its_own():
+def test_a_copy_is_independent():
     frames = seeded(CHAIN, 50, 1)
     profile = profiled(CHAIN, frames, by="source")
     same = profile.copy()
@@ -511,18 +513,18 @@ def test_a_copy_is_its_own():
     ("other", "said"),
     [
         (lambda: Profile(BARE), "pipelines 'mic' and 'bare' do not merge"),
-        (lambda: Profile(CHAIN, by="source"), "by None and by 'source' do not merge"),
+        (lambda: Profile(CHAIN, by="source"), "with by None and 'source' do not merge"),
         (lambda: Profile(CHAIN, edges_ns=(5,)), "edges_ns .* do not merge"),
     ],
 )
-def test_what_does_not_merge(other, said):
+def test_profiles_of_other_settings_do_not_merge(other, said):
     with pytest.raises(ProfileError, match=said):
         Profile(CHAIN) + other()
     with pytest.raises(ProfileError, match=said):
         merge([Profile(CHAIN), other()])
 
 
-def test_merge_of_none_and_of_one():
+def test_merge_of_no_profiles_is_refused_and_of_one_is_equal():
     with pytest.raises(ProfileError, match="merge of no profiles: give at least one"):
         merge([])
     one = profiled(GAPS, seeded(GAPS, 20, 1))
@@ -533,7 +535,7 @@ def test_merge_of_none_and_of_one():
         merge(one)
 
 
-def test_edges_in_any_order_and_twice():
+def test_edges_are_sorted_and_made_distinct():
     profile = profiled(BARE, simple(BARE, [(0, 0), (0, 5), (0, 6), (0, 99)]), edges_ns=(50, 5, 5))
     assert profile.ranges == [(0, 5, 2), (5, 50, 1), (50, None, 1)]
 
@@ -551,8 +553,103 @@ def test_a_refused_span_leaves_the_groups_as_they_were():
     assert profile["end_to_end"].total == 10
 
 
-def test_repr_says_how_many():
-    assert repr(profiled(BARE, at(0, 1))) == "<Profile of bare: 2 frames>"
+def test_repr_is_short():
+    profile = profiled(BARE, at(0, 1))
+    assert repr(profile) == "<Profile of bare: 2 frames>"
+    assert repr(profile["end_to_end"]) == "<SpanProfile of end_to_end: 2 frames>"
+
+
+def test_str_of_a_span_is_what_a_person_wants_to_know():
+    rows = [(0, 0, 1_000, 1_000 + i, 2_000 + i) for i in range(100)]
+    profile = profiled(CHAIN, simple(CHAIN, [*rows, (0, None, 5, 5, 5)]))
+    assert str(profile["decode"]).splitlines() == [
+        "decode (stage): 100 frames, 1 missing, 0 negative",
+        "mean 1.00 us, standard deviation 0 ns, 48.8% of end_to_end",
+        f"{profile['decode'].percentile(50)}",
+        f"{profile['decode'].percentile(90)}",
+        f"{profile['decode'].percentile(99)}",
+        f"{profile['decode'].percentile(99.9)}",
+        "min 1.00 us, max 1.00 us (frame 0)",
+    ]
+    assert str(Profile(CHAIN)["play"]) == "play (stage): 0 frames, 0 missing, 0 negative"
+
+
+def test_str_of_a_profile_names_the_bottleneck_and_has_a_row_for_each_span():
+    text = str(profiled(CHAIN, chain_of((5, 90, 5))))
+    assert "the bottleneck is resample" in text
+    for name in Profile(CHAIN).spans:
+        assert any(line.startswith(name) for line in text.splitlines())
+
+
+def test_table_in_another_unit():
+    profile = profiled(AUDIO, seeded(AUDIO, 300, 1), by="source")
+    for table, scaled in [
+        (profile.table(), profile.table(unit="ms")),
+        (profile.table(groups=True), profile.table(groups=True, unit="ms")),
+    ]:
+        times = ["mean", "std", "min", "p50", "p90", "p99", "p99_9", "max"]
+        rest = [name for name in TABLE if name not in times]
+        pd.testing.assert_frame_equal(scaled[times], table[times] / 1e6)
+        pd.testing.assert_frame_equal(scaled[rest], table[rest])
+
+
+def test_a_percentile_that_looks_like_a_fraction_warns_once_for_each_line():
+    profile = profiled(CHAIN, chain_of((1, 2, 3)))
+    asks = (lambda: profile["play"].percentile(0.99), lambda: profile.tail(0.99))
+    asks += (lambda: profile.slices(0.5),)
+    for ask in asks:
+        with pytest.warns(UserWarning, match="percentiles go from 0 to 100: 0.* may be meant") as w:
+            ask()
+        assert [Path(one.filename).name for one in w] == ["test_profile.py"]
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("default")
+        for _ in range(3):
+            profile["play"].percentile(0.5)
+        for q in (0, 1, 50, 100):
+            profile["play"].percentile(q)
+    assert len(found) == 1
+
+
+ODD = [None, 7, -1, 1.5, math.nan, 2**70, "99", "", b"x", "nope\x1b", [], ["a"], {}, object(), True]
+
+
+def test_odd_arguments_raise_an_error_of_one_line():
+    profile = profiled(CHAIN, chain_of((1, 2, 3)), every="1s")
+    calls = {
+        "percentile": profile["play"].percentile,
+        "curve": lambda x: profile["play"].curve(per_decade=x),
+        "[]": profile.__getitem__,
+        "bottleneck": profile.bottleneck,
+        "tail": profile.tail,
+        "slices": profile.slices,
+        "worst": profile.worst,
+        "windows span": profile.windows,
+        "windows qs": lambda x: profile.windows("play", x),
+        "windows q": lambda x: profile.windows("play", [x]),
+        "heat span": profile.heat,
+        "heat most": lambda x: profile.heat("play", most=x),
+        "table unit": lambda x: profile.table(unit=x),
+        "merge": profile.merge,
+        "+": lambda x: profile + x,
+        "merge list": merge,
+        "merge item": lambda x: merge([x]),
+        "pipeline": Profile,
+        "by": lambda x: profiled(CHAIN, chain_of((1, 2, 3)), by=x),
+        "edges_ns": lambda x: Profile(CHAIN, edges_ns=x),
+        "every": lambda x: Profile(CHAIN, every=x),
+        "deadline": lambda x: Profile(CHAIN, deadline=x),
+    }
+    messages = []
+    for call in calls.values():
+        for odd in ODD:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    call(odd)
+                except LatprofError as error:
+                    messages.append(str(error))
+    assert len(messages) > 200
+    assert all(text.isprintable() and len(text) < 400 for text in messages)
 
 
 def test_adding_no_rows_changes_nothing():
@@ -571,6 +668,6 @@ def test_adding_no_rows_changes_nothing():
         (2**62, r"edge 4611686018427387904 is 2\*\*62 ns or more"),
     ],
 )
-def test_an_edge_that_cannot_be(edge, why):
+def test_an_edge_that_is_not_a_duration_is_refused(edge, why):
     with pytest.raises(ProfileError, match=why):
         Profile(CHAIN, edges_ns=(5, edge))

@@ -5,7 +5,8 @@ from strategies import BARE, simple
 
 import latprof
 from latprof.errors import ProfileError
-from latprof.profile.origins import MOST_RECORDERS, Recorder, Recorders, Written
+from latprof.profile.build import MOST_RECORDERS, Recorder, Recorders, Written
+from latprof.profile.codec import Decoder
 from latprof.profile.profile import Profile
 from latprof.report.report import Report
 
@@ -17,7 +18,7 @@ def of(*hosts, created="2026-01-01T00:00:00Z"):
     return found
 
 
-def test_files_are_counted_by_who_wrote_them():
+def test_files_are_counted_by_recorder():
     found = of("b", "a", "b")
     moment = "2026-01-01T00:00:00Z"
     assert found.written == {
@@ -29,7 +30,7 @@ def test_files_are_counted_by_who_wrote_them():
     assert found.written[Recorder("", "", "")] == Written(2)
 
 
-def test_merged_in_any_order_they_are_the_same():
+def test_merging_in_any_order_gives_equal_recorders():
     names = [f"host-{i:03}" for i in range(MOST_RECORDERS + 20)]
     parts = [of("a", *names[i::3], created=f"2026-01-0{i + 1}T00:00:00Z") for i in range(3)]
     merged = []
@@ -44,7 +45,7 @@ def test_merged_in_any_order_they_are_the_same():
     assert merged[0]["others"] == 21
 
 
-def test_they_are_saved_with_the_profile_and_in_the_report(tmp_path):
+def test_recorders_are_saved_with_the_profile_and_reported(tmp_path):
     profile = Profile(BARE)
     profile.add(simple(BARE, [(0, 1)]))
     profile.note({"host": "kvm\x1b[31m", "python": "3.12.1", "latprof": "0.1.0"})
@@ -59,18 +60,19 @@ def test_they_are_saved_with_the_profile_and_in_the_report(tmp_path):
     assert both.recorders.to_dict()["files"][0][3] == 2
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"files": [["a", "b", "c", -1, "", ""]]},
-        {"files": [["a", 1, "c", 1, "", ""]]},
-        {"files": [["a", "b", "c", 1, "", None]]},
+def test_recorders_that_were_changed_are_refused():
+    def row(**change):
+        name = {"host": "a", "python": "b", "latprof": "c"} | change
+        return [name, {"files": 1, "first": "", "last": ""} | change]
+
+    for wrong in [
+        {"written": [row(files=-1)]},
+        {"written": [row(python=1)]},
+        {"written": [row(last=None)]},
         {"others": True},
         {"others": -1},
-        {"files": [["a", "b", str(i), 1, "", ""] for i in range(MOST_RECORDERS + 1)]},
-    ],
-)
-def test_what_cannot_be_is_refused(wrong):
-    content = {"files": [], "others": 0} | wrong
-    with pytest.raises(ProfileError, match="damaged"):
-        Recorders.from_dict(content)
+        {"written": [row(host=str(i)) for i in range(MOST_RECORDERS + 1)]},
+    ]:
+        content = {"written": [], "others": 0} | wrong
+        with pytest.raises(ProfileError, match="the file is corrupt"):
+            Decoder(None).decode(Recorders, content)

@@ -190,12 +190,12 @@ def test_first_line_says_when_other_is_the_largest():
     frames = simple(CHAIN, [(0, 700, 800, 900, 1_000)] * 3)
     assert str(reported(CHAIN, frames)).splitlines()[0] == (
         "mic: 700 ns of each frame (70%) is claimed by no stage: "
-        "most of it lies between the marks start and"
+        "most of it is between the marks start and"
     )
     pipeline = Pipeline("p", ("start", "a", "end"), (Span("x", "a", "end"),))
     assert str(reported(pipeline, simple(pipeline, [(0, 7, 10)]))).splitlines()[0] == (
         "p: 7 ns of each frame (70%) is claimed by no stage: "
-        "most of it lies between the marks start and a"
+        "most of it is between the marks start and a"
     )
 
 

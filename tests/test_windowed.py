@@ -9,8 +9,8 @@ from strategies import BARE, CHAIN, columns, seeded, simple
 
 from latprof.accounts import Accounts
 from latprof.errors import ProfileError
+from latprof.profile.answers import Stretch
 from latprof.profile.profile import Profile
-from latprof.profile.windows import Stretch
 
 SECOND = 10**9
 
@@ -55,7 +55,7 @@ def test_windows_are_those_of_a_plain_loop(frames, every):
             assert abs(int(known[i]) - exact) <= exact * 0.016 + 1
 
 
-def test_without_windows_the_time_batches_stand_in():
+def test_without_windows_the_time_batches_are_used():
     frames = seeded(CHAIN, 2_000, 5, missing=0, negative=0, dropped=0)
     numbers = profiled(CHAIN, frames).windows()
     assert 33 <= len(numbers.counts) <= 64
@@ -113,13 +113,13 @@ def test_a_window_without_frames_is_a_stretch():
     ]
 
 
-def test_lost_frames_may_be_where_none_are():
+def test_a_stretch_without_frames_is_lost_if_frames_are_lost():
     profile = profiled(BARE, started((0, 5), (3, 5)), every="1s")
     profile.accounts = Accounts(lost=7)
     assert [stretch.what for stretch in profile.stretches()] == ["lost"]
 
 
-def test_what_was_not_recorded_is_told_apart():
+def test_stretches_that_were_not_recorded_are_reported_as_such():
     profile = profiled(BARE, started((0, 5), (1, 5), (8, 5), (9, 5)), every="1s")
     profile.segments = {(0, 2 * SECOND), (5 * SECOND, 10 * SECOND)}
     assert profile.stretches() == [
@@ -149,5 +149,5 @@ def test_slices_are_all_middle_and_slow_frames():
     assert parts["all"].sums["play"] == 55
     assert parts["middle"].sums["play"] == 5 + 6
     assert parts["slow"].sums == {"decode": 0, "resample": 90, "play": 10, "other": 0}
-    with pytest.raises(ProfileError, match="percentile 101"):
+    with pytest.raises(ProfileError, match="must be a number from 0 to 100, got 101"):
         Profile(CHAIN).slices(101)

@@ -25,7 +25,15 @@ from latprof.text import quoted, shown_path
 if TYPE_CHECKING:
     from latprof.io.reader import Reader
 
-__all__ = ["Dataset", "DatasetLike", "Recording", "TraceLike", "find_files", "lowest_start"]
+__all__ = [
+    "Dataset",
+    "DatasetLike",
+    "Recording",
+    "RecordingLike",
+    "TraceLike",
+    "find_files",
+    "lowest_start",
+]
 
 Item = TypeVar("Item")
 

@@ -1,8 +1,8 @@
 """Stamps of several recordings on one clock.
 
 Recordings of one boot share the monotonic clock: their stamps are compared as they are, to the
-nanosecond. Others are on clocks of their own, and are put on the first one's by what passed
-between them: see `latprof.joining.clocks`.
+nanosecond. Other recordings have clocks of their own, which are put on the clock of the first
+recording by what passed between them: see `latprof.joining.clocks`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,188 +14,169 @@ import numpy as np
 from latprof.arrays import Ints
 from latprof.frames import MISSING
 from latprof.joining.clocks import Bounds, Clock, one_way, two_ways
-from latprof.joining.recordings import Part
+from latprof.joining.recordings import Process
 from latprof.pipeline import Pipeline
 
-__all__ = ["FEWEST_ONE_WAY", "OneClock", "impossible", "put_on_one_clock"]
+__all__ = ["FEWEST_ONE_WAY", "Alignment", "align_clocks", "clock_errors"]
 
 FEWEST_ONE_WAY = 16
-"""Frames in one direction that an envelope is made of; fewer leave the wall clocks as they are."""
+"""Fewer frames in one direction alone leave the wall clocks as they are."""
 
 AS_GIVEN, SAME_BOOT, TWO_WAYS = "as given", "same boot", "two ways"
 ONE_WAY, WALL = "one way, a bound", "wall clock"
 
 
 @dataclass(frozen=True, slots=True)
-class OneClock:
-    """How stamps were put on one clock: what holds for all, and what was done to whom."""
+class Alignment:
+    """How stamps were put on one clock: the method that holds for all, and each host's clock."""
 
     clock: str
     clocks: list[dict[str, Any]]
 
 
-def put_on_one_clock(parts: Sequence[Part], pipeline: Pipeline, frames: int) -> OneClock:
-    """Put the stamps of all parts on the clock of the first one.
+def align_clocks(processes: Sequence[Process], pipeline: Pipeline, frames: int) -> Alignment:
+    """Put the stamps of all recordings on the clock of the first one, in place.
 
     Parameters
     ----------
-    parts
-        Along the pipeline, `rows` aligned; their columns and segments are replaced.
+    processes
+        Along the pipeline, with `rows`; their columns and segments are replaced.
     frames
         How many of the rows are frames.
     """
-    boots = [part.meta.get("boot_id") for part in parts]
-    offsets = [part.meta.get("clock_offset_ns") for part in parts]
+    boots = [process.meta.get("boot_id") for process in processes]
+    offsets = [process.meta.get("clock_offset_ns") for process in processes]
     if all(boot is None for boot in boots) and all(offset is None for offset in offsets):
-        return OneClock(AS_GIVEN, [])
+        return Alignment(AS_GIVEN, [])
     # stamps are monotonic + own offset; the offset was read at another moment in each process,
     # and the wall clock may have been adjusted in between
-    clocks: dict[Any, list[Part]] = {}
-    for part, boot in zip(parts, boots, strict=True):
-        clocks.setdefault(id(part) if boot is None else boot, []).append(part)
+    hosts: dict[Any, list[Process]] = {}
+    for process, boot in zip(processes, boots, strict=True):
+        hosts.setdefault(id(process) if boot is None else boot, []).append(process)
     known = True
-    for same in clocks.values():
-        theirs = [o for part in same if (o := part.meta.get("clock_offset_ns")) is not None]
-        if len(theirs) < len(same):
+    for host in hosts.values():
+        if any(process.meta.get("clock_offset_ns") is None for process in host):
             known = False
             continue
-        for part, offset in zip(same, theirs, strict=True):
-            _correct(part, Clock(0, offset - theirs[0], 0.0, None, None, None))
-    if len(clocks) == 1:
-        return OneClock(SAME_BOOT if known else WALL, [])
-    return _hosts(list(clocks.values()), pipeline, frames)
+        first = host[0].meta["clock_offset_ns"]
+        for process in host:
+            offset = process.meta["clock_offset_ns"] - first
+            _correct(process, Clock(0, offset, 0.0, None, None, None))
+    if len(hosts) == 1:
+        return Alignment(SAME_BOOT if known else WALL, [])
+    return _align_hosts(list(hosts.values()), pipeline, frames)
 
 
-def _hosts(hosts: list[list[Part]], pipeline: Pipeline, frames: int) -> OneClock:
+def _align_hosts(hosts: list[list[Process]], pipeline: Pipeline, frames: int) -> Alignment:
     """Put one host after the other on the first one's clock, the best known first."""
     done, waiting = list(hosts[0]), hosts[1:]
-    methods, told, uncertain = set(), [], 0
+    entries: list[dict[str, Any]] = []
+    uncertain = 0  # the largest bound of the clocks that others are measured by
     while waiting:
-        bounds = [_between(done, host, pipeline, frames) for host in waiting]
+        bounds = [_bounds_between(done, host, pipeline, frames) for host in waiting]
         # both directions before one, and many frames before few
         best = max(
             range(len(waiting)),
             key=lambda i: (min(map(len, bounds[i])) > 0, len(bounds[i][0]) + len(bounds[i][1])),
         )
         host, (above, below) = waiting.pop(best), bounds[best]
-        clock: Clock | None = None
-        method = WALL
+        clock, method = None, WALL
         if len(above) and len(below):
             clock, method = two_ways(above, below), TWO_WAYS
         elif len(above) + len(below) >= FEWEST_ONE_WAY:
             clock, method = one_way(above if len(above) else below, above=bool(len(above))), ONE_WAY
-        methods.add(method)
-        entry: dict[str, Any] = {"parts": [part.name for part in host], "method": method}
+        entry: dict[str, Any] = {"parts": [process.name for process in host], "method": method}
         entry["frames"] = [len(above), len(below)]
         if clock is not None:
-            for part in host:
-                _correct(part, clock)
-            entry |= _described(clock, uncertain)
+            for process in host:
+                _correct(process, clock)
+            entry |= {
+                "offset_ns": clock.offset,
+                "at_ns": clock.at,
+                "drift_ppb": round(clock.drift * 1e9),
+                "bound_ns": None if clock.bound is None else clock.bound + uncertain,
+                "low_ns": None if clock.low is None else clock.low - uncertain,
+                "high_ns": None if clock.high is None else clock.high + uncertain,
+                "contradiction_ns": clock.contradiction,
+            }
             uncertain = max(uncertain, entry["bound_ns"] or 0)
-        told.append(entry)
+        entries.append(entry)
         done += host
-    worst = next(method for method in (WALL, ONE_WAY, TWO_WAYS) if method in methods)
-    return OneClock(worst, told)
+    worst = min((entry["method"] for entry in entries), key=(WALL, ONE_WAY, TWO_WAYS).index)
+    return Alignment(worst, entries)
 
 
-def _described(clock: Clock, uncertain: int) -> dict[str, Any]:
-    """Return a clock as values that JSON has; `uncertain`: the bound of those it is measured by."""
-    low = None if clock.low is None else clock.low - uncertain
-    high = None if clock.high is None else clock.high + uncertain
-    return {
-        "offset_ns": clock.offset,
-        "at_ns": clock.at,
-        "drift_ppb": round(clock.drift * 1e9),
-        "bound_ns": None if clock.bound is None else clock.bound + uncertain,
-        "low_ns": low,
-        "high_ns": high,
-        "contradiction_ns": clock.contradiction,
-    }
-
-
-def _correct(part: Part, clock: Clock) -> None:
-    """Take out of a part's stamps what its clock is ahead."""
+def _correct(process: Process, clock: Clock) -> None:
+    """Subtract from the stamps of a recording what its clock is ahead."""
     if not clock.offset and not clock.drift:
         return
     marks = {
         mark: np.where(ns == MISSING, MISSING, ns - clock.ahead(ns))
-        for mark, ns in part.columns.marks.items()
-        if mark in part.owns
+        for mark, ns in process.columns.marks.items()
+        if mark in process.owns
     }
-    part.columns = part.columns.take(slice(None))  # a view that may be changed
-    part.columns.marks |= marks
-    segments = part.meta.get("segments")
+    process.columns = process.columns.take(slice(None))  # a view that may be changed
+    process.columns.marks |= marks
+    segments = process.meta.get("segments")
     if segments:
         corrected = np.array(segments, np.int64)
         corrected -= clock.ahead(corrected)
-        part.meta = part.meta | {"segments": corrected.tolist()}
+        process.meta = process.meta | {"segments": corrected.tolist()}
 
 
-# -- what passes from one recording to another ----------------------------------------------------
+# -- frames that pass from one recording to another -----------------------------------------------
 
 
-def _between(
-    done: list[Part], host: list[Part], pipeline: Pipeline, frames: int
+def _bounds_between(
+    done: list[Process], host: list[Process], pipeline: Pipeline, frames: int
 ) -> tuple[Bounds, Bounds]:
-    """Return what a host's clock is not ahead by more than, and not by less than."""
-    groups = [*((part, 0) for part in done), *((part, 1) for part in host)]
-    above, below = [], []
-    for _, group, stamps, before_group, before in _crossings(groups, pipeline, frames):
-        came = before_group == 0
+    """Return upper and lower bounds of how far a host's clock is ahead."""
+    groups = [*((process, 0) for process in done), *((process, 1) for process in host)]
+    empty = Bounds(np.empty(0, np.int64), np.empty(0, np.int64))
+    above, below = [empty], [empty]
+    for _, group, _, left, came in _crossings(groups, pipeline, frames):
         if group == 1:
-            above.append((stamps[came], stamps[came] - before[came]))
+            above.append(Bounds(came, came - left))
         else:
-            back = before_group == 1
-            below.append((before[back], before[back] - stamps[back]))
-    return _bounds(above), _bounds(below)
+            below.append(Bounds(left, left - came))
+    return Bounds.concat(above), Bounds.concat(below)
 
 
-def _bounds(points: list[tuple[Ints, Ints]]) -> Bounds:
-    if not points:
-        return Bounds(np.empty(0, np.int64), np.empty(0, np.int64))
-    times, values = zip(*points, strict=True)
-    return Bounds(np.concatenate(times), np.concatenate(values))
+def clock_errors(processes: Sequence[Process], pipeline: Pipeline, frames: int) -> dict[str, Any]:
+    """Return how many frames arrived in one recording before they left another.
 
-
-def impossible(parts: Sequence[Part], pipeline: Pipeline, frames: int) -> dict[str, Any]:
-    """Return how many frames came to one recording before they left another.
-
-    Order that cannot be is an error of the clocks. ``frames`` are counted, by ``between`` which
-    marks; ``worst_ns`` is the most that one of them is early.
+    Such an order is impossible and shows an error of the clocks. ``frames`` are counted, in total
+    and in ``between`` by the mark at which they arrive; ``worst_ns`` is the most that one of them
+    is early.
     """
     wrong = np.zeros(frames, bool)
     worst, between = 0, {}
-    groups = [(part, number) for number, part in enumerate(parts)]
-    for mark, group, stamps, before_group, before in _crossings(groups, pipeline, frames):
-        # rows that have no stamp, or none before it, are told by their group
-        early = (before_group >= 0) & (before_group != group) & (stamps < before)
-        count = int(np.count_nonzero(early))
-        if count:
-            wrong |= early
-            worst = max(worst, int((before - stamps)[early].max()))
-            between[mark] = count
+    groups = [(process, number) for number, process in enumerate(processes)]
+    for mark, _, rows, left, came in _crossings(groups, pipeline, frames):
+        early = came < left
+        if early.any():
+            wrong[rows[early]] = True
+            worst = max(worst, int((left - came).max()))
+            between[mark] = int(np.count_nonzero(early))
     return {"frames": int(np.count_nonzero(wrong)), "worst_ns": worst, "between": between}
 
 
 def _crossings(
-    groups: Sequence[tuple[Part, int]], pipeline: Pipeline, frames: int
+    groups: Sequence[tuple[Process, int]], pipeline: Pipeline, frames: int
 ) -> Iterator[tuple[str, int, Ints, Ints, Ints]]:
-    """Yield mark by mark: its group, its stamps, and the group and stamp of the mark before.
+    """Yield the frames that arrive in a group of processes from another one, mark by mark.
 
-    All arrays are (frames,); where the frame lacks the mark, or has none before it, the group
-    before is -1.
+    These are the mark at which they arrive, its group, and (n,) rows, stamps of the last mark
+    before, and stamps of the mark.
     """
     before = np.full(frames, MISSING)
     before_group = np.full(frames, -1)
     for mark in pipeline.marks:
-        owner = next(((part, group) for part, group in groups if mark in part.owns), None)
-        if owner is None:
-            continue
-        part, group = owner
-        rows = part.rows[:frames]
-        stamps = np.full(frames, MISSING)
-        stamps[rows >= 0] = part.columns.marks[mark][rows[rows >= 0]]
-        there = stamps != MISSING
-        yield mark, group, stamps, np.where(there, before_group, -1), before.copy()
-        before[there] = stamps[there]
-        before_group[there] = group
+        for process, group in groups:
+            if mark in process.owns:
+                rows = np.flatnonzero(process.rows[:frames] >= 0)
+                stamps = process.columns.marks[mark][process.rows[rows]]
+                rows, stamps = rows[stamps != MISSING], stamps[stamps != MISSING]
+                crosses = (before_group[rows] >= 0) & (before_group[rows] != group)
+                yield mark, group, rows[crosses], before[rows[crosses]], stamps[crosses]
+                before[rows], before_group[rows] = stamps, group

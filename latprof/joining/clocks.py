@@ -1,18 +1,19 @@
-"""How far a clock is from another, from the times of what travelled between them.
+"""How far a clock is ahead of another, from the times of frames that travel between them.
 
-Something that left at p by the one clock and came at q by the other took ``q - theta(q) - p``,
-where theta is what the other clock is ahead; it took no less than nothing, so that
-``theta(q) <= q - p``. What travels back bounds theta from below in the same way. The clocks are
-taken to drift at a constant rate of at most `FASTEST_DRIFT`: theta is a line below all points of
-the one kind and above all of the other, and all such lines together say how well it is known.
-Only the points of two convex hulls matter (Zhang, Liu, Xia, "Clock synchronization algorithms for
-network measurements", INFOCOM 2002). With one direction alone only one side is bounded: the line
-is the edge of the lower envelope of delays below their mean time (Moon, Skelly, Towsley,
-"Estimation and removal of clock skew from network delay measurements", INFOCOM 1999).
+A frame that left at p by the first clock and arrived at q by the second took ``q - theta(q) - p``,
+where theta is how far the second clock is ahead. It took no less than nothing, so that
+``theta(q) <= q - p``. Frames that travel back bound theta from below in the same way. The clocks
+are assumed to drift at a constant rate of at most `FASTEST_DRIFT`: theta is a line below all points
+of the first kind and above all of the second, and the set of all such lines shows how well it is
+known. Only the points of two convex hulls matter (Zhang, Liu, Xia, "Clock synchronization
+algorithms for network measurements", INFOCOM 2002). With one direction alone only one side is
+bounded: the line is the edge of the lower envelope of delays below their mean time (Moon, Skelly,
+Towsley, "Estimation and removal of clock skew from network delay measurements", INFOCOM 1999).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -24,15 +25,15 @@ FASTEST_DRIFT = 1e-3
 """The most that one clock may gain on another: crystals are good to 1e-4, NTP slews by 5e-4."""
 
 FASTEST_ENVELOPE = 5e-4
-"""The most that is believed from one direction: what grows more quickly is a queue."""
+"""The largest drift inferred from one direction; delays that grow faster are a queue."""
 
 BINS = 1_024
-"""Stretches of time of which only the tightest bound is kept: the line's bounds stay true."""
+"""Time bins of which only the tightest bound is kept, which still bounds the line."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bounds:
-    """Points that theta is not above (or not below): at `times` by its own clock, `values`, ns."""
+    """Points that theta is not above (or not below): `values` at `times` of its own clock, ns."""
 
     times: Ints
     values: Ints
@@ -40,10 +41,16 @@ class Bounds:
     def __len__(self) -> int:
         return len(self.times)
 
+    @classmethod
+    def concat(cls, parts: Sequence[Self]) -> Self:
+        """Return the points of all parts."""
+        times, values = zip(*((part.times, part.values) for part in parts), strict=True)
+        return cls(np.concatenate(times), np.concatenate(values))
+
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """What a clock is ahead of the reference: ``offset + drift * (t - at)`` at its own time t.
+    """How far a clock is ahead of the reference: ``offset + drift * (t - at)`` at its own time t.
 
     Parameters
     ----------
@@ -54,10 +61,10 @@ class Clock:
     drift
         ns per ns.
     low, high
-        Between which the true offset lies at that time; None: nothing is known of that side.
+        Limits of the true offset at that time, None if that side is unknown.
     bound
-        With both directions: how far the line may be from the truth anywhere between the first
-        and the last point, ns.
+        How far the line may be from the truth between the first and the last point, ns; None if
+        frames travel in one direction only.
     contradiction
         How far the points are from allowing any line, ns: the clocks do not drift at a constant
         rate, or stamps are wrong. The bound allows for it.
@@ -72,7 +79,7 @@ class Clock:
     contradiction: int = 0
 
     def ahead(self, times: Ints) -> Ints:
-        """Return what the clock is ahead at (n,) times of its own."""
+        """Return how far the clock is ahead at (n,) times of its own."""
         gained: Ints = np.rint(self.drift * (times - self.at)).astype(np.int64)
         return gained + self.offset
 
@@ -119,8 +126,8 @@ def two_ways(above: Bounds, below: Bounds) -> Clock:
 def one_way(points: Bounds, *, above: bool) -> Clock:
     """Return the clock from points that it is not above (or, `above` False, not below).
 
-    The quickest are taken to have taken no time: the offset is a bound, and of the drift it is
-    not known whether it is one, or a queue that grows slowly.
+    The fastest frames are assumed to have taken no time, so that the offset is a bound. A drift
+    cannot be distinguished from a queue that grows slowly.
     """
     sign = 1 if above else -1
     values = sign * points.values
@@ -144,7 +151,7 @@ def one_way(points: Bounds, *, above: bool) -> Clock:
         high=limit if above else None,
         bound=None,
     )
-    # not above the points either that the hull was made without: no frame takes less than nothing
+    # the hull was made of some points only; the line must not be above any of the others either
     over = int((sign * (clock.ahead(points.times) - points.values)).max())
     return clock if over <= 0 else replace(clock, offset=clock.offset - sign * over)
 
@@ -153,7 +160,7 @@ def one_way(points: Bounds, *, above: bool) -> Clock:
 
 
 def _hull(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Return the lower convex hull of the lowest point of every stretch of time."""
+    """Return the lower convex hull of the lowest point of every time bin."""
     low, width = float(x.min()), float(np.ptp(x)) or 1.0
     stretch = np.minimum(((x - low) * (BINS / width)).astype(np.int64), BINS - 1)
     order = np.lexsort((y, stretch))
@@ -184,20 +191,20 @@ def _floor(lower: tuple[Floats, Floats], slopes: Floats) -> Floats:
 def _slopes(
     upper: tuple[Floats, Floats], lower: tuple[Floats, Floats], steepest: float
 ) -> tuple[Floats, float]:
-    """Return the slopes among which the extreme lines are, and by how much points are to give.
+    """Return the slopes among which the extreme lines are, and how far points must be moved.
 
-    Between two slopes of edges, ceiling and floor are linear in the slope: extremes lie at
-    edges' slopes, at the steepest, and where ceiling and floor meet.
+    Between the slopes of two edges, ceiling and floor are linear in the slope: extremes are at
+    slopes of edges, at the steepest slopes, and where ceiling and floor meet.
     """
     edges: list[Any] = [np.array([-steepest, steepest])]
     for x, y in (upper, lower):
         edges.append(np.diff(y) / np.diff(x))
     slopes = np.unique(np.clip(np.concatenate(edges), -steepest, steepest))
-    room = _ceiling(upper, slopes) - _floor(lower, slopes)
-    slack = max(0.0, -float(room.max()) / 2)
-    room = room + 2 * slack
-    meets = np.flatnonzero((room[1:] > 0) != (room[:-1] > 0))
-    share = room[meets] / (room[meets] - room[meets + 1])
+    height = _ceiling(upper, slopes) - _floor(lower, slopes)
+    slack = max(0.0, -float(height.max()) / 2)
+    height = height + 2 * slack
+    meets = np.flatnonzero((height[1:] > 0) != (height[:-1] > 0))
+    share = height[meets] / (height[meets] - height[meets + 1])
     crossings = slopes[meets] + share * (slopes[meets + 1] - slopes[meets])
-    best = slopes[[int(np.argmax(room))]]
-    return np.unique(np.concatenate([slopes[room >= 0], crossings, best])), slack
+    best = slopes[[int(np.argmax(height))]]
+    return np.unique(np.concatenate([slopes[height >= 0], crossings, best])), slack

@@ -1,23 +1,23 @@
 """The recordings of several processes -> one trace.
 
-Each process stamps the marks that it owns; a frame is known by its id and source. Nothing is
+Each process stamps the marks that it owns; a frame is identified by its id and source. Nothing is
 dropped: a frame that one recording lacks keeps what the others know, and is counted.
 
 ================== ============================================================================
 ``meta["join"]``   frames
 ================== ============================================================================
-``matched``        known to every recording
-``skipped``        known to the first and the last, not to one between
-``lost_in_transit``  not known to the recording that owns ``end``; outcome "lost in transit"
-``dropped``        not known there either, but dropped on the way: they keep that outcome
-``without_origin``  known to the recording that owns ``end``, not to the one that owns ``start``
+``matched``        in every recording
+``skipped``        in the first and the last recording, but not in one between
+``lost_in_transit``  not in the recording that owns ``end``; outcome "lost in transit"
+``dropped``        not in it either, but dropped on the way; they keep that outcome
+``without_origin``  in the recording that owns ``end``, but not in the one that owns ``start``
 ``came_twice``     further rows of a frame in one recording; outcome "came twice", unless they
                    were dropped. The first in time is the one that is joined
 ================== ============================================================================
 
-They add up to the rows of the result. Recordings of one process, rotated files say, are put
-together first. Ids may start again (RTP): see `latprof.joining.restarts`. ``parts`` tells what each
-recording was, ``clock`` how their stamps were put on one clock:
+They add up to the rows of the result. The traces of one process, for example rotated files, are put
+together first. Ids may start again (RTP): see `latprof.joining.matching`. ``parts`` describes each
+recording, ``clock`` how their stamps were put on one clock:
 
 ====================  =========================================================================
 ``clock``             stamps
@@ -25,173 +25,301 @@ recording was, ``clock`` how their stamps were put on one clock:
 ``same boot``         monotonic, compared as they are, to the nanosecond
 ``two ways``          of several hosts: offset and drift between their clocks follow from frames
                       that travel both ways, within ``bound_ns``
-``one way, a bound``  of several hosts, and all frames travel one way: the quickest are taken to
-                      have taken no time, so that what is slower is known, and not how long at all
-``wall clock``        as the wall clocks gave them: too little passed between the hosts, or of
-                      one of them nothing is known
-``as given``          no recording says anything about its clock
+``one way, a bound``  of several hosts, and all frames travel one way: the fastest frames are
+                      assumed to have taken no time, so that only delays beyond theirs are known
+``wall clock``        as the wall clocks gave them: too few frames passed between the hosts, or
+                      a recording does not describe its clock
+``as given``          no recording describes its clock
 ====================  =========================================================================
 
-``clocks`` tells for each host but the first what its clock was ahead: ``offset_ns`` at its own
-time ``at_ns`` (between ``low_ns`` and ``high_ns``), ``drift_ppb``, from how many ``frames`` there
-and back. ``clock_errors`` counts the frames that came to one recording before they left another,
-which cannot be.
+``clocks`` describes each host but the first: how far its clock was ahead (``offset_ns`` at its own
+time ``at_ns``, between ``low_ns`` and ``high_ns``), its drift (``drift_ppb``), and the number of
+``frames`` there and back that this follows from. ``clock_errors`` counts the frames that arrived in
+one recording before they left another, which is impossible and shows an error of the clocks.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from latprof.arrays import Ints, Mask
 from latprof.errors import TraceError
-from latprof.frames import MISSING, Columns
-from latprof.joining.alignment import OneClock, impossible, put_on_one_clock
-from latprof.joining.matching import align, first_stamps
-from latprof.joining.merging import outcomes, take_the_rest
-from latprof.joining.recordings import Part, load
+from latprof.frames import (
+    CAME_TWICE,
+    FINISHED,
+    LOST_IN_TRANSIT,
+    MISSING,
+    NO_SIZE,
+    Columns,
+    Labels,
+    as_text,
+    common_dtype,
+)
+from latprof.io.dataset import RecordingLike
+from latprof.joining.alignment import Alignment, align_clocks, clock_errors
+from latprof.joining.matching import first_stamps, match_frames
+from latprof.joining.recordings import Process, load, segments_of
 from latprof.pipeline import Pipeline
 from latprof.trace import Trace
 
 __all__ = ["join"]
 
+NOT_SHARED = ("pid", "accounts", "recording", "part", "recovery")
+"""Metadata of one process, which does not hold for the joined trace."""
 
-def join(recordings: Iterable[Trace | str | os.PathLike[str]]) -> Trace:
-    """Return one trace of what several processes have recorded of the same frames.
+OUTCOMES = (FINISHED, LOST_IN_TRANSIT, CAME_TWICE)
 
-    Frames are the same when id and source are the same. Where one of the recordings has no
-    sources, the id alone counts, if no recording has one id under two sources.
+
+def join(recordings: Iterable[RecordingLike]) -> Trace:
+    """Join what several processes have recorded of the same frames into one trace.
+
+    Frames are the same if id and source are the same. If one of the recordings has no sources, the
+    id alone counts, provided that no recording has one id under two sources.
 
     Parameters
     ----------
     recordings
         Traces, or paths of trace files, in any order. Each owns the marks that its metadata
-        names, or, where it names none, those that it has stamped. The files of one recording
-        count as one.
+        names, or those that it has stamped if it names none. The files of one recording count as
+        one.
 
     Returns
     -------
     Trace
-        By `start` (a frame without: by its first mark). Each mark is its owner's, the outcome
-        that of the owner of ``end``; size, CPU, memory and tags come from the first recording
-        along the pipeline that has them. ``meta["join"]`` tells what matched and what did not.
+        In order of `start`, or of its first mark for a frame without start. Each mark is that of
+        its owner, the outcome is that of the owner of ``end``; size, CPU, memory and tags come
+        from the first recording along the pipeline that has them. ``meta["join"]`` counts what
+        matched and what did not.
 
     Raises
     ------
     TraceError
         Nothing to join, different pipelines, a mark with two owners, different sampling rates,
-        or sources that are needed and not there.
+        or missing sources that are needed.
 
     Examples
     --------
     >>> pipeline = Pipeline("link", ("start", "arrived", "end"))
     >>> sent = Trace(pipeline, frame_id=[1, 2], marks={"start": [100, 200]})
     >>> played = Trace(pipeline, frame_id=[1], marks={"arrived": [150], "end": [170]})
-    >>> whole = join([sent, played])
-    >>> whole.outcome.to_numpy().tolist(), whole.meta["join"]["lost_in_transit"]
+    >>> joined = join([sent, played])
+    >>> joined.outcome.to_numpy().tolist(), joined.meta["join"]["lost_in_transit"]
     (['finished', 'lost in transit'], 1)
     """
     if isinstance(recordings, Trace | str | os.PathLike):
-        raise TraceError("join takes a list of traces and paths: write join([a, b])")
-    parts, pipeline = load(recordings)
-    owner = _owners(parts, pipeline)
-    parts.sort(
-        key=lambda part: pipeline.marks.index(part.owns[0]) if part.owns else len(pipeline.marks)
-    )
-    rate = _sampling_rate(parts)
-    rows, frames = align([part.columns for part in parts], [p.name for p in parts], pipeline)
-    for part, positions in zip(parts, rows, strict=True):
-        part.rows = positions
-    clock = put_on_one_clock(parts, pipeline, frames)
-    total = len(rows[0])
-    first = owner.get("start") or owner.get("due") or parts[0]
-    last = owner.get("end") or [part for part in parts if part.owns][-1]
-
-    result = Columns(np.empty(total, np.uint64), {})
-    for part in parts:
-        there = part.rows >= 0
-        result.frame_id[there] = part.columns.frame_id[part.rows[there]]
-    for mark in pipeline.marks:
-        result.marks[mark] = np.full(total, MISSING)
-        if mark in owner:
-            there = owner[mark].rows >= 0
-            stamps = owner[mark].columns.marks[mark][owner[mark].rows[there]]
-            result.marks[mark][there] = stamps
-    result.outcome, counts = outcomes(parts, first, last, frames)
-    take_the_rest(result, parts)
-
-    meta = _joined_meta(parts, [m for m in pipeline.marks if m in owner], rate, clock, counts)
-    meta["join"]["clock_errors"] = impossible(parts, pipeline, frames)
-    earliest = np.where(
-        result.marks["start"] == MISSING, first_stamps(result, pipeline), result.marks["start"]
-    )
-    order = np.argsort(earliest, kind="stable")
-    return Trace.of(pipeline, result.take(order), meta)
-
-
-def _owners(parts: list[Part], pipeline: Pipeline) -> dict[str, Part]:
-    owner: dict[str, Part] = {}
-    for part in parts:
-        for mark in part.owns:
-            other = owner.setdefault(mark, part)
-            if other is not part:
-                raise TraceError(
-                    f"mark {mark!r} has two owners, {other.name} and {part.name}: record with "
-                    "owns=(...) so that each mark is stamped by one process"
-                )
-    if not owner:
         raise TraceError(
-            f"no recording has a mark of pipeline {pipeline.name!r}: there is nothing to join"
+            f"recordings must be a list of traces and paths, got {type(recordings).__name__}; "
+            "write join([a, b])"
         )
-    return owner
+    processes, pipeline = load(recordings)
+    owners = _owners(processes, pipeline)
+    processes.sort(
+        key=lambda each: pipeline.marks.index(each.owns[0]) if each.owns else len(pipeline.marks)
+    )
+    rate = _sampling_rate(processes)
+    frames = match_frames(processes, pipeline)
+    alignment = align_clocks(processes, pipeline, frames)
+    first = owners.get("start") or owners.get("due") or processes[0]
+    last = owners.get("end") or [each for each in processes if each.owns][-1]
+
+    ids, _ = _first_values(processes, [each.columns.frame_id for each in processes], None)
+    result = Columns(ids, {})
+    for mark in pipeline.marks:
+        result.marks[mark] = np.full(len(result), MISSING)
+        if mark in owners:
+            rows = owners[mark].rows
+            result.marks[mark][rows >= 0] = owners[mark].columns.marks[mark][rows[rows >= 0]]
+    result.outcome, counts = _outcomes(processes, first, last, frames)
+    _add_optional_columns(result, processes)
+
+    meta = _joined_meta(
+        processes, [m for m in pipeline.marks if m in owners], rate, alignment, counts
+    )
+    meta["join"]["clock_errors"] = clock_errors(processes, pipeline, frames)
+    starts = result.marks["start"]
+    earliest = np.where(starts == MISSING, first_stamps(result, pipeline), starts)
+    return Trace.of(pipeline, result.take(np.argsort(earliest, kind="stable")), meta)
 
 
-def _sampling_rate(parts: list[Part]) -> float | None:
-    rates = {part.meta.get("sampling_rate") or 1.0: part.name for part in parts}
+def _owners(processes: list[Process], pipeline: Pipeline) -> dict[str, Process]:
+    owners: dict[str, Process] = {}
+    for process in processes:
+        for mark in process.owns:
+            other = owners.setdefault(mark, process)
+            if other is not process:
+                raise TraceError(
+                    f"mark {mark!r} must have one owner, got {other.name} and {process.name}; "
+                    "record with owns=(...) so that one process stamps each mark"
+                )
+    if not owners:
+        raise TraceError(
+            f"recordings must have a mark of pipeline {pipeline.name!r}, got none; record at "
+            "least one mark in one of them"
+        )
+    return owners
+
+
+def _sampling_rate(processes: list[Process]) -> float | None:
+    rates = {each.meta.get("sampling_rate") or 1.0: each.name for each in processes}
     if len(rates) > 1:
         (rate, name), (other_rate, other) = list(rates.items())[:2]
         raise TraceError(
-            f"{name} was recorded at sampling rate {rate}, {other} at {other_rate}: frames that "
-            "one did not take would look lost, record all at one rate"
+            f"recordings must have the same sampling rate, got {rate} in {name} and {other_rate} "
+            f"in {other}; otherwise frames that one did not sample would appear to be lost"
         )
-    known = [part.meta["sampling_rate"] for part in parts if part.meta.get("sampling_rate")]
-    return known[0] if known else None
-
-
-_OWN = ("pid", "accounts", "recording", "part", "recovery")
-"""What is true of one recording and not of the whole."""
+    return next(iter(rates)) if any(each.meta.get("sampling_rate") for each in processes) else None
 
 
 def _joined_meta(
-    parts: list[Part], owned: list[str], rate: float | None, clock: OneClock, counts: dict[str, int]
+    processes: list[Process],
+    owned: list[str],
+    rate: float | None,
+    alignment: Alignment,
+    counts: dict[str, int],
 ) -> dict[str, Any]:
-    first = parts[0].meta
-    # what all say alike (host, boot, python ...) still holds; a process of its own it is not
+    first = processes[0].meta
+    # what is the same in all recordings (host, boot, python ...) holds for the joined trace
     meta = {
         key: value
         for key, value in first.items()
-        if key not in _OWN and all(p.meta.get(key) == value for p in parts)
+        if key not in NOT_SHARED and all(each.meta.get(key) == value for each in processes)
     }
     meta["owns"] = owned
-    if clock.clock == "same boot":
+    if alignment.clock == "same boot":
         meta["clock_offset_ns"] = first["clock_offset_ns"]
     if rate is not None:
         meta["sampling_rate"] = rate
-    run = {k: v for p in reversed(parts) for k, v in (p.meta.get("run") or {}).items()}
+    run = {k: v for each in reversed(processes) for k, v in (each.meta.get("run") or {}).items()}
     if run:
         meta["run"] = run
-    segments = [part.meta.get("segments") for part in parts]
-    if all(segments):
-        # some process was recording
-        meta["segments"] = sorted({(a, b) for part in segments for a, b in part or ()})
-    meta["lost"] = sum(part.meta.get("lost") or 0 for part in parts)
+    if segments := segments_of(processes):
+        meta["segments"] = segments
+    meta["lost"] = sum(each.meta.get("lost") or 0 for each in processes)
     known = ("pid", "host", "lost", "accounts", "stamp_ns")
     described = [
-        {"name": part.name, "rows": len(part.columns), "owns": list(part.owns)}
-        | {key: part.meta[key] for key in known if part.meta.get(key) is not None}
-        for part in parts
+        {"name": each.name, "rows": len(each.columns), "owns": list(each.owns)}
+        | {key: each.meta[key] for key in known if each.meta.get(key) is not None}
+        for each in processes
     ]
-    meta["join"] = {"parts": described, **counts, "clock": clock.clock}
-    if clock.clocks:
-        meta["join"]["clocks"] = clock.clocks
+    meta["join"] = {"parts": described, **counts, "clock": alignment.clock}
+    if alignment.clocks:
+        meta["join"]["clocks"] = alignment.clocks
     return meta
+
+
+# -- columns of joined frames -------------------------------------------------------------------
+
+
+def _outcomes(
+    processes: list[Process], first: Process, last: Process, frames: int
+) -> tuple[Labels, dict[str, int]]:
+    """Return the outcome of every row, and how many frames matched and did not.
+
+    Parameters
+    ----------
+    processes
+        What they recorded, along the pipeline, with `rows`.
+    first, last
+        The owners of ``start`` and ``end``.
+    frames
+        How many of the rows are frames; the others came twice.
+    """
+    # the recording furthest down the pipeline decides, the owner of `end` before all others
+    deciding = sorted(reversed(processes), key=lambda each: each is not last)
+    names, columns = _shared_codes(deciding, [each.columns.outcome for each in deciding], OUTCOMES)
+    finished, lost, twice = range(len(OUTCOMES))
+    codes, gaps = _first_values(
+        deciding, [np.where(column < 0, finished, column) for column in columns], None
+    )
+    codes[gaps] = finished
+    in_first, in_last = first.rows[:frames] >= 0, last.rows[:frames] >= 0
+    in_all = np.logical_and.reduce([each.rows[:frames] >= 0 for each in processes])
+    in_transit = ~in_last & (codes[:frames] == finished)
+    codes[:frames][in_transit] = lost
+    codes[frames:][codes[frames:] == finished] = twice
+    counts = {
+        "matched": in_all,
+        "skipped": in_first & in_last & ~in_all,
+        "lost_in_transit": in_transit,
+        "dropped": ~in_last & ~in_transit,
+        "without_origin": in_last & ~in_first,
+    }
+    named = {name: int(np.count_nonzero(mask)) for name, mask in counts.items()}
+    return Labels(codes.astype(np.int32), names), named | {"came_twice": len(codes) - frames}
+
+
+def _add_optional_columns(result: Columns, processes: list[Process]) -> None:
+    """Add source, size, CPU, memory, weight and tags: of the first recording that has a value."""
+    columns = [each.columns for each in processes]
+    if any(each.source is not None for each in columns):
+        result.source = _first_labels(processes, [each.source for each in columns])
+    for name, absent in (("size", NO_SIZE), ("cpu", np.nan), ("rss", 0), ("weight", None)):
+        arrays = [getattr(each, name) for each in columns]
+        if any(array is not None for array in arrays):
+            values, gaps = _first_values(processes, arrays, absent)
+            values[gaps] = 1 if absent is None else absent
+            setattr(result, name, values)
+    for name in dict.fromkeys(name for each in columns for name in each.tags):
+        result.tags[name] = _first_tags(processes, [each.tags.get(name) for each in columns])
+
+
+def _first_values(
+    processes: list[Process], columns: Sequence[npt.NDArray[Any] | None], absent: object
+) -> tuple[npt.NDArray[Any], Mask]:
+    """Return the value of the first recording that has one, and the rows without any.
+
+    NaN, NaT and `absent` are not values; at least one of the columns is not None.
+    """
+    gaps = np.ones(len(processes[0].rows), bool)
+    values = np.zeros(len(gaps), np.result_type(*(each for each in columns if each is not None)))
+    for process, column in zip(processes, columns, strict=True):
+        if column is not None:
+            rows = np.flatnonzero(gaps & (process.rows >= 0))
+            found = column[process.rows[rows]]
+            known = found == found  # NaN and NaT are not equal to themselves
+            if absent is not None:
+                known &= found != absent
+            values[rows[known]] = found[known]
+            gaps[rows[known]] = False
+    return values, gaps
+
+
+def _shared_codes(
+    processes: list[Process], columns: Sequence[Labels | None], names: Sequence[str] = ()
+) -> tuple[tuple[str, ...], list[Ints]]:
+    """Return one table of names, which begins with `names`, and the codes of each recording."""
+    filled = [
+        Labels.constant(None, len(process.columns)) if labels is None else labels
+        for process, labels in zip(processes, columns, strict=True)
+    ]
+    table = Labels.concat([Labels.encode(names), *filled])
+    ends = np.cumsum([len(names), *map(len, filled)])[:-1]
+    return table.names, np.split(table.codes.astype(np.int64), ends)[1:]
+
+
+def _first_labels(processes: list[Process], columns: Sequence[Labels | None]) -> Labels:
+    names, codes = _shared_codes(processes, columns)
+    values, gaps = _first_values(processes, codes, -1)
+    values[gaps] = -1
+    return Labels(values.astype(np.int32), names)
+
+
+def _first_tags(
+    processes: list[Process], columns: list[npt.NDArray[Any] | Labels | None]
+) -> npt.NDArray[Any] | Labels:
+    arrays = [None if isinstance(column, Labels) else column for column in columns]
+    known = [array for array in arrays if array is not None]
+    text = any(isinstance(column, Labels) for column in columns)
+    if not text and common_dtype(known, gaps=False) is not None:
+        values, gaps = _first_values(processes, arrays, None)
+        dtype = common_dtype(known, gaps=bool(gaps.any()))
+        if dtype is not None:
+            values = values.astype(dtype)
+            if gaps.any():
+                values[gaps] = np.array("NaT" if dtype.kind in "Mm" else np.nan, dtype)
+            return values
+    # text in one of them, or no other type holds all values
+    return _first_labels(processes, [None if each is None else as_text(each) for each in columns])

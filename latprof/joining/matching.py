@@ -1,93 +1,106 @@
 """Which rows of several recordings are the same frame: those of one id and source.
 
-Where ids start again, it is those of the same lap, too.
+Ids may start again: RTP counts to 65,535 and then from 0, as does a program that was restarted.
+Then frames are the same only in the same lap of the ids. In the order of time the level of the ids
+(their median over nine rows, so that single late frames do not matter) falls by more than half of
+what it had climbed: there a lap begins. A frame that comes late, after the fall, belongs to the lap
+that its id is nearer to. The laps of two recordings are matched so that the most frames match, and
+of choices that match about as many so that the frames are nearest in time.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from latprof.arrays import Ints
+from latprof.bounds import Ids
 from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns, Labels
-from latprof.joining.restarts import laps
+from latprof.joining.recordings import Process
 from latprof.pipeline import Pipeline
 
-__all__ = ["align", "first_stamps"]
+__all__ = ["first_stamps", "laps", "match_frames"]
+
+AROUND = 4
+"""Rows on either side over which the level is taken."""
+
+LEAST_FALL = 16
+"""A level that falls by less is disorder."""
+
+STRAGGLERS = 64
+"""Rows on either side of a fall that may belong to the other lap."""
+
+MOST_SHIFTS = 8
+"""Ways to match the laps of two recordings that are tried: those nearest in time."""
 
 
-def align(
-    parts: Sequence[Columns], names: Sequence[str], pipeline: Pipeline
-) -> tuple[list[Ints], int]:
-    """Return for every part where in it each frame is, and how many frames there are.
+def match_frames(processes: Sequence[Process], pipeline: Pipeline) -> int:
+    """Set the `rows` of all recordings, and return how many different frames there are.
 
-    Parameters
-    ----------
-    parts
-        The recordings.
-    names
-        What they are called in an error.
-    pipeline
-        Of all of them; its first mark that a row has tells which of two rows came first.
-
-    Returns
-    -------
-    rows
-        For every part positions (frames + second rows,): of the first row of each frame, -1
-        where the part does not know it; then of the rows of frames that it already had.
-    frames
-        How many different frames there are.
+    The rows (frames + repeated rows,) of a recording are: the first row in time of each frame, -1
+    if it does not have the frame; then the further rows of its frames, which belong to no row of
+    the other recordings.
 
     Raises
     ------
     TraceError
-        One part does not say of which source its frames are, and another has an id twice.
+        One recording has no sources, and another has an id under two sources.
 
     Examples
     --------
+    >>> link = Pipeline("link", ("start", "end"))
     >>> ids = [np.array([1, 2, 2], np.uint64), np.array([2, 3], np.uint64)]
     >>> stamps = [{"start": np.array([5, 6, 7])}, {"start": np.array([8, 9])}]
-    >>> parts = [Columns(i, t | {"end": t["start"]}) for i, t in zip(ids, stamps)]
-    >>> align(parts, ["a", "b"], Pipeline("link", ("start", "end")))
-    ([array([ 0,  1, -1,  2]), array([-1,  0,  1, -1])], 3)
+    >>> columns = [Columns(i, t | {"end": t["start"]}) for i, t in zip(ids, stamps)]
+    >>> processes = [Process("a", each, {}, ("start",)) for each in columns]
+    >>> match_frames(processes, link), [process.rows.tolist() for process in processes]
+    (3, [[0, 1, -1, 2], [-1, 0, 1, -1]])
     """
-    numbers, frames = _frame_numbers(parts, names, pipeline)
-    firsts, seconds = [], []
-    for part, number in zip(parts, numbers, strict=True):
-        position = np.full(frames, -1)
-        second = np.empty(0, np.int64)
+    numbers, frames = _frame_numbers(processes, pipeline)
+    repeated = []
+    for process, number in zip(processes, numbers, strict=True):
+        process.rows = np.full(frames, -1)
+        again = np.empty(0, np.int64)
         if len(number) and np.bincount(number).max() > 1:
-            order = np.lexsort((first_stamps(part, pipeline), number))
-            again = np.concatenate([[False], number[order][1:] == number[order][:-1]])
-            position[number[order[~again]]] = order[~again]
-            second = np.sort(order[again])
+            order = np.lexsort((first_stamps(process.columns, pipeline), number))
+            same = np.concatenate([[False], number[order][1:] == number[order][:-1]])
+            process.rows[number[order[~same]]] = order[~same]
+            again = np.sort(order[same])
         else:
-            position[number] = np.arange(len(number))
-        firsts.append(position)
-        seconds.append(second)
-    rows = []
-    for i, first in enumerate(firsts):
-        others = [np.full(len(second), -1) for second in seconds]
-        rows.append(np.concatenate([first, *others[:i], seconds[i], *others[i + 1 :]]))
-    return rows, frames
+            process.rows[number] = np.arange(len(number))
+        repeated.append(again)
+    for i, process in enumerate(processes):
+        others = [np.full(len(again), -1) for again in repeated]
+        process.rows = np.concatenate([process.rows, *others[:i], repeated[i], *others[i + 1 :]])
+    return frames
 
 
-def _frame_numbers(
-    parts: Sequence[Columns], names: Sequence[str], pipeline: Pipeline
-) -> tuple[list[Ints], int]:
-    """Return for every row of every part the number of its frame, and how many frames there are."""
-    ids = np.concatenate([part.frame_id for part in parts])
+def first_stamps(columns: Columns, pipeline: Pipeline) -> Ints:
+    """Return each row's first stamp in the order of the pipeline, the largest int64 without any."""
+    first = np.full(len(columns), MISSING)
+    for mark in pipeline.marks:
+        gaps = first == MISSING
+        if not gaps.any():
+            break
+        first[gaps] = columns.marks[mark][gaps]
+    first[first == MISSING] = np.iinfo(np.int64).max
+    return first
+
+
+def _frame_numbers(processes: Sequence[Process], pipeline: Pipeline) -> tuple[list[Ints], int]:
+    """Return the number of the frame of each row, by recording, and how many frames there are."""
+    ids = np.concatenate([process.columns.frame_id for process in processes])
     distinct, number = np.unique(ids, return_inverse=True)
     frames = len(distinct)
-    sources = _source_codes(parts, names)
-    if sources is not None and sources.max(initial=0) > 0:
+    sources = _source_codes(processes)
+    if sources.max(initial=0) > 0:
         number, frames = _pairs(number, sources)
-    ends = np.cumsum([len(part) for part in parts])[:-1]
+    ends = np.cumsum([len(process.columns) for process in processes])[:-1]
     numbers = np.split(number, ends)
-    if any(len(part) and np.bincount(part).max() > 1 for part in numbers):
-        codes = np.zeros(len(ids), np.int64) if sources is None else sources
-        times = [first_stamps(part, pipeline) for part in parts]
-        lap = laps([part.frame_id for part in parts], np.split(codes, ends), times, numbers)
+    if any(len(each) and np.bincount(each).max() > 1 for each in numbers):
+        times = [first_stamps(process.columns, pipeline) for process in processes]
+        lap = laps(np.split(ids, ends), np.split(sources, ends), times, numbers)
         if lap is not None:
             number, frames = _pairs(number, np.concatenate(lap))
             numbers = np.split(number, ends)
@@ -100,38 +113,171 @@ def _pairs(first: Ints, second: Ints) -> tuple[Ints, int]:
     return number, len(distinct)
 
 
-def _source_codes(parts: Sequence[Columns], names: Sequence[str]) -> Ints | None:
-    """Return a code of the source of every row of every part; None: the id alone counts."""
-    silent = [name for part, name in zip(parts, names, strict=True) if _is_silent(part)]
+def _source_codes(processes: Sequence[Process]) -> Ints:
+    """Return a code of the source of each row; all codes are 0 if the id alone counts."""
+    silent = [each.name for each in processes if _has_no_source(each.columns)]
     if not silent:
-        tables = [part.source or Labels.constant(None, len(part)) for part in parts]
+        columns = [each.columns for each in processes]
+        tables = [each.source or Labels.constant(None, len(each)) for each in columns]
         return Labels.concat(tables).codes.astype(np.int64) + 1  # 0: this frame has none
-    for part, name in zip(parts, names, strict=True):
-        if part.source is None:
+    for process in processes:
+        if process.columns.source is None:
             continue
-        order = np.argsort(part.frame_id, kind="stable")
-        ids, codes = part.frame_id[order], part.source.codes[order]
+        order = np.argsort(process.columns.frame_id, kind="stable")
+        ids, codes = process.columns.frame_id[order], process.columns.source.codes[order]
         clash = np.flatnonzero((ids[1:] == ids[:-1]) & (codes[1:] != codes[:-1]))
         if len(clash):
             raise TraceError(
-                f"{name} has frame {ids[clash[0]]} of two sources and {silent[0]} does not say "
-                "which it has: record source= in both"
+                f"frame {ids[clash[0]]} must have one source, got two in {process.name}, and "
+                f"{silent[0]} has no sources; record source= in both"
             )
-    return None
+    return np.zeros(sum(len(process.columns) for process in processes), np.int64)
 
 
-def _is_silent(part: Columns) -> bool:
-    """Return whether a recording has frames and says of none where it comes from."""
-    return len(part) > 0 and (part.source is None or bool(np.all(part.source.codes < 0)))
+def _has_no_source(columns: Columns) -> bool:
+    """Return whether a recording has frames, all of them without a source."""
+    return len(columns) > 0 and (columns.source is None or bool(np.all(columns.source.codes < 0)))
 
 
-def first_stamps(columns: Columns, pipeline: Pipeline) -> Ints:
-    """Return each row's first stamp in the pipeline's order; the largest int64 without any."""
-    first = np.full(len(columns), MISSING)
-    for mark in pipeline.marks:
-        gaps = first == MISSING
-        if not gaps.any():
+# -- ids that start again -----------------------------------------------------------------------
+
+
+def laps(
+    ids: Sequence[Ids], sources: Sequence[Ints], times: Sequence[Ints], numbers: Sequence[Ints]
+) -> list[Ints] | None:
+    """Return the lap of each row of each recording, or None if no ids start again.
+
+    Parameters
+    ----------
+    ids, sources, times
+        (n,) of each recording: frame ids, codes of sources, a stamp.
+    numbers
+        (n,) the same number for the same id and source, in all recordings.
+
+    Examples
+    --------
+    >>> ids = np.arange(60, dtype=np.uint64) % 30
+    >>> none, sent, came = np.zeros(60, int), np.arange(60), np.arange(60) + 7
+    >>> number = ids.astype(int)
+    >>> a, b = laps([ids, ids[40:]], [none, none[40:]], [sent, came[40:]], [number, number[40:]])
+    >>> a.tolist() == [0] * 30 + [1] * 30, b.tolist() == [1] * 20
+    (True, True)
+    """
+    suspects: set[int] = set()
+    for number, source in zip(numbers, sources, strict=True):
+        if len(number):
+            suspects |= set(np.unique(source[np.bincount(number)[number] > 1]).tolist())
+    found = [np.zeros(len(each), np.int64) for each in ids]
+    for code in sorted(suspects):
+        rows = [np.flatnonzero(source == code) for source in sources]
+        rows = [
+            row[np.argsort(time[row], kind="stable")] for row, time in zip(rows, times, strict=True)
+        ]
+        own = [_laps_in_order(each[row]) for each, row in zip(ids, rows, strict=True)]
+        base = max(range(len(own)), key=lambda i: int(own[i].max(initial=-1)))
+        if not own[base].max(initial=0):
+            continue
+        stamped = [
+            (number[row], lap, time[row])
+            for number, row, lap, time in zip(numbers, rows, own, times, strict=True)
+        ]
+        for i, row in enumerate(rows):
+            shift = _shift(stamped[i], stamped[base]) if i != base and len(row) else 0
+            found[i][row] = own[i] + shift
+    lowest = min((int(each.min(initial=0)) for each in found), default=0)
+    return [each - lowest for each in found] if any(each.any() for each in found) else None
+
+
+def _laps_in_order(ids: Ids) -> Ints:
+    """Return the lap of (n,) ids in order of time."""
+    lap = np.zeros(len(ids), np.int64)
+    if len(ids) <= LEAST_FALL or int(ids.max()) - int(ids.min()) < LEAST_FALL:
+        return lap
+    # relative to the smallest id, and limited so that the difference of two fits into 63 bits
+    near = np.minimum(ids - ids.min(), np.uint64(2**62)).astype(np.int64)
+    level = _level(near)
+    falls = _falls(level)
+    lengths = np.diff([0, *falls, len(ids)]).tolist()
+    for fall in falls:
+        lap[fall:] += 1
+    for k, fall in enumerate(falls):
+        # the first and the last lap may be incomplete: the others show how long a lap is
+        complete = [lengths[i] for i in (k, k + 1) if 0 < i < len(falls)] or [max(lengths)]
+        reach = min(STRAGGLERS, min(complete) // 4)
+        low, high = max(0, fall - reach), min(len(ids), fall + reach)
+        middle = (int(level[max(0, fall - AROUND - 1)]) + int(level[fall])) // 2
+        lap[fall:high][near[fall:high] > middle] = k
+        lap[low:fall][near[low:fall] < middle] = k + 1
+    # a last lap of too few rows for a level and, seen from the other end, a first one
+    lap[len(lap) - _tail(near, lap) :] += 1
+    head = _tail(near.max() - near[::-1], -lap[::-1])
+    lap[head:] += bool(head)
+    return lap
+
+
+def _tail(near: Ints, lap: Ints) -> int:
+    """Return how many of the last rows begin a lap: ids far below, which this lap had already.
+
+    A single such row may just as well have come late, or twice.
+    """
+    span = max(LEAST_FALL, int(near.max()) // 2)
+    fell = int(near[-2 * AROUND - 1]) - near[-AROUND:] >= span
+    rows = AROUND if fell.all() else int(np.argmin(fell[::-1]))
+    if rows < 2:
+        return 0
+    earlier = near[:-rows][lap[:-rows] == lap[-1]]
+    return rows if np.isin(near[-rows:], earlier).all() else 0
+
+
+def _level(ids: Ints) -> Ints:
+    padded = np.pad(ids, AROUND, mode="reflect")
+    levels = np.empty_like(ids)
+    width = 2 * AROUND + 1
+    for begin in range(0, len(ids), 1 << 16):  # the windows are copied: a few MB at a time
+        chunk = padded[begin : begin + (1 << 16) + width - 1]
+        windows = np.lib.stride_tricks.sliding_window_view(chunk, width)
+        levels[begin : begin + (1 << 16)] = np.partition(windows, AROUND, axis=1)[:, AROUND]
+    return levels
+
+
+def _falls(level: Ints) -> list[int]:
+    """Return where the level falls by more than half of what it had climbed."""
+    falls: list[int] = []
+    start = 0
+    while start < len(level):
+        size = 1 << 12
+        while True:  # up to the next fall, in pieces that grow
+            piece = level[start : start + size]
+            most = np.maximum.accumulate(piece)
+            fell = most - piece >= np.maximum(LEAST_FALL, (most - piece[0] + 1) // 2)
+            if fell.any() or start + size >= len(level):
+                break
+            size *= 4
+        if not fell.any():
             break
-        first[gaps] = columns.marks[mark][gaps]
-    first[first == MISSING] = np.iinfo(np.int64).max
-    return first
+        start += int(np.argmax(fell))
+        falls.append(start)
+    return falls
+
+
+def _shift(own: tuple[Ints, Ints, Ints], base: tuple[Ints, Ints, Ints]) -> int:
+    """Return which lap of the base recording the own lap 0 is; each has numbers, laps, times."""
+    (number, lap, time), (base_number, base_lap, base_time) = own, base
+    most, base_most = int(lap.max()), int(base_lap.max())
+    begins = np.array([time[lap == k][:1].sum() for k in range(most + 1)])
+    base_begins = np.array([base_time[base_lap == k][:1].sum() for k in range(base_most + 1)])
+    apart = {}
+    for shift in range(-most, base_most + 1):
+        k = np.arange(max(0, -shift), min(most, base_most - shift) + 1)
+        apart[shift] = float(np.median(np.abs(begins[k] - base_begins[k + shift])))
+    scale = 1 + max(int(number.max()), int(base_number.max()))
+    base_keys = base_lap * scale + base_number
+    results: dict[int, tuple[int, float]] = {}
+    for shift in sorted(apart, key=lambda shift: apart[shift])[:MOST_SHIFTS]:
+        keys = (lap + shift) * scale + number
+        _, at, base_at = np.intersect1d(keys, base_keys, return_indices=True)
+        delays: Any = np.abs(time[at] - base_time[base_at])
+        results[shift] = (len(at), float(np.median(delays)) if len(at) else np.inf)
+    enough = 0.9 * max(count for count, _ in results.values())
+    good = [shift for shift, (count, _) in results.items() if count >= enough]
+    return min(good, key=lambda shift: results[shift][1])

@@ -1,9 +1,10 @@
-"""What is to be joined: traces and files, those of one recording put together first.
+"""The recordings to join: traces and files, with those of one process put together first.
 
 A profiler that rotates its file, or whose ring was recovered, leaves several traces of one
-recording: they carry its id (``recording``), the files of a stream numbers, too (``part``).
+recording. They share an id (``recording``); the files of a stream are numbered as well (``part``).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,91 +16,93 @@ from latprof.frames import MISSING, Columns, Labels
 from latprof.io.dataset import Dataset, DatasetLike
 from latprof.pipeline import Pipeline
 
-__all__ = ["Part", "load"]
-
-
-def _nowhere() -> Ints:
-    return np.empty(0, np.int64)
+__all__ = ["Process", "load", "segments_of"]
 
 
 @dataclass(slots=True, eq=False)
-class Part:
-    """One recording: `rows` says where in it each row of the result is, -1 nowhere."""
+class Process:
+    """What one process has recorded.
+
+    Attributes
+    ----------
+    owns
+        The marks that it stamps, in the order of the pipeline.
+    rows
+        Its row for each row of the joined trace, -1 if it has none.
+    """
 
     name: str
     columns: Columns
     meta: dict[str, Any]
     owns: tuple[str, ...]
-    rows: Ints = field(default_factory=_nowhere)
+    rows: Ints = field(default_factory=lambda: np.empty(0, np.int64))
 
 
-def load(recordings: DatasetLike) -> tuple[list[Part], Pipeline]:
-    """Return the recordings, and the pipeline that they are all of.
+def load(recordings: DatasetLike) -> tuple[list[Process], Pipeline]:
+    """Return what each process has recorded, and the pipeline.
 
     Raises
     ------
     TraceError
-        None at all, something that is no trace, or different pipelines.
+        No recording, an argument that is neither a trace nor a path, or different pipelines.
     """
     dataset = Dataset(recordings)
     pipeline = dataset.pipeline
-    parts = []
-    for recording in dataset.recordings:
-        columns, owns = recording.read(), recording.meta.get("owns")
+    by_process: dict[Any, list[Process]] = {}
+    for each in dataset.recordings:
+        columns, owns = each.read(), each.meta.get("owns")
         if owns is None:
             owns = [mark for mark in pipeline.marks if np.any(columns.marks[mark] != MISSING)]
         owned = tuple(mark for mark in pipeline.marks if mark in owns)
-        parts.append(Part(recording.name, columns, recording.meta, owned))
-    return _whole(parts), pipeline
+        process = Process(each.name, columns, each.meta, owned)
+        number = each.meta.get("recording")
+        key = id(process) if number is None else (str(number), owned)
+        by_process.setdefault(key, []).append(process)
+    processes = list(by_process.values())
+    return [same[0] if len(same) == 1 else _combined(same) for same in processes], pipeline
 
 
-def _whole(parts: list[Part]) -> list[Part]:
-    """Return the parts, those of one recording as one."""
-    by_recording: dict[Any, list[Part]] = {}
-    for part in parts:
-        recording = part.meta.get("recording")
-        key = id(part) if recording is None else (str(recording), part.owns)
-        by_recording.setdefault(key, []).append(part)
-    return [same[0] if len(same) == 1 else _one(same) for same in by_recording.values()]
+def segments_of(processes: Sequence[Process]) -> list[Any]:
+    """Return the times in which any of the processes was recording; [] if one does not say."""
+    segments = [process.meta.get("segments") for process in processes]
+    if not all(segments):
+        return []
+    return [list(times) for times in sorted({(a, b) for each in segments for a, b in each or ()})]
 
 
-def _one(same: list[Part]) -> Part:
-    numbers = [part.meta.get("part") for part in same]
-    if None in numbers or len(set(numbers)) < len(numbers):
-        same, lost = _without_repeats(same), max(part.meta.get("lost") or 0 for part in same)
-    else:
-        same = sorted(same, key=lambda part: int(part.meta["part"]))
-        lost = sum(part.meta.get("lost") or 0 for part in same)
-    newest = same[-1].meta
-    meta = {key: value for key, value in newest.items() if key not in ("accounts", "recovery")}
-    meta["lost"] = lost
-    segments = [part.meta.get("segments") for part in same]
-    if all(segments):
-        meta["segments"] = sorted([a, b] for part in segments for a, b in part or ())
+def _combined(same: list[Process]) -> Process:
+    """Return the traces of one process as one."""
+    numbers = {each.meta.get("part") for each in same}
+    numbered = None not in numbers and len(numbers) == len(same)
+    if numbered:
+        same = sorted(same, key=lambda each: int(each.meta["part"]))
+    columns = Columns.concat([each.columns for each in same])
+    lost = [each.meta.get("lost") or 0 for each in same]
+    if not numbered:
+        columns = columns.take(_not_repeated(columns, [len(each.columns) for each in same]))
+    meta = same[-1].meta
+    meta = {key: value for key, value in meta.items() if key not in ("accounts", "recovery")}
+    meta["lost"] = sum(lost) if numbered else max(lost)
+    if segments := segments_of(same):
+        meta["segments"] = segments
     name = f"{same[0].name} and {len(same) - 1} more of its recording"
-    columns = Columns.concat([part.columns for part in same])
-    return Part(name, columns, meta, same[0].owns)
+    return Process(name, columns, meta, same[0].owns)
 
 
-def _without_repeats(same: list[Part]) -> list[Part]:
-    """Return the parts of one recording, each without the rows that one before it has.
+def _not_repeated(columns: Columns, lengths: list[int]) -> Any:
+    """Return which rows (n,) of several traces, one after the other, no earlier trace has.
 
     Two traces of one profiler, and what is recovered of its ring, hold the same frames.
     """
-    columns = Columns.concat([part.columns for part in same])
     source = columns.source or Labels.constant(None, len(columns))
-    origin = np.repeat(np.arange(len(same)), [len(part.columns) for part in same])
+    origin = np.repeat(np.arange(len(lengths)), lengths)
     keys: list[npt.NDArray[Any]] = [columns.frame_id, source.codes, *columns.marks.values()]
     order = np.lexsort([origin, *keys])
-    alike = np.ones(max(0, len(order) - 1), bool)
+    equal = np.ones(max(0, len(order) - 1), bool)
     for key in keys:
-        alike &= key[order[1:]] == key[order[:-1]]
-    group = np.concatenate([[0], np.cumsum(~alike)]) if len(order) else order
-    first = origin[order][np.searchsorted(group, group)]  # the part that has such a row first
+        equal &= key[order[1:]] == key[order[:-1]]
+    group = np.concatenate([[0], np.cumsum(~equal)]) if len(order) else order
+    first = origin[order][np.searchsorted(group, group)]  # the first trace that has such a row
     kept = np.zeros(len(columns), bool)
     kept[order] = origin[order] == first
-    whole = []
-    for number, part in enumerate(same):
-        rows = part.columns.take(kept[origin == number])
-        whole.append(Part(part.name, rows, part.meta, part.owns))
-    return whole
+    return kept

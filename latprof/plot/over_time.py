@@ -8,8 +8,8 @@ from latprof.arrays import Floats, Ints
 from latprof.plot.axes import axes_of, explain, ink, label, legend, log_time, paper, unit_of
 from latprof.plot.results import Results, durations, heading, nothing, one, several
 from latprof.plot.style import LIMIT, looks, result_dash
+from latprof.profile.answers import Stretch, WindowNumbers
 from latprof.profile.profile import Profile
-from latprof.profile.windows import Stretch, WindowNumbers
 from latprof.units import format_ns, format_utc
 
 if TYPE_CHECKING:

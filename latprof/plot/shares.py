@@ -6,7 +6,7 @@ from latprof.histogram import rank_of
 from latprof.plot.axes import axes_of, explain, label, legend, on, paper, row_room
 from latprof.plot.results import Results, heading, nothing, several
 from latprof.plot.style import looks
-from latprof.profile.span import Slice
+from latprof.profile.answers import Slice
 from latprof.text import counted
 from latprof.units import format_ns
 

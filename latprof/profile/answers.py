@@ -1,49 +1,127 @@
-"""Answers that are read off the sums as tables: tails, windows, worst frames, missed deadlines."""
+"""What sums say about slow frames, missed deadlines, and windows of time.
 
+Without windows of a width that was asked for, the 33 to 64 time batches that every profile keeps
+for its intervals are used instead. They have no exact peaks.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
-from latprof.errors import ProfileError
-from latprof.fold.sums import Sums
+from latprof.arrays import Floats, Ints
+from latprof.fold.sums import Sums, Tails
+from latprof.fold.windows import COARSE, COARSE_BINS
 from latprof.fold.worst import MOST_WORST, WorstFrame
 from latprof.histogram import bin_edges, rank_of
-from latprof.profile.span import Slice, slice_of
-from latprof.profile.windows import coarse_edges, window_numbers
-
-if TYPE_CHECKING:
-    import pandas as pd
+from latprof.profile.span import check_integer
 
 __all__ = [
     "COARSE_ERROR",
+    "TIMELINE_PERCENTILES",
     "Deadline",
+    "Heat",
+    "Slice",
+    "Stretch",
+    "WindowNumbers",
+    "coarse_edges",
     "deadline",
-    "exemplars",
+    "heat_of",
     "middle_of",
+    "slice_of",
     "stages_of",
-    "tail_table",
+    "stretches",
     "timeline_rows",
-    "timeline_table",
+    "union",
+    "window_numbers",
     "worst_frames",
-    "worst_table",
 ]
 
 COARSE_ERROR = 0.016
-"""Largest relative error of a percentile by window: they come from 32 bins an octave."""
+"""Largest relative error of a percentile of a window, which has 32 bins an octave."""
 
-_MIDDLE = (40, 60)
-_WINDOW_PERCENTILES = (50, 90, 99)
+TIMELINE_PERCENTILES = (50, 90, 99)
+
+_MIDDLE = (40, 60)  # percentiles of end_to_end that the middle frames are between
+
+
+# -- slow frames --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The frames between two percentiles of end_to_end: their number, and their time by stage."""
+
+    frames: int
+    sums: dict[str, float]
+
+    def share(self, name: str) -> float | None:
+        """Return the stage's part of the time of these frames, or None if there is none."""
+        total = sum(self.sums.values())
+        return self.sums[name] / total if total else None
+
+    def mean(self, name: str) -> float | None:
+        """Return the stage's mean in these frames, ns, or None if there are none."""
+        return self.sums[name] / self.frames if self.frames else None
+
+
+def slice_of(tails: Tails, low: float, high: float) -> Slice:
+    """Return the frames above percentile `low`, up to and including `high`; both 0 to 100.
+
+    If a bin is partly inside, the same part of its frames and of its time is counted.
+    """
+    n = int(tails.counts.sum())
+    first = 0 if low == 0 else rank_of(low, n)
+    last = rank_of(high, n)
+    if n == 0:
+        return Slice(0, dict.fromkeys(tails.sums, 0.0))
+    filled = np.flatnonzero(tails.counts)
+    counts = tails.counts[filled]
+    upto = np.cumsum(counts)
+    inside = np.minimum(upto, last) - np.maximum(upto - counts, first)
+    part = np.clip(inside, 0, None) / counts
+    sums = {name: float(column[filled] @ part) for name, column in tails.sums.items()}
+    return Slice(max(last - first, 0), sums)
+
+
+def middle_of(sums: Sums) -> Slice:
+    """Return the middle frames: from the 40th to the 60th percentile of end_to_end."""
+    return slice_of(sums.tails, *_MIDDLE)
+
+
+def stages_of(sums: Sums, frame: WorstFrame) -> dict[str, int]:
+    """Return the time of each stage that a slow frame has, and of ``other``, ns."""
+    spans = {}
+    for stage in sums.pipeline.stages:
+        if stage.begin in frame.marks and stage.end in frame.marks:
+            spans[stage.name] = frame.marks[stage.end] - frame.marks[stage.begin]
+    return {**spans, "other": frame.end_to_end_ns - sum(spans.values())}
+
+
+def worst_frames(sums: Sums, n: int) -> list[WorstFrame]:
+    """Return the n slowest frames, the slowest first.
+
+    Raises
+    ------
+    ProfileError
+        `n` is not an integer from 0 to `MOST_WORST`.
+    """
+    return sums.worst.frames[: check_integer("n", n, 0, MOST_WORST)]
+
+
+# -- deadline -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
     """How many frames missed a deadline.
 
-    A dropped frame is a miss. `by_stage` says for the late ones which stage took most more than
-    in the middle frames (40th to 60th percentile), or, where those are late themselves, than in
-    the frames in time: read by bin of end_to_end, where a bin's frames count for the stage that
-    took most more in them together.
+    A dropped frame is a miss. `by_stage` counts the late frames by the stage that exceeded its
+    usual time most. The usual time is the mean in the middle frames (40th to 60th percentile), or,
+    if some of those are late, in the frames in time. Frames in one bin of end_to_end are counted
+    together.
     """
 
     deadline_ns: int
@@ -54,17 +132,17 @@ class Deadline:
 
     @property
     def misses(self) -> int:
-        """Late and dropped frames."""
+        """Number of late and dropped frames."""
         return self.late + self.dropped
 
     @property
     def ratio(self) -> float | None:
-        """Misses among all frames that finished or were dropped."""
+        """Misses divided by all frames that finished or were dropped, or None without frames."""
         return self.misses / self.frames if self.frames else None
 
 
 def deadline(sums: Sums) -> Deadline | None:
-    """Return what became of the deadline that was declared; None: none was."""
+    """Return the misses of the declared deadline, or None if none was declared."""
     if sums.deadline_ns is None:
         return None
     dropped = sum(sums.dropped_by_reason.values())
@@ -78,59 +156,118 @@ def deadline(sums: Sums) -> Deadline | None:
         usual = np.array([_usual(sums).mean(name) or 0.0 for name in names])
         excess = np.array([tails.sums[name][late] for name in names]) / counts - usual[:, None]
         if bin_edges(late)[0][0] <= sums.deadline_ns:
-            # of the bin that the deadline cuts, only what is above: that is known exactly
+            # the deadline is inside the first bin; how many frames are above it is known exactly
             beyond = sums.spans[sums.promised].histogram.bins[late[0] + 1 :]
             counts[0] = min(int(counts[0]), sums.late - int(beyond.sum()))
-        blamed = np.argmax(excess, axis=0)
-        found = np.bincount(blamed, counts, minlength=len(names)).astype(int).tolist()
-        by_stage = {name: n for name, n in zip(names, found, strict=True) if n}
+        found = np.bincount(np.argmax(excess, axis=0), counts, minlength=len(names))
+        by_stage = {name: int(n) for name, n in zip(names, found, strict=True) if n}
     return Deadline(sums.deadline_ns, sums.finished + dropped, sums.late, dropped, by_stage)
 
 
 def _usual(sums: Sums) -> Slice:
-    """Return the frames that late ones are compared with: the middle ones, if they are in time.
-
-    Where most frames are late the middle ones are no example: then all that are in time are.
-    """
+    """Return the middle frames, or the frames in time if some of the middle ones are late."""
     tails = sums.tails
     filled = np.flatnonzero(tails.counts)
     in_time = filled[bin_edges(filled)[1] <= (sums.deadline_ns or 0)]
     frames = int(tails.counts[in_time].sum())
     if frames >= rank_of(_MIDDLE[1], int(tails.counts.sum())):
-        return slice_of(tails, *_MIDDLE)
-    return Slice(
-        frames, {name: float(column[in_time].sum()) for name, column in tails.sums.items()}
-    )
-
-
-def tail_table(sums: Sums, q: float) -> "pd.DataFrame":
-    """Return share and mean (ns) of each stage in frames slower than `q`, and in middle ones."""
-    import pandas as pd
-
-    columns: dict[str, Any] = {}
-    for what, part in (("slow", slice_of(sums.tails, q, 100)), ("middle", middle_of(sums))):
-        columns[f"{what}_share"] = [part.share(name) for name in part.sums]
-        columns[f"{what}_mean"] = [part.mean(name) for name in part.sums]
-        columns[f"{what}_frames"] = [part.frames for _ in part.sums]
-    index = pd.Index(list(sums.tails.sums), name="span")
-    frame = pd.DataFrame(columns, index=index, dtype="float64")
-    return frame.astype({"slow_frames": "int64", "middle_frames": "int64"})
-
-
-def middle_of(sums: Sums) -> Slice:
-    """Return the middle frames: from the 40th to the 60th percentile of end_to_end."""
-    return slice_of(sums.tails, *_MIDDLE)
+        return middle_of(sums)
+    times = {name: float(column[in_time].sum()) for name, column in tails.sums.items()}
+    return Slice(frames, times)
 
 
 # -- windows of time ----------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class WindowNumbers:
+    """A span by window of time: arrays (w,) in order of time, times in ns.
+
+    `percentiles` by q (within 1.6 %) and `max_ns` are 0 in windows without values. `exact_max`
+    is whether the maxima are exact; otherwise they are within 1.6 %.
+    """
+
+    begins_ns: Ints
+    width_ns: int
+    counts: Ints
+    percentiles: dict[float, Ints]
+    max_ns: Ints
+    exact_max: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Heat:
+    """Counts (w, k) of frames by window of time and range of latency.
+
+    `times_ns` (w + 1,) are the edges of the windows, `latencies_ns` (k + 1,) those of the ranges.
+    """
+
+    times_ns: Ints
+    latencies_ns: Floats
+    counts: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A stretch of time (UTC ns) without frames: ``"not recorded"``, ``"lost"``, ``"no frames"``.
+
+    If some recorded frames are lost, every recorded stretch without frames is reported as lost.
+    """
+
+    begin_ns: int
+    end_ns: int
+    what: str
+
+
+def coarse_edges() -> tuple[Ints, Ints]:
+    """Return the smallest and the largest integer (ns) of each coarse bin.
+
+    Examples
+    --------
+    >>> low, high = coarse_edges()
+    >>> low[:3].tolist(), high[0].item()
+    ([0, 1, 2], 0)
+    """
+    coarse = np.arange(COARSE_BINS)
+    first = np.where(coarse == 0, 0, ((coarse - 1) << COARSE) + 1)
+    low = bin_edges(first)[0]
+    return low, np.append(low[1:], 2**62) - 1
+
+
+def window_numbers(sums: Sums, name: str, qs: Sequence[float] = (50, 99)) -> WindowNumbers:
+    """Return count, percentiles and maximum of a span by window of time."""
+    windows = sums.batches if sums.timeline is None else sums.timeline
+    counts = windows.counts(name)
+    totals = counts.sum(axis=1)
+    filled = np.flatnonzero(counts.any(axis=0))
+    low, high = (edges[filled] for edges in coarse_edges())
+    upto = np.cumsum(counts[:, filled], axis=1)
+    some = np.flatnonzero(totals)
+    middles = low // 2 + high // 2 + (low % 2 + high % 2) // 2  # low + high may overflow
+    peaks = np.zeros(len(totals), np.int64)
+    if windows.peaks:
+        peaks = windows.peaks[name][: len(totals)].copy()
+    elif len(some):
+        last = len(filled) - 1 - np.argmax(counts[some][:, filled[::-1]] > 0, axis=1)
+        peaks[some] = np.minimum(middles[last], sums.spans[name].peak or 0)
+    percentiles = {}
+    for q in qs:
+        ranks = np.array([rank_of(q, n) for n in totals[some].tolist()], np.int64)
+        places = (upto[some] < ranks[:, None]).sum(axis=1)
+        values = np.zeros(len(totals), np.int64)
+        values[some] = np.minimum(middles[places], peaks[some])
+        percentiles[q] = values
+    return WindowNumbers(
+        windows.begins_ns, windows.width_ns, totals, percentiles, peaks, bool(windows.peaks)
+    )
+
+
 def timeline_rows(sums: Sums) -> list[dict[str, Any]]:
-    """Return the numbers of each window and span that has frames, in order of time."""
+    """Return the numbers of each window and span with frames, in order of time."""
     windows = sums.timeline
     if windows is None:
         return []
-    numbers = {name: window_numbers(sums, name, _WINDOW_PERCENTILES) for name in windows.names}
+    numbers = {name: window_numbers(sums, name, TIMELINE_PERCENTILES) for name in windows.names}
     rows = []
     for i, begin in enumerate(windows.begins_ns.tolist()):
         for name, known in numbers.items():
@@ -138,7 +275,7 @@ def timeline_rows(sums: Sums) -> list[dict[str, Any]]:
             if n == 0:
                 continue
             row: dict[str, Any] = {"window_ns": begin, "span": name, "count": n}
-            # beyond 64 bits the sum is not known
+            # a sum of more than 64 bits is not known
             row["mean"] = int(windows.sums[name][i]) / n if n * peak < 2**63 else None
             row |= {f"p{q:g}": int(values[i]) for q, values in known.percentiles.items()}
             row["max"] = peak
@@ -146,64 +283,73 @@ def timeline_rows(sums: Sums) -> list[dict[str, Any]]:
     return rows
 
 
-def timeline_table(sums: Sums) -> "pd.DataFrame":
-    """Return the numbers of each window and span, times in ns, by begin of window (UTC)."""
-    import pandas as pd
-
-    names = ["window_ns", "span", "count", "mean", *(f"p{q}" for q in _WINDOW_PERCENTILES), "max"]
-    frame = pd.DataFrame(timeline_rows(sums), columns=names)
-    begins = pd.to_datetime(frame.pop("window_ns").astype("int64"), unit="ns")
-    frame.insert(0, "window", begins)
-    return frame.set_index(["window", "span"])
-
-
-# -- frames -------------------------------------------------------------------------------------
-
-
-def stages_of(sums: Sums, frame: WorstFrame) -> dict[str, int]:
-    """Return how long each stage and other of a slow frame took, ns; missing stages left out."""
-    spans = {}
-    for stage in sums.pipeline.stages:
-        if stage.begin in frame.marks and stage.end in frame.marks:
-            spans[stage.name] = frame.marks[stage.end] - frame.marks[stage.begin]
-    return {**spans, "other": frame.end_to_end_ns - sum(spans.values())}
+def heat_of(sums: Sums, name: str, *, most: int = 100) -> Heat:
+    """Return the counts of a span by window and latency, in at most `most` ranges of latency."""
+    windows = sums.batches if sums.timeline is None else sums.timeline
+    counts = windows.counts(name)
+    filled = np.flatnonzero(counts.any(axis=0))
+    times = np.append(windows.begins_ns, (windows.first + windows.length) * windows.width_ns)
+    if not len(filled):
+        return Heat(times, np.zeros(0), np.zeros((len(counts), 0), np.int64))
+    first, last = int(filled[0]), int(filled[-1])
+    join = 1
+    while last // join - first // join >= most:
+        join *= 2
+    begin = first // join * join
+    starts = np.arange(begin, last + 1, join)
+    joined = np.add.reduceat(counts[:, begin : last + 1], starts - begin, axis=1)
+    edges = coarse_edges()[0].astype(np.float64)
+    ends = np.append(edges, 1.03 * 2.0**62)[np.minimum(starts + join, COARSE_BINS)]
+    return Heat(times, np.append(edges[starts], ends[-1]), joined)
 
 
-def worst_frames(sums: Sums, n: int) -> list[WorstFrame]:
-    """Return the n slowest frames.
+def stretches(
+    sums: Sums, segments: Iterable[tuple[int, int]] | None, *, lost: int = 0
+) -> list[Stretch]:
+    """Return the stretches of time without finished frames, in order.
 
-    Raises
-    ------
-    ProfileError
-        `n` is not from 0 to `MOST_WORST`.
+    Parameters
+    ----------
+    sums
+        Their windows or time batches say when there were frames; shorter stretches are not found.
+    segments
+        When frames were recorded, UTC ns; None if that is unknown: the whole time range is then
+        taken as recorded.
+    lost
+        Number of recorded frames that are lost.
     """
-    if not 0 <= n <= MOST_WORST:
-        raise ProfileError(f"the {n} worst frames: a profile keeps {MOST_WORST}, ask for up to all")
-    return sums.worst.frames[:n]
+    numbers = window_numbers(sums, "end_to_end", ())
+    if sums.first_ns is None or sums.last_ns is None:
+        return []
+    begins, ends = numbers.begins_ns, numbers.begins_ns + numbers.width_ns
+    recorded = union(segments) if segments is not None else [(sums.first_ns, sums.last_ns)]
+    found = [Stretch(end, begin, "not recorded") for (_, end), (begin, _) in pairwise(recorded)]
+    empty = numbers.counts == 0
+    turns = np.flatnonzero(np.diff(empty.astype(np.int8), prepend=0, append=0)).tolist()
+    silent = [(int(begins[i]), int(ends[j - 1])) for i, j in zip(turns[::2], turns[1::2])]  # noqa: B905
+    if len(begins):
+        silent.append((recorded[0][0], int(begins[0])))
+        silent.append((int(ends[-1]), recorded[-1][1]))
+    what = "lost" if lost else "no frames"
+    for begin, end in silent:
+        for low, high in recorded:
+            if min(end, high) - max(begin, low) >= numbers.width_ns:
+                found.append(Stretch(max(begin, low), min(end, high), what))
+    return sorted(found, key=lambda stretch: stretch.begin_ns)
 
 
-def worst_table(sums: Sums, n: int) -> "pd.DataFrame":
-    """Return the n slowest frames by id: source, start (UTC), end_to_end, stages and other (ns)."""
-    import pandas as pd
+def union(segments: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the stretches of time that segments cover together, in order.
 
-    rows = []
-    for frame in worst_frames(sums, n):
-        start = pd.Timestamp(frame.marks["start"], unit="ns")
-        row = {"frame_id": frame.frame_id, "source": frame.source, "start": start}
-        rows.append({**row, "end_to_end": frame.end_to_end_ns, **stages_of(sums, frame)})
-    names = ["end_to_end", *(stage.name for stage in sums.pipeline.stages), "other"]
-    types: dict[str, Any] = {"source": "object", "start": "datetime64[ns]"}
-    types |= dict.fromkeys(names, "Int64")
-    columns = {
-        name: pd.array([row.get(name) for row in rows], dtype=kind) for name, kind in types.items()
-    }
-    ids = np.array([row["frame_id"] for row in rows], np.uint64)
-    return pd.DataFrame(columns, index=pd.Index(ids, name="frame_id"))
-
-
-def exemplars(sums: Sums) -> list[tuple[int, int, int]]:
-    """Return smallest value, largest value (ns) and a frame's id of each filled coarse bin."""
-    filled = sums.filled
-    low, high = coarse_edges()
-    ids = sums.exemplars[filled].tolist()
-    return list(zip(low[filled].tolist(), high[filled].tolist(), ids, strict=True))
+    Examples
+    --------
+    >>> union([(5, 9), (0, 2), (8, 12)])
+    [(0, 2), (5, 12)]
+    """
+    covered: list[tuple[int, int]] = []
+    for begin, end in sorted(segments):
+        if covered and begin <= covered[-1][1]:
+            covered[-1] = (covered[-1][0], max(covered[-1][1], end))
+        else:
+            covered.append((begin, end))
+    return covered

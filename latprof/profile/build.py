@@ -1,37 +1,129 @@
-"""What a profile is made of: frames folded into the sums of the whole or of groups, and merged."""
+"""How frames get into a profile: folded into the sums of the whole or of groups, and merged."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 
 from latprof.accounts import Accounts
+from latprof.bounds import Count
 from latprof.errors import ProfileError
 from latprof.fold.fold import Fold
 from latprof.fold.sums import PEOPLE_EDGES_NS, Sums
 from latprof.frames import FINISHED, Columns, Labels, as_text
 from latprof.pipeline import Pipeline
-from latprof.profile.origins import Recorders
+from latprof.queueing.windowed import Parts
 from latprof.sequence.order import OrderBySource, OrderSettings
-from latprof.text import escape
+from latprof.text import clip, quoted, shown_path
 from latprof.units import parse_duration
 
-if TYPE_CHECKING:
-    from latprof.queueing.windowed import Parts
-
-__all__ = ["NO_GROUP", "Gathered", "check_by", "duration"]
+__all__ = [
+    "MOST_RECORDERS",
+    "NO_GROUP",
+    "FoldedFrames",
+    "Recorder",
+    "Recorders",
+    "Written",
+    "check_by",
+    "duration",
+]
 
 MOST_GROUPS = 1_000
-MOST_WINDOWS_OF_GROUPS = 1 << 20
-"""Windows of all spans of all groups; each takes some kB."""
+MOST_WINDOWS_OF_GROUPS = 1 << 20  # of all spans of all groups; a window takes some kB
 
 NO_GROUP = "(none)"
 
+MOST_RECORDERS = 100
+"""Most recorders that are counted one by one, the first in alphabetical order."""
 
-class Gathered:
-    """Sums of frames of a pipeline, as a whole or by group; `latprof.Profile` answers from them.
+_LONGEST = 80  # characters of a host's name or a version
+
+
+# -- which programs recorded the frames ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Recorder:
+    """A machine and the versions that ran on it; "" for what a file does not say."""
+
+    host: str
+    python: str
+    latprof: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How many files a recorder wrote, and when it wrote the first and the last; "" if unknown."""
+
+    files: Count
+    first: str = ""
+    last: str = ""
+
+    def __add__(self, other: "Written") -> "Written":
+        known = sorted(filter(None, (self.first, self.last, other.first, other.last)))
+        first, last = (known[0], known[-1]) if known else ("", "")
+        return Written(self.files + other.files, first, last)
+
+
+@dataclass(slots=True)
+class Recorders:
+    """The recorders of the files; `others` counts the files of those beyond `MOST_RECORDERS`.
+
+    Examples
+    --------
+    >>> found = Recorders()
+    >>> found.add({"host": "kvm-1", "python": "3.11.7", "created": "2026-11-24T10:00:00Z"})
+    >>> [(recorder.host, written.files) for recorder, written in found.written.items()]
+    [('kvm-1', 1)]
+    """
+
+    written: dict[Recorder, Written] = field(default_factory=dict)
+    others: Count = 0
+
+    def __post_init__(self) -> None:
+        """Check the number of recorders.
+
+        Raises
+        ------
+        ValueError
+            There are more than `MOST_RECORDERS`.
+        """
+        if len(self.written) > MOST_RECORDERS:
+            raise ValueError(f"there must be at most {MOST_RECORDERS} recorders")
+
+    def add(self, meta: dict[str, Any]) -> None:
+        """Count a trace file by its metadata."""
+        keys = ("host", "python", "latprof", "created")
+        *names, created = (str(meta.get(key) or "")[:_LONGEST] for key in keys)
+        self.merge(Recorders({Recorder(*names): Written(1, created, created)}))
+
+    def merge(self, other: "Recorders") -> None:
+        """Add the recorders of another profile."""
+        for recorder, written in other.written.items():
+            self.written[recorder] = self.written.get(recorder, Written(0)) + written
+        self.others += other.others
+        # a recorder among the first of the whole is among the first of each part: none of the
+        # counts that are kept lacks files
+        for recorder in sorted(self.written)[MOST_RECORDERS:]:
+            self.others += self.written.pop(recorder).files
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values: host, versions, number of files, the first and the last time."""
+        rows = [
+            [*(known.host, known.python, known.latprof), written.files, written.first, written.last]
+            for known, written in sorted(self.written.items(), key=lambda item: item[0])
+        ]
+        return {"files": rows, "others": self.others}
+
+
+# -- frames -------------------------------------------------------------------------------------
+
+
+class FoldedFrames:
+    """The sums of the frames of a pipeline, of all of them or by group; `Profile` builds on it.
 
     The parameters are those of `latprof.Profile`.
     """
@@ -47,39 +139,45 @@ class Gathered:
         order: bool = False,
         id_bits: int = 64,
     ) -> None:
+        if not isinstance(pipeline, Pipeline):
+            raise ProfileError(
+                f"pipeline must be a Pipeline (for example latprof.AUDIO), got {quoted(pipeline)}"
+            )
+        if by is not None and not isinstance(by, str):
+            raise ProfileError(f"by must be the name of a column, got {quoted(by)}")
         self.pipeline = pipeline
         self.by = by
-        every_ns = duration(every, "every")
-        self._own = Sums(pipeline, _edges(edges_ns), every_ns, duration(deadline, "deadline"))
-        self._merged: Sums | None = None  # of the groups, until the next frames come
-        self._fold: Fold | None = None  # its work arrays are made when they are needed
+        every_ns, deadline_ns = duration(every, "every"), duration(deadline, "deadline")
+        self.ungrouped = Sums(pipeline, _edges(edges_ns), every_ns, deadline_ns)
+        self._merged: Sums | None = None  # of the groups, until frames are added
+        self._fold: Fold | None = None  # its work arrays are created when they are needed
         self.order: OrderBySource | None = None
         if order:
-            settings = OrderSettings(id_bits, self._own.deadline_ns, self._own.promised)
+            settings = OrderSettings(id_bits, deadline_ns, self.ungrouped.promised)
             self.order = OrderBySource(settings)
         self.groups: dict[str, Self] = {}
         self.accounts = Accounts()
-        self.segments: set[tuple[int, int]] = set()
-        self.undeclared = False  # some recording did not say when it was recording
+        self.segments: set[tuple[int, int]] = set()  # recorded, UTC ns
+        self.undeclared = False  # whether a recording did not say when it was recording
         self.rates: Counter[float] = Counter()  # finished frames by sampling rate
         self.files = 0
         self.by_weight = 0  # rows that stand for several frames: numbers of frames are estimates
         self.recorders = Recorders()
-        self.stamp_ns = 0  # the dearest clock read of the recordings, 0: not known
-        self.parts: Parts | None = None  # who waited for whom, where that is asked for
+        self.stamp_ns = 0  # the slowest clock read of the recordings, 0 if unknown
+        self.parts: Parts | None = None  # sums of the causes, if they were asked for
 
-    # -- filling --------------------------------------------------------------------------------
+    # -- adding frames --------------------------------------------------------------------------
 
     def add(self: Self, columns: Columns, sampling_rate: float = 1.0) -> None:
-        """Fold n frames in; with `by`, into their groups as well.
+        """Fold n frames in, and into their groups if there is a column `by`.
 
         Raises
         ------
         ProfileError
-            There is no column `by`, or it has more than 1,000 values; fewer, if there are very
-            many spans, or windows of time for each of them.
+            There is no column `by`, or it has more than 1,000 values (less, if there are very
+            many spans or windows of time).
         TraceError
-            A stamp of 2**62 ns and more.
+            A stamp is 2**62 ns or more.
         """
         if self.order is not None:
             self.order.add(columns, sampling_rate)
@@ -88,66 +186,57 @@ class Gathered:
         if self._fold is None:
             self._fold = Fold(self.pipeline)
         if self.by is None or len(columns) == 0:
-            before = self._own.finished
-            self._fold.add(self._own, columns)
-            self.rates[sampling_rate] += self._own.finished - before
+            before = self.ungrouped.finished
+            self._fold.add(self.ungrouped, columns)
+            self.rates[sampling_rate] += self.ungrouped.finished - before
             return
         self._merged = None
-        for name, rows in self._split(columns):
-            group = self.groups.get(name)
-            if group is None:
-                group = self.groups[name] = self._new_group()
-            before = group._own.finished
+        for name, rows in _split(columns, self.by):
+            if name not in self.groups:
+                self.groups[name] = self._new_group()
+            group = self.groups[name]
+            before = group.ungrouped.finished
             group.add(rows, sampling_rate)
-            self.rates[sampling_rate] += group._own.finished - before
+            self.rates[sampling_rate] += group.ungrouped.finished - before
 
     @property
     def most_groups(self) -> int:
-        """How many groups there may be: each has windows of time for each span."""
-        return min(MOST_GROUPS, max(MOST_WINDOWS_OF_GROUPS // self._own.most_windows, 1))
+        """The largest number of groups: each one has windows of time for each span."""
+        return min(MOST_GROUPS, max(MOST_WINDOWS_OF_GROUPS // self.ungrouped.most_windows, 1))
 
     def _new_group(self) -> Self:
         most = self.most_groups
         if len(self.groups) == most:
             why = ""
             if most < MOST_GROUPS:
-                beside = " and windows (every=)" if self._own.every_ns is not None else ""
-                why = f", the most for {len(self._own.spans)} spans{beside}"
+                windows = " and windows (every=)" if self.ungrouped.every_ns is not None else ""
+                why = f", the most for {len(self.ungrouped.spans)} spans{windows}"
             raise ProfileError(
-                f"by={self.by!r} has more than {most:,} values{why}: group by a column of fewer, "
-                "or select some of them first"
+                f"by={quoted(self.by)} has more than {most:,} values{why}: group by a column of "
+                "fewer, or select some of them first"
             )
         group = type(self)(self.pipeline)
-        group._own = self._own.alike()
-        group._fold = self._fold
+        group.ungrouped, group._fold = self.ungrouped.alike(), self._fold
         return group
 
     @contextmanager
     def adding(self: Self) -> Iterator[None]:
-        """Within, only `add` may be called: it is quicker, the answers are there when this ends."""
+        """Make `add` faster within the context; nothing else may be called before it ends."""
         if self._fold is None:
             self._fold = Fold(self.pipeline)
         with self._fold.together():
             yield
-        self._fold = None  # the work arrays are larger than the profile
-        for group in self.groups.values():
-            group._fold = None
-
-    def _split(self, columns: Columns) -> Iterator[tuple[str, Columns]]:
-        assert self.by is not None
-        labels = _labels_by(columns, self.by)
-        names, codes = (NO_GROUP, *labels.names), labels.codes.astype(np.int64) + 1
-        found = np.flatnonzero(np.bincount(codes, minlength=len(names)))
-        for code in found.tolist():
-            yield names[code], columns if len(found) == 1 else columns.take(codes == code)
+        for each in (self, *self.groups.values()):
+            each._fold = None  # the work arrays are larger than the profile
 
     def note(self, meta: dict[str, Any]) -> None:
-        """Take into the accounts what a recording's metadata says of frames that are not in it."""
+        """Add what the metadata of a recording says: its time, its recorder, its lost frames."""
+        lost = meta.get("lost") or 0
         self.files += 1
         self.recorders.add(meta)
         if self.order is not None:
-            self.order.end_recording(meta.get("lost") or 0)
-        accounts = Accounts(lost=meta.get("lost") or 0)
+            self.order.end_recording(lost)
+        accounts = Accounts(lost=lost)
         for part in (meta.get("join") or {}).get("parts") or [meta]:
             self.stamp_ns = max(self.stamp_ns, part.get("stamp_ns") or 0)
             recorded = part.get("accounts") or {}
@@ -162,26 +251,19 @@ class Gathered:
             accounts.sampled_out = max(accounts.sampled_out, sampled_out)
         self.accounts += accounts
         segments = meta.get("segments")
-        if segments:
-            self.segments.update((int(a), int(b)) for a, b in segments)
-        else:
-            self.undeclared = True
+        self.undeclared |= not segments
+        self.segments.update((int(a), int(b)) for a, b in segments or ())
 
     def balance(self) -> None:
-        """Fill the accounts of a trace that was read: what is folded is what there is."""
-        accounts = self.accounts
-        dropped = self.sums.dropped_by_reason
-        accounts.dropped = dropped
-        accounts.folded = self.sums.finished + sum(dropped.values())
-        accounts.finished = self.sums.finished + accounts.lost + accounts.torn
-        accounts.started = (
-            accounts.in_flight
-            + accounts.finished
-            + sum(dropped.values())
-            + sum(accounts.rejected.values())
-        )
+        """Complete the accounts of traces that were read: all of their frames are folded."""
+        accounts, finished = self.accounts, self.sums.finished
+        accounts.dropped = self.sums.dropped_by_reason
+        dropped, rejected = sum(accounts.dropped.values()), sum(accounts.rejected.values())
+        accounts.folded = finished + dropped
+        accounts.finished = finished + accounts.lost + accounts.torn
+        accounts.started = accounts.in_flight + accounts.finished + dropped + rejected
         for group in self.groups.values():
-            # a group was recorded when the whole was
+            # groups were recorded at the same time as the whole
             group.segments, group.undeclared = set(self.segments), self.undeclared
             group.balance()
 
@@ -193,55 +275,44 @@ class Gathered:
         Raises
         ------
         ProfileError
-            Another pipeline, other groups, or other edges.
+            `other` is not a profile, or has another pipeline, other groups or other settings.
         """
         merged = self.copy()
-        merged.take(other)
+        merged.add_profile(other)
         return merged
 
     __add__ = merge
 
     def copy(self) -> Self:
-        """Return a profile of its own with the same content."""
+        """Return an independent profile with the same content."""
         same = type(self)(self.pipeline, by=self.by)
-        same._own = self._own.alike()
+        same.ungrouped = self.ungrouped.alike()
         same.order = None if self.order is None else OrderBySource(self.order.settings)
         if self.parts is not None:
             same.parts = self.parts.copy()
             same.parts.forget()
-        same.take(self)
+        same.add_profile(self)
         return same
 
-    def take(self, other: Self) -> None:
-        """Add the frames of another profile to this one; `merge` leaves both as they are."""
-        if other.pipeline != self.pipeline:
-            raise ProfileError(
-                f"profiles of pipelines {self.pipeline.name!r} and {other.pipeline.name!r} do not "
-                "merge: their marks, spans, stations or periods differ"
-            )
-        if other.by != self.by:
-            raise ProfileError(
-                f"profiles by {self.by!r} and by {other.by!r} do not merge: fold both the same way"
-            )
-        for what in ("edges_ns", "every_ns", "deadline_ns"):
-            mine, theirs = getattr(self._own, what), getattr(other._own, what)
-            if mine != theirs:
-                raise ProfileError(
-                    f"profiles with {what} {mine} and {theirs} do not merge: fold both the same way"
-                )
-        if (self.order is None) != (other.order is None):
-            raise ProfileError("profiles with and without order do not merge: fold both with it")
+    def add_profile(self, other: Self) -> None:
+        """Add the frames of another profile to this one.
+
+        Raises
+        ------
+        ProfileError
+            As for `merge`.
+        """
+        self._check_same(other)
         if self.order is not None and other.order is not None:
             self.order.merge(other.order)
         self._merge_parts(other)
-        self._own.merge(other._own)
+        self.ungrouped.merge(other.ungrouped)
         self._merged = None
         for name, group in other.groups.items():
-            mine = self.groups.get(name)
-            if mine is None:
-                self.groups[name] = group.copy()
+            if name in self.groups:
+                self.groups[name].add_profile(group)
             else:
-                mine.take(group)
+                self.groups[name] = group.copy()
         self.accounts += other.accounts
         self.segments |= other.segments
         self.undeclared |= other.undeclared
@@ -251,40 +322,70 @@ class Gathered:
         self.by_weight += other.by_weight
         self.stamp_ns = max(self.stamp_ns, other.stamp_ns)
 
+    def _check_same(self, other: Self) -> None:
+        if not isinstance(other, FoldedFrames):
+            raise ProfileError(f"a profile merges with a profile, got {quoted(other)}")
+        if other.pipeline != self.pipeline:
+            raise ProfileError(
+                f"profiles of pipelines {self.pipeline.name!r} and {other.pipeline.name!r} do not "
+                "merge: their marks, spans, stations or periods differ"
+            )
+        settings = [("by", self.by, other.by)]
+        for what in ("edges_ns", "every_ns", "deadline_ns"):
+            settings.append((what, getattr(self.ungrouped, what), getattr(other.ungrouped, what)))
+        for what, mine, theirs in settings:
+            if mine != theirs:
+                raise ProfileError(
+                    f"profiles with {what} {mine!r} and {theirs!r} do not merge: "
+                    "fold both the same way"
+                )
+        if (self.order is None) != (other.order is None):
+            raise ProfileError("profiles with and without order do not merge: fold both with it")
+
     def _merge_parts(self, other: Self) -> None:
         if self.parts is None and other.parts is None:
             return
-        from latprof.queueing.windowed import Parts
-
         mine, theirs = self.parts, other.parts
         self.parts = Parts(self.pipeline) if mine is None else mine
         for one, profile in ((mine, self), (theirs, other)):
-            if one is None and (profile.frames or profile._own.dropped):
+            if one is None and (profile.frames or profile.ungrouped.dropped):
                 self.parts.lose("some profiles were folded without causes")
         if theirs is not None:
             self.parts.merge(theirs)
 
-    # -- what there is -----------------------------------------------------------------------------
+    # -- reading --------------------------------------------------------------------------------
 
     @property
     def sums(self) -> Sums:
-        """All that is folded; with groups, what they have together: no frame is folded twice."""
+        """The sums of all frames; those of the groups are merged when they are read."""
         if not self.groups:
-            return self._own
+            return self.ungrouped
         if self._merged is None:
-            self._merged = self._own.alike()
+            self._merged = self.ungrouped.alike()
             for _, group in sorted(self.groups.items()):
-                self._merged.merge(group._own)
+                self._merged.merge(group.ungrouped)
         return self._merged
 
     @property
     def frames(self) -> int:
-        """How many frames finished: the statistics are over them."""
+        """Number of finished frames; the statistics are over them."""
         return self.sums.finished
 
 
+# -- groups -------------------------------------------------------------------------------------
+
+
+def _split(columns: Columns, by: str) -> Iterator[tuple[str, Columns]]:
+    """Yield the name of each group and its frames."""
+    labels = _labels_by(columns, by)
+    names, codes = (NO_GROUP, *labels.names), labels.codes.astype(np.int64) + 1
+    found = np.flatnonzero(np.bincount(codes, minlength=len(names)))
+    for code in found.tolist():
+        yield names[code], columns if len(found) == 1 else columns.take(codes == code)
+
+
 def _labels_by(columns: Columns, by: str) -> Labels:
-    """Return the names of the frames' groups, written alike in every batch of a trace."""
+    """Return the group of each frame; a value has the same name in all batches of a trace."""
     if by == "source":
         missing = Labels.constant(None, len(columns))
         return missing if columns.source is None else columns.source
@@ -293,7 +394,7 @@ def _labels_by(columns: Columns, by: str) -> Labels:
         if columns.outcome is None:
             return done
         known = Labels.concat([done[:1], columns.outcome])
-        # where there is none the frame is finished, which has code 0
+        # a frame without an outcome is finished, which has code 0
         return Labels(np.maximum(known.codes[1:], 0), known.names)
     check_by(by, columns.tags)
     column = columns.tags[by]
@@ -301,34 +402,37 @@ def _labels_by(columns: Columns, by: str) -> Labels:
         return column
     values, codes = np.unique(column, return_inverse=True)
     texts = as_text(values)
-    # integers are floats in a batch in which some are missing
+    # in a batch in which some integers are missing, the others are floats
     names = tuple(name.removesuffix(".0") for name in texts.names)
     return Labels(texts.codes[codes], names)
 
 
 def check_by(by: str, tags: Iterable[str], where: str = "") -> None:
-    """Refuse a column that frames with these tags, of a file `where`, cannot be grouped by.
+    """Check that frames with these tags, of a file `where`, can be grouped by a column.
 
     Raises
     ------
     ProfileError
-        It is neither source nor outcome nor one of the tags.
+        The column is not source, outcome or one of the tags.
     """
-    there = ("source", "outcome", *tags)
-    if by not in there:
+    known = ("source", "outcome", *tags)
+    if by not in known:
         raise ProfileError(
-            f"{escape(where)}{': ' if where else ''}by={escape(by)!r}: the frames have no such "
-            f"column: use one of {', '.join(map(escape, there))}"
+            f"{shown_path(where)}{': ' if where else ''}by={quoted(by)}: the frames have no such "
+            f"column: use one of {', '.join(map(clip, known))}"
         )
 
 
+# -- arguments ----------------------------------------------------------------------------------
+
+
 def duration(value: str | int | None, name: str) -> int | None:
-    """Return a setting's duration in ns; None of None.
+    """Return the duration of a setting in ns, or None if it is None.
 
     Raises
     ------
     ProfileError
-        No duration above 0.
+        It is not a duration above 0.
     """
     if value is None:
         return None
@@ -337,7 +441,7 @@ def duration(value: str | int | None, name: str) -> int | None:
     except ValueError as error:
         raise ProfileError(str(error)) from None
     if ns == 0:
-        raise ProfileError(f"{name} is 0: give a duration above 0, or leave it out")
+        raise ProfileError(f"{name} must be above 0, got {quoted(value)}; leave it out for none")
     return ns
 
 
@@ -347,9 +451,12 @@ def _edges(edges_ns: Sequence[int]) -> list[int]:
     Raises
     ------
     ProfileError
-        One that is no duration.
+        They are not a list of durations.
     """
     try:
         return [parse_duration(edge, name="edge") for edge in edges_ns]
+    except TypeError:
+        rule = "edges_ns must be a list of integers"
+        raise ProfileError(f"{rule}, got {quoted(edges_ns)}") from None
     except ValueError as error:
         raise ProfileError(str(error)) from None

@@ -6,8 +6,9 @@ lists, sets, dicts, Counters, unions with None, other dataclasses (also generic 
 them in `Annotated` with `latprof.bounds.Bounds` or `Length`. Fields with ``init=False`` are
 derived and not saved; fields of type `Pipeline` are given to `decode` once.
 
-Arrays are stored as differences, byte plane by byte plane, compressed; an array that is mostly
-0 is stored as the positions and the values of the rest.
+Arrays are stored as differences, byte plane by byte plane, compressed. An array that is mostly
+0 is stored as the positions and the values of the rest, and an array of Python integers, if they
+do not fit 64 bits, as a list.
 """
 
 import base64
@@ -35,6 +36,8 @@ LARGEST_INT = 2**128  # the sum of 2**63 frames of 2**62 ns is smaller
 LARGEST_FLOAT = 1e80  # and so is the square of such a sum
 MOST_ELEMENTS = 65_536  # of an array without a `Length`
 MOST_ELEMENTS_OF_ALL = 1 << 28  # 2 GB: a profile of 1,000 groups takes some 1.5 GB
+
+_ARRAY_KEYS = {"shape", "at", "values", "integers"}
 
 SPARSE = 4  # arrays with fewer than one element in SPARSE that is not 0 are stored sparsely
 
@@ -65,6 +68,8 @@ def encode(value: Any) -> Any:
 
 
 def _encode_array(array: npt.NDArray[Any]) -> dict[str, Any]:
+    if array.dtype == object:
+        return {"shape": list(array.shape), "integers": array.reshape(-1).tolist()}
     flat = array.reshape(-1).astype(np.int64)
     filled = np.flatnonzero(flat)
     content: dict[str, Any] = {"shape": list(array.shape)}
@@ -119,8 +124,12 @@ class Decoder:
             most = next((x.most for x in limits if isinstance(x, Length)), most)
         origin, args = typing.get_origin(hint) or hint, typing.get_args(hint)
         if origin in (typing.Union, types.UnionType):
-            optional = [arg for arg in args if arg is not type(None)]
-            return None if content is None else self.decode(optional[0], content, field)
+            if content is None and type(None) in args:
+                return None
+            # of two types of arrays, the second is that of integers of any size
+            large = isinstance(content, dict) and "integers" in content
+            others = [arg for arg in args if arg is not type(None)]
+            return self.decode(others[-1 if large else 0], content, field)
         if origin in (int, float):
             return _number(origin, content, bounds, field)
         if origin in (bool, str):
@@ -174,26 +183,20 @@ class Decoder:
         )
 
     def _array(self, kind: Any, content: Any, bounds: Bounds, most: int, field: str) -> Any:
-        what = "be a list of integers"
-        if not isinstance(content, dict) or not content.keys() <= {"shape", "at", "values"}:
-            _refuse(field, what, content)
-        shape, texts = content.get("shape"), [content.get("values"), content.get("at", "")]
+        if not isinstance(content, dict) or not content.keys() <= _ARRAY_KEYS:
+            _refuse(field, "be a list of integers", content)
+        shape = content.get("shape")
         if not (isinstance(shape, list) and all(type(n) is int and 0 <= n <= most for n in shape)):
             _refuse(field, f"have a shape of at most {most:,} elements", shape)
-        if not all(isinstance(text, str) for text in texts):
-            _refuse(field, what, content)
         size = math.prod(shape)
         self._elements += size
         if size > most or self._elements > MOST_ELEMENTS_OF_ALL:
             _refuse(field, f"have at most {most:,} elements", size)
-        values = _unpack(texts[0], size, field)
-        if "at" in content:
-            places, found = _unpack(texts[1], size, field), values
-            inside = len(places) == 0 or (places[0] >= 0 and places[-1] < size)
-            if len(places) != len(found) or not inside or (places[1:] <= places[:-1]).any():
-                _refuse(field, "have ascending positions inside the array", shape)
-            values = np.zeros(size, np.int64)
-            values[places] = found
+        if kind is np.object_:
+            integers = self.decode(list[Annotated[int, bounds]], content.get("integers"), field)
+            values = np.array(integers, object)
+        else:
+            values = _stored(content, size, field)
         if len(values) != size:
             _refuse(field, f"have {size:,} elements", len(values))
         if kind is np.bool_:
@@ -201,12 +204,26 @@ class Decoder:
         if len(values) and kind is not np.uint64:
             low, high = int(values.min()), int(values.max())
             if low < bounds.low or high > bounds.high:
-                wrong = low if low < bounds.low else high
-                _refuse(field, f"hold integers from {bounds.low:,} to {bounds.high:,}", wrong)
+                limits = f"{_shown(bounds.low)} to {_shown(bounds.high)}"
+                _refuse(field, f"hold integers from {limits}", low if low < bounds.low else high)
             total = float(values.sum(dtype=np.float64))
             if bounds.total is not None and total >= bounds.total:
                 _refuse(field, f"add up to less than {_shown(bounds.total)}", total)
         return values.astype(kind).reshape(shape)
+
+
+def _stored(content: dict[str, Any], size: int, field: str) -> Ints:
+    """Return the elements (size,) of an array of integers of 64 bits."""
+    values = _unpack(content.get("values"), size, field)
+    if "at" not in content:
+        return values
+    places = _unpack(content["at"], size, field)
+    inside = len(places) == 0 or (places[0] >= 0 and places[-1] < size)
+    if len(places) != len(values) or not inside or (places[1:] <= places[:-1]).any():
+        _refuse(field, "have ascending positions inside the array", content["shape"])
+    dense = np.zeros(size, np.int64)
+    dense[places] = values
+    return dense
 
 
 def _number(kind: type, content: Any, bounds: Bounds, field: str) -> int | float:
@@ -226,8 +243,10 @@ def _shown(limit: float) -> str:
     return f"{limit:,}" if abs(limit) < 2**64 else f"{limit:.2g}"
 
 
-def _unpack(text: str, most: int, field: str) -> Ints:
+def _unpack(text: Any, most: int, field: str) -> Ints:
     """Return what `_pack` was given, at most `most` integers."""
+    if not isinstance(text, str):
+        _refuse(field, "be a list of integers", text)
     stream = zlib.decompressobj()
     try:
         planes = stream.decompress(base64.b64decode(text, validate=True), 8 * most + 1)

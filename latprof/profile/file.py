@@ -13,8 +13,8 @@ from latprof.errors import LatprofError, ProfileError
 from latprof.io.atomic import WholeFile
 from latprof.pipeline import Pipeline
 from latprof.profile import saved
+from latprof.profile.build import Recorders
 from latprof.profile.codec import Decoder, encode
-from latprof.profile.origins import Recorders
 from latprof.profile.profile import Profile
 from latprof.profile.saved import count, number, text
 from latprof.queueing.windowed import Parts
@@ -126,7 +126,7 @@ def _dump(profile: Profile) -> dict[str, Any]:
         "segments": sorted(profile.segments),
         "rates": sorted(profile.rates.items()),
         "accounts": profile.accounts.to_dict(),
-        "sums": saved.dump(profile._own),
+        "sums": saved.dump(profile.ungrouped),
         "order": encode(profile.order),
         "causes": None if profile.parts is None else profile.parts.to_dict(),
         "groups": {name: _dump(group) for name, group in sorted(profile.groups.items())},
@@ -136,7 +136,15 @@ def _dump(profile: Profile) -> dict[str, Any]:
 def _load(pipeline: Pipeline, content: dict[str, Any]) -> Profile:
     profile = Profile(pipeline, by=None if content["by"] is None else text(content["by"]))
     profile.files = count(content["files"])
-    profile.recorders = Recorders.from_dict(content["recorders"])
+    rows = [
+        [
+            dict(zip(("host", "python", "latprof"), row[:3], strict=True)),
+            dict(zip(("files", "first", "last"), row[3:], strict=True)),
+        ]
+        for row in content["recorders"]["files"]
+    ]
+    recorders = {"written": rows, "others": content["recorders"]["others"]}
+    profile.recorders = Decoder(pipeline).decode(Recorders, recorders, "recorders")
     profile.stamp_ns = count(content["stamp_ns"])
     profile.by_weight = count(content.get("by_weight", 0))
     profile.undeclared = bool(content["undeclared"])
@@ -146,7 +154,7 @@ def _load(pipeline: Pipeline, content: dict[str, Any]) -> Profile:
         profile.segments.add((begin, end))
     profile.rates = Counter({number(rate): count(n) for rate, n in content["rates"]})
     profile.accounts = _load_accounts(content["accounts"])
-    profile._own = saved.load(pipeline, content["sums"])
+    profile.ungrouped = saved.load(pipeline, content["sums"])
     if content["order"] is not None:
         profile.order = Decoder(pipeline).decode(OrderBySource, content["order"], "order")
     if content["causes"] is not None:
@@ -174,12 +182,12 @@ def _check(profile: Profile) -> None:
         if group.groups or group.by is not None:
             raise ProfileError("groups of a group: the file is damaged")
         for what in ("edges_ns", "every_ns", "deadline_ns"):
-            if getattr(group._own, what) != getattr(profile._own, what):
+            if getattr(group.ungrouped, what) != getattr(profile.ungrouped, what):
                 raise ProfileError(f"groups of another {what}: the file is damaged")
-    own = profile._own.finished + profile._own.dropped.total()
+    own = profile.ungrouped.finished + profile.ungrouped.dropped.total()
     if (profile.by is None and profile.groups) or (profile.by is not None and own):
         raise ProfileError("frames that are in no group: the file is damaged")
-    frames = profile._own.finished + sum(group.frames for group in profile.groups.values())
+    frames = profile.ungrouped.finished + sum(group.frames for group in profile.groups.values())
     rates_fit = all(0 < rate <= 1 for rate in profile.rates)
     if not rates_fit or profile.rates.total() != frames:
         raise ProfileError("sampling rates are not those of its frames: the file is damaged")

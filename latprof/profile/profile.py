@@ -1,22 +1,28 @@
-"""The profile: what folding a trace gives, and the questions that it answers.
+"""The profile: the result of folding a trace, and the questions that it answers.
 
-A profile holds `Sums` for the whole and for each group. Profiles of parts merge into the profile
-of the whole. Nothing in it grows with the number of frames.
+A profile holds `Sums` of all frames, or of each group. Profiles of parts merge into the profile
+of the whole. Its size does not grow with the number of frames.
 """
 
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from latprof.accounts import Accounts
 from latprof.errors import ProfileError
 from latprof.palette import colors
 from latprof.profile import answers, tables
-from latprof.profile.build import NO_GROUP, Gathered, duration
-from latprof.profile.span import TABLE_PERCENTILES, Slice, SpanProfile, slice_of
-from latprof.profile.windows import Heat, Stretch, WindowNumbers, heat_of, stretches, window_numbers
+from latprof.profile.build import NO_GROUP, FoldedFrames, duration
+from latprof.profile.span import (
+    TABLE_PERCENTILES,
+    SpanProfile,
+    check_integer,
+    check_percentile,
+)
 from latprof.table import html, text
-from latprof.text import counted
+from latprof.text import counted, quoted
 from latprof.units import format_ns
 
 if TYPE_CHECKING:
@@ -27,31 +33,38 @@ if TYPE_CHECKING:
 __all__ = ["NO_GROUP", "Accounts", "Profile", "duration", "merge"]
 
 WHYS = ("mean", "p99", "tail", "variance", "cause")
+UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
+_TIMES = ("mean", "std", "min", *(f"p{q:g}".replace(".", "_") for q in TABLE_PERCENTILES), "max")
 
 
-class Profile(Gathered):
-    """What is known of the frames of a pipeline, as a whole and by group.
+class Profile(FoldedFrames):
+    """The statistics of the frames of a pipeline, as a whole and by group.
 
     Parameters
     ----------
     pipeline
         What the marks mean.
     by
-        ``"source"``, ``"outcome"`` or a tag: a profile is kept for each of its values as well.
+        ``"source"``, ``"outcome"`` or a tag: each of its values gets a profile as well.
     edges_ns
-        Upper edges of ranges to be counted exactly for end_to_end.
+        Upper edges of ranges of end_to_end whose frames are counted exactly.
     every
-        Width of the windows of `timeline`, ``"1s"``; they double when there are more than 512.
+        Width of the windows of `timeline`, ``"1s"``; it doubles if there are more than 512.
     deadline
         ``"20ms"``: frames that take longer are counted exactly, see `deadline`.
     order
-        Keep what depends on the order of frames, see `order`: batches come in order of time.
+        Keep what depends on the order of frames, see `order`. Batches must be added in order of
+        time.
     id_bits
-        How many bits of an id count before it starts again, 16 for RTP; 64: it never does.
+        Number of bits after which ids start again, 16 for RTP; 64 if they never do.
+
+    Raises
+    ------
+    ProfileError
+        An argument is invalid.
 
     Examples
     --------
-    >>> import numpy as np
     >>> from latprof.frames import Columns
     >>> from latprof.pipeline import Pipeline
     >>> profile = Profile(Pipeline.chain("mic", "decode", "play"))
@@ -77,32 +90,28 @@ class Profile(Gathered):
 
         Raises
         ------
-        OSError
+        ProfileError
             The file cannot be written.
         """
         from latprof.profile.file import save_profile
 
         save_profile(self, path)
 
-    # -- reading --------------------------------------------------------------------------------
+    # -- all frames -----------------------------------------------------------------------------
 
     @property
     def time_range_ns(self) -> int | None:
-        """From the first start to the last end of the finished frames, ns."""
+        """Time from the first start to the last end of the finished frames, ns."""
         if self.sums.first_ns is None or self.sums.last_ns is None:
             return None
         return self.sums.last_ns - self.sums.first_ns
 
     @property
     def active_ns(self) -> int | None:
-        """How long was recorded: the union of the recorded segments, else the time range."""
+        """Time of recording, ns: the union of the recorded segments, or else the time range."""
         if self.undeclared or not self.segments:
             return self.time_range_ns
-        active, reached = 0, min(self.segments)[0]
-        for begin, end in sorted(self.segments):
-            active += max(0, end - max(begin, reached))
-            reached = max(reached, end)
-        return active
+        return sum(end - begin for begin, end in answers.union(self.segments))
 
     @property
     def sampled(self) -> bool:
@@ -111,26 +120,59 @@ class Profile(Gathered):
 
     @property
     def throughput(self) -> float | None:
-        """Finished frames per second of active time; scaled up by 1 / rate where sampled."""
+        """Finished frames per second of active time; divided by the rate if sampled."""
         if not self.active_ns or self.active_ns < 0:
             return None
         return sum(n / rate for rate, n in self.rates.items()) / (self.active_ns / 1e9)
 
     @property
     def bytes_per_second(self) -> float | None:
-        """Known sizes of finished frames per second of active time; scaled up where sampled."""
-        pace = self.throughput
-        if pace is None or not self.sums.sized:
+        """Known sizes of finished frames per second of active time; scaled up if sampled."""
+        per_second = self.throughput
+        if per_second is None or not self.sums.sized:
             return None
-        return pace * self.sums.size_bytes / self.frames
+        return per_second * self.sums.size_bytes / self.frames
 
     @property
     def mostly_measuring(self) -> list[str]:
-        """Spans whose mean is under ten times the cost of a stamp, where that was recorded."""
-        if not self.stamp_ns:
-            return []
+        """Spans with a mean below ten times the cost of a stamp, if that cost was recorded."""
         means = ((name, self[name].mean) for name in self.spans if name != "other")
         return [name for name, mean in means if mean is not None and mean < 10 * self.stamp_ns]
+
+    @property
+    def deadline(self) -> answers.Deadline | None:
+        """The misses of the declared deadline, or None if none was declared."""
+        return answers.deadline(self.sums)
+
+    @property
+    def ranges(self) -> list[tuple[int, int | None, int]]:
+        """Exact counts of end_to_end by range: (above ns, up to and including ns, frames).
+
+        The last range has no upper edge: None.
+        """
+        edges = (0, *self.sums.edges_ns, None)
+        upto = (0, *self.sums.at_most, self["end_to_end"].count)
+        pairs = zip(edges, edges[1:], upto, upto[1:], strict=False)
+        return [(low or 0, high, after - before) for low, high, before, after in pairs]
+
+    @property
+    def unclaimed(self) -> str | None:
+        """A sentence on the time of `other`, if it is larger than every stage; otherwise None."""
+        shares = self.sums.shares
+        largest = max((shares[stage.name] for stage in self.pipeline.stages), default=0)
+        if shares["other"] <= largest:
+            return None
+        mean = shares["other"] / self.sums.attributed
+        part = shares["other"] / shares["end_to_end"]
+        sentence = f"{format_ns(mean)} of each frame ({part:.0%}) is claimed by no stage"
+        gaps = self.sums.gaps
+        begin, end = max(gaps, key=gaps.__getitem__, default=("", ""))
+        if begin and gaps[begin, end] > shares["other"] - sum(gaps.values()):
+            return f"{sentence}: most of it is between the marks {begin} and {end}"
+        lacking = [stage.name for stage in self.pipeline.stages if self[stage.name].missing]
+        return f"{sentence}: marks are missing, and so the time of {', '.join(lacking)}"
+
+    # -- spans ----------------------------------------------------------------------------------
 
     @property
     def spans(self) -> tuple[str, ...]:
@@ -145,60 +187,100 @@ class Profile(Gathered):
         ProfileError
             There is no span of that name.
         """
-        sums = self.sums.spans.get(name)
-        if sums is None:
+        sums = self.sums
+        if not isinstance(name, str) or name not in sums.spans:
             raise ProfileError(
-                f"no span {name!r} in pipeline {self.pipeline.name!r}: use one of "
+                f"no span {quoted(name)} in pipeline {self.pipeline.name!r}: use one of "
                 f"{', '.join(self.spans)}"
             )
         kind = "other" if name == "other" else self.pipeline.span(name).kind
-        share = None
-        whole = self.sums.shares["end_to_end"]
-        if name in self.sums.shares and whole:
-            share = self.sums.shares[name] / whole
-        return SpanProfile(name, kind, sums, share, self.sums.batches.counts(name))
+        total = sums.shares["end_to_end"]
+        share = sums.shares[name] / total if name in sums.shares and total else None
+        return SpanProfile.of(name, kind, sums.spans[name], share, sums.batches.counts(name))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the table as plain values: a dict for each span, times in ns, None if unknown."""
+        return [_row(self[name]) for name in self.spans]
+
+    def table(self, *, groups: bool = False, unit: str = "ns") -> "pd.DataFrame":
+        """Return a DataFrame indexed by span; times are plain numbers.
+
+        Parameters
+        ----------
+        groups
+            Return a row for each group and span; the group is the first index level.
+        unit
+            Unit of the times: ``"ns"``, ``"us"``, ``"ms"`` or ``"s"``.
+
+        Raises
+        ------
+        ProfileError
+            There is no such unit.
+        """
+        import pandas as pd
+
+        if not isinstance(unit, str) or unit not in UNITS:
+            raise ProfileError(f"unit must be one of {', '.join(UNITS)}, got {quoted(unit)}")
+        if groups:
+            parts = {name: group.table(unit=unit) for name, group in sorted(self.groups.items())}
+            return pd.concat(parts, names=[self.by or "group"]) if parts else self.table().iloc[:0]
+        types: dict[str, Any] = dict.fromkeys(("count", "missing", "negative"), "int64")
+        types["peak_frame"] = "UInt64"
+        rows = self.rows()
+        frame = pd.DataFrame(
+            {
+                key: pd.array([row[key] for row in rows], dtype=types.get(key, "float64"))
+                for key in rows[0]
+                if key not in ("span", "kind", "intervals")
+            },
+            index=pd.Index([row["span"] for row in rows], name="span"),
+        )
+        if unit != "ns":
+            frame[list(_TIMES)] /= UNITS[unit]
+        return frame
+
+    # -- where the time goes --------------------------------------------------------------------
 
     def bottleneck(self, why: str = "mean") -> str | None:
-        """Return the name of the stage that takes longest; None where no frame has a stage.
+        """Return the name of the stage that takes longest, or None if no frame has a stage.
 
         Parameters
         ----------
         why
             ``"mean"``: the highest mean; ``"p99"``: the highest 99th percentile; ``"tail"``: the
             largest share of the slowest 1 % of the frames; ``"variance"``: the largest share of
-            end_to_end's variance; ``"cause"``: the stage that the others wait for, see `causes`.
-            Sides never win, and of equal stages the first does.
+            the variance of end_to_end; ``"cause"``: the stage that the others wait for, see
+            `causes`. Sides are not considered. Of equal stages the first one is returned.
 
         Raises
         ------
         ProfileError
-            Another `why`; ``"cause"`` where that was not asked for, or is not available.
+            `why` is unknown, or is ``"cause"`` and the causes were not folded or are not available.
         """
-        if why not in WHYS:
-            raise ProfileError(f"why={why!r} is unknown: use one of {', '.join(WHYS)}")
+        stages = [stage.name for stage in self.pipeline.stages]
+        values: dict[str, float | None] = {}
         if why == "cause":
             return self.causes.cause
-        values: dict[str, float | None] = {}
-        for stage in self.pipeline.stages:
-            span = self[stage.name]
-            if why == "mean":
-                values[stage.name] = span.mean
-            elif why == "p99":
-                values[stage.name] = span.histogram.value_at(99)
-        if why == "tail":
-            slow = slice_of(self.sums.tails, 99, 100)
-            values = {stage.name: slow.share(stage.name) for stage in self.pipeline.stages}
+        if why == "mean":
+            values = {name: self[name].mean for name in stages}
+        elif why == "p99":
+            values = {name: self[name].histogram.value_at(99) for name in stages}
+        elif why == "tail":
+            slow = answers.slice_of(self.sums.tails, 99, 100)
+            values = {name: slow.share(name) for name in stages}
         elif why == "variance":
             shares = self.variance_shares
-            values = {stage.name: shares.get(stage.name) for stage in self.pipeline.stages}
+            values = {name: shares.get(name) for name in stages}
+        else:
+            raise ProfileError(f"why={quoted(why)} is unknown: use one of {', '.join(WHYS)}")
         known = {name: value for name, value in values.items() if value is not None}
         return max(known, key=known.__getitem__, default=None)
 
     @property
     def causes(self) -> "Causes":
-        """Who waited for whom, and which stage is the cause: as `latprof.causes` finds it.
+        """Which frames waited for which, and the stage that is the cause, as in `latprof.causes`.
 
-        Over all frames, groups or not: stations are shared by them.
+        They are of all frames, also if there are groups, because groups share stations.
 
         Raises
         ------
@@ -214,204 +296,176 @@ class Profile(Gathered):
 
     @property
     def variance_shares(self) -> dict[str, float]:
-        """Each stage's, and other's, part of end_to_end's variance: they add up to 1.
+        """The part of the variance of end_to_end by stage, and ``other``; they add up to 1.
 
-        cov(stage, end_to_end) / var(end_to_end): negative for a stage that is quick when frames
-        are slow. Empty where end_to_end does not vary.
+        It is cov(stage, end_to_end) / var(end_to_end), and negative if the stage is fast when
+        frames are slow. It is empty if end_to_end does not vary.
         """
         variance = sum(self.sums.covariances.values())
         if not variance > 0:
             return {}
         return {name: value / variance for name, value in self.sums.covariances.items()}
 
+    def slices(self, q: float = 99) -> dict[str, answers.Slice]:
+        """Return the times by stage of all frames, the middle ones, and those above percentile `q`.
+
+        Raises
+        ------
+        ProfileError
+            `q` is not a number from 0 to 100.
+        """
+        tails = self.sums.tails
+        slow = answers.slice_of(tails, check_percentile(q), 100)
+        middle = answers.middle_of(self.sums)
+        return {"all": answers.slice_of(tails, 0, 100), "middle": middle, "slow": slow}
+
     def tail(self, q: float = 99) -> "pd.DataFrame":
-        """Return where the time goes in the slow frames, beside the middle ones.
+        """Return where the time goes in the slow frames, compared to the middle ones.
 
         Parameters
         ----------
         q
-            Frames slower than this percentile (0 to 100) of end_to_end are the slow ones.
+            Frames above this percentile (0 to 100) of end_to_end are the slow ones.
 
         Returns
         -------
         DataFrame
             By stage and other: share and mean (ns) in slow and in middle frames (40th to 60th
-            percentile), and how many frames those are.
+            percentile), and the numbers of those frames.
 
         Raises
         ------
         ProfileError
-            `q` is no number from 0 to 100.
+            `q` is not a number from 0 to 100.
         """
-        return answers.tail_table(self.sums, q)
+        import pandas as pd
 
-    @property
-    def deadline(self) -> answers.Deadline | None:
-        """What became of the deadline that was declared; None: none was."""
-        return answers.deadline(self.sums)
+        tails, middle = self.sums.tails, answers.middle_of(self.sums)
+        slow = answers.slice_of(tails, check_percentile(q), 100)
+        names = list(tails.sums)
+        columns: dict[str, Any] = {}
+        for what, part in (("slow", slow), ("middle", middle)):
+            columns[f"{what}_share"] = [part.share(name) for name in names]
+            columns[f"{what}_mean"] = [part.mean(name) for name in names]
+            columns[f"{what}_frames"] = [part.frames for _ in names]
+        index = pd.Index(names, name="span")
+        frame = pd.DataFrame(columns, index=index, dtype="float64")
+        return frame.astype({"slow_frames": "int64", "middle_frames": "int64"})
+
+    # -- single frames --------------------------------------------------------------------------
+
+    def worst(self, n: int = 10) -> "pd.DataFrame":
+        """Return the n slowest frames with all their stages, times in ns.
+
+        Raises
+        ------
+        ProfileError
+            `n` is not an integer from 0 to 100, the number of frames that a profile keeps.
+        """
+        import pandas as pd
+
+        frames = answers.worst_frames(self.sums, n)
+        stages = [answers.stages_of(self.sums, frame) for frame in frames]
+        starts = [pd.Timestamp(frame.marks["start"], unit="ns") for frame in frames]
+        columns = {
+            "source": pd.array([frame.source for frame in frames], dtype="object"),
+            "start": pd.array(starts, dtype="datetime64[ns]"),
+            "end_to_end": pd.array([frame.end_to_end_ns for frame in frames], dtype="Int64"),
+        }
+        for name in (*(stage.name for stage in self.pipeline.stages), "other"):
+            columns[name] = pd.array([times.get(name) for times in stages], dtype="Int64")
+        ids = np.array([frame.frame_id for frame in frames], np.uint64)
+        return pd.DataFrame(columns, index=pd.Index(ids, name="frame_id"))
+
+    def exemplars(self) -> list[tuple[int, int, int]]:
+        """Return a frame for each range of end_to_end that has one, 32 ranges an octave.
+
+        Each is the smallest value, the largest value (ns), and the id of a frame in between.
+        """
+        filled = self.sums.filled
+        columns = (*answers.coarse_edges(), self.sums.exemplars)
+        return list(zip(*(column[filled].tolist() for column in columns), strict=True))
+
+    # -- windows of time ------------------------------------------------------------------------
 
     def timeline(self) -> "pd.DataFrame":
         """Return count, mean, percentiles (within 1.6 %) and maximum by window and span, in ns.
 
-        Raises
-        ------
-        ProfileError
-            No windows were asked for.
-        """
-        if self.sums.timeline is None:
-            raise ProfileError("no windows were folded: analyze with every='1s', say")
-        return answers.timeline_table(self.sums)
-
-    def windows(self, span: str = "end_to_end", qs: Sequence[float] = (50, 99)) -> WindowNumbers:
-        """Return a span by window of time as arrays, or by time batch where no windows were folded.
+        The windows are indexed by their begin (UTC).
 
         Raises
         ------
         ProfileError
-            No such span, no such percentile.
-        """
-        return window_numbers(self.sums, self[span].name, qs)
-
-    def heat(self, span: str = "end_to_end", *, most: int = 100) -> Heat:
-        """Return how many frames took how long by window of time, in `most` ranges at most.
-
-        Raises
-        ------
-        ProfileError
-            There is no span of that name.
-        """
-        return heat_of(self.sums, self[span].name, most=most)
-
-    def stretches(self) -> list[Stretch]:
-        """Return the stretches of time without finished frames, and why there are none."""
-        known = self.segments if self.segments and not self.undeclared else None
-        return stretches(self.sums, known, lost=self.accounts.lost)
-
-    def slices(self, q: float = 99) -> dict[str, Slice]:
-        """Return all frames, the middle ones and those slower than percentile `q`, by stage.
-
-        Raises
-        ------
-        ProfileError
-            `q` is no number from 0 to 100.
-        """
-        tails = self.sums.tails
-        whole, middle = slice_of(tails, 0, 100), answers.middle_of(self.sums)
-        return {"all": whole, "middle": middle, "slow": slice_of(tails, q, 100)}
-
-    def worst(self, n: int = 10) -> "pd.DataFrame":
-        """Return the n slowest frames with their whole breakdown, times in ns.
-
-        Raises
-        ------
-        ProfileError
-            `n` is not from 0 to 100: a profile keeps no more.
-        """
-        return answers.worst_table(self.sums, n)
-
-    def exemplars(self) -> list[tuple[int, int, int]]:
-        """Return a real frame for each filled range of end_to_end, 32 ranges an octave.
-
-        Each is smallest value, largest value (ns), and the id of a frame in between.
-        """
-        return answers.exemplars(self.sums)
-
-    @property
-    def unclaimed(self) -> str | None:
-        """A sentence when `other` is larger than every stage: where that time lies; else None."""
-        shares = self.sums.shares
-        largest = max((shares[stage.name] for stage in self.pipeline.stages), default=0)
-        if shares["other"] <= largest:
-            return None
-        mean = shares["other"] / self.sums.attributed
-        part = shares["other"] / shares["end_to_end"]
-        text = f"{format_ns(mean)} of each frame ({part:.0%}) is claimed by no stage"
-        gaps = self.sums.gaps
-        begin, end = max(gaps, key=gaps.__getitem__, default=("", ""))
-        if begin and gaps[begin, end] > shares["other"] - sum(gaps.values()):
-            return f"{text}: most of it lies between the marks {begin} and {end}"
-        lacking = [stage.name for stage in self.pipeline.stages if self[stage.name].missing]
-        return f"{text}: marks are missing, and so the time of {', '.join(lacking)}"
-
-    @property
-    def ranges(self) -> list[tuple[int, int | None, int]]:
-        """End_to_end counts by range: (above ns, up to and with ns or None, frames), exact."""
-        edges = (0, *self.sums.edges_ns)
-        upto = (0, *self.sums.at_most)
-        count = self["end_to_end"].count
-        rows: list[tuple[int, int | None, int]] = [
-            (edges[i], edges[i + 1], upto[i + 1] - upto[i]) for i in range(len(edges) - 1)
-        ]
-        return [*rows, (edges[-1], None, count - upto[-1])]
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the table as plain values: a dict a span, times in ns, None where unknown."""
-        table = []
-        for name in self.spans:
-            span = self[name]
-            row: dict[str, Any] = {
-                "span": name,
-                "kind": span.kind,
-                "count": span.count,
-                "missing": span.missing,
-                "negative": span.negative,
-                "mean": span.mean,
-                "std": span.std,
-                "min": span.min,
-            }
-            for q in TABLE_PERCENTILES:
-                row[f"p{q:g}".replace(".", "_")] = span.histogram.value_at(q)
-            row |= {
-                "max": span.max,
-                "peak_frame": span.peak_frame,
-                "share": span.share,
-                "resolves": span.resolves,
-                "intervals": [
-                    {"q": q, "low": known.low, "high": known.high, "note": known.note}
-                    | {"effective_frames": known.effective}
-                    for q in TABLE_PERCENTILES
-                    for known in (span.percentile(q),)
-                ],
-            }
-            table.append(row)
-        return table
-
-    def table(self, *, groups: bool = False) -> "pd.DataFrame":
-        """Return a DataFrame indexed by span; times are plain numbers in ns.
-
-        Parameters
-        ----------
-        groups
-            A row for each group and span: the group is the first index level.
+            The profile was folded without windows.
         """
         import pandas as pd
 
-        if groups:
-            parts = {name: group.table() for name, group in sorted(self.groups.items())}
-            return pd.concat(parts, names=[self.by or "group"]) if parts else self.table().iloc[:0]
-        types: dict[str, Any] = dict.fromkeys(("count", "missing", "negative"), "int64")
-        types["peak_frame"] = "UInt64"
-        rows = self.rows()
-        frame = pd.DataFrame(
-            {
-                key: pd.array([row[key] for row in rows], dtype=types.get(key, "float64"))
-                for key in rows[0]
-                if key not in ("span", "kind", "intervals")
-            },
-            index=pd.Index([row["span"] for row in rows], name="span"),
-        )
-        return frame
+        if self.sums.timeline is None:
+            raise ProfileError("no windows were folded: analyze with every='1s', for example")
+        qs = [f"p{q}" for q in answers.TIMELINE_PERCENTILES]
+        names = ["window_ns", "span", "count", "mean", *qs, "max"]
+        frame = pd.DataFrame(answers.timeline_rows(self.sums), columns=names)
+        begins = pd.to_datetime(frame.pop("window_ns").astype("int64"), unit="ns")
+        frame.insert(0, "window", begins)
+        return frame.set_index(["window", "span"])
+
+    def windows(
+        self, span: str = "end_to_end", qs: Sequence[float] = (50, 99)
+    ) -> answers.WindowNumbers:
+        """Return a span by window of time as arrays, or by time batch if there are no windows.
+
+        Raises
+        ------
+        ProfileError
+            There is no such span, or `qs` are not percentiles.
+        """
+        if isinstance(qs, str) or not isinstance(qs, Sequence | np.ndarray):
+            raise ProfileError(f"qs must be a list of percentiles, got {quoted(qs)}")
+        return answers.window_numbers(self.sums, self[span].name, [*map(check_percentile, qs)])
+
+    def heat(self, span: str = "end_to_end", *, most: int = 100) -> answers.Heat:
+        """Return counts of a span by window of time and latency, in at most `most` ranges.
+
+        Raises
+        ------
+        ProfileError
+            There is no span of that name, or `most` is not an integer from 1 on.
+        """
+        most = check_integer("most", most, 1, 10**6)
+        return answers.heat_of(self.sums, self[span].name, most=most)
+
+    def stretches(self) -> list[answers.Stretch]:
+        """Return the stretches of time without finished frames, with the reason."""
+        known = self.segments if self.segments and not self.undeclared else None
+        return answers.stretches(self.sums, known, lost=self.accounts.lost)
+
+
+def _row(span: SpanProfile) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        name: getattr(span, name)
+        for name in ("kind", "count", "missing", "negative", "mean", "std", "min")
+    }
+    for q in TABLE_PERCENTILES:
+        row[f"p{q:g}".replace(".", "_")] = span.histogram.value_at(q)
+    row |= {name: getattr(span, name) for name in ("max", "peak_frame", "share", "resolves")}
+    intervals = [span.percentile(q) for q in TABLE_PERCENTILES]
+    row["intervals"] = [
+        {"q": q, "low": known.low, "high": known.high, "note": known.note}
+        | {"effective_frames": known.effective}
+        for q, known in zip(TABLE_PERCENTILES, intervals, strict=True)
+    ]
+    return {"span": span.name, **row}
 
 
 def merge(profiles: Sequence[Profile]) -> Profile:
-    """Return the profile of all the frames of several profiles, in whatever order they come.
+    """Return the profile of all frames of several profiles, in any order.
 
     Raises
     ------
     ProfileError
-        None is given, something that is no profile, or two do not fit.
+        There is no profile, something is not a profile, or two profiles do not fit.
     """
-    if not isinstance(profiles, Sequence):
+    if not isinstance(profiles, Sequence) or isinstance(profiles, str):
         raise ProfileError(
             f"merge takes a list of profiles, not {type(profiles).__name__}: write merge([a, b])"
         )
@@ -424,5 +478,5 @@ def merge(profiles: Sequence[Profile]) -> Profile:
             )
     merged = profiles[0].copy()
     for profile in profiles[1:]:
-        merged.take(profile)
+        merged.add_profile(profile)
     return merged

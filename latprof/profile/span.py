@@ -1,97 +1,162 @@
-"""One span of a profile, and the comparison of stages in slow frames."""
+"""One span of a profile: its numbers, percentiles and cumulative curves."""
 
 import math
+import warnings
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any, Self
 
 import numpy as np
 
-from latprof.arrays import Ints
+from latprof.arrays import Floats, Ints
+from latprof.errors import ProfileError
 from latprof.fold.intervals import Percentile, percentile
-from latprof.fold.sums import SpanSums, Tails
-from latprof.histogram import Histogram, rank_of
-from latprof.profile.curves import Curve, Ecdf, ecdf, percentile_curve
+from latprof.fold.sums import SpanSums
+from latprof.histogram import Histogram, bin_edges
+from latprof.text import counted, quoted
+from latprof.units import format_ns
 
-__all__ = ["TABLE_PERCENTILES", "Slice", "SpanProfile", "slice_of"]
+__all__ = [
+    "TABLE_PERCENTILES",
+    "Curve",
+    "Ecdf",
+    "SpanProfile",
+    "check_integer",
+    "check_percentile",
+    "ecdf",
+    "percentile_curve",
+]
 
 TABLE_PERCENTILES = (50, 90, 99, 99.9)
 
+POINTS = 1_000
+"""Most steps of height, and most of width, that an `Ecdf` keeps apart."""
+
 
 @dataclass(frozen=True, slots=True)
-class SpanProfile:
-    """One span of a profile; times in ns, None where there are no values.
+class Ecdf:
+    """The share (k,) of values at or below `value_ns` (k,), ascending; the last share is 1."""
 
-    `share` is the span's part of the end_to_end sum, over the attribution set (stages, other and
-    end_to_end only). `batches` are its counts (time batches, coarse bins).
+    value_ns: Ints
+    share: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Percentiles `q` (k,) ascending, their values, and their 95 % intervals; times in ns.
+
+    `low` and `high` (k,) are NaN if there are not enough frames for an interval.
+    """
+
+    q: Floats
+    value_ns: Ints
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SpanProfile:
+    """One span of a profile; times in ns, None if there are no values.
+
+    Attributes
+    ----------
+    name, kind
+        Name of the span; ``"stage"``, ``"side"``, ``"other"`` or ``"total"``.
+    count, missing, negative
+        How many finished frames have the span, lack one of its marks, or have its end before its
+        begin.
+    total, mean, std
+        The exact sum, the mean, and the standard deviation (n - 1; None for fewer than 2 values).
+    min, max, peak_frame
+        The smallest and the largest value, and the id of the frame with the largest one.
+    share
+        The part of the end_to_end sum that is this span's, over the attribution set; None for
+        sides and for response.
+    histogram
+        Counts of the values.
+    batches
+        Counts (time batches, coarse bins) of the values, for the intervals of percentiles.
     """
 
     name: str
     kind: str
-    sums: SpanSums
+    count: int
+    missing: int
+    negative: int
+    total: int
+    mean: float | None
+    std: float | None
+    min: int | None
+    max: int | None
+    peak_frame: int | None
     share: float | None
+    histogram: Histogram
     batches: Ints
 
-    @property
-    def count(self) -> int:
-        """How many finished frames have the span."""
-        return self.sums.count
+    @classmethod
+    def of(cls, name: str, kind: str, sums: SpanSums, share: float | None, batches: Ints) -> Self:
+        """Return the span of these sums."""
+        n, total, histogram = sums.count, sums.total, sums.histogram
+        return cls(
+            name,
+            kind,
+            n,
+            sums.missing,
+            sums.negative,
+            total,
+            total / n if n else None,
+            math.sqrt(max(sums.m2, 0.0) / (n - 1)) if n > 1 else None,
+            histogram.min,
+            sums.peak,
+            sums.peak_frame,
+            share,
+            histogram,
+            batches,
+        )
 
-    @property
-    def missing(self) -> int:
-        """How many finished frames lack one of its marks."""
-        return self.sums.missing
+    def __repr__(self) -> str:
+        return f"<SpanProfile of {self.name}: {counted(self.count, 'frame')}>"
 
-    @property
-    def negative(self) -> int:
-        """How many finished frames have its end before its begin."""
-        return self.sums.negative
-
-    @property
-    def total(self) -> int:
-        """The exact sum, ns."""
-        return self.sums.total
-
-    @property
-    def mean(self) -> float | None:
-        """The mean, ns."""
-        return self.total / self.count if self.count else None
-
-    @property
-    def std(self) -> float | None:
-        """The standard deviation (n - 1), ns; None of fewer than two values."""
-        return math.sqrt(max(self.sums.m2, 0.0) / (self.count - 1)) if self.count > 1 else None
-
-    @property
-    def min(self) -> int | None:
-        """The smallest value, ns."""
-        return self.sums.histogram.min
-
-    @property
-    def max(self) -> int | None:
-        """The largest value (the peak), ns."""
-        return self.sums.peak
-
-    @property
-    def peak_frame(self) -> int | None:
-        """The id of the frame that set the peak."""
-        return self.sums.peak_frame
-
-    @property
-    def histogram(self) -> Histogram:
-        """The histogram of its values."""
-        return self.sums.histogram
+    def __str__(self) -> str:
+        head = f"{self.name} ({self.kind}): {counted(self.count, 'frame')}"
+        head += f", {self.missing:,} missing, {self.negative:,} negative"
+        if self.mean is None:
+            return head
+        std = "" if self.std is None else f", standard deviation {format_ns(self.std)}"
+        share = "" if self.share is None else f", {self.share:.1%} of end_to_end"
+        peak = f"max {format_ns(self.max)} (frame {self.peak_frame})"
+        lines = [head, f"mean {format_ns(self.mean)}{std}{share}"]
+        lines += [str(self.percentile(q)) for q in TABLE_PERCENTILES]
+        return "\n".join([*lines, f"min {format_ns(self.min)}, {peak}"])
 
     @property
     def resolves(self) -> float | None:
-        """The highest of the table's percentiles that the frames suffice for."""
+        """The highest percentile of the table that there are enough frames for."""
         enough = [q for q in TABLE_PERCENTILES if self.percentile(q).low is not None]
         return max(enough, default=None)
 
     def percentile(self, q: float, *, independent: bool = False) -> Percentile:
-        """Return the percentile `q` (0 to 100) with its interval, or why there is none.
+        """Return a percentile with its 95 % interval, or the reason why it has none.
 
-        With `independent`, the interval is the one if frames were independent: frames that queue
-        are not, and it is too narrow for them.
+        Parameters
+        ----------
+        q
+            From 0 to 100.
+        independent
+            Return the interval for independent frames. Frames that queue are not independent,
+            and the interval is too narrow for them.
+
+        Raises
+        ------
+        ProfileError
+            `q` is not a number from 0 to 100.
+
+        Warns
+        -----
+        UserWarning
+            `q` is between 0 and 1, which may be meant as a fraction.
         """
+        q = check_percentile(q)
         return percentile(self.histogram, self.batches, q, independent=independent)
 
     def ecdf(self) -> Ecdf:
@@ -99,41 +164,117 @@ class SpanProfile:
         return ecdf(self.histogram)
 
     def curve(self, *, per_decade: int = 12) -> Curve:
-        """Return the percentiles from 0 to 100 with their intervals, ever denser towards 100."""
+        """Return percentiles from 0 to 100 with their intervals, ever denser towards 100.
+
+        Parameters
+        ----------
+        per_decade
+            Number of percentiles in each tenth of the rest: from 90 to 99, from 99 to 99.9.
+
+        Raises
+        ------
+        ProfileError
+            `per_decade` is not an integer from 1 to 1,000.
+        """
+        per_decade = check_integer("per_decade", per_decade, 1, 1_000)
         return percentile_curve(self.histogram, self.batches, per_decade=per_decade)
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """The frames of some ranks of end_to_end: how many, and each stage's time in them (ns)."""
+def ecdf(histogram: Histogram) -> Ecdf:
+    """Return the cumulative distribution of the values of a histogram.
 
-    frames: int
-    sums: dict[str, float]
+    A step is at the largest value of its bin, so the share at each `value_ns` is exact. A step is
+    left out if the next one is nearer than 1/1,000 of the height and of the (logarithmic) width.
 
-    def share(self, name: str) -> float | None:
-        """Return the stage's part of the time of these frames."""
-        whole = sum(self.sums.values())
-        return self.sums[name] / whole if whole else None
-
-    def mean(self, name: str) -> float | None:
-        """Return the stage's mean in these frames, ns."""
-        return self.sums[name] / self.frames if self.frames else None
-
-
-def slice_of(tails: Tails, low: float, high: float) -> Slice:
-    """Return the frames above percentile `low`, up to and with `high`; both 0 to 100.
-
-    A bin that a limit cuts gives as much of its time as it gives of its frames.
+    Examples
+    --------
+    >>> histogram = Histogram()
+    >>> histogram.add(np.array([3, 5, 5, 9]))
+    >>> curve = ecdf(histogram)
+    >>> curve.value_ns.tolist(), curve.share.tolist()
+    ([3, 5, 9], [0.25, 0.75, 1.0])
     """
-    n = int(tails.counts.sum())
-    first = 0 if low == 0 else rank_of(low, n)
-    last = rank_of(high, n)
+    filled = np.flatnonzero(histogram.bins)
+    if histogram.max is None or not len(filled):
+        return Ecdf(np.zeros(0, np.int64), np.zeros(0))
+    values = np.minimum(bin_edges(filled)[1], histogram.max)
+    upto = np.cumsum(histogram.bins[filled])
+    share = upto / upto[-1]
+    if len(values) > POINTS:
+        width = np.log(np.maximum(values, 1))
+        reach = max(width[-1] - width[0], 1e-9)
+        cell = np.floor(share * POINTS) + np.floor((width - width[0]) / reach * POINTS)
+        kept = np.append(np.diff(cell) > 0, True)
+        values, share = values[kept], share[kept]
+    return Ecdf(values, share)
+
+
+def percentile_curve(histogram: Histogram, batches: Ints, *, per_decade: int = 12) -> Curve:
+    """Return the percentiles from 0 to the highest one that is not the last frame, and 100.
+
+    Parameters
+    ----------
+    histogram
+        Of all values.
+    batches
+        Counts (time batches, coarse bins) of the same values.
+    per_decade
+        Number of percentiles in each tenth of the rest.
+
+    Examples
+    --------
+    >>> histogram = Histogram()
+    >>> histogram.add(np.arange(1, 101))
+    >>> curve = percentile_curve(histogram, np.zeros((0, 1), np.int64), per_decade=2)
+    >>> curve.q.round(2).tolist(), curve.value_ns.tolist()
+    ([0.0, 68.38, 90.0, 96.84, 99.0, 100.0], [1, 69, 90, 97, 99, 100])
+    """
+    n = histogram.count
     if n == 0:
-        return Slice(0, dict.fromkeys(tails.sums, 0.0))
-    filled = np.flatnonzero(tails.counts)
-    counts = tails.counts[filled]
-    upto = np.cumsum(counts)
-    inside = np.minimum(upto, last) - np.maximum(upto - counts, first)
-    part = np.clip(inside, 0, None) / counts
-    sums = {name: float(column[filled] @ part) for name, column in tails.sums.items()}
-    return Slice(max(last - first, 0), sums)
+        return Curve(np.zeros(0), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
+    steps = int(np.floor(np.log10(n) * per_decade + 1e-9))
+    qs = [round(100 - 100 * 10 ** (-k / per_decade), 12) for k in range(steps + 1)]
+    known = [percentile(histogram, batches, q) for q in (*qs, 100.0)]
+    return Curve(
+        np.array([p.q for p in known]),
+        np.array([p.value for p in known], np.int64),
+        np.array([np.nan if p.low is None else p.low for p in known]),
+        np.array([np.nan if p.high is None else p.high for p in known]),
+    )
+
+
+def check_percentile(q: Any, *, stacklevel: int = 3) -> float:
+    """Return a percentile that a user asked for; warn if it looks like a fraction.
+
+    `stacklevel` is that of the warning: 3 is the caller of the function that calls this one.
+
+    Raises
+    ------
+    ProfileError
+        It is not a number from 0 to 100.
+    """
+    if isinstance(q, bool) or not isinstance(q, Real) or not 0 <= float(q) <= 100:
+        raise ProfileError(f"percentile must be a number from 0 to 100, got {quoted(q)}")
+    if 0 < float(q) < 1:
+        warnings.warn(
+            f"percentiles go from 0 to 100: {q} is below the first one, {100 * float(q):g} may be "
+            "meant",
+            stacklevel=stacklevel,
+        )
+    return q  # type: ignore[return-value]  # a float, or another number that behaves like one
+
+
+def check_integer(name: str, value: Any, low: int, high: int) -> int:
+    """Return an integer argument.
+
+    Raises
+    ------
+    ProfileError
+        It is not an integer from `low` to `high`.
+    """
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or not low <= value <= high:
+        raise ProfileError(
+            f"{name} must be an integer from {low:,} to {high:,}, got {quoted(value)}"
+        )
+    return int(value)

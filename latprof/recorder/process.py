@@ -71,6 +71,9 @@ def enable(pipeline: Pipeline | None = None, **settings: Any) -> Profiler:
     >>> disable()
     >>> get_profiler().report().profile.frames
     1
+    >>> enable(AUDIO) is profiler                      # the stopped one is replaced
+    False
+    >>> disable()
     """
     with _lock:
         profiler = get_profiler() if pipeline is None and not settings else None

@@ -356,11 +356,12 @@ class Segments(Generic[RunT]):
                 self._give_up()
                 break
         whole = copy.deepcopy(self.empty)
-        if joined is not None:
+        if joined is not None and joined.body is not None:
             whole.feed(joined.head)
-            if joined.body is not None:
-                whole.follow(joined.body)
+            whole.follow(joined.body)
             whole.feed(joined.tail)
+        elif joined is not None:
+            whole.feed(joined.ends)
         return whole
 
     def _join_neighbours(self) -> None:
