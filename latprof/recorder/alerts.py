@@ -85,10 +85,9 @@ class Violation:
     limit_ns: int
 
     def __str__(self) -> str:
-        where = "" if self.source is None else f" of {escape(self.source)}"
         return (
-            f"frame {self.frame_id}{where}, {escape(self.span)} {format_ns(self.latency_ns)} above "
-            f"{format_ns(self.limit_ns)}"
+            f"{_named(self.frame_id, self.source)}, {escape(self.span)} "
+            f"{format_ns(self.latency_ns)} above {format_ns(self.limit_ns)}"
         )
 
 
@@ -151,12 +150,11 @@ class Alerts:
         name, level = ("critical", logging.ERROR) if critical else ("warning", logging.WARNING)
         self.notes.add("criticals" if critical else "warnings")
         if self._may_log():
-            where = "" if source is None else f" of {escape(source)}"
             what = "took" if span == END_TO_END else f"took in {escape(span)}"
             self._log(
                 level,
                 f"{name} threshold {format_ns(limit)} exceeded: "
-                f"frame {frame_id}{where} {what} {format_ns(latency_ns)}",
+                f"{_named(frame_id, source)} {what} {format_ns(latency_ns)}",
             )
         if critical and self.on_critical is not None:
             try:
@@ -220,3 +218,7 @@ class Alerts:
             self._logger.log(level, "%s", message)
         except Exception:  # from a handler of the program: recording goes on
             self.notes.add("errors in logging")
+
+
+def _named(frame_id: int, source: str | None) -> str:
+    return f"frame {frame_id}" + ("" if source is None else f" of {escape(source)}")

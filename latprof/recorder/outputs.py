@@ -16,11 +16,11 @@ from latprof.accounts import Accounts
 from latprof.errors import ProfilerError
 from latprof.frames import Columns
 from latprof.recorder.alerts import Alerts, Violation
-from latprof.recorder.background import LiveFold, columns_of
+from latprof.recorder.background import LiveFold
 from latprof.recorder.recording import Recording, TraceFiles, file_stem
 from latprof.recorder.sampling import TailSampler
 from latprof.recorder.settings import OutputSettings
-from latprof.ring.ring import Ring, to_columns
+from latprof.ring.ring import Ring, storable, to_columns
 from latprof.text import escape
 from latprof.trace import Trace
 from latprof.units import format_utc
@@ -72,21 +72,15 @@ class Outputs:
             )
         # the background folds when many rows wait, a file whose time is over needs them earlier
         self._every_s: float | None = None
-        if settings.rotation is not None and settings.rotation.ns is not None:
+        if settings.rotation.ns is not None:
             self._every_s = min(settings.rotation.ns / 4e9, FOLD_EVERY_S)
         self._folded = 0.0
         if self._sampler is not None or self._files is not None:
             fold.sinks.append(self._write)
         self._freezer: Freezer | None = None
         if settings.on_critical == "freeze":
-            self._freezer = alerts.on_critical = Freezer(
-                settings.freeze_to,
-                ring.pipeline.name,
-                lambda: ring.claimed,
-                ring.capacity // 2,
-                self.ring_trace,
-                alerts,
-            )
+            self._freezer = Freezer(settings.freeze_to, ring, self.ring_trace, alerts)
+            alerts.on_critical = self._freezer
         elif callable(settings.on_critical):
             alerts.on_critical = settings.on_critical
 
@@ -141,10 +135,15 @@ class Outputs:
     def ring_trace(self) -> Trace:
         """Return a trace of what the ring holds."""
         with self._fold.lock:
-            columns, claimed, unfit = columns_of(self._ring, self._recording.offset_ns)
+            found = self._ring.read(0)
+            rows, invalid = found.rows, found.rows[:0]
+            fit = storable(rows, self._ring.pipeline)
+            if fit is not None:
+                rows, invalid = rows[fit], rows[~fit]
             accounts = self._accounts()
-            rejected = self._fold.void + self._fold.unseen(unfit)
-        gone = claimed - len(columns) - rejected - accounts.torn + self._fold.refused
+            rejected = self._fold.rejected(invalid["seq"])
+        columns = to_columns(rows, self._ring, self._recording.offset_ns)
+        gone = found.last - len(rows) - rejected - accounts.torn + self._fold.refused
         return self._trace(columns, max(0, gone), accounts)
 
     def _trace(self, columns: Columns, lost: int, accounts: Accounts) -> Trace:
@@ -160,12 +159,8 @@ class Freezer:
     ----------
     folder
         Where the files go; it is made when it is needed.
-    name
-        The name of the pipeline.
-    claimed
-        Returns the number of frames so far.
-    half
-        Half the capacity of the ring.
+    ring
+        The ring that holds the frames.
     trace
         Returns a trace of the frames in the ring.
     alerts
@@ -177,9 +172,7 @@ class Freezer:
     def __init__(
         self,
         folder: Path,
-        name: str,
-        claimed: Callable[[], int],
-        half: int,
+        ring: Ring,
         trace: Callable[[], Trace],
         alerts: Alerts,
         most: int = MAX_FREEZES,
@@ -187,9 +180,8 @@ class Freezer:
         import latprof.io.writer  # not in the thread, see `Background`
 
         self._folder = folder.absolute()
-        self._stem = file_stem(name)
-        self._claimed = claimed
-        self._half = half
+        self._stem = file_stem(ring.pipeline.name)
+        self._ring = ring
         self._trace = trace
         self._alerts = alerts
         self._most = most
@@ -205,7 +197,7 @@ class Freezer:
                 self._alerts.notes.add("criticals not frozen")
                 return
             self._more = 0
-            self._first = violation, self._claimed(), time.monotonic()
+            self._first = violation, self._ring.claimed, time.monotonic()
         else:
             self._more += 1
 
@@ -216,7 +208,8 @@ class Freezer:
             return
         violation, number, since = first
         enough = (
-            self._claimed() - number >= self._half or time.monotonic() - since >= FREEZE_AFTER_S
+            self._ring.claimed - number >= self._ring.capacity // 2
+            or time.monotonic() - since >= FREEZE_AFTER_S
         )
         if not (enough or final):
             return

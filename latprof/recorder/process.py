@@ -33,7 +33,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def get_profiler() -> Profiler:
-    """Return the process-wide profiler; the first call makes one with the settings of `enable`.
+    """Return the process-wide profiler; the first call makes it.
 
     It records every frame of `AUDIO`, warns from 50 ms, is critical from 100 ms and logs a report
     every 30 s. The child of a fork gets its own. `enable` makes one with other settings.
@@ -76,23 +76,16 @@ def enable(pipeline: Pipeline | None = None, **settings: Any) -> Profiler:
     >>> disable()
     """
     with _lock:
-        profiler = get_profiler() if pipeline is None and not settings else None
-        if profiler is None:
-            wanted = {"pipeline": AUDIO if pipeline is None else pipeline, **_DEFAULTS, **settings}
-            if _shared is not None and wanted == _settings:
-                profiler = _shared
-            elif _shared is not None and _shared.running:
-                differing = ", ".join(
-                    name
-                    for name in sorted({*wanted, *_settings})
-                    if wanted.get(name) != _settings.get(name)
-                )
-                raise ProfilerError(
-                    "enable must have the settings of the process-wide profiler while it runs, got "
-                    f"another {differing}; call disable() first"
-                )
-            else:
-                profiler = _made(wanted, replace=True)
+        wanted = {"pipeline": AUDIO if pipeline is None else pipeline, **_DEFAULTS, **settings}
+        others = (pipeline is not None or bool(settings)) and wanted != _settings
+        if others and _shared is not None and _shared.running:
+            names = sorted({*wanted, *_settings})
+            differing = [name for name in names if wanted.get(name) != _settings.get(name)]
+            raise ProfilerError(
+                "enable must have the settings of the process-wide profiler while it runs, got "
+                f"another {', '.join(differing)}; call disable() first"
+            )
+        profiler = _made(wanted, replace=others)
         if not profiler.running:
             profiler.start()
     return profiler

@@ -16,7 +16,7 @@ from latprof.errors import ProfilerError
 from latprof.frames import Labels
 from latprof.pipeline import Pipeline
 from latprof.profile.profile import Accounts, Profile
-from latprof.recorder import bulk
+from latprof.recorder import bulk, settings
 from latprof.recorder.alerts import Alerts, Violation
 from latprof.recorder.background import Background, LiveFold
 from latprof.recorder.backpressure import FreeSlots
@@ -25,14 +25,6 @@ from latprof.recorder.hotpath import HotPath, Overhead, measure_cost_ns
 from latprof.recorder.outputs import Outputs
 from latprof.recorder.recording import Recording
 from latprof.recorder.sampling import threshold
-from latprof.recorder.settings import (
-    OnCritical,
-    checked_duration,
-    checked_outputs,
-    checked_overflow,
-    checked_rate,
-    checked_thresholds,
-)
 from latprof.ring.ring import Ring
 from latprof.text import counted, quoted
 from latprof.thresholds import END_TO_END, LEVELS, Duration
@@ -125,7 +117,7 @@ class Profiler:
     _has_class = False
     """Whether this profiler has a class of its own."""
 
-    def __new__(cls, *args: object, **settings: object) -> "Profiler":
+    def __new__(cls, *args: object, **known: object) -> "Profiler":
         """Make a profiler with a class of its own, see `_replace_methods`.
 
         An instance of a subclass has none: the subclass may count its instances or list its
@@ -134,7 +126,7 @@ class Profiler:
         if cls is not Profiler:
             make: Callable[..., Profiler] = super().__new__
             # a class that follows in the method resolution order may take the arguments
-            return make(cls) if make is object.__new__ else make(cls, *args, **settings)
+            return make(cls) if make is object.__new__ else make(cls, *args, **known)
         about = {"__doc__": cls.__doc__, "__module__": cls.__module__}
         made: Profiler = super().__new__(type(cls.__name__, (cls,), about))
         made._has_class = True
@@ -154,7 +146,7 @@ class Profiler:
         overflow: str = "overwrite",
         path: str | os.PathLike[str] | None = None,
         rotate: Duration | None = None,
-        on_critical: OnCritical | None = None,
+        on_critical: settings.OnCritical | None = None,
         freeze_to: str | os.PathLike[str] = "latprof-freezes",
         keep: Duration | None = None,
         logger: logging.Logger | None = None,
@@ -168,17 +160,17 @@ class Profiler:
             raise ProfilerError(f"logger must be a logging.Logger, got {quoted(logger)}")
         self.pipeline = pipeline
         self.owns = pipeline.check_owned(owns)
-        self.sampling_rate = checked_rate(sampling_rate)
-        thresholds = checked_thresholds(warning, critical, pipeline, self.owns)
+        self.sampling_rate = settings.checked_rate(sampling_rate)
+        thresholds = settings.checked_thresholds(warning, critical, pipeline, self.owns)
         by_level = {level: thresholds.by_span(level) for level in LEVELS}
         # as they were given: ns, or ns by span
         self.warning, self.critical = (
             ns if isinstance(given, Mapping) else ns.get(END_TO_END)
             for ns, given in zip(by_level.values(), (warning, critical), strict=True)
         )
-        outputs = checked_outputs(path, rotate, keep, on_critical, freeze_to, thresholds)
-        self.report_interval = checked_duration(report_interval, "report_interval")
-        self.overflow = checked_overflow(overflow)
+        outputs = settings.checked_outputs(path, rotate, keep, on_critical, freeze_to, thresholds)
+        self.report_interval = settings.checked_duration(report_interval, "report_interval")
+        self.overflow = settings.checked_overflow(overflow)
         about = {"owns": list(self.owns), "sampling_rate": self.sampling_rate or None}
         self._recording = Recording(clock, about)
         self.clock_offset_ns = self._recording.offset_ns
@@ -272,13 +264,7 @@ class Profiler:
             self._outputs.begin()
             self._hot.switch(True)
             self._background = Background(
-                self._fold,
-                self.capacity,
-                self._hot,
-                self._alerts,
-                self.report_interval,
-                self._log_report,
-                self._outputs.tick,
+                self._fold, self._hot, self.report_interval, self._log_report, self._outputs.tick
             )
             slots = self._hot.free_slots
             if slots is not None:
@@ -427,7 +413,7 @@ class Profiler:
         """
         batch = bulk.batch_of(self.pipeline, self.owns, frame_ids, stamps, size, source)
         if self.running:
-            bulk.write(batch, self._ring, self._hot, self._fold, self._alerts, self._sampled_below)
+            bulk.write(batch, self._ring, self._hot, self._fold, self._sampled_below)
 
     def stage(self, name: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
         """Return a decorator that stamps calls of a function as this stage of the current frame.

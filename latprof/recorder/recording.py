@@ -152,7 +152,7 @@ class TraceFiles:
     path
         The file, or a folder for files that are named after the pipeline.
     rotation
-        When a new file begins; if None, when recording stops.
+        When a new file begins, before recording stops.
     pipeline, recording, accounts
         The metadata of the files.
     alerts
@@ -162,7 +162,7 @@ class TraceFiles:
     def __init__(
         self,
         path: Path,
-        rotation: Rotation | None,
+        rotation: Rotation,
         pipeline: Pipeline,
         recording: Recording,
         accounts: Callable[[], Accounts],
@@ -182,11 +182,11 @@ class TraceFiles:
         # names that sort by time and differ from those of other processes
         begun = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         self._named = f"{file_stem(stem)}-{begun}-{recording.id[:6]}-{{:05d}}{ending}"
-        self._single = None if rotation is not None or in_folder else path
+        self._single = None if rotation != Rotation() or in_folder else path
         self._folder = folder.absolute()  # the program may change the working directory
         self._part = 0
         self._row_group = ROW_GROUP
-        if rotation is not None and rotation.bytes is not None:
+        if rotation.bytes is not None:
             # a row takes 25 to 100 bytes, so that files are little larger than requested
             self._row_group = max(1_000, min(ROW_GROUP, rotation.bytes // 100))
         self._writer: Writer | None = None
@@ -226,17 +226,14 @@ class TraceFiles:
             self._writer.write(columns)
             if self._shape is None:
                 self._shape = columns.take(slice(0))
-            if self._is_full(columns):
+            if self._is_full(self._writer, columns):
                 self._finish(final=False)
         except Exception as error:
             self._failed(error)
 
     def tick(self) -> None:
         """Close a file whose time is over, even if it has no frames."""
-        rotation = self._rotation
-        if self._writer is None or rotation is None or rotation.ns is None:
-            return
-        if time.monotonic() - self._begun >= rotation.ns / 1e9:
+        if self._writer is not None and self._is_over:
             self._end(final=False)
 
     def close(self) -> None:
@@ -271,15 +268,18 @@ class TraceFiles:
         meta = self._recording.meta([])
         self._writer = self._open(path, self._pipeline, meta, row_group=self._row_group)
 
-    def _is_full(self, columns: Columns) -> bool:
+    @property
+    def _is_over(self) -> bool:
+        """Whether the time of the open file is over."""
+        limit_ns = self._rotation.ns
+        return limit_ns is not None and time.monotonic() - self._begun >= limit_ns / 1e9
+
+    def _is_full(self, writer: Any, columns: Columns) -> bool:
         rotation = self._rotation
-        if rotation is None or self._writer is None:
-            return False
         if rotation.bytes is not None:
-            return self._writer.size >= rotation.bytes
-        assert rotation.ns is not None
-        if time.monotonic() - self._begun >= rotation.ns / 1e9:
-            return True
+            return bool(writer.size >= rotation.bytes)
+        if rotation.ns is None or self._is_over:
+            return self._is_over
         # stamps that were taken elsewhere may run ahead of the clock
         ends = columns.marks["end"]
         ends = ends[ends != MISSING]

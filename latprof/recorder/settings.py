@@ -38,7 +38,7 @@ SHORTEST_FILE_NS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """When a new file begins: after `ns` or after `bytes`."""
+    """When a new file begins: after `ns`, after `bytes`, or never."""
 
     ns: int | None = None
     bytes: int | None = None
@@ -54,7 +54,7 @@ class OutputSettings:
 
     path: Path | None
     makes_folder: bool
-    rotation: Rotation | None
+    rotation: Rotation
     keeps: bool
     keep_ns: int | None
     on_critical: OnCritical | None
@@ -123,7 +123,7 @@ def checked_outputs(
     return OutputSettings(
         where,
         where is not None and _names_folder(os.fspath(path or "")),
-        None if rotate is None else _checked_rotation(rotate, where),
+        Rotation() if rotate is None else _checked_rotation(rotate, where),
         keep is not None,
         None if keep is None or keep == "slow" else _duration(keep, "keep", 'or "slow"'),
         on_critical,
