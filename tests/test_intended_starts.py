@@ -17,9 +17,9 @@ def columns(ids, starts, sources=None):
     return Columns(np.array(ids, np.uint64), marks, source=labels)
 
 
-def test_due_goes_on_from_the_first_batch():
+def test_due_continues_from_the_first_batch():
     intended = Intended(MIC)
-    # the smallest id is the first, wherever its row stands
+    # the smallest id is the first, wherever its row is
     assert intended.add(columns([5, 3, 4], [150, 100, 130])).marks["due"].tolist() == [
         140,
         100,
@@ -34,7 +34,7 @@ def test_each_source_has_its_own_first_frame():
     assert found.marks["due"].tolist() == [100, 505, 120, 525]
 
 
-def test_nothing_is_due_where_nothing_is_known():
+def test_due_is_missing_if_it_is_unknown():
     intended = Intended(MIC)
     assert intended.add(columns([1, 2], [MISSING, MISSING])).marks["due"].tolist() == [MISSING] * 2
     found = intended.add(columns([7, 2**64 - 1, 2**62], [100, 100, 100]))
@@ -42,27 +42,26 @@ def test_nothing_is_due_where_nothing_is_known():
     assert found.marks["due"].tolist() == [100, 100 - 8 * 20, MISSING]
 
 
-def test_response_shows_what_waiting_hides():
-    # frame 1 takes 70: 2 and 3 start late, and are quick from then on
+def test_response_shows_the_delay_of_late_starts():
+    # frame 1 takes 70: 2 and 3 start late, and are fast from then on
     start, end = np.array([0, 20, 90, 95, 100]), np.array([5, 90, 95, 100, 105])
     trace = Trace(MIC, frame_id=range(5), marks={"start": start, "work": start, "end": end})
     profile = latprof.analyze(trace, intended=True)
     assert profile["end_to_end"].total == 5 + 70 + 5 + 5 + 5
     # due: 0 20 40 60 80
     assert profile["response"].total == 5 + 70 + 55 + 40 + 25
-    assert "from when they should have started (response): 39 ns mean" in str(
-        latprof.Report(profile)
-    )
+    report = str(latprof.Report(profile))
+    assert "response (from when a frame was due): 39 ns mean, 70 ns at most" in report
     assert "response" not in latprof.analyze(trace).spans
 
 
 @pytest.mark.parametrize(
     ("pipeline", "said"),
     [
-        (Pipeline("mic", ("start", "end")), "no period"),
-        (Pipeline("mic", ("due", "start", "end"), period=20), "mark 'due'"),
+        (Pipeline("mic", ("start", "end")), "must have a period"),
+        (Pipeline("mic", ("due", "start", "end"), period=20), "must not have a mark 'due'"),
     ],
 )
-def test_what_cannot_be_intended(pipeline, said):
+def test_pipelines_without_a_period_or_with_due_are_refused(pipeline, said):
     with pytest.raises(TraceError, match=said):
         Intended(pipeline)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from latprof.errors import ProfileError
 from latprof.frames import FINISHED, MISSING, Columns, Labels
 from latprof.profile.codec import Decoder, encode
-from latprof.sequence.order import Order, OrderBySource, OrderSettings, split_by_source
+from latprof.sequence.order import Order, OrderBySource, OrderSettings, rows_by_source
 from latprof.sequence.runs import IdSet, Jitter, StartRun, Streak
 from latprof.sequence.segments import EDGE_ROWS, MOST_SEGMENTS, SETTLED_ROWS, Edges, Segments
 
@@ -143,7 +143,7 @@ def expectations(columns, deadline, span="end_to_end", bits=64):
 
 def compare(order, expected):
     """Assert that an order has the expected results."""
-    results = order.results()
+    results = asdict(order.results())
     for name, values in expected.items():
         assert results[name]["note"] == ""
         for key, value in values.items():
@@ -259,24 +259,24 @@ def test_results_of_five_frames_by_hand():
     end = start + np.array([16, 48, 48, 400, 0])
     ids = np.array([7, 8, 11, 9, 11], np.uint64)
     order = order_of(Columns(ids, {"start": start, "end": end}), deadline_ns=47)
+    found = order.results()
     # 7 8 .. 11: one gap; 9 is late, the second 11 is not below the largest; 10 never came
     expected = {"frames": 5, "gaps": 1, "reordered": 1, "lost": 1, "longest_loss": 1}
-    assert asdict(order.arrivals) == expected | {"mark": "start", "duplicates": 1, "note": ""}
+    assert asdict(found.arrivals) == expected | {"mark": "start", "duplicates": 1, "note": ""}
     # in order of end the latencies are 16, 48, 48, 0, 400: D is 32, 0, 48, 400
     expected = 32 / 16
     expected -= expected / 16
     expected += (48 - expected) / 16
     expected += (400 - expected) / 16
-    assert order.jitter.last == order.jitter.peak == pytest.approx(expected, rel=1e-12)
-    assert order.jitter.mean == (32 + 0 + 48 + 400) / 4
-    assert (order.period.mean, order.period.std, order.period.count) == (100, 0, 4)
+    assert found.jitter.last == found.jitter.peak == pytest.approx(expected, rel=1e-12)
+    assert found.jitter.mean == (32 + 0 + 48 + 400) / 4
+    assert (found.period.mean, found.period.std, found.period.count) == (100, 0, 4)
     # 0-16, 100-148, 200-248, 300-700; the last one takes no time
-    flight = order.in_flight()
-    assert (flight.peak, flight.mean) == (1, (16 + 48 + 48 + 400) / 700)
-    assert order.in_flight(active_ns=512).mean == 1
-    assert (order.deadline.misses, order.deadline.longest_run) == (3, 3)
-    assert (order.deadline.first_missed, order.deadline.last_missed) == (8, 9)
-    assert order.sentence(active_ns=512) == (
+    assert (found.in_flight.peak, found.in_flight.mean) == (1, (16 + 48 + 48 + 400) / 700)
+    assert order.results(active_ns=512).in_flight.mean == 1
+    assert (found.deadline.misses, found.deadline.longest_run) == (3, 3)
+    assert (found.deadline.first_missed, found.deadline.last_missed) == (8, 9)
+    assert order.results(active_ns=512).sentence() == (
         "1 frame lost (at most 1 in a row); 1 gap; 1 frame late; 1 duplicate; "
         f"a frame each 100 ns (std 0 ns); jitter {expected:.1f} ns (at most {expected:.1f} ns); "
         "1.00 in flight (1 at most); 3 missed deadlines in a row at most"
@@ -297,7 +297,7 @@ def test_ids_are_described_in_a_sentence():
     ):
         start = np.arange(len(ids)) * 20
         columns = Columns(np.array(ids, np.uint64), {"start": start, "end": start + 5})
-        result = order_of(columns, id_bits=bits).arrivals
+        result = order_of(columns, id_bits=bits).results().arrivals
         assert (result.gaps, result.reordered, result.lost, result.duplicates) == counts
         assert result.sentence() == sentence
 
@@ -382,7 +382,7 @@ def test_more_frames_in_flight_than_rows_kept_are_counted_across_parts():
     columns = Columns(np.arange(n, dtype=np.uint64), {"start": start, "end": start + latencies})
     parts = parts_of(columns, 12)
     np.random.default_rng(8).shuffle(parts)
-    flight = merged(parts).in_flight()
+    flight = merged(parts).results().in_flight
     assert flight.note == ""
     assert flight.peak == flight_of(rows_of(columns))["peak"]
 
@@ -405,10 +405,11 @@ def test_many_recordings_are_kept_as_a_bounded_number_of_segments():
         ids = np.arange(2 * EDGE_ROWS, dtype=np.uint64) + np.uint64(i * 5_000)
         order.merge(order_of(Columns(ids, {"start": start, "end": start + 500})))
     assert len(order.by_start.segments) <= MOST_SEGMENTS
-    found = order.arrivals
+    results = order.results()
+    found = results.arrivals
     assert (found.frames, found.gaps, found.reordered) == (n * 2 * EDGE_ROWS, n - 1, 0)
     assert found.longest_loss == 5_000 - 2 * EDGE_ROWS
-    assert order.period.max == 60_000_000_000 - (2 * EDGE_ROWS - 1) * 1_000
+    assert results.period.max == 60_000_000_000 - (2 * EDGE_ROWS - 1) * 1_000
 
 
 def test_overlapping_recordings_have_no_order():
@@ -416,10 +417,11 @@ def test_overlapping_recordings_have_no_order():
     order = order_of(columns.take(slice(0, None, 2)))
     order.merge(order_of(columns.take(slice(1, None, 2))))
     note = f"frames came more than {SETTLED_ROWS} places out of order, or recordings overlap"
-    for found in (order.arrivals, order.jitter, order.period, order.in_flight()):
+    results = order.results()
+    for found in (results.arrivals, results.jitter, results.period, results.in_flight):
         assert found.note == f"not available: {note}"
-    assert order.period.mean is order.in_flight().peak is order.arrivals.gaps is None
-    assert order.sentence() == f"ids not available: {note}"
+    assert results.period.mean is results.in_flight.peak is results.arrivals.gaps is None
+    assert results.sentence() == f"ids not available: {note}"
 
 
 def test_ids_that_start_again_are_not_available():
@@ -428,9 +430,10 @@ def test_ids_that_start_again_are_not_available():
     columns = Columns(ids, {"start": start, "end": start + 1})
     note = "not available: an id came after many larger ones, as if they had started again"
     for order in (order_of(columns), merged(parts_of(columns, 2))):
-        assert order.arrivals.note == note
-        assert order.period.mean == 1_000
-        assert order.period.note == ""
+        results = order.results()
+        assert results.arrivals.note == note
+        assert results.period.mean == 1_000
+        assert results.period.note == ""
 
 
 def test_nothing_is_available_if_frames_are_missing():
@@ -442,7 +445,7 @@ def test_nothing_is_available_if_frames_are_missing():
         late.mark_incomplete(reason)
         both.merge(late)
         for order in (early, late, both):
-            for found in order.results().values():
+            for found in asdict(order.results()).values():
                 assert found["note"] == f"not available: {reason}"
                 names = ("gaps", "lost", "last", "mean", "peak", "misses", "longest_run")
                 assert all(found.get(name) is None for name in names)
@@ -451,7 +454,7 @@ def test_nothing_is_available_if_frames_are_missing():
 def test_weighted_rows_have_no_order():
     columns = recorded(10, 1)
     columns.weight = np.full(10, 2, np.uint32)
-    assert order_of(columns).period.note == "not available: rows stand for several frames"
+    assert order_of(columns).results().period.note == "not available: rows stand for several frames"
 
 
 def test_settings_are_checked():
@@ -588,15 +591,33 @@ def test_fresh_runs_have_counted_nothing():
         assert run.fresh().count == 0
 
 
-def test_frames_are_split_by_source_without_a_copy_of_a_single_one():
+def test_orders_of_sources_equal_those_of_their_frames():
+    columns = recorded(3_000, 1)
+    columns.source = Labels.encode([("a", None, "b")[i % 3] for i in range(3_000)])
+    orders = OrderBySource(OrderSettings(deadline_ns=2_000))
+    for part in parts_of(columns, 4):
+        orders.add(part, 1.0)
+    assert sorted(orders.results(None)) == ["", "a", "b"]
+    for i, source in enumerate(("a", None, "b")):
+        check(orders.by_source[source], columns.take(slice(i, None, 3)))
+
+
+def test_recordings_that_are_sampled_or_lossy_have_no_order():
     columns = recorded(100, 1)
-    assert [name for name, _ in split_by_source(columns, [])] == [None]
+    sampled, lossy = OrderBySource(), OrderBySource()
+    sampled.add(columns, 0.1)
+    lossy.add(columns, 1.0)
+    lossy.end_recording(lost=1_204)
+    assert sampled.results()[""].period.note == "not available: sampling rate 0.1"
+    assert lossy.results()[""].period.note == "not available: 1,204 frames lost here"
+
+
+def test_rows_of_a_single_source_are_not_copied():
+    columns = recorded(100, 1)
+    assert list(rows_by_source(columns)) == [(None, slice(None))]
     columns.source = Labels.constant("input", 100)
-    ((name, rows),) = split_by_source(columns, ("start", "end"))
-    assert name == "input"
-    assert rows.frame_id is columns.frame_id
-    assert list(rows.marks) == ["start", "end"]
+    assert list(rows_by_source(columns)) == [("input", slice(None))]
     columns.source = Labels.encode([("a", None, "b")[i % 3] for i in range(100)])
-    parts = dict(split_by_source(columns, ("start",)))
-    assert {name: len(part) for name, part in parts.items()} == {None: 33, "a": 34, "b": 33}
-    assert parts["b"].frame_id.tolist() == columns.frame_id[2::3].tolist()
+    rows = dict(rows_by_source(columns))
+    assert {name: len(found) for name, found in rows.items()} == {None: 33, "a": 34, "b": 33}
+    assert rows["b"].tolist() == list(range(2, 100, 3))

@@ -175,7 +175,12 @@ class Report:
             "deadline": None if missed is None else {**asdict(missed), "misses": missed.misses},
             "worst": [asdict(frame) for frame in worst_frames(sums, self.worst)],
             "windows": timeline_rows(sums),
-            "order": None if profile.order is None else profile.order.results(profile.active_ns),
+            "order": None
+            if profile.order is None
+            else {
+                source: asdict(found)
+                for source, found in profile.order.results(profile.active_ns).items()
+            },
             "tail": _tail(profile),
             "causes": _causes(profile),
             "variance_shares": profile.variance_shares,

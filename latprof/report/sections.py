@@ -209,14 +209,14 @@ def _edge(ns: int) -> str:
 
 
 def _order(profile: Profile, orders: OrderBySource) -> Section:
-    lines = []
-    if len(orders.by_source) > 1 and any(o.arrivals.lost for o in orders.by_source.values()):
+    lines, results = [], orders.results(profile.active_ns)
+    if len(results) > 1 and any(each.arrivals.lost for each in results.values()):
         lines.append(
             "ids are followed for each source; if sources share a counter, frames that look lost "
             "may be those of another source"
         )
-    for source, order in list(orders.by_source.items())[:MOST_ROWS]:
-        lines.append(f"{clip(source or NO_GROUP)}: {order.sentence(profile.active_ns)}")
+    for source, found in list(results.items())[:MOST_ROWS]:
+        lines.append(f"{clip(source or NO_GROUP)}: {found.sentence()}")
     return Section("Order of frames", tuple(lines), key="order")
 
 

@@ -6,8 +6,8 @@ are missing because of sampling or loss, a result has a reason in place of numbe
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from latprof.arrays import Ints, Mask
 from latprof.errors import ProfileError
 from latprof.frames import MISSING, Columns
-from latprof.sequence.runs import IN_TIME, MISSED, SIGN_BIT, Jitter, StartRun, TimingRun
+from latprof.sequence.runs import IN_TIME, MISSED, SIGN_BIT, IdRun, Jitter, StartRun, TimingRun
 from latprof.sequence.segments import Rows, Segments
 from latprof.text import counted, quoted
 from latprof.units import format_ns, format_quantity
@@ -27,17 +27,17 @@ __all__ = [
     "JitterResult",
     "Order",
     "OrderBySource",
+    "OrderResults",
     "OrderSettings",
     "PeriodResult",
-    "split_by_source",
+    "rows_by_source",
 ]
 
 CHUNK = 65_536  # rows folded together: larger work arrays come from fresh pages, which are slow
 
 
 # -- results ------------------------------------------------------------------------------------
-# Fields are None if they are not available; `note` says why. `sentence` returns "" if there is
-# nothing to report.
+# Fields are None if they are not available; `note` says why.
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +103,6 @@ class JitterResult:
     mean: float | None = None
     note: str = ""
 
-    def sentence(self) -> str:
-        """Return the jitter, for a report."""
-        if self.last is None:
-            return ""
-        return f"jitter {format_ns(self.last)} (at most {format_ns(self.peak)})"
-
 
 @dataclass(frozen=True, slots=True)
 class PeriodResult:
@@ -120,12 +114,6 @@ class PeriodResult:
     min: int | None = None
     max: int | None = None
     note: str = ""
-
-    def sentence(self) -> str:
-        """Return the mean time between starts, for a report."""
-        if self.mean is None:
-            return ""
-        return f"a frame each {format_ns(self.mean)} (std {format_ns(self.std)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +127,6 @@ class InFlightResult:
     mean: float | None = None
     peak: int | None = None
     note: str = ""
-
-    def sentence(self) -> str:
-        """Return how many frames are in flight, for a report."""
-        if self.mean is None:
-            return ""
-        most = "" if self.peak is None else f" ({self.peak:,} at most)"
-        return f"{format_quantity(self.mean)} in flight{most}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +148,32 @@ class DeadlineResult:
     last_missed: int | None = None
     note: str = ""
 
+
+@dataclass(frozen=True, slots=True)
+class OrderResults:
+    """All results of one source; `deadline` is None without a deadline."""
+
+    arrivals: IdResult
+    jitter: JitterResult
+    period: PeriodResult
+    in_flight: InFlightResult
+    deadline: DeadlineResult | None
+
     def sentence(self) -> str:
-        """Return the longest run of misses, for a report."""
-        if not self.misses:
-            return ""
-        return f"{counted(self.longest_run or 0, 'missed deadline')} in a row at most"
+        """Return what is available in one line, for a report."""
+        parts = [self.arrivals.sentence()]
+        period, jitter, flight = self.period, self.jitter, self.in_flight
+        if period.mean is not None:
+            parts.append(f"a frame each {format_ns(period.mean)} (std {format_ns(period.std)})")
+        if jitter.last is not None:
+            parts.append(f"jitter {format_ns(jitter.last)} (at most {format_ns(jitter.peak)})")
+        if flight.mean is not None:
+            most = "" if flight.peak is None else f" ({flight.peak:,} at most)"
+            parts.append(f"{format_quantity(flight.mean)} in flight{most}")
+        if self.deadline is not None and self.deadline.longest_run:
+            missed = counted(self.deadline.longest_run, "missed deadline")
+            parts.append(f"{missed} in a row at most")
+        return "; ".join(parts)
 
 
 # -- sums of one source -------------------------------------------------------------------------
@@ -207,10 +209,8 @@ class OrderSettings:
                 f"id_bits must be from 8 to 32, or 64 for ids that do not wrap, got {self.id_bits}"
             )
         if self.deadline_span not in ("end_to_end", "response"):
-            raise ProfileError(
-                "deadline_span must be 'end_to_end' or 'response', got "
-                f"{quoted(self.deadline_span)}"
-            )
+            got = quoted(self.deadline_span)
+            raise ProfileError(f"deadline_span must be 'end_to_end' or 'response', got {got}")
         if self.deadline_ns is not None and self.deadline_ns < 0:
             raise ProfileError(f"deadline must be 0 ns or more, got {self.deadline_ns} ns")
 
@@ -248,9 +248,10 @@ class Order:
     >>> order = Order(OrderSettings(deadline_ns=9))
     >>> ids = np.array([1, 2, 5, 4], np.uint64)
     >>> order.add(Columns(ids, {"start": start, "end": start + [3, 25, 9, 10]}))
-    >>> order.arrivals.sentence()
+    >>> results = order.results()
+    >>> results.arrivals.sentence()
     '1 frame lost (at most 1 in a row); 1 gap; 1 frame late'
-    >>> order.deadline.misses, order.deadline.last_missed, order.in_flight().peak
+    >>> results.deadline.misses, results.deadline.last_missed, results.in_flight.peak
     (2, 4, 2)
     """
 
@@ -331,109 +332,86 @@ class Order:
         self.by_start.merge(other.by_start)
         self.by_end.merge(other.by_end)
 
-    # -- results --------------------------------------------------------------------------------
-
-    @property
-    def arrivals(self) -> IdResult:
-        """Gaps, lost, late and repeated ids."""
-        run = self.by_start.total().ids
-        note = self._note(self.by_start.reason or run.reason)
-        if note:
-            return IdResult(frames=run.count, note=note)
-        return IdResult(
-            frames=run.count,
-            gaps=run.gaps,
-            reordered=run.reordered,
-            lost=run.seen.lost,
-            longest_loss=run.seen.longest_gap,
-            duplicates=run.count - run.seen.count,
-        )
-
-    @property
-    def jitter(self) -> JitterResult:
-        """Inter-arrival jitter; None if there are fewer than two frames."""
-        run = self.by_end.total()
-        note = self._note(self.by_end.reason)
-        if note or not run.count:
-            return JitterResult(note=note)
-        return JitterResult(last=run.value, peak=run.peak, mean=run.total / run.count)
-
-    @property
-    def period(self) -> PeriodResult:
-        """Time between starts; None for fewer than two frames, `std` None for fewer than three."""
-        run, note = self._timing()
-        if note or not run.count:
-            return PeriodResult(run.count, note=note)
-        std = math.sqrt(max(run.m2, 0.0) / (run.count - 1)) if run.count > 1 else None
-        return PeriodResult(run.count, run.total / run.count, std, run.shortest, run.longest)
-
-    def in_flight(self, active_ns: int | None = None) -> InFlightResult:
-        """Return how many frames are in flight.
+    def results(self, active_ns: int | None = None) -> OrderResults:
+        """Return the results of all frames so far.
 
         Parameters
         ----------
         active_ns
-            The time over which the mean is taken; by default from the first start to the last end.
+            The time over which the mean number of frames in flight is taken; by default from the
+            first start to the last end.
         """
-        run, note = self._timing()
-        if note or not run.flown:
-            return InFlightResult(note=note)
-        if active_ns is None and run.first is not None and run.last_end is not None:
-            active_ns = run.last_end - run.first
-        mean = run.flight / active_ns if active_ns and active_ns > 0 else None
-        note = self._note(run.reason)
-        return InFlightResult(mean, None if note else len(run.rises), note)
-
-    @property
-    def deadline(self) -> DeadlineResult | None:
-        """Misses of the deadline, or None without a deadline."""
-        if self.settings.deadline_ns is None:
-            return None
-        run, note = self._timing()
-        if note:
-            return DeadlineResult(self.settings.deadline_ns, self.settings.deadline_span, note=note)
-        frames, misses = run.streak.count, run.misses
-        first, last = run.first_missed, run.last_missed
-        return DeadlineResult(
-            self.settings.deadline_ns,
-            self.settings.deadline_span,
-            frames,
-            misses,
-            misses / frames if frames else None,
-            run.streak.best,
-            None if first is None else first - int(SIGN_BIT),
-            None if last is None else last - int(SIGN_BIT),
+        run, jitter = self.by_start.total(), self.by_end.total()
+        note = self._note(self.by_start.reason)
+        return OrderResults(
+            _id_result(run.ids, note or self._note(run.ids.reason)),
+            _jitter_result(jitter, self._note(self.by_end.reason)),
+            _period_result(run.timing, note),
+            _in_flight_result(run.timing, note, active_ns),
+            _deadline_result(run.timing, note, self.settings),
         )
-
-    def results(self, active_ns: int | None = None) -> dict[str, Any]:
-        """Return all results as values that JSON can hold."""
-        deadline = self.deadline
-        return {
-            "arrivals": asdict(self.arrivals),
-            "jitter": asdict(self.jitter),
-            "period": asdict(self.period),
-            "in_flight": asdict(self.in_flight(active_ns)),
-            "deadline": None if deadline is None else asdict(deadline),
-        }
-
-    def sentence(self, active_ns: int | None = None) -> str:
-        """Return all results in one line, for a report."""
-        deadline = self.deadline
-        sentences = [
-            self.arrivals.sentence(),
-            self.period.sentence(),
-            self.jitter.sentence(),
-            self.in_flight(active_ns).sentence(),
-            "" if deadline is None else deadline.sentence(),
-        ]
-        return "; ".join(filter(None, sentences))
-
-    def _timing(self) -> tuple[TimingRun, str]:
-        return self.by_start.total().timing, self._note(self.by_start.reason)
 
     def _note(self, why: str) -> str:
         why = self.reason or why
         return f"not available: {why}" if why else ""
+
+
+def _id_result(run: IdRun, note: str) -> IdResult:
+    if note:
+        return IdResult(frames=run.count, note=note)
+    return IdResult(
+        frames=run.count,
+        gaps=run.gaps,
+        reordered=run.reordered,
+        lost=run.seen.lost,
+        longest_loss=run.seen.longest_gap,
+        duplicates=run.count - run.seen.count,
+    )
+
+
+def _jitter_result(run: Jitter, note: str) -> JitterResult:
+    """Return the jitter, or None for fewer than two frames."""
+    if note or not run.count:
+        return JitterResult(note=note)
+    return JitterResult(last=run.value, peak=run.peak, mean=run.total / run.count)
+
+
+def _period_result(run: TimingRun, note: str) -> PeriodResult:
+    """Return None for fewer than two frames, and no `std` for fewer than three."""
+    if note or not run.count:
+        return PeriodResult(run.count, note=note)
+    std = math.sqrt(max(run.m2, 0.0) / (run.count - 1)) if run.count > 1 else None
+    return PeriodResult(run.count, run.total / run.count, std, run.shortest, run.longest)
+
+
+def _in_flight_result(run: TimingRun, note: str, active_ns: int | None) -> InFlightResult:
+    if note or not run.flown:
+        return InFlightResult(note=note)
+    if active_ns is None and run.first is not None and run.last_end is not None:
+        active_ns = run.last_end - run.first
+    mean = run.flight / active_ns if active_ns and active_ns > 0 else None
+    if run.reason:
+        return InFlightResult(mean, note=f"not available: {run.reason}")
+    return InFlightResult(mean, len(run.rises))
+
+
+def _deadline_result(run: TimingRun, note: str, settings: OrderSettings) -> DeadlineResult | None:
+    if settings.deadline_ns is None:
+        return None
+    result = DeadlineResult(settings.deadline_ns, settings.deadline_span, note=note)
+    if note:
+        return result
+    frames, misses = run.streak.count, run.misses
+    first, last = run.first_missed, run.last_missed
+    return replace(
+        result,
+        frames=frames,
+        misses=misses,
+        ratio=misses / frames if frames else None,
+        longest_run=run.streak.best,
+        first_missed=None if first is None else first - int(SIGN_BIT),
+        last_missed=None if last is None else last - int(SIGN_BIT),
+    )
 
 
 # -- all sources --------------------------------------------------------------------------------
@@ -459,14 +437,15 @@ class OrderBySource:
 
     def add(self, columns: Columns, sampling_rate: float) -> None:
         """Add a batch of the recording that is being read."""
+        columns = columns.only([*self.settings.marks, "source", "outcome", "weight"])
         for begin in range(0, len(columns), CHUNK):
             chunk = columns.take(slice(begin, begin + CHUNK))
-            for source, rows in split_by_source(chunk, self.settings.marks):
+            for source, rows in rows_by_source(chunk):
                 if source not in self._running:
                     self._running[source] = Order(self.settings)
                 if sampling_rate < 1:
                     self._running[source].mark_incomplete(f"sampling rate {sampling_rate:g}")
-                self._running[source].add(rows)
+                self._running[source].add(chunk.take(rows))
 
     def end_recording(self, lost: int = 0) -> None:
         """End a recording, of which `lost` frames are missing."""
@@ -499,44 +478,29 @@ class OrderBySource:
         self.end_recording()
         return dict(self.ended)
 
-    def results(self, active_ns: int | None) -> dict[str, Any]:
-        """Return all results by source, ``""`` for none, as values that JSON can hold."""
+    def results(self, active_ns: int | None = None) -> dict[str, OrderResults]:
+        """Return the results by source, ``""`` for frames without a source."""
         return {source or "": order.results(active_ns) for source, order in self.by_source.items()}
 
 
-def split_by_source(columns: Columns, marks: Sequence[str]) -> Iterator[tuple[str | None, Columns]]:
-    """Yield each source with its frames; nothing is copied if there is only one.
-
-    Parameters
-    ----------
-    columns
-        n frames.
-    marks
-        The marks that the yielded columns have; they have no sizes and no tags.
+def rows_by_source(columns: Columns) -> Iterator[tuple[str | None, slice | Ints]]:
+    """Yield each source, None for frames without one, and its rows: all of them as a slice.
 
     Examples
     --------
     >>> from latprof.frames import Labels
     >>> columns = Columns(np.arange(3), {}, source=Labels.encode(["in", "out", "in"]))
-    >>> [(name, rows.frame_id.tolist()) for name, rows in split_by_source(columns, [])]
+    >>> [(name, columns.frame_id[rows].tolist()) for name, rows in rows_by_source(columns)]
     [('in', [0, 2]), ('out', [1])]
     """
-    needed = Columns(
-        columns.frame_id,
-        {mark: columns.marks[mark] for mark in marks},
-        outcome=columns.outcome,
-        weight=columns.weight,
-        complete=columns.complete,
-    )
     if columns.source is None or not len(columns):
-        yield None, needed
+        yield None, slice(None)
         return
     codes = columns.source.codes
-    table: tuple[str | None, ...] = (*columns.source.names, None)  # the last is found by code -1
+    names: tuple[str | None, ...] = (*columns.source.names, None)  # the last is found by code -1
     found = np.flatnonzero(np.bincount(codes + 1)) - 1
     for code in found.tolist():
-        rows = needed if len(found) == 1 else needed.take(np.flatnonzero(codes == code))
-        yield table[code], rows
+        yield names[code], slice(None) if len(found) == 1 else np.flatnonzero(codes == code)
 
 
 # -- masks, None for all rows -------------------------------------------------------------------
