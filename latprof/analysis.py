@@ -9,12 +9,12 @@ from latprof.arrays import Mask
 from latprof.fold.sums import PEOPLE_EDGES_NS
 from latprof.fold.tally import frames_in
 from latprof.frames import STAMP_LIMIT, Columns
-from latprof.io.arguments import Moment, moment
 from latprof.io.dataset import Dataset, DatasetLike
 from latprof.pipeline import Pipeline
 from latprof.profile.build import check_by
 from latprof.profile.profile import Profile, duration
 from latprof.sequence.intended_starts import Intended
+from latprof.units import Time, parse_time
 
 __all__ = ["MOST_FOR_CAUSES", "analyze"]
 
@@ -33,8 +33,8 @@ def analyze(
     every: str | int | None = None,
     deadline: str | int | None = None,
     skip: str | int | None = None,
-    since: Moment | None = None,
-    until: Moment | None = None,
+    since: Time | None = None,
+    until: Time | None = None,
     intended: bool = False,
     order: bool = False,
     causes: bool | None = False,
@@ -153,9 +153,9 @@ def analyze(
 class _TimeRange:
     """Frames that start from `first` until before `last` (UTC ns); counts those outside."""
 
-    def __init__(self, since: Moment | None, until: Moment | None) -> None:
-        self.first = -STAMP_LIMIT if since is None else moment(since, "since")
-        self.last = STAMP_LIMIT if until is None else moment(until, "until")
+    def __init__(self, since: Time | None, until: Time | None) -> None:
+        self.first = -STAMP_LIMIT if since is None else parse_time(since, name="since")
+        self.last = STAMP_LIMIT if until is None else parse_time(until, name="until")
         self.left_out = 0
 
     @property

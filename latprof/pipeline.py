@@ -1,4 +1,4 @@
-"""What the marks of a pipeline mean: its spans, their kinds, and the row they are stored in.
+"""Pipelines: their marks, the spans between them, and the row that a ring stores for a frame.
 
 A pipeline is a frozen value. A frame passes its marks in order, from ``start`` to ``end``; a span
 is the time between two marks. Stages are disjoint and in order, so that stages and ``other``
@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from latprof.errors import PipelineError
+from latprof.errors import LatprofError, PipelineError
 from latprof.names import RESERVED, check_distinct, check_identifier, check_name
 from latprof.palette import colors
 from latprof.table import Column, Section, Table, html
-from latprof.text import escape, quoted
+from latprof.text import clip, quoted
 from latprof.units import format_ns, parse_duration
 
-__all__ = ["AUDIO", "RESERVED", "Pipeline", "Span", "check_name"]
+__all__ = ["AUDIO", "RESERVED", "Pipeline", "Span", "check_name", "check_pipeline"]
 
 _ALWAYS = {
     "due": "when a frame should have started",
@@ -56,15 +56,18 @@ class Span:
     station: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.kind not in _KINDS:
+        if not isinstance(self.kind, str) or self.kind not in _KINDS:
             raise PipelineError(
-                f"span {self.name!r} has kind {self.kind!r}: use one of {', '.join(_KINDS)}"
+                f"the kind of span {quoted(self.name)} must be one of {', '.join(_KINDS)}, got "
+                f"{quoted(self.kind)}"
             )
         if self.kind != "total":
             check_name(self.name, "span")
         for mark in (self.begin, self.end):
             if not isinstance(mark, str):
-                raise PipelineError(f"span {self.name!r}: {mark!r} is no text: name a mark")
+                raise PipelineError(
+                    f"span {self.name!r} must begin and end at a mark, got {quoted(mark)}"
+                )
         if self.station is not None:
             check_identifier(self.station, f"station of span {self.name!r}")
 
@@ -76,21 +79,21 @@ class Pipeline:
     Parameters
     ----------
     name
-        What the pipeline is called.
+        Name of the pipeline.
     marks
         Names of the marks in order: ``start`` first, ``end`` last; ``due``, when the frame
-        should have started, may come before ``start``.
+        should have started, may be before ``start``.
     spans
         Stages and sides. The totals are added.
     period
-        The time between frames where it is fixed: ``"20ms"`` or integer nanoseconds.
+        The time between frames if it is fixed: ``"20ms"`` or integer nanoseconds.
 
     Raises
     ------
     PipelineError
-        A name that is no identifier, reserved, given twice or different by case alone; a span
-        between marks that do not exist or stand in the other order; stages out of order or
-        overlapping.
+        A name that is not an identifier, is reserved, occurs twice or differs from another by
+        case alone; a span between marks that do not exist or are in the other order; stages that
+        are out of order or overlap.
 
     Examples
     --------
@@ -130,10 +133,15 @@ class Pipeline:
         period: str | int | None = None,
         stations: Mapping[str, str] | None = None,
     ) -> "Pipeline":
-        """Return a pipeline of stages that follow each other: each begins at the mark of its name.
+        """Return a pipeline of stages that follow each other, each begun by the mark of its name.
 
-        The time between ``start`` and the first stage's mark is `other`. `stations` says what
-        serves a stage, by its name; the others are hand-offs.
+        The time between ``start`` and the first stage's mark is `other`. `stations` maps stages
+        to what serves them; the other stages are hand-offs.
+
+        Raises
+        ------
+        PipelineError
+            A stage with the name of a mark that every pipeline has, and as the constructor.
 
         Examples
         --------
@@ -142,24 +150,14 @@ class Pipeline:
         [('queued', None), ('parse', 'worker')]
         """
         for stage in stages:
-            if stage in _ALWAYS:
+            if check_name(stage, "stage") in _ALWAYS:
                 raise PipelineError(
-                    f"pipeline {name!r}: stage {stage!r} is reserved, as it is {_ALWAYS[stage]}: "
-                    "choose another name"
+                    f"stages must not have the name of a mark that every pipeline may have, got "
+                    f"{stage!r} ({_ALWAYS[stage]}); choose another name"
                 )
-        served = dict(stations or {})
-        for stage in served:
-            if stage not in stages:
-                raise PipelineError(
-                    f"station {served[stage]!r} is of a stage {stage!r} that pipeline {name!r} "
-                    f"does not have: use one of {', '.join(stages)}"
-                )
-        ends = (*stages[1:], "end")
-        spans = tuple(
-            Span(stage, stage, end, station=served.get(stage))
-            for stage, end in zip(stages, ends, strict=False)
-        )
-        return cls(name, ("start", *stages, "end"), spans, period=period)
+        spans = tuple(map(Span, stages, stages, (*stages[1:], "end")))
+        pipeline = cls(name, ("start", *stages, "end"), spans, period=period)
+        return pipeline if stations is None else pipeline.with_stations(stations)
 
     def _repr_html_(self) -> str:
         return html(self.sections(), colors(self))
@@ -188,70 +186,67 @@ class Pipeline:
     # -- checks ---------------------------------------------------------------------------------
 
     def _checked_marks(self, marks: tuple[str, ...] | list[str]) -> tuple[str, ...]:
-        where = f"pipeline {self.name!r}"
-        if isinstance(marks, str) or not isinstance(marks, tuple | list):
-            raise PipelineError(f"{where}: marks {marks!r} is no sequence: give a tuple of names")
-        names = [check_name(mark, f"{where}: mark") for mark in marks]
+        where = f"marks of pipeline {self.name!r}"
+        if not isinstance(marks, tuple | list):
+            raise PipelineError(f"{where} must be a tuple of names, got {quoted(marks)}")
+        names = [check_name(mark, "mark") for mark in marks]
         for name in names:
             if names.count(name) > 1:
-                raise PipelineError(f"{where}: mark {name!r} is given twice: marks are unique")
+                raise PipelineError(f"{where} must be unique, got {name!r} twice")
         if len(names) < 2 or names[-1] != "end" or "start" not in names[:2]:
             raise PipelineError(
-                f"{where}: marks {names} do not run from 'start' to 'end': begin with 'start' "
-                "(or 'due', 'start') and close with 'end'"
+                f"{where} must begin with 'start' (or 'due', 'start') and close with 'end', got "
+                f"{quoted(names)}"
             )
-        if names[0] != "start" and names[0] != "due":
-            raise PipelineError(f"{where}: mark {names[0]!r} stands before 'start': only 'due' may")
+        if names[0] not in ("start", "due"):
+            raise PipelineError(f"{where} must have only 'due' before 'start', got {names[0]!r}")
         if "due" in names[1:]:
-            raise PipelineError(f"{where}: mark 'due' stands after 'start': put it first")
+            raise PipelineError(f"{where} must have 'due' before 'start', got it after")
         return tuple(names)
 
     def _checked_spans(self, spans: tuple[Span, ...] | list[Span]) -> tuple[Span, ...]:
-        where = f"pipeline {self.name!r}"
-        if isinstance(spans, str) or not isinstance(spans, tuple | list):
-            raise PipelineError(f"{where}: spans {spans!r} is no sequence: give a tuple of Span")
+        where = f"spans of pipeline {self.name!r}"
+        if not isinstance(spans, tuple | list):
+            raise PipelineError(f"{where} must be a tuple of Span, got {quoted(spans)}")
         position = {mark: i for i, mark in enumerate(self.marks)}
         names: set[str] = set()
         reached, last = position["start"], "start"
         for span in spans:
             if not isinstance(span, Span):
-                raise PipelineError(f"{where}: {span!r} is no Span: write Span(name, begin, end)")
-            what = f"{where}: {span.kind} {span.name!r}"
+                raise PipelineError(f"{where} must be Span(name, begin, end), got {quoted(span)}")
+            what = f"{span.kind} {span.name!r} of pipeline {self.name!r}"
             if span.kind == "total":
-                raise PipelineError(f"{what}: totals are added by the pipeline: leave it out")
+                raise PipelineError(f"{what} must not be declared; the pipeline adds the totals")
             if span.name in names:
-                raise PipelineError(f"{what} is given twice: span names are unique")
+                raise PipelineError(f"{where} must have unique names, got {span.name!r} twice")
             names.add(span.name)
             for mark in (span.begin, span.end):
                 if mark not in position:
                     raise PipelineError(
-                        f"{what}: {mark!r} is no mark: use one of {', '.join(self.marks)}"
+                        f"{what} must begin and end at one of {', '.join(self.marks)}, got "
+                        f"{quoted(mark)}"
                     )
             if position[span.begin] >= position[span.end]:
                 raise PipelineError(
-                    f"{what}: its begin {span.begin!r} does not come before its end "
-                    f"{span.end!r}: swap them"
+                    f"{what} must begin before it ends, got {span.begin!r} to {span.end!r}; swap "
+                    "them"
                 )
             if span.kind == "stage":
                 if position[span.begin] < reached:
                     raise PipelineError(
-                        f"{what} begins at {span.begin!r}, before {last!r} where the stage "
-                        "before it ends (or frames start): stages are disjoint and in order, "
-                        "use kind='side' for a span that overlaps"
+                        f"{what} must not begin before {last!r}, the end of the stage before it or "
+                        f"the start, got {span.begin!r}; use kind='side' for spans that overlap"
                     )
                 reached, last = position[span.end], span.end
-        check_distinct([*self.marks, *(span.name for span in spans)], f"{where}: names")
+        check_distinct([*self.marks, *(span.name for span in spans)], "names of marks and spans")
         return tuple(spans)
 
     def _checked_period(self, period: str | int | None) -> int | None:
         if period is None:
             return None
-        try:
-            ns = parse_duration(period, name=f"period of pipeline {self.name!r}")
-        except ValueError as error:
-            raise PipelineError(str(error)) from None
+        ns = parse_duration(period, name="period", error=PipelineError)
         if ns == 0:
-            raise PipelineError(f"period of pipeline {self.name!r} is 0: leave it out or give one")
+            raise PipelineError("period must be more than 0, got 0; leave it out if there is none")
         return ns
 
     # -- views ----------------------------------------------------------------------------------
@@ -268,7 +263,7 @@ class Pipeline:
 
     @cached_property
     def totals(self) -> tuple[Span, ...]:
-        """``end_to_end`` and, where the pipeline has ``due``, ``response``."""
+        """``end_to_end`` and, if the pipeline has ``due``, ``response``."""
         totals: tuple[Span, ...] = (Span("end_to_end", "start", "end", kind="total"),)
         if self.marks[0] == "due":
             totals += (Span("response", "due", "end", kind="total"),)
@@ -281,7 +276,7 @@ class Pipeline:
 
     @cached_property
     def row_dtype(self) -> np.dtype[np.void]:
-        """The ring's row: 8-byte aligned, little endian; a mark of 0 is missing, there only."""
+        """The row of a ring: 8-byte aligned, little endian; only there a mark of 0 is missing."""
         return np.dtype(
             [("begin", "<u8"), ("frame_id", "<u8")]
             + [(mark, "<i8") for mark in self.marks]
@@ -295,20 +290,20 @@ class Pipeline:
         Raises
         ------
         PipelineError
-            There is none.
+            The pipeline has no such span.
         """
         for span in self.all_spans:
-            if span.name == name:
+            if isinstance(name, str) and span.name == name:
                 return span
         raise PipelineError(
-            f"pipeline {self.name!r} has no span {name!r}: use one of "
-            f"{', '.join(span.name for span in self.all_spans)}"
+            f"a span of pipeline {self.name!r} must be one of "
+            f"{', '.join(span.name for span in self.all_spans)}, got {quoted(name)}"
         )
 
     def difference(self, other: "Pipeline") -> str | None:
-        """Return in what the stamps of two pipelines mean something else; None: in nothing.
+        """Return what differs in the meaning of stamps: "names", "marks" or "spans", or None.
 
-        Stations and the period say what to make of stamps, not what they are.
+        Stations and the period do not change what a stamp means.
 
         Examples
         --------
@@ -316,7 +311,7 @@ class Pipeline:
         >>> a == b, a.difference(b), a.difference(Pipeline.chain("a", "y"))
         (False, None, 'marks')
         """
-        if self.name != other.name:
+        if self.name != check_pipeline(other).name:
             return "names"
         if self.marks != other.marks:
             return "marks"
@@ -372,7 +367,7 @@ class Pipeline:
         if not isinstance(owns, tuple | list) or not owns:
             raise PipelineError(f"owns must be a tuple of at least one mark, got {quoted(owns)}")
         for mark in owns:
-            if mark not in self.marks:
+            if not isinstance(mark, str) or mark not in self.marks:
                 raise PipelineError(
                     f"owns must contain marks of pipeline {self.name!r}, got {quoted(mark)}; use "
                     f"{', '.join(self.marks)}"
@@ -382,7 +377,7 @@ class Pipeline:
     # -- JSON -----------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the pipeline as values that JSON has."""
+        """Return the pipeline as JSON values."""
         spans = []
         for span in self.spans:
             entry = {"name": span.name, "begin": span.begin, "end": span.end, "kind": span.kind}
@@ -405,29 +400,18 @@ class Pipeline:
         Raises
         ------
         PipelineError
-            Keys missing, unknown or of another type, or what the constructor refuses.
+            Keys that are missing, unknown or of another type, or values that the constructor
+            refuses.
         """
-        if not isinstance(content, dict):
-            raise PipelineError("the pipeline is no JSON object: write {'name', 'marks', 'spans'}")
-        _check_keys(content, {"name": str, "marks": list}, {"spans": list, "period_ns": int}, "")
+        _check_keys(content, {"name": str, "marks": list}, {"spans": list, "period_ns": int})
+        assert isinstance(content, dict)
         spans = []
         for entry in content.get("spans", []):
-            if not isinstance(entry, dict):
-                raise PipelineError(f"span {entry!r} is no JSON object: write name, begin, end")
-            _check_keys(
-                entry,
-                {"name": str, "begin": str, "end": str},
-                {"kind": str, "station": str},
-                f"span {entry.get('name')!r}: ",
-            )
+            needed: dict[str, type] = {"name": str, "begin": str, "end": str}
+            _check_keys(entry, needed, {"kind": str, "station": str}, "span")
+            kind, station = entry.get("kind", "stage"), entry.get("station")
             spans.append(
-                Span(
-                    entry["name"],
-                    entry["begin"],
-                    entry["end"],
-                    kind=entry.get("kind", "stage"),
-                    station=entry.get("station"),
-                )
+                Span(entry["name"], entry["begin"], entry["end"], kind=kind, station=station)
             )
         return cls(content["name"], content["marks"], spans, period=content.get("period_ns"))
 
@@ -438,32 +422,42 @@ class Pipeline:
         Raises
         ------
         PipelineError
-            The text is no JSON, or `from_dict` refuses what it says.
+            The text is not JSON, or `from_dict` refuses its content.
         """
         try:
             content = json.loads(text)
-        except (ValueError, RecursionError) as error:  # a number may have too many digits
-            raise PipelineError(f"the pipeline is no JSON: {error}") from None
+        except (TypeError, ValueError, RecursionError) as error:
+            raise PipelineError(
+                f"the text of a pipeline must be JSON, got {quoted(text, 40)}: "
+                f"{clip(str(error), 120)}"
+            ) from None
         return cls.from_dict(content)
 
 
+def check_pipeline(value: object, error: type[LatprofError] = PipelineError) -> Pipeline:
+    """Return `value` if it is a pipeline; raise `error` if not."""
+    if not isinstance(value, Pipeline):
+        raise error(f"pipeline must be a Pipeline (for example latprof.AUDIO), got {quoted(value)}")
+    return value
+
+
 def _check_keys(
-    content: dict[str, Any], needed: dict[str, type], optional: dict[str, type], where: str
+    content: object, needed: dict[str, type], optional: dict[str, type], what: str = "pipeline"
 ) -> None:
+    if not isinstance(content, dict):
+        raise PipelineError(f"a {what} must be a JSON object, got {quoted(content)}")
+    types = needed | optional
     for key in needed:
         if key not in content:
-            raise PipelineError(f"{where}key {key!r} is missing from the pipeline's JSON: add it")
-    types = needed | optional
+            raise PipelineError(f"a {what} must have the key {key!r}, got {quoted(content)}")
     for key, value in content.items():
         if key not in types:
             raise PipelineError(
-                f"{where}key {escape(str(key))!r} is unknown in the pipeline's JSON: "
-                f"use {', '.join(types)}"
+                f"the keys of a {what} must be {', '.join(types)}, got {quoted(key)}"
             )
         if type(value) is not types[key]:
             raise PipelineError(
-                f"{where}{key!r} is {type(value).__name__} in the pipeline's JSON, "
-                f"not {types[key].__name__}: correct it"
+                f"{key!r} of a {what} must be {types[key].__name__}, got {quoted(value)}"
             )
 
 

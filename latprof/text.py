@@ -6,7 +6,7 @@ __all__ = ["clip", "counted", "escape", "quoted", "shown_path"]
 
 
 def counted(count: int, what: str, several: str = "") -> str:
-    """Write how many of something there are.
+    """Return a count and what is counted.
 
     Examples
     --------
@@ -17,7 +17,7 @@ def counted(count: int, what: str, several: str = "") -> str:
 
 
 def escape(text: str) -> str:
-    r"""Make a name that came from a file harmless in a terminal: control characters written out.
+    r"""Return text with control characters written out, so that a terminal shows them.
 
     Examples
     --------
@@ -30,7 +30,7 @@ def escape(text: str) -> str:
 
 
 def clip(name: str, limit: int = 64) -> str:
-    """Write a name for a message or a table: escaped, at most `limit` characters.
+    """Return text as a message or a table shows it: escaped, at most `limit` characters.
 
     Examples
     --------
@@ -42,7 +42,7 @@ def clip(name: str, limit: int = 64) -> str:
 
 
 def quoted(value: object, limit: int = 80) -> str:
-    r"""Write a value for a message: quoted, escaped, on one line, at most `limit` characters.
+    r"""Return a value as a message shows it: quoted, escaped, on one line, shortened.
 
     Examples
     --------
@@ -51,18 +51,21 @@ def quoted(value: object, limit: int = 80) -> str:
     >>> print(quoted("mic\x1b[31m"))
     'mic\x1b[31m'
     """
-    text = escape(repr(value[: limit + 1] if isinstance(value, str | bytes) else value))
-    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+    try:
+        text = repr(value[: limit + 1] if isinstance(value, str | bytes) else value)
+    except Exception:  # of an object that cannot be shown, for example a very large integer
+        text = f"<{type(value).__name__}>"
+    return clip(text, limit)
 
 
 def shown_path(path: str | os.PathLike[str], limit: int = 240) -> str:
-    r"""Write a path for a message: escaped, on one line, the middle of a long one left out.
+    r"""Return a path as a message shows it: escaped, without the middle if it is long.
 
     Examples
     --------
     >>> print(shown_path("no\n.parquet"), shown_path("a" * 50 + ".parquet", limit=19))
     no\n.parquet aaaaaaaa....parquet
     """
-    text = escape(os.fspath(path))
+    text = escape(os.fsdecode(path))
     half = (limit - 3) // 2
     return text if len(text) <= limit else f"{text[:half]}...{text[-half:]}"

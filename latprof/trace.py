@@ -4,7 +4,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,18 +14,19 @@ from latprof import spans
 from latprof.accounts import Recovery
 from latprof.arrays import Ints
 from latprof.errors import TraceError
-from latprof.frames import FINISHED, MISSING, Columns, Labels
-from latprof.io import arguments, metadata, tables
-from latprof.io.arguments import Moment
-from latprof.pipeline import Pipeline
+from latprof.frames import FINISHED, MISSING, NO_SIZE, Columns, Labels
+from latprof.io import metadata
+from latprof.io.atomic import file_errors
+from latprof.io.checks import columns_of
+from latprof.pipeline import Pipeline, check_pipeline
 from latprof.table import Column, Section, Table, html
-from latprof.text import clip, counted, escape
-from latprof.units import format_ns, format_utc
+from latprof.text import clip, counted, quoted
+from latprof.units import Time, format_ns, format_utc, parse_time
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Trace", "check_alike", "check_recording", "each_recording", "read"]
+__all__ = ["Trace", "read"]
 
 StrPath = str | os.PathLike[str]
 
@@ -96,10 +97,8 @@ class Trace:
         tags: Mapping[str, Any] | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> None:
-        if not isinstance(pipeline, Pipeline):
-            raise TraceError(f"pipeline is {type(pipeline).__name__}: give a Pipeline")
-        self.pipeline = pipeline
-        self.columns = arguments.columns(
+        self.pipeline = check_pipeline(pipeline, TraceError)
+        self.columns = columns_of(
             pipeline,
             frame_id=frame_id,
             marks=marks,
@@ -111,7 +110,7 @@ class Trace:
             weight=weight,
             tags=tags,
         )
-        self.meta = metadata.check_meta(None if meta is None else dict(meta), pipeline)
+        self.meta = metadata.check_meta(dict(meta) if isinstance(meta, Mapping) else meta, pipeline)
 
     @classmethod
     def of(
@@ -186,7 +185,7 @@ class Trace:
             count += f" in {format_ns(int(stamped.max()) - int(stamped.min()))}"
         if self.source is not None:
             there = [n for n in self.source.counts() if n is not None]
-            shown = ", ".join(escape(n) for n in there[:3]) + (", ..." if len(there) > 3 else "")
+            shown = ", ".join(clip(n, 40) for n in there[:3]) + (", ..." if len(there) > 3 else "")
             count += f", sources {shown or 'none'}"
         return f"<Trace of {self.pipeline.name!r}: {count}>"
 
@@ -247,8 +246,8 @@ class Trace:
         *,
         source: str | None = None,
         outcome: str | None = None,
-        since: Moment | None = None,
-        until: Moment | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
     ) -> "Trace":
         """Return the frames for which everything that is given holds.
 
@@ -273,12 +272,15 @@ class Trace:
             mask = np.asarray(mask)
             if mask.dtype != bool or mask.shape != keep.shape:
                 raise TraceError(
-                    f"mask is {mask.dtype} of shape {mask.shape}: give bools of shape {keep.shape}"
+                    f"mask must be bools of shape {keep.shape}, got {mask.dtype} of shape "
+                    f"{mask.shape}"
                 )
             keep &= mask
         if source is not None:
+            _check_text(source, "source")
             keep &= False if self.source is None else self.source.equals(source)
         if outcome is not None:
+            _check_text(outcome, "outcome")
             if self.outcome is None:
                 keep &= outcome == FINISHED
             elif outcome == FINISHED:
@@ -290,9 +292,9 @@ class Trace:
         if since is not None or until is not None:
             keep &= start != MISSING
         if since is not None:
-            keep &= start >= arguments.moment(since, "since")
+            keep &= start >= parse_time(since, name="since")
         if until is not None:
-            keep &= start < arguments.moment(until, "until")
+            keep &= start < parse_time(until, name="until")
         return Trace.of(self.pipeline, self.columns.take(keep), dict(self.meta))
 
     # -- in and out -----------------------------------------------------------------------------
@@ -305,9 +307,10 @@ class Trace:
         TraceError
             The file cannot be written.
         """
-        from latprof.io.writer import write
+        with file_errors(path, "cannot be written"):
+            from latprof.io.writer import write
 
-        write(path, self.pipeline, self.columns, _described(self.meta))
+            write(path, self.pipeline, self.columns, _described(self.meta))
 
     def to_pandas(self) -> "pd.DataFrame":
         """Return a DataFrame with a row a frame.
@@ -316,7 +319,23 @@ class Trace:
         (nullable), `source` and `outcome` (categories), `cpu`, `rss`, `weight` and tags where
         there are any; ``<span>_latency`` as timedelta64[ns] for stages, sides, other, totals.
         """
-        return tables.to_pandas(self.pipeline, self.columns)
+        import pandas as pd
+
+        columns = self.columns
+        data: dict[str, Any] = {"frame_id": columns.frame_id}
+        data |= {mark: ns.view("M8[ns]") for mark, ns in columns.marks.items()}  # MISSING is NaT
+        if columns.size is not None:
+            data["size"] = pd.arrays.IntegerArray(columns.size, columns.size == NO_SIZE)
+        named = {name: getattr(columns, name) for name in Columns.OPTIONAL[1:]} | columns.tags
+        for name, column in named.items():
+            if isinstance(column, Labels):
+                categories = pd.Index(column.names, dtype=object)
+                data[name] = pd.Categorical.from_codes(column.codes, categories=categories)
+            elif column is not None:
+                data[name] = column
+        for name in spans.names(self.pipeline):
+            data[f"{name}_latency"] = self.span(name).view("m8[ns]")
+        return pd.DataFrame(data, copy=False)
 
     @classmethod
     def from_pandas(cls, table: "pd.DataFrame", pipeline: Pipeline) -> "Trace":
@@ -332,13 +351,33 @@ class Trace:
         TraceError
             No frame_id, no mark, or values that cannot be kept exactly.
         """
-        columns, meta = tables.from_pandas(table, pipeline)
-        return cls.of(pipeline, columns, meta)
+        check_pipeline(pipeline, TraceError)
+        if not (hasattr(table, "columns") and hasattr(table, "iloc")):
+            raise TraceError(f"table must be a DataFrame, got {quoted(table)}")
+        import pyarrow as pa
+
+        from latprof.io import arrow
+
+        if "frame_id" not in table.columns and table.index.name == "frame_id":
+            table = table.reset_index()
+        arrays = []
+        for position in range(len(table.columns)):
+            try:
+                arrays.append(pa.array(table.iloc[:, position], from_pandas=True))
+            except (pa.ArrowException, ValueError, TypeError, OverflowError):
+                # mixed objects have no type that is kept: the column is dropped, or refused by name
+                arrays.append(pa.nulls(len(table), pa.binary()))
+        whole = pa.table(arrays, names=[str(name) for name in table.columns])
+        plan = arrow.plan(whole.schema, pipeline)
+        columns = arrow.to_columns(whole, plan.names, plan, pipeline)
+        return cls.of(
+            pipeline, columns, {"dropped_columns": plan.dropped} if plan.dropped else None
+        )
 
     def to_csv(self, path: StrPath) -> None:
-        """Write a CSV file with a line a frame, whole or not at all.
+        """Write a CSV file with a line per frame; an old file is replaced once it is complete.
 
-        Its columns are those of `to_pandas`; times are integer ns, what is missing is empty.
+        Its columns are those of `to_pandas`; times are integer ns, missing values are empty.
         Names that a spreadsheet would take for a formula are written after an apostrophe.
 
         Raises
@@ -346,88 +385,50 @@ class Trace:
         TraceError
             The file cannot be written.
         """
-        tables.write_csv(path, self.pipeline, self.columns)
+        from latprof.io.writer import write_csv
+
+        write_csv(path, self.pipeline, self.columns)
 
 
 def read(path: StrPath, pipeline: Pipeline | None = None) -> Trace:
-    """Return the trace that a file holds.
+    """Return the trace in a file.
 
     Parameters
     ----------
     path
-        A Parquet file: saved by latprof, or by another tool.
+        A Parquet file, saved by latprof or by another tool.
     pipeline
-        What its columns mean, if another tool has written it.
+        What the columns mean, if another tool has written the file.
 
     Raises
     ------
     TraceError
-        The file is no trace, or damaged, or does not say which pipeline it is of.
+        The file is missing, corrupt or not a trace, or does not say which pipeline it is of.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TraceError(
+            f"path must be the path of one file, got {quoted(path)}; "
+            + (
+                "latprof.Trace.from_pandas(table, pipeline) makes a trace of a DataFrame"
+                if type(path).__name__ == "DataFrame"
+                else "latprof.analyze takes several"
+            )
+        )
+    if pipeline is not None:
+        check_pipeline(pipeline, TraceError)
     from latprof.io.reader import Reader
 
-    if not isinstance(path, str | os.PathLike):
-        name = type(path).__name__
-        if name == "DataFrame":
-            check_recording(path)
-        raise TraceError(f"read takes the path of one file, not {name}: analyze takes several")
     with Reader(path, pipeline) as reader:
         return Trace.of(reader.pipeline, reader.read(), reader.meta)
 
 
-_RECORDING = (Trace, str, os.PathLike)
-
-
-def each_recording(recordings: Any) -> "Iterator[Trace | StrPath]":
-    """Yield the one recording, or each of several.
-
-    Raises
-    ------
-    TraceError
-        Something that is neither a trace nor a path: a DataFrame, say.
-    """
-    alone = isinstance(recordings, _RECORDING) or not isinstance(recordings, Iterable)
-    # a DataFrame has its columns' names to go through
-    alone = alone or type(recordings).__name__ == "DataFrame"
-    for recording in [recordings] if alone else recordings:
-        check_recording(recording)
-        yield recording
-
-
-def check_recording(recording: object) -> None:
-    """Refuse what is neither a trace nor a path.
-
-    Raises
-    ------
-    TraceError
-        Says what makes a trace of a DataFrame.
-    """
-    if not isinstance(recording, _RECORDING):
-        name = type(recording).__name__
-        made = ": latprof.Trace.from_pandas(table, pipeline) makes one of it"
-        raise TraceError(
-            f"a recording is a Trace or a path, not {name}"
-            + (made if name == "DataFrame" else ": give one of these, or a list of them")
-        )
-
-
-def check_alike(one: tuple[str, Pipeline], other: tuple[str, Pipeline], remedy: str) -> None:
-    """Refuse two recordings of different pipelines, each given with how it is called.
-
-    Raises
-    ------
-    TraceError
-        The pipelines differ.
-    """
-    if one[1] != other[1]:
-        raise TraceError(
-            f"{other[0]} is of pipeline {other[1].name!r} and {one[0]} of {one[1].name!r}, and "
-            f"their marks, spans, stations or periods differ: {remedy}"
-        )
+def _check_text(value: object, what: str) -> None:
+    if not isinstance(value, str):
+        raise TraceError(f"{what} must be text, got {quoted(value)}")
 
 
 def _described(meta: dict[str, Any]) -> dict[str, Any]:
-    """Return `meta` with what every file says about where it is from."""
+    """Return `meta` with where and by what the file was written."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

@@ -1,23 +1,32 @@
-"""Durations: what people write ("50ms") to integer nanoseconds, and back.
+"""Durations and times: what people write ("50ms") to integer nanoseconds, and back.
 
-Inside latprof every time is an integer number of nanoseconds; this module is the only
-place that converts. Floats are refused on the way in: 0.05 may be seconds or milliseconds.
+Inside latprof every time is an integer number of nanoseconds; only this module converts. Floats
+are refused as durations: 0.05 may mean seconds or milliseconds.
 """
 
+import contextlib
 import datetime as dt
 import math
 import re
 from fractions import Fraction
 
+import numpy as np
+
+from latprof.errors import TraceError
 from latprof.text import quoted
 
 __all__ = [
+    "Time",
     "format_bytes",
     "format_ns",
     "format_quantity",
     "format_utc",
     "parse_duration",
+    "parse_time",
 ]
+
+Time = int | str | dt.datetime | np.datetime64
+"""A point in time: ns UTC, ISO 8601 text, or what Python, numpy and pandas have for times."""
 
 _NS = {
     "ns": 1,
@@ -31,8 +40,12 @@ _NS = {
     "d": 86_400_000_000_000,
 }
 _DURATION = re.compile(r"\s*([+-]?\d+(?:\.\d+)?)\s*(ns|us|µs|μs|ms|s|min|h|d)\s*")
+_ISO = re.compile(
+    r"(\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?)?)(?:\.(\d{1,9}))?(Z|[+-]\d\d:?\d\d)?"
+)
+_LIMIT_NS = 2**62  # durations and times of this size and more are refused
 
-# what people read: unit, its size in ns, the value from which the next one is used
+# unit, its size in ns, the value from which the next unit is used
 _STEPS = (
     ("ns", 1.0, 1e3),
     ("us", 1e3, 1e6),
@@ -45,7 +58,11 @@ _STEPS = (
 
 
 def parse_duration(
-    value: str | int | dt.timedelta, *, name: str = "duration", signed: bool = False
+    value: str | int | dt.timedelta,
+    *,
+    name: str = "duration",
+    signed: bool = False,
+    error: type[Exception] = ValueError,
 ) -> int:
     """Return a duration as integer nanoseconds.
 
@@ -54,48 +71,93 @@ def parse_duration(
     value
         ``"50ms"``, ``"1.5 s"``, ``"20us"``; an integer number of nanoseconds; a timedelta.
     name
-        What the duration is for, to be named in the error.
+        The argument that the error names.
     signed
         Whether a negative duration is allowed.
+    error
+        Type of the error.
 
     Raises
     ------
     ValueError
-        No duration, a fraction of a nanosecond, negative though not `signed`, or 2**62 ns
-        (146 years) and more.
+        Not a duration, a fraction of a nanosecond, negative unless `signed`, or 2**62 ns
+        (146 years) or more. `error` may be another type.
 
     Examples
     --------
     >>> parse_duration("50ms"), parse_duration("1.5 us"), parse_duration(7)
     (50000000, 1500, 7)
     """
-    remedy = 'write it as "50ms" (units: ns, us, ms, s, min, h, d)'
-    if not isinstance(value, str):
-        remedy += " or as integer nanoseconds"
+    ns: int | None = None
+    rule = 'a duration such as "50ms" (units: ns, us, ms, s, min, h, d) or integer nanoseconds'
     if isinstance(value, str):
         match = _DURATION.fullmatch(value)
-        if match is None:
-            raise ValueError(f"{name} {quoted(value)} is no duration: {remedy}")
-        exact = Fraction(match[1]) * _NS[match[2]]
-        if exact.denominator != 1:
-            raise ValueError(f"{name} {value!r} is a fraction of a nanosecond: {remedy}")
-        ns = exact.numerator
+        if match is not None:
+            exact = Fraction(match[1]) * _NS[match[2]]
+            ns = exact.numerator
+            if exact.denominator != 1:
+                raise error(f"{name} must be whole nanoseconds, got {quoted(value)}")
     elif isinstance(value, dt.timedelta):
         ns = ((value.days * 86400 + value.seconds) * 1_000_000 + value.microseconds) * 1_000
-        ns += getattr(value, "nanoseconds", 0)  # pandas' timedelta has them
-    elif isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise ValueError(f"{name} {value!r} is no duration: {remedy}")
-    else:
-        ns = value.__index__()
+        ns += getattr(value, "nanoseconds", 0)  # a timedelta of pandas has them
+    elif hasattr(value, "__index__") and not isinstance(value, bool):
+        with contextlib.suppress(TypeError):  # an array of several values
+            ns = value.__index__()
+    if ns is None:
+        raise error(f"{name} must be {rule}, got {quoted(value)}")
     if ns < 0 and not signed:
-        raise ValueError(f"{name} {value!r} is negative: give a duration of 0 or more")
-    if abs(ns) >= 2**62:
-        raise ValueError(f"{name} {value!r} is 2**62 ns or more: give less than 146 years")
+        raise error(f"{name} must be 0 or more, got {quoted(value)}")
+    if abs(ns) >= _LIMIT_NS:
+        raise error(f"{name} must be less than 2**62 ns (146 years), got {quoted(value)}")
     return ns
 
 
+def parse_time(value: Time, *, name: str = "time") -> int:
+    """Return a point in time as integer nanoseconds UTC; a time without a zone is UTC.
+
+    Raises
+    ------
+    TraceError
+        Not a time, or one before the year 1824 or after 2116.
+
+    Examples
+    --------
+    >>> parse_time("2023-11-14T22:13:20.5Z"), parse_time(np.datetime64(7, "ms"))
+    (1700000000500000000, 7000000)
+    """
+    ns: int | None = None
+    if hasattr(value, "to_datetime64"):  # a Timestamp of pandas is a datetime with nanoseconds
+        value = value.to_datetime64()
+    if isinstance(value, str):
+        match = _ISO.fullmatch(value.strip())
+        if match is not None:
+            with contextlib.suppress(ValueError):  # for example the 31st of February
+                whole = dt.datetime.fromisoformat(match[1] + (match[3] or ""))
+                ns = _utc_ns(whole) + int((match[2] or "0").ljust(9, "0"))
+    elif isinstance(value, np.datetime64):
+        exact = value.astype("M8[ns]")
+        if exact.astype(value.dtype) == value:  # neither cut nor wrapped around
+            ns = int(exact.astype(np.int64))
+    elif isinstance(value, dt.datetime):
+        ns = _utc_ns(value)
+    elif isinstance(value, int | np.integer) and not isinstance(value, bool):
+        ns = int(value)
+    if ns is None or abs(ns) >= _LIMIT_NS:
+        raise TraceError(
+            f"{name} must be a time between the years 1824 and 2116 (integer ns UTC, a datetime, "
+            f"or ISO 8601 text), got {quoted(value)}"
+        )
+    return ns
+
+
+def _utc_ns(moment: dt.datetime) -> int:
+    zoned = moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment
+    microseconds = (zoned - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
+    return microseconds * 1_000
+
+
 def format_ns(ns: float | None) -> str:
-    """Write a time as people read it: three significant digits and a unit.
+    """Return a time as text: three significant digits and a unit.
 
     Examples
     --------
@@ -119,7 +181,7 @@ def format_ns(ns: float | None) -> str:
 
 
 def format_quantity(value: float, digits: int = 3) -> str:
-    """Write a plain number with so many significant digits or thousands separators.
+    """Return a number as text with `digits` significant digits or thousands separators.
 
     Examples
     --------
@@ -130,13 +192,13 @@ def format_quantity(value: float, digits: int = 3) -> str:
     """
     if value == 0:
         return "0"
-    # 999.96 rounds to 1000: how large the number is, is known after rounding
+    # rounded first: 999.96 becomes 1000, which has one digit more
     size = math.floor(math.log10(abs(float(f"{value:.{digits}g}"))))
     return f"{value:,.{max(digits - 1 - size, 0)}f}"
 
 
 def format_bytes(count: float) -> str:
-    """Write a number of bytes with a decimal unit.
+    """Return a number of bytes as text with a decimal unit.
 
     Examples
     --------
@@ -153,7 +215,7 @@ def format_bytes(count: float) -> str:
 
 
 def format_utc(ns: int) -> str:
-    """Write UTC nanoseconds since 1970 as ISO 8601, to the microsecond.
+    """Return UTC nanoseconds since 1970 as ISO 8601 text, to the microsecond.
 
     Examples
     --------

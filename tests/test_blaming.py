@@ -272,7 +272,7 @@ def test_a_wrong_question():
         waited_for(line([(0, 1, 2, 3, 4)]), ["x"])
     with pytest.raises(PipelineError, match=r"stations=\['get'\]: give a dict by stage"):
         blame(line([]), stations=["get"])
-    with pytest.raises(TraceError, match="hand_over 'soon' is no duration"):
+    with pytest.raises(TraceError, match="hand_over must be a duration"):
         blame(line([]), hand_over="soon")
     with pytest.raises(TraceError, match="no recordings for blame"):
         blame([])

@@ -49,12 +49,10 @@ def test_audio_is_the_path_of_the_seed():
     ]
 
 
-@pytest.mark.parametrize("name", ["due", "start", "end"])
-def test_chain_has_no_stage_named_as_a_mark_that_is_always_there(name):
-    with pytest.raises(
-        PipelineError, match=f"'x': stage '{name}' is reserved, as it is .*: choose"
-    ):
-        Pipeline.chain("x", "work", name)
+def test_chain_refuses_stages_named_start_end_or_due():
+    for name in ("due", "start", "end"):
+        with pytest.raises(PipelineError, match=f"must not have the name of .*, got '{name}'"):
+            Pipeline.chain("x", "work", name)
 
 
 def test_chain_begins_each_stage_at_the_mark_of_its_name():
@@ -75,7 +73,7 @@ def test_chain_with_stations():
         Span("queued", "queued", "parse"),
         Span("parse", "parse", "end", station="worker"),
     )
-    with pytest.raises(PipelineError, match=r"'parser' that pipeline 'docs' .*use one of queued"):
+    with pytest.raises(PipelineError, match=r"of pipeline 'docs' \(queued, parse\), got 'parser'"):
         Pipeline.chain("docs", "queued", "parse", stations={"parser": "worker"})
 
 
@@ -93,7 +91,7 @@ def test_totals():
     assert AUDIO.span("end_to_end") == Span("end_to_end", "start", "end", kind="total")
     assert [s.name for s in DUE.totals] == ["end_to_end", "response"]
     assert (DUE.span("response").begin, DUE.span("response").end) == ("due", "end")
-    with pytest.raises(PipelineError, match=r"'audio' has no span 'response': use one of transit,"):
+    with pytest.raises(PipelineError, match=r"must be one of transit, .*, got 'response'"):
         AUDIO.span("response")
 
 
@@ -130,9 +128,9 @@ def test_frozen_hashable_and_replaceable():
     assert pickle.loads(pickle.dumps(AUDIO)) == AUDIO
 
 
-@pytest.mark.parametrize(("period", "ns"), [("20ms", 20_000_000), (5, 5), (np.int64(5), 5)])
-def test_period(period, ns):
-    assert Pipeline("p", MARKS, period=period).period == ns
+def test_period():
+    for period, ns in (("20ms", 20_000_000), (5, 5), (np.int64(5), 5)):
+        assert Pipeline("p", MARKS, period=period).period == ns
 
 
 def test_owned_marks_come_in_the_pipelines_order():
@@ -140,60 +138,71 @@ def test_owned_marks_come_in_the_pipelines_order():
     assert AUDIO.check_owned(["end", "cgo", "alsa"]) == ("cgo", "alsa", "end")
 
 
-@pytest.mark.parametrize(
-    ("owns", "said"),
-    [
-        (("nope",), r"owns must contain marks of pipeline 'audio', got 'nope'; use start, webrtc,"),
-        ((), r"owns must be a tuple of at least one mark, got \(\)"),
-        ([], r"owns must be a tuple of at least one mark, got \[\]"),
-        ("start", r"owns must be a tuple of at least one mark, got 'start'"),
-        ("", r"owns must be a tuple of at least one mark, got ''"),
-    ],
-)
-def test_bad_owned_marks(owns, said):
-    with pytest.raises(PipelineError, match=said):
-        AUDIO.check_owned(owns)
+def test_owned_marks_that_are_refused():
+    for owns in (("nope",), (), [], "start", "", 5, [["start"]], np.array(["start"])):
+        with pytest.raises(PipelineError, match=r"owns must (be a tuple of at least one mark|contain marks of pipeline 'audio'), got "):
+            AUDIO.check_owned(owns)
 
 
 # -- what it refuses: the value, the rule, the remedy -------------------------------------------
 
 BAD = {
-    "name no identifier": (lambda: Pipeline("my pipe", MARKS), "'my pipe'", "use letters"),
-    "name no text": (lambda: Pipeline(5, MARKS), "pipeline 5", "use letters"),
-    "name empty": (lambda: Pipeline("", MARKS), "pipeline ''", "use letters"),
-    "name hostile": (lambda: Pipeline("a\x1b[31m", MARKS), "[31m", "use letters"),
-    "mark no identifier": (lambda: Pipeline("p", ("start", "1a", "end")), "'1a'", "use letters"),
-    "mark no text": (lambda: Pipeline("p", ("start", None, "end")), "None", "use letters"),
-    "mark a list": (lambda: Pipeline("p", ("start", ["a"], "end")), "['a']", "use letters"),
-    "mark long": (lambda: Pipeline("p", ("start", "x" * 65, "end")), "65 characters", "at most 64"),
-    "mark twice": (lambda: Pipeline("p", ("start", "a", "a", "end")), "'a'", "unique"),
-    "mark start twice": (lambda: Pipeline("p", ("start", "start", "end")), "'start'", "unique"),
+    "name no identifier": (
+        lambda: Pipeline("my pipe", MARKS),
+        "'my pipe'",
+        "an identifier",
+    ),
+    "name no text": (lambda: Pipeline(5, MARKS), "got 5", "an identifier"),
+    "name empty": (lambda: Pipeline("", MARKS), "got ''", "an identifier"),
+    "name hostile": (lambda: Pipeline("a\x1b[31m", MARKS), "[31m", "an identifier"),
+    "mark no identifier": (
+        lambda: Pipeline("p", ("start", "1a", "end")),
+        "'1a'",
+        "an identifier",
+    ),
+    "mark no text": (
+        lambda: Pipeline("p", ("start", None, "end")),
+        "None",
+        "an identifier",
+    ),
+    "mark a list": (
+        lambda: Pipeline("p", ("start", ["a"], "end")),
+        "['a']",
+        "an identifier",
+    ),
+    "mark long": (
+        lambda: Pipeline("p", ("start", "x" * 65, "end")),
+        "got 65",
+        "at most 64",
+    ),
+    "mark twice": (lambda: Pipeline("p", ("start", "a", "a", "end")), "'a'", "twice"),
+    "mark start twice": (lambda: Pipeline("p", ("start", "start", "end")), "'start'", "twice"),
     "mark by case": (
         lambda: Pipeline("p", ("start", "Play", "play", "end")),
         "'Play' and 'play'",
         "rename one",
     ),
     "mark end by case": (lambda: Pipeline("p", ("start", "End", "end")), "'End'", "rename one"),
-    "marks a string": (lambda: Pipeline("p", "start"), "'start'", "give a tuple"),
-    "marks a dict": (lambda: Pipeline("p", {"start": 1}), "start", "give a tuple"),
-    "marks none": (lambda: Pipeline("p", None), "None", "give a tuple"),
+    "marks a string": (lambda: Pipeline("p", "start"), "'start'", "must be a tuple of names"),
+    "marks a dict": (lambda: Pipeline("p", {"start": 1}), "start", "must be a tuple of names"),
+    "marks none": (lambda: Pipeline("p", None), "None", "must be a tuple of names"),
     "marks empty": (lambda: Pipeline("p", ()), "[]", "begin with 'start'"),
     "marks start only": (lambda: Pipeline("p", ("start",)), "['start']", "close with 'end'"),
     "marks no start": (lambda: Pipeline("p", ("a", "b", "end")), "'a'", "begin with 'start'"),
     "marks no end": (lambda: Pipeline("p", ("start", "a")), "'a'", "close with 'end'"),
     "marks end first": (lambda: Pipeline("p", ("end", "start")), "'start'", "close with 'end'"),
-    "marks before start": (lambda: Pipeline("p", ("a", "start", "end")), "'a'", "only 'due' may"),
-    "due after start": (lambda: Pipeline("p", ("start", "due", "end")), "'due'", "put it first"),
-    "spans a string": (lambda: Pipeline("p", MARKS, "a"), "'a'", "give a tuple of Span"),
-    "spans none": (lambda: Pipeline("p", MARKS, None), "None", "give a tuple of Span"),
-    "span a tuple": (spans(("x", "a", "b")), "('x', 'a', 'b')", "write Span(name, begin, end)"),
-    "span no identifier": (lambda: Span("x y", "a", "b"), "'x y'", "use letters"),
-    "span no text": (lambda: Span(None, "a", "b"), "None", "use letters"),
-    "span twice": (spans(Span("x", "a", "b"), Span("x", "b", "end")), "'x'", "unique"),
+    "marks before start": (lambda: Pipeline("p", ("a", "start", "end")), "'a'", "only 'due' before"),
+    "due after start": (lambda: Pipeline("p", ("start", "due", "end")), "'due'", "got it after"),
+    "spans a string": (lambda: Pipeline("p", MARKS, "a"), "'a'", "must be a tuple of Span"),
+    "spans none": (lambda: Pipeline("p", MARKS, None), "None", "must be a tuple of Span"),
+    "span a tuple": (spans(("x", "a", "b")), "('x', 'a', 'b')", "must be Span(name, begin, end)"),
+    "span no identifier": (lambda: Span("x y", "a", "b"), "'x y'", "an identifier"),
+    "span no text": (lambda: Span(None, "a", "b"), "None", "an identifier"),
+    "span twice": (spans(Span("x", "a", "b"), Span("x", "b", "end")), "'x'", "twice"),
     "span twice, side": (
         spans(Span("x", "a", "b"), Span("x", "a", "end", kind="side")),
         "'x'",
-        "unique",
+        "twice",
     ),
     "span by case": (
         spans(Span("x", "a", "b"), Span("X", "b", "end")),
@@ -201,90 +210,108 @@ BAD = {
         "rename one",
     ),
     "span like a mark by case": (spans(Span("A", "a", "b")), "'a' and 'A'", "rename one"),
-    "span unknown begin": (spans(Span("x", "nope", "b")), "'nope'", "use one of start, a, b, end"),
-    "span unknown end": (spans(Span("x", "a", "nope")), "'nope'", "use one of start, a, b, end"),
-    "span mark no text": (lambda: Span("x", None, "b"), "None", "name a mark"),
-    "span mark a list": (lambda: Span("x", ["a"], "b"), "['a']", "name a mark"),
-    "span end no text": (lambda: Span("x", "a", 5), "5", "name a mark"),
+    "span unknown begin": (spans(Span("x", "nope", "b")), "'nope'", "at one of start, a, b, end"),
+    "span unknown end": (spans(Span("x", "a", "nope")), "'nope'", "at one of start, a, b, end"),
+    "span mark no text": (lambda: Span("x", None, "b"), "None", "must begin and end at a mark"),
+    "span mark a list": (lambda: Span("x", ["a"], "b"), "['a']", "must begin and end at a mark"),
+    "span end no text": (lambda: Span("x", "a", 5), "5", "must begin and end at a mark"),
     "span backwards": (spans(Span("x", "b", "a")), "'b'", "swap them"),
     "span empty": (spans(Span("x", "a", "a")), "'a'", "swap them"),
-    "span kind": (lambda: Span("x", "a", "b", kind="main"), "'main'", "use one of stage, side"),
-    "span kind no text": (lambda: Span("x", "a", "b", kind=["side"]), "['side']", "use one of"),
-    "span total": (spans(Span("x", "a", "b", kind="total")), "'x'", "leave it out"),
-    "station": (lambda: Span("x", "a", "b", station="two words"), "'two words'", "use letters"),
-    "station empty": (lambda: Span("x", "a", "b", station=""), "station of span 'x'", "letters"),
+    "span kind": (lambda: Span("x", "a", "b", kind="main"), "'main'", "must be one of stage, side"),
+    "span kind no text": (lambda: Span("x", "a", "b", kind=["side"]), "['side']", "must be one of"),
+    "span total": (spans(Span("x", "a", "b", kind="total")), "'x'", "the pipeline adds the totals"),
+    "station": (
+        lambda: Span("x", "a", "b", station="two words"),
+        "'two words'",
+        "an identifier",
+    ),
+    "station empty": (
+        lambda: Span("x", "a", "b", station=""),
+        "station of span 'x'",
+        "an identifier",
+    ),
     "stages out of order": (
         spans(Span("y", "b", "end"), Span("x", "a", "b")),
-        "'x' begins at 'a'",
+        "stage 'x'",
         "kind='side'",
     ),
     "stages overlap": (
         spans(Span("x", "start", "b"), Span("y", "a", "end")),
-        "'y' begins at 'a'",
+        "stage 'y'",
         "kind='side'",
     ),
     "stages the same": (
         spans(Span("x", "a", "b"), Span("y", "a", "b")),
-        "'y' begins at 'a'",
+        "stage 'y'",
         "kind='side'",
     ),
     "stage before start": (
         spans(Span("x", "due", "a"), marks=("due", "start", "a", "end")),
-        "'x' begins at 'due'",
+        "'due'",
         "kind='side'",
     ),
-    "period no duration": (lambda: Pipeline("p", MARKS, period="20"), "'20'", "write it as"),
-    "period a float": (lambda: Pipeline("p", MARKS, period=0.02), "0.02", "write it as"),
-    "period a bool": (lambda: Pipeline("p", MARKS, period=True), "True", "write it as"),
+    "period no duration": (
+        lambda: Pipeline("p", MARKS, period="20"),
+        "'20'",
+        "a duration",
+    ),
+    "period a float": (
+        lambda: Pipeline("p", MARKS, period=0.02),
+        "0.02",
+        "a duration",
+    ),
+    "period a bool": (
+        lambda: Pipeline("p", MARKS, period=True),
+        "True",
+        "a duration",
+    ),
     "period negative": (lambda: Pipeline("p", MARKS, period=-1), "-1", "0 or more"),
-    "period 0": (lambda: Pipeline("p", MARKS, period="0ms"), "is 0", "leave it out"),
+    "period 0": (lambda: Pipeline("p", MARKS, period="0ms"), "got 0", "leave it out"),
     "period long": (lambda: Pipeline("p", MARKS, period=2**62), str(2**62), "146 years"),
 }
 
 
-@pytest.mark.parametrize("what", BAD)
-def test_bad_declaration(what):
-    declare, value, remedy = BAD[what]
-    with pytest.raises(PipelineError) as caught:
-        declare()
-    message = str(caught.value)
-    assert value in message
-    assert remedy in message
-    assert message.isprintable()  # one line, too
+def test_wrong_declarations_are_refused():
+    for declare, value, rule in BAD.values():
+        with pytest.raises(PipelineError) as caught:
+            declare()
+        message = str(caught.value)
+        assert value in message
+        assert rule in message
+        assert message.isprintable()  # one line, too
 
 
 RESERVED_BY_DESIGN = ["frame_id", "size", "source", "outcome", "cpu", "rss", "weight", "begin"]
 RESERVED_BY_DESIGN += ["seq", "other", "end_to_end", "response"]
 
 
-@pytest.mark.parametrize("name", [*RESERVED_BY_DESIGN, "ipc_latency", "_latency"])
-@pytest.mark.parametrize("change", [str, str.upper, str.title])
-def test_reserved_names(name, change):
-    name = change(name)
-    for declare in (
-        lambda: Pipeline("p", ("start", name, "end")),
-        lambda: Span(name, "start", "end"),
-        lambda: check_name(name, "tag"),
-    ):
-        with pytest.raises(PipelineError, match=rf"'{name}' is reserved: choose another"):
-            declare()
+def test_reserved_names_are_refused_in_any_case():
+    for name in [*RESERVED_BY_DESIGN, "ipc_latency", "_latency"]:
+        for changed in (name, name.upper(), name.title()):
+            for declare in (
+                lambda name=changed: Pipeline("p", ("start", name, "end")),
+                lambda name=changed: Span(name, "start", "end"),
+                lambda name=changed: check_name(name, "tag"),
+            ):
+                with pytest.raises(PipelineError, match=f"reserved name .*got '{changed}'"):
+                    declare()
 
 
-@pytest.mark.parametrize("name", [*RESERVED_BY_DESIGN, "ipc_latency"])
-def test_pipelines_and_stations_are_no_columns(name):
-    pipeline = Pipeline(name, ("start", "end"), (Span("work", "start", "end", station=name),))
-    assert Pipeline.from_json(pipeline.to_json()) == pipeline
-    assert pipeline.name == pipeline.stages[0].station == name
+def test_pipelines_and_stations_may_have_reserved_names():
+    for name in [*RESERVED_BY_DESIGN, "ipc_latency"]:
+        pipeline = Pipeline(name, ("start", "end"), (Span("work", "start", "end", station=name),))
+        assert Pipeline.from_json(pipeline.to_json()) == pipeline
+        assert pipeline.name == pipeline.stages[0].station == name
 
 
 def test_reserved_names_are_those_of_the_design():
     assert sorted(RESERVED_BY_DESIGN) == sorted(RESERVED)
 
 
-@pytest.mark.parametrize("name", ["a", "_", "größe", "x" * 64, "latency", "latency_a", "class"])
-def test_good_names(name):
-    assert check_name(name, "mark") == name
-    assert Pipeline("p", ("start", name, "end")).marks[1] == name
+def test_good_names():
+    for name in ("a", "_", "größe", "x" * 64, "latency", "latency_a", "class"):
+        assert check_name(name, "mark") == name
+        assert Pipeline("p", ("start", name, "end")).marks[1] == name
 
 
 def test_stages_may_touch_and_sides_may_overlap():
@@ -315,12 +342,12 @@ def test_repr_and_json_give_it_back(pipeline):
     assert Pipeline.from_dict(pipeline.to_dict()).all_spans == pipeline.all_spans
 
 
-@pytest.mark.parametrize("pipeline", [AUDIO, DUE])
-def test_json_is_what_a_person_would_write(pipeline):
-    content = json.loads(pipeline.to_json())
-    assert content["marks"] == list(pipeline.marks)
-    assert content.get("period_ns") == pipeline.period
-    assert Pipeline.from_dict(content) == pipeline
+def test_json_has_marks_and_period():
+    for pipeline in (AUDIO, DUE):
+        content = json.loads(pipeline.to_json())
+        assert content["marks"] == list(pipeline.marks)
+        assert content.get("period_ns") == pipeline.period
+        assert Pipeline.from_dict(content) == pipeline
 
 
 def test_json_by_hand():
@@ -336,66 +363,49 @@ GOOD = {"name": "p", "marks": ["start", "end"]}
 SPAN = {"name": "x", "begin": "start", "end": "end"}
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ([], "no JSON object"),
-        (None, "no JSON object"),
-        ("audio", "no JSON object"),
-        ({}, "key 'name' is missing"),
-        ({"name": "p"}, "key 'marks' is missing"),
-        ({**GOOD, "name": 5}, "'name' is int in the pipeline's JSON, not str"),
-        ({**GOOD, "name": None}, "'name' is NoneType"),
-        ({**GOOD, "marks": "start"}, "'marks' is str .* not list"),
-        ({**GOOD, "marks": {"start": 0}}, "'marks' is dict .* not list"),
-        ({**GOOD, "marks": ["start", 5, "end"]}, "mark 5 is no identifier"),
-        ({**GOOD, "marks": ["start", ["a"], "end"]}, r"mark \['a'\] is no identifier"),
-        ({**GOOD, "spans": None}, "'spans' is NoneType .* not list"),
-        ({**GOOD, "spans": [5]}, "span 5 is no JSON object"),
-        ({**GOOD, "spans": [None]}, "span None is no JSON object"),
-        ({**GOOD, "spans": [{}]}, "key 'name' is missing"),
-        ({**GOOD, "spans": [{"name": "x"}]}, "span 'x': key 'begin' is missing"),
-        ({**GOOD, "spans": [{**SPAN, "begin": ["start"]}]}, "'begin' is list .* not str"),
-        ({**GOOD, "spans": [{**SPAN, "kind": "main"}]}, "kind 'main'"),
-        ({**GOOD, "spans": [{**SPAN, "kind": None}]}, "'kind' is NoneType"),
-        ({**GOOD, "spans": [{**SPAN, "kind": "total"}]}, "leave it out"),
-        ({**GOOD, "spans": [{**SPAN, "station": 5}]}, "'station' is int"),
-        (
-            {**GOOD, "spans": [{**SPAN, "color": "red"}]},
-            "key 'color' is unknown .* use name, begin",
-        ),
-        (
-            {**GOOD, "period": "20ms"},
-            "key 'period' is unknown .* use name, marks, spans, period_ns",
-        ),
-        ({**GOOD, "period_ns": "20ms"}, "'period_ns' is str .* not int"),
-        ({**GOOD, "period_ns": 2e7}, "'period_ns' is float .* not int"),
-        ({**GOOD, "period_ns": True}, "'period_ns' is bool .* not int"),
-        ({**GOOD, "period_ns": 0}, "is 0: leave it out"),
-        ({**GOOD, "\x1b[31m": 1}, r"key '\\+x1b\[31m' is unknown"),
-    ],
-)
-def test_json_of_the_wrong_shape(content, said):
-    for load in (Pipeline.from_dict, lambda content: Pipeline.from_json(json.dumps(content))):
-        with pytest.raises(PipelineError, match=said) as caught:
-            load(content)
+def test_json_of_the_wrong_shape_is_refused():
+    for content, rule in [
+        ([], r"a pipeline must be a JSON object, got \[\]"),
+        (None, "a pipeline must be a JSON object"),
+        ("audio", "a pipeline must be a JSON object"),
+        ({}, "a pipeline must have the key 'name'"),
+        ({"name": "p"}, "a pipeline must have the key 'marks'"),
+        ({**GOOD, "name": 5}, "'name' of a pipeline must be str, got 5"),
+        ({**GOOD, "name": None}, "'name' of a pipeline must be str, got None"),
+        ({**GOOD, "marks": "start"}, "'marks' of a pipeline must be list, got 'start'"),
+        ({**GOOD, "marks": {"start": 0}}, "'marks' of a pipeline must be list"),
+        ({**GOOD, "marks": ["start", 5, "end"]}, "mark must be an identifier .*, got 5"),
+        ({**GOOD, "marks": ["start", ["a"], "end"]}, r"mark must be an identifier .*\['a'\]"),
+        ({**GOOD, "spans": None}, "'spans' of a pipeline must be list"),
+        ({**GOOD, "spans": [5]}, "a span must be a JSON object, got 5"),
+        ({**GOOD, "spans": [None]}, "a span must be a JSON object, got None"),
+        ({**GOOD, "spans": [{}]}, "a span must have the key 'name'"),
+        ({**GOOD, "spans": [{"name": "x"}]}, "a span must have the key 'begin', got .*'x'"),
+        ({**GOOD, "spans": [{**SPAN, "begin": ["start"]}]}, "'begin' of a span must be str"),
+        ({**GOOD, "spans": [{**SPAN, "kind": "main"}]}, "must be one of .*, got 'main'"),
+        ({**GOOD, "spans": [{**SPAN, "kind": None}]}, "'kind' of a span must be str"),
+        ({**GOOD, "spans": [{**SPAN, "kind": "total"}]}, "must not be declared"),
+        ({**GOOD, "spans": [{**SPAN, "station": 5}]}, "'station' of a span must be str"),
+        ({**GOOD, "spans": [{**SPAN, "color": 1}]}, "span must be name, begin, .*, got 'color'"),
+        ({**GOOD, "period": "20ms"}, "must be name, marks, spans, period_ns, got 'period'"),
+        ({**GOOD, "period_ns": "20ms"}, "'period_ns' of a pipeline must be int"),
+        ({**GOOD, "period_ns": 2e7}, "'period_ns' of a pipeline must be int"),
+        ({**GOOD, "period_ns": True}, "'period_ns' of a pipeline must be int"),
+        ({**GOOD, "period_ns": 0}, "period must be more than 0"),
+        ({**GOOD, "\x1b[31m": 1}, r"got '\\x1b\[31m'"),
+        ({**GOOD, "x" * 70_000: 1}, r"got 'xxx"),
+    ]:
+        for load in (Pipeline.from_dict, lambda content: Pipeline.from_json(json.dumps(content))):
+            with pytest.raises(PipelineError, match=rule) as caught:
+                load(content)
+            assert str(caught.value).isprintable()
+            assert len(str(caught.value)) < 300
+
+
+def test_text_that_is_not_json_is_refused():
+    digits = '{"period_ns": ' + "1" * 5_000 + "}"
+    for text in ("", "{", "nope", "{'name': 'p'}", "[" * 100_000, digits, "\ufeff{}", 5, None):
+        with pytest.raises(PipelineError, match="text of a pipeline must be JSON, got ") as caught:
+            Pipeline.from_json(text)
         assert str(caught.value).isprintable()
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "{",
-        "nope",
-        "{'name': 'p'}",
-        "[" * 100_000,
-        '{"period_ns": ' + "1" * 5_000 + "}",
-        "\ufeff{}",
-    ],
-    ids=["empty", "cut", "word", "quotes", "deep", "digits", "bom"],
-)
-def test_text_that_is_no_json(text):
-    with pytest.raises(PipelineError, match="the pipeline is no JSON: ") as caught:
-        Pipeline.from_json(text)
-    assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 250

@@ -174,8 +174,8 @@ def test_other_and_response_can_be_drawn(ax):
         ({"spans": []}, "no span"),
         ({"bins": 0}, "bins=0: a histogram has at least one bin"),
         ({"bins": -5}, "bins=-5"),
-        ({"thresholds": ["soon"]}, "threshold 'soon' is no duration"),
-        ({"thresholds": ["-5ms"]}, "threshold '-5ms' is negative"),
+        ({"thresholds": ["soon"]}, "threshold must be a duration"),
+        ({"thresholds": ["-5ms"]}, "threshold must be 0 or more, got '-5ms'"),
         ({"percentiles": [101]}, "percentile 101 is no number from 0 to 100"),
     ],
 )

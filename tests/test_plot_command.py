@@ -174,7 +174,7 @@ def test_a_style_does_not_stay(folder, tmp_path):
         (["--kind", "heatmap", "--by", "source"], "--kind heatmap draws one result"),
         (["--kind", "waterfall", "--worst", "0"], "the 0 worst frames"),
         (["--kind", "ecdf", "--span", "nope"], "no span 'nope'"),
-        (["--kind", "ecdf", "--threshold", "soon"], "threshold 'soon' is no duration"),
+        (["--kind", "ecdf", "--threshold", "soon"], "threshold must be a duration"),
         (["--by", "frame"], "by='frame': the frames have no such column: use one of source"),
     ],
 )

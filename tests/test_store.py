@@ -19,7 +19,7 @@ from latprof import AUDIO, Pipeline, Trace
 from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns, Labels
 from latprof.io import atomic as files
-from latprof.io import checksum
+from latprof.io import metadata as metadata_module
 from latprof.io.reader import Reader
 from latprof.io.writer import ROW_GROUP, Writer, write
 from latprof.trace import read
@@ -34,10 +34,10 @@ def refused(path, pipeline=None):
     with pytest.raises(TraceError) as caught:
         read(path, pipeline)
     text = str(caught.value)
-    assert text.startswith(str(path))
+    assert text.startswith(f"{path}: ")
     assert text.isprintable()
     assert caught.value.__cause__ is None
-    return text.removeprefix(str(path))
+    return text.removeprefix(f"{path}: ")
 
 
 def with_metadata(path, text, table=None):
@@ -167,7 +167,7 @@ def test_batches_give_the_columns_that_are_asked_for(tmp_path):
         assert batch.size is None
         assert list(batch.tags) == ["room"]
         assert sum(len(part) for part in reader.batches(["start"])) == 10
-        with pytest.raises(TraceError, match=r"t.parquet: there is no column 'romm': use one of "):
+        with pytest.raises(TraceError, match=r"t.parquet: a column must be one of .*, got 'romm'"):
             reader.batch(0, ["romm"])
     mic(3).save(tmp_path / "t.parquet")
     with Reader(tmp_path / "t.parquet") as reader:
@@ -206,12 +206,12 @@ def test_a_column_must_be_there_from_the_first_row_group_on(tmp_path):
     assert read(path).source.to_numpy().tolist() == ["a", "a", None, None]
     writer = Writer(path, MIC, row_group=2)
     writer.write(mic(2).columns)
-    with pytest.raises(TraceError, match="column 'source' appears after the first row group"):
+    with pytest.raises(TraceError, match="same in all row groups, got 'source' after the first"):
         writer.write(mic(2, source="a").columns)
     writer.discard()
     writer = Writer(path, MIC, row_group=2)
     writer.write(mic(2, tags={"room": [1, 2]}).columns)
-    with pytest.raises(TraceError, match="column 'room' is double after it was int64"):
+    with pytest.raises(TraceError, match="column 'room' must stay int64, got double"):
         writer.write(mic(2, tags={"room": [1.5, 2]}).columns)
     writer.discard()
 
@@ -219,7 +219,7 @@ def test_a_column_must_be_there_from_the_first_row_group_on(tmp_path):
 def test_all_marks_must_be_written(tmp_path):
     columns = mic(2).columns
     del columns.marks["play"]
-    with pytest.raises(TraceError, match=r"t.parquet: mark 'play' is absent"):
+    with pytest.raises(TraceError, match=r"t.parquet: frames must have .*, got no 'play'"):
         write(tmp_path / "t.parquet", MIC, columns)
 
 
@@ -267,7 +267,7 @@ class TestWhole:
 
         with pytest.raises(error):
             interrupted()
-        monkeypatch.setattr(checksum, "fill", fail)
+        monkeypatch.setattr(metadata_module, "add_checksum", fail)
         with pytest.raises(error):
             mic(5).save(path)
         assert path.read_bytes() == old
@@ -290,7 +290,7 @@ class TestWhole:
 
         monkeypatch.setattr(files.os, "fsync", full)
         with pytest.raises(
-            TraceError, match=r"t.parquet cannot be written: No space left on .*: make room"
+            TraceError, match=r"t.parquet: cannot be written: No space left on .*; free disk space"
         ):
             mic(5).save(path)
         assert path.read_bytes() == old
@@ -303,7 +303,7 @@ def test_a_killed_process_leaves_the_old_file_and_no_other(tmp_path):
     old = path.read_bytes()
     program = f"""
         import os, signal
-        from latprof.files import whole as files
+        from latprof.io import atomic as files
         from latprof.trace import read
         trace = read({str(path)!r})
         real = os.fsync
@@ -333,7 +333,7 @@ def test_where_it_cannot_be_written(tmp_path, path, reason):
     with pytest.raises(TraceError) as caught:
         mic(3).save(tmp_path / path)
     assert str(caught.value) == (
-        f"{tmp_path / path} cannot be written: {reason}: check the path and its permissions"
+        f"{tmp_path / path}: cannot be written: {reason}; check the path and its permissions"
     )
 
 
@@ -341,7 +341,7 @@ def test_a_file_that_is_not_there_is_said_with_what_to_do(tmp_path):
     with pytest.raises(TraceError) as caught:
         read(tmp_path / "none.parquet")
     assert str(caught.value) == (
-        f"{tmp_path / 'none.parquet'} cannot be read: No such file or directory: check the path "
+        f"{tmp_path / 'none.parquet'}: cannot be read: No such file or directory; check the path "
         "and its permissions"
     )
 
@@ -354,20 +354,20 @@ def test_devices_and_pipes_are_written_to_as_they_are():
 # -- what is refused ------------------------------------------------------------------------------
 
 
-def test_files_that_are_none(tmp_path):
+def test_files_that_are_not_traces(tmp_path):
     path = tmp_path / "t.parquet"
     assert "No such file" in refused(path)
-    assert refused(tmp_path) == " is a folder: name a file in it"
-    path.write_bytes(b"")
-    assert refused(path).startswith(" is empty (0 bytes)")
-    path.write_bytes(b"frame_id,start,end\n")
-    assert refused(path).startswith(" is no Parquet file")
-    path.write_bytes(b"PAR1")
-    assert refused(path).startswith(" is cut short")
-    path.write_bytes(b"PAR1\xff\xff\xff\xffPAR1")
-    refused(path)
-    path.write_bytes(b"PAREPARE")
-    assert refused(path).startswith(" is encrypted")
+    assert refused(tmp_path) == "the path must be of a file, got a folder; name a file in it"
+    for content, reason in [
+        (b"", "the file is empty (0 bytes)"),
+        (b"frame_id,start,end\n", "the file must be Parquet"),
+        (b"PAR1", "the end of the file is missing"),
+        (b"PAR1\xff\xff\xff\xffPAR1", "the file is corrupt or not a trace"),
+        (b"PAREPARE", "the file is encrypted Parquet"),
+        (b"LATPROF" + bytes(100), "the file is a ring; latprof recover"),
+    ]:
+        path.write_bytes(content)
+        assert refused(path).startswith(reason)
 
 
 def test_the_name_of_a_file_is_escaped(tmp_path):
@@ -391,9 +391,9 @@ def test_every_flip_in_the_footer_is_seen(tmp_path):
     rich(20).save(path)
     whole = path.read_bytes()
     footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
-    # with the seal's own name or the length in it damaged, the file is taken for a rewritten one
+    # with the key 'seal' or the length in it damaged, the file counts as rewritten
     seal = whole.index(b'"seal":"')
-    unsealed = {*range(checksum, seal + 8), *range(checksum + 16, seal + 33)}
+    unsealed = {*range(seal, seal + 8), *range(seal + 16, seal + 33)}
     rng = np.random.default_rng(5)
     for place in {*range(footer, len(whole), 5), *range(len(whole) - 8, len(whole))} - unsealed:
         damaged = bytearray(whole)
@@ -444,51 +444,71 @@ def test_random_bytes_never_end_in_another_error(tmp_path):
             read(path)
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        (b"{", "its metadata 'latprof' is no JSON"),
-        (b"\xff", "its metadata 'latprof' is no JSON"),
-        (b"[" * 100_000, "its metadata 'latprof' is no JSON"),
-        (b"1" * 5000, "its metadata 'latprof' is no JSON"),
-        (b"[]", "its metadata 'latprof' is no JSON object"),
-        (b'{"format": NaN}', "its metadata 'latprof' is no JSON (NaN is no JSON value)"),
-        ({}, "its metadata has format null, an integer"),
-        (metadata(format="1"), 'its metadata has format "1", an integer'),
-        (metadata(format=True), "its metadata has format true, an integer"),
-        (metadata(format=0), "its metadata has format 0, an integer"),
-        (metadata(format=2), "is of format 2, this latprof reads up to 1: upgrade latprof"),
-        (metadata(pipeline=None), "its metadata has a pipeline that cannot be: "),
-        (metadata(pipeline={"name": "a", "marks": []}), "its metadata has a pipeline that cannot"),
-        (metadata(owns="start"), 'metadata owns is "start", it must be a list'),
-        (metadata(owns=[]), "metadata owns is [], it must be a list"),
-        (metadata(owns=["start", "start"]), "metadata owns is "),
-        (metadata(owns=["x\x1b"]), r'metadata owns "x\u001b", which is no mark of pipeline'),
-        (metadata(owns=[1]), "metadata owns 1, which is no mark"),
-        (metadata(lost=-1), "metadata lost is -1, it must be an integer of 0 or more"),
-        (metadata(lost=1.5), "metadata lost is 1.5"),
-        (metadata(lost=True), "metadata lost is true"),
-        (metadata(sampling_rate=0), "metadata sampling_rate is 0, it must be a number above 0"),
-        (metadata(sampling_rate=1.5), "metadata sampling_rate is 1.5"),
-        (metadata(sampling_rate="1"), "metadata sampling_rate is "),
-        (metadata(clock_offset_ns=2**63), "metadata clock_offset_ns is "),
-        (metadata(anchors=[[1]]), "metadata anchors is [[1]], it must be a list of pairs"),
-        (metadata(boot_id=1), "metadata boot_id is 1, it must be text"),
-        (metadata(pid=-1), "metadata pid is -1"),
-        (metadata(accounts={"started": -1}), "metadata accounts is "),
-        (metadata(accounts={"rejected": 1}), "metadata accounts is "),
-        (metadata(accounts={"torn": {"x": 1}}), "metadata accounts is "),
-        (metadata(join=[]), "metadata join is [], it must be an object"),
-        (metadata(join={"parts": "abc"}), "metadata join is "),
-        (metadata(join={"parts": [1]}), "metadata join is "),
-        (metadata(join={"parts": [{"lost": "many"}]}), "metadata join is "),
-        (metadata(run=1), "metadata run is 1"),
-    ],
-)
-def test_metadata_that_lies(tmp_path, text, reason):
-    found = refused(with_metadata(tmp_path / "t.parquet", text)).lstrip(": ")
-    assert found.startswith(reason)
-    assert len(found) < 250
+def test_metadata_that_is_not_json_is_refused(tmp_path):
+    for text, reason in [
+        (b"{", "Expecting property name"),
+        (b"\xff", "codec can't decode byte 0xff"),
+        (b"[" * 100_000, "maximum recursion depth"),
+        (b"1" * 5000, "4300 digits"),
+        (b"[]", "got []"),
+        (b'{"format": NaN}', "NaN is not a JSON value"),
+    ]:
+        found = refused(with_metadata(tmp_path / "t.parquet", text))
+        assert found.startswith("the metadata 'latprof' must be a JSON object: ")
+        assert reason in found.replace("\\", "")
+        assert len(found) < 250
+
+
+def test_other_formats_are_refused_with_what_reads_them(tmp_path):
+    for version in (None, "1", True, 0, 0.5, [1] * 99):
+        found = refused(with_metadata(tmp_path / "t.parquet", metadata(format=version)))
+        assert found.startswith("the file must have format 1 to be read by this version of latprof")
+        assert json.dumps(version)[:30] in found
+        assert found.endswith("; take an intact copy of the file")
+    for meta, writer in ((metadata(), ""), (metadata(latprof="9.1"), ", written by latprof '9.1'")):
+        found = refused(with_metadata(tmp_path / "t.parquet", meta | {"format": 2}))
+        assert found == (
+            "the file must have format 1 to be read by this version of latprof, got 2"
+            f"{writer}; a newer latprof reads it"
+        )
+
+
+def test_metadata_with_wrong_values_is_refused(tmp_path):
+    owns = "metadata 'owns' must be a list of different marks of pipeline 'mic' (start, "
+    for changed, reason in [
+        ({"pipeline": None}, "the pipeline in the metadata is invalid: "),
+        ({"pipeline": {"name": "a", "marks": []}}, "the pipeline in the metadata is invalid: "),
+        ({"owns": "start"}, owns),
+        ({"owns": []}, owns),
+        ({"owns": ["start", "start"]}, owns),
+        ({"owns": ["x\x1b"]}, owns),
+        ({"owns": [1]}, owns),
+        ({"lost": -1}, "metadata 'lost' must be an integer of 0 or more, got -1"),
+        ({"lost": 1.5}, "metadata 'lost' must be an integer of 0 or more, got 1.5"),
+        ({"lost": True}, "metadata 'lost' must be an integer of 0 or more, got true"),
+        ({"sampling_rate": 0}, "metadata 'sampling_rate' must be a number from 1e-18 to 1, got 0"),
+        ({"sampling_rate": 5e-324}, "metadata 'sampling_rate' must be a number from 1e-18 to 1"),
+        ({"sampling_rate": 1.5}, "metadata 'sampling_rate' must be "),
+        ({"sampling_rate": "1"}, "metadata 'sampling_rate' must be "),
+        ({"clock_offset_ns": 2**63}, "metadata 'clock_offset_ns' must be an integer number of ns"),
+        ({"anchors": [[1]]}, "metadata 'anchors' must be a list of pairs [monotonic ns, wall"),
+        ({"segments": [[2, 1]]}, "metadata 'segments' must be a list of pairs [begin, end]"),
+        ({"boot_id": 1}, "metadata 'boot_id' must be text, got 1"),
+        ({"pid": -1}, "metadata 'pid' must be an integer of 0 or more, got -1"),
+        ({"accounts": {"started": -1}}, "metadata 'accounts' must be an object of counts"),
+        ({"accounts": {"rejected": 1}}, "metadata 'accounts' must be "),
+        ({"accounts": {"torn": {"x": 1}}}, "metadata 'accounts' must be "),
+        ({"join": []}, "metadata 'join' must be an object with a list"),
+        ({"join": {"parts": "abc"}}, "metadata 'join' must be "),
+        ({"join": {"parts": [1]}}, "metadata 'join' must be "),
+        ({"join": {"parts": [{"lost": "many"}]}}, "metadata 'join' must be "),
+        ({"thresholds": {"warning": {"mic": -1}}}, "metadata 'thresholds' must be "),
+        ({"recovery": {"whole": 1}}, "metadata 'recovery' must be an object of the counts"),
+        ({"run": 1}, "metadata 'run' must be an object, got 1"),
+    ]:
+        found = refused(with_metadata(tmp_path / "t.parquet", metadata(**changed)))
+        assert found.startswith(reason)
+        assert len(found) < 250
 
 
 def test_metadata_that_does_not_fit_the_columns(tmp_path):
@@ -496,18 +516,18 @@ def test_metadata_that_does_not_fit_the_columns(tmp_path):
     mic(3).save(path)
     table = pq.read_table(path)
     with_metadata(path, metadata(), table.drop_columns(["play"]))
-    assert refused(path).startswith(" lacks the column 'play' that its metadata says it has")
+    assert refused(path).startswith("the file must have the mark 'play' of its metadata as")
     # a mark that another process owns may be absent
     with_metadata(path, metadata(owns=["start", "end"]), table.drop_columns(["play"]))
     assert read(path).marks["play"].tolist() == [MISSING] * 3
     coarse = table.set_column(1, "start", table["start"].cast(pa.timestamp("us"), safe=False))
     with_metadata(path, metadata(), coarse)
-    assert refused(path).startswith(" has column 'start' as timestamp[us], format 1 has timesta")
+    assert refused(path).startswith("column 'start' must be timestamp[ns] in a file of format 1")
     with_metadata(path, metadata(), table.drop_columns(["frame_id"]))
-    assert refused(path).startswith(" has no column 'frame_id'")
+    assert refused(path).startswith("the table must have a column 'frame_id'")
 
 
-def test_metadata_of_later_times_is_kept(tmp_path):
+def test_unknown_metadata_is_kept(tmp_path):
     path = with_metadata(tmp_path / "t.parquet", metadata(weather={"wind": [1, 2]}, host=None))
     assert read(path).meta == {"weather": {"wind": [1, 2]}, "host": None}
 
@@ -516,25 +536,25 @@ def test_another_pipeline_is_refused(tmp_path):
     path = tmp_path / "t.parquet"
     mic(3).save(path)
     assert len(read(path, MIC)) == 3
-    assert refused(path, AUDIO).startswith(" is of pipeline 'mic' with marks start, decode, ")
+    assert refused(path, AUDIO).startswith("pipeline must have the names of pipeline 'mic'")
 
 
-@pytest.mark.parametrize(
-    ("meta", "reason"),
-    [
-        ({"lost": -1}, "metadata lost is -1"),
-        ({"x": object()}, "meta cannot be written as JSON"),
-        ({"x": float("nan")}, "meta cannot be written as JSON"),
-        ({"format": 1}, "meta key 'format' cannot be used"),
-        ({1: 2}, "meta key 1 cannot be used"),
-        ({"owns": ["nope"]}, 'metadata owns "nope"'),
-    ],
-)
-def test_meta_that_cannot_be_kept_is_refused_before_anything_is_written(tmp_path, meta, reason):
-    with pytest.raises(TraceError) as caught:
-        Writer(tmp_path / "t.parquet", MIC, meta)
-    assert str(caught.value).startswith(f"{tmp_path / 't.parquet'}: {reason}")
-    assert os.listdir(tmp_path) == []
+def test_wrong_meta_is_refused_before_anything_is_written(tmp_path):
+    for meta, reason in [
+        ({"lost": -1}, "metadata 'lost' must be an integer of 0 or more, got -1"),
+        ({"x": object()}, "meta must contain JSON values only: 'got object'"),
+        ({"x": float("nan")}, "meta must contain JSON values only"),
+        (
+            {"format": 1},
+            "keys of meta must be text other than format, seal, pipeline",
+        ),
+        ({1: 2}, "keys of meta must be text other than format, seal, pipeline, got 1"),
+        ({"owns": ["nope"]}, "metadata 'owns' must be a list of different marks"),
+    ]:
+        with pytest.raises(TraceError) as caught:
+            Writer(tmp_path / "t.parquet", MIC, meta)
+        assert str(caught.value).startswith(f"{tmp_path / 't.parquet'}: {reason}")
+        assert os.listdir(tmp_path) == []
 
 
 # -- tables of others -----------------------------------------------------------------------------
@@ -550,37 +570,34 @@ STAMPS = pa.array([1_700_000_000_123, 1_700_000_000_456])
 IN_NS = [1_700_000_000_123_000_000, 1_700_000_000_456_000_000]
 
 
-@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
-@pytest.mark.parametrize("zone", [None, "UTC", "Asia/Kolkata"])
-def test_marks_of_any_unit_and_zone(tmp_path, unit, zone):
-    marks = pa.array([0, 1_700_000_000], pa.timestamp("s")).cast(pa.timestamp(unit, zone))
-    pq.write_table(table(start=marks), tmp_path / "t.parquet")
-    found = read(tmp_path / "t.parquet", LINK)
-    assert found.marks["start"].tolist() == [0, 1_700_000_000_000_000_000]
-    assert found.marks["end"].tolist() == [15, 27]
-    assert found.marks["arrived"].tolist() == [MISSING, MISSING]
+def test_marks_of_any_unit_and_zone(tmp_path):
+    for unit in ("s", "ms", "us", "ns"):
+        for zone in (None, "UTC", "Asia/Kolkata"):
+            marks = pa.array([0, 1_700_000_000], pa.timestamp("s")).cast(pa.timestamp(unit, zone))
+            pq.write_table(table(start=marks), tmp_path / "t.parquet")
+            found = read(tmp_path / "t.parquet", LINK)
+            assert found.marks["start"].tolist() == [0, 1_700_000_000_000_000_000]
+            assert found.marks["end"].tolist() == [15, 27]
+            assert found.marks["arrived"].tolist() == [MISSING, MISSING]
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [pa.string(), pa.large_string(), pa.string_view()]
-    + [pa.dictionary(index, pa.string()) for index in (pa.int8(), pa.uint16(), pa.int64())]
-    + [pa.dictionary(pa.int32(), pa.large_string())],
-)
-def test_names_of_any_kind(tmp_path, kind):
-    names = pa.array(["b", None], pa.string()).cast(kind)
-    pq.write_table(table(source=names, room=names), tmp_path / "t.parquet")
-    found = read(tmp_path / "t.parquet", LINK)
-    assert found.source.to_numpy().tolist() == ["b", None]
-    assert found.tags["room"].to_numpy().tolist() == ["b", None]
+def test_names_of_any_arrow_type(tmp_path):
+    kinds = [pa.string(), pa.large_string(), pa.string_view()]
+    kinds += [pa.dictionary(index, pa.string()) for index in (pa.int8(), pa.uint16(), pa.int64())]
+    for kind in [*kinds, pa.dictionary(pa.int32(), pa.large_string())]:
+        names = pa.array(["b", None], pa.string()).cast(kind)
+        pq.write_table(table(source=names, room=names), tmp_path / "t.parquet")
+        found = read(tmp_path / "t.parquet", LINK)
+        assert found.source.to_numpy().tolist() == ["b", None]
+        assert found.tags["room"].to_numpy().tolist() == ["b", None]
 
 
-@pytest.mark.parametrize("kind", [pa.int8(), pa.uint16(), pa.int32(), pa.int64(), pa.uint64()])
-def test_integers_of_any_width(tmp_path, kind):
-    numbers = pa.array([7, 0], kind)
-    pq.write_table(table(frame_id=numbers, size=numbers, rss=numbers), tmp_path / "t.parquet")
-    found = read(tmp_path / "t.parquet", LINK)
-    assert found.frame_id.tolist() == found.size.tolist() == found.rss.tolist() == [7, 0]
+def test_integers_of_any_width(tmp_path):
+    for kind in (pa.int8(), pa.uint16(), pa.int32(), pa.int64(), pa.uint64()):
+        numbers = pa.array([7, 0], kind)
+        pq.write_table(table(frame_id=numbers, size=numbers, rss=numbers), tmp_path / "t.parquet")
+        found = read(tmp_path / "t.parquet", LINK)
+        assert found.frame_id.tolist() == found.size.tolist() == found.rss.tolist() == [7, 0]
 
 
 def test_columns_that_cannot_be_kept_are_listed(tmp_path):
@@ -622,42 +639,42 @@ def test_tags_keep_their_values(tmp_path):
     assert found["small"] == [1.5, None]
 
 
-@pytest.mark.parametrize(
-    ("columns", "reason"),
-    [
-        ({"frame_id": None}, " has no column 'frame_id' (there are 'start', 'end')"),
-        ({"start": None, "end": None}, " has none of the marks start, arrived, end of pipeline"),
-        ({"frame_id": [1, None]}, ": frame_id is missing in 1 of 2 rows"),
-        ({"frame_id": [1, -1]}, ": frame_id -1 cannot be kept"),
-        ({"frame_id": [1.0, 2.0]}, ": frame_id is float64: give integers"),
-        ({"frame_id": ["a", "b"]}, ": frame_id is string: give numbers"),
-        ({"start": [1.0, 2.0]}, ": mark 'start' is float64: a float cannot hold today's time"),
-        ({"start": ["a", "b"]}, ": mark 'start' is string: give ns or times"),
-        ({"start": [True, False]}, ": mark 'start' is bool: give int64 ns or datetime64"),
-        ({"start": [2**62, 0]}, ": mark 'start' 4611686018427387904 cannot be kept"),
-        ({"start": [1 - 2**63, 0]}, ": mark 'start' -9223372036854775807 cannot be kept"),
-        ({"start": pa.array([2**62, 0], pa.uint64())}, ": mark 'start' 4611686018427387904 cann"),
-        ({"start": pa.array([2**40, 0], pa.timestamp("s"))}, ": mark 'start' is not between the"),
-        ({"size": [-1, 0]}, ": size -1 cannot be kept: give integers from 0 to 4294967295"),
-        ({"size": [1.5, 0]}, ": size is float64: give integers"),
-        ({"size": ["1", "2"]}, ": size is string: give numbers"),
-        ({"source": [1.5, 2]}, ": source is double: give text"),
-        ({"source": [[1], [2]]}, ": source is list<element: int64>: give text"),
-        ({"cpu": ["a", "b"]}, ": cpu is string: give numbers"),
-        ({"weight": [0, 1]}, ": weight 0 cannot be kept: give integers from 1"),
-        ({"Start": [1, 2]}, ": column 'Start' differs from 'start' by case alone: rename one"),
-        ({"a": [1, 2], "A": [1, 2]}, ": column 'A' differs from 'a' by case alone: rename one"),
-    ],
-)
-def test_tables_that_cannot_be_traces(tmp_path, columns, reason):
-    pq.write_table(table(**columns), tmp_path / "t.parquet")
-    assert refused(tmp_path / "t.parquet", LINK).startswith(reason)
+def test_tables_that_are_not_traces(tmp_path):
+    start = "mark 'start' must be"
+    years = f"{start} between -2**62 and 2**62 ns (the years 1824 to 2116), got"
+    for columns, reason in [
+        ({"frame_id": None}, "the table must have a column 'frame_id', got 'start', 'end'; rename"),
+        ({"start": None, "end": None}, "the table must have a mark of pipeline 'link' (start, arr"),
+        ({"frame_id": [1, None]}, "frame_id must not be missing, got 1 of 2 rows without an id"),
+        ({"frame_id": [1, -1]}, "frame_id must be from 0 to 18446744073709551615, got -1"),
+        ({"frame_id": [1.0, 2.0]}, "frame_id must be integers, got float64"),
+        ({"frame_id": ["a", "b"]}, "frame_id must be numbers or times, got string"),
+        ({"start": [1.0, 2.0]}, f"{start} int64 ns or datetime64, got float64; floats do not hold"),
+        ({"start": ["a", "b"]}, f"{start} numbers or times, got string"),
+        ({"start": [True, False]}, f"{start} int64 ns or datetime64, got bool"),
+        ({"start": [2**62, 0]}, f"{years} 4611686018427387904"),
+        ({"start": [1 - 2**63, 0]}, f"{years} -9223372036854775807"),
+        ({"start": pa.array([2**62, 0], pa.uint64())}, f"{years} 4611686018427387904"),
+        ({"start": pa.array([2**40, 0], pa.timestamp("s"))}, f"{years} 36812-02-20T00:36:16"),
+        ({"size": [-1, 0]}, "size must be from 0 to 4294967295, got -1"),
+        ({"size": [1.5, 0]}, "size must be integers, got float64"),
+        ({"size": ["1", "2"]}, "size must be numbers or times, got string"),
+        ({"source": [1.5, 2]}, "source must be text, got double"),
+        ({"source": [[1], [2]]}, "source must be text, got list<element: int64>"),
+        ({"cpu": ["a", "b"]}, "cpu must be numbers or times, got string"),
+        ({"weight": [0, 1]}, "weight must be from 1 to 4294967295, got 0"),
+        ({"Start": [1, 2]}, "column names must differ by more than case, got 'start' and 'Start'"),
+        ({"a": [1, 2], "A": [1, 2]}, "column names must differ by more than case, got 'a' and 'A'"),
+    ]:
+        pq.write_table(table(**columns), tmp_path / "t.parquet")
+        assert refused(tmp_path / "t.parquet", LINK).startswith(reason)
 
 
-def test_a_column_that_stands_there_twice(tmp_path):
+def test_a_column_name_that_occurs_twice_is_refused(tmp_path):
     double = pa.table([pa.array([1]), pa.array([2]), pa.array([3])], ["frame_id", "end", "end"])
     pq.write_table(double, tmp_path / "t.parquet")
-    assert refused(tmp_path / "t.parquet", LINK) == ": column 'end' stands there twice: rename one"
+    found = refused(tmp_path / "t.parquet", LINK)
+    assert found == "column names must be unique, got 'end' twice; rename one"
 
 
 def test_stations_may_be_given_afterwards(tmp_path):
@@ -672,7 +689,7 @@ def test_stations_may_be_given_afterwards(tmp_path):
     assert latprof.blame(trace).loc["queued", "parse"] == 4 / 5
     assert latprof.analyze(tmp_path / "docs.parquet", pipeline=served).pipeline == served
     other = Pipeline("docs", docs.marks, docs.stages[1:])
-    with pytest.raises(TraceError, match=r"not of the pipeline 'docs' .* as their spans differ"):
+    with pytest.raises(TraceError, match=r"must have the spans of pipeline 'docs' in the file"):
         read(tmp_path / "docs.parquet", pipeline=other)
 
 
@@ -684,14 +701,14 @@ def test_a_table_of_others_needs_the_pipeline(tmp_path):
 def test_text_that_is_no_utf8(tmp_path):
     broken = pa.array([b"\xff", b"a"]).view(pa.string())
     pq.write_table(table(source=broken), tmp_path / "t.parquet")
-    assert "source has text that is no UTF-8" in refused(tmp_path / "t.parquet", LINK)
+    assert "source must be UTF-8 text, got " in refused(tmp_path / "t.parquet", LINK)
 
 
 def test_names_of_a_hostile_table_are_escaped(tmp_path):
     pq.write_table(
         pa.table({"\x1b[31m\n": [1], "end": [1], "start": ["x"]}), tmp_path / "t.parquet"
     )
-    assert r"'\\x1b[31m\\n'" in refused(tmp_path / "t.parquet", LINK)
+    assert r"'\x1b[31m\n'" in refused(tmp_path / "t.parquet", LINK)
 
 
 def test_batches_are_small_however_large_the_row_groups_are(tmp_path):

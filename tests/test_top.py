@@ -363,7 +363,7 @@ def test_where_there_is_no_terminal_one_look_is_printed(tmp_path, capsys):
     ("arguments", "said"),
     [
         (["none.ring"], "none.ring cannot be read"),
-        (["{ring}", "--interval", "soon"], "interval 'soon' is no duration"),
+        (["{ring}", "--interval", "soon"], "interval must be a duration"),
         (["{ring}", "--interval", "1ms"], "interval '1ms' is too short"),
         (["{ring}", "--warning", "2s", "--critical", "1s"], "must not exceed critical (1 s)"),
     ],

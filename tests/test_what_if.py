@@ -200,7 +200,7 @@ def test_where_effort_pays():
     [
         ({"changes": {"nope": 0.9}}, "'nope' is no stage of 'line': use one of queue, get"),
         ({"changes": {"get": "2ms"}}, "get: '2ms' has no sign"),
-        ({"changes": {"get": "-soon"}}, "'-soon' is no duration"),
+        ({"changes": {"get": "-soon"}}, "must be a duration such as .*, got '-soon'"),
         ({"changes": {"get": -0.5}}, "factor -0.5"),
         ({"changes": {"get": float("nan")}}, "factor nan"),
         ({"changes": {"get": True}}, "True is no change"),
@@ -216,7 +216,7 @@ def test_where_effort_pays():
             {"drop": {"gone": "1ms"}},
             "'gone' is no hand-off in front of a station: use one of queue",
         ),
-        ({"drop": {"queue": "x"}}, "drop at queue 'x' is no duration"),
+        ({"drop": {"queue": "x"}}, "drop at queue must be a duration"),
     ],
 )
 def test_wrong_questions(call, why):

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from latprof.cli.options import pipeline_of
-from latprof.errors import ProfileError, TraceError
+from latprof.errors import ProfileError
 from latprof.text import escape
+from latprof.units import parse_time
 
 if TYPE_CHECKING:
     from latprof.profile.profile import Profile
@@ -84,8 +85,8 @@ def _analyze_with(
         every=getattr(options, "every", None),
         deadline=getattr(options, "deadline", None),
         skip=options.skip,
-        since=_moment(options.since, "--from"),
-        until=_moment(options.until, "--to"),
+        since=_time(options.since, "--from"),
+        until=_time(options.until, "--to"),
         intended=getattr(options, "intended", False),
         order="id_bits" in options,
         causes=None if "id_bits" in options else False,
@@ -93,17 +94,8 @@ def _analyze_with(
     )
 
 
-def _moment(text: str | None, flag: str) -> int | None:
-    from latprof.io.arguments import moment
-
-    if text is None:
-        return None
-    try:
-        return moment(text, flag)
-    except TraceError:
-        raise TraceError(
-            f"{flag} {escape(text)!r} is no time: write it as 2026-11-24T13:54:50 (UTC)"
-        ) from None
+def _time(text: str | None, flag: str) -> int | None:
+    return None if text is None else parse_time(text, name=flag)
 
 
 def _check_alone(saved: str, options: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from latprof.errors import LatprofError
+from latprof.io.atomic import write_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,12 +53,7 @@ def draw(paint: "Callable[[None], Axes]", path: str) -> None:
 
 
 def write_page(report: "Report", path: str) -> None:
-    """Write a report as a page of HTML to a file, which has its name only once it is whole."""
-    from latprof.io.atomic import WholeFile
-
+    """Write a report as a page of HTML; an old file is replaced once the page is complete."""
     html = report.to_html()
-    try:
-        with WholeFile(path) as new:
-            new.file.write(html.encode("utf-8", "xmlcharrefreplace"))
-    except OSError as error:  # by the name that was given, not the one it has while it is written
-        raise type(error)(error.errno, error.strerror, path) from None
+    with write_file(path) as file:
+        file.write(html.encode("utf-8", "xmlcharrefreplace"))

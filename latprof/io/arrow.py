@@ -1,98 +1,138 @@
-"""Columns of a trace <-> Arrow arrays: one set of rules for files, DataFrames and lists.
+"""Columns of a trace <-> Arrow tables: one set of rules for files, DataFrames and lists.
 
 Loads pyarrow; `latprof` itself does not import this module when it is imported.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import types
 
 from latprof.arrays import Mask
-from latprof.errors import TraceError
+from latprof.errors import PipelineError, TraceError
 from latprof.frames import MISSING, NO_SIZE, Columns, Labels, as_text, common_dtype
-from latprof.io import coerce
-from latprof.text import escape
+from latprof.io import checks
+from latprof.io.atomic import first_line
+from latprof.names import check_name
+from latprof.pipeline import Pipeline
+from latprof.text import clip, quoted
 
 __all__ = [
     "STAMP",
-    "UnkeptType",
-    "from_labels",
+    "Plan",
     "from_sequence",
-    "is_text",
     "numbers",
+    "plan",
     "record_batch",
     "strings",
     "tag",
+    "to_columns",
     "to_labels",
-    "type_name",
 ]
 
 STAMP = pa.timestamp("ns")
-"""Without a zone, UTC: some readers keep only microseconds of a column with one."""
+"""Without a zone, UTC: some readers keep only microseconds of a column with a zone."""
 
+_MOST_NAMES = 12  # column names that a message lists
 
-class UnkeptType(TraceError):
-    """A column of a type that a trace does not keep."""
-
+# columns that to_pandas adds and other tools leave behind: they are computed again when needed
+_DERIVED = re.compile(r".*_latency|__index_level_\d+__")
 
 # -- Columns to Arrow -----------------------------------------------------------------------------
 
 
 def record_batch(columns: Columns) -> pa.RecordBatch:
-    """Return the columns of a trace file, in its order; copies nothing that is not missing."""
+    """Return the columns of a trace file, in its order; only columns with gaps are copied."""
     arrays: dict[str, pa.Array] = {"frame_id": pa.array(columns.frame_id)}
     for mark, ns in columns.marks.items():
         gaps = None if mark in columns.complete else ns == MISSING
-        arrays[mark] = pa.array(ns, mask=gaps if gaps is not None and gaps.any() else None).view(
-            STAMP
-        )
+        arrays[mark] = _with_gaps(ns, gaps).view(STAMP)
     if columns.size is not None:
-        gaps = columns.size == NO_SIZE
-        arrays["size"] = pa.array(columns.size, mask=gaps if gaps.any() else None)
-    for name in ("source", "outcome"):
-        labels = getattr(columns, name)
-        if labels is not None:
-            arrays[name] = from_labels(labels)
+        arrays["size"] = _with_gaps(columns.size, columns.size == NO_SIZE)
+    if columns.source is not None:
+        arrays["source"] = _dictionary(columns.source)
+    if columns.outcome is not None:
+        arrays["outcome"] = _dictionary(columns.outcome)
     if columns.cpu is not None:
         arrays["cpu"] = pa.array(columns.cpu, from_pandas=True)  # NaN is null
     if columns.rss is not None:
-        gaps = columns.rss == 0
-        arrays["rss"] = pa.array(columns.rss, mask=gaps if gaps.any() else None)
+        arrays["rss"] = _with_gaps(columns.rss, columns.rss == 0)
     if columns.weight is not None:
         arrays["weight"] = pa.array(columns.weight)
     for name, tag in columns.tags.items():
-        arrays[name] = from_labels(tag) if isinstance(tag, Labels) else pa.array(tag)
+        arrays[name] = _dictionary(tag) if isinstance(tag, Labels) else pa.array(tag)
     return pa.RecordBatch.from_pydict(arrays)
 
 
-def from_labels(labels: Labels) -> pa.DictionaryArray:
+def _with_gaps(values: npt.NDArray[Any], gaps: Mask | None) -> pa.Array:
+    return pa.array(values, mask=gaps if gaps is not None and gaps.any() else None)
+
+
+def _dictionary(labels: Labels) -> pa.DictionaryArray:
     """Return dictionary strings; of a long table of names only those that are used."""
     codes, names = labels.codes, labels.names
     if len(names) > 64:
         used = np.unique(codes[codes >= 0])
         if len(used) < len(names):
-            moved = np.full(len(names) + 1, -1, np.int32)  # the last entry is what -1 finds
+            moved = np.full(len(names) + 1, -1, np.int32)  # code -1 finds the last entry
             moved[used] = np.arange(len(used), dtype=np.int32)
             codes, names = moved[codes], tuple(names[i] for i in used.tolist())
-    gaps = codes < 0
-    indices = pa.array(codes, mask=gaps if gaps.any() else None)
-    return pa.DictionaryArray.from_arrays(indices, strings(names))
+    return pa.DictionaryArray.from_arrays(_with_gaps(codes, codes < 0), strings(names))
 
 
-def strings(names: Sequence[str | None]) -> pa.Array:
-    """Return names as Arrow strings; half of a surrogate pair is written as its escape."""
+def strings(names: Sequence[Any]) -> pa.Array:
+    """Return names as Arrow strings; lone surrogates, which UTF-8 does not have, are escaped."""
     try:
-        return pa.array(names, pa.string())
-    except UnicodeEncodeError:  # from a file name that is no UTF-8, for instance
-        whole = [n and n.encode("utf-8", "backslashreplace").decode() for n in names]
-        return pa.array(whole, pa.string())
+        return pa.array(names, pa.string(), from_pandas=True)
+    except UnicodeEncodeError:  # for example of a file name that is not UTF-8
+        escaped = [
+            name.encode("utf-8", "backslashreplace").decode() if isinstance(name, str) else name
+            for name in names
+        ]
+        return pa.array(escaped, pa.string(), from_pandas=True)
 
 
 # -- Arrow to numpy -------------------------------------------------------------------------------
+
+
+def numbers(column: pa.Array | pa.ChunkedArray, what: str) -> tuple[npt.NDArray[Any], Mask | None]:
+    """Return values and a mask of missing ones, or None if none is missing.
+
+    Values without gaps are a view. Timestamps are datetime64 of their unit in UTC, whatever
+    their zone.
+
+    Raises
+    ------
+    TraceError
+        Neither numbers nor bools nor times.
+    """
+    if types.is_dictionary(column.type):
+        column = _one_chunk(column).dictionary_decode()
+    kind, array = column.type, _one_chunk(column)
+    if types.is_null(kind):
+        return np.zeros(len(array), np.int8), np.ones(len(array), bool)
+    unit = None
+    if types.is_timestamp(kind) or types.is_duration(kind):
+        unit = f"{'M' if types.is_timestamp(kind) else 'm'}8[{kind.unit}]"
+        array = array.view(pa.int64())
+    elif types.is_date(kind):
+        unit = "M8[D]"
+        array = pc.cast(array, pa.date32()).view(pa.int32()).cast(pa.int64())
+    elif not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
+        raise TraceError(f"{what} must be numbers or times, got {clip(str(kind), 40)}")
+    missing = None
+    if array.null_count:
+        missing = _plain(array.is_null())
+        absent = MISSING if unit is not None else False if types.is_boolean(kind) else 0
+        array = array.fill_null(absent)
+    values = _plain(array)
+    return values if unit is None else values.view(unit), missing
 
 
 def _one_chunk(column: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -100,51 +140,14 @@ def _one_chunk(column: pa.Array | pa.ChunkedArray) -> pa.Array:
         return column
     if column.num_chunks == 1:
         return column.chunk(0)
-    if pa.types.is_dictionary(column.type):
+    if types.is_dictionary(column.type):
         column = column.unify_dictionaries()
     return column.combine_chunks()
 
 
-def numbers(column: pa.Array | pa.ChunkedArray, what: str) -> tuple[npt.NDArray[Any], Mask | None]:
-    """Return values and a mask of missing ones (None: none is), a view where nothing is missing.
-
-    Timestamps come as datetime64 of their unit in UTC, whatever their zone.
-
-    Raises
-    ------
-    UnkeptType
-        Neither numbers nor bools nor times.
-    """
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        column = _one_chunk(column).dictionary_decode()
-        kind = column.type
-    array = _one_chunk(column)
-    if pa.types.is_null(kind):
-        return np.zeros(len(array), np.int8), np.ones(len(array), bool)
-    unit = None
-    if pa.types.is_timestamp(kind) or pa.types.is_duration(kind):
-        unit = f"{'M' if pa.types.is_timestamp(kind) else 'm'}8[{kind.unit}]"
-        array = array.view(pa.int64())
-    elif pa.types.is_date(kind):
-        unit = "M8[D]"
-        array = pc.cast(array, pa.date32()).view(pa.int32()).cast(pa.int64())
-    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-        raise UnkeptType(f"{what} is {type_name(kind)}: give numbers")
-    missing = None
-    if array.null_count:
-        missing = _plain(array.is_null())
-        if unit is not None:
-            array = array.fill_null(MISSING)
-        else:
-            array = array.fill_null(False if pa.types.is_boolean(kind) else 0)
-    values = _plain(array)
-    return values if unit is None else values.view(unit), missing
-
-
 def _plain(array: pa.Array) -> npt.NDArray[Any]:
-    """Return numbers or bools of which none is missing; pyarrow's `to_numpy` loads pandas."""
-    if pa.types.is_boolean(array.type):
+    """Return numbers or bools without gaps; `to_numpy` of pyarrow would load pandas."""
+    if types.is_boolean(array.type):
         return _plain(array.cast(pa.uint8())).view(bool)
     kind = np.dtype(array.type.to_pandas_dtype())
     if not len(array):
@@ -153,77 +156,67 @@ def _plain(array: pa.Array) -> npt.NDArray[Any]:
 
 
 def to_labels(column: pa.Array | pa.ChunkedArray, what: str) -> Labels:
-    """Return names from strings or dictionary strings of any kind; whole numbers as text.
+    """Return names from strings or dictionary strings of any kind; integers become text.
 
     Raises
     ------
-    UnkeptType
-        Neither text nor integers.
     TraceError
-        Text that is no UTF-8.
+        Neither text nor integers, or text that is not UTF-8.
     """
     kind = column.type
-    values = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if pa.types.is_null(values):
+    values = kind.value_type if types.is_dictionary(kind) else kind
+    if types.is_null(values):
         return Labels.constant(None, len(column))
-    if pa.types.is_integer(values):
-        if pa.types.is_dictionary(kind):
+    if types.is_integer(values):
+        if types.is_dictionary(kind):
             column = _one_chunk(column).dictionary_decode()
         column = column.cast(pa.string())
-    elif not is_text(values):
-        raise UnkeptType(f"{what} is {type_name(kind)}: give text")
+    elif not _is_text(values):
+        raise TraceError(f"{what} must be text, got {clip(str(kind), 40)}")
     array = _one_chunk(column)
-    if not pa.types.is_dictionary(array.type):
+    if not types.is_dictionary(array.type):
         array = pc.dictionary_encode(array)
     try:
         names = array.dictionary.to_pylist()
     except UnicodeDecodeError as error:
-        raise TraceError(f"{what} has text that is no UTF-8 ({error.reason}): rewrite it") from None
+        raise TraceError(f"{what} must be UTF-8 text, got {error.reason}; rewrite it") from None
     indices = array.indices
     if indices.null_count:
         indices = indices.cast(pa.int64()).fill_null(-1)
     codes = _plain(indices.cast(pa.int32()))
     if len(codes) and not (codes.min() >= -1 and codes.max() < len(names)):
-        raise TraceError(f"{what} has a dictionary that lacks entries: take an undamaged copy")
+        raise TraceError(f"the dictionary of {what} lacks entries; take an intact copy")
     if None in names or len(set(names)) < len(names):
-        # a dictionary may name one value twice, or have a null among its values
+        # a dictionary may contain a value twice, or a null
         known: dict[str, int] = {}
         moved = [-1 if n is None else known.setdefault(n, len(known)) for n in names]
         codes, names = np.array([*moved, -1], np.int32)[codes], list(known)
     return Labels(codes, tuple(names))
 
 
-def is_text(kind: pa.DataType) -> bool:
-    """Return whether these are plain strings, of whatever layout."""
-    types = pa.types
+def _is_text(kind: pa.DataType) -> bool:
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
-
-
-def type_name(kind: pa.DataType) -> str:
-    """Return a type as an error shows it."""
-    name = escape(str(kind))
-    return name if len(name) <= 40 else name[:37] + "..."
 
 
 def tag(column: pa.Array | pa.ChunkedArray, name: str) -> npt.NDArray[Any] | Labels:
     """Return a tag: text as `Labels`, numbers, bools and times as they are.
 
-    numpy has no missing integers or bools: with gaps, integers become float64 where that is
-    exact, else text; bools become text.
+    numpy has no missing integers or bools: with gaps, integers become float64 if that is exact,
+    otherwise text; bools become text.
 
     Raises
     ------
-    UnkeptType
-        Nested, binary, decimal, times of day: not kept.
+    TraceError
+        Values that are nested, binary, decimal or times of day.
     """
     what = f"tag {name!r}"
-    kind = column.type
-    values = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if is_text(values) or pa.types.is_null(values):
+    values = column.type.value_type if types.is_dictionary(column.type) else column.type
+    if _is_text(values) or types.is_null(values):
         return to_labels(column, what)
     array, missing = numbers(column, what)
-    if array.dtype.kind in "Mm":
-        return _nanoseconds(array, what)
+    if array.dtype.kind in "Mm":  # a duration is checked as a time is
+        unit = array.dtype.str.replace("m8", "M8")
+        return checks.stamps(array.view(unit), None, what)[0].view(f"{array.dtype.kind}8[ns]")
     if missing is None:
         return array
     dtype = common_dtype([array], gaps=True)
@@ -235,37 +228,158 @@ def tag(column: pa.Array | pa.ChunkedArray, name: str) -> npt.NDArray[Any] | Lab
     return array
 
 
-def _nanoseconds(times: npt.NDArray[Any], what: str) -> npt.NDArray[Any]:
-    if times.dtype.kind == "m":  # a duration keeps its meaning under the rules of a stamp
-        unit = times.dtype.str.replace("m8", "M8")
-        return coerce.stamps(times.view(unit), None, what)[0].view("m8[ns]")
-    return coerce.stamps(times, None, what)[0].view("M8[ns]")
-
-
 def from_sequence(values: Any, what: str) -> pa.Array | pa.ChunkedArray:
     """Return lists, pandas columns, masked arrays as Arrow; None and NaN are missing.
 
     Raises
     ------
     TraceError
-        Values of mixed types, or no sequence.
+        Values of mixed types, or not a sequence.
     """
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values
-    if isinstance(values, np.ndarray):
-        if values.ndim != 1:
-            raise TraceError(f"{what} has shape {values.shape}: give a 1-D array")
-        values = values.astype(values.dtype.newbyteorder("="), copy=False)
-        if values.dtype.kind == "M":
-            return pa.array(coerce.stamps(values, None, what)[0].view("M8[ns]"))
     if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
-        raise TraceError(f"{what} is {type(values).__name__}: give a sequence with a value a row")
+        raise TraceError(f"{what} must be a sequence with a value per row, got {quoted(values)}")
     try:
+        if isinstance(values, np.ndarray):
+            if values.ndim != 1:
+                raise TraceError(f"{what} must be a 1-D array, got shape {values.shape}")
+            values = values.astype(values.dtype.newbyteorder("="), copy=False)
+            if values.dtype.kind == "M":
+                return pa.array(checks.stamps(values, None, what)[0].view("M8[ns]"))
         array = pa.array(values, from_pandas=True)
-        if pa.types.is_timestamp(array.type) and array.type.unit == "us":
+        if types.is_timestamp(array.type) and array.type.unit == "us":
             # inferred from datetimes; pandas Timestamps among them may have nanoseconds
             array = pa.array(values, pa.timestamp("ns", array.type.tz), from_pandas=True)
+        return array
+    except TraceError:
+        raise
+    except UnicodeError:
+        return strings(list(values))
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
-        reason = escape(str(error).partition("\n")[0])[:120]
-        raise TraceError(f"{what} cannot be taken ({reason}): give values of one type") from None
-    return array
+        raise TraceError(f"{what} must be values of one type: {first_line(error)[:120]}") from None
+
+
+# -- tables ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the columns of a table are for a trace.
+
+    `marks`, `optional` and `tags` are columns to be read; `text` are those of plain strings, which
+    are best read as dictionaries; `dropped` are the columns that a trace does not keep, with the
+    reason.
+    """
+
+    marks: tuple[str, ...]
+    optional: tuple[str, ...]
+    tags: tuple[str, ...]
+    text: tuple[str, ...] = ()
+    dropped: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All columns that are read."""
+        return ("frame_id", *self.marks, *self.optional, *self.tags)
+
+
+def plan(schema: pa.Schema, pipeline: Pipeline) -> Plan:
+    """Return what the columns of a table are for `pipeline`.
+
+    Tags that cannot be kept (nested or binary columns, names that are not identifiers or are
+    reserved) are listed as dropped; `<span>_latency` columns are derived, so left out.
+
+    Raises
+    ------
+    TraceError
+        No frame_id, no mark at all, a name that occurs twice, or one that differs from a mark or
+        another column by case alone.
+    """
+    names = list(schema.names)
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise TraceError(f"column names must be unique, got {quoted(twice)} twice; rename one")
+    shown = [quoted(name) for name in names[:_MOST_NAMES]]
+    listed = ", ".join([*shown, "..."] if len(names) > _MOST_NAMES else shown) or "no columns"
+    if "frame_id" not in names:
+        raise TraceError(
+            f"the table must have a column 'frame_id', got {listed}; rename the "
+            "column that has the ids of the frames"
+        )
+    marks = tuple(mark for mark in pipeline.marks if mark in names)
+    if not marks:
+        raise TraceError(
+            f"the table must have a mark of pipeline {pipeline.name!r} "
+            f"({', '.join(pipeline.marks)}), got {listed}; rename its columns or use another "
+            "pipeline"
+        )
+    known = {name.casefold(): name for name in ("frame_id", *pipeline.marks, *Columns.OPTIONAL)}
+    tags, text, dropped = [], [], {}
+    for name in names:
+        own = known.setdefault(name.casefold(), name)
+        if own != name:
+            raise TraceError(
+                f"column names must differ by more than case, got {quoted(own)} and "
+                f"{quoted(name)}; rename one"
+            )
+        kind = schema.field(name).type
+        if _is_text(kind):
+            text.append(name)
+        if name in marks or name in Columns.OPTIONAL or name == "frame_id":
+            continue
+        if _DERIVED.fullmatch(name):
+            continue
+        try:
+            check_name(name, "column")
+            tag(pa.nulls(0, kind), name)
+        except (PipelineError, TraceError, pa.ArrowException) as error:
+            dropped[clip(name)] = str(error)
+        else:
+            tags.append(name)
+    optional = tuple(name for name in Columns.OPTIONAL if name in names)
+    return Plan(marks, optional, tuple(tags), tuple(text), dropped)
+
+
+def to_columns(
+    table: pa.Table | pa.RecordBatch, names: Iterable[str], plan: Plan, pipeline: Pipeline
+) -> Columns:
+    """Return those columns of a table that are in `names`; marks that it lacks are missing.
+
+    Parameters
+    ----------
+    names
+        Marks of the pipeline, columns of `Columns.OPTIONAL` and tags of the plan.
+
+    Raises
+    ------
+    TraceError
+        A column of a wrong type, or with values that cannot be kept.
+    """
+    wanted = frozenset(names)
+    columns = Columns(checks.frame_ids(*numbers(table.column("frame_id"), "frame_id")), {})
+    complete = []
+    for mark in pipeline.marks:
+        if mark not in wanted:
+            continue
+        if mark not in plan.marks:
+            columns.marks[mark] = np.full(table.num_rows, MISSING)
+            continue
+        what = f"mark {mark!r}"
+        stamps, is_complete = checks.stamps(*numbers(table.column(mark), what), what)
+        columns.marks[mark] = stamps
+        if is_complete:
+            complete.append(mark)
+    columns.complete = frozenset(complete)
+    for name in plan.optional:
+        if name in wanted:
+            column = table.column(name)
+            setattr(
+                columns,
+                name,
+                to_labels(column, name)
+                if name in ("source", "outcome")
+                else checks.numbers(name, *numbers(column, name)),
+            )
+    columns.tags = {name: tag(table.column(name), name) for name in plan.tags if name in wanted}
+    return columns

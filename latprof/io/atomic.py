@@ -1,42 +1,102 @@
-"""Files that appear whole or not at all."""
+"""Files that appear complete or not at all, and errors that name the file."""
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from typing import BinaryIO
 
-__all__ = ["WholeFile"]
+from latprof.errors import LatprofError, TraceError
+from latprof.text import clip, escape, quoted, shown_path
+
+__all__ = ["AtomicFile", "file_errors", "first_line", "write_file"]
+
+_ADVICE = {
+    errno.ENOSPC: "free disk space or choose another disk",
+    errno.EDQUOT: "free disk space or choose another disk",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f) or write smaller files",
+    errno.EMFILE: "close files or raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "close files or raise the limit of the system on open files",
+    errno.EAGAIN: "stop other threads and processes or raise the limit (ulimit -u)",
+}
 
 
-class WholeFile:
-    """A new file that takes its name only when everything is written.
-
-    Until `commit` an old file of that name stays as it is. Where the system can, the new file
-    has no name until then, so that even a killed process leaves nothing behind; else it is
-    hidden beside the old one and removed when the writing fails. A device or a pipe
-    (``/dev/stdout``) is written to as it is.
-
-    Parameters
-    ----------
-    path
-        Where the file shall be. A symbolic link is followed, the mode of an old file is kept.
+@contextlib.contextmanager
+def write_file(
+    path: str | os.PathLike[str], *, error: type[LatprofError] = TraceError
+) -> Iterator[BinaryIO]:
+    """Give a file to write to, which replaces an old one only once it is complete.
 
     Raises
     ------
-    OSError
-        The folder is missing or cannot be written to, the path is a folder, the disk is full.
+    LatprofError
+        The file cannot be written: an `error` that names it.
 
     Examples
     --------
     >>> import tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "greeting")
-    >>> with WholeFile(path) as new:
-    ...     written = new.file.write(b"hello")
+    >>> with write_file(path) as file:
+    ...     written = file.write(b"hello")
     ...     os.path.exists(path)
     False
     >>> os.listdir(os.path.dirname(path))
     ['greeting']
+    """
+    with file_errors(path, "cannot be written", error=error), AtomicFile(path) as new:
+        yield new.file
+
+
+@contextlib.contextmanager
+def file_errors(
+    path: str | os.PathLike[str], what: str, *, error: type[LatprofError] = TraceError
+) -> Iterator[None]:
+    """Turn errors of the system, and errors without the file's name, into one line that names it.
+
+    A lack of memory remains a `MemoryError`.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise error(f"a path must be text or a Path, got {quoted(path)}")
+    name = shown_path(path)
+    try:
+        yield
+    except LatprofError as inner:
+        text = str(inner)
+        raise error(text if text.startswith(f"{name}: ") else f"{name}: {text}") from None
+    except OSError as inner:
+        reason = escape(inner.strerror or first_line(inner))
+        if inner.errno == errno.ENOMEM:
+            raise MemoryError(f"{name}: {what}: {reason}") from None
+        advice = _ADVICE.get(inner.errno or 0, "check the path and its permissions")
+        raise error(f"{name}: {what}: {reason}; {advice}") from None
+    except ValueError as inner:  # for example a path with a null byte
+        raise error(f"{name}: {what}: {first_line(inner)}") from None
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, escaped and clip."""
+    return clip(str(error).partition("\n")[0].strip(), 160) or type(error).__name__
+
+
+class AtomicFile:
+    """A new file that takes its name only when it is complete.
+
+    Until `commit` an old file of that name stays as it is. If the system supports it, the new
+    file has no name until then, so that even a killed process leaves nothing behind; otherwise
+    it is hidden beside the old one and removed if writing fails. A device or a pipe
+    (``/dev/stdout``) is written to directly.
+
+    Parameters
+    ----------
+    path
+        Name of the file. A symbolic link is followed; the mode of an old file is kept.
+
+    Raises
+    ------
+    OSError
+        The folder is missing or read-only, the path is a folder, or the disk is full.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -49,7 +109,7 @@ class WholeFile:
             old = os.stat(self.path)
             if stat.S_ISDIR(old.st_mode):
                 raise IsADirectoryError(21, "is a folder", self.path)
-            # replacing /dev/null by a file would be a bad surprise
+            # /dev/null must not be replaced by a file
             self._direct = not stat.S_ISREG(old.st_mode)
             mode = stat.S_IMODE(old.st_mode)
         descriptor = os.open(self.path, os.O_WRONLY) if self._direct else self._create()
@@ -63,9 +123,9 @@ class WholeFile:
             try:
                 descriptor = os.open(self._folder, os.O_TMPFILE | os.O_RDWR, 0o666)
             except OSError:
-                pass  # not on every file system; a folder that is missing fails below again
+                pass  # not every file system can; a missing folder fails again below
             else:
-                if os.path.exists(f"/proc/self/fd/{descriptor}"):  # needed to name it later
+                if os.path.exists(f"/proc/self/fd/{descriptor}"):  # by which it gets its name
                     return descriptor
                 os.close(descriptor)
         self._temporary = self._hidden_name()
@@ -75,7 +135,7 @@ class WholeFile:
         return os.path.join(self._folder, f".latprof-{secrets.token_hex(8)}.tmp")
 
     def commit(self) -> None:
-        """Put the file in its place; on the disk when this returns."""
+        """Give the file its name; it is on the disk when this returns."""
         try:
             self.file.flush()
             if self._direct:
@@ -105,7 +165,7 @@ class WholeFile:
             os.close(folder)
 
     def discard(self) -> None:
-        """Forget what was written; an old file stays."""
+        """Remove what was written; an old file stays."""
         with contextlib.suppress(OSError):
             self.file.close()
         if self._temporary is not None:
@@ -113,17 +173,17 @@ class WholeFile:
                 os.unlink(self._temporary)
             self._temporary = None
 
-    def forsake(self) -> None:
-        """Let go of the file in the child of a fork: whatever the child does, it stays as it is."""
+    def detach(self) -> None:
+        """Close the file in the child of a fork, without a change to it."""
         self._temporary = None
         with contextlib.suppress(OSError):
-            # what is buffered must not be written once more: the offset is the parent's
+            # buffered bytes must not be written again: the parent has the same offset
             nowhere = os.open(os.devnull, os.O_RDWR)
             os.dup2(nowhere, self.file.fileno())
             os.close(nowhere)
             self.file.close()
 
-    def __enter__(self) -> "WholeFile":
+    def __enter__(self) -> "AtomicFile":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

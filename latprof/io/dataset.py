@@ -18,9 +18,9 @@ import numpy as np
 from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.frames import MISSING, STAMP_LIMIT, Columns
-from latprof.io.failures import first_line
-from latprof.pipeline import Pipeline
-from latprof.text import quoted, shown_path
+from latprof.io.atomic import file_errors
+from latprof.pipeline import Pipeline, check_pipeline
+from latprof.text import shown_path
 
 if TYPE_CHECKING:
     from latprof.io.reader import Reader
@@ -33,6 +33,7 @@ __all__ = [
     "TraceLike",
     "find_files",
     "lowest_start",
+    "traces_and_files",
 ]
 
 Item = TypeVar("Item")
@@ -175,14 +176,12 @@ class Dataset:
         stations: Mapping[str, str | None] | None = None,
         unique: bool = False,
     ) -> None:
-        if pipeline is not None and not isinstance(pipeline, Pipeline):
-            raise TraceError(
-                f"pipeline must be a Pipeline (for example latprof.AUDIO), got {quoted(pipeline)}"
-            )
+        if pipeline is not None:
+            check_pipeline(pipeline, TraceError)
         self.recordings: list[Recording] = []
         self.repeated = 0
         seen: set[Path] = set()
-        for trace in _traces_and_files(recordings):
+        for trace in traces_and_files(recordings):
             if isinstance(trace, Path):
                 known = len(seen)
                 seen.add(trace.resolve())
@@ -336,31 +335,35 @@ def find_files(where: str | os.PathLike[str]) -> list[Path]:
     TraceError
         There is none.
     """
-    path, name, text = Path(where), shown_path(where), os.fspath(where)
-    try:
+    path, text = Path(where), os.fspath(where)
+    with file_errors(where, "cannot be opened"):
         if path.is_dir():
             found = sorted(each for each in path.rglob("*.parquet") if each.is_file())
-            missing = "the folder contains no *.parquet file; pass another one"
-        else:
-            missing = "file not found; pass a trace, a path, a folder or a glob"
-            if path.exists():
-                found = [path]
-            elif glob.has_magic(text):
-                found = sorted(Path(each) for each in glob.glob(text, recursive=True))
-            else:
-                found = []
-    except (OSError, ValueError) as error:  # for example a name that is too long
-        raise TraceError(f"{name}: cannot be opened: {first_line(error)}; check the path") from None
-    if not found:
-        raise TraceError(f"{name}: {missing}")
-    return found
+            if not found:
+                raise TraceError("the folder contains no *.parquet file; pass another one")
+            return found
+        if path.exists():
+            return [path]
+        found = [Path(each) for each in glob.glob(text, recursive=True)]
+        if not glob.has_magic(text) or not found:
+            raise TraceError("file not found; pass a trace, a path, a folder or a glob")
+        return sorted(found)
 
 
-def _traces_and_files(recordings: Any) -> Iterator[TraceLike | Path]:
-    alone = isinstance(recordings, str | os.PathLike) or _is_trace(recordings)
+def traces_and_files(recordings: DatasetLike) -> Iterator[TraceLike | Path]:
+    """Yield each trace in memory, and each file that a path, a folder or a glob means.
+
+    Raises
+    ------
+    TraceError
+        A path without files, or something that is neither a trace nor a path.
+    """
+    given: Any = recordings
+    alone = isinstance(given, str | os.PathLike) or _is_trace(given)
     # iterating over a DataFrame yields the names of its columns
-    alone = alone or not isinstance(recordings, Iterable) or _is_table(recordings)
-    for recording in [recordings] if alone else recordings:
+    if alone or _is_table(given) or not isinstance(given, Iterable):
+        given = [given]
+    for recording in given:
         if _is_trace(recording):
             yield recording
         elif isinstance(recording, str | os.PathLike):

@@ -1,51 +1,67 @@
-"""What a trace says about itself: checked before it is written and after it is read.
+"""The metadata of a trace, checked before it is written and after it is read.
 
-`meta` is a plain dict of values that JSON has. The keys that latprof gives a meaning are checked;
-others are kept as they are.
+`meta` is a plain dict of JSON values. The keys in this table are checked; others are kept as they
+are.
 
-======================  ==========================================================
-key                     value
-======================  ==========================================================
-``owns``                the marks that this recording stamps, a list of names
-``clock_offset_ns``     wall clock minus monotonic clock: one for the file
-``anchors``             further pairs [monotonic ns, wall clock ns]
-``boot_id``, ``host``   text: recordings of one boot share a monotonic clock
-``pid``                 of the process that recorded
+=======================  =========================================================
+key                      value
+=======================  =========================================================
+``owns``                 the marks that this recording stamps, a list of names
+``clock_offset_ns``      wall clock minus monotonic clock: one value for the file
+``anchors``              further pairs [monotonic ns, wall clock ns]
+``boot_id``, ``host``    text: recordings of one boot share a monotonic clock
+``pid``                  of the process that recorded
 ``python``, ``created``  text
-``sampling_rate``       above 0, at most 1
-``lost``                frames that were recorded but are not in the file
-``accounts``            counts by name, or by name and reason
-``stamp_ns``            what a clock read takes where it was recorded
-``recording``, ``part`` text, the same in all files of a recording; the number of the file
-``segments``            list of [begin, end], UTC ns: when was recorded
-``join``, ``run``       objects: how recordings were joined, what was run
-``thresholds``          what the recorder calls slow: ns by "warning" or "critical" and span
-``recovery``            counts by name: `accounts.Recovery` of the ring it was recovered from
-======================  ==========================================================
+``sampling_rate``        above 0, at most 1
+``lost``                 frames that were recorded but are not in the file
+``accounts``             counts by name, or by name and reason
+``stamp_ns``             how long a clock read takes on the machine that recorded
+``recording``, ``part``  text, the same in all files of a recording; the number of the file
+``segments``             list of [begin, end], UTC ns: when the recorder was running
+``join``, ``run``        objects: how recordings were joined, what was run
+``thresholds``           warning and critical thresholds of the recorder: ns by level and span
+``recovery``             counts by name: `accounts.Recovery` of the ring it was recovered from
+=======================  =========================================================
+
+Parquet has checksums of its pages but not of its footer, where one wrong bit may turn a tag into
+another or make a reader crash. The JSON therefore begins with a field ``seal``: the CRC-32 of the
+footer (taken with zeros in the field) and the length of the file. A file that another tool has
+rewritten has another length, and its footer is not checked.
 """
 
 import json
+import os
+import re
+import zlib
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, cast
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from latprof.accounts import Recovery
 from latprof.errors import PipelineError, TraceError
-from latprof.io import checksum
 from latprof.pipeline import Pipeline
-from latprof.text import escape
+from latprof.text import clip, quoted
 
-__all__ = ["FORMAT", "KEY", "check_meta", "decode", "encode"]
+__all__ = ["FORMAT", "KEY", "add_checksum", "check_meta", "decode", "encode", "verify_checksum"]
 
 KEY = b"latprof"
-"""The key of the Parquet file's metadata."""
+"""The key in the metadata of the Parquet file."""
 
 FORMAT = 1
-"""The format that is written, and the newest that is read."""
+"""The format of trace files that is written and read."""
 
 _OWN_KEYS = ("format", "seal", "pipeline")
+_LEAST_RATE = 1e-18  # sampling rate; a row must not represent more frames than 64 bits count
+
+_NO_CHECKSUM = "0" * 24  # 8 hexadecimal digits of the checksum, 16 of the file's length
+_CHECKSUM = re.compile(rb'(?<=\{"format":1,"seal":").{24}(?=")', re.DOTALL)
+_TAIL_BYTES = 8  # a Parquet file ends in the length of its footer (4 bytes) and PAR1
+
+# -- rules ----------------------------------------------------------------------------------------
+
+Rule = Callable[[object], bool]
 
 
 def _is_int(value: object) -> bool:
@@ -61,37 +77,39 @@ def _is_ns(value: object) -> bool:
 
 
 def _is_rate(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1
+    return (_is_int(value) or isinstance(value, float)) and _LEAST_RATE <= value <= 1  # type: ignore[operator]
 
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _is_object(value: object) -> bool:
-    return isinstance(value, dict)
+def _list_of(rule: Rule) -> Rule:
+    return lambda value: isinstance(value, list) and all(map(rule, value))
 
 
-def _is_anchors(value: object) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(pair, list) and len(pair) == 2 and all(map(_is_ns, pair)) for pair in value
-    )
+def _object_of(rule: Rule) -> Rule:
+    return lambda value: isinstance(value, dict) and all(map(rule, value.values()))
+
+
+def _is_pair(value: object) -> bool:
+    return _list_of(_is_ns)(value) and len(value) == 2  # type: ignore[arg-type]
+
+
+def _is_segment(value: object) -> bool:
+    return _is_pair(value) and value[0] <= value[1]  # type: ignore[index]
 
 
 def _is_accounts(value: object) -> bool:
+    by_reason = _object_of(_is_count)
     return isinstance(value, dict) and all(
-        isinstance(v, dict) and all(map(_is_count, v.values()))
-        if name in ("dropped", "rejected", "notes")
-        else _is_count(v)
-        for name, v in value.items()
+        (by_reason if name in ("dropped", "rejected", "notes") else _is_count)(count)
+        for name, count in value.items()
     )
 
 
 def _is_join(value: object) -> bool:
-    parts = value.get("parts") if isinstance(value, dict) else None
-    if parts is None:
-        return isinstance(value, dict)
-    return isinstance(parts, list) and all(map(_is_part, parts))
+    return isinstance(value, dict) and _list_of(_is_part)(value.get("parts") or [])
 
 
 def _is_part(value: object) -> bool:
@@ -101,71 +119,61 @@ def _is_part(value: object) -> bool:
     )
 
 
-def _is_thresholds(value: object) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(spans, dict) and all(map(_is_count, spans.values())) for spans in value.values()
-    )
-
-
 def _is_recovery(value: object) -> bool:
     names = {field.name for field in fields(Recovery)}
     return (
-        isinstance(value, dict)
-        and names - {"being_written"} <= value.keys() <= names  # of a ring whose process lived
-        and all(map(_is_count, value.values()))
+        _object_of(_is_count)(value) and names - {"being_written"} <= value.keys() <= names  # type: ignore[attr-defined]
     )
 
 
-def _is_segments(value: object) -> bool:
-    return _is_anchors(value) and all(a <= b for a, b in cast(list[list[int]], value))
-
-
-_RULES: dict[str, tuple[Callable[[object], bool], str]] = {
+_TEXT = (_is_text, "text")
+_COUNT = (_is_count, "an integer of 0 or more")
+_RULES: dict[str, tuple[Rule, str]] = {
     "clock_offset_ns": (_is_ns, "an integer number of ns below 2**63"),
-    "anchors": (_is_anchors, "a list of pairs [monotonic ns, wall clock ns]"),
-    "boot_id": (_is_text, "text"),
-    "host": (_is_text, "text"),
-    "pid": (_is_count, "an integer of 0 or more"),
-    "python": (_is_text, "text"),
-    "created": (_is_text, "text"),
-    "sampling_rate": (_is_rate, "a number above 0 and at most 1"),
-    "lost": (_is_count, "an integer of 0 or more"),
-    "accounts": (
-        _is_accounts,
-        "an object of counts of 0 or more; dropped, rejected and notes: of such objects",
-    ),
-    "segments": (_is_segments, "a list of pairs [begin, end] of UTC ns"),
-    "stamp_ns": (_is_count, "an integer of 0 or more"),
-    "recording": (_is_text, "text"),
-    "part": (_is_count, "an integer of 0 or more"),
-    "join": (_is_join, "an object, whose parts are a list of objects of such metadata"),
-    "recovery": (_is_recovery, "an object of counts whole, torn, never_written ..."),
-    "run": (_is_object, "an object"),
-    "thresholds": (_is_thresholds, "an object of objects of ns, 0 or more"),
+    "anchors": (_list_of(_is_pair), "a list of pairs [monotonic ns, wall clock ns]"),
+    "boot_id": _TEXT,
+    "host": _TEXT,
+    "pid": _COUNT,
+    "python": _TEXT,
+    "created": _TEXT,
+    "sampling_rate": (_is_rate, f"a number from {_LEAST_RATE:g} to 1"),
+    "lost": _COUNT,
+    "accounts": (_is_accounts, "an object of counts; dropped, rejected, notes: counts by reason"),
+    "segments": (_list_of(_is_segment), "a list of pairs [begin, end] of UTC ns"),
+    "stamp_ns": _COUNT,
+    "recording": _TEXT,
+    "part": _COUNT,
+    "join": (_is_join, "an object with a list of such metadata as parts"),
+    "recovery": (_is_recovery, "an object of the counts whole, torn, never_written, ..."),
+    "run": (lambda value: isinstance(value, dict), "an object"),
+    "thresholds": (_object_of(_object_of(_is_count)), "an object of objects of ns"),
 }
 
 
 def check_meta(meta: object, pipeline: Pipeline) -> dict[str, Any]:
-    """Return `meta` as a new dict of JSON's own types; None is an empty one.
+    """Return `meta` as a new dict of JSON values, or an empty dict if it is None.
 
     Raises
     ------
     TraceError
-        No dict, a key that is not text, a value that JSON does not have, or one that a known
-        key cannot have. A known key may be None.
+        Not a dict, a key that is not text, a value that JSON does not have, or one that a known
+        key must not have. A known key may be None.
     """
     if meta is None:
         return {}
     if not isinstance(meta, dict):
-        raise TraceError(f"meta is {type(meta).__name__}: give a dict")
+        raise TraceError(f"meta must be a dict, got {quoted(meta)}")
     for key in meta:
         if not isinstance(key, str) or key in _OWN_KEYS:
-            raise TraceError(f"meta key {key!r} cannot be used: choose another name")
+            raise TraceError(
+                f"keys of meta must be text other than {', '.join(_OWN_KEYS)}, got {quoted(key)}; "
+                "choose another key"
+            )
     try:
         text = json.dumps(meta, default=_plain, allow_nan=False)
+        content: dict[str, Any] = json.loads(text)
     except (TypeError, ValueError, RecursionError) as error:
-        raise TraceError(f"meta cannot be written as JSON ({error}): use plain values") from None
-    content: dict[str, Any] = json.loads(text)
+        raise TraceError(f"meta must contain JSON values only: {quoted(str(error))}") from None
     _check_values(content, pipeline)
     return content
 
@@ -173,32 +181,30 @@ def check_meta(meta: object, pipeline: Pipeline) -> dict[str, Any]:
 def _plain(value: object) -> object:
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"{type(value).__name__} is no JSON value")
+    raise TypeError(f"got {type(value).__name__}")
 
 
 def _check_values(meta: dict[str, Any], pipeline: Pipeline) -> None:
     for key, (holds, rule) in _RULES.items():
         value = meta.get(key)
         if value is not None and not holds(value):
-            raise TraceError(f"metadata {key} is {_shown(value)}, it must be {rule}: correct it")
+            raise TraceError(f"metadata {key!r} must be {rule}, got {_shown(value)}")
     owns = meta.get("owns")
-    if owns is None:
-        return
-    if not isinstance(owns, list) or not owns or len(owns) != len(set(map(str, owns))):
+    if owns is not None and not (
+        _list_of(lambda mark: mark in pipeline.marks)(owns) and 0 < len(owns) == len(set(owns))
+    ):
         raise TraceError(
-            f"metadata owns is {_shown(owns)}, it must be a list of different marks: correct it"
+            f"metadata 'owns' must be a list of different marks of pipeline {pipeline.name!r} "
+            f"({', '.join(pipeline.marks)}), got {_shown(owns)}"
         )
-    for mark in owns:
-        if mark not in pipeline.marks:
-            raise TraceError(
-                f"metadata owns {_shown(mark)}, which is no mark of pipeline {pipeline.name!r}: "
-                f"use {', '.join(pipeline.marks)}"
-            )
+
+
+# -- the text in a file ---------------------------------------------------------------------------
 
 
 def encode(pipeline: Pipeline, meta: dict[str, Any]) -> bytes:
-    """Return the JSON text that stands in a file; `seal` finds its place by the order."""
-    content = {"format": FORMAT, "seal": checksum.EMPTY, "pipeline": pipeline.to_dict()}
+    """Return the JSON text of a file; `add_checksum` relies on the order of its first keys."""
+    content = {"format": FORMAT, "seal": _NO_CHECKSUM, "pipeline": pipeline.to_dict()}
     content |= check_meta(meta, pipeline)
     return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
 
@@ -209,42 +215,89 @@ def decode(raw: bytes) -> tuple[Pipeline, dict[str, Any]]:
     Raises
     ------
     TraceError
-        No JSON object, another format, a pipeline that cannot be, a value that lies.
+        Not a JSON object, another format, or values that break the rules above.
     """
     try:
         content = json.loads(raw, parse_constant=_refuse_constant)
+        if not isinstance(content, dict):
+            raise ValueError(f"got {_shown(content)}")
     except (ValueError, RecursionError) as error:
         raise TraceError(
-            f"its metadata 'latprof' is no JSON ({error}): take an undamaged copy of the file"
+            f"the metadata 'latprof' must be a JSON object: {quoted(str(error))}; take an intact "
+            "copy of the file"
         ) from None
-    if not isinstance(content, dict):
-        raise TraceError("its metadata 'latprof' is no JSON object: take an undamaged copy")
     version = content.pop("format", None)
-    if not _is_int(version) or version < 1:
+    if not _is_int(version) or version != FORMAT:
+        newer = _is_int(version) and version > FORMAT
+        writer = content.get("latprof")
+        by = f", written by latprof {quoted(writer)}" if isinstance(writer, str) else ""
+        remedy = "a newer latprof reads it" if newer else "take an intact copy of the file"
         raise TraceError(
-            f"its metadata has format {_shown(version)}, an integer of 1 or more is needed"
-        )
-    if version > FORMAT:
-        raise TraceError(
-            f"is of format {_shown(version)}, this latprof reads up to {FORMAT}: upgrade latprof"
+            f"the file must have format {FORMAT} to be read by this version of latprof, got "
+            f"{_shown(version)}{by}; {remedy}"
         )
     try:
         pipeline = Pipeline.from_dict(content.pop("pipeline", None))
     except PipelineError as error:
-        raise TraceError(f"its metadata has a pipeline that cannot be: {error}") from None
+        raise TraceError(f"the pipeline in the metadata is invalid: {error}") from None
     content.pop("seal", None)
     _check_values(content, pipeline)
     return pipeline, content
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def _shown(value: object) -> str:
-    """Write a value of a file shortly and without control characters."""
+    """Write a value of a file as JSON, clip and without control characters."""
     try:
-        text = escape(json.dumps(value, ensure_ascii=False, default=str))
+        text = json.dumps(value, ensure_ascii=False, default=str)
     except (ValueError, RecursionError):  # an integer of thousands of digits
         return type(value).__name__
-    return text if len(text) <= 40 else text[:37] + "..."
+    return clip(text, 40)
+
+
+# -- checksum of the footer -----------------------------------------------------------------------
+
+
+def _footer(file: BinaryIO) -> tuple[int, int, bytes]:
+    """Return the length of the file, where its footer begins, and the footer."""
+    length = file.seek(0, os.SEEK_END)
+    file.seek(-_TAIL_BYTES, os.SEEK_END)
+    start = length - _TAIL_BYTES - int.from_bytes(file.read(4), "little")
+    if start < 4:
+        return length, length, b""
+    file.seek(start)
+    return length, start, file.read()
+
+
+def add_checksum(file: BinaryIO) -> None:
+    """Write the checksum into a complete file that is open for reading and writing."""
+    length, start, footer = _footer(file)
+    found = _CHECKSUM.search(footer)
+    if found is not None and found[0] == _NO_CHECKSUM.encode():
+        file.seek(start + found.start())
+        file.write(b"%08x%016x" % (zlib.crc32(footer), length))
+
+
+def verify_checksum(file: BinaryIO) -> None:
+    """Compare the footer with its checksum, if the file has one.
+
+    Raises
+    ------
+    TraceError
+        The footer is not what was written.
+    """
+    length, _, footer = _footer(file)
+    found = _CHECKSUM.search(footer)
+    if found is None:
+        return
+    right = False
+    if re.fullmatch(rb"[0-9a-f]{24}", found[0]):
+        if int(found[0][8:], 16) != length:
+            return
+        blank = footer[: found.start()] + _NO_CHECKSUM.encode() + footer[found.end() :]
+        right = zlib.crc32(blank) == int(found[0][:8], 16)
+    if not right:
+        raise TraceError("the file is corrupt (wrong checksum of its footer); take an intact copy")

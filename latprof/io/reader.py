@@ -1,4 +1,4 @@
-"""Reading trace files, row group by row group; what cannot be read is refused in one line."""
+"""Reads trace files, row group by row group; errors are one line that names the file."""
 
 import contextlib
 import os
@@ -12,42 +12,49 @@ import pyarrow.parquet as pq
 
 from latprof.errors import LatprofError, TraceError
 from latprof.frames import Columns
-from latprof.io import arrow, checksum, metadata
-from latprof.io.failures import first_line, named
-from latprof.io.schema import plan, to_columns
+from latprof.io import metadata
+from latprof.io.arrow import STAMP, plan, to_columns
+from latprof.io.atomic import file_errors, first_line
 from latprof.io.writer import ROW_GROUP
 from latprof.pipeline import Pipeline
-from latprof.text import escape
+from latprof.text import clip, quoted, shown_path
 
 __all__ = ["Reader"]
 
 StrPath = str | os.PathLike[str]
 
 
+# Row groups of fewer rows than this on average are read as a stream: reading one alone costs as
+# much as decoding a few thousand rows.
+_FEW_ROWS = 1 << 12
+
+
 class Reader:
-    """A trace file, row group by row group.
+    """A trace file that is read row group by row group.
 
     Parameters
     ----------
     path
         Of the file.
     pipeline
-        What its columns mean, for a table that another tool has written or rewritten. Not
-        needed for a file that latprof has written, unless for other stations or another period.
+        What the columns mean, for a table that another tool has written or rewritten. For a file
+        that latprof has written it is needed only to change stations or the period.
     threads
         Whether Arrow may decode columns in its threads.
 
     Attributes
     ----------
     pipeline, meta, rows, num_batches
-        What the file is about; columns that cannot be kept are listed, with the reason, as
-        ``meta["dropped_columns"]``.
+        The contents of the file. ``meta["dropped_columns"]`` lists the columns that cannot be
+        kept, with the reason.
 
     Raises
     ------
     TraceError
-        No file, no Parquet, cut short, of a newer format, of another pipeline, with columns of
-        a wrong type or metadata that cannot be true. Here, or when the rows are read.
+        The file is missing, not Parquet, corrupt, of a newer format or of another pipeline; here
+        or when rows are read.
+    MemoryError
+        There is not enough memory to read it.
     """
 
     def __init__(
@@ -55,7 +62,7 @@ class Reader:
     ) -> None:
         self.path = os.fspath(path)
         self._threads = threads
-        with self._named():
+        with self._errors():
             self._file = _opened(self.path)
             try:
                 self._begin(pipeline)
@@ -66,27 +73,26 @@ class Reader:
     def _begin(self, pipeline: Pipeline | None) -> None:
         parquet = pq.ParquetFile(self._file)
         raw = (parquet.metadata.metadata or {}).get(metadata.KEY)
-        if raw is None:
-            if pipeline is None:
+        self.meta: dict[str, Any] = {}
+        if raw is None and pipeline is None:
+            raise TraceError(
+                "the file must say which pipeline it is of, and its metadata has no key 'latprof' "
+                "(other tools drop it when they rewrite a file); give pipeline=, or --pipeline on "
+                "the command line"
+            )
+        own = pipeline
+        if raw is not None:
+            own, self.meta = metadata.decode(raw)
+            differs = None if pipeline is None else pipeline.difference(own)
+            if differs is not None:
+                assert pipeline is not None
                 raise TraceError(
-                    "does not say which pipeline it is of (other tools drop the metadata key "
-                    "'latprof' when they rewrite a file): give pipeline=, or --pipeline on the "
-                    "command line"
+                    f"pipeline must have the {differs} of pipeline {own.name!r} in the file (marks "
+                    f"{', '.join(own.marks)}), got pipeline {pipeline.name!r}; leave out pipeline= "
+                    "(--pipeline)"
                 )
-            self.pipeline = pipeline
-            self.meta: dict[str, Any] = {}
-        else:
-            self.pipeline, self.meta = metadata.decode(raw)
-            if pipeline is not None:
-                differs = pipeline.difference(self.pipeline)
-                if differs is not None:
-                    raise TraceError(
-                        f"is of pipeline {self.pipeline.name!r} with marks "
-                        f"{', '.join(self.pipeline.marks)}, not of the pipeline "
-                        f"{pipeline.name!r} that was given, as their {differs} differ: "
-                        "leave out pipeline= (--pipeline)"
-                    )
-                self.pipeline = pipeline  # its stations may be others
+        assert own is not None
+        self.pipeline = pipeline or own  # stations and the period may be others
         schema = parquet.schema_arrow
         self._plan = plan(schema, self.pipeline)
         if self._plan.dropped:
@@ -111,15 +117,16 @@ class Reader:
         for mark in self.meta.get("owns") or self.pipeline.marks:
             if mark not in self._plan.marks:
                 raise TraceError(
-                    f"lacks the column {mark!r} that its metadata says it has: "
-                    "take an undamaged copy"
+                    f"the file must have the mark {mark!r} of its metadata as a column, got none; "
+                    "take an intact copy"
                 )
         for mark in self._plan.marks:
             kind = schema.field(mark).type
-            if kind != arrow.STAMP:
+            if kind != STAMP:
                 raise TraceError(
-                    f"has column {mark!r} as {escape(str(kind))}, format 1 has {arrow.STAMP}: "
-                    "take an undamaged copy, or drop the key 'latprof' and give pipeline="
+                    f"column {mark!r} must be {STAMP} in a file of format {metadata.FORMAT}, got "
+                    f"{clip(str(kind), 40)}; take an intact copy, or drop the metadata key "
+                    "'latprof' and give pipeline="
                 )
 
     def batch(self, index: int, columns: Iterable[str] | None = None) -> Columns:
@@ -142,87 +149,85 @@ class Reader:
         return self._made(self._group(index, wanted), wanted)
 
     def batches(self, columns: Iterable[str] | None = None) -> Iterator[Columns]:
-        """Return the frames in batches of some `ROW_GROUP` rows, one in memory at a time.
+        """Yield the frames in batches of some `ROW_GROUP` rows, one in memory at a time.
 
-        However large the row groups of other tools are, memory stays the same.
+        The row groups of other tools may be much larger or smaller.
         """
         return (make() for make in self.decoded(columns))
 
     def decoded(self, columns: Iterable[str] | None = None) -> Iterator[Callable[[], Columns]]:
-        """Do the same, but leave the rest of the work to whoever calls what this yields.
+        """Yield what makes each batch once its bytes are decoded.
 
-        Decoding needs the interpreter for one call a batch, all else for many: a thread that
-        decodes ahead and does no more keeps out of the way of the others.
+        Decoding needs the interpreter for one call a batch, the rest for many calls: a thread
+        that only decodes ahead does not slow others down.
         """
         wanted = self._wanted(columns)
         rows = 0
-        for table in self._small_groups(wanted) if self._is_finely_cut else self._stream(wanted):
+        for table in self._tables(wanted):
             rows += table.num_rows
             yield partial(self._made, table, wanted)
-        # not asked of the row groups beforehand: a damaged footer makes pyarrow end the whole
-        # process where it hands out their metadata, but only raise where it reads them
+        # not taken from the metadata of the row groups beforehand: if the footer is corrupt,
+        # pyarrow ends the process where it hands them out, but raises where it reads them
         if rows != self.rows:
-            with self._named():
+            with self._errors():
                 raise TraceError(
-                    f"says that it has {self.rows} rows and has {rows}: take an undamaged copy"
+                    f"the file must have the {self.rows} rows of its footer, got {rows}; take an "
+                    "intact copy"
                 )
 
     def _made(self, table: pa.Table, wanted: tuple[str, ...]) -> Columns:
-        with self._named():
+        with self._errors():
             return to_columns(table, wanted, self._plan, self.pipeline)
 
-    @property
-    def _is_finely_cut(self) -> bool:
-        return self.rows <= 2 * ROW_GROUP * self.num_batches
-
-    def _small_groups(self, wanted: tuple[str, ...]) -> Iterator[pa.Table]:
-        # a row group at once takes two thirds of the time of a stream of batches
-        return (self._group(index, wanted) for index in range(self.num_batches))
-
-    def _group(self, index: int, wanted: tuple[str, ...]) -> pa.Table:
-        with self._named():
-            return self._parquet.read_row_group(
-                index, columns=self._there(wanted), use_threads=self._threads
-            )
-
-    def _stream(self, wanted: tuple[str, ...]) -> Iterator[pa.Table]:
-        with self._named():
+    def _tables(self, wanted: tuple[str, ...]) -> Iterator[pa.Table]:
+        if _FEW_ROWS * self.num_batches < self.rows <= 2 * ROW_GROUP * self.num_batches:
+            # a row group at once takes two thirds of the time of a stream of batches
+            for index in range(self.num_batches):
+                yield self._group(index, wanted)
+            return
+        with self._errors():
             stream = self._parquet.iter_batches(
-                ROW_GROUP, columns=self._there(wanted), use_threads=self._threads
+                ROW_GROUP, columns=self._stored(wanted), use_threads=self._threads
             )
         while True:
-            with self._named():
+            with self._errors():
                 batch = next(stream, None)
                 if batch is None:
                     return
                 table = pa.Table.from_batches([batch])
             yield table
 
+    def _group(self, index: int, wanted: tuple[str, ...]) -> pa.Table:
+        with self._errors():
+            return self._parquet.read_row_group(
+                index, columns=self._stored(wanted), use_threads=self._threads
+            )
+
     def read(self, columns: Iterable[str] | None = None) -> Columns:
         """Return all frames at once."""
         wanted = self._wanted(columns)
-        # ids and stamps, nearly all there is, go where they stay: never in memory twice
-        with self._named():
+        # ids and stamps, nearly all of the data, are copied to their place batch by batch
+        with self._errors():
             ids = np.empty(self.rows, np.uint64)
             marks = {m: np.empty(self.rows, np.int64) for m in self.pipeline.marks if m in wanted}
         parts, stop = [], 0
         for part in self.batches(wanted):
             start, stop = stop, stop + len(part)
-            if stop <= self.rows:  # else `batches` raises at its end
+            if stop <= self.rows:  # otherwise `batches` raises at its end
                 ids[start:stop] = part.frame_id
                 for mark, stamps in marks.items():
                     stamps[start:stop] = part.marks.pop(mark)
             part.frame_id = ids[start:stop]
             parts.append(part)
         if not parts:
-            with self._named():
+            with self._errors():
                 empty = self._parquet.schema_arrow.empty_table()
                 return to_columns(empty, wanted, self._plan, self.pipeline)
         whole = Columns.concat(parts) if len(parts) > 1 else parts[0]
         whole.frame_id, whole.marks = ids, marks
         return whole
 
-    def _there(self, wanted: tuple[str, ...]) -> list[str]:
+    def _stored(self, wanted: tuple[str, ...]) -> list[str]:
         return [name for name in self._plan.names if name in wanted or name == "frame_id"]
 
     def _wanted(self, columns: Iterable[str] | None) -> tuple[str, ...]:
@@ -233,30 +238,26 @@ class Reader:
         for name in wanted:
             if name not in known:
                 raise TraceError(
-                    f"{escape(self.path)}: there is no column {escape(str(name))!r}: "
-                    f"use one of {', '.join(known)}"
+                    f"{shown_path(self.path)}: a column must be one of {', '.join(known)}, got "
+                    f"{quoted(name)}"
                 )
         return wanted
 
     @contextlib.contextmanager
-    def _named(self) -> Iterator[None]:
-        try:
-            with named(self.path, "cannot be read"):
-                try:
-                    yield
-                except OSError as error:
-                    if error.errno is None:  # pyarrow's own, about what the file holds
-                        raise ValueError(str(error)) from None
+    def _errors(self) -> Iterator[None]:
+        with file_errors(self.path, "cannot be read"):
+            try:
+                yield
+            except (LatprofError, MemoryError):
+                raise
+            except Exception as error:
+                # a corrupt file makes pyarrow raise errors of many types, OSError among them
+                if isinstance(error, OSError) and error.errno is not None:
                     raise
-        except LatprofError:
-            raise
-        except Exception as error:
-            # whatever a damaged file makes pyarrow raise (there is no list of it): the person
-            # with the file needs its name and what to do, not where pyarrow gave up
-            raise TraceError(
-                f"{escape(self.path)} is damaged or no trace ({first_line(error)}): "
-                "take an undamaged copy"
-            ) from None
+                reason = first_line(error)
+                raise TraceError(
+                    f"the file is corrupt or not a trace ({reason}); take an intact copy"
+                ) from None
 
     def close(self) -> None:
         """Close the file; arrays that were read stay."""
@@ -271,21 +272,21 @@ class Reader:
 
 def _opened(path: str) -> pa.NativeFile:
     if os.path.isdir(path):
-        raise TraceError("is a folder: name a file in it")
+        raise TraceError("the path must be of a file, got a folder; name a file in it")
     with open(path, "rb") as file:
         head = file.read(4)
         if not head:
-            raise TraceError("is empty (0 bytes): record again, or name another file")
+            raise TraceError("the file is empty (0 bytes); record again, or name another file")
         if head == b"PARE":
-            raise TraceError("is encrypted Parquet: decrypt it first")
+            raise TraceError("the file is encrypted Parquet; decrypt it first")
         if head == b"LATP":
             raise TraceError(
-                f"is a ring file: latprof recover {escape(path)} -o FILE saves its frames"
+                f"the file is a ring; latprof recover {shown_path(path)} -o FILE saves its frames"
             )
         if head != b"PAR1":
-            raise TraceError("is no Parquet file: name a trace that latprof or another tool saved")
+            raise TraceError("the file must be Parquet; name a trace that latprof has saved")
         file.seek(-min(8, file.seek(0, os.SEEK_END)), os.SEEK_END)
         if file.read()[-4:] != b"PAR1" or file.tell() < 12:
-            raise TraceError("is cut short (the end of the file is missing): copy it again, whole")
-        checksum.check(file)
+            raise TraceError("the end of the file is missing; copy it again")
+        metadata.verify_checksum(file)
     return pa.OSFile(path, "rb")

@@ -1,4 +1,8 @@
-"""Writing trace files: row group by row group, whole or not at all."""
+"""Writes trace files, row group by row group, and CSV; a file is complete or not there at all.
+
+CSV files are often opened by spreadsheets, and the names in a trace come from elsewhere: a name
+that a spreadsheet would run as a formula is written after an apostrophe.
+"""
 
 import contextlib
 import os
@@ -6,25 +10,33 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyarrow import csv
 
+from latprof import spans
 from latprof.errors import TraceError
-from latprof.frames import Columns
-from latprof.io import arrow, checksum, metadata
-from latprof.io.atomic import WholeFile
-from latprof.io.failures import named
+from latprof.frames import MISSING, Columns
+from latprof.io import arrow, metadata
+from latprof.io.atomic import AtomicFile, file_errors, write_file
 from latprof.pipeline import Pipeline
 
-__all__ = ["ROW_GROUP", "Writer", "write"]
+__all__ = ["ROW_GROUP", "Writer", "write", "write_csv"]
 
 ROW_GROUP = 1 << 18
-"""Rows of a row group: as quick to write and read as 1 << 20, at 20 MB instead of 75 MB."""
+"""Rows of a row group: as fast to write and read as 1 << 20, with 20 MB of memory, not 75."""
 
 StrPath = str | os.PathLike[str]
 
 
+_CSV_ROWS = 1 << 16  # of a batch
+
+# what begins a formula, also in full width, and what spreadsheets skip before one
+_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+
+
 class Writer:
-    """A trace file being written; it has its name only once it is closed, whole.
+    """A trace file that is being written; it gets its name when it is closed.
 
     Parameters
     ----------
@@ -33,16 +45,16 @@ class Writer:
     pipeline
         Of the frames.
     meta
-        What the file says about itself. It may be changed until the file is closed: how many
-        frames were lost is known only then.
+        Metadata of the file: see `latprof.io.metadata`. It may be changed until the file is
+        closed: how many frames were lost is known only then.
     row_group
-        Frames a row group. Fewer are buffered until there are as many.
+        Frames in a row group; fewer are buffered.
 
     Raises
     ------
     TraceError
-        The file cannot be written, `meta` cannot be kept, or a column appears only after the
-        first row group was written.
+        The file cannot be written, `meta` is invalid, or a column appears only after the first
+        row group was written.
 
     Examples
     --------
@@ -74,21 +86,21 @@ class Writer:
         self._waiting: list[Columns] = []
         self._waiting_rows = 0
         self._parquet: pq.ParquetWriter | None = None
-        with self._named():
-            metadata.encode(pipeline, self.meta)  # refused now rather than after hours
-            self._file = WholeFile(path)
+        with self._errors():
+            metadata.encode(pipeline, self.meta)  # errors now rather than after hours
+            self._file = AtomicFile(path)
 
     def write(self, columns: Columns) -> None:
-        """Add frames. Their arrays are kept until the row group is full: leave them as they are."""
+        """Add frames; their arrays must not change until the row group is written."""
         self.rows += len(columns)
-        with self._named():
+        with self._errors():
             start = 0
             while self._waiting_rows + len(columns) - start >= self._row_group:
                 stop = start + self._row_group - self._waiting_rows
                 self._waiting.append(columns.take(slice(start, stop)))
                 self._flush()
                 start = stop
-            # of an empty file, too, it is known which columns it has
+            # the first batch is kept even if it is empty: the file has its columns
             if start < len(columns) or not (self._waiting or self._parquet):
                 self._waiting.append(columns.take(slice(start, None)))
                 self._waiting_rows += len(columns) - start
@@ -98,7 +110,7 @@ class Writer:
         self._waiting, self._waiting_rows = [], 0
         missing = [mark for mark in self.pipeline.marks if mark not in part.marks]
         if missing:
-            raise TraceError(f"mark {missing[0]!r} is absent from what is written: give all marks")
+            raise TraceError(f"frames must have all marks of the pipeline, got no {missing[0]!r}")
         part.marks = {mark: part.marks[mark] for mark in self.pipeline.marks}
         batch = arrow.record_batch(part)
         if self._parquet is None:
@@ -106,7 +118,7 @@ class Writer:
         self._parquet.write_batch(_fitted(batch, self._parquet.schema), self._row_group)
 
     def _opened(self, schema: pa.Schema, part: Columns) -> pq.ParquetWriter:
-        # differences of ids, stamps and sizes take few bits; all else has few different values
+        # differences of ids, stamps and sizes take few bits; other columns have few values
         delta = ["frame_id", *self.pipeline.marks, *(["size"] if part.size is not None else [])]
         return pq.ParquetWriter(
             self._file.file,
@@ -118,19 +130,21 @@ class Writer:
         )
 
     def close(self) -> None:
-        """Write what is left and put the file in its place."""
+        """Write the remaining frames and give the file its name."""
         try:
-            with self._named():
+            with self._errors():
                 if self._waiting or self._parquet is None:
                     if not self._waiting:
-                        self._waiting = [_empty(self.pipeline)]
+                        empty = np.empty(0, np.int64)
+                        marks = dict.fromkeys(self.pipeline.marks, empty)
+                        self._waiting = [Columns(empty.view(np.uint64), marks)]
                     self._flush()
                 assert self._parquet is not None
                 text = metadata.encode(self.pipeline, self.meta)
                 self._parquet.add_key_value_metadata({metadata.KEY: text})
                 self._parquet.close()
                 if self._file.file.readable():
-                    checksum.fill(self._file.file)
+                    metadata.add_checksum(self._file.file)
                 self._file.commit()
         except BaseException:
             self.discard()
@@ -138,25 +152,26 @@ class Writer:
 
     @property
     def size(self) -> int:
-        """How many bytes are written by now; row groups that are not full are not among them."""
+        """Bytes written so far, without the row group that is being filled."""
         return self._file.file.tell()
 
-    def forsake(self) -> None:
-        """Let go of the file without a trace, in the child of a fork: it is the parent's."""
-        self._waiting = []
-        if self._parquet is not None:
-            self._parquet.is_open = False
-        self._file.forsake()
+    def detach(self) -> None:
+        """Close the file in the child of a fork, without a change to it."""
+        self._abandon()
+        self._file.detach()
 
     def discard(self) -> None:
-        """Give the file up; an old one stays."""
+        """Remove what was written; an old file stays."""
+        self._abandon()
+        self._file.discard()
+
+    def _abandon(self) -> None:
         self._waiting = []
         if self._parquet is not None:
             self._parquet.is_open = False  # or it writes a footer when it is collected
-        self._file.discard()
 
-    def _named(self) -> contextlib.AbstractContextManager[None]:
-        return named(self.path, "cannot be written")
+    def _errors(self) -> contextlib.AbstractContextManager[None]:
+        return file_errors(self.path, "cannot be written")
 
     def __enter__(self) -> "Writer":
         return self
@@ -171,13 +186,9 @@ class Writer:
 def write(
     path: StrPath, pipeline: Pipeline, columns: Columns, meta: dict[str, Any] | None = None
 ) -> None:
-    """Write a trace file: whole, or not at all."""
+    """Write a trace file; an old one is replaced once the new one is complete."""
     with Writer(path, pipeline, meta) as writer:
         writer.write(columns)
-
-
-def _empty(pipeline: Pipeline) -> Columns:
-    return Columns(np.empty(0, np.uint64), {m: np.empty(0, np.int64) for m in pipeline.marks})
 
 
 def _fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
@@ -187,8 +198,8 @@ def _fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     late = [name for name in batch.schema.names if name not in schema.names]
     if late:
         raise TraceError(
-            f"column {late[0]!r} appears after the first row group was written: "
-            "give it from the first frames on"
+            f"columns must be the same in all row groups, got {late[0]!r} after the first; give it "
+            "from the first frames on"
         )
     arrays = []
     for field in schema:
@@ -197,8 +208,37 @@ def _fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
             continue
         column = batch.column(field.name)
         if column.type != field.type:
-            raise TraceError(
-                f"column {field.name!r} is {column.type} after it was {field.type}: keep one type"
-            )
+            raise TraceError(f"column {field.name!r} must stay {field.type}, got {column.type}")
         arrays.append(column)
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def write_csv(path: StrPath, pipeline: Pipeline, columns: Columns) -> None:
+    """Write a line per frame; see `latprof.Trace.to_csv`."""
+    with write_file(path) as file:
+        writer = None
+        for start in range(0, max(len(columns), 1), _CSV_ROWS):
+            part = columns.take(slice(start, start + _CSV_ROWS))
+            batch = arrow.record_batch(part)
+            data = {name: _csv_column(batch.column(name)) for name in batch.schema.names}
+            for name in spans.names(pipeline):
+                ns = spans.latencies(pipeline, part, name)
+                data[f"{name}_latency"] = pa.array(ns, mask=ns == MISSING)
+            batch = pa.RecordBatch.from_pydict(data)
+            writer = writer or csv.CSVWriter(file, batch.schema)
+            writer.write_batch(batch)
+        if writer is not None:
+            writer.close()
+
+
+def _csv_column(column: pa.Array) -> pa.Array:
+    """Return times as integers and names as text that is not a formula."""
+    kind = column.type
+    if pa.types.is_timestamp(kind) or pa.types.is_duration(kind):
+        return column.view(pa.int64())
+    if pa.types.is_floating(kind):
+        return pc.if_else(pc.is_nan(column), None, column)
+    if not pa.types.is_dictionary(kind):
+        return column
+    names = [f"'{n}" if n.startswith(_FORMULA) else n for n in column.dictionary.to_pylist()]
+    return arrow.strings(names).take(column.indices)

@@ -10,7 +10,7 @@ from typing import Any
 
 from latprof.accounts import Accounts
 from latprof.errors import LatprofError, ProfileError
-from latprof.io.atomic import WholeFile
+from latprof.io.atomic import write_file
 from latprof.pipeline import Pipeline
 from latprof.profile import saved
 from latprof.profile.build import Recorders
@@ -36,18 +36,15 @@ def save_profile(profile: Profile, path: StrPath) -> None:
 
     Raises
     ------
-    OSError
+    ProfileError
         The file cannot be written.
     """
     content = {"latprof_profile": FORMAT, "pipeline": profile.pipeline.to_dict()}
     content |= _dump(profile)
     text = json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
-    try:
-        with WholeFile(path) as new:
-            # without a time in it: the same profile gives the same bytes
-            new.file.write(gzip.compress(text, 6, mtime=0))
-    except OSError as error:  # by the name that was given, not the one it has while it is written
-        raise type(error)(error.errno, error.strerror, os.fspath(path)) from None
+    with write_file(path, error=ProfileError) as file:
+        # without a time in it: the same profile gives the same bytes
+        file.write(gzip.compress(text, 6, mtime=0))
 
 
 def load_profile(path: StrPath) -> Profile:

@@ -1,30 +1,29 @@
 """Traces and files -> the frames that attribution looks at, or the reason why it cannot."""
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.frames import MISSING, STAMP_LIMIT, Columns
+from latprof.io.dataset import DatasetLike, TraceLike, traces_and_files
 from latprof.pipeline import Pipeline
 from latprof.queueing.stations import places, with_stations
 from latprof.queueing.streams import Stream, in_time
 from latprof.queueing.visits import MOST_ODD
 from latprof.queueing.windows import HELD, WINDOW, Walk
 from latprof.text import counted
-from latprof.trace import Trace, each_recording
 
 if TYPE_CHECKING:
     from latprof.io.reader import Reader
 
 __all__ = ["Recordings", "Source", "frames_of", "source_of", "unavailable"]
 
-Recordings = Union[Trace, str, "os.PathLike[str]", Iterable[Union[Trace, str, "os.PathLike[str]"]]]
+Recordings = DatasetLike
 
 
 def unavailable(meta: Mapping[str, Any], columns: Columns | None = None) -> str:
@@ -100,7 +99,7 @@ class _Recording:
     """A trace in memory or a file."""
 
     pipeline: Pipeline
-    trace: Trace | None
+    trace: TraceLike | None
     path: Path | None
 
     def reader(self) -> "Reader":
@@ -204,19 +203,15 @@ def _refuse(why: str, what: str) -> None:
 def _each(
     recordings: Recordings, pipeline: Pipeline | None
 ) -> Iterable[tuple[_Recording, dict[str, Any], int]]:
-    # on use: these stand in later rows, or load pyarrow
-    from latprof.io.dataset import find_files
+    for given in traces_and_files(recordings):
+        if isinstance(given, Path):
+            from latprof.io.reader import Reader  # it loads pyarrow
 
-    for recording in each_recording(recordings):
-        if isinstance(recording, Trace):
-            part = _Recording(recording.pipeline, recording, None)
-            yield part, recording.meta, len(recording)
-            continue
-        from latprof.io.reader import Reader
-
-        for path in find_files(recording):
-            with Reader(path, pipeline) as reader:
-                yield _Recording(reader.pipeline, None, path), reader.meta, reader.rows
+            with Reader(given, pipeline) as reader:
+                yield _Recording(reader.pipeline, None, given), reader.meta, reader.rows
+        else:
+            part = _Recording(given.pipeline, given, None)
+            yield part, given.meta, len(given.columns)
 
 
 def _first(columns: Columns) -> int:

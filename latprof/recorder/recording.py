@@ -251,7 +251,7 @@ class TraceFiles:
     def abandon(self) -> None:
         """Leave the open file to the parent, in the child of a fork."""
         if self._writer is not None:
-            self._writer.forsake()
+            self._writer.detach()
             self._writer = None
 
     # -- one file --------------------------------------------------------------------------------

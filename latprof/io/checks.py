@@ -1,0 +1,294 @@
+"""What users and files give as columns, checked and brought into the types of `Columns`.
+
+No function here rounds, wraps or cuts: a value that cannot be kept exactly is refused.
+"""
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from latprof.arrays import Ints, Mask
+from latprof.errors import PipelineError, TraceError
+from latprof.frames import MISSING, NO_SIZE, STAMP_LIMIT, Columns, Labels
+from latprof.names import check_name
+from latprof.pipeline import Pipeline
+from latprof.text import quoted
+
+__all__ = ["columns_of", "frame_ids", "numbers", "stamps"]
+
+# by column: its type, what a missing value becomes, and the lowest value
+_INTEGERS: dict[str, tuple[type[np.integer[Any]], int, int]] = {
+    "size": (np.uint32, NO_SIZE, 0),
+    "rss": (np.uint64, 0, 0),
+    "weight": (np.uint32, 1, 1),
+}
+
+_YEARS = "between -2**62 and 2**62 ns (the years 1824 to 2116)"
+
+# -- arrays: `missing` is a mask of missing values, or None ---------------------------------------
+
+
+def frame_ids(values: npt.NDArray[Any], missing: Mask | None = None) -> npt.NDArray[np.uint64]:
+    """Return frame ids.
+
+    Raises
+    ------
+    TraceError
+        Not integers from 0 to 2**64 - 1, or one is missing.
+    """
+    if missing is not None and missing.any():
+        raise TraceError(
+            f"frame_id must not be missing, got {np.count_nonzero(missing)} of {len(values)} rows "
+            "without an id; leave out these rows"
+        )
+    return _integers(values, None, "frame_id", np.uint64, 0, 0)
+
+
+def numbers(name: str, values: npt.NDArray[Any], missing: Mask | None = None) -> npt.NDArray[Any]:
+    """Return the column size, cpu, rss or weight.
+
+    Floating-point numbers without a fraction and NaN are accepted as integers: pandas reads a
+    column of integers with gaps as such.
+
+    Raises
+    ------
+    TraceError
+        Not numbers, or a number that the column does not hold.
+    """
+    if missing is not None and missing.all():
+        values = np.zeros(len(values), np.int8)
+    if name == "cpu":
+        if values.dtype.kind not in "iuf":
+            raise TraceError(f"cpu must be numbers, got {values.dtype}")
+        percents = values.astype(np.float32, copy=missing is not None)
+        if missing is not None:
+            percents[missing] = np.nan
+        return percents
+    if values.dtype.kind == "f":
+        gaps = np.isnan(values)
+        integral = np.where(gaps, 0, values)
+        if np.all((integral == np.floor(integral)) & (np.abs(integral) < 2.0**53)):
+            missing = gaps if missing is None else gaps | missing
+            values = integral.astype(np.int64)
+    return _integers(values, missing, name, *_INTEGERS[name])
+
+
+def _integers(
+    values: npt.NDArray[Any],
+    missing: Mask | None,
+    what: str,
+    dtype: type[np.integer[Any]],
+    absent: int,
+    low: int,
+) -> npt.NDArray[Any]:
+    if values.dtype.kind not in "iu":
+        raise TraceError(f"{what} must be integers, got {values.dtype}; latprof does not round")
+    present = values if missing is None else values[~missing]
+    if values.dtype != dtype or low:
+        high = int(np.iinfo(dtype).max)
+        for extreme in (int(present.min()), int(present.max())) if len(present) else ():
+            if not low <= extreme <= high:
+                raise TraceError(f"{what} must be from {low} to {high}, got {extreme}")
+    if missing is None:
+        return values.astype(dtype, copy=False)
+    result = values.astype(dtype)
+    result[missing] = absent
+    return result
+
+
+def stamps(values: npt.NDArray[Any], missing: Mask | None, what: str) -> tuple[Ints, bool]:
+    """Return a mark in ns, `MISSING` if it was not stamped, and whether every row has a stamp.
+
+    Raises
+    ------
+    TraceError
+        Neither integers nor datetime64, a fraction of a nanosecond, or a time that is 2**62 ns
+        or more from 1970.
+    """
+    kind = values.dtype.kind
+    if missing is not None and missing.all():
+        ns = np.full(len(values), MISSING)
+    elif kind == "M":
+        ns = _nanoseconds(values, what)
+    elif kind in "iu":
+        if values.dtype == np.uint64 and len(values) and int(values.max()) >= STAMP_LIMIT:
+            raise TraceError(f"{what} must be {_YEARS}, got {int(values.max())}")
+        ns = values.astype(np.int64, copy=False)
+    else:
+        exact = "; floats do not hold today's time to the nanosecond" if kind == "f" else ""
+        raise TraceError(f"{what} must be int64 ns or datetime64, got {values.dtype}{exact}")
+    if missing is not None and missing.any():
+        ns = np.where(missing, MISSING, ns)
+    # usually one pass is enough: without a bit from 2**62 up all are in range and none is missing
+    if not len(ns) or 0 <= int(np.bitwise_or.reduce(ns)) < STAMP_LIMIT:
+        return ns, True
+    wrong = ns[(ns >= STAMP_LIMIT) | ((ns <= -STAMP_LIMIT) & (ns != MISSING))]
+    if len(wrong):
+        raise TraceError(f"{what} must be {_YEARS}, got {int(wrong[0])}")
+    return ns, int(ns.min()) != MISSING
+
+
+def _nanoseconds(values: npt.NDArray[Any], what: str) -> Ints:
+    unit, step = np.datetime_data(values.dtype)
+    if unit == "generic":
+        raise TraceError(f"{what} must be a datetime64 with a unit, got none; use datetime64[ns]")
+    values = np.ascontiguousarray(values)
+    if unit == "ns" and step == 1:
+        return values.view(np.int64)
+    try:
+        ns = values.astype("M8[ns]")
+        wrong = (ns.astype(values.dtype) != values) & ~np.isnat(values)  # cut, or wrapped around
+    except OverflowError:
+        ns, wrong = values, np.ones(len(values), bool)
+    if wrong.any():
+        got = f"got {values[wrong][0]}"
+        if unit in ("ps", "fs", "as"):
+            raise TraceError(f"{what} must be whole nanoseconds, {got}; round to ns")
+        raise TraceError(f"{what} must be {_YEARS}, {got}")
+    return ns.view(np.int64)
+
+
+# -- arguments of `Trace` -------------------------------------------------------------------------
+
+
+def columns_of(
+    pipeline: Pipeline,
+    *,
+    frame_id: Any,
+    marks: Mapping[str, Any],
+    size: Any,
+    source: Any,
+    outcome: Any,
+    cpu: Any,
+    rss: Any,
+    weight: Any,
+    tags: Mapping[str, Any] | None,
+) -> Columns:
+    """Return the columns for the arguments of `Trace`; see there.
+
+    Raises
+    ------
+    TraceError
+        An argument of a wrong type, or values that cannot be kept exactly.
+    """
+    tags = {} if tags is None else tags
+    for name, value in (("marks", marks), ("tags", tags)):
+        if not isinstance(value, Mapping):
+            raise TraceError(f"{name} must be a dict of arrays, got {quoted(value)}")
+    ids = frame_ids(*_array(frame_id, "frame_id"))
+    columns = Columns(ids, {})
+    _set_marks(columns, marks, pipeline)
+    if size is not None and np.ndim(size) == 0:
+        size = np.full(len(ids), size)
+    for name, value in (("size", size), ("cpu", cpu), ("rss", rss), ("weight", weight)):
+        if value is not None:
+            setattr(columns, name, numbers(name, *_array(value, name)))
+    columns.source = _labels(source, "source", len(ids))
+    columns.outcome = _labels(outcome, "outcome", len(ids))
+    for name, value in tags.items():
+        columns.tags[_tag_name(name, pipeline, tags)] = _tag(value, name)
+    _check_lengths(columns)
+    return columns
+
+
+def _set_marks(columns: Columns, marks: Mapping[str, Any], pipeline: Pipeline) -> None:
+    for mark in marks:
+        if mark not in pipeline.marks:
+            raise TraceError(
+                f"marks must be those of pipeline {pipeline.name!r} "
+                f"({', '.join(pipeline.marks)}), got {quoted(mark)}"
+            )
+    complete = []
+    for mark in pipeline.marks:
+        if marks.get(mark) is None:
+            columns.marks[mark] = np.full(len(columns), MISSING)
+            continue
+        what = f"mark {mark!r}"
+        columns.marks[mark], is_complete = stamps(*_array(marks[mark], what), what)
+        if is_complete:
+            complete.append(mark)
+    columns.complete = frozenset(complete)
+
+
+def _array(values: Any, what: str) -> tuple[npt.NDArray[Any], Mask | None]:
+    """Return any sequence as numpy values and a mask of missing ones."""
+    if isinstance(values, list | tuple) and values and all(type(each) is int for each in values):
+        values = _integer_array(values, what)
+    if isinstance(values, np.ndarray) and not isinstance(values, np.ma.MaskedArray):
+        if values.ndim != 1:
+            raise TraceError(f"{what} must be a 1-D array, got shape {values.shape}")
+        if values.dtype.kind in "iufbMm":
+            return values.astype(values.dtype.newbyteorder("="), copy=False), None
+    from latprof.io import arrow
+
+    return arrow.numbers(arrow.from_sequence(values, what), what)
+
+
+def _integer_array(values: list[int] | tuple[int, ...], what: str) -> npt.NDArray[Any]:
+    for dtype in (np.int64, np.uint64):  # by itself numpy makes floats of [0, 2**63]
+        with contextlib.suppress(OverflowError):
+            return np.array(values, dtype)
+    low, high = min(values), max(values)
+    raise TraceError(
+        f"{what} must fit 64 bits, got {quoted(high if high >= 2**63 else low)} among integers "
+        f"from {quoted(low)} to {quoted(high)}"
+    )
+
+
+def _labels(names: Any, what: str, length: int) -> Labels | None:
+    if names is None:
+        return None
+    if isinstance(names, str):
+        return Labels.constant(names, length)
+    if isinstance(names, Labels):
+        codes = names.codes
+        if codes.ndim != 1 or (
+            len(codes) and not -1 <= codes.min() <= codes.max() < len(names.names)
+        ):
+            raise TraceError(f"the codes of {what} must be from -1 to {len(names.names) - 1}")
+        return names
+    if isinstance(names, list | tuple) and all(isinstance(n, str | None) for n in names):
+        return Labels.encode(names)
+    from latprof.io import arrow
+
+    return arrow.to_labels(arrow.from_sequence(names, what), what)
+
+
+def _tag(values: Any, name: str) -> npt.NDArray[Any] | Labels:
+    if isinstance(values, Labels):
+        return _labels(values, f"tag {name!r}", len(values)) or values
+    from latprof.io import arrow
+
+    return arrow.tag(arrow.from_sequence(values, f"tag {name!r}"), name)
+
+
+def _tag_name(name: object, pipeline: Pipeline, tags: Mapping[str, Any]) -> str:
+    try:
+        checked = check_name(name, "tag")
+    except PipelineError as error:
+        raise TraceError(str(error)) from None
+    if checked in pipeline.marks:
+        raise TraceError(f"tag {checked!r} must not be a mark of the pipeline; rename the tag")
+    for other in (*pipeline.marks, *tags):
+        if other != checked and str(other).casefold() == checked.casefold():
+            raise TraceError(
+                f"tag {checked!r} must differ from {quoted(other)} by more than case; rename it, "
+                "some tools that read traces ignore case"
+            )
+    return checked
+
+
+def _check_lengths(columns: Columns) -> None:
+    named: Iterable[tuple[str, Any]] = (
+        *((f"mark {mark!r}", ns) for mark, ns in columns.marks.items()),
+        *((name, getattr(columns, name)) for name in Columns.OPTIONAL),
+        *((f"tag {name!r}", tag) for name, tag in columns.tags.items()),
+    )
+    for what, column in named:
+        if column is not None and len(column) != len(columns):
+            raise TraceError(
+                f"{what} must have as many rows as frame_id ({len(columns)}), got {len(column)}"
+            )
