@@ -247,10 +247,10 @@ def sealed(ring_bytes, **changes):
         ({"text": b"{}"}, "an invalid header"),
         ({"text": b"[" * 50_000}, "an invalid header"),
         ({"text": b"\xff"}, "an invalid header"),
-        ({"text": b'{"pipeline":{"name":"a","marks":["start"]},"metadata":{}}'}, "do not run from"),
+        ({"text": b'{"pipeline":{"name":"a","marks":["start"]},"metadata":{}}'}, "must begin with"),
         (
             {"text": b'{"pipeline":{"name":"a","marks":["start","end"]},"metadata":{"pid":-1}}'},
-            "metadata .?pid",
+            "metadata 'pid' must be",
         ),
     ],
 )

@@ -289,7 +289,7 @@ def test_a_trace_a_folder_and_nothing(tmp_path):
     assert not is_profile(tmp_path)
     assert not is_profile(tmp_path / "nothing")
     assert not is_profile(tmp_path / "t.parquet")
-    with pytest.raises(OSError, match="No such file"):
+    with pytest.raises(ProfileError, match="p: cannot be written: No such file"):
         save_profile(Profile(BARE), tmp_path / "no" / "p")
 
 

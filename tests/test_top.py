@@ -187,7 +187,7 @@ def test_thresholds_of_single_spans(tmp_path, capsys):
 
 @pytest.mark.parametrize("told", [3, {"critical": 3}, {"critical": {"end_to_end": -1}}])
 def test_thresholds_that_cannot_be_are_refused(tmp_path, told):
-    with pytest.raises(ProfilerError, match="metadata thresholds"):
+    with pytest.raises(ProfilerError, match="metadata 'thresholds' must be"):
         Ring(MIC, 4, path=tmp_path / "mic.ring", metadata={"thresholds": told})
 
 
