@@ -325,7 +325,10 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["report", "{empty}"], "empty.bin"),
         (["report", "{path}", "--by", "nothing"], ": use one of source, outcome\n"),
         (["report", "{path}", "--by", "size"], ": use one of source, outcome\n"),
-        (["report", "{ring}"], "the file is a ring; latprof recover {ring} -o FILE saves its frames"),
+        (
+            ["report", "{ring}"],
+            "the file is a ring; latprof recover {ring} -o FILE saves its frames",
+        ),
         (["export", "{ring}", "-o", "x.csv"], "the file is a ring; latprof recover {ring} -o FILE"),
         (["what-if", "{path}", "--faster", "play=10"], "--faster play=10: write 10% or 10ms"),
         (["what-if", "{path}", "--slower", "play=1 sec"], "--slower play=1 sec: write a part, 10%"),
