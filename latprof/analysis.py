@@ -3,11 +3,8 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-
 from latprof.arrays import Mask
-from latprof.fold.sums import PEOPLE_EDGES_NS
-from latprof.fold.tally import frames_in
+from latprof.fold.sums import RANGE_EDGES_NS
 from latprof.frames import STAMP_LIMIT, Columns
 from latprof.io.dataset import Dataset, DatasetLike
 from latprof.pipeline import Pipeline
@@ -21,15 +18,13 @@ __all__ = ["MOST_FOR_CAUSES", "analyze"]
 MOST_FOR_CAUSES = 5_000_000
 """Up to so many frames causes are looked for without being asked for."""
 
-_LARGE = 1 << 24  # bytes
-
 
 def analyze(
     recordings: DatasetLike,
     *,
     by: str | None = None,
     pipeline: Pipeline | None = None,
-    edges_ns: Iterable[int] = PEOPLE_EDGES_NS,
+    edges_ns: Iterable[int] = RANGE_EDGES_NS,
     every: str | int | None = None,
     deadline: str | int | None = None,
     skip: str | int | None = None,
@@ -127,7 +122,6 @@ def analyze(
 
     wanted = ["frame_id", *dataset.pipeline.marks, "size", "source", "outcome", "weight"]
     wanted += [by] if by is not None and by not in wanted else []
-    _keep_memory()
     with profile.adding():
         for recording, batches in dataset.stream(wanted, progress=progress):
             meta = recording.meta
@@ -179,7 +173,8 @@ class _TimeRange:
         inside = self.inside(columns)
         if inside is None:
             return columns
-        self.left_out += frames_in(~inside, columns.weight)
+        outside = ~inside if columns.weight is None else columns.weight[~inside]
+        self.left_out += int(outside.sum())
         return columns.take(inside)
 
     def clipped(self, segments: set[tuple[int, int]]) -> set[tuple[int, int]]:
@@ -192,12 +187,3 @@ class _TimeRange:
 
 def _rate(meta: dict[str, Any]) -> float:
     return float(meta.get("sampling_rate") or 1.0)
-
-
-def _keep_memory() -> None:
-    """Have the C library keep the memory of work arrays, instead of the system clear it anew.
-
-    glibc gives blocks from 128 kB on back to the system when they are freed, until it has seen a
-    larger one go: mallopt(3), M_MMAP_THRESHOLD. An array that is never touched will do.
-    """
-    np.empty(_LARGE, np.uint8)

@@ -4,7 +4,7 @@ import matplotlib
 import pytest
 from hypothesis import settings
 
-from latprof.fold import stretches
+from latprof.fold import windows
 
 matplotlib.use("agg")
 
@@ -13,9 +13,9 @@ settings.register_profile("latprof", deadline=None)
 settings.load_profile("latprof")
 
 
-@pytest.fixture(scope="module", params=[stretches.LONG, 1])
-def long_stretches(request):
-    """Frames of one window that are counted as a whole: usually many, here also any."""
+@pytest.fixture(scope="module", params=[windows.LONG_RUN, 1])
+def run_lengths(request):
+    """Count runs of frames in one window as a whole: only long ones, and then any run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stretches, "LONG", request.param)
+        patch.setattr(windows, "LONG_RUN", request.param)
         yield

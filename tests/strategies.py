@@ -27,8 +27,8 @@ GAPS = Pipeline(
 BARE = Pipeline("bare", ("start", "end"))
 SMALL = (AUDIO, CHAIN, DUE, GAPS, BARE)
 
-# within these, no span reaches 2**62 (what lasts longer is refused)
-LOWEST, HIGHEST = -(2**61), 2**61 - 1
+# the first and the last stamp that there may be
+LOWEST, HIGHEST = 1 - 2**62, 2**62 - 1
 
 
 @st.composite

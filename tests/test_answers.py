@@ -15,7 +15,7 @@ from latprof.errors import ProfileError
 from latprof.frames import Labels
 from latprof.profile.profile import Profile, merge
 
-pytestmark = pytest.mark.usefixtures("long_stretches")
+pytestmark = pytest.mark.usefixtures("run_lengths")
 
 MS = 10**6
 SECOND = 10**9

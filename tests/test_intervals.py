@@ -133,7 +133,7 @@ def test_the_smallest_and_the_largest_are_exact(n):
 
 @pytest.mark.parametrize("q", [-1, 100.1, math.nan, math.inf, "x", None])
 def test_what_is_no_percentile(q):
-    with pytest.raises(ProfileError, match="is no number from 0 to 100"):
+    with pytest.raises(ProfileError, match="percentile must be a number from 0 to 100"):
         profiled(draws(5, 1)).percentile(q)
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import BARE, CHAIN, DUE, GAPS, SMALL, columns, seeded, simple
 
-from latprof.errors import LatprofError, ProfileError, TraceError
+from latprof.errors import LatprofError, ProfileError
 from latprof.fold.intervals import frames_needed
 from latprof.frames import Columns, Labels
 from latprof.pipeline import AUDIO, Pipeline, Span
@@ -540,17 +540,13 @@ def test_edges_are_sorted_and_made_distinct():
     assert profile.ranges == [(0, 5, 2), (5, 50, 1), (50, None, 1)]
 
 
-def test_a_refused_span_leaves_the_groups_as_they_were():
-    good = simple(BARE, [(0, 5)], source=Labels.encode(["a"]))
-    bad = simple(BARE, [(-(2**62) + 1, 2**62 - 1)], source=Labels.encode(["a"]))
-    profile = profiled(BARE, good, by="source")
-    before = profile.rows()
-    with pytest.raises(TraceError, match="span 'end_to_end'"):
-        profile.add(bad)
-    assert profile.rows() == before
-    profile.add(good)
-    assert profile.groups["a"].frames == profile.frames == 2
-    assert profile["end_to_end"].total == 10
+def test_the_longest_frame_is_folded_into_its_group():
+    short = simple(BARE, [(0, 5)], source=Labels.encode(["a"]))
+    long = simple(BARE, [(1 - 2**62, 2**62 - 1)], source=Labels.encode(["a"]))
+    profile = profiled(BARE, short, long, short, by="source")
+    assert profile.groups["a"].frames == profile.frames == 3
+    assert profile["end_to_end"].total == 2**63 - 2 + 10
+    assert profile["end_to_end"].max == 2**63 - 2
 
 
 def test_repr_is_short():

@@ -76,7 +76,7 @@ def _check_page(path: str) -> None:
 
 
 def _worst(text: str) -> int:
-    from latprof.fold.worst import MOST_WORST
+    from latprof.fold.sums import MOST_WORST
 
     if not text.isdecimal() or int(text) > MOST_WORST:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to {MOST_WORST}")

@@ -1,36 +1,32 @@
-"""Counting latencies by bin, a chunk at a time: the arrays that a fold works in.
+"""Counting the latencies of a chunk by bin: the work arrays of a fold.
 
-Counts are scattered with `np.add.at` into arrays that have a place for every float64 (most of it
-is never touched, so never in memory): the place of a value is its bits, shifted; no search, no
-result to allocate. Those of a stretch of frames in one window are *gathering*: they are settled,
-added to the window as a whole, before those of another window are counted. All of them are moved
-into the sums at the end, over the reach of the values alone.
+Counts are added with `np.add.at` to arrays that have a place for every float64 from 0 to 2**63,
+most of which are never touched and take no memory. The place of a value is the top of its bits:
+no search, and no result to allocate. The counts of a run of frames in one window are collected
+in arrays of their own, which are added to the window as a whole before a run in another window is
+counted. At the end all counts are moved to the sums, over the range of the values only.
 """
 
 import numpy as np
 
-from latprof.arrays import Floats, Ints
-from latprof.fold.exemplars import offer
-from latprof.fold.moments import comoment, dot, exact_sum, is_spread
-from latprof.fold.stretches import Placed, Stretch
-from latprof.fold.sums import Sums
-from latprof.fold.tally import add_edges, frames_in
-from latprof.fold.windows import COARSE, Windows, coarse_bin
-from latprof.frames import MISSING, Columns
+from latprof.arrays import Floats, Ints, Mask
+from latprof.fold.moments import Exact, comoment, dot, exact_sum, is_spread
+from latprof.fold.sums import Sums, offer_exemplars
+from latprof.fold.windows import COARSE, ChunkWindows, Run, Windows, coarse_bin
+from latprof.frames import Columns
 from latprof.histogram import FIRST_PLACE, PLACES, SHIFT, bin_of
 from latprof.pipeline import Pipeline
 
-__all__ = ["CHUNK", "TOTAL", "Bins", "Counted", "Latencies"]
-
-CHUNK = 65_536
-"""Rows folded at a time: a second-level cache holds what is worked on."""
+__all__ = ["LARGE_NS", "TOTAL", "Bins", "Chunk", "Latencies", "Moments", "places_of"]
 
 TOTAL = "end_to_end"
 
+LARGE_NS = 2**62
+"""Times that add up to this or more are not added to int64 arrays; with the most that may have
+been added to them before, the sum stays below 2**63."""
 
-# coarse bin of a place: 0 for the value 0, from 1 on for the value 1 and more
+# coarse bin of place 0, to be subtracted: coarse bins are 0 for the value 0, 1 for the value 1
 _COARSE_OF_ZERO = ((FIRST_PLACE + 1) >> COARSE) - 1
-
 
 # where the fine bins of each coarse bin begin, for `np.add.reduceat`
 _COARSE_BEGINS = np.arange(0, PLACES, 1 << COARSE)
@@ -47,10 +43,49 @@ class Latencies:
         self.high = int(ns.max())
 
 
-class Counted:
-    """What n latencies of one span in a chunk add up to.
+class Chunk:
+    """Finished frames that are folded together.
 
-    Those of end_to_end are kept, as floats and as places, for the stages to be compared with.
+    Attributes
+    ----------
+    columns
+        The rows, at most as many as the work arrays hold.
+    weights
+        (n,) the number of frames that each row stands for, or None if that is 1 for all.
+    ones
+        (n,) the weights, also if they are all 1.
+    frames
+        The number of frames.
+    windows
+        The windows of time of the rows.
+    """
+
+    __slots__ = ("columns", "frames", "ones", "weights", "windows")
+
+    def __init__(
+        self, columns: Columns, weights: Ints | None, ones: Ints, windows: ChunkWindows
+    ) -> None:
+        self.columns = columns
+        self.weights = weights
+        self.ones = ones[: len(columns)] if weights is None else weights
+        self.frames = len(columns) if weights is None else int(weights.sum())
+        self.windows = windows
+
+    def take(self, mask: Mask) -> "Chunk":
+        """Return the chunk of some of the rows."""
+        weights = None if self.weights is None else self.weights[mask]
+        return Chunk(self.columns.take(mask), weights, self.ones, self.windows.take(mask))
+
+    def count(self, mask: Mask) -> int:
+        """Return the number of frames in a mask of the rows."""
+        return int(np.count_nonzero(mask) if self.weights is None else self.weights[mask].sum())
+
+
+class Moments:
+    """Sums over the n frames of one span in a chunk.
+
+    Those of end_to_end also hold its values as floats and as places, which the sums of each stage
+    by bin of end_to_end and the co-moments need.
     """
 
     __slots__ = ("comoment", "floats", "m2", "n", "places", "total")
@@ -65,236 +100,227 @@ class Counted:
 
 
 class Bins:
-    """Counts by place of each span, and sums of each stage by place of end_to_end.
+    """Counts of each span by place, and sums of each stage by place of end_to_end.
 
     Parameters
     ----------
     pipeline
-        Of the frames that are counted.
+        Pipeline of the frames that are counted.
     size
-        Most rows of a chunk.
+        Largest number of rows of a chunk.
     """
 
     def __init__(self, pipeline: Pipeline, size: int) -> None:
         self.parts = (*(stage.name for stage in pipeline.stages), "other")
         names = (*(span.name for span in pipeline.all_spans), "other")
-        room = PLACES + (1 << COARSE)  # coarse bins are moved whole
-        self.counts = {name: np.zeros(room, np.int64) for name in names}
-        self._gathering = {name: np.zeros(room, np.int64) for name in names}
-        # for which windows, and the extremes of the chunks that they came from
-        self._where: dict[str, tuple[tuple[Windows, int], ...]] = {}
-        self._reach: dict[str, tuple[int, int]] = {}
-        # end_to_end of the frames that are not in the attribution set
-        self.left_out = np.zeros(room, np.int64)
-        self.tails = {name: np.zeros(room, np.int64) for name in self.parts}
+        places = PLACES + (1 << COARSE)  # coarse bins are moved as a whole
+        self.counts = {name: np.zeros(places, np.int64) for name in names}
+        self.unattributed = np.zeros(places, np.int64)  # frames outside the attribution set
+        self.tails = {name: np.zeros(places, np.int64) for name in self.parts}
+        self.tails_bound = 0  # no sum in `tails` exceeds it
         self.ones = np.ones(size, np.int64)
+        # counts of runs in one window: for which window, and the extremes of their chunks
+        self._run_counts = {name: np.zeros(places, np.int64) for name in names}
+        self._run_window: dict[str, tuple[tuple[Windows, int], ...]] = {}
+        self._run_extremes: dict[str, tuple[int, int]] = {}
+        self._extremes: dict[str, tuple[int, int]] = {}
         self._total = np.empty(size), np.empty(size, np.int64)
         self._floats = np.empty(size)
         self._places = np.empty(size, np.int64)
         self._coarse = np.empty(size, np.int64)
         self._work = np.empty(size, np.int64)
-        self._extremes: dict[str, tuple[int, int]] = {}
 
     def count(
         self,
         sums: Sums,
         name: str,
         latencies: Latencies,
-        chunk: Columns,
-        weights: Ints | None,
-        placed: Placed,
-        total: Counted | None = None,
-    ) -> Counted:
-        """Count latencies of 0 and more, of the frames of `chunk`.
+        chunk: Chunk,
+        total: Moments | None = None,
+    ) -> Moments:
+        """Count the latencies (>= 0) of one span in all rows of a chunk.
 
-        With `total`, what end_to_end has given for the same frames, the latencies are also added
-        to the tails, and their co-moment is worked out. What is returned for end_to_end holds
-        until its next call.
+        With `total`, the moments of end_to_end of the same rows, the latencies are also added to
+        the tails, and their co-moment with end_to_end is computed. The moments of end_to_end are
+        valid until they are computed again.
         """
         latency, low, high = latencies.ns, latencies.low, latencies.high
-        k = len(latency)
-        known = self._extremes.get(name)
-        if known is None or low < known[0] or high > known[1]:
-            self.stretch(name, low, high)
+        k, n, weights = len(latency), chunk.frames, chunk.weights
+        self._extend(name, low, high)
         span = sums.spans[name]
         if span.peak is None or high >= span.peak:
-            span.add_peak(high, int(chunk.frame_id[latency == high].min()))
-        if sums.deadline_ns is not None and name == sums.promised and high > sums.deadline_ns:
-            sums.late += frames_in(latency > sums.deadline_ns, weights)
+            span.add_peak(high, int(chunk.columns.frame_id[latency == high].min()))
+        if sums.deadline_ns is not None and name == sums.deadline_span and high > sums.deadline_ns:
+            sums.late += chunk.count(latency > sums.deadline_ns)
         if name == TOTAL:
-            add_edges(sums, latency, low, high, weights)
-            sums.worst.add(chunk, latency, high, MISSING)
-            offer(sums.exemplars, latency, low, high, chunk.frame_id)
-        ones = self.ones[:k] if weights is None else weights
-        n = k if weights is None else int(weights.sum())
-        counted = Counted(*self._total, n, exact_sum(latency, high, weights))
-        own, cross = self._scatter(name, latency, (low, high), ones, placed, total)
-        mean = counted.total / n
-        counted.m2 = own - n * mean * mean
-        spread = weights is None and is_spread(n, mean, counted.m2)
+            for i, edge in enumerate(sums.edges_ns):
+                if edge >= low:  # edges outside of the chunk's range take no pass over it
+                    sums.at_most[i] += n if edge >= high else chunk.count(latency <= edge)
+            sums.worst.add(chunk.columns, latency, high)
+            offer_exemplars(sums.exemplars, latency, low, high, chunk.columns.frame_id)
+        moments = Moments(*self._total, n, exact_sum(latency, high, weights))
+        squares, products = self._scatter(sums, name, latencies, chunk, total)
+        mean = moments.total / n
+        moments.m2 = squares - n * mean * mean
+        spread = weights is None and is_spread(n, mean, moments.m2)
         if not spread:
             floats = latency.astype(np.float64)
-            counted.m2 = comoment(floats, floats, weights, n, mean, mean, spread=False)
-        if total is not None and counted.total:
-            whole = total.total / n
-            counted.comoment = cross - n * mean * whole
-            if not (spread and is_spread(n, whole, total.m2)):
+            moments.m2 = comoment(floats, floats, weights, n, mean, mean)
+        if total is not None and moments.total:
+            mean_total = total.total / n
+            moments.comoment = products - n * mean * mean_total
+            if not (spread and is_spread(n, mean_total, total.m2)):
                 floats = latency.astype(np.float64)
-                counted.comoment = comoment(
-                    floats, total.floats[:k], weights, n, mean, whole, spread=False
-                )
-        span.add_moments(n, counted.total, counted.m2)
-        return counted
+                moments.comoment = comoment(floats, total.floats[:k], weights, n, mean, mean_total)
+        span.add_moments(n, moments.total, moments.m2)
+        return moments
 
     def _scatter(
-        self,
-        name: str,
-        latency: Ints,
-        extremes: tuple[int, int],
-        ones: Ints,
-        placed: Placed,
-        total: Counted | None,
+        self, sums: Sums, name: str, latencies: Latencies, chunk: Chunk, total: Moments | None
     ) -> tuple[float, float]:
-        """Count latencies; return the sum of their squares, and of their products with total's."""
+        """Count latencies; return the sums of their squares and of their products with `total`."""
+        latency, extremes = latencies.ns, (latencies.low, latencies.high)
         k = len(latency)
-        weighted = ones is not self.ones and ones.base is not self.ones
         floats, places = self._total if name == TOTAL else (self._floats, self._places)
         floats, places = floats[:k], places[:k]
         np.copyto(floats, latency)
         np.right_shift(floats.view(np.int64), SHIFT, out=places)
-        for stretch in placed.stretches:
-            block = slice(stretch.begin, stretch.end)
-            values, weights = latency[block], ones[block]
-            np.add.at(self._counts_of(name, stretch, extremes), places[block], weights)
-            if stretch.where is None:
-                self._sort_in(name, stretch, places[block], values, weights, extremes)
+        for run in chunk.windows.runs:
+            rows = slice(run.begin, run.end)
+            np.add.at(self._counts_for(name, run, extremes), places[rows], chunk.ones[rows])
+            if run.where is None:
+                self._sort_in(name, run, places[rows], latencies, chunk)
             else:
-                _add_moments(name, values, weights if weighted else None, stretch)
+                weights = None if chunk.weights is None else chunk.weights[rows]
+                for windows, begin_ns in run.where:
+                    if name in windows.sums:
+                        ns = latency[rows]
+                        time = exact_sum(ns, latencies.high, weights)
+                        windows.add_moments(name, begin_ns, time, int(ns.max()))
         if total is None:
             return dot(floats, floats), 0.0
-        heavy = latency * ones if weighted else latency
-        np.add.at(self.tails[name], total.places[:k], heavy)
+        self.add_tails(sums, name, total.places[:k], latency, chunk, total.total)
         return dot(floats, floats), dot(floats, total.floats[:k])
 
-    def _counts_of(self, name: str, stretch: Stretch, extremes: tuple[int, int]) -> Ints:
-        """Return what a stretch is counted in; what gathers for another window is settled."""
-        if stretch.where is None:
+    def add_tails(
+        self, sums: Sums, name: str, places: Ints, latency: Ints, chunk: Chunk, bound: int
+    ) -> None:
+        """Add a stage's time in frames whose end_to_end is at `places` and adds up to `bound`."""
+        if bound < LARGE_NS:
+            times = latency if chunk.weights is None else latency * chunk.weights
+            np.add.at(self.tails[name], places, times)
+        else:
+            large: Exact = latency.astype(object) * chunk.ones
+            sums.tails.add_each(name, np.maximum(places - FIRST_PLACE, 0), large)
+
+    def bound_tails(self, total: int) -> None:
+        """Note the sum of end_to_end of a chunk before its times are added to the tails."""
+        if total < LARGE_NS:
+            self.tails_bound += total
+
+    def _counts_for(self, name: str, run: Run, extremes: tuple[int, int]) -> Ints:
+        """Return the array that a run is counted in; counts for another window are moved first."""
+        if run.where is None:
             return self.counts[name]
-        if self._where.get(name, stretch.where) != stretch.where:
-            self._settle(name)
-        known = self._reach.get(name, extremes)
-        self._reach[name] = min(extremes[0], known[0]), max(extremes[1], known[1])
-        self._where[name] = stretch.where
-        return self._gathering[name]
+        if self._run_window.get(name, run.where) != run.where:
+            self._move_run(name)
+        known = self._run_extremes.get(name, extremes)
+        self._run_extremes[name] = min(extremes[0], known[0]), max(extremes[1], known[1])
+        self._run_window[name] = run.where
+        return self._run_counts[name]
 
     def _sort_in(
-        self,
-        name: str,
-        stretch: Stretch,
-        places: Ints,
-        values: Ints,
-        weights: Ints,
-        extremes: tuple[int, int],
+        self, name: str, run: Run, places: Ints, latencies: Latencies, chunk: Chunk
     ) -> None:
-        """Count each latency of a stretch in the window that its frame lies in."""
-        coarse, work = self._coarse[: len(values)], self._work[: len(values)]
-        if extremes[0] == 0:
+        """Count each latency of a run in the window of its frame."""
+        coarse, work = self._coarse[: len(places)], self._work[: len(places)]
+        if latencies.low == 0:
             np.maximum(places, FIRST_PLACE, out=coarse)
             np.right_shift(coarse, COARSE, out=coarse)
         else:
             np.right_shift(places, COARSE, out=coarse)
         np.subtract(coarse, _COARSE_OF_ZERO, out=coarse)
-        bounds = coarse_bin(extremes[0]), coarse_bin(extremes[1])
-        for placement in stretch.placements:
-            placement.add(name, coarse, values, weights, work, bounds)
+        rows = slice(run.begin, run.end)
+        extremes, bound = (latencies.low, latencies.high), latencies.high * chunk.frames
+        for index in run.indexes:
+            index.add(name, coarse, latencies.ns[rows], chunk.ones[rows], work, extremes, bound)
 
-    def _settle(self, name: str) -> None:
-        """Move what has gathered for one window to it, and to the counts."""
-        where = self._where.pop(name)
-        low, high = map(coarse_bin, self._reach.pop(name))
-        gathering, counts = self._gathering[name], self.counts[name]
+    def _move_run(self, name: str) -> None:
+        """Add the counts of runs in one window to the window, and to the counts of all windows."""
+        where = self._run_window.pop(name)
+        low, high = map(coarse_bin, self._run_extremes.pop(name))
+        run_counts, counts = self._run_counts[name], self.counts[name]
         if low == 0:
             for windows, begin_ns in where:
-                windows.add_run(name, begin_ns, 0, gathering[:1])
-            counts[0] += gathering[0]
-            gathering[0] = 0
+                windows.add_run(name, begin_ns, 0, run_counts[:1])
+            counts[0] += run_counts[0]
+            run_counts[0] = 0
             low = 1
         if high == 0:
             return
-        reach = slice(FIRST_PLACE + _fine(low), FIRST_PLACE + _fine(high + 1))
-        found = gathering[reach]
+        reach = slice(FIRST_PLACE + _first_fine(low), FIRST_PLACE + _first_fine(high + 1))
+        found = run_counts[reach]
         coarse = np.add.reduceat(found, _COARSE_BEGINS[: high + 1 - low])
         for windows, begin_ns in where:
             windows.add_run(name, begin_ns, low, coarse)
         counts[reach] += found
         found[:] = 0
 
-    def count_zeros(
-        self,
-        sums: Sums,
-        name: str,
-        chunk: Columns,
-        weights: Ints | None,
-        placed: Placed,
-    ) -> None:
-        """Count a latency of 0 for each frame of `chunk`."""
-        k = len(chunk)
-        ones = self.ones[:k] if weights is None else weights
-        n = k if weights is None else int(weights.sum())
-        self.stretch(name, 0, 0)
+    def count_zeros(self, sums: Sums, name: str, chunk: Chunk) -> None:
+        """Count a latency of 0 for each frame of a chunk."""
+        self._extend(name, 0, 0)
         span = sums.spans[name]
-        if not span.peak and span.peak_frame != 0:  # no id is smaller
-            span.add_peak(0, int(chunk.frame_id.min()))
-        span.add_moments(n, 0, 0.0)
-        for stretch in placed.stretches:
-            block = slice(stretch.begin, stretch.end)
-            count = stretch.end - stretch.begin if weights is None else weights[block].sum()
-            self._counts_of(name, stretch, (0, 0))[0] += count
-            if stretch.where is None:
-                zeros = self._coarse[: stretch.end - stretch.begin]
-                zeros.fill(0)  # its coarse bin is 0, too
-                for placement in stretch.placements:
-                    work = self._work[: len(zeros)]
-                    placement.add(name, zeros, zeros, ones[block], work, (0, 0))
+        if not span.peak and span.peak_frame != 0:  # no id is smaller than 0
+            span.add_peak(0, int(chunk.columns.frame_id.min()))
+        span.add_moments(chunk.frames, 0, 0.0)
+        for run in chunk.windows.runs:
+            ones = chunk.ones[run.begin : run.end]
+            count = len(ones) if chunk.weights is None else ones.sum()
+            self._counts_for(name, run, (0, 0))[0] += count
+            zeros, work = self._coarse[: len(ones)], self._work[: len(ones)]
+            if run.where is None:
+                zeros.fill(0)  # the coarse bin of 0 is 0 as well
+            for index in run.indexes:
+                index.add(name, zeros, zeros, ones, work, (0, 0), 0)
 
-    def stretch(self, name: str, low: int, high: int) -> None:
-        """Note which values are counted."""
+    def _extend(self, name: str, low: int, high: int) -> None:
+        """Extend the range of the values that were counted."""
         known = self._extremes.get(name, (low, high))
-        self._extremes[name] = (min(low, known[0]), max(high, known[1]))
+        self._extremes[name] = min(low, known[0]), max(high, known[1])
 
     def flush(self, sums: Sums) -> None:
-        """Move what was counted into the sums, and leave the arrays at 0."""
-        for name in list(self._where):
-            self._settle(name)
+        """Move all counts to the sums, and reset the arrays to 0."""
+        for name in list(self._run_window):
+            self._move_run(name)
         for name, (low, high) in self._extremes.items():
             first, last = bin_of(np.array([low, high], np.float64)).tolist()
             reach = slice(FIRST_PLACE + first, FIRST_PLACE + 1 + last)
             found = _drain(self.counts[name], reach, first)
             sums.spans[name].histogram.add_counts(first, found, low, high)
             if name == TOTAL:
-                attributed = found - _drain(self.left_out, reach, first)
-                tails = {part: _drain(self.tails[part], reach, first) for part in self.parts}
+                attributed = found - _drain(self.unattributed, reach, first)
+                tails: dict[str, Exact] = {
+                    part: _drain(self.tails[part], reach, first) for part in self.parts
+                }
                 sums.tails.add(first, attributed, tails)
         self._extremes.clear()
+        self.tails_bound = 0
 
 
-def _fine(coarse: int) -> int:
+def places_of(latency: Ints) -> Ints:
+    """Return the places (n,) of latencies (n,) in the arrays of `Bins`."""
+    return latency.astype(np.float64).view(np.int64) >> SHIFT
+
+
+def _first_fine(coarse: int) -> int:
     """Return the first of the histogram's bins in a coarse bin above 0."""
     return ((coarse - 1) << COARSE) + 1
 
 
-def _add_moments(name: str, latency: Ints, weights: Ints | None, stretch: Stretch) -> None:
-    """Add sum and peak of a stretch to the windows that keep them."""
-    for windows, begin_ns in stretch.where or ():
-        if name in windows.sums:
-            total = (latency if weights is None else latency * weights).sum()
-            windows.add_moments(name, begin_ns, total, int(latency.max()))
-
-
 def _drain(array: Ints, reach: slice, first: int) -> Ints:
-    """Return what stands in the reach of places, from bin `first` on, and set it to 0."""
+    """Return the values at a range of places, from bin `first` on, and set them to 0."""
     if first == 0:
-        # 0.0 has place 0, far from 1.0: next to it from here on
+        # 0.0 has place 0, far from 1.0: move it next to 1.0
         array[FIRST_PLACE], array[0] = array[0], 0
     found = array[reach].copy()
     array[reach] = 0

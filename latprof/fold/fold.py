@@ -1,7 +1,7 @@
-"""The fold: columns of frames in, mergeable sums out, in chunks that stay in the cache.
+"""The fold: columns of frames in, mergeable sums out, in chunks that fit into the cache.
 
-A chunk in which no mark of a stage is missing and the marks are in order goes straight: no mask,
-no copy, each span worked on while it is in the cache. The others are right, not quick.
+A *regular* chunk, in which no border of a stage is missing and the marks are in order, is folded
+without masks and copies, each span while it is in the cache. Other chunks are folded by masks.
 """
 
 from collections.abc import Iterator
@@ -10,24 +10,22 @@ from itertools import pairwise
 
 import numpy as np
 
-from latprof.arrays import Ints
-from latprof.errors import TraceError
-from latprof.fold.counting import CHUNK, TOTAL, Bins, Latencies
-from latprof.fold.irregular import add_measured, fold_odd, measure
-from latprof.fold.moments import exact_sum
-from latprof.fold.stretches import Placed
-from latprof.fold.sums import Sums
-from latprof.fold.tally import add_dropped, add_sizes, add_times
-from latprof.frames import MISSING, STAMP_LIMIT, Columns
-from latprof.pipeline import Pipeline
+from latprof.arrays import Ints, Mask
+from latprof.fold.counting import LARGE_NS, TOTAL, Bins, Chunk, Latencies, places_of
+from latprof.fold.moments import comoment, exact_sum
+from latprof.fold.sums import NO_MARK, Sums
+from latprof.fold.windows import ChunkWindows
+from latprof.frames import MISSING, NO_SIZE, Columns
+from latprof.pipeline import Pipeline, Span
 
 __all__ = ["CHUNK", "Fold"]
 
-Parts = dict[tuple[str, str], Latencies]
+CHUNK = 65_536
+"""Rows folded at a time: their work arrays fit into a second-level cache."""
 
 
 class Fold:
-    """The work arrays of folding frames of one pipeline, into whichever sums.
+    """The work arrays for folding frames of one pipeline, into any sums.
 
     Examples
     --------
@@ -43,29 +41,23 @@ class Fold:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self._bins = Bins(pipeline, CHUNK)
-        self._sums: Sums | None = None  # those that the bins have counts for
-        self._together = False
+        self._sums: Sums | None = None  # the sums that the counts in `_bins` belong to
+        self._deferred = False
         self._latency = np.empty(CHUNK, np.int64)
         self._other = np.empty(CHUNK, np.int64)
-        # the stages, and the gaps between them: what lies between one border and the next
+        # stages and the gaps between them: the intervals from one border to the next
         marks = {"start", "end"}.union(*((stage.begin, stage.end) for stage in pipeline.stages))
         self._borders = [mark for mark in pipeline.marks if mark in marks]
-        self._parts = {pair: np.empty(CHUNK, np.int64) for pair in pairwise(self._borders)}
+        self._intervals = {pair: np.empty(CHUNK, np.int64) for pair in pairwise(self._borders)}
         stages = {stage.name for stage in pipeline.stages}
-        self._beside = [
+        self._other_spans = [
             (span, np.empty(CHUNK, np.int64))
             for span in pipeline.all_spans
             if span.name not in stages | {TOTAL}
         ]
 
     def add(self, sums: Sums, columns: Columns) -> None:
-        """Fold n frames into `sums`; `columns` has every mark of the pipeline.
-
-        Raises
-        ------
-        TraceError
-            A span of 2**62 ns and more; of its chunk nothing is folded.
-        """
+        """Fold n frames into `sums`; `columns` has every mark of the pipeline."""
         if self._sums is not sums:
             self._flush()
             self._sums = sums
@@ -77,19 +69,21 @@ class Fold:
                 if len(finished):
                     self._add_finished(sums, finished)
                 if done is not None:
-                    add_dropped(sums, chunk.take(~done))
+                    _add_dropped(sums, chunk.take(~done))
+                if self._bins.tails_bound >= LARGE_NS:
+                    self._bins.flush(sums)
         finally:
-            if not self._together:
+            if not self._deferred:
                 self._flush()
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """Within, `add` leaves counts where they gather: the sums have them when it ends."""
-        self._together = True
+    def deferred(self) -> Iterator[None]:
+        """Within this context, `add` is faster: counts reach the sums when it ends."""
+        self._deferred = True
         try:
             yield
         finally:
-            self._together = False
+            self._deferred = False
             self._flush()
 
     def _flush(self) -> None:
@@ -97,93 +91,227 @@ class Fold:
             self._bins.flush(self._sums)
             self._sums = None
 
-    def _add_finished(self, sums: Sums, chunk: Columns) -> None:
+    def _add_finished(self, sums: Sums, columns: Columns) -> None:
         weights = None
-        if chunk.weight is not None and (chunk.weight != 1).any():
-            weights = chunk.weight.astype(np.int64)
+        if columns.weight is not None and (columns.weight != 1).any():
+            weights = columns.weight.astype(np.int64)
         complete = {
-            mark: mark in chunk.complete or int(column.min()) != MISSING
-            for mark, column in chunk.marks.items()
+            mark: mark in columns.complete or int(column.min()) != MISSING
+            for mark, column in columns.marks.items()
         }
-        parts = self._in_order(chunk, complete)
-        if parts is not None:
-            measured = {
-                span.name: measure(chunk, span, complete, weights, out[: len(chunk)])
-                for span, out in self._beside
-            }
-        else:
-            spans = self.pipeline.all_spans
-            measured = {span.name: measure(chunk, span, complete, weights) for span in spans}
-        total = None if parts is None else self._end_to_end(chunk)
-        farthest = {name: span.farthest for name, span in measured.items()}
-        _check_lengths(farthest if total is None else farthest | {TOTAL: total.high})
-        sums.finished += len(chunk) if weights is None else int(weights.sum())
-        placed = add_times(sums, chunk, complete)
-        add_sizes(sums, chunk, weights)
-        if parts is None or total is None:
-            fold_odd(self._bins, sums, self.pipeline, chunk, measured, weights, placed)
+        windows = _add_times(sums, columns, complete)
+        chunk = Chunk(columns, weights, self._bins.ones, windows)
+        sums.finished += chunk.frames
+        _add_sizes(sums, chunk)
+        intervals = self._in_order(columns, complete)
+        if intervals is None:
+            self._fold_irregular(sums, chunk, complete)
             return
-        for name, span in measured.items():
-            add_measured(self._bins, sums, name, span, chunk, weights, placed)
-        self._fold_straight(sums, chunk, total, parts, weights, placed)
+        for span, out in self._other_spans:
+            measured = _Measured(chunk, span, complete, out[: len(columns)])
+            measured.add_to(self._bins, sums, chunk)
+        self._fold_regular(sums, chunk, intervals)
 
-    def _in_order(self, chunk: Columns, complete: dict[str, bool]) -> Parts | None:
-        """Return the stages and gaps of a chunk in which none is missing or negative."""
+    def _in_order(
+        self, columns: Columns, complete: dict[str, bool]
+    ) -> dict[tuple[str, str], Latencies] | None:
+        """Return the intervals of a regular chunk, or None if the chunk is not regular."""
         if not all(complete[mark] for mark in self._borders):
             return None
-        parts = {}
-        for (begin, end), room in self._parts.items():
-            latency = np.subtract(chunk.marks[end], chunk.marks[begin], out=room[: len(chunk)])
-            parts[begin, end] = part = Latencies(latency)
-            if part.low < 0:
+        intervals, marks = {}, columns.marks
+        for (begin, end), out in self._intervals.items():
+            latency = np.subtract(marks[end], marks[begin], out=out[: len(columns)])
+            intervals[begin, end] = Latencies(latency)
+            if intervals[begin, end].low < 0:
                 return None
-        return parts
+        return intervals
 
-    def _end_to_end(self, chunk: Columns) -> Latencies:
-        """Return the end_to_end of a chunk in order, where no stage is longer."""
-        marks = chunk.marks
-        latency = np.subtract(marks["end"], marks["start"], out=self._latency[: len(chunk)])
-        total = Latencies(latency)
-        if total.low < 0:  # stamps in order whose difference is negative are 2**63 apart, or more
-            total.high = STAMP_LIMIT
-        return total
-
-    def _fold_straight(
-        self,
-        sums: Sums,
-        chunk: Columns,
-        whole: Latencies,
-        parts: Parts,
-        weights: Ints | None,
-        placed: Placed,
+    def _fold_regular(
+        self, sums: Sums, chunk: Chunk, intervals: dict[tuple[str, str], Latencies]
     ) -> None:
-        """Fold a chunk that is its own attribution set."""
-        bins = self._bins
-        total = bins.count(sums, TOTAL, whole, chunk, weights, placed)
+        """Fold a regular chunk: all its frames are in the attribution set."""
+        bins, marks, k = self._bins, chunk.columns.marks, len(chunk.columns)
+        latency = np.subtract(marks["end"], marks["start"], out=self._latency[:k])
+        total = bins.count(sums, TOTAL, Latencies(latency), chunk)
+        bins.bound_tails(total.total)
         shares, covariances = {TOTAL: total.total}, {}
         for stage in self.pipeline.stages:
-            latencies = parts[stage.begin, stage.end]
-            part = bins.count(sums, stage.name, latencies, chunk, weights, placed, total)
-            shares[stage.name], covariances[stage.name] = part.total, part.comoment
+            latencies = intervals[stage.begin, stage.end]
+            moments = bins.count(sums, stage.name, latencies, chunk, total)
+            shares[stage.name], covariances[stage.name] = moments.total, moments.comoment
         if sums.gaps:
-            other = self._other[: len(chunk)]
+            other = self._other[:k]
             other[:] = 0
             for gap in sums.gaps:
-                np.add(other, parts[gap].ns, out=other)
-                sums.gaps[gap] += exact_sum(parts[gap].ns, parts[gap].high, weights)
-            part = bins.count(sums, "other", Latencies(other), chunk, weights, placed, total)
-            shares["other"], covariances["other"] = part.total, part.comoment
+                latencies = intervals[gap]
+                np.add(other, latencies.ns, out=other)
+                sums.gaps[gap] += exact_sum(latencies.ns, latencies.high, chunk.weights)
+            moments = bins.count(sums, "other", Latencies(other), chunk, total)
+            shares["other"], covariances["other"] = moments.total, moments.comoment
         else:
-            # stages that meet from start to end leave nothing
-            bins.count_zeros(sums, "other", chunk, weights, placed)
+            # stages that meet from start to end leave no other time
+            bins.count_zeros(sums, "other", chunk)
             shares["other"], covariances["other"] = 0, 0.0
         sums.add_attributed(total.n, shares, covariances)
 
+    def _fold_irregular(self, sums: Sums, chunk: Chunk, complete: dict[str, bool]) -> None:
+        """Fold a chunk in which marks are missing or spans are negative."""
+        bins = self._bins
+        measured = {span.name: _Measured(chunk, span, complete) for span in self.pipeline.all_spans}
+        for span in measured.values():
+            span.add_to(bins, sums, chunk)
+        other = self._other_time(measured)
+        attributed = self._attribution_set(sums, chunk, measured, other)
+        end_to_end = measured[TOTAL]
+        rest = ~attributed if end_to_end.mask is None else end_to_end.mask & ~attributed
+        np.add.at(bins.unattributed, places_of(end_to_end.latency[rest]), chunk.ones[rest])
+        total = end_to_end.latency[attributed]
+        if len(total) == 0:
+            return
+        chunk = chunk.take(attributed)
+        n, high, weights = chunk.frames, int(total.max()), chunk.weights
+        places, floats = places_of(total), total.astype(np.float64)
+        shares, covariances = {TOTAL: exact_sum(total, high, weights)}, {}
+        bins.bound_tails(shares[TOTAL])
+        for name in bins.parts:
+            latency = (other if name == "other" else measured[name].latency)[attributed]
+            shares[name] = exact_sum(latency, high, weights)
+            means = shares[name] / n, shares[TOTAL] / n
+            covariances[name] = comoment(latency.astype(np.float64), floats, weights, n, *means)
+            bins.add_tails(sums, name, places, latency, chunk, shares[TOTAL])
+        sums.add_attributed(n, shares, covariances)
+        for begin, end in sums.gaps:
+            early, late = chunk.columns.marks[begin], chunk.columns.marks[end]
+            unknown = (early == MISSING) | (late == MISSING) | (late < early)
+            gap = np.where(unknown, 0, late - early)
+            sums.gaps[begin, end] += exact_sum(gap, int(gap.max()), weights)
+        bins.count(sums, "other", Latencies(other[attributed]), chunk)
 
-def _check_lengths(farthest: dict[str, int]) -> None:
-    for name, length in farthest.items():
-        if length >= STAMP_LIMIT:
-            raise TraceError(
-                f"span {name!r} of a frame lasts {STAMP_LIMIT} ns or more: its stamps "
-                "are not times of one clock, correct them or leave the frame out"
-            )
+    def _other_time(self, measured: dict[str, "_Measured"]) -> Ints:
+        """Return end_to_end minus the stages, negative if they are longer."""
+        other = measured[TOTAL].latency.copy()
+        for stage in self.pipeline.stages:
+            np.subtract(other, measured[stage.name].latency, out=other)
+            np.maximum(other, -1, out=other)  # several long stages must not wrap around
+        return other
+
+    def _attribution_set(
+        self, sums: Sums, chunk: Chunk, measured: dict[str, "_Measured"], other: Ints
+    ) -> Mask:
+        """Return the mask of the attribution set; count the other frames by their first reason."""
+        keep = np.ones(len(other), bool)
+
+        def exclude(reason: str, which: Mask) -> None:
+            count = chunk.count(which & keep)
+            if count:
+                sums.excluded[reason] += count
+                keep[which] = False
+
+        total = measured[TOTAL]
+        if total.mask is not None:
+            negative = total.latency < 0
+            exclude("end_to_end negative", negative)
+            exclude("end_to_end missing", ~total.mask & ~negative)
+        for stage in self.pipeline.stages:
+            if measured[stage.name].mask is not None:
+                exclude(f"{stage.name} negative", measured[stage.name].latency < 0)
+        exclude("stages longer than end_to_end", other < 0)
+        return keep
+
+
+class _Measured:
+    """The latencies of one span in a chunk of any frames.
+
+    `latency` (n,) is 0 if a mark is missing. `mask` (n,) says which rows have a latency of 0 or
+    more; None if all have. `missing` and `negative` are numbers of frames.
+    """
+
+    __slots__ = ("latency", "mask", "missing", "name", "negative")
+
+    def __init__(
+        self, chunk: Chunk, span: Span, complete: dict[str, bool], out: Ints | None = None
+    ) -> None:
+        begin, end = chunk.columns.marks[span.begin], chunk.columns.marks[span.end]
+        self.name = span.name
+        self.latency = np.subtract(end, begin, out=out)
+        self.mask: Mask | None = None
+        self.missing = self.negative = 0
+        if not (complete[span.begin] and complete[span.end]):
+            absent = (begin == MISSING) | (end == MISSING)
+            self.missing = chunk.count(absent)
+            self.latency[absent] = 0
+            self.mask = ~absent
+        if int(self.latency.min()) < 0:
+            backwards = self.latency < 0
+            self.negative = chunk.count(backwards)
+            self.mask = ~backwards if self.mask is None else self.mask & ~backwards
+
+    def add_to(self, bins: Bins, sums: Sums, chunk: Chunk) -> None:
+        """Count the latencies of 0 and more; the other frames as missing or negative."""
+        sums.spans[self.name].missing += self.missing
+        sums.spans[self.name].negative += self.negative
+        latency = self.latency
+        if self.mask is not None:
+            latency, chunk = latency[self.mask], chunk.take(self.mask)
+        if len(latency):
+            bins.count(sums, self.name, Latencies(latency), chunk)
+
+
+def _add_times(sums: Sums, columns: Columns, complete: dict[str, bool]) -> ChunkWindows:
+    """Extend the time range; return the windows of the frames, or none if no frame has a time.
+
+    The time of a frame is its start, or its end, or the first of its marks.
+    """
+    times, ends = columns.marks["start"], columns.marks["end"]
+    if not complete["start"]:
+        known = times[times != MISSING]
+        sums.add_range(int(known.min()) if len(known) else None, None)
+        for mark in ("end", *sums.pipeline.marks):
+            times = np.where(times == MISSING, columns.marks[mark], times)
+    if not complete["end"]:
+        ends = ends[ends != MISSING]
+    sums.add_range(None, int(ends.max()) if len(ends) else None)
+    low, high = int(times.min()), int(times.max())
+    if complete["start"]:
+        sums.add_range(low, None)
+    if high == MISSING:
+        return ChunkWindows([], len(columns))
+    if low == MISSING:
+        # frames without any mark have no latency to be counted
+        times = np.where(times == MISSING, high, times)
+        low = int(times.min())
+    windows = [sums.batches] if sums.timeline is None else [sums.batches, sums.timeline]
+    return ChunkWindows([some.locate(times, low, high) for some in windows], len(columns))
+
+
+def _add_sizes(sums: Sums, chunk: Chunk) -> None:
+    """Add the known sizes."""
+    sizes, weights = chunk.columns.size, chunk.weights
+    if sizes is None:
+        return
+    if int(sizes.max()) == NO_SIZE:
+        known = sizes != NO_SIZE
+        sizes = sizes[known]
+        weights = None if weights is None else weights[known]
+    if weights is None:
+        sums.size_bytes += int(sizes.sum(dtype=np.int64))
+        sums.sized += len(sizes)
+    else:
+        sums.size_bytes += int((sizes * weights).sum())
+        sums.sized += int(weights.sum())
+
+
+def _add_dropped(sums: Sums, columns: Columns) -> None:
+    """Count dropped frames by reason and by the last mark that they reached."""
+    outcome = columns.outcome
+    if outcome is None or len(columns) == 0:
+        return
+    # `drop` stamps end as well: the last mark before it says how far the frame got
+    reached = np.zeros(len(columns), np.int64)
+    marks = (NO_MARK, *sums.pipeline.marks[:-1])
+    for i, mark in enumerate(marks[1:], 1):
+        reached[columns.marks[mark] != MISSING] = i
+    counts = np.bincount(outcome.codes * len(marks) + reached, columns.weight)
+    for place in np.flatnonzero(counts).tolist():
+        code, mark_index = divmod(place, len(marks))
+        sums.dropped[outcome.names[code], marks[mark_index]] += int(counts[place])

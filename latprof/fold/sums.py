@@ -1,47 +1,71 @@
-"""The mergeable sums that a profile is made of.
+"""The mergeable sums that a profile consists of.
 
-Every sum is kept so that folding parts and merging them, in any order, gives what folding the
-whole gives: counts, integer sums and bins to the bit, moments to rounding.
+Folding parts and merging their sums, in any order, gives the sums of the whole: counts, integer
+sums and bins are equal to the bit, moments up to rounding.
 
-Three sets of frames matter. Statistics of a span are over the *finished* frames that have it.
-Shares, `other` and all that compares stages are over the *attribution set*: finished frames
-with end_to_end >= 0, no negative stage and other >= 0, in which a missing stage counts 0, so
-that stages + other = end_to_end to the nanosecond. Dropped frames are counted by their reason.
+There are three sets of frames. Statistics of a span are over the *finished* frames that have it.
+Shares, `other` and everything that compares stages are over the *attribution set*: finished
+frames with end_to_end >= 0, no negative stage and other >= 0. In it a missing stage counts as 0,
+so stages + other = end_to_end to the nanosecond. Dropped frames are counted by their reason.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from operator import index
+from operator import index, itemgetter
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from latprof.arrays import Ints
-from latprof.fold.exemplars import NO_FRAME_ID
-from latprof.fold.moments import between
-from latprof.fold.windows import COARSE_BINS, Windows
-from latprof.fold.worst import Worst
-from latprof.histogram import Histogram
+from latprof.fold.moments import Exact, between, widen
+from latprof.fold.windows import COARSE, COARSE_BINS, Windows, coarse_bin
+from latprof.frames import MISSING, Columns, Labels
+from latprof.histogram import Histogram, bin_edges, bin_of
 from latprof.pipeline import Pipeline
 
-__all__ = ["PEOPLE_EDGES_NS", "SpanSums", "Sums", "Tails"]
+__all__ = [
+    "MOST_WORST",
+    "NO_FRAME_ID",
+    "NO_MARK",
+    "RANGE_EDGES_NS",
+    "SpanSums",
+    "Sums",
+    "Tails",
+    "Worst",
+    "WorstFrame",
+    "offer_exemplars",
+]
 
-PEOPLE_EDGES_NS = tuple(ms * 1_000_000 for ms in (1, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_000))
-"""Upper edges of the ranges that people read; what is above the last is "more"."""
+RANGE_EDGES_NS = tuple(ms * 1_000_000 for ms in (1, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_000))
+"""Upper edges of the ranges of end_to_end in a report; the last range has no upper edge."""
 
 BATCHES = 64
-"""Most time batches that a percentile's interval is estimated from; there are 33 or more of a
-time range that fills them."""
+"""Most time batches that the interval of a percentile is estimated from. A time range of at
+least 33 of the narrowest batches has 33 or more."""
 
 MOST_WINDOWS = 512
-"""Most windows of a timeline; they double in width as time grows."""
+"""Most windows of a timeline; their width doubles as the time range grows."""
 
-_NARROWEST_NS = 1 << 20
+MOST_WORST = 100
+"""Number of slowest frames that a profile keeps."""
+
+NO_FRAME_ID = 2**64 - 1
+"""Marks a coarse bin without an exemplar. No id is larger, but an id may be equal to it."""
+
+NO_MARK = "(none)"
+"""The last mark of a dropped frame that reached none."""
+
+_NARROWEST_BATCH_NS = 1 << 20
+
+Ids = npt.NDArray[np.uint64]
+_Key = tuple[int | bool | str, ...]
 
 
 @dataclass(slots=True)
 class SpanSums:
-    """What is known of one span over the finished frames that have it; times in ns.
+    """Sums of one span over the finished frames that have it; times in ns.
 
     `total` is exact, whatever its size; `m2` is the sum of squared distances from the mean.
     """
@@ -62,7 +86,7 @@ class SpanSums:
         self.total += total
 
     def add_peak(self, value: int, frame: int) -> None:
-        """Offer a peak; of frames with the same one the smallest id counts, in any order."""
+        """Keep the larger peak; of frames with equal peaks, the smallest id."""
         if self.peak is None or self.peak_frame is None or value > self.peak:
             self.peak, self.peak_frame = value, frame
         elif value == self.peak:
@@ -79,78 +103,226 @@ class SpanSums:
 
 
 class Tails:
-    """Exact sums of each stage (ns) and counts of frames by the bin of their end_to_end.
+    """Exact sums of each stage (ns) and counts of frames, by the bin of their end_to_end.
 
-    Bins are the histogram's own: with coarser ones "the slowest 1 %" of a steady path would hold
-    most of the frames. All over the attribution set.
+    The bins are those of the histogram: with coarser bins, "the slowest 1 %" of a steady pipeline
+    would contain most of its frames. The frames are those of the attribution set.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
         self.counts = np.zeros(0, np.int64)
-        self.sums: dict[str, Ints] = {name: np.zeros(0, np.int64) for name in names}
+        self.sums: dict[str, Exact] = {name: np.zeros(0, np.int64) for name in names}
 
-    def add(self, first: int, counts: Ints, sums: dict[str, Ints]) -> None:
-        """Add to bins `first` and on."""
+    def add(self, first: int, counts: Ints, sums: dict[str, Exact]) -> None:
+        """Add counts and sums of bins from `first` on."""
         end = first + len(counts)
-        if end > len(self.counts):
-            self.counts = _grown(self.counts, end)
-            self.sums = {name: _grown(column, end) for name, column in self.sums.items()}
+        self._reserve(end)
         self.counts[first:end] += counts
-        for name, column in sums.items():
-            self.sums[name][first:end] += column
+        for name, added in sums.items():
+            mine = self.sums[name]
+            bound = 2**63 if added.dtype == object else int(mine.max(initial=0))
+            self.sums[name] = mine = widen(mine, bound + int(added.max(initial=0)))
+            mine[first:end] += added
+
+    def add_each(self, name: str, bins: Ints, times: Exact) -> None:
+        """Add the times (n,) of a stage in frames of bins (n,); slow, for sums of any size."""
+        self._reserve(int(bins.max()) + 1)
+        self.sums[name] = widen(self.sums[name], 2**63)
+        np.add.at(self.sums[name], bins, times)
 
     def merge(self, other: "Tails") -> None:
         """Add the sums of other frames."""
         self.add(0, other.counts, other.sums)
 
+    def _reserve(self, length: int) -> None:
+        missing = length - len(self.counts)
+        if missing > 0:
+            self.counts = np.pad(self.counts, (0, missing))
+            self.sums = {
+                name: np.concatenate((sums, np.zeros(missing, sums.dtype)))
+                for name, sums in self.sums.items()
+            }
 
-def _grown(array: Ints, length: int) -> Ints:
-    grown = np.zeros(length, np.int64)
-    grown[: len(array)] = array
-    return grown
+
+@dataclass(frozen=True, slots=True)
+class WorstFrame:
+    """A slow frame. `marks` holds UTC ns by mark, without the missing ones."""
+
+    frame_id: int
+    end_to_end_ns: int
+    source: str | None
+    marks: dict[str, int]
+
+
+class Worst:
+    """The `MOST_WORST` slowest of the frames that were added, in any order.
+
+    Of equally slow frames the smallest id comes first, then the source, then the marks.
+    """
+
+    def __init__(self, marks: Sequence[str]) -> None:
+        self._marks = tuple(marks)
+        self._keyed: list[tuple[_Key, WorstFrame]] = []
+
+    @property
+    def frames(self) -> list[WorstFrame]:
+        """The slowest frames, the slowest first."""
+        return [frame for _, frame in self._keyed]
+
+    @property
+    def limit_ns(self) -> int:
+        """Frames that are faster than this need not be added."""
+        return 0 if len(self._keyed) < MOST_WORST else self._keyed[-1][1].end_to_end_ns
+
+    def add(self, columns: Columns, end_to_end: Ints, high: int) -> None:
+        """Add frames (n,) with their end_to_end (n,) >= 0 ns, the largest of which is `high`."""
+        if high < self.limit_ns:
+            return
+        slow = self._slowest(columns, end_to_end)
+        rows = columns.take(slow)
+        sources = [None] * len(rows) if rows.source is None else rows.source.to_numpy().tolist()
+        stamps = np.array([rows.marks[mark] for mark in self._marks]).T.tolist()
+        found = zip(rows.frame_id.tolist(), end_to_end[slow].tolist(), sources, stamps, strict=True)
+        self.keep(
+            [
+                WorstFrame(
+                    frame_id,
+                    total,
+                    source,
+                    {m: t for m, t in zip(self._marks, times, strict=True) if t != MISSING},
+                )
+                for frame_id, total, source, times in found
+            ]
+        )
+
+    def _slowest(self, columns: Columns, end_to_end: Ints) -> Ints:
+        """Return the places of at most `MOST_WORST` frames: no other frame needs to be kept.
+
+        The frames are narrowed down key by key, so that it takes no longer if many are equal.
+        """
+        rows = np.flatnonzero(end_to_end >= self.limit_ns)
+        first, most = [], MOST_WORST
+        if len(self._keyed) == MOST_WORST:
+            last = self._keyed[-1][1]
+            for key, bound in self._keys(columns, end_to_end, last):
+                first.append(rows[key[rows] < bound])
+                rows = rows[key[rows] == bound]
+                if not len(rows):
+                    break
+            # frames that equal the last one that is kept would not replace it
+            first, rows = [], np.concatenate(first)
+        for key, _ in self._keys(columns, end_to_end, None):
+            if len(rows) <= most:
+                break
+            bound = np.partition(key[rows], most - 1)[most - 1]
+            first.append(rows[key[rows] < bound])
+            rows = rows[key[rows] == bound]
+            most -= len(first[-1])
+        return np.concatenate((*first, rows[:most]))
+
+    def _keys(
+        self, columns: Columns, end_to_end: Ints, frame: WorstFrame | None
+    ) -> Iterator[tuple[npt.NDArray[Any], int]]:
+        """Yield what frames are ordered by: an array (n,), and the value of `frame`."""
+        yield -end_to_end, 0 if frame is None else -frame.end_to_end_ns
+        yield columns.frame_id, 0 if frame is None else frame.frame_id
+        sources = columns.source or Labels.constant(None, len(columns))
+        source = None if frame is None else frame.source
+        names = sorted({*sources.names, *([] if source is None else [source])})
+        ranks = dict(zip(names, range(len(names)), strict=True)) | {None: -1}
+        yield (
+            np.array([ranks[name] for name in (*sources.names, None)])[sources.codes],
+            ranks[source],
+        )
+        for mark in self._marks:
+            yield columns.marks[mark], 0 if frame is None else frame.marks.get(mark, MISSING)
+
+    def merge(self, other: "Worst") -> None:
+        """Add the slowest of other frames."""
+        self.keep(other.frames)
+
+    def keep(self, found: list[WorstFrame]) -> None:
+        """Add frames, and remove those that are no longer among the slowest."""
+        self._keyed += [(self._key(frame), frame) for frame in found]
+        self._keyed.sort(key=itemgetter(0))
+        del self._keyed[MOST_WORST:]
+
+    def _key(self, frame: WorstFrame) -> _Key:
+        source = (frame.source is not None, frame.source or "")
+        marks = (frame.marks.get(mark, MISSING) for mark in self._marks)
+        return -frame.end_to_end_ns, frame.frame_id, *source, *marks
+
+
+def offer_exemplars(exemplars: Ids, latency: Ints, low: int, high: int, frame_id: Ids) -> None:
+    """Keep the smallest of the ids (n,) in each coarse bin of latencies (n,) >= 0 ns.
+
+    `low` and `high` are the smallest and the largest latency. Ids mostly grow, so most bins
+    already have a smaller one: the frames of the widest range of such bins are skipped.
+
+    Examples
+    --------
+    >>> kept = np.full(100, NO_FRAME_ID, np.uint64)
+    >>> offer_exemplars(kept, np.array([2, 1, 2]), 1, 2, np.array([9, 8, 7], np.uint64))
+    >>> kept[coarse_bin(1)], kept[coarse_bin(2)]
+    (np.uint64(8), np.uint64(7))
+    """
+    first, last = coarse_bin(low), coarse_bin(high)
+    open_bins = np.flatnonzero(exemplars[first : last + 1] > frame_id.min())
+    if not len(open_bins):
+        return
+    # the widest range of bins without an open one, between the bins first - 1 and last + 1
+    around = np.concatenate(([-1], open_bins, [last + 1 - first])) + first
+    widest = int(np.diff(around).argmax())
+    begin, end = int(around[widest]) + 1, int(around[widest + 1])
+    if end > begin:
+        # the smallest integer of a bin, or of the bins above it if it contains none
+        from_ns, to_ns = bin_edges(np.maximum(((np.array([begin, end]) - 1) << COARSE) + 1, 0))[0]
+        some = np.flatnonzero((latency < from_ns) | (latency >= to_ns))
+        latency, frame_id = latency[some], frame_id[some]
+    fine = bin_of(latency.astype(np.float64))
+    np.minimum.at(exemplars, ((fine - 1) >> COARSE) + 1, frame_id)
 
 
 class Sums:
-    """All that is folded of the frames of one pipeline, mergeable.
+    """Everything that is folded from the frames of one pipeline; mergeable.
 
     Attributes
     ----------
     spans
         `SpanSums` by name: stages, sides, ``other`` (over the attribution set), totals.
-    attributed
-        How many frames the attribution set has; `shares` holds exact sums over it (ns), by stage
-        and ``other`` and ``end_to_end``; `covariances` the co-moments with end_to_end; `tails`
-        the sums by bin of end_to_end.
+    attributed, shares, covariances, tails
+        The number of frames in the attribution set; their exact sums (ns) by stage, ``other``
+        and ``end_to_end``; the co-moments with end_to_end; the sums by bin of end_to_end.
     gaps
-        Exact sums over the attribution set (ns) of the time between each pair of marks that
-        frames pass outside of all stages: the parts of ``other`` that no missing mark makes.
+        Exact sums over the attribution set (ns) of the time between each pair of marks between
+        which no stage runs: the part of ``other`` that is not due to missing marks.
     excluded
-        Finished frames left out of the attribution set, by reason.
+        Finished frames outside the attribution set, by reason.
     late
-        How many finished frames took longer than `deadline_ns`, from due where the pipeline has
-        it, else from start.
+        Number of finished frames that took longer than `deadline_ns`, from ``due`` if the
+        pipeline has that mark, otherwise from ``start``.
     finished, dropped
-        How many frames finished; how many were dropped, by (reason, last mark reached).
+        Number of finished frames; number of dropped frames by (reason, last mark reached).
     at_most
-        For each of `edges_ns`: how many end_to_end values are at or below it, exactly.
+        For each of `edges_ns`, the exact number of end_to_end values at or below it.
     batches
-        Counts by time batch and coarse bin, for the percentiles' intervals.
+        Counts by time batch and coarse bin, for the intervals of percentiles.
     timeline
-        The same with sums and peaks, in windows of the width that was asked for; None: none was.
+        Counts, sums and peaks in windows of the width that was asked for, or None.
     worst
         The slowest frames.
     exemplars
-        The smallest frame id of each coarse bin of end_to_end, where one is: see `filled`.
+        The smallest frame id of each coarse bin of end_to_end; see `filled`.
     first_ns, last_ns
-        First start and last end (UTC) of the finished frames; None without any.
+        First start and last end (UTC ns) of the finished frames, or None if there are none.
     size_bytes, sized
-        Sum of the known sizes of finished frames, and how many have one.
+        Sum of the known sizes of finished frames, and the number of frames with a known size.
     """
 
     def __init__(
         self,
         pipeline: Pipeline,
-        edges_ns: Sequence[int] = PEOPLE_EDGES_NS,
+        edges_ns: Sequence[int] = RANGE_EDGES_NS,
         every_ns: int | None = None,
         deadline_ns: int | None = None,
     ) -> None:
@@ -171,12 +343,12 @@ class Sums:
         self.finished = 0
         self.dropped: Counter[tuple[str, str]] = Counter()
         self.at_most = [0] * len(self.edges_ns)
-        self.batches = Windows(tuple(names), _NARROWEST_NS, BATCHES)
+        self.batches = Windows(tuple(names), _NARROWEST_BATCH_NS, BATCHES)
         self.every_ns = every_ns
         self.timeline: Windows | None = None
         if every_ns is not None:
             self.timeline = Windows(tuple(names), every_ns, MOST_WINDOWS, moments=True)
-        self.worst = Worst()
+        self.worst = Worst(pipeline.marks)
         self.exemplars = np.full(COARSE_BINS, NO_FRAME_ID, np.uint64)
         self.first_ns: int | None = None
         self.last_ns: int | None = None
@@ -185,16 +357,16 @@ class Sums:
 
     def add_attributed(self, n: int, shares: dict[str, int], covariances: dict[str, float]) -> None:
         """Add the exact sums and centred co-moments of n more frames of the attribution set."""
-        whole, added = self.shares["end_to_end"], shares["end_to_end"]
+        total, added = self.shares["end_to_end"], shares["end_to_end"]
         for name, comoment in covariances.items():
-            apart = between(self.attributed, self.shares[name], whole, n, shares[name], added)
-            self.covariances[name] += comoment + apart
-        for name, total in shares.items():
-            self.shares[name] += total
+            distance = between(self.attributed, self.shares[name], total, n, shares[name], added)
+            self.covariances[name] += comoment + distance
+        for name, share in shares.items():
+            self.shares[name] += share
         self.attributed += n
 
     def add_range(self, first_ns: int | None, last_ns: int | None) -> None:
-        """Widen the time range."""
+        """Extend the time range."""
         if first_ns is not None:
             self.first_ns = first_ns if self.first_ns is None else min(self.first_ns, first_ns)
         if last_ns is not None:
@@ -224,21 +396,21 @@ class Sums:
 
     @property
     def filled(self) -> Ints:
-        """Which coarse bins an end_to_end is in."""
+        """The coarse bins that contain an end_to_end."""
         return np.flatnonzero(self.batches.counts("end_to_end").any(axis=0))
 
     @property
     def most_windows(self) -> int:
-        """How many windows of time there may come to be, of all spans."""
+        """The largest number of windows of time, of all spans together."""
         timeline = 0 if self.timeline is None else MOST_WINDOWS
         return (BATCHES + timeline) * len(self.spans)
 
     @property
-    def promised(self) -> str:
-        """The span that the deadline is for."""
+    def deadline_span(self) -> str:
+        """The span that the deadline applies to."""
         return self.pipeline.totals[-1].name
 
-    def alike(self) -> "Sums":
+    def empty_like(self) -> "Sums":
         """Return sums of no frames that these can be merged with."""
         return Sums(self.pipeline, self.edges_ns, self.every_ns, self.deadline_ns)
 

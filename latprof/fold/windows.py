@@ -1,40 +1,56 @@
 """Counts by window of time and by coarse bin of latency: how a latency changes over time.
 
-Windows lie on a grid (multiples of the width, from 1970), and widths double as time grows, so
-that parts merge into what the whole would have given, whatever the cut and the order.
+Windows start at multiples of their width, counted from 1970, and the width doubles as the time
+range grows, so that the merged windows of parts equal the windows of the whole.
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from latprof.arrays import Ints, Mask
+from latprof.fold.moments import Exact, widen
 
-__all__ = ["COARSE", "COARSE_BINS", "Placement", "Windows", "coarse_bin"]
+__all__ = [
+    "COARSE",
+    "COARSE_BINS",
+    "LONG_RUN",
+    "ChunkWindows",
+    "Run",
+    "WindowIndex",
+    "Windows",
+    "coarse_bin",
+]
 
 COARSE = 5
-"""Coarse bins join 2**5 of the histogram's: 32 an octave."""
+"""A coarse bin joins 2**5 bins of the histogram: 32 coarse bins an octave."""
 
-COARSE_BINS = (62 << (10 - COARSE)) + 2
-"""Number of coarse bins: 62 octaves, one of 0, and one that rounding up to 2**62 reaches."""
+COARSE_BINS = (63 << (10 - COARSE)) + 2
+"""Number of coarse bins: 63 octaves, one for 0, and one for values that round up to 2**63."""
+
+LONG_RUN = 4_096
+"""Frames from which on a run of frames in one window is counted as a whole: adding its counts to
+the window takes about as long as sorting this many frames into windows one by one."""
 
 _OCTAVE = 1 << (10 - COARSE)
 
 
 class Windows:
-    """Counts (windows, coarse bins) of one or several latencies, at most `most` windows.
+    """Counts (windows, coarse bins) of one or several latencies, in at most `most` windows.
 
     Parameters
     ----------
     names
-        Of the latencies.
+        Names of the latencies.
     width_ns
         Smallest width; it doubles until the time range fits.
     most
         Largest number of windows.
     moments
-        Keep sums and peaks by window as well.
+        Whether to keep sums and peaks by window as well.
     """
 
     def __init__(
@@ -44,45 +60,51 @@ class Windows:
         self.base_ns = width_ns
         self.width_ns = width_ns
         self.most = most
-        self.first = 0  # number of the first window on the grid
+        self.first = 0  # start of the first window, in widths since 1970
         self.length = 0
-        # (most, some of the coarse bins) each: those that were met, from `_begin` on
-        self._room = {name: np.zeros((most, 0), np.int64) for name in names}
+        # an array (most, coarse bins seen so far) for each latency, from bin `_begin` on
+        self._table = {name: np.zeros((most, 0), np.int64) for name in names}
         self._begin = dict.fromkeys(names, 0)
         self._rows = np.empty(0, np.int64)
-        self.sums = {name: np.zeros(most, np.int64) for name in names if moments}
+        self.sums: dict[str, Exact] = {name: np.zeros(most, np.int64) for name in names if moments}
         self.peaks = {name: np.zeros(most, np.int64) for name in names if moments}
 
     def counts(self, name: str) -> Ints:
-        """Return the counts (windows, coarse bins) of one latency: a copy."""
-        whole = np.zeros((self.length, COARSE_BINS), np.int64)
-        begin, room = self._begin[name], self._room[name]
-        whole[:, begin : begin + room.shape[1]] = room[: self.length]
-        return whole
+        """Return a copy of the counts (windows, coarse bins) of one latency."""
+        counts = np.zeros((self.length, COARSE_BINS), np.int64)
+        begin, table = self._begin[name], self._table[name]
+        counts[:, begin : begin + table.shape[1]] = table[: self.length]
+        return counts
 
     def add_counts(self, name: str, rows: Ints, bins: Ints, counts: Ints) -> None:
         """Add counts (n,) of one latency in windows `rows` and coarse bins `bins`."""
         if len(bins):
-            room = self._reached(name, int(bins.min()), int(bins.max()))
-            np.add.at(room, (rows, bins - self._begin[name]), counts)
+            table = self._table_for(name, int(bins.min()), int(bins.max()))
+            np.add.at(table, (rows, bins - self._begin[name]), counts)
 
-    def _reached(self, name: str, low: int, high: int) -> Ints:
-        """Return the room of one latency, wide enough for coarse bins from `low` to `high`."""
-        room, begin = self._room[name], self._begin[name]
-        end = begin + room.shape[1]
-        if room.shape[1] and begin <= low and high < end:
-            return room
-        if not room.shape[1]:
+    def _table_for(self, name: str, low: int, high: int) -> Ints:
+        """Return the table of one latency, wide enough for coarse bins from `low` to `high`."""
+        table, begin = self._table[name], self._begin[name]
+        end = begin + table.shape[1]
+        if table.shape[1] and begin <= low and high < end:
+            return table
+        if not table.shape[1]:
             begin = end = low
-        # an octave more on each side, so that it does not grow with each new extreme
+        # one octave more on each side, so that it does not grow with each new extreme
         wider = max(min(low, begin) - _OCTAVE, 0), min(max(high + 1, end) + _OCTAVE, COARSE_BINS)
         grown = np.zeros((self.most, wider[1] - wider[0]), np.int64)
-        grown[:, begin - wider[0] : begin - wider[0] + room.shape[1]] = room
-        self._room[name], self._begin[name] = grown, wider[0]
+        grown[:, begin - wider[0] : begin - wider[0] + table.shape[1]] = table
+        self._table[name], self._begin[name] = grown, wider[0]
         return grown
 
     def cover(self, first_ns: int, last_ns: int) -> None:
-        """Make room for stamps from `first_ns` to `last_ns`, doubling the width as needed."""
+        """Extend the windows to stamps from `first_ns` to `last_ns`, doubling the width if needed.
+
+        Windows of 10 ns, at most 4 of them, extended to 55 ns:
+
+            0    10   20   30             width 10, first 0, length 4
+            0         20        40        width 20, first 0, length 3
+        """
         if self.length:
             first_ns = min(first_ns, self.first * self.width_ns)
             last_ns = max(last_ns, (self.first + self.length) * self.width_ns - 1)
@@ -92,10 +114,10 @@ class Windows:
         self._widen(width)
         first = first_ns // width
         if self.length and first < self.first:
-            for room in self._all_rooms():
-                moved = room[: self.length].copy()
-                room[: self.length] = 0
-                room[self.first - first : self.first - first + self.length] = moved
+            for array in self._arrays():
+                moved = array[: self.length].copy()
+                array[: self.length] = 0
+                array[self.first - first : self.first - first + self.length] = moved
         self.first, self.length = first, last_ns // width - first + 1
 
     def _widen(self, width: int) -> None:
@@ -104,53 +126,60 @@ class Windows:
         self.width_ns = width
 
     def _double(self) -> None:
-        odd = self.first & 1  # the first window is the second half of a new one
+        odd = self.first & 1  # the first window is the second half of a doubled one
         self.width_ns *= 2
         self.first //= 2
         length = (self.length + odd + 1) // 2
+        for name, sums in self.sums.items():
+            self.sums[name] = widen(sums, 2 * int(sums.max()))
         peaks = {id(peak) for peak in self.peaks.values()}
-        for room in self._all_rooms():
-            join = np.maximum if id(room) in peaks else np.add
-            joined = np.zeros((length, *room.shape[1:]), np.int64)
-            first, second = room[odd : self.length : 2], room[1 - odd : self.length : 2]
+        for array in self._arrays():
+            join = np.maximum if id(array) in peaks else np.add
+            joined = np.zeros((length, *array.shape[1:]), array.dtype)
+            first, second = array[odd : self.length : 2], array[1 - odd : self.length : 2]
             joined[odd : odd + len(first)] = first
             into = joined[: len(second)]
             join(into, second, out=into)
-            room[: self.length] = 0
-            room[:length] = joined
+            array[: self.length] = 0
+            array[:length] = joined
         self.length = length
 
-    def _all_rooms(self) -> list[Ints]:
-        return [*self._room.values(), *self.sums.values(), *self.peaks.values()]
+    def _arrays(self) -> list[Exact]:
+        return [*self._table.values(), *self.sums.values(), *self.peaks.values()]
 
     def merge(self, other: "Windows") -> None:
-        """Add the counts of other frames, in windows of the same grid."""
+        """Add the counts of other frames, in windows of the same base width."""
         if not other.length:
             return
         self._widen(max(self.width_ns, other.width_ns))
         begin = other.first * other.width_ns
         self.cover(begin, begin + other.length * other.width_ns - 1)
-        places = (np.arange(other.first, other.first + other.length) * other.width_ns) // (
-            self.width_ns
-        ) - self.first
+        begins = np.arange(other.first, other.first + other.length) * other.width_ns
+        index = begins // self.width_ns - self.first
         for name in self.names:
-            rows, bins = np.nonzero(other._room[name][: other.length])
-            counts = other._room[name][rows, bins]
-            self.add_counts(name, places[rows], bins + other._begin[name], counts)
-        for name, sums in self.sums.items():
-            np.add.at(sums, places, other.sums[name][: other.length])
-            np.maximum.at(self.peaks[name], places, other.peaks[name][: other.length])
+            rows, bins = np.nonzero(other._table[name][: other.length])
+            counts = other._table[name][rows, bins]
+            self.add_counts(name, index[rows], bins + other._begin[name], counts)
+        for name in self.sums:
+            added = other.sums[name][: other.length]
+            self._add_sums(name, index, added, sum(added.tolist()))
+            np.maximum.at(self.peaks[name], index, other.peaks[name][: other.length])
 
-    def place(self, times: Ints, low: int, high: int) -> "Placement":
-        """Make room for frames at `times` (n,), and say in which window each of them is.
+    def _add_sums(self, name: str, rows: Ints, added: Exact, bound: int) -> None:
+        """Add (n,) to the sums of windows `rows`; no window gets more than `bound`."""
+        sums = widen(self.sums[name], bound + int(self.sums[name].max()))
+        np.add.at(sums, rows, added)
+        self.sums[name] = sums
 
-        `low` and `high` are the smallest and largest of the times. The placement holds until the
-        next call.
+    def locate(self, times: Ints, low: int, high: int) -> "WindowIndex":
+        """Extend the windows to `times` (n,) from `low` to `high`, and return where each one is.
+
+        The result is valid until the next call.
         """
         self.cover(low, high)
         first = low // self.width_ns
         if high // self.width_ns == first:
-            return Placement(self, first - self.first)
+            return WindowIndex(self, first - self.first)
         if len(times) > len(self._rows):
             self._rows = np.empty(len(times), np.int64)
         rows = self._rows[: len(times)]
@@ -158,19 +187,20 @@ class Windows:
             np.floor_divide(times, self.width_ns, out=rows)
         else:
             np.right_shift(times, self.width_ns.bit_length() - 1, out=rows)
-        return Placement(self, np.subtract(rows, self.first, out=rows))
+        return WindowIndex(self, np.subtract(rows, self.first, out=rows))
 
     def add_run(self, name: str, begin_ns: int, first: int, counts: Ints) -> None:
-        """Add counts of one latency, by coarse bin from `first` on, to the window at `begin_ns`."""
-        room = self._reached(name, first, first + len(counts) - 1)
+        """Add counts of coarse bins from `first` on to the window that begins at `begin_ns`."""
+        table = self._table_for(name, first, first + len(counts) - 1)
         place = first - self._begin[name]
-        room[self._row(begin_ns), place : place + len(counts)] += counts
+        table[self._row(begin_ns), place : place + len(counts)] += counts
 
-    def add_moments(self, name: str, begin_ns: int, total: Ints, peak: int) -> None:
-        """Add the sum (a scalar, ns) and the peak of latencies to the window at `begin_ns`."""
+    def add_moments(self, name: str, begin_ns: int, total: int, peak: int) -> None:
+        """Add a sum and a peak (ns) to the window that begins at `begin_ns`."""
         row = self._row(begin_ns)
-        # a slice: sums of centuries wrap around, as they do elsewhere, without a warning
-        self.sums[name][row : row + 1] += total
+        total += int(self.sums[name][row])
+        self.sums[name] = widen(self.sums[name], total)
+        self.sums[name][row] = total
         self.peaks[name][row] = max(int(self.peaks[name][row]), peak)
 
     def _row(self, begin_ns: int) -> int:
@@ -182,29 +212,25 @@ class Windows:
         return np.arange(self.first, self.first + self.length) * self.width_ns
 
 
-class Placement:
-    """Where the frames of a chunk are counted: the window's row of each, or one row of all."""
+class WindowIndex:
+    """The window of each frame of a chunk: an array of rows, or one row that all frames share."""
 
     def __init__(self, windows: Windows, rows: Ints | int) -> None:
         self.windows = windows
         self.rows = rows
 
-    def where(self, mask: Mask) -> "Placement":
-        """Return the placement of some of the frames."""
-        return self if isinstance(self.rows, int) else Placement(self.windows, self.rows[mask])
+    def take(self, index: Mask | slice) -> "WindowIndex":
+        """Return the index of some of the frames."""
+        return self if isinstance(self.rows, int) else WindowIndex(self.windows, self.rows[index])
 
     def begin_ns(self, i: int) -> int:
-        """Return the begin of the window that frame `i` lies in, UTC ns."""
+        """Return the begin of the window of frame `i`, UTC ns."""
         row = self.rows if isinstance(self.rows, int) else int(self.rows[i])
         return (self.windows.first + row) * self.windows.width_ns
 
-    def part(self, block: slice) -> "Placement":
-        """Return the placement of consecutive frames."""
-        return self if isinstance(self.rows, int) else Placement(self.windows, self.rows[block])
-
     @cached_property
-    def runs(self) -> Ints:
-        """Where each run of frames in one window begins."""
+    def run_begins(self) -> Ints:
+        """Where each run of consecutive frames in one window begins."""
         rows = self.rows
         if isinstance(rows, int):
             return np.zeros(1, np.int64)
@@ -217,35 +243,117 @@ class Placement:
         latency: Ints,
         weights: Ints,
         work: Ints,
-        reach: tuple[int, int] | None = None,
+        extremes: tuple[int, int],
+        bound: int,
     ) -> None:
-        """Count n > 0 latencies in ns, whose coarse bins are known; `work` (n,) is overwritten.
+        """Count n > 0 latencies (ns), each in the window of its frame.
 
-        `reach` are the smallest and the largest of the coarse bins, where the caller knows them.
+        Parameters
+        ----------
+        name
+            Name of the latency.
+        coarse, latency, weights
+            (n,) coarse bins, ns, and how many frames each row stands for.
+        work
+            (n,) that is overwritten.
+        extremes
+            Bounds of the latencies, ns.
+        bound
+            Bound of the sum of latencies times weights.
         """
         windows, rows = self.windows, self.rows
-        low, high = reach or (int(coarse.min()), int(coarse.max()))
-        room = windows._reached(name, low, high)
+        table = windows._table_for(name, coarse_bin(extremes[0]), coarse_bin(extremes[1]))
         begin = windows._begin[name]
         if isinstance(rows, int):
             np.subtract(coarse, begin, out=work)
-            np.add.at(room[rows], work, weights)
+            np.add.at(table[rows], work, weights)
         else:
-            np.multiply(rows, room.shape[1], out=work)
+            np.multiply(rows, table.shape[1], out=work)
             np.add(work, coarse, out=work)
             np.subtract(work, begin, out=work)
-            np.add.at(room.reshape(-1), work, weights)
+            np.add.at(table.reshape(-1), work, weights)
         if name not in windows.sums:
             return
-        # frames come about in the order of time: runs are few beside the frames
-        where = np.array([rows]) if isinstance(rows, int) else rows[self.runs]
-        np.multiply(latency, weights, out=work)
-        np.add.at(windows.sums[name], where, np.add.reduceat(work, self.runs))
-        np.maximum.at(windows.peaks[name], where, np.maximum.reduceat(latency, self.runs))
+        # frames are roughly in the order of time, so runs are few compared to the frames
+        where = np.array([rows]) if isinstance(rows, int) else rows[self.run_begins]
+        if bound < 2**63:
+            totals: Exact = np.add.reduceat(
+                np.multiply(latency, weights, out=work), self.run_begins
+            )
+        else:
+            totals = np.add.reduceat(latency.astype(object) * weights, self.run_begins)
+        windows._add_sums(name, where, totals, bound)
+        np.maximum.at(windows.peaks[name], where, np.maximum.reduceat(latency, self.run_begins))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The frames `begin` to `end` of a chunk.
+
+    If all of them are in one window, `where` holds that window for each of the `Windows` as
+    (windows, its begin in UTC ns). Otherwise `where` is None and `indexes` hold the window of
+    each frame.
+    """
+
+    begin: int
+    end: int
+    where: tuple[tuple[Windows, int], ...] | None
+    indexes: tuple[WindowIndex, ...] = ()
+
+
+class ChunkWindows:
+    """The windows of the n frames of a chunk, in each of several `Windows`.
+
+    Frames are roughly in the order of time, so most of a chunk is in one window or in few. A long
+    run of frames in one window is counted once and its counts are added to the window as a whole.
+
+    Examples
+    --------
+    >>> windows = Windows(("a",), 1_000_000, 8)
+    >>> times = np.arange(20_000) * 100
+    >>> chunk = ChunkWindows([windows.locate(times, 0, 1_999_900)], len(times))
+    >>> [(run.begin, run.end, run.where is None) for run in chunk.runs]
+    [(0, 10000, False), (10000, 20000, False)]
+    """
+
+    def __init__(self, indexes: Sequence[WindowIndex], n: int) -> None:
+        self.indexes = indexes
+        self.n = n
+
+    def take(self, mask: Mask) -> "ChunkWindows":
+        """Return the windows of some of the frames."""
+        return ChunkWindows(
+            [index.take(mask) for index in self.indexes], int(np.count_nonzero(mask))
+        )
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """All frames, in order."""
+        changes = [np.array([0, self.n])]
+        for index in self.indexes:
+            if not isinstance(index.rows, int):
+                changes.append(index.run_begins[1:])
+        # an edge that occurs twice makes a run of no frames; np.unique would load numpy.ma
+        edges = np.sort(np.concatenate(changes)) if len(changes) > 1 else changes[0]
+        runs, done = [], 0
+        for i in np.flatnonzero(np.diff(edges) >= LONG_RUN).tolist():
+            begin, end = int(edges[i]), int(edges[i + 1])
+            if begin > done:
+                runs.append(self._mixed(done, begin))
+            where = tuple((index.windows, index.begin_ns(begin)) for index in self.indexes)
+            runs.append(Run(begin, end, where))
+            done = end
+        if done < self.n:
+            runs.append(self._mixed(done, self.n))
+        return runs
+
+    def _mixed(self, begin: int, end: int) -> Run:
+        frames = slice(begin, end)
+        return Run(begin, end, None, tuple(index.take(frames) for index in self.indexes))
 
 
 def coarse_bin(value: int) -> int:
-    """Return the coarse bin of an integer of 0 and more.
+    """Return the coarse bin of an integer of 0 or more.
 
     Examples
     --------

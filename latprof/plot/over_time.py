@@ -63,7 +63,7 @@ def timeline(
     if not shown:
         return explain(ax, nothing(named, [span]))
     first = shown[0][1]
-    if threshold is None and first.sums.deadline_ns and span == first.sums.promised:
+    if threshold is None and first.sums.deadline_ns and span == first.sums.deadline_span:
         limits = [first.sums.deadline_ns]
     known = [(name, profile, profile.windows(span)) for name, profile in shown]
     # of one result also what was recorded before its first frame, and after its last

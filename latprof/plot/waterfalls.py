@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from latprof.errors import ProfileError
-from latprof.fold.worst import WorstFrame
+from latprof.fold.sums import WorstFrame
 from latprof.pipeline import Pipeline
 from latprof.plot.axes import axes_of, explain, ink, label, legend, linear_time, paper, row_room
 from latprof.plot.results import Results, nothing, one

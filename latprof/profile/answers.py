@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from latprof.arrays import Floats, Ints
-from latprof.fold.sums import Sums, Tails
+from latprof.fold.sums import MOST_WORST, Sums, Tails, WorstFrame
 from latprof.fold.windows import COARSE, COARSE_BINS
-from latprof.fold.worst import MOST_WORST, WorstFrame
 from latprof.histogram import bin_edges, rank_of
 from latprof.profile.span import check_integer
 
@@ -82,7 +81,9 @@ def slice_of(tails: Tails, low: float, high: float) -> Slice:
     upto = np.cumsum(counts)
     inside = np.minimum(upto, last) - np.maximum(upto - counts, first)
     part = np.clip(inside, 0, None) / counts
-    sums = {name: float(column[filled] @ part) for name, column in tails.sums.items()}
+    sums = {
+        name: float(column[filled].astype(np.float64) @ part) for name, column in tails.sums.items()
+    }
     return Slice(max(last - first, 0), sums)
 
 
@@ -150,14 +151,15 @@ def deadline(sums: Sums) -> Deadline | None:
     tails = sums.tails
     filled = np.flatnonzero(tails.counts)
     late = filled[bin_edges(filled)[1] > sums.deadline_ns]
-    if sums.promised == "end_to_end" and len(late) and tails.sums:
+    if sums.deadline_span == "end_to_end" and len(late) and tails.sums:
         names = list(tails.sums)
         counts = tails.counts[late]
         usual = np.array([_usual(sums).mean(name) or 0.0 for name in names])
-        excess = np.array([tails.sums[name][late] for name in names]) / counts - usual[:, None]
+        took = np.array([tails.sums[name][late] for name in names], np.float64)
+        excess = took / counts - usual[:, None]
         if bin_edges(late)[0][0] <= sums.deadline_ns:
             # the deadline is inside the first bin; how many frames are above it is known exactly
-            beyond = sums.spans[sums.promised].histogram.bins[late[0] + 1 :]
+            beyond = sums.spans[sums.deadline_span].histogram.bins[late[0] + 1 :]
             counts[0] = min(int(counts[0]), sums.late - int(beyond.sum()))
         found = np.bincount(np.argmax(excess, axis=0), counts, minlength=len(names))
         by_stage = {name: int(n) for name, n in zip(names, found, strict=True) if n}
@@ -172,7 +174,7 @@ def _usual(sums: Sums) -> Slice:
     frames = int(tails.counts[in_time].sum())
     if frames >= rank_of(_MIDDLE[1], int(tails.counts.sum())):
         return middle_of(sums)
-    times = {name: float(column[in_time].sum()) for name, column in tails.sums.items()}
+    times = {name: float(sum(column[in_time].tolist())) for name, column in tails.sums.items()}
     return Slice(frames, times)
 
 
@@ -231,7 +233,7 @@ def coarse_edges() -> tuple[Ints, Ints]:
     coarse = np.arange(COARSE_BINS)
     first = np.where(coarse == 0, 0, ((coarse - 1) << COARSE) + 1)
     low = bin_edges(first)[0]
-    return low, np.append(low[1:], 2**62) - 1
+    return low, np.append(low[1:] - 1, 2**63 - 2)
 
 
 def window_numbers(sums: Sums, name: str, qs: Sequence[float] = (50, 99)) -> WindowNumbers:
@@ -275,8 +277,7 @@ def timeline_rows(sums: Sums) -> list[dict[str, Any]]:
             if n == 0:
                 continue
             row: dict[str, Any] = {"window_ns": begin, "span": name, "count": n}
-            # a sum of more than 64 bits is not known
-            row["mean"] = int(windows.sums[name][i]) / n if n * peak < 2**63 else None
+            row["mean"] = int(windows.sums[name][i]) / n
             row |= {f"p{q:g}": int(values[i]) for q, values in known.percentiles.items()}
             row["max"] = peak
             rows.append(row)
@@ -299,7 +300,7 @@ def heat_of(sums: Sums, name: str, *, most: int = 100) -> Heat:
     starts = np.arange(begin, last + 1, join)
     joined = np.add.reduceat(counts[:, begin : last + 1], starts - begin, axis=1)
     edges = coarse_edges()[0].astype(np.float64)
-    ends = np.append(edges, 1.03 * 2.0**62)[np.minimum(starts + join, COARSE_BINS)]
+    ends = np.append(edges, 1.03 * 2.0**63)[np.minimum(starts + join, COARSE_BINS)]
     return Heat(times, np.append(edges[starts], ends[-1]), joined)
 
 

@@ -12,7 +12,7 @@ from latprof.accounts import Accounts
 from latprof.bounds import Count
 from latprof.errors import ProfileError
 from latprof.fold.fold import Fold
-from latprof.fold.sums import PEOPLE_EDGES_NS, Sums
+from latprof.fold.sums import RANGE_EDGES_NS, Sums
 from latprof.frames import FINISHED, Columns, Labels, as_text
 from latprof.pipeline import Pipeline
 from latprof.queueing.windowed import Parts
@@ -133,7 +133,7 @@ class FoldedFrames:
         pipeline: Pipeline,
         *,
         by: str | None = None,
-        edges_ns: Sequence[int] = PEOPLE_EDGES_NS,
+        edges_ns: Sequence[int] = RANGE_EDGES_NS,
         every: str | int | None = None,
         deadline: str | int | None = None,
         order: bool = False,
@@ -153,7 +153,7 @@ class FoldedFrames:
         self._fold: Fold | None = None  # its work arrays are created when they are needed
         self.order: OrderBySource | None = None
         if order:
-            settings = OrderSettings(id_bits, deadline_ns, self.ungrouped.promised)
+            settings = OrderSettings(id_bits, deadline_ns, self.ungrouped.deadline_span)
             self.order = OrderBySource(settings)
         self.groups: dict[str, Self] = {}
         self.accounts = Accounts()
@@ -216,7 +216,7 @@ class FoldedFrames:
                 "fewer, or select some of them first"
             )
         group = type(self)(self.pipeline)
-        group.ungrouped, group._fold = self.ungrouped.alike(), self._fold
+        group.ungrouped, group._fold = self.ungrouped.empty_like(), self._fold
         return group
 
     @contextmanager
@@ -224,7 +224,7 @@ class FoldedFrames:
         """Make `add` faster within the context; nothing else may be called before it ends."""
         if self._fold is None:
             self._fold = Fold(self.pipeline)
-        with self._fold.together():
+        with self._fold.deferred():
             yield
         for each in (self, *self.groups.values()):
             each._fold = None  # the work arrays are larger than the profile
@@ -286,7 +286,7 @@ class FoldedFrames:
     def copy(self) -> Self:
         """Return an independent profile with the same content."""
         same = type(self)(self.pipeline, by=self.by)
-        same.ungrouped = self.ungrouped.alike()
+        same.ungrouped = self.ungrouped.empty_like()
         same.order = None if self.order is None else OrderBySource(self.order.settings)
         if self.parts is not None:
             same.parts = self.parts.copy()
@@ -361,7 +361,7 @@ class FoldedFrames:
         if not self.groups:
             return self.ungrouped
         if self._merged is None:
-            self._merged = self.ungrouped.alike()
+            self._merged = self.ungrouped.empty_like()
             for _, group in sorted(self.groups.items()):
                 self._merged.merge(group.ungrouped)
         return self._merged

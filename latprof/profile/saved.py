@@ -11,12 +11,10 @@ import numpy as np
 
 from latprof.arrays import Ints
 from latprof.errors import ProfileError
-from latprof.fold.consistency import disagreement
-from latprof.fold.exemplars import NO_FRAME_ID
-from latprof.fold.sums import SpanSums, Sums
-from latprof.fold.tally import NO_MARK
+from latprof.fold.consistency import inconsistency
+from latprof.fold.moments import Exact, widen
+from latprof.fold.sums import NO_FRAME_ID, NO_MARK, SpanSums, Sums, WorstFrame
 from latprof.fold.windows import COARSE_BINS, Windows
-from latprof.fold.worst import WorstFrame
 from latprof.frames import STAMP_LIMIT
 from latprof.histogram import FIRST_PLACE, PLACES, Histogram
 from latprof.pipeline import Pipeline
@@ -86,8 +84,14 @@ def load(pipeline: Pipeline, content: dict[str, Any]) -> Sums:
         sums.covariances[name] = number(content["covariances"][name])
     tails = content["tails"]
     counts = np.trim_zeros(_dense(tails["counts"], _BINS), "b")
-    columns = {name: _dense(tails["sums"][name], _BINS, any_sign=True) for name in sums.tails.sums}
-    sums.tails.add(0, counts, {name: column[: len(counts)] for name, column in columns.items()})
+    sums.tails.add(0, counts, {})
+    for name in sums.tails.sums:
+        steps, times = tails["sums"][name]
+        places, _ = _filled([steps, [1] * len(times)], len(counts))
+        exact = [count(time) for time in times]
+        column = widen(np.zeros(len(counts), np.int64), max(exact, default=0))
+        column[places] = exact
+        sums.tails.sums[name] = column
     for begin, end, total in content["gaps"]:
         if (begin, end) not in sums.gaps:
             raise ProfileError("a gap that the pipeline does not have: the file is damaged")
@@ -108,7 +112,7 @@ def load(pipeline: Pipeline, content: dict[str, Any]) -> Sums:
         sums.exemplars[count(place)] = _frame_id(frame_id)
     sums.first_ns, sums.last_ns = _stamp(content["first_ns"]), _stamp(content["last_ns"])
     sums.size_bytes, sums.sized = count(content["size_bytes"]), count(content["sized"])
-    wrong = disagreement(sums)
+    wrong = inconsistency(sums)
     if wrong is not None:
         raise ProfileError(f"{wrong}: the file is damaged")
     return sums
@@ -193,24 +197,26 @@ def _load_windows(windows: Windows, content: dict[str, Any]) -> None:
         sums, peaks = content["sums"][name], content["peaks"][name]
         if len(sums) != length or len(peaks) != length:
             raise ProfileError("windows and their sums are not as many: the file is damaged")
-        windows.sums[name][:length] = _integers(sums)
+        exact = [count(time) for time in sums]
+        windows.sums[name] = widen(windows.sums[name], max(exact, default=0))
+        windows.sums[name][:length] = exact
         windows.peaks[name][:length] = [count(peak) for peak in peaks]
 
 
-def _sparse(array: Ints) -> list[list[int]]:
+def _sparse(array: Exact) -> list[list[int]]:
     """Return where the array is not 0, as differences, and what stands there."""
     filled = np.flatnonzero(array)
     return [np.diff(filled, prepend=0).tolist(), array[filled].tolist()]
 
 
-def _dense(sparse: list[list[int]], length: int, *, any_sign: bool = False) -> Ints:
-    places, values = _filled(sparse, length, any_sign=any_sign)
+def _dense(sparse: list[list[int]], length: int) -> Ints:
+    places, values = _filled(sparse, length)
     array = np.zeros(length, np.int64)
     array[places] = values
     return array
 
 
-def _filled(sparse: Any, length: int, *, any_sign: bool = False) -> tuple[Ints, Ints]:
+def _filled(sparse: Any, length: int) -> tuple[Ints, Ints]:
     """Return places, each above the one before, and what stands there: never 0."""
     steps, values = map(_integers, sparse)
     if len(steps) != len(values) or (steps[1:] < 1).any() or (steps >= length).any():
@@ -218,14 +224,14 @@ def _filled(sparse: Any, length: int, *, any_sign: bool = False) -> tuple[Ints, 
     places = np.cumsum(steps)
     if len(places) and (places[0] < 0 or places[-1] >= length):
         raise ProfileError("bins that do not exist: the file is damaged")
-    if (values == 0).any() or not (any_sign or _is_small(values)):
+    if not _is_small(values):
         raise ProfileError("counts that cannot be: the file is damaged")
     return places, values
 
 
 def _is_small(values: Ints) -> bool:
     """Return whether these are counts above 0 whose sum has 64 bits."""
-    return bool((values > 0).all()) and float(values.sum(dtype=np.float64)) < 2**62
+    return bool((values > 0).all()) and float(values.sum(dtype=np.float64)) < 2.0**63
 
 
 def _integers(values: Any) -> Ints:
