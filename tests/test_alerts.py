@@ -1,4 +1,4 @@
-"""Counts are exact, the log is not flooded, and nothing raises."""
+"""Alerts: exact counts, a log at a bounded rate, and no exceptions."""
 
 import logging
 
@@ -11,7 +11,7 @@ MS = 1_000_000
 
 
 class Log(logging.Handler):
-    """Keeps what was logged."""
+    """Keeps the records."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ def made(log: logging.Handler, warning: int | None = 50 * MS, critical: int | No
     return Alerts(logger, Thresholds(warning, critical), lambda: now[0]), now
 
 
-def test_above_is_above(log: Log) -> None:
+def test_a_latency_at_the_threshold_is_not_above_it(log: Log) -> None:
     alerts, _ = made(log)
     for latency in (49 * MS, 50 * MS, 50 * MS + 1, 100 * MS, 100 * MS + 1):
         alerts.slow(7, "input", latency)
@@ -42,7 +42,7 @@ def test_above_is_above(log: Log) -> None:
     assert log.lines[2][1] == ("critical threshold 100 ms exceeded: frame 7 of input took 100 ms")
 
 
-def test_one_threshold_alone(log: Log) -> None:
+def test_one_of_the_thresholds_may_be_missing(log: Log) -> None:
     alerts, _ = made(log, warning=None)
     alerts.slow(1, None, 60 * MS)
     alerts.slow(2, None, 160 * MS)
@@ -53,13 +53,13 @@ def test_one_threshold_alone(log: Log) -> None:
     assert log.lines[-1][1].endswith("frame 3 took 160 ms")
 
 
-def test_names_are_harmless_in_a_terminal(log: Log) -> None:
+def test_control_characters_of_names_are_escaped(log: Log) -> None:
     alerts, _ = made(log)
     alerts.slow(1, "mic\x1b[31m\n", 60 * MS)
     assert "mic\\x1b[31m\\n" in log.lines[0][1]
 
 
-def test_a_storm_is_counted_whole_and_logged_in_part(log: Log) -> None:
+def test_many_slow_frames_are_all_counted_and_partly_logged(log: Log) -> None:
     alerts, now = made(log)
     for n in range(1_000):
         alerts.slow(n, None, 60 * MS)
@@ -75,7 +75,7 @@ def test_a_storm_is_counted_whole_and_logged_in_part(log: Log) -> None:
     assert len(log.lines) == 12  # nothing was suppressed since
 
 
-def test_the_end_tells_what_was_suppressed(log: Log) -> None:
+def test_suppressed_records_are_reported_at_the_end(log: Log) -> None:
     alerts, _ = made(log)
     for n in range(12):
         alerts.slow(n, None, 60 * MS)
@@ -93,7 +93,7 @@ def test_a_problem_is_logged_once(log: Log) -> None:
     ]
 
 
-def test_a_handler_that_raises_is_counted() -> None:
+def test_errors_of_a_log_handler_are_counted() -> None:
     class Broken(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             raise OSError("disk full")

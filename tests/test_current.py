@@ -1,4 +1,4 @@
-"""The current frame: of tasks and threads that run beside each other; functions as its stages."""
+"""The current frame of tasks and threads, and functions as its stages."""
 
 import asyncio
 import inspect
@@ -29,7 +29,7 @@ def profiler():
 
 
 def stamps(profiler, row=-1):
-    """Return a frame's stamps by mark, in tens of ns since its start; None where missing."""
+    """Return the stamps of a frame by mark in tens of ns since its start, or None if missing."""
     marks = profiler.trace().marks
     start = int(marks["start"][row])
     return {
@@ -60,7 +60,7 @@ def test_a_frame_is_current_within_its_block(profiler):
     assert profiler.accounts.notes == {}
 
 
-def test_tasks_have_frames_of_their_own(profiler):
+def test_each_task_has_its_own_frame(profiler):
     @profiler.stage("decode")
     async def decode(i, turns):
         for _ in range(turns):
@@ -96,7 +96,7 @@ def test_tasks_have_frames_of_their_own(profiler):
     assert profiler.accounts.notes == {}
 
 
-def test_threads_begin_without(profiler):
+def test_a_new_thread_has_no_current_frame(profiler):
     found = []
     with profiler.frame(1):
         thread = threading.Thread(target=lambda: found.append(bool(current_frame())))
@@ -104,13 +104,13 @@ def test_threads_begin_without(profiler):
         thread.join()
 
         async def main():
-            return await asyncio.to_thread(current_frame)  # takes the context along
+            return await asyncio.to_thread(current_frame)  # this copies the context
 
         assert asyncio.run(main()) is current_frame()
     assert found == [False]
 
 
-def test_a_stage_is_stamped_where_it_begins(profiler):
+def test_the_begin_of_a_stage_is_stamped_once(profiler):
     @profiler.stage("decode")
     def decode(packet, *, times=1):
         """Decode."""
@@ -119,15 +119,15 @@ def test_a_stage_is_stamped_where_it_begins(profiler):
     assert decode("a", times=2) == "aa"  # no frame
     with profiler.frame(1):
         assert decode("b") == "b"
-        assert decode("c") == "c"  # the first time counts
-    # start 0, decode 1, end 2: nothing else was stamped, and nobody complained
+        assert decode("c") == "c"  # the first call counts
+    # start 0, decode 1, end 2: nothing else was stamped or noted
     assert stamps(profiler) == {"start": 0, "decode": 1, "play": None, "end": 2}
     assert profiler.accounts.notes == {}
     assert (decode.__name__, decode.__doc__) == ("decode", "Decode.")
     assert str(inspect.signature(decode)) == "(packet, *, times=1)"
 
 
-def test_a_coroutine_function_stays_one(profiler):
+def test_a_decorated_coroutine_function_is_a_coroutine_function(profiler):
     @profiler.stage("decode")
     async def decode():
         return 7
@@ -143,7 +143,7 @@ def test_a_coroutine_function_stays_one(profiler):
     assert stamps(profiler)["decode"] == 1
 
 
-def test_methods_are_stages_too(profiler):
+def test_methods_may_be_stages(profiler):
     class Player:
         @profiler.stage("play")
         def play(self):
@@ -162,7 +162,7 @@ def test_methods_are_stages_too(profiler):
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_where_a_stage_ends_is_stamped_if_nothing_else_begins_there(is_async):
+def test_the_end_of_a_stage_is_stamped_unless_another_span_begins_there(is_async):
     ticks = itertools.count(10, 10)
     with Profiler(GAP, clock=ticks.__next__) as profiler:
 
@@ -186,8 +186,8 @@ def test_where_a_stage_ends_is_stamped_if_nothing_else_begins_there(is_async):
 
         with profiler.frame(1):
             call(first)  # start is stamped; its end is b
-            call(work)  # a, then b again: the last time counts
-            call(late)  # c; end is the frame's
+            call(work)  # a, then b again: the last call counts
+            call(late)  # c; finish stamps end
         assert stamps(profiler) == {"start": 0, "a": 2, "b": 3, "c": 4, "end": 5}
         with pytest.raises(KeyError), profiler.frame(2):
             call(work, KeyError())
@@ -195,7 +195,7 @@ def test_where_a_stage_ends_is_stamped_if_nothing_else_begins_there(is_async):
         assert profiler.accounts.dropped == {"KeyError": 1}
 
 
-def test_stages_of_another_profilers_frame(profiler):
+def test_frames_of_another_profiler_are_not_stamped(profiler):
     with Profiler(Pipeline.chain("second", "decode")) as other:
 
         @other.stage("decode")
@@ -203,15 +203,15 @@ def test_stages_of_another_profilers_frame(profiler):
             pass
 
         with profiler.frame(1):
-            decode()  # a frame is current, of the wrong profiler
+            decode()  # the current frame belongs to the other profiler
             with other.frame(2), profiler.frame(3):
-                decode()  # of the frame around it
+                decode()  # stamps the frame around it
     assert stamps(profiler, 0)["decode"] is None
     assert stamps(profiler, 1)["decode"] is None
     assert (other.trace().marks["decode"] != MISSING).tolist() == [True]
 
 
-def test_frames_that_are_not_recorded():
+def test_stages_run_without_a_recorded_frame():
     profiler = Profiler(MIC)
     decode = profiler.stage("decode")(lambda: 5)
     with profiler.frame(1):  # stopped
@@ -227,7 +227,7 @@ def test_frames_that_are_not_recorded():
     assert len(profiler.trace()) == 0
 
 
-def test_a_finished_frame_is_left_alone(profiler):
+def test_a_finished_frame_is_not_stamped(profiler):
     decode = profiler.stage("decode")(lambda: 5)
     with profiler.frame(1) as frame:
         frame.finish()
@@ -236,7 +236,7 @@ def test_a_finished_frame_is_left_alone(profiler):
     assert profiler.accounts.notes == {}
 
 
-def test_what_cannot_be_a_stage(profiler):
+def test_names_and_functions_that_cannot_be_stages_are_refused(profiler):
     with pytest.raises(
         PipelineError, match=r"stage must name .* 'mic', got 'decod'; use decode, [a-z, ]*play$"
     ):
@@ -259,11 +259,11 @@ def test_what_cannot_be_a_stage(profiler):
             profiler.stage("decode")(function)
 
 
-# -- who asks for the first time ------------------------------------------------------------------
+# -- the first call -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["as frame", ""])
-def test_who_asks_first_within_a_block_gets_its_frame(name):
+def test_the_first_call_inside_a_block_returns_its_frame(name):
     code = f"""
 import asyncio, gc
 import latprof
@@ -290,7 +290,7 @@ print("fine")
     assert (done.returncode, done.stdout) == (0, "fine\n"), done.stderr
 
 
-def test_who_asks_first_outside_of_blocks_gets_none():
+def test_the_first_call_outside_of_blocks_returns_no_frame():
     code = """
 import latprof
 from latprof import AUDIO, Profiler

@@ -1,4 +1,4 @@
-"""The functions of the hot path: each profiler's own, found like methods."""
+"""The functions of the hot path: each profiler has its own copies in place of its methods."""
 
 import copy
 import gc
@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from profiling import MIC
 
 from latprof import PipelineError, Profiler, ProfilerError
 from latprof.pipeline import Pipeline
 from latprof.recorder import stamping
 
-MIC = Pipeline.chain("mic", "decode", "play")  # marks start, decode, play, end
 NET = Pipeline.chain("net", "read", "parse", "reply", "close")
 
 
-def test_all_that_the_functions_need_is_given() -> None:
+def test_all_declared_names_have_a_value_in_each_profiler() -> None:
     hot = Profiler(MIC)._hot
     assert stamping.__annotations__.keys() <= hot._names.keys()
-    # nothing of one profiler is left in the module, where the next one would find it
+    # no value of one profiler is left in the module, where another would find it
     assert not stamping.__annotations__.keys() & vars(stamping).keys()
     other = Profiler(MIC)._hot
     mine, theirs = ((h.frame, h.record, h.live.mark, h.live.finish) for h in (hot, other))
@@ -31,7 +31,7 @@ def test_all_that_the_functions_need_is_given() -> None:
         assert one.__code__ is not two.__code__
 
 
-def test_profilers_beside_each_other() -> None:
+def test_profilers_do_not_share_state() -> None:
     with Profiler(MIC, capacity=4) as mic, Profiler(NET, critical="1ns") as net:
         for n in range(10):
             one, two = mic.frame(n, source="a"), net.frame(n, 7)
@@ -52,7 +52,7 @@ def test_profilers_beside_each_other() -> None:
     assert net.accounts.notes == {"criticals": 10}
 
 
-def test_what_was_looked_up_before_the_start_records() -> None:
+def test_functions_looked_up_before_the_start_record() -> None:
     profiler = Profiler(MIC)
     frame, record = profiler.frame, profiler.record
     assert not frame(1)
@@ -65,7 +65,7 @@ def test_what_was_looked_up_before_the_start_records() -> None:
 
 
 @pytest.mark.parametrize("rate", [1.0, 0.999_999])
-def test_a_subclass_may_have_methods_of_its_own(rate: float) -> None:
+def test_a_subclass_may_override_methods(rate: float) -> None:
     class Numbered(Profiler):
         """Numbers its frames."""
 
@@ -90,7 +90,7 @@ def test_a_subclass_may_have_methods_of_its_own(rate: float) -> None:
     assert (kind.__doc__, kind.__module__) == ("Numbers its frames.", __name__)
 
 
-def test_a_second_init_begins_anew() -> None:
+def test_calling_init_again_resets_the_profiler() -> None:
     profiler = Profiler(MIC)
     with profiler:
         profiler.frame(1).finish()
@@ -102,12 +102,12 @@ def test_a_second_init_begins_anew() -> None:
 
 
 @pytest.mark.parametrize("take", [copy.copy, copy.deepcopy, pickle.dumps])
-def test_a_profiler_is_not_copied(take: Any) -> None:
+def test_a_profiler_cannot_be_copied(take: Any) -> None:
     with pytest.raises(ProfilerError, match="cannot be copied or pickled; make a new one"):
         take(Profiler(MIC))
 
 
-def test_they_are_documented_as_the_methods_are() -> None:
+def test_replaced_methods_have_their_documentation_and_arguments() -> None:
     profiler = Profiler(MIC)
     assert (type(profiler).__name__, type(profiler).__module__) == (
         "Profiler",
@@ -122,7 +122,7 @@ def test_they_are_documented_as_the_methods_are() -> None:
     assert "stamp taken elsewhere" in str(profiler._hot.live.mark.__doc__)
 
 
-def test_a_profiler_is_freed() -> None:
+def test_a_profiler_without_references_is_freed() -> None:
     with Profiler(MIC) as profiler:
         profiler.frame(1).finish()
     kind = weakref.ref(type(profiler))
@@ -133,8 +133,8 @@ def test_a_profiler_is_freed() -> None:
     assert live() is None
 
 
-def test_a_profiler_of_the_class_of_another() -> None:
-    """Programs that make one anew, `type(self)(...)`, have one that records by itself."""
+def test_an_instance_of_the_class_of_another_profiler_records_on_its_own() -> None:
+    """As in programs that call `type(self)(...)`."""
     first = Profiler(MIC)
     second = type(first)(NET)
     third = type(second)(MIC, sampling_rate=0.999_999)
@@ -147,7 +147,7 @@ def test_a_profiler_of_the_class_of_another() -> None:
         assert profiler.trace().frame_id.tolist() == ids
 
 
-def test_a_profiler_that_is_initialized_again() -> None:
+def test_a_singleton_that_is_initialized_again_records() -> None:
     class Only(Profiler):
         one: Any = None
 
@@ -173,7 +173,7 @@ class Index:
 
 
 @pytest.mark.parametrize("start", [np.int32(5), np.uint8(5), Index()])
-def test_any_integer_is_a_start_of_what_has_a_threshold(start: Any) -> None:
+def test_any_integer_may_be_a_start_that_is_compared_with_a_threshold(start: Any) -> None:
     profiler = Profiler(MIC, clock=lambda: 10**15, critical="1s")
     with profiler:
         profiler.frame(1, start=start).finish()
@@ -184,7 +184,7 @@ def test_any_integer_is_a_start_of_what_has_a_threshold(start: Any) -> None:
     assert profiler.accounts.notes == {"criticals": 2}
 
 
-def test_no_class_is_made_of_a_subclass() -> None:
+def test_no_class_is_derived_from_a_subclass() -> None:
     class Meta(type):
         def __new__(cls, *args: Any, tag: str, **known: Any) -> Any:
             return super().__new__(cls, *args, **known)
@@ -224,7 +224,7 @@ def test_no_class_is_made_of_a_subclass() -> None:
     assert [*inspect.signature(two.record).parameters] == ["frame_id", "stamps", "size", "source"]
 
 
-def test_a_class_is_called_as_it_is_initialized() -> None:
+def test_the_signature_of_a_class_is_that_of_its_init() -> None:
     class Own(Profiler):
         def __init__(self, pipeline: Pipeline, *, title: str) -> None:
             super().__init__(pipeline)

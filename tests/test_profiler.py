@@ -1,8 +1,7 @@
-"""The profiler: what is recorded, what is refused, what is counted; and that it all adds up."""
+"""The profiler: what it records, refuses and counts, and that the accounts add up."""
 
 import itertools
 import json
-import logging
 import os
 import re
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from profiling import MIC, MS, Clock, Log, balanced, run_threads, wait_for
 from rings import claim, write
 
 import latprof.recorder.profiler
@@ -30,12 +30,9 @@ from latprof.recorder.stamping import BAD_FRAME_ID, BAD_ROW, BAD_SIZE, BAD_STAMP
 from latprof.report.report import Report
 from latprof.thresholds import Thresholds
 
-MIC = Pipeline.chain("mic", "decode", "play")  # marks start, decode, play, end
-MS = 1_000_000
-
 
 @pytest.fixture(autouse=True)
-def _none_left_running() -> Iterator[None]:
+def _no_profiler_is_left_running() -> Iterator[None]:
     yield
     left = [profiler for profiler in latprof.recorder.profiler._running if profiler.running]
     for profiler in left:
@@ -44,50 +41,8 @@ def _none_left_running() -> Iterator[None]:
     assert not [thread for thread in threading.enumerate() if thread.name == "latprof"]
 
 
-class Clock:
-    """A clock that stands still until it is told otherwise."""
-
-    def __init__(self, now: int = 1_000_000) -> None:
-        self.now = now
-
-    def __call__(self) -> int:
-        return self.now
-
-    def after(self, ns: int) -> None:
-        self.now += ns
-
-
-class Log(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-        self.logger = logging.Logger("test")
-        self.logger.addHandler(self)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(f"{record.levelname} {record.getMessage()}")
-
-
-def balanced(profiler: Profiler) -> Accounts:
-    """Return the accounts, once they add up."""
-    a = profiler.accounts
-    dropped, rejected = sum(a.dropped.values()), sum(a.rejected.values())
-    assert a.started == a.in_flight + a.finished + dropped + rejected
-    assert a.finished + dropped == a.folded + a.not_folded + a.lost + a.torn
-    counts = [a.started, a.in_flight, a.finished, a.folded, a.not_folded, a.lost, a.torn]
-    assert min(*counts, *a.dropped.values(), *a.rejected.values()) >= 0
-    return a
-
-
-def wait_for(holds: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "did not come true in time"
-        time.sleep(0.002)
-
-
 def stamps_of(profiler: Profiler) -> list[list[int | None]]:
-    """Return the stamps of the trace as the clock gave them, a list a frame."""
+    """Return the stamps of the trace on the profiler's clock, one list for each frame."""
     trace = profiler.trace()
     table = np.array([trace.marks[mark] for mark in profiler.pipeline.marks]).T
     offset = profiler.clock_offset_ns
@@ -122,7 +77,7 @@ def test_a_frame_is_stamped_by_the_clock() -> None:
     assert balanced(profiler) == Accounts(started=1, finished=1, folded=1)
 
 
-def test_with_finishes_or_drops() -> None:
+def test_the_end_of_a_block_finishes_or_drops_the_frame() -> None:
     clock = Clock()
     with Profiler(MIC, clock=clock) as profiler:
         with profiler.frame(1):
@@ -130,7 +85,7 @@ def test_with_finishes_or_drops() -> None:
         with pytest.raises(ZeroDivisionError), profiler.frame(2):
             1 / 0  # noqa: B018
         with profiler.frame(3) as frame:
-            frame.drop("late")  # inside the block: nothing is left to do at its end
+            frame.drop("late")  # inside the block: the end of the block does nothing
         with profiler.frame(4) as frame:
             frame.finish()
         with pytest.raises(KeyboardInterrupt), profiler.frame(5):
@@ -171,7 +126,7 @@ def test_drop_stamps_end() -> None:
         (ValueError("x"), "x"),
     ],
 )
-def test_no_reason_turns_a_drop_into_a_finished_frame(reason: Any, outcome: str) -> None:
+def test_a_dropped_frame_never_reads_as_finished(reason: Any, outcome: str) -> None:
     with Profiler(MIC) as profiler:
         profiler.frame(1).drop(reason)
     a = balanced(profiler)
@@ -180,12 +135,12 @@ def test_no_reason_turns_a_drop_into_a_finished_frame(reason: Any, outcome: str)
     assert profiler.report().profile.frames == 0
 
 
-def test_stamps_taken_elsewhere() -> None:
+def test_stamps_may_be_taken_elsewhere() -> None:
     clock = Clock(5_000)
     with Profiler(MIC, clock=clock) as profiler:
         frame = profiler.frame(9, start=1_000)
         frame.mark("decode", at=np.int64(1_500))
-        frame.mark("play", at=0)  # missing: may still be marked
+        frame.mark("play", at=0)  # missing: it may still be marked
         frame.mark("play")
         frame.finish(at=9_000)
         frame = profiler.frame(10, start=0)  # missing
@@ -210,7 +165,7 @@ def test_start_and_end_may_be_marked() -> None:
     assert balanced(profiler).notes == {"mark set twice": 2}
 
 
-def test_due() -> None:
+def test_response_is_measured_from_due() -> None:
     due = Pipeline("due", ("due", "start", "end"))
     with Profiler(due, clock=Clock(5_000)) as profiler:
         frame = profiler.frame(1)
@@ -237,7 +192,7 @@ def test_an_unknown_mark_raises_and_the_frame_goes_on() -> None:
     assert (a.finished, a.notes) == (len(names), {"unknown mark": len(names)})
 
 
-def test_the_first_stamp_stays() -> None:
+def test_a_mark_set_twice_keeps_its_first_stamp() -> None:
     clock, log = Clock(), Log()
     with Profiler(MIC, clock=clock, logger=log.logger) as profiler:
         frame = profiler.frame(1)
@@ -252,7 +207,7 @@ def test_the_first_stamp_stays() -> None:
     assert "mark set twice" in log.lines[0]
 
 
-def test_after_finish_nothing_happens_but_counts() -> None:
+def test_calls_after_finish_are_only_counted() -> None:
     clock, log = Clock(), Log()
     with Profiler(MIC, clock=clock, logger=log.logger) as profiler:
         frame = profiler.frame(1)
@@ -317,7 +272,7 @@ def test_a_frame_that_finishes_after_stop_is_rejected() -> None:
         ({"at": "now"}, BAD_STAMP),
     ],
 )
-def test_what_cannot_be_stored_is_rejected_and_never_raises(
+def test_values_that_cannot_be_stored_are_rejected_without_an_error(
     arguments: dict[str, Any], reason: str
 ) -> None:
     given = {"frame_id": 1, "size": None, "start": None, "at": None} | arguments
@@ -373,7 +328,7 @@ def test_rejected_frames_take_part_in_a_full_ring() -> None:
     assert (a.in_flight, a.not_folded) == (0, 0)
 
 
-def test_a_clock_that_breaks_later_tears_nothing_but_its_frame() -> None:
+def test_a_clock_that_fails_later_rejects_only_its_frame() -> None:
     clock = Clock()
     with Profiler(MIC, clock=clock) as profiler:
         frame = profiler.frame(1)
@@ -404,7 +359,7 @@ class Unprintable:
         (Unprintable(), "<Unprintable>"),
     ],
 )
-def test_any_source_is_stored_somehow(source: Any, stored: str | None) -> None:
+def test_a_source_of_any_type_is_stored_as_text(source: Any, stored: str | None) -> None:
     with Profiler(MIC) as profiler:
         profiler.frame(1, source=source).finish()
         profiler.record(2, [1, 2, 3, 4], source=source)
@@ -436,7 +391,7 @@ def test_more_sources_than_codes_share_one_name() -> None:
 # -- record ---------------------------------------------------------------------------------------
 
 
-def test_record() -> None:
+def test_record_takes_all_stamps_in_one_call() -> None:
     with Profiler(MIC) as profiler:
         profiler.record(7, (100, 110, 130, 160), 960, "input")
         profiler.record(8, [200, 0, 230, 260])
@@ -447,13 +402,13 @@ def test_record() -> None:
         [300, 310, 330, 360],
     ]
     profile = profiler.report().profile
-    assert profile["decode"].total == 20 + 20  # decode to play, where both are there
+    assert profile["decode"].total == 20 + 20  # from decode to play, if both are set
     assert profile["decode"].missing == 1
     balanced(profiler)
 
 
 @pytest.mark.parametrize("kind", [np.uint64, np.int32, np.int64, np.uint8, object])
-def test_stamps_of_an_array_are_compared_with_a_limit(kind: Any) -> None:
+def test_stamps_of_an_array_are_compared_with_thresholds(kind: Any) -> None:
     with Profiler(MIC, critical="100ns") as profiler:
         profiler.record(1, np.array([5, 6, 7, 0], kind))  # no end, no latency
         profiler.record(2, np.array([5, 6, 7, 105], kind))
@@ -472,7 +427,7 @@ def test_too_few_or_too_many_stamps_raise() -> None:
     assert balanced(profiler).started == 0
 
 
-def test_record_many() -> None:
+def test_record_many_takes_arrays() -> None:
     stamps = np.array([[100, 110, 130, 160], [200, 0, 230, 260], [300, 310, 330, 360]])
     with Profiler(MIC, capacity=2) as profiler:
         profiler.record_many(np.array([7, 8, 2**64 - 1], np.uint64), stamps, 960, "input")
@@ -517,7 +472,7 @@ def test_record_many_equals_record() -> None:
     assert 100 < len(a) < 400
 
 
-def test_record_many_loses_nothing_to_the_totals() -> None:
+def test_record_many_of_more_frames_than_the_ring_holds_loses_none() -> None:
     frames = 30_000
     stamps = np.arange(1, frames + 1)[:, None] * 1_000 + np.array([0, 10, 20, 30])
     with Profiler(MIC, capacity=64) as profiler:
@@ -635,7 +590,7 @@ def test_a_process_stamps_what_it_owns() -> None:
     balanced(last)
 
 
-def test_marks_of_others_are_refused() -> None:
+def test_marks_of_other_processes_are_refused() -> None:
     with Profiler(MIC, owns=("decode", "play")) as profiler:
         with pytest.raises(PipelineError, match=r"mark 'start' .* not owned by this process"):
             profiler.frame(1, start=5)
@@ -660,7 +615,7 @@ def test_marks_of_others_are_refused() -> None:
 
 
 @pytest.mark.parametrize("source", ["input", None])
-def test_sampling_takes_whole_runs(source: str | None) -> None:
+def test_sampling_records_whole_runs_of_ids(source: str | None) -> None:
     with Profiler(MIC, sampling_rate=0.3) as profiler:
         for n in range(64 * 100):
             frame = profiler.frame(n, source=source)
@@ -675,7 +630,7 @@ def test_sampling_takes_whole_runs(source: str | None) -> None:
     assert profiler.report().profile.sampled
 
 
-def test_sampling_nothing_and_rejecting_all_the_same() -> None:
+def test_invalid_frames_are_rejected_even_if_none_is_sampled() -> None:
     with Profiler(MIC, sampling_rate=0) as profiler:
         assert profiler.frame(1) is NO_FRAME
         profiler.record(1, (1, 2, 3, 4))
@@ -690,7 +645,7 @@ def test_sampling_nothing_and_rejecting_all_the_same() -> None:
 # -- thresholds -----------------------------------------------------------------------------------
 
 
-def test_thresholds_count_and_log() -> None:
+def test_frames_above_thresholds_are_counted_and_logged() -> None:
     clock, log = Clock(), Log()
     with Profiler(MIC, warning="50ms", critical="100ms", clock=clock, logger=log.logger) as p:
         for latency in (50 * MS, 50 * MS + 1, 100 * MS + 1):
@@ -710,7 +665,7 @@ def test_thresholds_count_and_log() -> None:
     assert len(log.lines) == 6
 
 
-def test_a_storm_does_not_flood_the_log() -> None:
+def test_many_slow_frames_do_not_flood_the_log() -> None:
     log = Log()
     stamps = np.tile([10, 0, 0, 10 + 60 * MS], (5_000, 1))
     with Profiler(MIC, warning="50ms", logger=log.logger) as profiler:
@@ -721,12 +676,14 @@ def test_a_storm_does_not_flood_the_log() -> None:
     assert notes["warnings"] == 10_000
     logged = [line for line in log.lines if "exceeded" in line]
     assert notes["log records suppressed"] == 10_000 - len(logged)
-    told = [int(line.split()[1].replace(",", "")) for line in log.lines if "more frames" in line]
-    assert sum(told) == notes["log records suppressed"]
+    reported = [
+        int(line.split()[1].replace(",", "")) for line in log.lines if "more frames" in line
+    ]
+    assert sum(reported) == notes["log records suppressed"]
     assert len(log.lines) < 200
 
 
-def test_no_latency_without_both_ends() -> None:
+def test_thresholds_need_both_ends_of_a_span() -> None:
     with Profiler(MIC, owns=("decode", "end"), warning=1) as profiler:
         profiler.frame(1).finish()
     assert balanced(profiler).notes == {}
@@ -860,7 +817,7 @@ def test_bad_pipeline_and_marks() -> None:
 # -- running --------------------------------------------------------------------------------------
 
 
-def test_stopped_is_a_frame_that_does_nothing() -> None:
+def test_a_stopped_profiler_returns_a_frame_that_does_nothing() -> None:
     profiler = Profiler(MIC)
     assert not profiler.running
     with profiler.frame(1) as frame:
@@ -877,7 +834,7 @@ def test_stopped_is_a_frame_that_does_nothing() -> None:
         1 / 0  # noqa: B018
 
 
-def test_start_is_strict_and_stop_is_not() -> None:
+def test_start_twice_is_an_error_and_stop_twice_is_not() -> None:
     profiler = Profiler(MIC)
     profiler.stop()
     with profiler:
@@ -917,7 +874,7 @@ def test_restart_keeps_totals_and_segments() -> None:
     ]  # fmt: skip
 
 
-def test_report_while_running_is_everything_so_far() -> None:
+def test_a_report_while_running_has_all_frames_so_far() -> None:
     with Profiler(MIC, capacity=8) as profiler:
         for n in range(20):
             profiler.frame(n).finish()
@@ -941,7 +898,7 @@ def test_the_log_gets_the_report_again_after_a_restart() -> None:
     assert all(line.startswith("INFO mic: ") for line in log.lines)
 
 
-def test_no_report_of_nothing() -> None:
+def test_no_report_is_logged_without_frames() -> None:
     log = Log()
     with Profiler(MIC, report_interval="1ms", logger=log.logger):
         time.sleep(0.05)
@@ -985,10 +942,10 @@ def test_an_error_in_the_background_is_counted(monkeypatch: pytest.MonkeyPatch) 
     assert balanced(profiler).finished == 1
 
 
-# -- what was claimed and not written -------------------------------------------------------------
+# -- numbers that are claimed and not written ------------------------------------------------------
 
 
-def test_a_stalled_writer_is_waited_for_and_then_given_up() -> None:
+def test_a_stalled_writer_is_awaited_and_then_counted_as_torn() -> None:
     with Profiler(MIC, capacity=8) as profiler:
         profiler.frame(1).finish()
         profiler._hot.started.__next__()
@@ -1006,7 +963,7 @@ def test_a_stalled_writer_is_waited_for_and_then_given_up() -> None:
     assert (a.folded, a.not_folded, a.torn) == (3, 0, 1)
 
 
-def test_a_hole_is_torn_after_a_second_and_after_a_lap() -> None:
+def test_a_number_without_a_row_is_torn_after_a_second_or_a_lap() -> None:
     now = [0]
     profiler = Profiler(MIC, capacity=4)
     profiler._fold._now = lambda: now[0]
@@ -1027,7 +984,7 @@ def test_a_hole_is_torn_after_a_second_and_after_a_lap() -> None:
     assert (a.torn + a.lost, a.folded) == (2, 4)
 
 
-def test_the_trace_leaves_out_what_the_totals_keep() -> None:
+def test_overwritten_frames_are_in_the_totals_and_not_in_the_trace() -> None:
     with Profiler(MIC, capacity=1) as profiler:
         profiler.frame(1).finish()
         profiler.report()
@@ -1056,7 +1013,7 @@ def test_trace_metadata_is_json_and_saves(tmp_path: Any) -> None:
 
 
 @pytest.mark.parametrize("capacity", [1, 64, 100_000])
-def test_threads_lose_nothing_in_the_accounts(capacity: int) -> None:
+def test_the_accounts_of_many_threads_add_up(capacity: int) -> None:
     threads, frames = 8, 10_000 if capacity > 1 else 3_000
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -1078,11 +1035,7 @@ def test_threads_lose_nothing_in_the_accounts(capacity: int) -> None:
                     else:
                         frame.finish()
 
-            workers = [threading.Thread(target=record, args=(i,)) for i in range(threads)]
-            for worker in workers:
-                worker.start()
-            for worker in workers:
-                worker.join()
+            run_threads(threading.Thread(target=record, args=(i,)) for i in range(threads))
     finally:
         sys.setswitchinterval(interval)
     a = balanced(profiler)
@@ -1160,7 +1113,7 @@ assert not (heavy - {"psutil"}) & set(sys.modules), heavy & set(sys.modules)
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_spans_by_hand() -> None:
+def test_sums_of_spans_agree_with_a_calculation_by_hand() -> None:
     # two frames of a pipeline with a side span, stamps chosen; sums by hand
     pipeline = Pipeline(
         "p",
@@ -1182,10 +1135,10 @@ def test_spans_by_hand() -> None:
     ]
 
 
-# -- what it costs --------------------------------------------------------------------------------
+# -- overhead -------------------------------------------------------------------------------------
 
 
-def test_overhead_is_measured_where_it_runs() -> None:
+def test_overhead_is_measured_in_this_process() -> None:
     clock = Clock()
     profiler = Profiler(MIC, clock=clock, warning={"play": 1}, owns=None)
     nothing = profiler.overhead()
@@ -1197,7 +1150,7 @@ def test_overhead_is_measured_where_it_runs() -> None:
         frame.finish()
     cost = profiler.overhead()
     assert cost.share == pytest.approx(cost.ns_per_frame / 1_000_000_000)
-    assert balanced(profiler).started == 1  # what was measured is no frame
+    assert balanced(profiler).started == 1  # the measurement records no frame
     assert balanced(profiler).notes == {}
     line = next(line for line in str(profiler.report()).splitlines() if "profiling" in line)
     assert line.startswith("profiling a frame takes ")
@@ -1218,7 +1171,7 @@ def test_the_share_of_the_overhead_has_no_exponent(share: float, said: str) -> N
     assert str(Overhead(1_300.0, share)).endswith(f" here, {said} of its mean latency")
 
 
-def test_a_profiler_that_was_never_started_says_so() -> None:
+def test_the_report_says_that_the_profiler_was_never_started() -> None:
     profiler = Profiler(MIC)
     profiler.frame(1).finish()
     said = "mic: the profiler was never started; use it in `with`, or call start()"
@@ -1231,7 +1184,7 @@ def test_a_profiler_that_was_never_started_says_so() -> None:
     assert str(profiler.report()).startswith("mic: no frame has finished\n")
 
 
-def test_one_frame_is_one_frame() -> None:
+def test_one_frame_is_reported_in_the_singular() -> None:
     with Profiler(MIC) as profiler:
         profiler.record(1, [1_000, 2_000, 3_000, 4_000])
     assert repr(profiler) == "<Profiler of mic: stopped, 1 frame>"

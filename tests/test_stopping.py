@@ -1,42 +1,33 @@
-"""Starting and stopping beside threads that record, that fork, or that there are too many of."""
+"""Starting and stopping beside threads that record or fork, and without a thread."""
 
 import os
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from profiling import MIC, wait_for
 from rings import claim, write
 
 import latprof
-from latprof import Pipeline, Profiler
+from latprof import Profiler
 from latprof.errors import ProfilerError
 from latprof.recorder import profiler as module
 from latprof.recorder.frame import is_entered
 
-MIC = Pipeline.chain("mic", "decode", "play")
 
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-
-
-def test_who_waits_for_room_when_recording_stops_gets_it(tmp_path: Path) -> None:
+def test_writers_that_wait_for_a_slot_at_the_stop_get_one(tmp_path: Path) -> None:
     profiler = Profiler(MIC, capacity=2, overflow="block", path=tmp_path / "mic.parquet")
-    profiler._fold.step = lambda limit=0: None  # type: ignore[method-assign]  # no room for now
+    profiler._fold.step = lambda limit=0: None  # type: ignore[method-assign]  # no slot is freed for now
     profiler.start()
     stamps = 1, 2, 3, 4
     threads = [threading.Thread(target=profiler.record, args=(n, stamps)) for n in range(9)]
     for thread in threads:
         thread.start()
-    room: Any = profiler._hot.free_slots
-    wait_for(lambda: len(room._waiting) == 7)
+    slots: Any = profiler._hot.free_slots
+    wait_for(lambda: len(slots._waiting) == 7)
     profiler.stop()
     a = profiler.accounts
     assert (a.started, a.finished, a.folded, a.not_folded, a.lost) == (9, 9, 9, 0, 0)
@@ -49,7 +40,7 @@ def test_a_frame_that_comes_after_the_file_was_closed_is_counted(tmp_path: Path)
     profiler = Profiler(MIC, path=tmp_path / "mic.parquet")
     with profiler:
         profiler.record(1, (1, 2, 3, 4))
-    # a thread that was held up in `record` since before the stop
+    # a thread was suspended in `record` during the stop
     profiler._hot.started.__next__()
     write(profiler._ring, claim(profiler._ring), 2, (1, 2, 3, 4))
     report = profiler.report()
@@ -70,7 +61,9 @@ class Broken(Exception):
 
 @pytest.mark.parametrize("value", [Broken, "noon", None, 1.5, -5, 2**70])
 @pytest.mark.parametrize("in_file", [False, True])
-def test_a_clock_that_breaks_stops_nobody(value: Any, in_file: bool, tmp_path: Path) -> None:
+def test_a_clock_that_fails_does_not_prevent_the_stop(
+    value: Any, in_file: bool, tmp_path: Path
+) -> None:
     broken = False
 
     def clock() -> Any:
@@ -113,14 +106,14 @@ def test_without_a_thread_nothing_is_recorded(monkeypatch: pytest.MonkeyPatch) -
     assert (a.started, a.folded) == (1, 1)
 
 
-def test_a_row_that_is_no_frame_is_not_lost() -> None:
+def test_a_rejected_row_is_not_counted_as_lost() -> None:
     with Profiler(MIC) as profiler:
         profiler.record(1, (1, 2, 3, 2**62))
         profiler.record(2, (1, 2, 3, 4))
         assert profiler.trace().meta["lost"] == 0
 
 
-def test_a_finished_frame_that_is_entered_is_finished() -> None:
+def test_a_finished_frame_may_be_entered() -> None:
     with Profiler(MIC) as profiler:
         frames = profiler.frame(1), profiler.frame(2)
         for frame in frames:
@@ -132,7 +125,7 @@ def test_a_finished_frame_that_is_entered_is_finished() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_two_threads_fork_at_once() -> None:
-    """The second gets the lock of the fold before the first is done with giving it back."""
+    """The second thread gets the lock of the fold while the first one still releases it."""
 
     class Hasty:
         """A profiler whose lock, when it is freed, is another thread's at once."""
@@ -149,7 +142,7 @@ def test_two_threads_fork_at_once() -> None:
             self.owner.append(threading.get_ident())
 
         def release(self) -> None:
-            assert self.owner.pop(0) == threading.get_ident(), "freed another thread's lock"
+            assert self.owner.pop(0) == threading.get_ident(), "released the lock of another thread"
             if not self.free.is_set():
                 self.free.set()
                 other.start()
@@ -200,7 +193,7 @@ def test_a_fork_while_another_thread_starts_or_stops(where: str) -> None:
     assert profiler not in module._running
 
 
-def test_a_start_while_another_thread_stops_writes_on(tmp_path: Path) -> None:
+def test_a_start_while_another_thread_stops_begins_another_file(tmp_path: Path) -> None:
     profiler = Profiler(MIC, path=tmp_path / "mic.parquet")
     profiler.start()
     profiler.record(1, (1, 2, 3, 4))
@@ -212,7 +205,7 @@ def test_a_start_while_another_thread_stops_writes_on(tmp_path: Path) -> None:
         profiler.start()
 
     profiler._fold.catch_up = start_again  # type: ignore[method-assign]
-    profiler.stop()  # its end comes after the other's start
+    profiler.stop()  # it ends after the other thread's start
     assert profiler.running
     profiler.record(2, (1, 2, 3, 4))
     profiler.stop()

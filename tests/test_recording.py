@@ -1,10 +1,7 @@
-"""Files that are written while frames are recorded: every frame once, the accounts once, and a
-disk that fails stops nothing."""
+"""Trace files written while frames are recorded: every frame once, also beside failures."""
 
 import contextlib
-import ctypes
 import json
-import logging
 import os
 import resource
 import shutil
@@ -19,29 +16,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from rings import claim
+from profiling import MIC, MS, Log, wait_for
 
 import latprof
 from latprof import ProfilerError, TraceError
 from latprof.io.reader import Reader
-from latprof.pipeline import AUDIO, Pipeline
+from latprof.pipeline import AUDIO
 from latprof.recorder.profiler import Profiler
 from latprof.recorder.recording import FILE_ERRORS, NOT_WRITTEN
 
-MIC = Pipeline.chain("mic", "decode", "play")
-MS = 1_000_000
 WIDTH = AUDIO.row_dtype.itemsize
-
-
-class Log(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-        self.logger = logging.Logger("test")
-        self.logger.addHandler(self)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(f"{record.levelname} {record.getMessage()}")
 
 
 def record(profiler: Profiler, first: int, count: int, period: int = 20 * MS) -> None:
@@ -75,7 +59,7 @@ def test_a_file_has_every_frame_when_recording_stops(tmp_path: Path) -> None:
         record(profiler, 0, 5_000)
         profiler.frame(5_000).drop("late")
         profiler.frame(-1).finish()
-        assert not path.exists()  # whole, or not there
+        assert not path.exists()  # it appears when it is complete
     assert ids_of(path) == list(range(5_001))
     meta = meta_of(path)
     assert (meta["part"], meta["lost"]) == (1, 0)
@@ -90,7 +74,7 @@ def test_a_file_has_every_frame_when_recording_stops(tmp_path: Path) -> None:
         assert profile[span].histogram == live[span].histogram
 
 
-def test_recording_again_goes_into_another_file(tmp_path: Path) -> None:
+def test_each_start_begins_another_file(tmp_path: Path) -> None:
     profiler = Profiler(MIC, path=tmp_path / "mic.parquet")
     for first in (0, 100, 200):
         with profiler:
@@ -102,8 +86,8 @@ def test_recording_again_goes_into_another_file(tmp_path: Path) -> None:
     assert len({meta_of(p)["recording"] for p in tmp_path.iterdir()}) == 1
 
 
-def test_a_folder_is_a_place_for_files(tmp_path: Path) -> None:
-    for _ in range(2):  # another process, say: no file is written over
+def test_files_in_a_folder_have_names_of_their_own(tmp_path: Path) -> None:
+    for _ in range(2):  # no file is overwritten
         with Profiler(MIC, path=tmp_path) as profiler:
             record(profiler, 0, 10)
     files = list(tmp_path.iterdir())
@@ -111,20 +95,20 @@ def test_a_folder_is_a_place_for_files(tmp_path: Path) -> None:
     assert all(p.name.startswith("mic-20") and p.suffix == ".parquet" for p in files)
 
 
-def test_a_recording_without_frames_is_a_file(tmp_path: Path) -> None:
+def test_a_recording_without_frames_makes_a_file(tmp_path: Path) -> None:
     with Profiler(MIC, sampling_rate=0.0, path=tmp_path / "a.parquet") as profiler:
         profiler.frame(1).finish()
     assert latprof.analyze(tmp_path).accounts.sampled_out == 1
 
 
-def test_sources_and_reasons_may_come_late(tmp_path: Path) -> None:
+def test_new_sources_and_reasons_may_come_in_later_batches(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     with Profiler(MIC, path=path) as profiler:
         for n in range(200):
             frame = profiler.frame(n, source=f"source \n{n}" if n > 100 else None)
             frame.drop(f"reason {n}") if n % 2 else frame.finish()
             if n % 50 == 0:
-                profiler.report()  # folds: the file gets another batch
+                profiler.report()  # this folds: the file gets another batch
     trace = latprof.read(path)
     assert trace.source is not None
     assert trace.outcome is not None
@@ -136,7 +120,7 @@ def test_sources_and_reasons_may_come_late(tmp_path: Path) -> None:
 
 
 def test_an_hour_of_frames_under_a_small_ring(tmp_path: Path) -> None:
-    # an hour of 50 frames a second, as quickly as they can be recorded, with a ring of 1 MB
+    # an hour of 50 frames a second, recorded as fast as possible, with a ring of 1 MB
     frames = 50 * 3_600
     with Profiler(
         AUDIO, capacity=1_000_000 // WIDTH, overflow="block", path=tmp_path, rotate="10min"
@@ -159,10 +143,10 @@ def test_rotation_by_size(tmp_path: Path) -> None:
     sizes = [path.stat().st_size for path in sorted(tmp_path.iterdir())]
     assert len(sizes) >= 3
     assert all(1_000_000 <= size < 1_500_000 for size in sizes[:-1])
-    assert sorted(ids_in(tmp_path)) == list(range(150_000))  # a row that came late stands later
+    assert sorted(ids_in(tmp_path)) == list(range(150_000))  # late rows come later
 
 
-def test_the_sum_over_the_files_is_the_whole(tmp_path: Path) -> None:
+def test_the_files_add_up_to_the_recording(tmp_path: Path) -> None:
     with Profiler(
         MIC, capacity=64, overflow="drop", path=tmp_path, rotate="1ms", warning=1, owns=None
     ) as profiler:
@@ -173,13 +157,13 @@ def test_the_sum_over_the_files_is_the_whole(tmp_path: Path) -> None:
             profiler.frame(9_000 + n).drop("late")
             profiler.report()
             time.sleep(0.002)
-        flying = profiler.frame(8_000)
+        in_flight = profiler.frame(8_000)
     a, b = latprof.analyze(tmp_path), profiler.report().profile
-    del flying
+    del in_flight
     assert a.files > 3
     for name in ("started", "in_flight", "rejected", "folded", "lost", "torn"):
         assert getattr(a.accounts, name) == getattr(b.accounts, name), name
-    # of frames that are lost nobody knows any more whether they were dropped
+    # it is not known which of the lost frames were dropped
     whole = [p.accounts.finished + sum(p.accounts.dropped.values()) for p in (a, b)]
     assert whole == [6_040 - sum(b.accounts.rejected.values())] * 2
     assert a.accounts.in_flight == 1
@@ -189,7 +173,7 @@ def test_the_sum_over_the_files_is_the_whole(tmp_path: Path) -> None:
     assert parts == list(range(1, len(parts) + 1))
 
 
-def test_a_file_is_whole_the_moment_it_is_there(tmp_path: Path) -> None:
+def test_a_file_is_complete_as_soon_as_it_exists(tmp_path: Path) -> None:
     seen: dict[str, int] = {}
     done = threading.Event()
 
@@ -215,24 +199,20 @@ def test_a_file_whose_time_is_over_is_closed_without_frames(tmp_path: Path) -> N
     with Profiler(MIC, path=tmp_path, rotate="10ms") as profiler:
         profiler.frame(1).finish()
         profiler.report()
-        deadline = time.monotonic() + 10
-        while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_for(lambda: list(tmp_path.glob("*.parquet")))
         assert ids_in(tmp_path) == [1]
     assert latprof.analyze(tmp_path).frames == 1
 
 
-def test_few_frames_are_in_a_file_when_its_time_is_over(tmp_path: Path) -> None:
+def test_single_frames_are_written_when_the_time_of_a_file_is_over(tmp_path: Path) -> None:
     with Profiler(MIC, path=tmp_path, rotate="20ms") as profiler:
         for number in (1, 2):
             profiler.frame(number, size=9, source="input").finish()
-            deadline = time.monotonic() + 10
-            while len(list(tmp_path.iterdir())) < number and time.monotonic() < deadline:
-                time.sleep(0.01)
+            wait_for(lambda n=number: ids_in(tmp_path)[-1:] == [n])
             assert ids_in(tmp_path) == list(range(1, number + 1))
 
 
-def test_a_path_that_ends_as_a_folder_is_made(tmp_path: Path) -> None:
+def test_a_path_that_ends_in_a_slash_is_made_as_a_folder(tmp_path: Path) -> None:
     with Profiler(MIC, path=f"{tmp_path}/new/traces/") as profiler:
         profiler.frame(1).finish()
     assert ids_in(tmp_path / "new" / "traces") == [1]
@@ -243,23 +223,21 @@ def test_a_path_that_ends_as_a_folder_is_made(tmp_path: Path) -> None:
         Profiler(MIC, path=tmp_path / "nowhere" / "a.parquet")
 
 
-def test_a_last_file_without_frames_reads_as_the_others(tmp_path: Path) -> None:
+def test_a_last_file_without_frames_has_the_same_columns(tmp_path: Path) -> None:
     with Profiler(MIC, path=tmp_path, rotate="20ms") as profiler:
         profiler.frame(1, size=9, source="input").finish()
-        deadline = time.monotonic() + 10
-        while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_for(lambda: list(tmp_path.glob("*.parquet")))
     first, last = sorted(tmp_path.iterdir())
     assert pq.read_metadata(last).num_rows == 0
     assert pq.read_schema(last).names == pq.read_schema(first).names
 
 
-# -- what fails -----------------------------------------------------------------------------------
+# -- failures -------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def full_disk(folder: Path) -> Iterator[None]:
-    """A small file system where one may be mounted, else a limit for the size of a file."""
+    """Mount a small file system if that is allowed, otherwise limit the size of files."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
     try:
@@ -282,8 +260,8 @@ def full_disk(folder: Path) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def goes_on(profiler: Profiler, log: Log, frames: int) -> None:
-    """Recording went on: totals have every frame, the loss is counted, and logged once."""
+def check_that_recording_went_on(profiler: Profiler, log: Log, frames: int) -> None:
+    """Check that totals have every frame, and that the loss is counted and logged once."""
     profile = profiler.report().profile
     assert profile.frames == frames
     assert profile.accounts.finished == frames
@@ -294,7 +272,7 @@ def goes_on(profiler: Profiler, log: Log, frames: int) -> None:
 
 
 @pytest.mark.parametrize("overflow", ["overwrite", "block"])
-def test_a_full_disk(tmp_path: Path, overflow: str) -> None:
+def test_recording_goes_on_if_the_disk_is_full(tmp_path: Path, overflow: str) -> None:
     log = Log()
     with full_disk(tmp_path / "small"):
         profiler = Profiler(
@@ -310,12 +288,12 @@ def test_a_full_disk(tmp_path: Path, overflow: str) -> None:
             for first in range(0, 150_000, 50_000):
                 ids = rng.integers(0, 2**63, 50_000)
                 profiler.record_many(ids, stamps[first : first + 50_000])
-        goes_on(profiler, log, 150_000)
+        check_that_recording_went_on(profiler, log, 150_000)
         assert "No space left" in log.lines[0] or "too large" in log.lines[0]
-        assert not list((tmp_path / "small").iterdir())  # nothing that looks whole
+        assert not list((tmp_path / "small").iterdir())  # no file that looks complete
 
 
-def test_a_folder_that_is_removed(tmp_path: Path) -> None:
+def test_recording_goes_on_if_the_folder_is_removed(tmp_path: Path) -> None:
     folder, log = tmp_path / "out", Log()
     folder.mkdir()
     with Profiler(MIC, path=folder / "a.parquet", rotate="1ms", logger=log.logger) as profiler:
@@ -325,12 +303,12 @@ def test_a_folder_that_is_removed(tmp_path: Path) -> None:
             if n == 3:
                 shutil.rmtree(folder)
             time.sleep(0.002)
-    goes_on(profiler, log, 1_000)
+    check_that_recording_went_on(profiler, log, 1_000)
     assert not folder.exists()
 
 
-def test_frames_that_are_not_kept_are_counted_as_frames(tmp_path: Path) -> None:
-    """Not by weights: of those only the sum over all that is kept means something."""
+def test_frames_that_are_not_written_are_counted_without_weights(tmp_path: Path) -> None:
+    """Weights are meaningful only in a sum over all kept frames."""
     folder = tmp_path / "traces"
     folder.mkdir()
     profiler = Profiler(MIC, path=folder / "mic.parquet", keep="slow", logger=Log().logger)
@@ -339,11 +317,13 @@ def test_frames_that_are_not_kept_are_counted_as_frames(tmp_path: Path) -> None:
         for n in range(5_001):
             profiler.record(n, (1, 2, 3, 4))
             if n == 2_000:
-                profiler.report()  # up to here all are kept, of the others one of 32
+                profiler.report()  # all frames up to here are kept, then one in 32
     assert profiler.accounts.notes["frames not written to the trace file"] == 5_001
 
 
-def test_a_folder_that_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writing_resumes_when_the_folder_exists_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("latprof.recorder.recording.RETRY_S", 0.0)
     folder, log = tmp_path / "out", Log()
     folder.mkdir()
@@ -356,16 +336,16 @@ def test_a_folder_that_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             record(profiler, n * 100, 100)
             profiler.report()
             time.sleep(0.002)
-    goes_on(profiler, log, 1_200)
-    # what was not written is told of by the file that comes next
+    check_that_recording_went_on(profiler, log, 1_200)
+    # the next file reports the frames that were not written
     unwritten = profiler.accounts.notes[NOT_WRITTEN]
     files = latprof.analyze(folder)
     assert files.accounts.lost == unwritten
     assert files.frames >= 300
 
 
-def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
-    # root may write to every folder, but not into /proc
+def test_recording_goes_on_if_the_folder_is_read_only(tmp_path: Path) -> None:
+    # root may write to every folder except /proc
     folder = tmp_path / "read-only"
     folder.mkdir(mode=0o500)
     if os.geteuid() == 0:
@@ -373,10 +353,10 @@ def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
     log = Log()
     with Profiler(MIC, path=folder / "a.parquet", logger=log.logger) as profiler:
         record(profiler, 0, 500)
-    goes_on(profiler, log, 500)
+    check_that_recording_went_on(profiler, log, 500)
 
 
-def test_a_clock_that_jumps_back(tmp_path: Path) -> None:
+def test_a_clock_that_jumps_back_loses_no_frame(tmp_path: Path) -> None:
     now = [10**15]
 
     def clock() -> int:
@@ -401,16 +381,11 @@ def test_a_clock_that_jumps_back(tmp_path: Path) -> None:
     assert latprof.analyze(tmp_path).frames == 100
 
 
-# -- settings -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "count"), [("64MB", 64_000_000), ("64MiB", 2**26), ("1.5 GB", 1_500_000_000)]
-)
-def test_sizes(tmp_path: Path, text: str, count: int) -> None:
-    rotation = Profiler(MIC, path=tmp_path / "a", rotate=text)._outputs._files._rotation
-    assert rotation is not None
-    assert (rotation.bytes, rotation.ns) == (count, None)
+def test_rotation_takes_sizes_with_units(tmp_path: Path) -> None:
+    for text, size in (("64MB", 64_000_000), ("64MiB", 2**26), ("1.5 GB", 1_500_000_000)):
+        files = Profiler(MIC, path=tmp_path / "a", rotate=text)._outputs._files
+        assert files is not None
+        assert (files._rotation.bytes, files._rotation.ns) == (size, None)
 
 
 # -- fork -----------------------------------------------------------------------------------------
@@ -454,165 +429,3 @@ def test_metadata_of_a_part_is_checked(tmp_path: Path) -> None:
         with pytest.raises(TraceError, match=key):
             trace.save(tmp_path / "a.parquet")
         del trace.meta[key]
-
-
-# -- threads --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("overflow", ["overwrite", "drop", "block"])
-def test_an_interrupted_writer_stops_nobody_and_invents_nothing(
-    overflow: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Exceptions are thrown into threads that record, wherever they are."""
-    frames, threads = 20_000, 3
-    interval = sys.getswitchinterval()
-    monkeypatch.setattr("latprof.recorder.backpressure.WAIT_LIMIT_S", 0.5)
-    # one that comes between two suppressions ends its thread: so be it
-    monkeypatch.setattr(threading, "excepthook", lambda arguments: None)
-    # nor is one news that comes into what the collector calls, which cannot raise
-    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
-    returned: list[int] = []
-    sys.setswitchinterval(1e-5)
-    with Profiler(MIC, capacity=128, overflow=overflow) as profiler:
-
-        def run(first: int) -> None:
-            n = 0
-            while n < frames:
-                with contextlib.suppress(KeyboardInterrupt):
-                    for i in range(n, frames):
-                        n = i + 1
-                        frame = profiler.frame(first + i)
-                        frame.mark("decode")
-                        frame.finish()
-                        returned.append(first + i)
-
-        workers = [threading.Thread(target=run, args=(k * frames,)) for k in range(threads)]
-        for worker in workers:
-            worker.start()
-        thrown = 0
-        while any(worker.is_alive() for worker in workers):
-            for worker in workers:
-                if worker.ident is not None and worker.is_alive() and thrown < 300:
-                    thrown += 1
-                    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                        ctypes.c_ulong(worker.ident), ctypes.py_object(KeyboardInterrupt)
-                    )
-            time.sleep(0.000_2)
-    sys.setswitchinterval(interval)
-    assert thrown > 0
-    a = profiler.accounts
-    assert a.finished == a.folded + a.lost + a.torn
-    assert a.started == a.in_flight + a.finished + sum(a.rejected.values())
-    # a frame that was interrupted is in flight for ever, torn, or whole; none is there twice
-    assert len(returned) <= a.finished <= threads * frames
-    assert a.torn <= thrown
-    assert profiler.report().profile.frames == a.folded
-
-
-@pytest.mark.parametrize("overflow", ["drop", "block"])
-def test_threads_balance_to_the_frame(overflow: str, tmp_path: Path) -> None:
-    threads, frames = 8, 3_000
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        with Profiler(MIC, capacity=100, overflow=overflow, path=tmp_path) as profiler:
-
-            def run(first: int) -> None:
-                for n in range(first, first + frames):
-                    frame = profiler.frame(n, start=n * MS + 1)
-                    frame.mark("decode", at=n * MS + 11)
-                    frame.mark("play", at=n * MS + 111)
-                    frame.finish(at=n * MS + 1_111)
-
-            workers = [threading.Thread(target=run, args=(k * frames,)) for k in range(threads)]
-            for worker in workers:
-                worker.start()
-            for worker in workers:
-                worker.join()
-    finally:
-        sys.setswitchinterval(interval)
-    a = profiler.accounts
-    profile = profiler.report().profile
-    assert (a.started, a.finished, a.in_flight, a.torn) == (24_000, 24_000, 0, 0)
-    assert a.folded + a.lost == 24_000
-    if overflow == "block":
-        assert a.lost == 0
-    ids = ids_in(tmp_path)
-    assert len(ids) == len(set(ids)) == a.folded == profile.frames
-    assert profile["decode"].total == 100 * a.folded
-    assert profile["play"].total == 1_000 * a.folded
-    assert profile["end_to_end"].total == 1_110 * a.folded
-    assert profile["end_to_end"].histogram.values().sum() == a.folded
-
-
-def test_drop_keeps_the_oldest() -> None:
-    profiler = Profiler(MIC, capacity=8, overflow="drop")
-    with profiler:
-        assert profiler._background is not None
-        profiler._background.end()  # as if it were far behind
-        for n in range(20):
-            profiler.frame(n).finish()
-        profiler.frame(20).drop("late")
-        assert profiler.trace().frame_id.tolist() == list(range(8))
-        a = profiler.accounts
-        assert (a.finished, a.dropped, a.not_folded, a.lost) == (20, {"late": 1}, 8, 13)
-        assert profiler.trace().meta["lost"] == 13
-    a = profiler.accounts
-    assert (a.finished, a.dropped, a.folded, a.lost) == (20, {"late": 1}, 8, 13)
-
-
-def test_block_waits_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("latprof.recorder.backpressure.WAIT_LIMIT_S", 0.05)
-    profiler = Profiler(MIC, capacity=8, overflow="block")
-    with profiler:
-        assert profiler._background is not None
-        profiler._background.end()
-        for n in range(1_000):  # waits once, not a thousand times
-            profiler.frame(n).finish()
-        assert profiler.accounts.lost == 992
-        profiler.report()  # folds: there is room again
-        profiler.frame(1_000).finish()
-        assert profiler.accounts.lost == 992
-    assert profiler.trace().frame_id.tolist()[-1] == 1_000
-
-
-def test_many_at_once_wait_for_room() -> None:
-    stamps = np.tile([1, 2, 3, 4], (1_000, 1))
-    for overflow in ("drop", "block"):
-        with Profiler(MIC, capacity=7, overflow=overflow) as profiler:
-            profiler.record_many(np.arange(1_000), stamps)
-        a = profiler.accounts
-        assert (a.finished, a.folded, a.lost) == (1_000, 1_000, 0)
-
-
-def test_a_hole_holds_up_those_who_wait_for_a_second_at_most() -> None:
-    with Profiler(MIC, capacity=16, overflow="block") as profiler:
-        profiler._hot.started.__next__()
-        assert profiler._hot.free_slots is not None
-        assert profiler._hot.free_slots.acquire()
-        claim(profiler._ring)  # a thread that dies here
-        before = time.monotonic()
-        for n in range(100):
-            profiler.frame(n).finish()
-        assert time.monotonic() - before < 4
-    a = profiler.accounts
-    assert (a.finished, a.folded, a.lost, a.torn) == (101, 100, 0, 1)
-
-
-def test_room_of_an_interrupted_writer_comes_back() -> None:
-    profiler = Profiler(MIC, capacity=8, overflow="drop")
-    room = profiler._hot.free_slots
-    assert room is not None
-    profiler._hot.switch(True)
-    assert room.acquire_many(3) == 3  # of threads that were interrupted before they claimed
-    for n in range(8):
-        profiler.frame(n).finish()
-    assert profiler.accounts.lost == 3
-    profiler._fold.reclaim_slots()
-    profiler._fold.reclaim_slots()
-    assert room.acquire_many(9) == 3
-    room.release(3)
-    profiler.report()
-    for _ in range(4):
-        profiler._fold.reclaim_slots()
-    assert room.acquire_many(20) == 8

@@ -1,32 +1,17 @@
 """Thresholds of spans, and what is done when a critical one is passed."""
 
-import logging
 import os
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from profiling import MIC, MS, Log, wait_for
 
 import latprof
 from latprof import PipelineError, ProfilerError
-from latprof.pipeline import AUDIO, Pipeline
+from latprof.pipeline import AUDIO
 from latprof.recorder.alerts import Violation
 from latprof.recorder.profiler import Profiler
-
-MIC = Pipeline.chain("mic", "decode", "play")
-MS = 1_000_000
-
-
-class Log(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-        self.logger = logging.Logger("test")
-        self.logger.addHandler(self)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(f"{record.levelname} {record.getMessage()}")
 
 
 def stamps(decode: int, play: int, start: int = MS) -> list[int]:
@@ -53,17 +38,17 @@ def by_many(profiler: Profiler, n: int, row: list[int]) -> None:
 
 
 @pytest.mark.parametrize("way", [by_marks, by_record, by_many])
-def test_thresholds_of_spans(way) -> None:
+def test_spans_above_their_thresholds_are_counted_and_logged(way) -> None:
     log, seen = Log(), []
     warning = {"play": "20ms", "end_to_end": "50ms"}
     critical = {"play": 30 * MS, "decode": "5ms"}
     with Profiler(
         MIC, warning=warning, critical=critical, on_critical=seen.append, logger=log.logger
     ) as profiler:
-        way(profiler, 1, stamps(MS, 20 * MS))  # at the limits, not above
+        way(profiler, 1, stamps(MS, 20 * MS))  # at the thresholds, not above
         way(profiler, 2, stamps(MS, 20 * MS + 1))
         way(profiler, 3, stamps(5 * MS + 1, 46 * MS))  # all three
-        way(profiler, 4, [MS, 0, 40 * MS, 0])  # no span is whole
+        way(profiler, 4, [MS, 0, 40 * MS, 0])  # no span has both marks
         way(profiler, 5, [0, MS, 7 * MS, 8 * MS])
     assert seen == [
         Violation("decode", 3, "input", 5 * MS + 1, 5 * MS),
@@ -75,7 +60,7 @@ def test_thresholds_of_spans(way) -> None:
     assert "frame 2 of input took in play 20.0 ms" in log.lines[0]
 
 
-def test_marks_stamped_by_the_clock_are_held_against_them_too() -> None:
+def test_stamps_of_the_clock_are_compared_with_thresholds() -> None:
     now = [1_000]
     seen: list[Violation] = []
     with Profiler(
@@ -94,7 +79,7 @@ def test_marks_stamped_by_the_clock_are_held_against_them_too() -> None:
     assert [(v.frame_id, v.latency_ns) for v in seen] == [(101, 101), (3, 300)]
 
 
-def test_a_process_has_thresholds_of_what_it_owns() -> None:
+def test_a_process_has_thresholds_of_its_own_spans() -> None:
     owns = ("cgo", "alsa", "end")
     seen: list[Violation] = []
     with Profiler(AUDIO, owns=owns, critical={"alsa": "20ms"}, on_critical=seen.append) as profiler:
@@ -104,7 +89,7 @@ def test_a_process_has_thresholds_of_what_it_owns() -> None:
         Profiler(AUDIO, owns=owns, warning={"ipc": "1ms"})
 
 
-def test_a_mistyped_mark_is_caught_all_the_same() -> None:
+def test_a_mistyped_mark_raises_with_thresholds_as_well() -> None:
     with Profiler(MIC, warning={"play": 5}, overflow="block") as profiler:
         frame = profiler.frame(1)
         with pytest.raises(PipelineError, match="got 'paly'"):
@@ -112,10 +97,10 @@ def test_a_mistyped_mark_is_caught_all_the_same() -> None:
         frame.finish()
 
 
-# -- a callable -----------------------------------------------------------------------------------
+# -- a function -----------------------------------------------------------------------------------
 
 
-def test_a_callable_that_raises_is_logged_once() -> None:
+def test_a_function_that_raises_is_logged_once() -> None:
     log = Log()
 
     def broken(violation: Violation) -> None:
@@ -148,16 +133,11 @@ def freezing(folder: Path, log: Log, capacity: int = 100, **more) -> Profiler:
 
 
 def wait_for_files(folder: Path, count: int) -> list[Path]:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        files = sorted(folder.glob("*.parquet")) if folder.exists() else []
-        if len(files) >= count:
-            return files
-        time.sleep(0.01)
-    raise AssertionError(f"{count} files did not come")
+    wait_for(lambda: len(list(folder.glob("*.parquet"))) >= count)
+    return sorted(folder.glob("*.parquet"))
 
 
-def test_frames_before_and_after_are_frozen(tmp_path: Path) -> None:
+def test_frames_before_and_after_a_critical_one_are_saved(tmp_path: Path) -> None:
     log = Log()
     folder = tmp_path / "frozen"
     with freezing(folder, log) as profiler:
@@ -167,7 +147,7 @@ def test_frames_before_and_after_are_frozen(tmp_path: Path) -> None:
             if n == 250:
                 wait_for_files(folder, 1)
     files = list(folder.iterdir())
-    assert len(files) == 1  # 210 is in it
+    assert len(files) == 1  # frame 210 is in the same file
     trace = latprof.read(files[0])
     ids = trace.frame_id.tolist()
     assert ids == list(range(ids[0], 251))
@@ -181,7 +161,7 @@ def test_frames_before_and_after_are_frozen(tmp_path: Path) -> None:
     assert latprof.analyze(files[0]).frames == 100
 
 
-def test_a_violation_at_the_end_is_frozen_when_recording_stops(tmp_path: Path) -> None:
+def test_a_violation_at_the_end_is_saved_when_recording_stops(tmp_path: Path) -> None:
     with freezing(tmp_path, Log(), keep="slow") as profiler:
         for n in range(10):
             profiler.record(n, stamps(MS, 10))
@@ -190,7 +170,7 @@ def test_a_violation_at_the_end_is_frozen_when_recording_stops(tmp_path: Path) -
     assert latprof.read(file).frame_id.tolist() == list(range(11))
 
 
-def test_a_storm_is_frozen_once(tmp_path: Path) -> None:
+def test_many_violations_make_one_file(tmp_path: Path) -> None:
     profiler = freezing(tmp_path, Log())
     for n in range(5):
         with profiler:
@@ -201,7 +181,9 @@ def test_a_storm_is_frozen_once(tmp_path: Path) -> None:
     assert (notes["criticals"], notes["criticals not frozen"]) == (10, 8)
 
 
-def test_the_oldest_files_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_saved_traces_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("latprof.recorder.outputs.FREEZE_PAUSE_S", 0.0)
     other = [tmp_path / "mic.parquet", tmp_path / "mic-critical-notes.parquet"]
     for path in other:
@@ -218,7 +200,7 @@ def test_the_oldest_files_are_removed(tmp_path: Path, monkeypatch: pytest.Monkey
     assert all(path.read_text() == "mine" for path in other)
 
 
-def test_freezing_that_fails_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_saving_are_logged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("latprof.recorder.outputs.FREEZE_PAUSE_S", 0.0)
     log = Log()
     (tmp_path / "file").write_text("")

@@ -1,0 +1,180 @@
+"""Rings whose rows must not be overwritten: frames are dropped, or their writers wait."""
+
+import contextlib
+import ctypes
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from profiling import MIC, MS, run_threads
+from rings import claim
+
+from latprof.io.reader import Reader
+from latprof.recorder.profiler import Profiler
+
+
+def ids_in(folder: Path) -> list[int]:
+    found: list[int] = []
+    for path in sorted(folder.glob("*.parquet")):
+        with Reader(path) as reader:
+            found += reader.read().frame_id.tolist()
+    return found
+
+
+@pytest.mark.parametrize("overflow", ["overwrite", "drop", "block"])
+def test_interrupted_writers_neither_block_others_nor_duplicate_frames(
+    overflow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exceptions are raised in threads that record, at any instruction."""
+    frames, threads = 20_000, 3
+    interval = sys.getswitchinterval()
+    monkeypatch.setattr("latprof.recorder.backpressure.WAIT_LIMIT_S", 0.5)
+    # an exception between two suppressions ends its thread
+    monkeypatch.setattr(threading, "excepthook", lambda arguments: None)
+    # one in a finalizer cannot be raised and would be printed
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
+    returned: list[int] = []
+    sys.setswitchinterval(1e-5)
+    with Profiler(MIC, capacity=128, overflow=overflow) as profiler:
+
+        def run(first: int) -> None:
+            n = 0
+            while n < frames:
+                with contextlib.suppress(KeyboardInterrupt):
+                    for i in range(n, frames):
+                        n = i + 1
+                        frame = profiler.frame(first + i)
+                        frame.mark("decode")
+                        frame.finish()
+                        returned.append(first + i)
+
+        workers = [threading.Thread(target=run, args=(k * frames,)) for k in range(threads)]
+        for worker in workers:
+            worker.start()
+        raised = 0
+        while any(worker.is_alive() for worker in workers):
+            for worker in workers:
+                if worker.ident is not None and worker.is_alive() and raised < 300:
+                    raised += 1
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                        ctypes.c_ulong(worker.ident), ctypes.py_object(KeyboardInterrupt)
+                    )
+            time.sleep(0.000_2)
+    sys.setswitchinterval(interval)
+    assert raised > 0
+    a = profiler.accounts
+    assert a.finished == a.folded + a.lost + a.torn
+    assert a.started == a.in_flight + a.finished + sum(a.rejected.values())
+    # an interrupted frame is in flight forever, torn or complete; none is there twice
+    assert len(returned) <= a.finished <= threads * frames
+    assert a.torn <= raised
+    assert profiler.report().profile.frames == a.folded
+
+
+@pytest.mark.parametrize("overflow", ["drop", "block"])
+def test_the_accounts_of_threads_add_up_to_the_frame(overflow: str, tmp_path: Path) -> None:
+    threads, frames = 8, 3_000
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with Profiler(MIC, capacity=100, overflow=overflow, path=tmp_path) as profiler:
+
+            def run(first: int) -> None:
+                for n in range(first, first + frames):
+                    frame = profiler.frame(n, start=n * MS + 1)
+                    frame.mark("decode", at=n * MS + 11)
+                    frame.mark("play", at=n * MS + 111)
+                    frame.finish(at=n * MS + 1_111)
+
+            run_threads(threading.Thread(target=run, args=(k * frames,)) for k in range(threads))
+    finally:
+        sys.setswitchinterval(interval)
+    a = profiler.accounts
+    profile = profiler.report().profile
+    assert (a.started, a.finished, a.in_flight, a.torn) == (24_000, 24_000, 0, 0)
+    assert a.folded + a.lost == 24_000
+    if overflow == "block":
+        assert a.lost == 0
+    ids = ids_in(tmp_path)
+    assert len(ids) == len(set(ids)) == a.folded == profile.frames
+    assert profile["decode"].total == 100 * a.folded
+    assert profile["play"].total == 1_000 * a.folded
+    assert profile["end_to_end"].total == 1_110 * a.folded
+    assert profile["end_to_end"].histogram.values().sum() == a.folded
+
+
+def test_drop_keeps_the_oldest_frames() -> None:
+    profiler = Profiler(MIC, capacity=8, overflow="drop")
+    with profiler:
+        assert profiler._background is not None
+        profiler._background.end()  # as if the background were far behind
+        for n in range(20):
+            profiler.frame(n).finish()
+        profiler.frame(20).drop("late")
+        assert profiler.trace().frame_id.tolist() == list(range(8))
+        a = profiler.accounts
+        assert (a.finished, a.dropped, a.not_folded, a.lost) == (20, {"late": 1}, 8, 13)
+        assert profiler.trace().meta["lost"] == 13
+    a = profiler.accounts
+    assert (a.finished, a.dropped, a.folded, a.lost) == (20, {"late": 1}, 8, 13)
+
+
+def test_block_waits_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("latprof.recorder.backpressure.WAIT_LIMIT_S", 0.05)
+    profiler = Profiler(MIC, capacity=8, overflow="block")
+    with profiler:
+        assert profiler._background is not None
+        profiler._background.end()
+        for n in range(1_000):  # waits once, not a thousand times
+            profiler.frame(n).finish()
+        assert profiler.accounts.lost == 992
+        profiler.report()  # this folds: slots are free again
+        profiler.frame(1_000).finish()
+        assert profiler.accounts.lost == 992
+    assert profiler.trace().frame_id.tolist()[-1] == 1_000
+
+
+def test_record_many_waits_for_free_slots() -> None:
+    stamps = np.tile([1, 2, 3, 4], (1_000, 1))
+    for overflow in ("drop", "block"):
+        with Profiler(MIC, capacity=7, overflow=overflow) as profiler:
+            profiler.record_many(np.arange(1_000), stamps)
+        a = profiler.accounts
+        assert (a.finished, a.folded, a.lost) == (1_000, 1_000, 0)
+
+
+def test_a_missing_row_blocks_writers_for_a_second_at_most() -> None:
+    with Profiler(MIC, capacity=16, overflow="block") as profiler:
+        profiler._hot.started.__next__()
+        assert profiler._hot.free_slots is not None
+        assert profiler._hot.free_slots.acquire()
+        claim(profiler._ring)  # a thread ends here
+        before = time.monotonic()
+        for n in range(100):
+            profiler.frame(n).finish()
+        assert time.monotonic() - before < 4
+    a = profiler.accounts
+    assert (a.finished, a.folded, a.lost, a.torn) == (101, 100, 0, 1)
+
+
+def test_slots_of_interrupted_writers_are_reclaimed() -> None:
+    profiler = Profiler(MIC, capacity=8, overflow="drop")
+    slots = profiler._hot.free_slots
+    assert slots is not None
+    profiler._hot.switch(True)
+    # by threads that were interrupted before they claimed a number
+    assert slots.acquire_many(3) == 3
+    for n in range(8):
+        profiler.frame(n).finish()
+    assert profiler.accounts.lost == 3
+    profiler._fold.reclaim_slots()
+    profiler._fold.reclaim_slots()
+    assert slots.acquire_many(9) == 3
+    slots.release(3)
+    profiler.report()
+    for _ in range(4):
+        profiler._fold.reclaim_slots()
+    assert slots.acquire_many(20) == 8
