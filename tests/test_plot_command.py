@@ -191,7 +191,7 @@ def test_mistakes_with_several(folder, tmp_path, capsys):
     assert "9 results" in refused(capsys, *[folder / "a.parquet"] * 9, *out)
     saved = folder / "a.latprof"
     line = refused(capsys, saved, "--kind", "timeline", "--every", "1s", *out)
-    assert "--every needs the traces it was made of" in line
+    assert "--every needs the traces" in line
     assert "--by needs the traces" in refused(capsys, saved, "--by", "source", *out)
 
 

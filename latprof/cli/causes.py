@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from latprof.cli.options import NewCommand, add_pipeline, add_stations, pipeline_of, stations_of
+from latprof.cli.common import NewCommand, add_pipeline, add_stations, pipeline_of, stations_of
 from latprof.table import Column, Section, Table, text
 
 if TYPE_CHECKING:

@@ -1,13 +1,13 @@
-"""``latprof completion``: a script that makes the Tab key know the commands.
+"""``latprof completion``: a script with which a shell completes commands, options and files.
 
-The script is made by shtab from the parsers themselves, once. Nothing of latprof runs when Tab is
-pressed, so that it answers at once.
+shtab makes the script from the parsers. Nothing of latprof runs when Tab is pressed, so that the
+shell answers at once.
 """
 
 import argparse
 from collections.abc import Iterator
 
-from latprof.cli.options import NewCommand
+from latprof.cli.common import NewCommand
 
 __all__ = ["SHELLS", "add", "run"]
 
@@ -21,12 +21,12 @@ def add(command: NewCommand) -> None:
     """Declare the command."""
     completion = command(
         "completion",
-        "print what makes a shell complete commands, options and files",
+        "print a script with which a shell completes commands, options and files",
         "completion bash > ~/.local/share/bash-completion/completions/latprof",
     )
     completion.description = (
-        f"{completion.description} For zsh: to a file _latprof in a folder of $fpath; for fish: to "
-        "~/.config/fish/completions/latprof.fish."
+        f"{completion.description} For zsh, write it to a file _latprof in a folder of $fpath; "
+        "for fish, to ~/.config/fish/completions/latprof.fish."
     )
     completion.add_argument("shell", choices=SHELLS)
     completion.set_defaults(run=run)
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """Yield what a parser takes, and what the parsers of its commands take."""
+    """Yield the arguments of a parser, and those of the parsers of its commands."""
     for action in parser._actions:
         yield action
         if isinstance(action, argparse._SubParsersAction):

@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-from latprof.cli.options import NewCommand
-from latprof.cli.output import draw, print_report
+from latprof.cli.common import NewCommand, draw, print_report
 
 __all__ = ["add", "run"]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from latprof.cli.options import NewCommand, add_pipeline, check_ending, pipeline_of
+from latprof.cli.common import NewCommand, add_pipeline, check_ending, pipeline_of
 from latprof.errors import TraceError
 from latprof.frames import Columns
 from latprof.io.dataset import Dataset, Recording, lowest_start

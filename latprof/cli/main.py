@@ -1,23 +1,30 @@
 """The command ``latprof``: record a demonstration, report, plot and export traces.
 
-Exit status: 0 fine, 2 the input or the call is wrong (one line says what and how to mend it).
+Exit status: 0 fine, 1 a check failed, 2 the input or the call is wrong (one line says what to do).
 """
 
 import argparse
+import contextlib
+import errno
 import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-from latprof.cli.commands import COMMANDS
+from latprof.cli import causes, completion, demo, export, merge, plot, recover, report, top, what_if
 from latprof.errors import LatprofError
-from latprof.text import escape
+from latprof.text import escape, shown_path
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "main"]
+
+# in the order of the help; `add` declares a command's arguments, `run` runs it
+COMMANDS = (demo, report, causes, what_if, plot, export, recover, merge, top, completion)
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, like all others of the command."""
+    """A parser whose errors are one line, as all errors of the command are."""
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         try:
@@ -27,21 +34,27 @@ class _Parser(argparse.ArgumentParser):
             raise
 
     def refuse(self, unknown: Sequence[str]) -> NoReturn:
-        """End with the arguments that there are not."""
+        """End with an error about arguments that do not exist."""
         options = [option for action in self._actions for option in action.option_strings]
         self.error(
             f"unrecognized arguments: {' '.join(unknown)}{_did_you_mean(unknown[0], options)}"
         )
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is sys.stdout:
+            file.write(message)  # argparse would ignore a full disk
+        else:
+            super()._print_message(message, file)
+
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {escape(message)}; see {self.prog} --help\n")
+        self.exit(2, f"{self.prog}: {_one_line(message)}; see {self.prog} --help\n")
 
 
 def _did_you_mean(given: object, known: Iterable[str]) -> str:
     import difflib  # slow to import, and rarely needed
 
-    alike = difflib.get_close_matches(str(given), known, n=1, cutoff=0.75)
-    return f"; did you mean {alike[0]}?" if alike else ""
+    close = difflib.get_close_matches(str(given), known, n=1, cutoff=0.75)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -54,22 +67,26 @@ class _Formatter(argparse.HelpFormatter):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status."""
-    options, unknown = _parser().parse_known_args(arguments)
-    if unknown:
-        options.command.refuse(unknown)
+    """Run the command and return its exit status."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that the encoding lacks
     try:
-        options.run(options)
-        sys.stdout.flush()
+        try:
+            options, unknown = _parser().parse_known_args(arguments)
+            if unknown:
+                options.command.refuse(unknown)
+            options.run(options)
+        finally:
+            sys.stdout.flush()  # an error of the output is an error of the command
     except LatprofError as error:
         return _fail(str(error))
     except BrokenPipeError:
-        # the reader has seen enough (`latprof report x | head`); nothing more is to be written
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_output()  # the reader has seen enough: latprof report x | head
         return 0
     except OSError as error:
-        where = f"{escape(str(error.filename))}: " if error.filename else ""
-        return _fail(f"{where}{error.strerror or error}: check the path and its permissions")
+        return _fail_of_system(error)
+    except MemoryError:
+        return _fail("there is not enough memory; give fewer files at once, or stop other programs")
     except KeyboardInterrupt:
         print("latprof: interrupted", file=sys.stderr)
         return 130
@@ -77,19 +94,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str) -> int:
-    # names in it are escaped already; what has slipped through does no harm either
-    print(f"latprof: {escape(message)}", file=sys.stderr)
+    print(f"latprof: {_one_line(message)}", file=sys.stderr)
     return 2
+
+
+def _fail_of_system(error: OSError) -> int:
+    """Report an error that no module has put into words: of the output, or of a lack of files."""
+    where = "" if error.filename is None else f"{shown_path(str(error.filename))}: "
+    remedy = "check the path and its permissions"
+    if error.errno in _NO_SPACE:
+        where, remedy = where or "output: ", "make room or choose another disk"
+    elif error.errno in (errno.EMFILE, errno.ENFILE):
+        remedy = "close other files or raise the limit (ulimit -n)"
+    if error.filename is None:
+        _close_output()
+    return _fail(f"{where}{error.strerror or error}; {remedy}")
+
+
+def _close_output() -> None:
+    """Discard what is still to be written, so that the interpreter does not fail when it ends."""
+    with contextlib.suppress(OSError):  # not a file, in tests
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _one_line(message: str) -> str:
+    text = escape(message)
+    return text if len(text) <= 2_000 else f"{text[:1_000]}...{text[-900:]}"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="latprof",
-        description="Tells where the time of a pipeline goes.",
+        description="Shows where the time of a pipeline goes.",
         epilog="Examples: latprof report mic.parquet; latprof report --help",
     )
     parser.add_argument("--version", action=_Version)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(
+        title="commands", required=True, metavar="COMMAND", parser_class=_Parser
+    )
 
     def command(name: str, text: str, example: str) -> argparse.ArgumentParser:
         made = commands.add_parser(
@@ -104,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
 
     for module in COMMANDS:
         module.add(command)
-    parser.set_defaults(parser=parser)  # `latprof completion` looks at all of it
+    parser.set_defaults(parser=parser)  # `latprof completion` needs all of it
     return parser
 
 
@@ -113,7 +155,7 @@ class _Version(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, help="print the version")
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from importlib.metadata import version  # slow to import, and rarely asked for
+        from importlib.metadata import version  # slow to import, and rarely needed
 
         print(f"latprof {version('latprof')}")
         parser.exit()

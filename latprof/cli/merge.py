@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-from latprof.cli.inputs import progress
-from latprof.cli.options import NewCommand, add_pipeline, pipeline_of
+from latprof.cli.common import NewCommand, add_pipeline, pipeline_of, progress
 from latprof.errors import LatprofError
 from latprof.text import counted, escape
 

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latprof.cli.changes import add_changes, changes_of
-from latprof.cli.inputs import profile_of
-from latprof.cli.options import NewCommand, add_input, check_ending, pipeline_of
-from latprof.cli.output import draw
+from latprof.cli.common import NewCommand, add_input, check_ending, draw, pipeline_of, profile_of
 from latprof.errors import LatprofError
 from latprof.text import escape
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from latprof.cli.options import NewCommand, check_ending
+from latprof.cli.common import NewCommand, check_ending
 from latprof.recovery import recover
 from latprof.text import counted, escape
 

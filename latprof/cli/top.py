@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from latprof.cli.options import NewCommand, add_pipeline, pipeline_of
+from latprof.cli.common import NewCommand, add_pipeline, pipeline_of
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from latprof.cli.changes import add_changes, changes_of, pairs
-from latprof.cli.options import NewCommand, add_pipeline, add_stations, pipeline_of, stations_of
+from latprof.cli.common import NewCommand, add_pipeline, add_stations, pipeline_of, stations_of
 from latprof.errors import TraceError
 from latprof.table import Column, Section, Table, text
 from latprof.text import escape

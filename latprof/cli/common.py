@@ -1,0 +1,273 @@
+"""What several commands share: arguments, the profile of their files, and what they write."""
+
+import argparse
+import contextlib
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from latprof.analysis import analyze
+from latprof.cli.changes import pairs
+from latprof.errors import LatprofError, PipelineError, ProfileError, TraceError
+from latprof.io.arguments import moment
+from latprof.io.atomic import WholeFile
+from latprof.pipeline import AUDIO, Pipeline
+from latprof.profile.file import is_profile, load_profile
+from latprof.profile.profile import Profile
+from latprof.report.report import Report
+from latprof.text import quoted, shown_path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = [
+    "LONG_WORK",
+    "NewCommand",
+    "add_input",
+    "add_pipeline",
+    "add_stations",
+    "add_traces",
+    "check_ending",
+    "draw",
+    "pipeline_of",
+    "print_report",
+    "profile_of",
+    "progress",
+    "stations_of",
+    "write_page",
+]
+
+LONG_WORK = 2_000_000  # frames; from this many on, progress is shown
+
+
+class NewCommand(Protocol):
+    """Adds a command: its name, what it does, an example of a call."""
+
+    def __call__(self, name: str, text: str, example: str) -> argparse.ArgumentParser:
+        """Return the parser of the new command."""
+
+
+# -- arguments ----------------------------------------------------------------------------------
+
+
+def add_traces(parser: argparse.ArgumentParser, note: str = "") -> None:
+    """Add the trace files to read, and what their marks mean."""
+    text = f"trace files, folders (with all folders inside) or globs{note}"
+    parser.add_argument("trace", nargs="+", help=text)
+    add_pipeline(parser)
+
+
+def add_pipeline(parser: argparse.ArgumentParser) -> None:
+    """Add what the marks of files of other tools mean."""
+    parser.add_argument(
+        "--pipeline",
+        metavar="audio|FILE.json",
+        help="what the marks mean, for files that were not written by latprof",
+    )
+
+
+def add_input(parser: argparse.ArgumentParser) -> None:
+    """Add the trace files to read, and which frames of them."""
+    add_traces(parser)
+    parser.add_argument(
+        "--skip", metavar="5s", help="leave out frames that start within the first 5 s"
+    )
+    parser.add_argument(
+        "--from", dest="since", metavar="TIME", help="leave out frames that start before TIME (UTC)"
+    )
+    parser.add_argument(
+        "--to", dest="until", metavar="TIME", help="leave out frames that start at TIME or later"
+    )
+
+
+def add_stations(parser: argparse.ArgumentParser) -> None:
+    """Add what is served by which station, and how quickly."""
+    parser.add_argument(
+        "--station",
+        action="append",
+        default=[],
+        metavar="STAGE=NAME",
+        help="the station that serves a stage, if the pipeline does not name it; may be repeated",
+    )
+    parser.add_argument(
+        "--hand-over",
+        metavar="1us",
+        help="a frame that enters a station this soon after a departure was queued "
+        "(default: found in the data)",
+    )
+
+
+def stations_of(options: argparse.Namespace) -> dict[str, str | None]:
+    """Return the stations that ``--station`` names, by stage."""
+    return dict(pairs(options.station, "station"))
+
+
+def pipeline_of(name: str | None) -> Pipeline | None:
+    """Return the pipeline that ``--pipeline`` names, or None without it.
+
+    Raises
+    ------
+    PipelineError
+        There is no such file, or it does not contain a pipeline.
+    """
+    if name is None:
+        return None
+    if name == AUDIO.name:
+        return AUDIO
+    path = Path(name)
+    if not path.is_file():
+        raise PipelineError(
+            f"--pipeline must be 'audio' or a file of Pipeline.to_json(), got {quoted(name)}"
+        )
+    try:
+        return Pipeline.from_json(path.read_text(encoding="utf-8"))
+    except (PipelineError, UnicodeDecodeError) as error:
+        raise PipelineError(f"{shown_path(name)}: {error}") from None
+
+
+def check_ending(path: str, endings: tuple[str, ...]) -> None:
+    """Refuse an output whose ending does not name one of the formats."""
+    if not path.endswith(endings):
+        raise LatprofError(f"output must end in {', '.join(endings)}, got {shown_path(path)}")
+
+
+# -- profiles -----------------------------------------------------------------------------------
+
+
+def profile_of(options: argparse.Namespace) -> Profile:
+    """Return the profile of the traces, or of the saved profile, that `options` names.
+
+    Raises
+    ------
+    ProfileError
+        A saved profile is given with other files, or with options that need its traces.
+    """
+    saved = next((path for path in options.trace if is_profile(path)), None)
+    if saved is not None:
+        _check_alone(saved, options)
+        return load_profile(saved)
+    with progress() as report:
+        return analyze(
+            options.trace,
+            progress=report,
+            by=getattr(options, "by", None),
+            pipeline=pipeline_of(options.pipeline),
+            every=getattr(options, "every", None),
+            deadline=getattr(options, "deadline", None),
+            skip=options.skip,
+            since=_time(options.since, "--from"),
+            until=_time(options.until, "--to"),
+            intended=getattr(options, "intended", False),
+            order="id_bits" in options,
+            causes=None if "id_bits" in options else False,
+            id_bits=getattr(options, "id_bits", 64),
+        )
+
+
+def _time(text: str | None, flag: str) -> int | None:
+    if text is None:
+        return None
+    try:
+        return moment(text, flag)
+    except TraceError:
+        raise TraceError(
+            f"{flag} must be a UTC time such as 2026-11-24T13:54:50, got {quoted(text)}"
+        ) from None
+
+
+def _check_alone(saved: str, options: argparse.Namespace) -> None:
+    """Refuse what a saved profile cannot give, as its frames are folded already."""
+    name = shown_path(saved)
+    if len(options.trace) > 1:
+        raise ProfileError(
+            f"{name} is a saved profile and must be given alone; combine files with latprof merge"
+        )
+    usual = dict.fromkeys(("by", "pipeline", "skip", "since", "until", "every", "deadline"))
+    for option, value in {**usual, "intended": False, "id_bits": 64}.items():
+        if getattr(options, option, value) != value:
+            flag = {"since": "from", "until": "to", "id_bits": "id-bits"}.get(option, option)
+            raise ProfileError(
+                f"--{flag} needs the traces, but {name} is a saved profile; give its traces"
+            )
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Callable[[int, int], None] | None]:
+    """Give a function that shows progress of long work, or None if stderr is not a terminal."""
+    with contextlib.ExitStack() as stack:
+        shown: list[Callable[[int, int], None]] = []
+
+        def report(done: int, rows: int) -> None:
+            if rows >= LONG_WORK:
+                if not shown:
+                    shown.append(stack.enter_context(_bar()))
+                shown[0](done, rows)
+
+        yield report if sys.stderr.isatty() else None
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    rate = TextColumn("{task.fields[rate]}")
+    columns = TextColumn("{task.description}"), BarColumn(), rate, TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("reading", total=None, rate="")
+        begin = time.monotonic()
+
+        def report(done: int, rows: int) -> None:
+            rate = done / max(time.monotonic() - begin, 1e-9)
+            bar.update(task, completed=done, total=rows, rate=f"{rate:,.0f} frames/s")
+
+        yield report
+
+
+# -- output -------------------------------------------------------------------------------------
+
+
+def print_report(report: Report) -> None:
+    """Print a report, in colour and fitted to the width if stdout is a terminal."""
+    if sys.stdout.isatty():
+        from latprof.report import terminal
+
+        terminal.print_report(report)
+    else:
+        print(report)
+
+
+def draw(paint: "Callable[[None], Axes]", path: str) -> None:
+    """Write a picture to a file, in the format of its ending.
+
+    `paint` is called with None for axes, so that it makes a figure as large as it needs.
+
+    Raises
+    ------
+    LatprofError
+        There is nothing to draw, or the file cannot be written.
+    """
+    from latprof.plot.axes import without_windows
+
+    try:
+        with without_windows():
+            figure = paint(None).get_figure(root=True)
+    except LatprofError:
+        raise
+    except ValueError as error:
+        raise LatprofError(str(error)) from None
+    assert figure is not None
+    with warnings.catch_warnings(), WholeFile(path) as new:
+        # characters that the font lacks are drawn as boxes; a warning would not help
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(new.file, dpi=150, format=path.rpartition(".")[2])
+
+
+def write_page(report: Report, path: str) -> None:
+    """Write a report as a page of HTML; an old file is replaced once the page is complete."""
+    html = report.to_html()
+    with WholeFile(path) as new:
+        new.file.write(html.encode("utf-8", "xmlcharrefreplace"))
