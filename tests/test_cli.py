@@ -2,9 +2,11 @@
 
 import contextlib
 import csv
+import errno
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -349,13 +351,13 @@ MISTAKES = {
     "report {path} --by nothing": "use one of source, outcome\n",
     "report {path} --by size": "use one of source, outcome\n",
     "report {mic}": "is a ring file: latprof recover {mic} -o FILE saves its frames",
-    "report {path} --pipeline none.json": "--pipeline must be 'audio' or a file of Pipeline.to_json",
+    "report {path} --pipeline none.json": "--pipeline must be 'audio' or a file of Pip",
     "report {path} --every often": "every 'often' is no duration",
     "report {path} --every 0s": "every must be above 0",
     "report {path} --deadline=-5ms": "deadline '-5ms' is negative",
     "report {path} --deadline 5": "deadline '5' is no duration",
     "report {path} --skip soon": "skip 'soon' is no duration",
-    "report {path} --from noon": "--from must be a UTC time such as 2026-11-24T13:54:50, got 'noon'",
+    "report {path} --from noon": "--from must be a UTC time such as 2026-11-24T13:54:50, got 'no",
     "report {path} --to 12:00": "--to must be a UTC time such as 2026-11-24T13:54:50, got '12:00'",
     "report {path} --warning 2ms --critical 1ms": "warning (2 ms) must not exceed critical (1 ms)",
     "report {bare}": "give pipeline=, or --pipeline on the command line",
@@ -478,6 +480,79 @@ def test_recover_saves_the_frames_of_a_ring(tmp_path, capsys):
     with open(tmp_path / "crash.csv", encoding="utf-8") as file:
         assert [row["frame_id"] for row in csv.DictReader(file)] == ["4", "5", "6", "7", "8"]
     assert run("report", saved) == 0
+
+
+def test_a_full_disk_is_named_with_its_remedy(path, tmp_path, capsys):
+    for name, call in {
+        "full.png": ["plot", path, "-o"],
+        "full.html": ["report", path, "--html"],
+        "full": ["merge", path, "-o"],
+        "full.csv": ["export", path, "-o"],
+        "full.parquet": ["export", path, "-o"],
+    }.items():
+        (tmp_path / name).symlink_to("/dev/full")
+        assert run(*call, tmp_path / name) == 2, name
+        message = one_line(capsys)
+        assert name in message
+        assert "No space left on device" in message
+        assert re.search("make (some )?room", message), message
+        assert "permissions" not in message
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_old_one(path, tmp_path, monkeypatch, capsys):
+    def fail(self, file, **options):
+        file.write(b"half of")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    old = tmp_path / "old.png"
+    assert run("plot", path, "-o", old) == 0
+    before = old.read_bytes()
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
+    assert run("plot", path, "-o", old) == 2
+    assert "old.png" in one_line(capsys)
+    assert old.read_bytes() == before
+    assert [file.name for file in tmp_path.glob("old*")] == ["old.png"]
+
+
+def test_an_output_that_cannot_be_written_is_one_line():
+    for call in (["--version"], ["--help"], ["report", SLOW], ["completion", "bash"]):
+        for unbuffered in ("1", ""):
+            with open("/dev/full", "wb") as full:
+                done = subprocess.run(
+                    [sys.executable, "-m", "latprof", *call],
+                    stdout=full,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    check=False,
+                    env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+                )
+            assert done.returncode == 2
+            reason = "output: No space left on device; make room or choose another disk"
+            assert done.stderr == f"latprof: {reason}\n"
+
+
+def test_names_that_the_output_cannot_encode_are_escaped(tmp_path):
+    marks = {"start": [0], "decode": [1], "play": [2], "end": [3]}
+    Trace(MIC, frame_id=[0], marks=marks, source="Küche").save(tmp_path / "mic.parquet")
+    call = [sys.executable, "-m", "latprof", "report", tmp_path / "mic.parquet", "--by", "source"]
+    environ = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(call, capture_output=True, text=True, check=True, env=environ)
+    assert "K\\xfcche" in done.stdout
+
+
+def test_a_lack_of_memory_or_files_is_one_line(path, monkeypatch, capsys):
+    for error, said in (
+        (MemoryError(), "not enough memory"),
+        (OSError(errno.EMFILE, "Too many open files"), "raise the limit (ulimit -n)"),
+        (PermissionError(errno.EACCES, "Permission denied", "x\x1b"), "x\\x1b: Permission denied"),
+    ):
+
+        def fail(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr("latprof.cli.common.analyze", fail)
+        assert run("report", path) == 2
+        assert said in one_line(capsys)
 
 
 def test_the_version_is_printed(capsys):

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from latprof.analysis import analyze
 from latprof.cli.changes import pairs
@@ -37,6 +37,7 @@ __all__ = [
     "profile_of",
     "progress",
     "stations_of",
+    "write_file",
     "write_page",
 ]
 
@@ -260,14 +261,24 @@ def draw(paint: "Callable[[None], Axes]", path: str) -> None:
     except ValueError as error:
         raise LatprofError(str(error)) from None
     assert figure is not None
-    with warnings.catch_warnings(), WholeFile(path) as new:
+    with warnings.catch_warnings(), write_file(path) as file:
         # characters that the font lacks are drawn as boxes; a warning would not help
         warnings.filterwarnings("ignore", "Glyph .* missing from")
-        figure.savefig(new.file, dpi=150, format=path.rpartition(".")[2])
+        figure.savefig(file, dpi=150, format=path.rpartition(".")[2])
 
 
 def write_page(report: Report, path: str) -> None:
     """Write a report as a page of HTML; an old file is replaced once the page is complete."""
     html = report.to_html()
-    with WholeFile(path) as new:
-        new.file.write(html.encode("utf-8", "xmlcharrefreplace"))
+    with write_file(path) as file:
+        file.write(html.encode("utf-8", "xmlcharrefreplace"))
+
+
+@contextlib.contextmanager
+def write_file(path: str) -> Iterator[BinaryIO]:
+    """Give a file to write to; it replaces an old one once it is complete."""
+    try:
+        with WholeFile(path) as new:
+            yield new.file
+    except OSError as error:  # by the name that was given, not by that of the unfinished file
+        raise OSError(error.errno, error.strerror, path) from None

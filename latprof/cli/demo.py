@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from latprof.cli.common import NewCommand, draw, print_report
+from latprof.cli.common import NewCommand, draw, print_report, write_file
 
 __all__ = ["add", "run"]
 
@@ -63,6 +63,7 @@ def run(options: argparse.Namespace) -> None:
     print_report(report)
     files = [folder / name for name in ("mic.parquet", "report.json", "histogram.png")]
     trace.save(files[0])
-    files[1].write_text(report.to_json() + "\n", encoding="utf-8")
+    with write_file(str(files[1])) as file:
+        file.write(f"{report.to_json()}\n".encode())
     draw(lambda ax: plot.histogram(report.profile, ax=ax), str(files[2]))
     print("\nwritten: " + ", ".join(str(path) for path in files))
