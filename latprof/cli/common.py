@@ -7,18 +7,18 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from latprof.analysis import analyze
 from latprof.cli.changes import pairs
-from latprof.errors import LatprofError, PipelineError, ProfileError, TraceError
-from latprof.io.arguments import moment
-from latprof.io.atomic import WholeFile
+from latprof.errors import LatprofError, PipelineError, ProfileError
+from latprof.io.atomic import write_file
 from latprof.pipeline import AUDIO, Pipeline
 from latprof.profile.file import is_profile, load_profile
 from latprof.profile.profile import Profile
 from latprof.report.report import Report
 from latprof.text import quoted, shown_path
+from latprof.units import parse_time
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +37,6 @@ __all__ = [
     "profile_of",
     "progress",
     "stations_of",
-    "write_file",
     "write_page",
 ]
 
@@ -169,14 +168,7 @@ def profile_of(options: argparse.Namespace) -> Profile:
 
 
 def _time(text: str | None, flag: str) -> int | None:
-    if text is None:
-        return None
-    try:
-        return moment(text, flag)
-    except TraceError:
-        raise TraceError(
-            f"{flag} must be a UTC time such as 2026-11-24T13:54:50, got {quoted(text)}"
-        ) from None
+    return None if text is None else parse_time(text, name=flag)
 
 
 def _check_alone(saved: str, options: argparse.Namespace) -> None:
@@ -272,13 +264,3 @@ def write_page(report: Report, path: str) -> None:
     html = report.to_html()
     with write_file(path) as file:
         file.write(html.encode("utf-8", "xmlcharrefreplace"))
-
-
-@contextlib.contextmanager
-def write_file(path: str) -> Iterator[BinaryIO]:
-    """Give a file to write to; it replaces an old one once it is complete."""
-    try:
-        with WholeFile(path) as new:
-            yield new.file
-    except OSError as error:  # by the name that was given, not by that of the unfinished file
-        raise OSError(error.errno, error.strerror, path) from None

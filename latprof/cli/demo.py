@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from latprof.cli.common import NewCommand, draw, print_report, write_file
+from latprof.cli.common import NewCommand, draw, print_report
+from latprof.io.atomic import write_file
 
 __all__ = ["add", "run"]
 

@@ -103,7 +103,7 @@ def _fail_of_system(error: OSError) -> int:
     where = "" if error.filename is None else f"{shown_path(str(error.filename))}: "
     remedy = "check the path and its permissions"
     if error.errno in _NO_SPACE:
-        where, remedy = where or "output: ", "make room or choose another disk"
+        where, remedy = where or "output: ", "free disk space or choose another disk"
     elif error.errno in (errno.EMFILE, errno.ENFILE):
         remedy = "close other files or raise the limit (ulimit -n)"
     if error.filename is None:
