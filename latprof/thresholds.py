@@ -111,15 +111,12 @@ def _parsed(
 ) -> dict[str, int]:
     if given is None:
         return {}
-    try:
-        if not isinstance(given, Mapping):
-            return {END_TO_END: parse_duration(given, name=level)}
-        return {
-            span: parse_duration(value, name=f"{level} of {quoted(span)}")
-            for span, value in given.items()
-        }
-    except (ValueError, TypeError) as problem:
-        raise error(str(problem)) from None
+    if not isinstance(given, Mapping):
+        return {END_TO_END: parse_duration(given, name=level, error=error)}
+    return {
+        span: parse_duration(value, name=f"{level} of {quoted(span)}", error=error)
+        for span, value in given.items()
+    }
 
 
 def _exact(ns: int) -> str:

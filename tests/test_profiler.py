@@ -696,16 +696,16 @@ def test_invalid_settings_are_refused() -> None:
     rate = "sampling_rate must be a number between 0 and 1, got "
     clock = "clock must be a function without arguments that returns integer ns from 1 to 2**62 - 1"
     refused: list[tuple[dict[str, Any], str]] = [
-        ({"capacity": 0}, "capacity"),
-        ({"capacity": 2.5}, "capacity"),
+        ({"capacity": 0}, "capacity must be an integer"),
+        ({"capacity": 2.5}, "capacity must be an integer"),
         ({"sampling_rate": 1.1}, rate + "1.1"),
         ({"sampling_rate": -0.1}, rate + "-0.1"),
         ({"sampling_rate": float("nan")}, rate + "nan"),
         ({"sampling_rate": "x"}, rate + "'x'"),
         ({"sampling_rate": True}, rate + "True"),
-        ({"warning": "fast"}, "warning"),
-        ({"critical": -5}, "critical"),
-        ({"critical": 0.1}, "critical"),
+        ({"warning": "fast"}, "warning must be a duration"),
+        ({"critical": -5}, "critical must be 0 or more, got -5"),
+        ({"critical": 0.1}, "critical must be a duration"),
         ({"warning": "100ms", "critical": "50ms"}, "(100 ms) must not exceed critical (50 ms)"),
         ({"report_interval": 0}, "report_interval must be above 0, got 0"),
         ({"report_interval": "x"}, "report_interval"),
@@ -724,18 +724,21 @@ def test_invalid_settings_are_refused() -> None:
         ({"path": "a\0b"}, "path must be the path of a file or folder, got 'a"),
         ({"path": "/no/such/folder/a.parquet"}, "path must be in an existing folder, got /no/such"),
         ({"rotate": "1h"}, "rotate must come with a path, got '1h'"),
-        ({"path": "a.parquet", "rotate": "often"}, "rotate"),
+        (
+            {"path": "a.parquet", "rotate": "often"},
+            "rotate, unless a size like 64MB, must be a dur",
+        ),
         ({"path": "a.parquet", "rotate": "1kB"}, "rotate must be 66kB or more, got '1kB'"),
         ({"path": "a.parquet", "rotate": 0}, "rotate must be 1ms or more, got 0"),
         ({"warning": {"alsa": "1ms"}}, "warning must name spans of pipeline 'mic', got 'alsa'"),
         ({"warning": {5: "1ms"}}, "warning must name spans of pipeline 'mic', got 5"),
         ({"warning": {"play": None}}, "warning of 'play'"),
-        ({"critical": {"play": "soon"}}, "critical of 'play'"),
+        ({"critical": {"play": "soon"}}, "critical of 'play' must be a duration"),
         ({"on_critical": "freeze"}, "on_critical must come with a critical threshold"),
         ({"critical": 5, "on_critical": "melt"}, 'on_critical must be "freeze" or a function'),
         ({"critical": 5, "on_critical": 5}, "got 5"),
         ({"freeze_to": None}, "freeze_to must be the path of a file or folder, got None"),
-        ({"keep": "fast"}, "keep"),
+        ({"keep": "fast"}, 'keep, unless "slow", must be a duration'),
         ({"keep": -1}, "keep"),
         ({"keep": "x" * 70_000}, "keep"),
     ]
@@ -758,7 +761,7 @@ def test_calls_with_wrong_types_raise_a_latprof_error_or_are_counted() -> None:
 
         def attempts(value: Any) -> list[Callable[[], Any]]:
             frame = profiler.frame
-            settings = ("sampling_rate", "warning", "critical", "owns", "clock")
+            settings = ("capacity", "sampling_rate", "warning", "critical", "owns", "clock")
             settings += ("report_interval", "overflow", "rotate", "on_critical", "freeze_to")
             settings += ("keep", "logger")
             return [

@@ -47,11 +47,11 @@ def test_a_span_has_its_own_thresholds_or_those_of_end_to_end():
 
 
 INVALID = [  # warning, critical, what the error says
-    ("soon", None, "warning 'soon'"),
-    (None, "-1ms", "critical '-1ms'"),
-    (0.5, None, "warning 0.5"),
-    ({"play": None}, None, "warning of 'play' None"),
-    (None, {"play": "x" * 1_000}, "critical of 'play' 'xxxx"),
+    ("soon", None, "warning must be a duration"),
+    (None, "-1ms", "critical must be 0 or more, got '-1ms'"),
+    (0.5, None, "warning must be a duration"),
+    ({"play": None}, None, "warning of 'play' must be a duration"),
+    (None, {"play": "x" * 1_000}, "critical of 'play' must be a duration"),
     ("60ms", "50ms", "warning (60 ms) must not exceed critical (50 ms)"),
     ("2s", "1s", "warning (2 s) must not exceed critical (1 s)"),
     ("50.01ms", "50ms", "warning (50010 us) must not exceed critical (50 ms)"),

@@ -178,6 +178,7 @@ class Profiler:
         if ring is not None:
             metadata = self._recording.ring_metadata() | {"thresholds": by_level}
         self._ring = Ring(pipeline, capacity, path=ring, metadata=metadata)
+        self.capacity = self._ring.capacity
         self._recording.note = self._ring.note
         self._alerts = Alerts(
             logging.getLogger("latprof") if logger is None else logger, thresholds
@@ -234,11 +235,6 @@ class Profiler:
         return self._recording.since is not None
 
     enabled = running
-
-    @property
-    def capacity(self) -> int:
-        """How many frames a full ring holds."""
-        return self._ring.capacity
 
     def start(self) -> None:
         """Begin to record, or go on after a stop; totals and ring are kept.

@@ -6,13 +6,14 @@ other. A file appears under its name when it is complete. All files of a recordi
 the file before it, so that the sum over all files gives those of the recording.
 """
 
+import contextlib
 import itertools
 import os
 import platform
 import socket
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -205,47 +206,40 @@ class TraceFiles:
         """Accept frames."""
         next(self._begins)
 
-    def write(self, columns: Columns, frames: int | None = None) -> None:
+    def write(self, columns: Columns, frames: int) -> None:
         """Add rows that stand for `frames` frames: all of them, or the rows that were kept."""
-        frames = len(columns) if frames is None else frames
         if not frames:
             return
         if count_of(self._ends) >= count_of(self._begins):
             self._lose(frames)  # a thread was late when recording stopped
             return
-        try:
-            if self._writer is None:
-                if time.monotonic() < self._retry_at:
-                    self._lose(frames)
-                    return
-                self._frames = frames
-                self._begin()
-            else:
-                self._frames += frames
-            assert self._writer is not None
-            self._writer.write(columns)
+        if self._writer is None and time.monotonic() < self._retry_at:
+            self._lose(frames)
+            return
+        self._frames += frames
+        with self._errors_counted():
+            writer = self._begin() if self._writer is None else self._writer
+            writer.write(columns)
             if self._shape is None:
                 self._shape = columns.take(slice(0))
-            if self._is_full(self._writer, columns):
+            if self._is_full(columns):
                 self._finish(final=False)
-        except Exception as error:
-            self._failed(error)
 
     def tick(self) -> None:
         """Close a file whose time is over, even if it has no frames."""
         if self._writer is not None and self._is_over:
-            self._end(final=False)
+            with self._errors_counted():
+                self._finish(final=False)
 
     def close(self) -> None:
         """Close the file; frames that come later go into another one."""
-        if self._writer is None and time.monotonic() >= self._retry_at:
-            try:
-                self._begin()  # accounts are written even if there are no frames
-                if self._shape is not None and self._writer is not None:
-                    self._writer.write(self._shape)  # the file gets the same columns
-            except Exception as error:
-                self._failed(error)
-        self._end(final=True)
+        with self._errors_counted():
+            if self._writer is None and time.monotonic() >= self._retry_at:
+                writer = self._begin()  # accounts are written even if there are no frames
+                if self._shape is not None:
+                    writer.write(self._shape)  # the file gets the same columns
+            if self._writer is not None:
+                self._finish(final=True)
         next(self._ends)
 
     def abandon(self) -> None:
@@ -256,7 +250,8 @@ class TraceFiles:
 
     # -- one file --------------------------------------------------------------------------------
 
-    def _begin(self) -> None:
+    def _begin(self) -> Any:
+        """Open the next file and return its writer."""
         self._part += 1
         path = self._folder / self._named.format(self._part)
         if self._single is not None:
@@ -266,7 +261,8 @@ class TraceFiles:
         self._first_end = None
         self._begun = time.monotonic()
         meta = self._recording.meta([])
-        self._writer = self._open(path, self._pipeline, meta, row_group=self._row_group)
+        writer = self._writer = self._open(path, self._pipeline, meta, row_group=self._row_group)
+        return writer
 
     @property
     def _is_over(self) -> bool:
@@ -274,10 +270,10 @@ class TraceFiles:
         limit_ns = self._rotation.ns
         return limit_ns is not None and time.monotonic() - self._begun >= limit_ns / 1e9
 
-    def _is_full(self, writer: Any, columns: Columns) -> bool:
+    def _is_full(self, columns: Columns) -> bool:
         rotation = self._rotation
         if rotation.bytes is not None:
-            return bool(writer.size >= rotation.bytes)
+            return self._writer is not None and self._writer.size >= rotation.bytes
         if rotation.ns is None or self._is_over:
             return self._is_over
         # stamps that were taken elsewhere may run ahead of the clock
@@ -288,14 +284,6 @@ class TraceFiles:
         if self._first_end is None:
             self._first_end = int(ends[0])
         return int(ends[-1]) - self._first_end >= rotation.ns
-
-    def _end(self, *, final: bool) -> None:
-        if self._writer is None:
-            return
-        try:
-            self._finish(final=final)
-        except Exception as error:
-            self._failed(error)
 
     def _finish(self, *, final: bool) -> None:
         """Add the accounts since the file before, and close."""
@@ -326,15 +314,20 @@ class TraceFiles:
         if count:
             self._alerts.notes.add(NOT_WRITTEN, count)
 
-    def _failed(self, error: Exception) -> None:
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.discard()
-        self._lose(self._frames)
-        self._frames = 0
-        self._retry_at = time.monotonic() + RETRY_S
-        reason = f"{type(error).__name__}: {error}"
-        self._alerts.problem(FILE_ERRORS, f"{reason}; recording goes on without the file")
+    @contextlib.contextmanager
+    def _errors_counted(self) -> Iterator[None]:
+        """Discard the open file if there is an error, and count its frames as not written."""
+        try:
+            yield
+        except Exception as error:
+            writer, self._writer = self._writer, None
+            if writer is not None:
+                writer.discard()
+            self._lose(self._frames)
+            self._frames = 0
+            self._retry_at = time.monotonic() + RETRY_S
+            reason = f"{type(error).__name__}: {error}"
+            self._alerts.problem(FILE_ERRORS, f"{reason}; recording goes on without the file")
 
 
 def file_stem(name: str) -> str:

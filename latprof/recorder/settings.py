@@ -71,7 +71,7 @@ def checked_rate(rate: float) -> float:
 
 def checked_duration(value: Duration | None, name: str) -> int | None:
     """Return a duration above 0 in ns, or None if there is none."""
-    ns = None if value is None else _duration(value, name)
+    ns = None if value is None else parse_duration(value, name=name, error=ProfilerError)
     if ns == 0:
         raise ProfilerError(f"{name} must be above 0, got {quoted(value)}; leave it out for none")
     return ns
@@ -125,7 +125,9 @@ def checked_outputs(
         where is not None and _names_folder(os.fspath(path or "")),
         Rotation() if rotate is None else _checked_rotation(rotate, where),
         keep is not None,
-        None if keep is None or keep == "slow" else _duration(keep, "keep", 'or "slow"'),
+        None
+        if keep is None or keep == "slow"
+        else parse_duration(keep, name='keep, unless "slow",', error=ProfilerError),
         on_critical,
         Path(_path_text(freeze_to, "freeze_to")),
     )
@@ -138,13 +140,6 @@ def checked_overflow(overflow: object) -> str:
             f"overflow must be one of {', '.join(OVERFLOWS)}, got {quoted(overflow)}"
         )
     return overflow
-
-
-def _duration(value: Duration, name: str, alternative: str = "") -> int:
-    try:
-        return parse_duration(value, name=name)
-    except (ValueError, TypeError) as error:
-        raise ProfilerError(f"{error}{alternative and ', ' + alternative}") from None
 
 
 def _path_text(path: "str | os.PathLike[str]", name: str) -> str:
@@ -187,7 +182,7 @@ def _checked_rotation(rotate: Duration, path: Path | None) -> Rotation:
         if count < SMALLEST_FILE:
             raise ProfilerError(f"rotate must be 66kB or more, got {quoted(rotate)}")
         return Rotation(bytes=count)
-    ns = _duration(rotate, "rotate", 'or a size as "64MB"')
+    ns = parse_duration(rotate, name="rotate, unless a size like 64MB,", error=ProfilerError)
     if ns < SHORTEST_FILE_NS:
         raise ProfilerError(f"rotate must be 1ms or more, got {quoted(rotate)}")
     return Rotation(ns=ns)
