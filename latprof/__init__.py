@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from latprof import plot
     from latprof.analysis import analyze
     from latprof.joining.join import join
-    from latprof.profile.file import load_profile
-    from latprof.profile.profile import Profile, merge
+    from latprof.profile.profile import Profile, load_profile, merge
     from latprof.queueing.blame import blame
     from latprof.queueing.causes import causes
     from latprof.queueing.saturation import utilization
@@ -94,7 +93,7 @@ _LAZY = {
     "enable": "recorder.process",
     "get_profiler": "recorder.process",
     "join": "joining.join",
-    "load_profile": "profile.file",
+    "load_profile": "profile.profile",
     "merge": "profile.profile",
     "profile_frame": "recorder.process",
     "read": "trace",

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from latprof.bounds import Count
 from latprof.text import counted
 
 __all__ = ["Accounts", "Recovery"]
@@ -18,17 +19,17 @@ class Accounts:
     `notes` counts what is neither: marks set twice, thresholds passed, records not logged.
     """
 
-    started: int = 0
-    in_flight: int = 0
-    finished: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
-    rejected: dict[str, int] = field(default_factory=dict)
-    sampled_out: int = 0
-    folded: int = 0
-    not_folded: int = 0
-    lost: int = 0
-    torn: int = 0
-    notes: dict[str, int] = field(default_factory=dict)
+    started: Count = 0
+    in_flight: Count = 0
+    finished: Count = 0
+    dropped: dict[str, Count] = field(default_factory=dict)
+    rejected: dict[str, Count] = field(default_factory=dict)
+    sampled_out: Count = 0
+    folded: Count = 0
+    not_folded: Count = 0
+    lost: Count = 0
+    torn: Count = 0
+    notes: dict[str, Count] = field(default_factory=dict)
 
     def __add__(self, other: "Accounts") -> "Accounts":
         total = Accounts()

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from latprof.arrays import Ints
 from latprof.frames import STAMP_LIMIT
 
-__all__ = ["Bounds", "Count", "Counts", "Duration", "FrameId", "Ids", "Length", "Stamp"]
+__all__ = ["Bounds", "Count", "Counts", "Duration", "FrameId", "Ids", "Latency", "Length", "Stamp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,9 @@ Count = Annotated[int, Bounds(0, 2**128)]
 """A number of frames or a sum of times, exact: 2**63 frames of 2**62 ns stay below the limit."""
 
 Stamp = Annotated[int, Bounds(1 - STAMP_LIMIT, STAMP_LIMIT - 1)]
+Latency = Annotated[int, Bounds(0, 2 * STAMP_LIMIT - 2)]
 Duration = Annotated[int, Bounds(1, STAMP_LIMIT - 1)]
 FrameId = Annotated[int, Bounds(0, 2**64 - 1)]
 
-Counts = Annotated[Ints, Bounds(0, 2**62, total=2**62)]
+Counts = Annotated[Ints, Bounds(0, 2**63 - 1, total=2**63)]
 Ids = npt.NDArray[np.uint64]

@@ -9,7 +9,7 @@ or below it (rank ``ceil(q / 100 * n)``): numpy's ``inverted_cdf``, DuckDB's ``q
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latprof.arrays import Floats, Ints
+from latprof.bounds import Count, Counts, Latency
 from latprof.errors import ProfileError
 from latprof.text import quoted
 
@@ -147,6 +148,7 @@ class _Axis:
     __hash__ = None  # type: ignore[assignment]  # an array is not hashable
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Histogram:
     """Counts of times in log-linear bins, with exact count, min and max.
 
@@ -158,13 +160,10 @@ class Histogram:
     (4, 3, 1000000, 5)
     """
 
-    __slots__ = ("bins", "count", "max", "min")
-
-    def __init__(self) -> None:
-        self.bins: Ints = np.zeros(0, np.int64)
-        self.count = 0
-        self.min: int | None = None
-        self.max: int | None = None
+    bins: Counts = field(default_factory=lambda: np.zeros(0, np.int64))
+    count: Count = 0
+    min: Latency | None = None
+    max: Latency | None = None
 
     def __repr__(self) -> str:
         return f"<Histogram of {self.count:,} values, {self.min} to {self.max} ns>"

@@ -22,8 +22,7 @@ from latprof.io import reader
 from latprof.io import writer as write_module
 from latprof.io.dataset import find_files
 from latprof.pipeline import Pipeline
-from latprof.profile.file import load_profile
-from latprof.profile.profile import merge
+from latprof.profile.profile import load_profile, merge
 from latprof.report.report import Report
 from latprof.trace import Trace
 

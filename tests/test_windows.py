@@ -75,7 +75,7 @@ def seen(windows):
 def nothing_left(windows):
     """Return whether rows beyond the last window are 0: later windows use them."""
     n = windows.length
-    arrays = (windows._table["a"], windows.sums["a"], windows.peaks["a"])
+    arrays = (windows.tables["a"], windows.sums["a"], windows.peaks["a"])
     return all(not array[n:].any() for array in arrays)
 
 

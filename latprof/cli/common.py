@@ -14,8 +14,8 @@ from latprof.cli.changes import pairs
 from latprof.errors import LatprofError, PipelineError, ProfileError
 from latprof.io.atomic import write_file
 from latprof.pipeline import AUDIO, Pipeline
-from latprof.profile.file import is_profile, load_profile
-from latprof.profile.profile import Profile
+from latprof.profile.file import is_profile
+from latprof.profile.profile import Profile, load_profile
 from latprof.report.report import Report
 from latprof.text import quoted, shown_path
 from latprof.units import parse_time

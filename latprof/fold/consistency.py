@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from latprof.fold.sums import MOST_WORST, NO_FRAME_ID, SpanSums, Sums
-from latprof.fold.windows import Windows
+from latprof.fold.sums import MOST_WORST, NO_FRAME_ID, NO_MARK, SpanSums, Sums
+from latprof.fold.windows import COARSE_BINS, Windows
 from latprof.frames import STAMP_LIMIT
-from latprof.histogram import Histogram, bin_edges, bin_of
+from latprof.histogram import FIRST_PLACE, PLACES, Histogram, bin_edges, bin_of
 
 __all__ = ["inconsistency"]
 
@@ -35,6 +35,7 @@ def inconsistency(sums: Sums) -> str | None:
 
 
 def _broken_rules(sums: Sums) -> Iterator[str]:
+    yield from _rules_of_settings(sums)
     for name, span in sums.spans.items():
         frames = sums.attributed if name == "other" else sums.finished
         if span.count + span.missing + span.negative != frames:
@@ -48,13 +49,40 @@ def _broken_rules(sums: Sums) -> Iterator[str]:
     yield from _rules_of_frames(sums)
 
 
+def _rules_of_settings(sums: Sums) -> Iterator[str]:
+    empty = sums.empty_like()
+    for what in ("spans", "shares", "covariances", "gaps"):
+        if list(getattr(sums, what)) != list(getattr(empty, what)):
+            yield f"{what} must be those of the pipeline"
+    lengths = {len(column) for column in sums.tails.sums.values()}
+    if list(sums.tails.sums) != list(empty.tails.sums) or lengths != {len(sums.tails.counts)}:
+        yield "tails must be those of the stages, and as long as their counts"
+    if len(sums.tails.counts) > PLACES - FIRST_PLACE or len(sums.exemplars) != COARSE_BINS:
+        yield "tails and exemplars must be of the bins that exist"
+    if sums.worst.marks != empty.worst.marks:
+        yield "marks of the worst frames must be those of the pipeline"
+    for windows, right in ((sums.batches, empty.batches), (sums.timeline, empty.timeline)):
+        if _settings(windows) != _settings(right):
+            yield "windows must be those of the settings"
+    if not {mark for _, mark in sums.dropped} <= {NO_MARK, *sums.pipeline.marks[:-1]}:
+        yield "dropped frames must have reached marks of the pipeline"
+
+
+def _settings(windows: Windows | None) -> object:
+    if windows is None:
+        return None
+    return windows.names, windows.base_ns, windows.most, windows.moments
+
+
 def _rules_of_span(span: SpanSums) -> Iterator[str]:
     known = span.histogram
     peak = span.peak, span.peak_frame is None
+    if known.count != int(known.bins.sum()):
+        yield "the count must be that of the bins"
     if known.count != span.count or (known.max, known.max is None) != peak:
         yield "count, bins and peak must agree"
-    elif known.min is None or known.max is None:
-        if span.count or span.total or span.m2:
+    elif known.min is None or known.max is None or not known.count:
+        if span.count or span.total or span.m2 or known.min is not None:
             yield "values must have a smallest and a largest one"
     elif not 0 <= known.min <= known.max < 2 * STAMP_LIMIT - 1:
         yield "smallest and largest value must be distances of stamps, in order"

@@ -10,15 +10,16 @@ so stages + other = end_to_end to the nanosecond. Dropped frames are counted by 
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from operator import index, itemgetter
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from latprof.arrays import Ints
+from latprof.bounds import Bounds, Count, Counts, Duration, FrameId, Ids, Latency, Stamp
 from latprof.fold.moments import Exact, between, widen
 from latprof.fold.windows import COARSE, COARSE_BINS, Windows, coarse_bin
 from latprof.frames import MISSING, Columns, Labels
@@ -59,7 +60,6 @@ NO_MARK = "(none)"
 
 _NARROWEST_BATCH_NS = 1 << 20
 
-Ids = npt.NDArray[np.uint64]
 _Key = tuple[int | bool | str, ...]
 
 
@@ -70,13 +70,13 @@ class SpanSums:
     `total` is exact, whatever its size; `m2` is the sum of squared distances from the mean.
     """
 
-    count: int = 0
-    missing: int = 0
-    negative: int = 0
-    total: int = 0
+    count: Count = 0
+    missing: Count = 0
+    negative: Count = 0
+    total: Count = 0
     m2: float = 0.0
-    peak: int | None = None
-    peak_frame: int | None = None
+    peak: Latency | None = None
+    peak_frame: FrameId | None = None
     histogram: Histogram = field(default_factory=Histogram)
 
     def add_moments(self, n: int, total: int, m2: float) -> None:
@@ -102,6 +102,7 @@ class SpanSums:
         self.histogram.merge(other.histogram)
 
 
+@dataclass(slots=True, eq=False)
 class Tails:
     """Exact sums of each stage (ns) and counts of frames, by the bin of their end_to_end.
 
@@ -109,9 +110,8 @@ class Tails:
     would contain most of its frames. The frames are those of the attribution set.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self.counts = np.zeros(0, np.int64)
-        self.sums: dict[str, Exact] = {name: np.zeros(0, np.int64) for name in names}
+    sums: dict[str, Annotated[Exact, Bounds(0, 2**128)]]
+    counts: Counts = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def add(self, first: int, counts: Ints, sums: dict[str, Exact]) -> None:
         """Add counts and sums of bins from `first` on."""
@@ -148,31 +148,32 @@ class Tails:
 class WorstFrame:
     """A slow frame. `marks` holds UTC ns by mark, without the missing ones."""
 
-    frame_id: int
-    end_to_end_ns: int
+    frame_id: FrameId
+    end_to_end_ns: Latency
     source: str | None
-    marks: dict[str, int]
+    marks: dict[str, Stamp]
 
 
+@dataclass(slots=True, eq=False)
 class Worst:
     """The `MOST_WORST` slowest of the frames that were added, in any order.
 
     Of equally slow frames the smallest id comes first, then the source, then the marks.
     """
 
-    def __init__(self, marks: Sequence[str]) -> None:
-        self._marks = tuple(marks)
-        self._keyed: list[tuple[_Key, WorstFrame]] = []
+    marks: tuple[str, ...]
+    frames: list[WorstFrame] = field(default_factory=list)
+    _sort_keys: list[_Key] = field(default_factory=list, init=False)
 
-    @property
-    def frames(self) -> list[WorstFrame]:
-        """The slowest frames, the slowest first."""
-        return [frame for _, frame in self._keyed]
+    def __post_init__(self) -> None:
+        """Sort the frames."""
+        found, self.frames = self.frames, []
+        self.keep(found)
 
     @property
     def limit_ns(self) -> int:
         """Frames that are faster than this need not be added."""
-        return 0 if len(self._keyed) < MOST_WORST else self._keyed[-1][1].end_to_end_ns
+        return 0 if len(self.frames) < MOST_WORST else self.frames[-1].end_to_end_ns
 
     def add(self, columns: Columns, end_to_end: Ints, high: int) -> None:
         """Add frames (n,) with their end_to_end (n,) >= 0 ns, the largest of which is `high`."""
@@ -181,7 +182,7 @@ class Worst:
         slow = self._slowest(columns, end_to_end)
         rows = columns.take(slow)
         sources = [None] * len(rows) if rows.source is None else rows.source.to_numpy().tolist()
-        stamps = np.array([rows.marks[mark] for mark in self._marks]).T.tolist()
+        stamps = np.array([rows.marks[mark] for mark in self.marks]).T.tolist()
         found = zip(rows.frame_id.tolist(), end_to_end[slow].tolist(), sources, stamps, strict=True)
         self.keep(
             [
@@ -189,7 +190,7 @@ class Worst:
                     frame_id,
                     total,
                     source,
-                    {m: t for m, t in zip(self._marks, times, strict=True) if t != MISSING},
+                    {m: t for m, t in zip(self.marks, times, strict=True) if t != MISSING},
                 )
                 for frame_id, total, source, times in found
             ]
@@ -202,8 +203,8 @@ class Worst:
         """
         rows = np.flatnonzero(end_to_end >= self.limit_ns)
         first, most = [], MOST_WORST
-        if len(self._keyed) == MOST_WORST:
-            last = self._keyed[-1][1]
+        if len(self.frames) == MOST_WORST:
+            last = self.frames[-1]
             for key, bound in self._keys(columns, end_to_end, last):
                 first.append(rows[key[rows] < bound])
                 rows = rows[key[rows] == bound]
@@ -234,7 +235,7 @@ class Worst:
             np.array([ranks[name] for name in (*sources.names, None)])[sources.codes],
             ranks[source],
         )
-        for mark in self._marks:
+        for mark in self.marks:
             yield columns.marks[mark], 0 if frame is None else frame.marks.get(mark, MISSING)
 
     def merge(self, other: "Worst") -> None:
@@ -243,13 +244,15 @@ class Worst:
 
     def keep(self, found: list[WorstFrame]) -> None:
         """Add frames, and remove those that are no longer among the slowest."""
-        self._keyed += [(self._key(frame), frame) for frame in found]
-        self._keyed.sort(key=itemgetter(0))
-        del self._keyed[MOST_WORST:]
+        keyed = list(zip(self._sort_keys, self.frames, strict=True))
+        keyed += [(self._key(frame), frame) for frame in found]
+        keyed.sort(key=itemgetter(0))
+        self._sort_keys = [key for key, _ in keyed[:MOST_WORST]]
+        self.frames = [frame for _, frame in keyed[:MOST_WORST]]
 
     def _key(self, frame: WorstFrame) -> _Key:
         source = (frame.source is not None, frame.source or "")
-        marks = (frame.marks.get(mark, MISSING) for mark in self._marks)
+        marks = (frame.marks.get(mark, MISSING) for mark in self.marks)
         return -frame.end_to_end_ns, frame.frame_id, *source, *marks
 
 
@@ -283,6 +286,7 @@ def offer_exemplars(exemplars: Ids, latency: Ints, low: int, high: int, frame_id
     np.minimum.at(exemplars, ((fine - 1) >> COARSE) + 1, frame_id)
 
 
+@dataclass(slots=True, eq=False)
 class Sums:
     """Everything that is folded from the frames of one pipeline; mergeable.
 
@@ -319,41 +323,49 @@ class Sums:
         Sum of the known sizes of finished frames, and the number of frames with a known size.
     """
 
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        edges_ns: Sequence[int] = RANGE_EDGES_NS,
-        every_ns: int | None = None,
-        deadline_ns: int | None = None,
-    ) -> None:
-        self.pipeline = pipeline
-        self.deadline_ns = deadline_ns
-        self.late = 0
-        self.edges_ns = tuple(sorted({index(edge) for edge in edges_ns}))
+    pipeline: Pipeline
+    edges_ns: tuple[Latency, ...] = RANGE_EDGES_NS
+    every_ns: Duration | None = None
+    deadline_ns: Latency | None = None
+    spans: dict[str, SpanSums] = field(default_factory=dict)
+    attributed: Count = 0
+    shares: dict[str, Count] = field(default_factory=dict)
+    covariances: dict[str, float] = field(default_factory=dict)
+    tails: Tails = field(default_factory=lambda: Tails({}))
+    gaps: dict[tuple[str, str], Count] = field(default_factory=dict)
+    excluded: Counter[str] = field(default_factory=Counter)
+    late: Count = 0
+    finished: Count = 0
+    dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
+    at_most: list[Count] = field(default_factory=list)
+    batches: Windows = field(default_factory=lambda: Windows((), _NARROWEST_BATCH_NS, BATCHES))
+    timeline: Windows | None = None
+    worst: Worst = field(default_factory=lambda: Worst(()))
+    exemplars: Ids = field(default_factory=lambda: np.full(COARSE_BINS, NO_FRAME_ID, np.uint64))
+    first_ns: Stamp | None = None
+    last_ns: Stamp | None = None
+    size_bytes: Count = 0
+    sized: Count = 0
+
+    def __post_init__(self) -> None:
+        """Begin with sums of no frames, unless some are given."""
+        self.edges_ns = tuple(sorted({index(edge) for edge in self.edges_ns}))
+        if self.spans:
+            return
+        pipeline = self.pipeline
         names = [span.name for span in pipeline.all_spans]
         names.insert(len(pipeline.stages) + len(pipeline.sides), "other")
         parts = (*(stage.name for stage in pipeline.stages), "other")
         self.spans = {name: SpanSums() for name in names}
-        self.attributed = 0
         self.shares = dict.fromkeys((*parts, "end_to_end"), 0)
         self.covariances = dict.fromkeys(parts, 0.0)
-        self.tails = Tails(parts)
+        self.tails = Tails({name: np.zeros(0, np.int64) for name in parts})
         self.gaps = dict.fromkeys(_gaps(pipeline), 0)
-        self.excluded: Counter[str] = Counter()
-        self.finished = 0
-        self.dropped: Counter[tuple[str, str]] = Counter()
         self.at_most = [0] * len(self.edges_ns)
-        self.batches = Windows(tuple(names), _NARROWEST_BATCH_NS, BATCHES)
-        self.every_ns = every_ns
-        self.timeline: Windows | None = None
-        if every_ns is not None:
-            self.timeline = Windows(tuple(names), every_ns, MOST_WINDOWS, moments=True)
         self.worst = Worst(pipeline.marks)
-        self.exemplars = np.full(COARSE_BINS, NO_FRAME_ID, np.uint64)
-        self.first_ns: int | None = None
-        self.last_ns: int | None = None
-        self.size_bytes = 0
-        self.sized = 0
+        self.batches = Windows(tuple(names), _NARROWEST_BATCH_NS, BATCHES)
+        if self.every_ns is not None:
+            self.timeline = Windows(tuple(names), self.every_ns, MOST_WINDOWS, moments=True)
 
     def add_attributed(self, n: int, shares: dict[str, int], covariances: dict[str, float]) -> None:
         """Add the exact sums and centred co-moments of n more frames of the attribution set."""

@@ -6,13 +6,16 @@ range grows, so that the merged windows of parts equal the windows of the whole.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Annotated
 
 import numpy as np
 
 from latprof.arrays import Ints, Mask
+from latprof.bounds import Bounds, Count, Counts, Duration, Length
 from latprof.fold.moments import Exact, widen
+from latprof.frames import STAMP_LIMIT
 
 __all__ = [
     "COARSE",
@@ -38,6 +41,10 @@ the window takes about as long as sorting this many frames into windows one by o
 _OCTAVE = 1 << (10 - COARSE)
 
 
+_MOST_WINDOWS = 1_024  # that a saved profile may have
+
+
+@dataclass(eq=False)
 class Windows:
     """Counts (windows, coarse bins) of one or several latencies, in at most `most` windows.
 
@@ -45,34 +52,80 @@ class Windows:
     ----------
     names
         Names of the latencies.
-    width_ns
+    base_ns
         Smallest width; it doubles until the time range fits.
     most
         Largest number of windows.
     moments
         Whether to keep sums and peaks by window as well.
+    width_ns
+        The width of the windows now.
+    first, length
+        Start of the first window, in widths since 1970, and the number of windows.
+    tables, first_bin
+        Counts (most, coarse bins seen so far) of each latency, and the first of these bins.
+    sums, peaks
+        Sums and peaks (most,) of each latency by window, if there are `moments`.
     """
 
-    def __init__(
-        self, names: tuple[str, ...], width_ns: int, most: int, *, moments: bool = False
-    ) -> None:
-        self.names = names
-        self.base_ns = width_ns
-        self.width_ns = width_ns
-        self.most = most
-        self.first = 0  # start of the first window, in widths since 1970
-        self.length = 0
-        # an array (most, coarse bins seen so far) for each latency, from bin `_begin` on
-        self._table = {name: np.zeros((most, 0), np.int64) for name in names}
-        self._begin = dict.fromkeys(names, 0)
-        self._rows = np.empty(0, np.int64)
-        self.sums: dict[str, Exact] = {name: np.zeros(most, np.int64) for name in names if moments}
-        self.peaks = {name: np.zeros(most, np.int64) for name in names if moments}
+    names: tuple[str, ...]
+    base_ns: Duration
+    most: Annotated[int, Bounds(1, _MOST_WINDOWS)]
+    moments: bool = field(default=False, kw_only=True)
+    width_ns: Duration = 0
+    first: int = 0
+    length: Count = 0
+    tables: dict[str, Annotated[Counts, Length(_MOST_WINDOWS * COARSE_BINS)]] = field(
+        default_factory=dict
+    )
+    first_bin: dict[str, Count] = field(default_factory=dict)
+    sums: dict[str, Annotated[Exact, Bounds(0, 2**128)]] = field(default_factory=dict)
+    peaks: dict[str, Annotated[Ints, Bounds(0, 2 * STAMP_LIMIT - 2)]] = field(default_factory=dict)
+    _rows: Ints = field(default_factory=lambda: np.empty(0, np.int64), init=False)
+
+    def __post_init__(self) -> None:
+        """Begin with windows of no frames, unless some are given.
+
+        Raises
+        ------
+        ValueError
+            Windows that were given do not fit each other.
+        """
+        if self.width_ns:
+            self._check()
+            return
+        self.width_ns = self.base_ns
+        self.tables = {name: np.zeros((self.most, 0), np.int64) for name in self.names}
+        self.first_bin = dict.fromkeys(self.names, 0)
+        names = self.names if self.moments else ()
+        self.sums = {name: np.zeros(self.most, np.int64) for name in names}
+        self.peaks = {name: np.zeros(self.most, np.int64) for name in names}
+
+    def _check(self) -> None:
+        doublings, rest = divmod(self.width_ns, self.base_ns)
+        if rest or doublings.bit_count() != 1:
+            raise ValueError("width_ns must be base_ns times a power of two")
+        begin, end = (
+            (self.first + 1) * self.width_ns,
+            (self.first + self.length - 1) * self.width_ns,
+        )
+        if self.length > self.most or begin <= -STAMP_LIMIT or end >= STAMP_LIMIT:
+            raise ValueError("first and length must be those of windows of stamps")
+        moments = self.names if self.moments else ()
+        keys = [tuple(each) for each in (self.tables, self.first_bin, self.sums, self.peaks)]
+        if keys != [self.names, self.names, moments, moments]:
+            raise ValueError("tables, first_bin, sums and peaks must be those of the names")
+        for name, counts in self.tables.items():
+            if counts.ndim != 2 or self.first_bin[name] + counts.shape[1] > COARSE_BINS:
+                raise ValueError("tables must be of windows and coarse bins")
+        for array in self._arrays():
+            if len(array) != self.most or array[self.length :].any():
+                raise ValueError("tables, sums and peaks must be those of the windows")
 
     def counts(self, name: str) -> Ints:
         """Return a copy of the counts (windows, coarse bins) of one latency."""
         counts = np.zeros((self.length, COARSE_BINS), np.int64)
-        begin, table = self._begin[name], self._table[name]
+        begin, table = self.first_bin[name], self.tables[name]
         counts[:, begin : begin + table.shape[1]] = table[: self.length]
         return counts
 
@@ -80,11 +133,11 @@ class Windows:
         """Add counts (n,) of one latency in windows `rows` and coarse bins `bins`."""
         if len(bins):
             table = self._table_for(name, int(bins.min()), int(bins.max()))
-            np.add.at(table, (rows, bins - self._begin[name]), counts)
+            np.add.at(table, (rows, bins - self.first_bin[name]), counts)
 
     def _table_for(self, name: str, low: int, high: int) -> Ints:
         """Return the table of one latency, wide enough for coarse bins from `low` to `high`."""
-        table, begin = self._table[name], self._begin[name]
+        table, begin = self.tables[name], self.first_bin[name]
         end = begin + table.shape[1]
         if table.shape[1] and begin <= low and high < end:
             return table
@@ -94,7 +147,7 @@ class Windows:
         wider = max(min(low, begin) - _OCTAVE, 0), min(max(high + 1, end) + _OCTAVE, COARSE_BINS)
         grown = np.zeros((self.most, wider[1] - wider[0]), np.int64)
         grown[:, begin - wider[0] : begin - wider[0] + table.shape[1]] = table
-        self._table[name], self._begin[name] = grown, wider[0]
+        self.tables[name], self.first_bin[name] = grown, wider[0]
         return grown
 
     def cover(self, first_ns: int, last_ns: int) -> None:
@@ -145,7 +198,7 @@ class Windows:
         self.length = length
 
     def _arrays(self) -> list[Exact]:
-        return [*self._table.values(), *self.sums.values(), *self.peaks.values()]
+        return [*self.tables.values(), *self.sums.values(), *self.peaks.values()]
 
     def merge(self, other: "Windows") -> None:
         """Add the counts of other frames, in windows of the same base width."""
@@ -157,9 +210,9 @@ class Windows:
         begins = np.arange(other.first, other.first + other.length) * other.width_ns
         index = begins // self.width_ns - self.first
         for name in self.names:
-            rows, bins = np.nonzero(other._table[name][: other.length])
-            counts = other._table[name][rows, bins]
-            self.add_counts(name, index[rows], bins + other._begin[name], counts)
+            rows, bins = np.nonzero(other.tables[name][: other.length])
+            counts = other.tables[name][rows, bins]
+            self.add_counts(name, index[rows], bins + other.first_bin[name], counts)
         for name in self.sums:
             added = other.sums[name][: other.length]
             self._add_sums(name, index, added, sum(added.tolist()))
@@ -192,7 +245,7 @@ class Windows:
     def add_run(self, name: str, begin_ns: int, first: int, counts: Ints) -> None:
         """Add counts of coarse bins from `first` on to the window that begins at `begin_ns`."""
         table = self._table_for(name, first, first + len(counts) - 1)
-        place = first - self._begin[name]
+        place = first - self.first_bin[name]
         table[self._row(begin_ns), place : place + len(counts)] += counts
 
     def add_moments(self, name: str, begin_ns: int, total: int, peak: int) -> None:
@@ -263,7 +316,7 @@ class WindowIndex:
         """
         windows, rows = self.windows, self.rows
         table = windows._table_for(name, coarse_bin(extremes[0]), coarse_bin(extremes[1]))
-        begin = windows._begin[name]
+        begin = windows.first_bin[name]
         if isinstance(rows, int):
             np.subtract(coarse, begin, out=work)
             np.add.at(table[rows], work, weights)

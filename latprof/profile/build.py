@@ -445,7 +445,7 @@ def duration(value: str | int | None, name: str) -> int | None:
     return ns
 
 
-def _edges(edges_ns: Sequence[int]) -> list[int]:
+def _edges(edges_ns: Sequence[int]) -> tuple[int, ...]:
     """Return upper edges of ranges.
 
     Raises
@@ -454,7 +454,7 @@ def _edges(edges_ns: Sequence[int]) -> list[int]:
         They are not a list of durations.
     """
     try:
-        return [parse_duration(edge, name="edge") for edge in edges_ns]
+        return tuple(parse_duration(edge, name="edge") for edge in edges_ns)
     except TypeError:
         rule = "edges_ns must be a list of integers"
         raise ProfileError(f"{rule}, got {quoted(edges_ns)}") from None

@@ -169,8 +169,10 @@ class Decoder:
         key, item = args if len(args) == 2 else (args[0], Annotated[int, Bounds(0, LARGEST_INT)])
         if isinstance(content, dict):
             pairs = list(content.items())
-        elif isinstance(content, list) and all(
-            isinstance(pair, list) and len(pair) == 2 for pair in content
+        elif (
+            key is not str
+            and isinstance(content, list)
+            and all(isinstance(pair, list) and len(pair) == 2 for pair in content)
         ):
             pairs = content
         else:

@@ -6,6 +6,7 @@ of the whole. Its size does not grow with the number of frames.
 
 import os
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +14,10 @@ import numpy as np
 from latprof.accounts import Accounts
 from latprof.errors import ProfileError
 from latprof.palette import colors
+from latprof.pipeline import Pipeline
 from latprof.profile import answers, tables
 from latprof.profile.build import NO_GROUP, FoldedFrames, duration
+from latprof.profile.file import Content, read_profile, write_profile
 from latprof.profile.span import (
     TABLE_PERCENTILES,
     SpanProfile,
@@ -30,10 +33,11 @@ if TYPE_CHECKING:
 
     from latprof.queueing.causes import Causes
 
-__all__ = ["NO_GROUP", "Accounts", "Profile", "duration", "merge"]
+__all__ = ["NO_GROUP", "Accounts", "Profile", "duration", "load_profile", "merge"]
 
 WHYS = ("mean", "p99", "tail", "variance", "cause")
 UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
+_SAVED = tuple(field.name for field in fields(Content))
 _TIMES = ("mean", "std", "min", *(f"p{q:g}".replace(".", "_") for q in TABLE_PERCENTILES), "max")
 
 
@@ -93,9 +97,7 @@ class Profile(FoldedFrames):
         ProfileError
             The file cannot be written.
         """
-        from latprof.profile.file import save_profile
-
-        save_profile(self, path)
+        write_profile(path, self.pipeline, {"profile": _content_of(self), "causes": self.parts})
 
     # -- all frames -----------------------------------------------------------------------------
 
@@ -455,6 +457,43 @@ def _row(span: SpanProfile) -> dict[str, Any]:
         for q, known in zip(TABLE_PERCENTILES, intervals, strict=True)
     ]
     return {"span": span.name, **row}
+
+
+def _content_of(profile: Profile) -> Content:
+    values = {name: getattr(profile, name) for name in _SAVED}
+    groups = {name: _content_of(group) for name, group in sorted(profile.groups.items())}
+    return Content(**values | {"groups": groups})
+
+
+def load_profile(path: "str | os.PathLike[str]") -> Profile:
+    """Return the profile that was saved in a file.
+
+    Raises
+    ------
+    ProfileError
+        The file cannot be read, is not a saved profile, is corrupt, or is of another format.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from latprof.pipeline import AUDIO
+    >>> path = tempfile.mkdtemp() + "/audio.latprof"
+    >>> Profile(AUDIO).save(path)
+    >>> load_profile(path)
+    <Profile of audio: 0 frames>
+    """
+    pipeline, content, causes = read_profile(path)
+    profile = _profile_of(pipeline, content)
+    profile.parts = causes
+    return profile
+
+
+def _profile_of(pipeline: Pipeline, content: Content) -> Profile:
+    profile = Profile(pipeline)
+    for name in _SAVED:
+        setattr(profile, name, getattr(content, name))
+    profile.groups = {name: _profile_of(pipeline, group) for name, group in content.groups.items()}
+    return profile
 
 
 def merge(profiles: Sequence[Profile]) -> Profile:

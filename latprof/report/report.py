@@ -9,8 +9,8 @@ from latprof.analysis import analyze
 from latprof.errors import ProfileError
 from latprof.palette import colors
 from latprof.profile.answers import middle_of, slice_of, timeline_rows, worst_frames
-from latprof.profile.file import is_profile, load_profile
-from latprof.profile.profile import Profile
+from latprof.profile.file import is_profile
+from latprof.profile.profile import Profile, load_profile
 from latprof.profile.tables import headline
 from latprof.report.page import page
 from latprof.report.sections import sections, summary_lines
