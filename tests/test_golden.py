@@ -3,8 +3,6 @@
 import math
 from pathlib import Path
 
-import pytest
-
 import latprof
 from latprof import Pipeline, Span
 
@@ -80,10 +78,9 @@ def test_the_recordings_are_what_their_readme_says():
     assert 0.00475 < growth < 0.00525
 
 
-@pytest.mark.xfail(reason="saved profiles start anew at format 1")
 def test_profile_of_format_1():
     profile = latprof.load_profile(DATA / "golden" / "profile-v1.latprof")
-    # of the trace beside it, worked out by hand: three frames finished, for 1, 2 and 1 frames
+    # of the trace of format 1, worked out by hand: three finished rows stand for 1, 2 and 1 frames
     assert profile.frames == 4
     found = {
         row["span"]: (row["count"], row["missing"], row["negative"], row["min"], row["max"])
@@ -108,18 +105,36 @@ def test_profile_of_format_1():
         "(none)": 0,
         "söurce <b>\x1b[31m": 1,
     }
+    assert profile.accounts.lost == 7
+    assert profile.segments == {(0, 100_000_000)}
+    # starts in hours since 1970; the frame that starts at -5 ns is in the hour before
+    hours = [0, 0, 1_700_000_000 // 3_600, -1]
+    counts = profile.timeline()["count"].xs("end_to_end", level="span")
+    assert {int(begin.value) // (3_600 * 10**9): n for begin, n in counts.items()} == {
+        hour: n for hour, n in zip(hours[1:], (3, 0, 1), strict=True) if n
+    }
 
 
-def test_profile_of_format_2():
-    profile = latprof.load_profile(DATA / "golden" / "profile-v2.latprof")
-    # three frames at one worker: (start, in, get done, put done, end) are (0, 0, 30, 40, 40),
-    # (10, 40, 55, 70, 71) and (50, 70, 71, 72, 80)
-    assert profile.frames == 3
-    found = profile.causes
-    assert found.own == {"queue": 0, "get": 46, "put": 26, "gone": 9}
-    assert found.blamed == {"queue": 0, "get": 25, "put": 25, "gone": 0}
-    assert found.gain == {"queue": 0, "get": 45, "put": 10, "gone": 7}
+def test_profile_of_format_1_with_causes_and_order():
+    profile = latprof.load_profile(DATA / "golden" / "profile-v1-causes.latprof")
+    # three frames at one worker: (start, in, got, put, end) are (0, 0, 30, 40, 40),
+    # (10, 40, 55, 70, 71) and (50, 70, 71, 72, 80); their ids are 1, 2 and 4
+    assert (profile.frames, profile["end_to_end"].total, profile.deadline.late) == (3, 131, 1)
     assert profile.bottleneck(why="cause") == "get"
+    rows = {row.pop("stage"): row for row in profile.causes.rows()}
+    assert rows["get"]["gain_ns"] == 15
+    assert rows["put"]["gain_ns"] == 10 / 3
+    order = profile.order.results()[""]
+    assert (order.arrivals.gaps, order.arrivals.lost) == (1, 1)
+    # latencies by end are 40, 61, 30: they differ by 21 and 31
+    assert order.jitter.mean == 26
+    assert order.jitter.last == 21 / 16 + (31 - 21 / 16) / 16
+    assert (order.period.min, order.period.max, order.in_flight.peak) == (10, 40, 2)
+    assert (order.deadline.misses, order.deadline.last_missed) == (1, 2)
+    assert profile.recorders.to_dict() == {
+        "files": [["kvm-1", "3.11.7", "0.1.0", 1, *["2026-11-24T10:00:00.000000Z"] * 2]],
+        "others": 0,
+    }
 
 
 def test_ring_of_format_1():
@@ -153,15 +168,3 @@ def test_ring_of_format_1():
         [1_000, offset + 1_000],
         [9_000, offset + 9_001],
     ]
-
-
-@pytest.mark.xfail(reason="saved profiles start anew at format 1")
-def test_profile_of_format_3():
-    profile = latprof.load_profile(DATA / "golden" / "profile-v3.latprof")
-    # three frames of 40, 50 and 90 ns, by two sources
-    assert (profile.frames, profile["end_to_end"].total, profile.deadline.late) == (3, 180, 2)
-    assert {name: group.frames for name, group in profile.groups.items()} == {"in": 2, "out": 1}
-    assert profile.recorders.to_dict() == {
-        "files": [["kvm-1", "3.11.7", "0.1.0", 1, *["2026-11-24T10:00:00.000000Z"] * 2]],
-        "others": 0,
-    }

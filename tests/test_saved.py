@@ -296,9 +296,9 @@ def test_errors_of_the_system_name_the_file_and_a_remedy(tmp_path):
         (lambda: load_profile(tmp_path / "nothing"), "cannot be read", "No such file"),
         (lambda: Profile(BARE).save(tmp_path / "no" / "p"), "cannot be written", "No such file"),
         (lambda: Profile(BARE).save(tmp_path), "cannot be written", "is a folder"),
-        (lambda: Profile(BARE).save("/dev/full"), "/dev/full cannot be written", "No space left"),
+        (lambda: Profile(BARE).save("/dev/full"), "/dev/full: cannot be written", "No space left"),
     ]:
-        with pytest.raises(ProfileError, match=f"{what}: .*{why}.*: ") as caught:
+        with pytest.raises(ProfileError, match=f"{what}: .*{why}.*; ") as caught:
             load()
         assert "\n" not in str(caught.value)
     assert not is_profile(tmp_path)

@@ -460,6 +460,8 @@ def _row(span: SpanProfile) -> dict[str, Any]:
 
 
 def _content_of(profile: Profile) -> Content:
+    if profile.order is not None:
+        profile.order.end_recording()
     values = {name: getattr(profile, name) for name in _SAVED}
     groups = {name: _content_of(group) for name, group in sorted(profile.groups.items())}
     return Content(**values | {"groups": groups})
