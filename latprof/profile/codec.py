@@ -70,7 +70,7 @@ def encode(value: Any) -> Any:
 def _encode_array(array: npt.NDArray[Any]) -> dict[str, Any]:
     if array.dtype == object:
         return {"shape": list(array.shape), "integers": array.reshape(-1).tolist()}
-    flat = array.reshape(-1).astype(np.int64)
+    flat = array.reshape(-1).astype(np.int64, copy=False)
     filled = np.flatnonzero(flat)
     content: dict[str, Any] = {"shape": list(array.shape)}
     if SPARSE * len(filled) < len(flat):
@@ -198,31 +198,32 @@ class Decoder:
             integers = self.decode(list[Annotated[int, bounds]], content.get("integers"), field)
             values = np.array(integers, object)
         else:
-            values = _stored(content, size, field)
+            values = _unpack(content.get("values"), size, field)
+        _check_elements(values, Bounds(0, 1) if kind is np.bool_ else bounds, kind, field)
+        if "at" in content and kind is not np.object_:
+            values = _dense(_unpack(content["at"], size, field), values, size, field)
         if len(values) != size:
             _refuse(field, f"have {size:,} elements", len(values))
-        if kind is np.bool_:
-            bounds = Bounds(0, 1)
-        if len(values) and kind is not np.uint64:
-            low, high = int(values.min()), int(values.max())
-            if low < bounds.low or high > bounds.high:
-                limits = f"{_shown(bounds.low)} to {_shown(bounds.high)}"
-                _refuse(field, f"hold integers from {limits}", low if low < bounds.low else high)
-            total = float(values.sum(dtype=np.float64))
-            if bounds.total is not None and total >= bounds.total:
-                _refuse(field, f"add up to less than {_shown(bounds.total)}", total)
-        return values.astype(kind).reshape(shape)
+        return values.astype(kind, copy=False).reshape(shape)
 
 
-def _stored(content: dict[str, Any], size: int, field: str) -> Ints:
-    """Return the elements (size,) of an array of integers of 64 bits."""
-    values = _unpack(content.get("values"), size, field)
-    if "at" not in content:
-        return values
-    places = _unpack(content["at"], size, field)
+def _check_elements(values: npt.NDArray[Any], bounds: Bounds, kind: Any, field: str) -> None:
+    if not len(values) or kind is np.uint64:
+        return
+    low, high = int(values.min()), int(values.max())
+    if low < bounds.low or high > bounds.high:
+        limits = f"{_shown(bounds.low)} to {_shown(bounds.high)}"
+        _refuse(field, f"hold integers from {limits}", low if low < bounds.low else high)
+    total = float(values.sum(dtype=np.float64))
+    if bounds.total is not None and total >= bounds.total:
+        _refuse(field, f"add up to less than {_shown(bounds.total)}", total)
+
+
+def _dense(places: Ints, values: npt.NDArray[Any], size: int, field: str) -> Ints:
+    """Return an array (size,) of 0 but for the values at some places."""
     inside = len(places) == 0 or (places[0] >= 0 and places[-1] < size)
     if len(places) != len(values) or not inside or (places[1:] <= places[:-1]).any():
-        _refuse(field, "have ascending positions inside the array", content["shape"])
+        _refuse(field, "have ascending positions inside the array", size)
     dense = np.zeros(size, np.int64)
     dense[places] = values
     return dense
