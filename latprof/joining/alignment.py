@@ -176,7 +176,8 @@ def _crossings(
             if mark in process.owns:
                 rows = np.flatnonzero(process.rows[:frames] >= 0)
                 stamps = process.columns.marks[mark][process.rows[rows]]
-                rows, stamps = rows[stamps != MISSING], stamps[stamps != MISSING]
+                if (stamps == MISSING).any():
+                    rows, stamps = rows[stamps != MISSING], stamps[stamps != MISSING]
                 crosses = (before_group[rows] >= 0) & (before_group[rows] != group)
                 yield mark, group, rows[crosses], before[rows[crosses]], stamps[crosses]
                 before[rows], before_group[rows] = stamps, group

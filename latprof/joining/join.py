@@ -45,7 +45,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latprof.arrays import Ints, Mask
+from latprof.arrays import Mask
 from latprof.errors import TraceError
 from latprof.frames import (
     CAME_TWICE,
@@ -231,10 +231,8 @@ def _outcomes(
     deciding = sorted(reversed(processes), key=lambda each: each is not last)
     names, columns = _shared_codes(deciding, [each.columns.outcome for each in deciding], OUTCOMES)
     finished, lost, twice = range(len(OUTCOMES))
-    codes, gaps = _first_values(
-        deciding, [np.where(column < 0, finished, column) for column in columns], None
-    )
-    codes[gaps] = finished
+    known = [np.maximum(column, finished) for column in columns]  # no outcome means finished
+    codes, _ = _first_values(deciding, known, None)
     in_first, in_last = first.rows[:frames] >= 0, last.rows[:frames] >= 0
     in_all = np.logical_and.reduce([each.rows[:frames] >= 0 for each in processes])
     in_transit = ~in_last & (codes[:frames] == finished)
@@ -248,7 +246,7 @@ def _outcomes(
         "without_origin": in_last & ~in_first,
     }
     named = {name: int(np.count_nonzero(mask)) for name, mask in counts.items()}
-    return Labels(codes.astype(np.int32), names), named | {"came_twice": len(codes) - frames}
+    return Labels(codes, names), named | {"came_twice": len(codes) - frames}
 
 
 def _add_optional_columns(result: Columns, processes: list[Process]) -> None:
@@ -279,17 +277,19 @@ def _first_values(
         if column is not None:
             rows = np.flatnonzero(gaps & (process.rows >= 0))
             found = column[process.rows[rows]]
-            known = found == found  # NaN and NaT are not equal to themselves
-            if absent is not None:
-                known &= found != absent
-            values[rows[known]] = found[known]
-            gaps[rows[known]] = False
+            if absent is not None or column.dtype.kind in "fmM":
+                known = found == found  # NaN and NaT are not equal to themselves
+                if absent is not None:
+                    known &= found != absent
+                rows, found = rows[known], found[known]
+            values[rows] = found
+            gaps[rows] = False
     return values, gaps
 
 
 def _shared_codes(
     processes: list[Process], columns: Sequence[Labels | None], names: Sequence[str] = ()
-) -> tuple[tuple[str, ...], list[Ints]]:
+) -> tuple[tuple[str, ...], list[npt.NDArray[np.int32]]]:
     """Return one table of names, which begins with `names`, and the codes of each recording."""
     filled = [
         Labels.constant(None, len(process.columns)) if labels is None else labels
@@ -297,14 +297,14 @@ def _shared_codes(
     ]
     table = Labels.concat([Labels.encode(names), *filled])
     ends = np.cumsum([len(names), *map(len, filled)])[:-1]
-    return table.names, np.split(table.codes.astype(np.int64), ends)[1:]
+    return table.names, np.split(table.codes, ends)[1:]
 
 
 def _first_labels(processes: list[Process], columns: Sequence[Labels | None]) -> Labels:
     names, codes = _shared_codes(processes, columns)
     values, gaps = _first_values(processes, codes, -1)
     values[gaps] = -1
-    return Labels(values.astype(np.int32), names)
+    return Labels(values, names)
 
 
 def _first_tags(
