@@ -5,148 +5,33 @@ same results as the whole. If parts overlap so far that the order of frames is u
 are missing because of sampling or loss, a result has a reason in place of numbers.
 """
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 
 from latprof.arrays import Ints, Mask
 from latprof.errors import ProfileError
 from latprof.frames import MISSING, Columns
-from latprof.sequence.runs import IN_TIME, MISSED, SIGN_BIT, IdRun, Jitter, StartRun, TimingRun
+from latprof.sequence.ids import NOT_AVAILABLE, SIGN_BIT, IdResult, IdRun
 from latprof.sequence.segments import Rows, Segments
+from latprof.sequence.timing import (
+    IN_TIME,
+    MISSED,
+    DeadlineResult,
+    InFlightResult,
+    Jitter,
+    JitterResult,
+    PeriodResult,
+    TimingRun,
+)
 from latprof.text import counted, quoted
 from latprof.units import format_ns, format_quantity
 
-__all__ = [
-    "DeadlineResult",
-    "IdResult",
-    "InFlightResult",
-    "JitterResult",
-    "Order",
-    "OrderBySource",
-    "OrderResults",
-    "OrderSettings",
-    "PeriodResult",
-    "rows_by_source",
-]
+__all__ = ["Order", "OrderBySource", "OrderResults", "OrderSettings", "StartRun", "rows_by_source"]
 
 CHUNK = 65_536  # rows folded together: larger work arrays come from fresh pages, which are slow
-
-
-# -- results ------------------------------------------------------------------------------------
-# Fields are None if they are not available; `note` says why.
-
-
-@dataclass(frozen=True, slots=True)
-class IdResult:
-    """Ids of frames in order of start; frames with the same start are in order of id.
-
-    Attributes
-    ----------
-    gaps
-        Places where ids are skipped, even if the skipped ids come later.
-    reordered
-        Frames that come late: their id is below the largest one before them.
-    lost, longest_loss
-        Ids between the smallest and the largest that never came; most of them in a row.
-    duplicates
-        Frames whose id has come before.
-
-    Examples
-    --------
-    >>> IdResult(frames=5, gaps=1, reordered=1, lost=0, longest_loss=0, duplicates=0).sentence()
-    'no frame lost; 1 gap closed by a late frame'
-    """
-
-    mark: str = "start"
-    frames: int = 0
-    gaps: int | None = None
-    reordered: int | None = None
-    lost: int | None = None
-    longest_loss: int | None = None
-    duplicates: int | None = None
-    note: str = ""
-
-    def sentence(self) -> str:
-        """Return what happened to the ids, for a report."""
-        if self.note or (not self.gaps and not self.reordered and not self.duplicates):
-            return f"ids {self.note}" if self.note else "no frame lost, late or duplicated"
-        gaps, late = self.gaps or 0, self.reordered or 0
-        parts = ["no frame lost"]
-        if self.lost:
-            parts = [f"{counted(self.lost, 'frame')} lost (at most {self.longest_loss:,} in a row)"]
-            parts += [counted(gaps, "gap")] if gaps else []
-        elif gaps:
-            closed = "a late frame" if late == 1 else f"late frames ({late:,} in all)"
-            parts.append(f"{counted(gaps, 'gap')} closed by {closed}")
-        if late and (self.lost or not gaps):
-            parts.append(f"{counted(late, 'frame')} late")
-        if self.duplicates:
-            parts.append(counted(self.duplicates, "duplicate"))
-        return "; ".join(parts)
-
-
-@dataclass(frozen=True, slots=True)
-class JitterResult:
-    """Inter-arrival jitter of RFC 3550 in order of end, ns, over frames with an end_to_end >= 0.
-
-    `last` and `peak` are of the filtered jitter, `mean` is of the differences between successive
-    latencies.
-    """
-
-    mark: str = "end"
-    last: float | None = None
-    peak: float | None = None
-    mean: float | None = None
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class PeriodResult:
-    """Time between the starts of successive frames, ns."""
-
-    count: int
-    mean: float | None = None
-    std: float | None = None
-    min: int | None = None
-    max: int | None = None
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class InFlightResult:
-    """Frames in flight: started and not ended. If one ends when another starts, they do not meet.
-
-    `mean` is by Little's law: the sum of end_to_end / active time. Dropped frames are in flight
-    until they are dropped.
-    """
-
-    mean: float | None = None
-    peak: int | None = None
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class DeadlineResult:
-    """Frames that took longer than the deadline (ns), or were dropped.
-
-    `ratio` is the share of `frames`: those finished with a latency of 0 or more, and those dropped.
-    `longest_run` counts misses in a row, in order of start; `first_missed` and `last_missed` are
-    ids.
-    """
-
-    deadline_ns: int
-    span: str
-    frames: int | None = None
-    misses: int | None = None
-    ratio: float | None = None
-    longest_run: int | None = None
-    first_missed: int | None = None
-    last_missed: int | None = None
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +61,30 @@ class OrderResults:
         return "; ".join(parts)
 
 
-# -- sums of one source -------------------------------------------------------------------------
+@dataclass(slots=True, eq=False)
+class StartRun:
+    """What depends on the order of starts; rows are (starts, ids, ends, states), see `TimingRun`.
+
+    Ids have their sign bit inverted.
+    """
+
+    ids: IdRun = field(default_factory=IdRun)
+    timing: TimingRun = field(default_factory=TimingRun)
+
+    def feed(self, rows: Rows) -> None:
+        """Add rows that come after all others."""
+        if len(rows[0]):
+            self.ids.feed(rows[1])
+            self.timing.feed(rows)
+
+    def fresh(self) -> Self:
+        """Return a run that depends on the same past and has counted nothing."""
+        return type(self)(self.ids.fresh(), self.timing.fresh())
+
+    def follow(self, body: Self) -> None:
+        """Add what a run that began as `fresh` has counted of the rows that come next."""
+        self.ids.follow(body.ids)
+        self.timing.follow(body.timing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,15 +170,10 @@ class Order:
     by_end: Segments[Jitter] = field(default_factory=lambda: Segments(Jitter()))
 
     def __post_init__(self) -> None:
-        bits = self.settings.id_bits
-        if not self.by_start.segments:
-            self.by_start.empty.ids.bits = bits
-            return
-        # segments that were read from a file may not fit each other
+        self.by_start.empty.ids.bits = self.settings.id_bits
         try:
-            if any(run.ids.bits != bits for run in self.by_start.runs()):
-                raise ValueError(f"ids must have {bits} bits in all segments")
-            self.results()
+            if self.by_start.segments or self.by_end.segments:
+                self.results()  # segments that were read from a file may not fit each other
         except (LookupError, TypeError, AttributeError, ArithmeticError, AssertionError) as error:
             raise ValueError(f"segments do not fit each other ({error})") from None
 
@@ -342,76 +245,18 @@ class Order:
             first start to the last end.
         """
         run, jitter = self.by_start.total(), self.by_end.total()
-        note = self._note(self.by_start.reason)
+        note, settings = self._note(self.by_start.reason), self.settings
         return OrderResults(
-            _id_result(run.ids, note or self._note(run.ids.reason)),
-            _jitter_result(jitter, self._note(self.by_end.reason)),
-            _period_result(run.timing, note),
-            _in_flight_result(run.timing, note, active_ns),
-            _deadline_result(run.timing, note, self.settings),
+            run.ids.result(note),
+            jitter.result(self._note(self.by_end.reason)),
+            run.timing.period(note),
+            run.timing.in_flight(note, active_ns),
+            run.timing.deadline(note, settings.deadline_ns, settings.deadline_span),
         )
 
     def _note(self, why: str) -> str:
         why = self.reason or why
-        return f"not available: {why}" if why else ""
-
-
-def _id_result(run: IdRun, note: str) -> IdResult:
-    if note:
-        return IdResult(frames=run.count, note=note)
-    return IdResult(
-        frames=run.count,
-        gaps=run.gaps,
-        reordered=run.reordered,
-        lost=run.seen.lost,
-        longest_loss=run.seen.longest_gap,
-        duplicates=run.count - run.seen.count,
-    )
-
-
-def _jitter_result(run: Jitter, note: str) -> JitterResult:
-    """Return the jitter, or None for fewer than two frames."""
-    if note or not run.count:
-        return JitterResult(note=note)
-    return JitterResult(last=run.value, peak=run.peak, mean=run.total / run.count)
-
-
-def _period_result(run: TimingRun, note: str) -> PeriodResult:
-    """Return None for fewer than two frames, and no `std` for fewer than three."""
-    if note or not run.count:
-        return PeriodResult(run.count, note=note)
-    std = math.sqrt(max(run.m2, 0.0) / (run.count - 1)) if run.count > 1 else None
-    return PeriodResult(run.count, run.total / run.count, std, run.shortest, run.longest)
-
-
-def _in_flight_result(run: TimingRun, note: str, active_ns: int | None) -> InFlightResult:
-    if note or not run.flown:
-        return InFlightResult(note=note)
-    if active_ns is None and run.first is not None and run.last_end is not None:
-        active_ns = run.last_end - run.first
-    mean = run.flight / active_ns if active_ns and active_ns > 0 else None
-    if run.reason:
-        return InFlightResult(mean, note=f"not available: {run.reason}")
-    return InFlightResult(mean, len(run.rises))
-
-
-def _deadline_result(run: TimingRun, note: str, settings: OrderSettings) -> DeadlineResult | None:
-    if settings.deadline_ns is None:
-        return None
-    result = DeadlineResult(settings.deadline_ns, settings.deadline_span, note=note)
-    if note:
-        return result
-    frames, misses = run.streak.count, run.misses
-    first, last = run.first_missed, run.last_missed
-    return replace(
-        result,
-        frames=frames,
-        misses=misses,
-        ratio=misses / frames if frames else None,
-        longest_run=run.streak.best,
-        first_missed=None if first is None else first - int(SIGN_BIT),
-        last_missed=None if last is None else last - int(SIGN_BIT),
-    )
+        return NOT_AVAILABLE + why if why else ""
 
 
 # -- all sources --------------------------------------------------------------------------------

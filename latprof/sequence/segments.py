@@ -19,7 +19,7 @@ overlap, and the order of their rows is unknown.
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Generic, Protocol, Self, TypeVar
 
@@ -270,11 +270,11 @@ class Segment(Edges, Generic[RunT]):
             self.body = run.fresh()
         return self.body
 
-    def copy(self) -> "Segment[RunT]":
+    def copy(self) -> Self:
         """Return a segment that can be changed without changing this one."""
-        return Segment(self.count, self.head, self.tail, copy.deepcopy(self.body), self.end)
+        return replace(self, body=copy.deepcopy(self.body))
 
-    def joined(self, later: "Segment[RunT]", empty: RunT) -> "Segment[RunT] | None":
+    def joined(self, later: Self, empty: RunT) -> Self | None:
         """Return this segment and one that begins later as one, or None if they overlap."""
         if later.body is None and self.takes(later.head):
             joined = self.copy()
@@ -341,11 +341,6 @@ class Segments(Generic[RunT]):
         self._open = None
         self.reason = self.reason or other.reason
         self._join_neighbours()
-
-    def runs(self) -> list[RunT]:
-        """Return the runs of all segments that have one, and the empty one."""
-        bodies = [segment.body for segment in self.segments]
-        return [self.empty, *(body for body in bodies if body is not None)]
 
     def total(self) -> RunT:
         """Return the run of all rows, an empty one if `reason` is not empty."""

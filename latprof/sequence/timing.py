@@ -1,39 +1,32 @@
-"""What is computed over frames in order, each a `segments.Run`: fed chunk by chunk, vectorized.
+"""Times between starts, frames in flight, missed deadlines and jitter of frames in order.
 
-`StartRun` takes frames in order of start: ids that are skipped, late or repeated, times between
-starts, frames in flight, runs of missed deadlines. `Jitter` takes them in order of end. None of
-them grows with the number of frames.
+`TimingRun` and `Jitter` are fed chunk by chunk, vectorized, and do not grow with the frames.
 """
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
 
 from latprof.arrays import Ints, Mask
+from latprof.bounds import Stamp
 from latprof.fold.moments import between, exact_sum
 from latprof.frames import MISSING
+from latprof.sequence.ids import NOT_AVAILABLE, SIGN_BIT, Number
 from latprof.sequence.segments import Rows
 
 __all__ = [
     "IN_TIME",
     "MISSED",
-    "MOST_IN_FLIGHT",
-    "SIGN_BIT",
-    "IdRun",
-    "IdSet",
+    "DeadlineResult",
+    "InFlightResult",
     "Jitter",
-    "StartRun",
+    "JitterResult",
+    "PeriodResult",
     "Streak",
     "TimingRun",
-    "distinct",
 ]
-
-SIGN_BIT = np.int64(-(2**63))
-"""Ids have it inverted in rows: then they have the same order as signed integers."""
-
-EDGE_IDS = 1_024
-"""Ids kept at each end of a set, because ids that come later may be among them."""
 
 MOST_IN_FLIGHT = 16_384
 """If more frames are in flight at once, their peak is unknown."""
@@ -41,7 +34,6 @@ MOST_IN_FLIGHT = 16_384
 UNCOUNTED, IN_TIME, MISSED = 0, 1, 2
 """States of a frame regarding its deadline."""
 
-RESTARTED = "an id came after many larger ones, as if they had started again"
 TOO_MANY_IN_FLIGHT = f"more than {MOST_IN_FLIGHT:,} frames in flight"
 
 
@@ -49,228 +41,70 @@ def _no_numbers() -> Ints:
     return np.empty(0, np.int64)
 
 
-# -- ids ----------------------------------------------------------------------------------------
+# -- results: fields are None if they are not available, and `note` says why -----------------------
 
 
-@dataclass(slots=True, eq=False)
-class IdSet:
-    """Distinct numbers, of which only the smallest and the largest are kept.
+@dataclass(frozen=True, slots=True)
+class JitterResult:
+    """Inter-arrival jitter of RFC 3550 in order of end, ns, over frames with an end_to_end >= 0.
 
-    Two sets can be joined if every number that may be in both is kept by both.
-
-    Attributes
-    ----------
-    count
-        How many numbers.
-    low, high
-        The smallest and the largest; without `high` all of them are in `low`.
-    gap
-        The longest run of absent numbers between `low` and `high`.
-
-    Examples
-    --------
-    >>> seen = IdSet.of(np.array([3, 4, 8]))
-    >>> seen.add(IdSet.of(np.array([5, 8, 9])))
-    True
-    >>> seen.count, seen.lost, seen.longest_gap
-    (5, 2, 2)
+    `last` and `peak` are of the filtered jitter, `mean` is of the differences between successive
+    latencies.
     """
 
-    count: int = 0
-    low: Ints = field(default_factory=_no_numbers)
-    high: Ints = field(default_factory=_no_numbers)
-    gap: int = 0
-
-    def __post_init__(self) -> None:
-        kept = len(self.low) + len(self.high)
-        if self.count < kept or (self.count > kept and not len(self.high)):
-            raise ValueError("numbers do not match their count")
-        if (self.low[1:] <= self.low[:-1]).any() or (self.high[1:] <= self.high[:-1]).any():
-            raise ValueError("numbers must ascend")
-
-    @classmethod
-    def of(cls, numbers: Ints) -> Self:
-        """Return the set of sorted distinct numbers (n,)."""
-        if len(numbers) <= 2 * EDGE_IDS:
-            return cls(len(numbers), numbers.copy())
-        low, high = numbers[:EDGE_IDS].copy(), numbers[-EDGE_IDS:].copy()
-        return cls(len(numbers), low, high, _longest_gap(numbers[EDGE_IDS - 1 : 1 - EDGE_IDS]))
-
-    @property
-    def lowest(self) -> int:
-        """The smallest number of a set that is not empty."""
-        return int(self.low[0])
-
-    @property
-    def highest(self) -> int:
-        """The largest number of a set that is not empty."""
-        return int(self.upper[-1])
-
-    @property
-    def upper(self) -> Ints:
-        """The largest numbers that are kept without a gap between them and the largest one."""
-        return self.high if len(self.high) else self.low
-
-    @property
-    def lost(self) -> int:
-        """How many numbers between the smallest and the largest are absent."""
-        return self.highest - self.lowest + 1 - self.count if self.count else 0
-
-    @property
-    def longest_gap(self) -> int:
-        """The longest run of absent numbers."""
-        return max(self.gap, _longest_gap(self.low), _longest_gap(self.high))
-
-    def shifted(self, by: int) -> "IdSet":
-        """Return the set with `by` added to each number."""
-        return IdSet(self.count, self.low + by, self.high + by, self.gap)
-
-    def add(self, other: "IdSet") -> bool:
-        """Add another set; return False, and change nothing, if that is impossible."""
-        joined: IdSet | None = other
-        if self.count:
-            joined = self._joined(other) if other.count else self
-        if joined is None:
-            return False
-        self.count, self.low, self.high, self.gap = (
-            joined.count,
-            joined.low,
-            joined.high,
-            joined.gap,
-        )
-        return True
-
-    def _joined(self, other: "IdSet") -> "IdSet | None":
-        left, right = (self, other) if self.lowest <= other.lowest else (other, self)
-        both = np.concatenate((left.upper, right.low))
-        middle = both
-        if left.highest >= right.lowest:
-            beyond = len(left.high) and right.lowest < left.high[0]
-            if beyond or (len(right.high) and left.highest > right.low[-1]):
-                return None
-            middle = distinct(both)
-        count = left.count + right.count - (len(both) - len(middle))
-        if not (len(left.high) or len(right.high)):
-            return IdSet.of(middle)
-        start = 0 if len(left.high) else EDGE_IDS
-        stop = len(middle) if len(right.high) else len(middle) - EDGE_IDS
-        return IdSet(
-            count,
-            left.low if len(left.high) else middle[:EDGE_IDS].copy(),
-            right.high if len(right.high) else middle[-EDGE_IDS:].copy(),
-            max(left.gap, right.gap, _longest_gap(middle[max(start - 1, 0) : stop + 1])),
-        )
+    mark: str = "end"
+    last: float | None = None
+    peak: float | None = None
+    mean: float | None = None
+    note: str = ""
 
 
-@dataclass(slots=True, eq=False)
-class IdRun:
-    """Gaps in ids, ids that come late, and the set of all ids.
+@dataclass(frozen=True, slots=True)
+class PeriodResult:
+    """Time between the starts of successive frames, ns."""
 
-    Attributes
-    ----------
-    bits
-        If below 64, ids count modulo 2**bits and are unwrapped: each is taken for the number
-        nearest to the one before it.
-    last, last_number
-        The last id as it came, and unwrapped.
-    top
-        The largest number.
-    entry_number, entry_top
-        `last_number` and `top` when this run began as `fresh`.
-    gaps
-        Places where numbers are skipped.
-    reordered
-        Numbers below the largest one before them.
+    count: int
+    mean: float | None = None
+    std: float | None = None
+    min: int | None = None
+    max: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InFlightResult:
+    """Frames in flight: started and not ended. If one ends when another starts, they do not meet.
+
+    `mean` is by Little's law: the sum of end_to_end / active time. Dropped frames are in flight
+    until they are dropped.
     """
 
-    bits: int = 64
-    last: int | None = None
-    last_number: int = 0
-    top: int = 0
-    entry_number: int = 0
-    entry_top: int = 0
-    count: int = 0
-    gaps: int = 0
-    reordered: int = 0
-    seen: IdSet = field(default_factory=IdSet)
-    reason: str = ""
-
-    def feed(self, ids: Ints) -> None:
-        """Add (n,) ids with their sign bit inverted, n > 0."""
-        if self.bits < 64:
-            ids = ids & ((1 << self.bits) - 1)
-        numbers = ids if self.bits == 64 else self._unwrapped(ids)
-        first = int(numbers[0])
-        if self.last is None:
-            self.top = first
-        started, self.last, self.last_number = self.last is not None, int(ids[-1]), int(numbers[-1])
-        self.count += len(ids)
-        if (first > self.top or not started) and (numbers[1:] > numbers[:-1]).all():
-            if self.last_number - first >= len(numbers):
-                self.gaps += int(np.count_nonzero(_distances(numbers) > 1))
-            self.gaps += first > self.top + 1
-            self.top = self.last_number
-        else:
-            before = np.maximum.accumulate(np.concatenate((np.array([self.top]), numbers)))
-            self.top = int(before[-1])
-            before = before[:-1]
-            self.reordered += int(np.count_nonzero(numbers < before))
-            ahead = (numbers - before).view(np.uint64) > 1
-            self.gaps += int(np.count_nonzero(ahead & (numbers > before)))
-            numbers = distinct(numbers)
-        if not self.seen.add(IdSet.of(numbers)):
-            self.reason = RESTARTED
-
-    def _unwrapped(self, ids: Ints) -> Ints:
-        raw, number = (int(ids[0]),) * 2 if self.last is None else (self.last, self.last_number)
-        half = 1 << (self.bits - 1)
-        steps = np.diff(ids, prepend=np.int64(raw))
-        steps = ((steps + half) & (2 * half - 1)) - half
-        return np.cumsum(steps) + number
-
-    def fresh(self) -> Self:
-        """Return a run that depends on the same past and has counted nothing."""
-        number, top = self.last_number, self.top
-        return type(self)(self.bits, self.last, number, top, entry_number=number, entry_top=top)
-
-    def follow(self, body: Self) -> None:
-        """Add what a run that began as `fresh` has counted of the ids that come next."""
-        shift = self.last_number - body.entry_number
-        self.reason = self.reason or body.reason
-        if self.top != body.entry_top + shift or not self.seen.add(body.seen.shifted(shift)):
-            self.reason = RESTARTED
-        self.last, self.last_number = body.last, body.last_number + shift
-        self.top = body.top + shift
-        self.count += body.count
-        self.gaps += body.gaps
-        self.reordered += body.reordered
+    mean: float | None = None
+    peak: int | None = None
+    note: str = ""
 
 
-def distinct(numbers: Ints) -> Ints:
-    """Return the numbers (n,) sorted, each once; quick for numbers that are nearly in order.
+@dataclass(frozen=True, slots=True)
+class DeadlineResult:
+    """Frames that took longer than the deadline (ns), or were dropped.
 
-    Examples
-    --------
-    >>> distinct(np.array([3, 5, 4, 3]))
-    array([3, 4, 5])
+    `ratio` is the share of `frames`: those finished with a latency of 0 or more, and those dropped.
+    `longest_run` counts misses in a row, in order of start; `first_missed` and `last_missed` are
+    ids.
     """
-    numbers = np.sort(numbers, kind="stable")
-    first = np.ones(len(numbers), bool)
-    np.not_equal(numbers[1:], numbers[:-1], out=first[1:])
-    return numbers[first]
+
+    deadline_ns: int
+    span: str
+    frames: int | None = None
+    misses: int | None = None
+    ratio: float | None = None
+    longest_run: int | None = None
+    first_missed: int | None = None
+    last_missed: int | None = None
+    note: str = ""
 
 
-def _longest_gap(numbers: Ints) -> int:
-    """Return the longest run of numbers absent between neighbours."""
-    return int(_distances(numbers).max()) - 1 if len(numbers) > 1 else 0
-
-
-def _distances(numbers: Ints) -> "np.ndarray[tuple[int], np.dtype[np.uint64]]":
-    # two numbers may be up to 2**64 - 1 apart: unsigned, their distance is right
-    return (numbers[1:] - numbers[:-1]).view(np.uint64)
-
-
-# -- times between starts, frames in flight, deadlines --------------------------------------------
+# -- frames in order of start ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,9 +161,9 @@ class TimingRun:
         `open` when this run began as `fresh`.
     """
 
-    first: int | None = None
-    last: int | None = None
-    last_end: int | None = None
+    first: Stamp | None = None
+    last: Stamp | None = None
+    last_end: Stamp | None = None
     count: int = 0
     total: int = 0
     m2: float = 0.0
@@ -466,31 +300,42 @@ class TimingRun:
         self._rise(body.rises, flying - np.searchsorted(more, body.rises, side="right"))
         self._keep_open(np.sort(np.concatenate((body.open, more[more > self.last]))))
 
+    def period(self, note: str) -> PeriodResult:
+        """Return the times between starts: None for fewer than two frames, no `std` below three."""
+        if note or not self.count:
+            return PeriodResult(self.count, note=note)
+        std = math.sqrt(max(self.m2, 0.0) / (self.count - 1)) if self.count > 1 else None
+        return PeriodResult(self.count, self.total / self.count, std, self.shortest, self.longest)
 
-@dataclass(slots=True, eq=False)
-class StartRun:
-    """What depends on the order of starts; rows are (starts, ids, ends, states), see `TimingRun`.
+    def in_flight(self, note: str, active_ns: int | None) -> InFlightResult:
+        """Return the frames in flight; the mean is from first start to last end by default."""
+        if note or not self.flown:
+            return InFlightResult(note=note)
+        if active_ns is None and self.first is not None and self.last_end is not None:
+            active_ns = self.last_end - self.first
+        mean = self.flight / active_ns if active_ns and active_ns > 0 else None
+        if self.reason:
+            return InFlightResult(mean, note=NOT_AVAILABLE + self.reason)
+        return InFlightResult(mean, len(self.rises))
 
-    Ids have their sign bit inverted.
-    """
-
-    ids: IdRun = field(default_factory=IdRun)
-    timing: TimingRun = field(default_factory=TimingRun)
-
-    def feed(self, rows: Rows) -> None:
-        """Add rows that come after all others."""
-        if len(rows[0]):
-            self.ids.feed(rows[1])
-            self.timing.feed(rows)
-
-    def fresh(self) -> Self:
-        """Return a run that depends on the same past and has counted nothing."""
-        return type(self)(self.ids.fresh(), self.timing.fresh())
-
-    def follow(self, body: Self) -> None:
-        """Add what a run that began as `fresh` has counted of the rows that come next."""
-        self.ids.follow(body.ids)
-        self.timing.follow(body.timing)
+    def deadline(self, note: str, deadline_ns: int | None, span: str) -> DeadlineResult | None:
+        """Return the missed deadlines, or None without a deadline."""
+        if deadline_ns is None:
+            return None
+        result = DeadlineResult(deadline_ns, span, note=note)
+        if note:
+            return result
+        frames, misses = self.streak.count, self.misses
+        first, last = self.first_missed, self.last_missed
+        return replace(
+            result,
+            frames=frames,
+            misses=misses,
+            ratio=misses / frames if frames else None,
+            longest_run=self.streak.best,
+            first_missed=None if first is None else first - int(SIGN_BIT),
+            last_missed=None if last is None else last - int(SIGN_BIT),
+        )
 
 
 # -- jitter -------------------------------------------------------------------------------------
@@ -523,7 +368,7 @@ class Jitter:
         Number and sum of the differences.
     """
 
-    last: int | None = None
+    last: Number | None = None
     value: float = 0.0
     entry: float = 0.0
     count: int = 0
@@ -575,3 +420,9 @@ class Jitter:
         self.count += body.count
         self.total += body.total
         self.peak = max(self.peak, body.peak)
+
+    def result(self, note: str) -> JitterResult:
+        """Return the jitter, or None for fewer than two frames; `note` says why it is unknown."""
+        if note or not self.count:
+            return JitterResult(note=note)
+        return JitterResult(last=self.value, peak=self.peak, mean=self.total / self.count)
