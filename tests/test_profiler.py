@@ -1194,7 +1194,7 @@ def test_one_frame_is_reported_in_the_singular() -> None:
     report = profiler.report()
     assert repr(report.profile) == "<Profile of mic: 1 frame>"
     assert "1 frame in 3.00 us" in str(report)
-    assert not re.search(r"\b1 frames(?!/s)", str(report))  # its pace may be so many a second
+    assert not re.search(r"\b1 frames(?!/s)", str(report))  # a rate may be 1 frames/s
     limits = Thresholds(critical_ns=1)
     assert "1 of 1 frame (100" in str(Report(report.profile, thresholds=limits))
 

@@ -128,7 +128,7 @@ def test_two_threads_fork_at_once() -> None:
     """The second thread gets the lock of the fold while the first one still releases it."""
 
     class Hasty:
-        """A profiler whose lock, when it is freed, is another thread's at once."""
+        """A profiler whose lock is acquired by another thread as soon as it is released."""
 
         def __init__(self) -> None:
             self.owner: list[int] = []

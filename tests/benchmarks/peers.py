@@ -1,8 +1,8 @@
 """The frame of the stamping benchmark, recorded with other tools.
 
-Each maker returns a function that records n frames, or None where the tool is not installed. All
-of them take eight instants a frame. A histogram keeps no frames, spans and events keep no totals:
-the table says what each is.
+Each function returns one that records n frames, or None if the tool is not installed. All of them
+take eight instants per frame. Histograms keep no frames; spans and events keep no totals. The table
+names what each tool records.
 """
 
 import importlib.util
@@ -17,7 +17,7 @@ STAGES = ("webrtc", "validation", "serialization", "ipc", "cgo", "alsa")
 Run = Callable[[int], None]
 
 
-def _there(module: str) -> bool:
+def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
@@ -28,17 +28,17 @@ def _tracer():
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
-    class Nowhere(SpanExporter):
+    class NullExporter(SpanExporter):
         def export(self, spans):
             return SpanExportResult.SUCCESS
 
     provider = TracerProvider()
-    provider.add_span_processor(BatchSpanProcessor(Nowhere()))
+    provider.add_span_processor(BatchSpanProcessor(NullExporter()))
     return provider.get_tracer("benchmark")
 
 
 def opentelemetry_spans() -> Run | None:
-    if not _there("opentelemetry.sdk"):
+    if not _is_installed("opentelemetry.sdk"):
         return None
     tracer = _tracer()
 
@@ -54,7 +54,7 @@ def opentelemetry_spans() -> Run | None:
 
 
 def opentelemetry_events() -> Run | None:
-    if not _there("opentelemetry.sdk"):
+    if not _is_installed("opentelemetry.sdk"):
         return None
     tracer = _tracer()
 
@@ -69,7 +69,7 @@ def opentelemetry_events() -> Run | None:
 
 
 def viztracer_events() -> Run | None:
-    if not _there("viztracer"):
+    if not _is_installed("viztracer"):
         return None
     from viztracer import VizTracer
 
@@ -91,7 +91,7 @@ def viztracer_events() -> Run | None:
 
 
 def hdrhistogram() -> Run | None:
-    if not _there("hdrh"):
+    if not _is_installed("hdrh"):
         return None
     from hdrh.histogram import HdrHistogram
 
@@ -107,7 +107,7 @@ def hdrhistogram() -> Run | None:
 
 
 def prometheus() -> Run | None:
-    if not _there("prometheus_client"):
+    if not _is_installed("prometheus_client"):
         return None
     from prometheus_client import CollectorRegistry, Histogram
 
@@ -130,9 +130,9 @@ PEERS: list[tuple[str, Callable[[], Run | None], int]] = [
     ("hdrhistogram, 7 x `record_value`", hdrhistogram, 10_000),
     ("prometheus_client, 7 x `observe`", prometheus, 10_000),
 ]
-"""Name, maker, and how many frames suffice."""
+"""Name, function, and the number of frames that is enough for a measurement."""
 
 
 def absent() -> list[str]:
-    """Return the names of those that are not installed."""
+    """Return the names of the tools that are not installed."""
     return [name for name, make, _ in PEERS if make() is None]

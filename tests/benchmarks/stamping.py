@@ -1,13 +1,14 @@
-"""What stamping costs in the profiled program, as ratios to bare clock reads, beside its peers.
+"""The cost of stamping as a multiple of bare clock reads, beside that of other tools.
 
     python -m tests.benchmarks.stamping [--frames 200000] [--repetitions 9] [--pythons PYTHON ...]
 
-A frame has the eight marks of the audio pipeline. The floor is eight reads of
-`time.perf_counter_ns`; every way of recording reads the clock as often. Each repetition runs the
-floor and all ways one after the other, so that a slow moment of the machine meets them all; the
-ratio is of the fastest repetitions, and the median of the ratios of each repetition stands beside
-it. With `--pythons` it runs in each of these, in a virtual environment made for it; the peers are
-the extra ``peers``, and those that are not installed are named. The tables are Markdown.
+A frame has the eight marks of the audio pipeline. The baseline is eight reads of
+`time.perf_counter_ns`; every case reads the clock as often. Each repetition runs the baseline and
+all cases one after the other, so that a slow moment of the machine affects all of them. The table
+has the ratio of the fastest repetitions and the median of the ratios of all repetitions. With
+`--pythons` the benchmark runs in each of these interpreters, in a new virtual environment. The
+other tools are in the extra ``peers``; tools that are not installed are listed as such. The tables
+are Markdown.
 """
 
 import argparse
@@ -99,7 +100,7 @@ def many(profiler: Profiler) -> FunctionType:
 
 
 class Empty:
-    """Takes the calls of a frame and does nothing: what no recorder can be below."""
+    """Accepts the calls of a frame and does nothing: a lower bound for any recorder."""
 
     __slots__ = ()
 
@@ -114,7 +115,7 @@ class Empty:
 
 
 class Case:
-    """A way of recording, and the profiler that it records with."""
+    """A way of recording, with its profiler."""
 
     def __init__(
         self,
@@ -132,13 +133,13 @@ class Case:
         limits = {"warning": "1h", "critical": "2h"} if thresholds else {}
         self.profiler = Profiler(AUDIO, capacity=RING, sampling_rate=rate, **limits)
         self.run = way(self.profiler)
-        # code of its own, as a program has: CPython specializes code for the types it meets
+        # a copy of the code, as CPython specializes code for the types that it meets
         self.run.__code__ = self.run.__code__.replace()
         self.running = running
         self.background = background
 
     def time(self, frames: int) -> float:
-        """Return ns a frame."""
+        """Return ns per frame."""
         if self.running:
             self.profiler.start()
             if not self.background:
@@ -157,7 +158,7 @@ def cases() -> list[Case]:
         Case("the same with thresholds", per_mark, thresholds=True),
         Case("the same as `with`", in_block),
         Case("`record`", one_call, goal=2.5),
-        Case("`record_many`, 4,096 frames a call", many),
+        Case("`record_many`, 4,096 frames per call", many),
         Case("not sampled", per_mark, goal=0.9, rate=0.0),
         Case("stopped", per_mark, goal=0.6, running=False),
         Case("`frame` ..., background thread on", per_mark, background=True, thresholds=True),
@@ -166,7 +167,7 @@ def cases() -> list[Case]:
 
 
 class Peer:
-    """A way of recording the same frame with something else."""
+    """A way of recording the same frame with another tool."""
 
     goal = None
 
@@ -183,7 +184,7 @@ class Peer:
 
 
 def measure(frames: int, repetitions: int) -> list[tuple[Case | Peer, float, float, float]]:
-    """Return, for each case, ns a frame, ratio of the fastest, median ratio."""
+    """Return ns per frame, the ratio of the fastest repetitions and the median ratio, by case."""
     empty = per_mark(Empty())
     empty.__code__ = empty.__code__.replace()
     all_cases: list[Case | Peer] = [
@@ -194,30 +195,30 @@ def measure(frames: int, repetitions: int) -> list[tuple[Case | Peer, float, flo
         run = make()
         if run is not None:
             all_cases.append(Peer(name, run, at_most))
-    floors: list[float] = []
+    baselines: list[float] = []
     times: dict[str, list[float]] = {case.name: [] for case in all_cases}
     for _ in range(repetitions):
         before = CLOCK()
         bare_reads(frames)
-        floors.append((CLOCK() - before) / frames)
+        baselines.append((CLOCK() - before) / frames)
         for case in all_cases:
             gc.collect()
             times[case.name].append(case.time(frames))
     rows = []
     for case in all_cases:
         ns = times[case.name]
-        ratios = [mine / floor for mine, floor in zip(ns, floors, strict=True)]
-        rows.append((case, min(ns), min(ns) / min(floors), statistics.median(ratios)))
+        ratios = [mine / baseline for mine, baseline in zip(ns, baselines, strict=True)]
+        rows.append((case, min(ns), min(ns) / min(baselines), statistics.median(ratios)))
     print(
         f"CPython {platform.python_version()}, {platform.machine()}: "
-        f"8 bare clock reads take {min(floors):.0f} ns; {frames:,} frames x {repetitions}"
+        f"8 bare clock reads take {min(baselines):.0f} ns; {frames:,} frames x {repetitions}"
     )
     return rows
 
 
 def frame_costs(frames: int) -> tuple[float, float, float]:
-    """Return p50, p99.9 and the largest cost of a frame, ns, the background at work."""
-    took = np.zeros(frames, np.int64)
+    """Return p50, p99.9 and the largest cost of a frame in ns, with the background thread."""
+    costs = np.zeros(frames, np.int64)
     clock = CLOCK
     with Profiler(AUDIO, capacity=RING, warning="1h", critical="2h") as profiler:
         for frame_id in range(frames):
@@ -230,16 +231,15 @@ def frame_costs(frames: int) -> tuple[float, float, float]:
             frame.mark("cgo")
             frame.mark("alsa")
             frame.finish()
-            took[frame_id] = clock() - before
-    p50, p99_9 = np.percentile(took, [50, 99.9], method="inverted_cdf")
-    return float(p50), float(p99_9), float(took.max())
+            costs[frame_id] = clock() - before
+    p50, p99_9 = np.percentile(costs, [50, 99.9], method="inverted_cdf")
+    return float(p50), float(p99_9), float(costs.max())
 
 
-def hiccups(profiled: bool, seconds: float = 2.0, rate: int = 20_000) -> tuple[float, float]:
-    """Return by how much a sleeper of 1 ms wakes late, p50 and p99 in ns.
+def wake_up_delays(profiled: bool, seconds: float = 2.0, rate: int = 20_000) -> tuple[float, float]:
+    """Return p50 and p99 of the delay in ns with which a thread wakes from a sleep of 1 ms.
 
-    Beside it a thread has `rate` frames a second in bursts of 20, profiled or with bare clock
-    reads.
+    Another thread has `rate` frames per second in bursts of 20, profiled or with bare clock reads.
     """
     over = threading.Event()
     profiler = Profiler(AUDIO, capacity=RING)
@@ -271,28 +271,30 @@ def hiccups(profiled: bool, seconds: float = 2.0, rate: int = 20_000) -> tuple[f
 
 
 def print_disturbance(frames: int, rounds: int = 3) -> None:
-    """Print what the background does to frames and to others: medians of rounds."""
+    """Print how the background thread delays frames and other threads: medians of rounds."""
     costs = np.median([frame_costs(frames) for _ in range(rounds)], axis=0)
-    late = {on: np.median([hiccups(on) for _ in range(rounds)], axis=0) for on in (False, True)}
-    print("\n| with the background at work | us | to reach |")
+    late = {
+        on: np.median([wake_up_delays(on) for _ in range(rounds)], axis=0) for on in (False, True)
+    }
+    print("\n| with the background thread | us | goal |")
     print("| --- | ---: | ---: |")
     print(f"| a frame, clock read before and after: p50 | {costs[0] / 1e3:.1f} | |")
     print(f"| p99.9 | {costs[1] / 1e3:.1f} | 100 |")
     print(f"| the slowest of {frames:,} | {costs[2] / 1e3:,.0f} | |")
     for on, what in ((False, "without a profiler"), (True, "profiled, 20,000 frames/s")):
-        print(f"| a 1 ms sleeper wakes late, {what}: p50 | {late[on][0] / 1e3:.0f} | |")
+        print(f"| delay after a sleep of 1 ms, {what}: p50 | {late[on][0] / 1e3:.0f} | |")
         print(f"| p99 | {late[on][1] / 1e3:.0f} | |")
 
 
 def run_in(python: str, arguments: list[str]) -> int:
-    """Run this benchmark in another Python: numpy and the peers in an environment of its own."""
+    """Run this benchmark in another interpreter, in a new environment with numpy and the peers."""
     root = Path(__file__).parents[2]
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([python, "-m", "venv", folder], check=True)
         inside = f"{folder}/bin/python"
         install = [inside, "-m", "pip", "install", "-q"]
         subprocess.run([*install, "numpy", "psutil"], check=True)
-        for peer in PACKAGES:  # one by one: not each has a wheel for each Python
+        for peer in PACKAGES:  # one by one: some have no wheel for some interpreters
             subprocess.run([*install, "--only-binary", ":all:", peer], stderr=subprocess.DEVNULL)
         environment = os.environ | {"PYTHONPATH": str(root)}
         command = [inside, "-m", "tests.benchmarks.stamping", *arguments]
@@ -313,7 +315,7 @@ def main(arguments: list[str] | None = None) -> int:
         return max(run_in(python, same) for python in options.pythons)
     rows = measure(options.frames, options.repetitions)
     print()
-    print("| a frame of 8 stamps | ns | x 8 clock reads | median | to reach |")
+    print("| a frame of 8 stamps | ns | x 8 clock reads | median | goal |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for case, ns, ratio, median in rows:
         goal = "" if case.goal is None else f"{case.goal:.1f}"
