@@ -40,7 +40,7 @@ def latencies(pipeline: Pipeline, columns: Columns, name: str) -> Ints:
     >>> latencies(pipeline, columns, "other").tolist()
     [2, 9]
     """
-    if name == OTHER:
+    if isinstance(name, str) and name == OTHER:
         return _other(pipeline, columns)
     span = pipeline.span(name)
     begin, end = columns.marks[span.begin], columns.marks[span.end]

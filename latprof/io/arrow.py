@@ -252,11 +252,11 @@ def from_sequence(values: Any, what: str) -> pa.Array | pa.ChunkedArray:
             # inferred from datetimes; pandas Timestamps among them may have nanoseconds
             array = pa.array(values, pa.timestamp("ns", array.type.tz), from_pandas=True)
         return array
-    except TraceError:
+    except (TraceError, MemoryError):
         raise
     except UnicodeError:
         return strings(list(values))
-    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+    except Exception as error:  # an object of another library may raise any error
         raise TraceError(f"{what} must be values of one type: {first_line(error)[:120]}") from None
 
 

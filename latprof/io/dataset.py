@@ -359,11 +359,14 @@ def traces_and_files(recordings: DatasetLike) -> Iterator[TraceLike | Path]:
         A path without files, or something that is neither a trace nor a path.
     """
     given: Any = recordings
-    alone = isinstance(given, str | os.PathLike) or _is_trace(given)
-    # iterating over a DataFrame yields the names of its columns
-    if alone or _is_table(given) or not isinstance(given, Iterable):
+    # iterating over a DataFrame would yield the names of its columns
+    if isinstance(given, str | os.PathLike) or _is_trace(given) or _is_table(given):
         given = [given]
-    for recording in given:
+    try:
+        several = iter(given)
+    except TypeError:
+        several = iter([given])
+    for recording in several:
         if _is_trace(recording):
             yield recording
         elif isinstance(recording, str | os.PathLike):

@@ -1,6 +1,7 @@
 """Reads trace files, row group by row group; errors are one line that names the file."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -189,13 +190,21 @@ class Reader:
             stream = self._parquet.iter_batches(
                 ROW_GROUP, columns=self._stored(wanted), use_threads=self._threads
             )
+        waiting: list[pa.RecordBatch] = []  # pyarrow ends a batch where a dictionary ends
+        rows = 0
         while True:
             with self._errors():
                 batch = next(stream, None)
-                if batch is None:
-                    return
-                table = pa.Table.from_batches([batch])
-            yield table
+            if waiting and (batch is None or rows + batch.num_rows > ROW_GROUP):
+                yield pa.Table.from_batches(waiting)
+                waiting, rows = [], 0
+            if batch is None:
+                return
+            waiting.append(batch)
+            rows += batch.num_rows
+            if rows == ROW_GROUP:  # now, so that it is not in memory beside the next one
+                yield pa.Table.from_batches(waiting)
+                waiting, rows = [], 0
 
     def _group(self, index: int, wanted: tuple[str, ...]) -> pa.Table:
         with self._errors():
@@ -255,6 +264,8 @@ class Reader:
                 if isinstance(error, OSError) and error.errno is not None:
                     raise
                 reason = first_line(error)
+                if "worker thread" in reason:
+                    raise OSError(errno.EAGAIN, "no thread can be started") from None
                 raise TraceError(
                     f"the file is corrupt or not a trace ({reason}); take an intact copy"
                 ) from None
