@@ -281,30 +281,32 @@ class Histogram:
         """Return `value_at` for each of several percentiles."""
         return [self.value_at(q) for q in qs]
 
-    def rank(self, value: int) -> tuple[float, float]:
-        """Return bounds of the share of values at or below `value` (ns).
+    def at_most(self, value: int) -> tuple[int, int]:
+        """Return bounds of the number of values at or below `value` (ns).
 
-        They differ by the share of the values in its bin.
+        They differ by the number of values in its bin.
+        """
+        if self.min is None or self.max is None or value < self.min:
+            return 0, 0
+        if value >= self.max:
+            return self.count, self.count
+        filled = np.flatnonzero(self.bins)
+        low, high = bin_edges(filled)
+        counts = self.bins[filled]
+        return int(counts[high <= value].sum()), int(counts[low <= value].sum())
+
+    def rank(self, value: int) -> tuple[float, float]:
+        """Return bounds of the share of values at or below `value` (ns): see `at_most`.
 
         Raises
         ------
         ProfileError
             There are no values.
         """
-        if self.min is None or self.max is None:
+        if self.count == 0:
             raise ProfileError("the histogram must contain values, got none; add some first")
-        if value < self.min:
-            return 0.0, 0.0
-        if value >= self.max:
-            return 1.0, 1.0
-        place = int(bin_of(np.array([value], np.float64))[0])
-        below = int(self.bins[:place].sum())
-        upto = below + int(self.bins[place]) if place < len(self.bins) else below
-        low, high = bin_edges(place)
-        if value >= int(high):
-            return upto / self.count, upto / self.count
-        # if the smallest value of the bin is above `value`, the bin does not count
-        return below / self.count, (below if value < int(low) else upto) / self.count
+        low, high = self.at_most(value)
+        return low / self.count, high / self.count
 
     def __iter__(self) -> Iterator[tuple[int, int, int]]:
         """Yield smallest value, largest value (ns) and count of each filled bin, in order."""

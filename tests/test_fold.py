@@ -9,13 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import BARE, CHAIN, DUE, GAPS, HIGHEST, LOWEST, SMALL, columns, seeded, simple
 
-from latprof.fold import fold
+from latprof.fold import fold, windows
 from latprof.fold.fold import Fold
 from latprof.fold.sums import RANGE_EDGES_NS, Sums
 from latprof.frames import MISSING, NO_SIZE, Columns, Labels
 from latprof.pipeline import AUDIO
-
-run_lengths = pytest.mark.usefixtures("run_lengths")
 
 QS = (0, 1, 50, 90, 99, 99.9, 100)
 EXACT = ("finished", "attributed", "shares", "gaps", "size_bytes", "sized", "first_ns", "last_ns")
@@ -24,13 +22,20 @@ SPAN_EXACT = ("count", "missing", "negative", "total", "min", "max", "peak_frame
 traces = st.sampled_from(SMALL).flatmap(lambda p: st.tuples(st.just(p), columns(p)))
 
 
-fold_of = functools.cache(Fold)  # the work arrays are reused, as in a long analysis
+run_lengths = st.sampled_from([1, windows.LONG_RUN])  # from which on runs are counted as a whole
 
 
-def folded(pipeline, *parts, edges_ns=RANGE_EDGES_NS):
+@functools.cache
+def work_arrays(pipeline, _chunk_size):
+    return Fold(pipeline)  # reused for many traces, as in a long analysis
+
+
+def folded(pipeline, *parts, edges_ns=RANGE_EDGES_NS, long_run=windows.LONG_RUN):
     sums = Sums(pipeline, edges_ns)
-    for part in parts:
-        fold_of(pipeline).add(sums, part)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(windows, "LONG_RUN", long_run)
+        for part in parts:
+            work_arrays(pipeline, fold.CHUNK).add(sums, part)
     return sums
 
 
@@ -93,11 +98,10 @@ def assert_equals_the_oracle(sums, pipeline, frames, edges_ns=RANGE_EDGES_NS):
 # -- against the oracle -------------------------------------------------------------------------
 
 
-@run_lengths
-@given(traces)
-def test_any_trace_folds_to_the_values_of_the_oracle(trace):
+@given(traces, run_lengths)
+def test_any_trace_folds_to_the_values_of_the_oracle(trace, long_run):
     pipeline, frames = trace
-    assert_equals_the_oracle(folded(pipeline, frames), pipeline, frames)
+    assert_equals_the_oracle(folded(pipeline, frames, long_run=long_run), pipeline, frames)
 
 
 LONG_TRACES = {
@@ -108,13 +112,14 @@ LONG_TRACES = {
 }
 
 
-@run_lengths
 @pytest.mark.parametrize("name", LONG_TRACES)
 def test_a_long_trace_folds_to_the_values_of_the_oracle(name):
     for pipeline in SMALL:
         for weights in (False, True):
             frames = seeded(pipeline, 400, 7, weights=weights, **LONG_TRACES[name])
-            assert_equals_the_oracle(folded(pipeline, frames), pipeline, frames)
+            for long_run in (1, windows.LONG_RUN):
+                sums = folded(pipeline, frames, long_run=long_run)
+                assert_equals_the_oracle(sums, pipeline, frames)
 
 
 def test_the_size_of_chunks_does_not_change_the_result(monkeypatch):
@@ -373,7 +378,6 @@ def test_tails_hold_each_stage_by_the_bin_of_end_to_end(pipeline, options):
 # -- weights ------------------------------------------------------------------------------------
 
 
-@run_lengths
 @given(st.data())
 @settings(max_examples=60)
 def test_a_row_with_a_weight_counts_as_repeated_rows(data):
@@ -412,14 +416,15 @@ def assert_same(sums, whole):
         assert np.array_equal(sums.batches.counts(name), whole.batches.counts(name))
 
 
-@run_lengths
 @given(st.data())
 @settings(max_examples=60)
 def test_any_cut_in_any_order_merges_to_the_whole(data):
     pipeline, frames = data.draw(traces)
     places = [data.draw(st.integers(0, 3)) for _ in range(len(frames))]
-    parts = [folded(pipeline, frames.take(np.array(places, int) == i)) for i in range(4)]
-    whole = folded(pipeline, frames)
+    long_run = data.draw(run_lengths)
+    rows = [np.array(places, int) == i for i in range(4)]
+    parts = [folded(pipeline, frames.take(mask), long_run=long_run) for mask in rows]
+    whole = folded(pipeline, frames, long_run=long_run)
     for order in (parts, parts[::-1], data.draw(st.permutations(parts))):
         merged = Sums(pipeline)
         for part in order:

@@ -148,8 +148,8 @@ def test_sums_of_windows_are_exact_beyond_64_bits():
         fill(one_by_one, [row])
     as_a_run = Windows(("a",), 10, 8, moments=True)
     as_a_run.cover(0, 19)
-    as_a_run.add_moments("a", 0, 5 * long, long)
-    as_a_run.add_moments("a", 10, 2 * long, long)
+    peaks = np.array([long, long])
+    as_a_run.add_moments("a", np.array([0, 1]), [5 * long, 2 * long], peaks, 7 * long)
     for same in (one_by_one, as_a_run):
         assert same.sums["a"].tolist() == windows.sums["a"].tolist()
     windows.merge(one_by_one)
@@ -237,8 +237,7 @@ def test_runs_are_those_of_a_plain_loop(times, widths, long, in_order):
         patch.setattr(windows_module, "LONG_RUN", long)
         found = ChunkWindows(indexes, len(times)).runs
     plain = [
-        (s.begin, s.end, None if s.where is None else tuple(begin for _, begin in s.where))
-        for s in found
+        (r.rows.start, r.rows.stop, r.where and tuple(begin for _, begin in r.where)) for r in found
     ]
     assert plain == expected_runs(windows, times, long)
     for run in found:
@@ -249,7 +248,7 @@ def test_runs_are_those_of_a_plain_loop(times, widths, long, in_order):
 
 def test_frames_without_a_time_are_one_run_without_a_window():
     (run,) = ChunkWindows([], 10_000).runs
-    assert (run.begin, run.end, run.where) == (0, 10_000, ())
+    assert (run.rows, run.where) == (slice(0, 10_000), ())
 
 
 def counted(pipeline, parts, long):

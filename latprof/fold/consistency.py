@@ -11,7 +11,7 @@ import numpy as np
 from latprof.fold.sums import MOST_WORST, NO_FRAME_ID, NO_MARK, SpanSums, Sums
 from latprof.fold.windows import COARSE_BINS, Windows
 from latprof.frames import STAMP_LIMIT
-from latprof.histogram import FIRST_PLACE, PLACES, Histogram, bin_edges, bin_of
+from latprof.histogram import FIRST_PLACE, PLACES, bin_of
 
 __all__ = ["inconsistency"]
 
@@ -132,7 +132,7 @@ def _rules_of_limits(sums: Sums) -> Iterator[str]:
     else:
         known = sums.spans["end_to_end"].histogram
         for edge, n in zip(sums.edges_ns, sums.at_most, strict=True):
-            low, high = _at_most(known, edge)
+            low, high = known.at_most(edge)
             if not low <= n <= high:
                 yield f"the count of frames up to {edge} ns must agree with the bins"
         if sums.at_most != sorted(sums.at_most):
@@ -142,21 +142,9 @@ def _rules_of_limits(sums: Sums) -> Iterator[str]:
         if sums.late:
             yield "late frames must have a deadline"
     else:
-        low, high = _at_most(histogram, sums.deadline_ns)
+        low, high = histogram.at_most(sums.deadline_ns)
         if not low <= histogram.count - sums.late <= high:
             yield "the count of late frames must agree with the bins"
-
-
-def _at_most(histogram: Histogram, edge: int) -> tuple[int, int]:
-    """Return the smallest and the largest possible number of values at or below the edge."""
-    if histogram.min is None or histogram.max is None or edge < histogram.min:
-        return 0, 0
-    if edge >= histogram.max:
-        return histogram.count, histogram.count
-    filled = np.flatnonzero(histogram.bins)
-    low, high = bin_edges(filled)
-    counts = histogram.bins[filled]
-    return int(counts[high <= edge].sum()), int(counts[low <= edge].sum())
 
 
 def _rules_of_frames(sums: Sums) -> Iterator[str]:

@@ -7,6 +7,8 @@ in arrays of their own, which are added to the window as a whole before a run in
 counted. At the end all counts are moved to the sums, over the range of the values only.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from latprof.arrays import Floats, Ints, Mask
@@ -35,8 +37,6 @@ _COARSE_BEGINS = np.arange(0, PLACES, 1 << COARSE)
 class Latencies:
     """Latencies (n,) in ns, n > 0, with the smallest and the largest of them."""
 
-    __slots__ = ("high", "low", "ns")
-
     def __init__(self, ns: Ints) -> None:
         self.ns = ns
         self.low = int(ns.min())
@@ -60,8 +60,6 @@ class Chunk:
         The windows of time of the rows.
     """
 
-    __slots__ = ("columns", "frames", "ones", "weights", "windows")
-
     def __init__(
         self, columns: Columns, weights: Ints | None, ones: Ints, windows: ChunkWindows
     ) -> None:
@@ -81,22 +79,19 @@ class Chunk:
         return int(np.count_nonzero(mask) if self.weights is None else self.weights[mask].sum())
 
 
+@dataclass(slots=True)
 class Moments:
-    """Sums over the n frames of one span in a chunk.
+    """Sums over the n frames of one span in a chunk; `comoment` is that with end_to_end.
 
-    Those of end_to_end also hold its values as floats and as places, which the sums of each stage
-    by bin of end_to_end and the co-moments need.
+    `floats` and `places` are the values of end_to_end in the same chunk.
     """
 
-    __slots__ = ("comoment", "floats", "m2", "n", "places", "total")
-
-    def __init__(self, floats: Floats, places: Ints, n: int, total: int) -> None:
-        self.floats = floats
-        self.places = places
-        self.n = n
-        self.total = total
-        self.m2 = 0.0
-        self.comoment = 0.0  # with end_to_end
+    floats: Floats
+    places: Ints
+    n: int
+    total: int
+    m2: float = 0.0
+    comoment: float = 0.0
 
 
 class Bins:
@@ -186,7 +181,7 @@ class Bins:
         np.copyto(floats, latency)
         np.right_shift(floats.view(np.int64), SHIFT, out=places)
         for run in chunk.windows.runs:
-            rows = slice(run.begin, run.end)
+            rows = run.rows
             np.add.at(self._counts_for(name, run, extremes), places[rows], chunk.ones[rows])
             if run.where is None:
                 self._sort_in(name, run, places[rows], latencies, chunk)
@@ -194,9 +189,9 @@ class Bins:
                 weights = None if chunk.weights is None else chunk.weights[rows]
                 for windows, begin_ns in run.where:
                     if name in windows.sums:
-                        ns = latency[rows]
-                        time = exact_sum(ns, latencies.high, weights)
-                        windows.add_moments(name, begin_ns, time, int(ns.max()))
+                        time = exact_sum(latency[rows], latencies.high, weights)
+                        row, peak = np.array([windows.row(begin_ns)]), latency[rows].max()
+                        windows.add_moments(name, row, [time], peak, time)
         if total is None:
             return dot(floats, floats), 0.0
         self.add_tails(sums, name, total.places[:k], latency, chunk, total.total)
@@ -240,7 +235,7 @@ class Bins:
         else:
             np.right_shift(places, COARSE, out=coarse)
         np.subtract(coarse, _COARSE_OF_ZERO, out=coarse)
-        rows = slice(run.begin, run.end)
+        rows = run.rows
         extremes, bound = (latencies.low, latencies.high), latencies.high * chunk.frames
         for index in run.indexes:
             index.add(name, coarse, latencies.ns[rows], chunk.ones[rows], work, extremes, bound)
@@ -274,7 +269,7 @@ class Bins:
             span.add_peak(0, int(chunk.columns.frame_id.min()))
         span.add_moments(chunk.frames, 0, 0.0)
         for run in chunk.windows.runs:
-            ones = chunk.ones[run.begin : run.end]
+            ones = chunk.ones[run.rows]
             count = len(ones) if chunk.weights is None else ones.sum()
             self._counts_for(name, run, (0, 0))[0] += count
             zeros, work = self._coarse[: len(ones)], self._work[: len(ones)]

@@ -24,6 +24,10 @@ CHUNK = 65_536
 """Rows folded at a time: their work arrays fit into a second-level cache."""
 
 
+Intervals = dict[tuple[str, str], Latencies]
+"""Stages and gaps by the marks that they are between."""
+
+
 class Fold:
     """The work arrays for folding frames of one pipeline, into any sums.
 
@@ -49,12 +53,8 @@ class Fold:
         marks = {"start", "end"}.union(*((stage.begin, stage.end) for stage in pipeline.stages))
         self._borders = [mark for mark in pipeline.marks if mark in marks]
         self._intervals = {pair: np.empty(CHUNK, np.int64) for pair in pairwise(self._borders)}
-        stages = {stage.name for stage in pipeline.stages}
-        self._other_spans = [
-            (span, np.empty(CHUNK, np.int64))
-            for span in pipeline.all_spans
-            if span.name not in stages | {TOTAL}
-        ]
+        spans = (*pipeline.sides, *pipeline.totals[1:])  # totals[0] is end_to_end
+        self._other_spans = [(span, np.empty(CHUNK, np.int64)) for span in spans]
 
     def add(self, sums: Sums, columns: Columns) -> None:
         """Fold n frames into `sums`; `columns` has every mark of the pipeline."""
@@ -112,13 +112,12 @@ class Fold:
             measured.add_to(self._bins, sums, chunk)
         self._fold_regular(sums, chunk, intervals)
 
-    def _in_order(
-        self, columns: Columns, complete: dict[str, bool]
-    ) -> dict[tuple[str, str], Latencies] | None:
+    def _in_order(self, columns: Columns, complete: dict[str, bool]) -> Intervals | None:
         """Return the intervals of a regular chunk, or None if the chunk is not regular."""
         if not all(complete[mark] for mark in self._borders):
             return None
-        intervals, marks = {}, columns.marks
+        intervals: Intervals = {}
+        marks = columns.marks
         for (begin, end), out in self._intervals.items():
             latency = np.subtract(marks[end], marks[begin], out=out[: len(columns)])
             intervals[begin, end] = Latencies(latency)
@@ -126,9 +125,7 @@ class Fold:
                 return None
         return intervals
 
-    def _fold_regular(
-        self, sums: Sums, chunk: Chunk, intervals: dict[tuple[str, str], Latencies]
-    ) -> None:
+    def _fold_regular(self, sums: Sums, chunk: Chunk, intervals: Intervals) -> None:
         """Fold a regular chunk: all its frames are in the attribution set."""
         bins, marks, k = self._bins, chunk.columns.marks, len(chunk.columns)
         latency = np.subtract(marks["end"], marks["start"], out=self._latency[:k])
@@ -156,8 +153,8 @@ class Fold:
 
     def _fold_irregular(self, sums: Sums, chunk: Chunk, complete: dict[str, bool]) -> None:
         """Fold a chunk in which marks are missing or spans are negative."""
-        bins = self._bins
-        measured = {span.name: _Measured(chunk, span, complete) for span in self.pipeline.all_spans}
+        bins, spans = self._bins, self.pipeline.all_spans
+        measured = {span.name: _Measured(chunk, span, complete) for span in spans}
         for span in measured.values():
             span.add_to(bins, sums, chunk)
         other = self._other_time(measured)
@@ -226,8 +223,6 @@ class _Measured:
     more; None if all have. `missing` and `negative` are numbers of frames.
     """
 
-    __slots__ = ("latency", "mask", "missing", "name", "negative")
-
     def __init__(
         self, chunk: Chunk, span: Span, complete: dict[str, bool], out: Ints | None = None
     ) -> None:
@@ -286,19 +281,15 @@ def _add_times(sums: Sums, columns: Columns, complete: dict[str, bool]) -> Chunk
 
 def _add_sizes(sums: Sums, chunk: Chunk) -> None:
     """Add the known sizes."""
-    sizes, weights = chunk.columns.size, chunk.weights
+    sizes, ones = chunk.columns.size, chunk.ones
     if sizes is None:
         return
     if int(sizes.max()) == NO_SIZE:
         known = sizes != NO_SIZE
-        sizes = sizes[known]
-        weights = None if weights is None else weights[known]
-    if weights is None:
-        sums.size_bytes += int(sizes.sum(dtype=np.int64))
-        sums.sized += len(sizes)
-    else:
-        sums.size_bytes += int((sizes * weights).sum())
-        sums.sized += int(weights.sum())
+        sizes, ones = sizes[known], ones[known]
+    times = sizes if chunk.weights is None else sizes * ones
+    sums.size_bytes += int(times.sum(dtype=np.int64))
+    sums.sized += int(ones.sum())
 
 
 def _add_dropped(sums: Sums, columns: Columns) -> None:

@@ -1,37 +1,42 @@
-"""How far a percentile can be trusted when frames depend on each other.
+"""Confidence intervals of percentiles of frames that depend on each other.
 
-Frames that queue behind each other are slow together, so that a sample of them says less than its
-size: the usual interval for independent values is far too narrow. Here the exceedances of the
-percentile are counted in time batches; where their variance is D times what independent frames
-would show, the frames are worth n / D independent ones (batch means, as in simulation output
-analysis: Law, "Simulation Modeling and Analysis", chapter 9, applied to exceedances).
+Frames that queue behind each other are slow together, so a sample of them contains less
+information than its size suggests: the usual interval for independent values is much too narrow.
+Here the exceedances of the percentile are counted in time batches. If their variance is D times
+that of independent frames, n frames are worth n / D independent ones (batch means, as in
+simulation output analysis: Law, "Simulation Modeling and Analysis", chapter 9, applied to
+exceedances).
 """
 
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from latprof.arrays import Ints
-from latprof.fold.windows import COARSE
-from latprof.histogram import ERROR_BOUND, Histogram, bin_of, rank_of
+from latprof.fold.windows import coarse_bin
+from latprof.histogram import ERROR_BOUND, Histogram, rank_of
 from latprof.text import counted
 from latprof.units import format_ns
 
 __all__ = ["Percentile", "frames_needed", "percentile", "t_quantile"]
 
 FEWEST_BATCHES = 32
-_Z = 1.959963984540054  # of 97.5 %
+_Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 
 @dataclass(frozen=True, slots=True)
 class Percentile:
-    """A percentile and how far it can be trusted.
+    """A percentile with its confidence interval.
 
-    `value` (ns) is within `error_bound` (relative) of the exact order statistic; None where there
-    are no values. `low` and `high` are a 95 % confidence interval (ns); None where the frames do
-    not suffice: `note` says why. `effective` is the number of independent frames that these are
-    worth.
+    Attributes
+    ----------
+    q
+        The percentile that was asked for, 0 to 100.
+    value
+        In ns, within `error_bound` (relative) of the exact order statistic; None without values.
+    low, high
+        A 95 % confidence interval (ns), or None if there are too few frames; `note` says why.
+    effective
+        The effective sample size: how many independent frames give the same information.
     """
 
     q: float
@@ -57,47 +62,44 @@ def percentile(
     Parameters
     ----------
     histogram
-        Of all values.
+        The histogram of all values.
     batches
         Counts (time batches, coarse bins) of the same values.
     independent
-        Take the frames for independent: the interval if frames were independent, much too narrow
-        for those that queue.
+        Assume that frames are independent; the interval is much too narrow for frames that queue.
 
     Raises
     ------
     ProfileError
-        `q` is no number from 0 to 100.
+        `q` is not a number from 0 to 100.
     """
     value = histogram.value_at(q)
     n = histogram.count
     if value is None:
         return Percentile(q, None, note="no frame has this span")
-    if rank_of(q, n) in (1, n) and q in (0, 100):
+    if q in (0, 100):
         return Percentile(q, value, value, value, note="exact", effective=float(n))
     if n < frames_needed(q):
         return Percentile(q, value, note=_too_few(q, n, frames_needed(q)))
     inflation, spread = 1.0, _Z
     if not independent:
-        totals = batches.sum(axis=1)
-        meaning = totals > 0
-        count = int(np.count_nonzero(meaning))
-        if count < FEWEST_BATCHES:
-            there = counted(count, "time batch", "time batches")
-            note = f"no interval: {there} with frames, {FEWEST_BATCHES} needed"
-            return Percentile(q, value, note=note)
-        inflation = _inflation(batches[meaning], totals[meaning], value, n - rank_of(q, n))
-        spread = t_quantile(count - 1)
+        filled = batches[batches.any(axis=1)]
+        if len(filled) < FEWEST_BATCHES:
+            found = counted(len(filled), "time batch", "time batches")
+            return Percentile(q, value, note=f"{found}, at least {FEWEST_BATCHES} needed")
+        inflation = _inflation(filled, value, n - rank_of(q, n))
+        spread = t_quantile(len(filled) - 1)
     effective = n / inflation
     fewer, more = _exceedances(n, q, inflation, spread)
-    # counted from the nearer end: slow frames above an upper percentile, quick ones below a lower
+    # counted from the nearer end: slow frames above a high percentile, fast ones below a low one
     low_rank, high_rank = (n - more, n - fewer) if q >= 50 else (fewer, more)
     if fewer < 1 or more > n:
-        rare = min(q, 100 - q) / 100
-        needed = math.ceil(frames_needed(q) * max(inflation, 1.0)) if rare else n + 1
-        note = _too_few(q, n, max(needed, n + 1))
+        needed = max(math.ceil(frames_needed(q) * inflation), n + 1)
+        note = _too_few(q, n, needed)
         if inflation > 1:
-            note += f", as they depend on each other: these are worth {effective:,.0f}"
+            note += (
+                f", because frames depend on each other (effective sample size {effective:,.0f})"
+            )
         return Percentile(q, value, note=note, effective=effective)
     low, _ = histogram.bounds_at(max(low_rank, 1))
     _, high = histogram.bounds_at(min(high_rank, n))
@@ -105,15 +107,15 @@ def percentile(
 
 
 def _exceedances(n: int, q: float, inflation: float, spread: float) -> tuple[int, int]:
-    """Return the fewest and most of n frames to be expected beyond the true percentile.
+    """Return bounds of the number of n frames to be expected beyond the true percentile.
 
-    Their mean is known; with variance `inflation` times the binomial one they come in clumps, so
-    that their number is skewed: it is taken for gamma distributed, whose quantiles are those of
-    Wilson and Hilferty (1931). With many clumps that is the usual normal interval.
+    Their mean is known; their variance is `inflation` times the binomial one. Exceedances that
+    come in groups have a skewed number: it is assumed to be gamma distributed, with the quantiles
+    of Wilson and Hilferty (1931). With many groups that is the usual normal interval.
     """
     p = min(q, 100 - q) / 100
     mean, variance = n * p, n * p * (1 - p) * inflation
-    if mean == 0:
+    if variance == 0:  # q is too close to 0 or 100 for float64
         return 0, n + 1
     shape = mean * mean / variance
     root = 1 / (3 * math.sqrt(shape))
@@ -126,17 +128,15 @@ def _too_few(q: float, n: int, needed: int) -> str:
     return f"too few frames for p{q:.12g}: {n:,}, at least {needed:,} needed"
 
 
-def _inflation(batches: Ints, totals: Ints, value: int, exceeding: int) -> float:
-    """Return D: how much more the exceedances of batches vary than those of independent frames.
+def _inflation(batches: Ints, value: int, exceeding: int) -> float:
+    """Return D: the variance of the exceedances of batches over that of independent frames.
 
-    `exceeding` is how many frames have ranks beyond the percentile's: of many that are as slow
-    as it, in one coarse bin, each counts in part.
+    `exceeding` frames have ranks beyond the percentile. Frames in the coarse bin of the
+    percentile count as exceeding with equal weight in each batch.
     """
-    fine = int(bin_of(np.array([value], np.float64))[0])
-    coarse = ((fine - 1) >> COARSE) + 1
+    totals, coarse = batches.sum(axis=1), coarse_bin(value)
     over = batches[:, coarse + 1 :].sum(axis=1)
     cut = batches[:, coarse]
-    # of the coarse bin that the percentile lies in, each batch is taken to exceed alike
     part = (exceeding - over.sum()) / max(int(cut.sum()), 1)
     exceedances = over + cut * min(max(part, 0.0), 1.0)
     rate = exceedances.sum() / totals.sum()
@@ -170,7 +170,7 @@ def t_quantile(df: int) -> float:
 def frames_needed(q: float) -> int:
     """Return how many independent frames a 95 % interval of percentile `q` (0 to 100) needs.
 
-    With fewer, even the largest of them lies below the percentile in more than 2.5 % of cases.
+    With fewer frames, all of them are below the percentile in more than 2.5 % of cases.
 
     Examples
     --------

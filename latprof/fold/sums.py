@@ -183,18 +183,12 @@ class Worst:
         rows = columns.take(slow)
         sources = [None] * len(rows) if rows.source is None else rows.source.to_numpy().tolist()
         stamps = np.array([rows.marks[mark] for mark in self.marks]).T.tolist()
-        found = zip(rows.frame_id.tolist(), end_to_end[slow].tolist(), sources, stamps, strict=True)
-        self.keep(
-            [
-                WorstFrame(
-                    frame_id,
-                    total,
-                    source,
-                    {m: t for m, t in zip(self.marks, times, strict=True) if t != MISSING},
-                )
-                for frame_id, total, source, times in found
-            ]
-        )
+        found = []
+        ids, totals = rows.frame_id.tolist(), end_to_end[slow].tolist()
+        for frame_id, total, source, times in zip(ids, totals, sources, stamps, strict=True):
+            known = {m: ns for m, ns in zip(self.marks, times, strict=True) if ns != MISSING}
+            found.append(WorstFrame(frame_id, total, source, known))
+        self.keep(found)
 
     def _slowest(self, columns: Columns, end_to_end: Ints) -> Ints:
         """Return the places of at most `MOST_WORST` frames: no other frame needs to be kept.
@@ -379,10 +373,9 @@ class Sums:
 
     def add_range(self, first_ns: int | None, last_ns: int | None) -> None:
         """Extend the time range."""
-        if first_ns is not None:
-            self.first_ns = first_ns if self.first_ns is None else min(self.first_ns, first_ns)
-        if last_ns is not None:
-            self.last_ns = last_ns if self.last_ns is None else max(self.last_ns, last_ns)
+        first, last = (self.first_ns, first_ns), (self.last_ns, last_ns)
+        self.first_ns = min((ns for ns in first if ns is not None), default=None)
+        self.last_ns = max((ns for ns in last if ns is not None), default=None)
 
     def merge(self, other: "Sums") -> None:
         """Add the sums of other frames of the same pipeline and edges."""

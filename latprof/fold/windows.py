@@ -17,16 +17,7 @@ from latprof.bounds import Bounds, Count, Counts, Duration, Length
 from latprof.fold.moments import Exact, widen
 from latprof.frames import STAMP_LIMIT
 
-__all__ = [
-    "COARSE",
-    "COARSE_BINS",
-    "LONG_RUN",
-    "ChunkWindows",
-    "Run",
-    "WindowIndex",
-    "Windows",
-    "coarse_bin",
-]
+__all__ = ["COARSE", "COARSE_BINS", "ChunkWindows", "Run", "Windows", "coarse_bin"]
 
 COARSE = 5
 """A coarse bin joins 2**5 bins of the histogram: 32 coarse bins an octave."""
@@ -214,15 +205,8 @@ class Windows:
             counts = other.tables[name][rows, bins]
             self.add_counts(name, index[rows], bins + other.first_bin[name], counts)
         for name in self.sums:
-            added = other.sums[name][: other.length]
-            self._add_sums(name, index, added, sum(added.tolist()))
-            np.maximum.at(self.peaks[name], index, other.peaks[name][: other.length])
-
-    def _add_sums(self, name: str, rows: Ints, added: Exact, bound: int) -> None:
-        """Add (n,) to the sums of windows `rows`; no window gets more than `bound`."""
-        sums = widen(self.sums[name], bound + int(self.sums[name].max()))
-        np.add.at(sums, rows, added)
-        self.sums[name] = sums
+            sums, peaks = other.sums[name][: other.length], other.peaks[name][: other.length]
+            self.add_moments(name, index, sums, peaks, sum(sums.tolist()))
 
     def locate(self, times: Ints, low: int, high: int) -> "WindowIndex":
         """Extend the windows to `times` (n,) from `low` to `high`, and return where each one is.
@@ -246,17 +230,19 @@ class Windows:
         """Add counts of coarse bins from `first` on to the window that begins at `begin_ns`."""
         table = self._table_for(name, first, first + len(counts) - 1)
         place = first - self.first_bin[name]
-        table[self._row(begin_ns), place : place + len(counts)] += counts
+        table[self.row(begin_ns), place : place + len(counts)] += counts
 
-    def add_moments(self, name: str, begin_ns: int, total: int, peak: int) -> None:
-        """Add a sum and a peak (ns) to the window that begins at `begin_ns`."""
-        row = self._row(begin_ns)
-        total += int(self.sums[name][row])
-        self.sums[name] = widen(self.sums[name], total)
-        self.sums[name][row] = total
-        self.peaks[name][row] = max(int(self.peaks[name][row]), peak)
+    def add_moments(
+        self, name: str, rows: Ints, sums: Exact | list[int], peaks: Ints, bound: int
+    ) -> None:
+        """Add sums and peaks (n,) to windows `rows` (n,); the sums add up to at most `bound`."""
+        exact = widen(self.sums[name], bound + int(self.sums[name].max()))
+        np.add.at(exact, rows, np.asarray(sums, exact.dtype))
+        self.sums[name] = exact
+        np.maximum.at(self.peaks[name], rows, peaks)
 
-    def _row(self, begin_ns: int) -> int:
+    def row(self, begin_ns: int) -> int:
+        """Return the row of the window that begins at `begin_ns`."""
         return begin_ns // self.width_ns - self.first
 
     @property
@@ -335,21 +321,20 @@ class WindowIndex:
             )
         else:
             totals = np.add.reduceat(latency.astype(object) * weights, self.run_begins)
-        windows._add_sums(name, where, totals, bound)
-        np.maximum.at(windows.peaks[name], where, np.maximum.reduceat(latency, self.run_begins))
+        peaks = np.maximum.reduceat(latency, self.run_begins)
+        windows.add_moments(name, where, totals, peaks, bound)
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The frames `begin` to `end` of a chunk.
+    """Consecutive rows of a chunk.
 
     If all of them are in one window, `where` holds that window for each of the `Windows` as
     (windows, its begin in UTC ns). Otherwise `where` is None and `indexes` hold the window of
     each frame.
     """
 
-    begin: int
-    end: int
+    rows: slice
     where: tuple[tuple[Windows, int], ...] | None
     indexes: tuple[WindowIndex, ...] = ()
 
@@ -365,7 +350,7 @@ class ChunkWindows:
     >>> windows = Windows(("a",), 1_000_000, 8)
     >>> times = np.arange(20_000) * 100
     >>> chunk = ChunkWindows([windows.locate(times, 0, 1_999_900)], len(times))
-    >>> [(run.begin, run.end, run.where is None) for run in chunk.runs]
+    >>> [(run.rows.start, run.rows.stop, run.where is None) for run in chunk.runs]
     [(0, 10000, False), (10000, 20000, False)]
     """
 
@@ -394,15 +379,15 @@ class ChunkWindows:
             if begin > done:
                 runs.append(self._mixed(done, begin))
             where = tuple((index.windows, index.begin_ns(begin)) for index in self.indexes)
-            runs.append(Run(begin, end, where))
+            runs.append(Run(slice(begin, end), where))
             done = end
         if done < self.n:
             runs.append(self._mixed(done, self.n))
         return runs
 
     def _mixed(self, begin: int, end: int) -> Run:
-        frames = slice(begin, end)
-        return Run(begin, end, None, tuple(index.take(frames) for index in self.indexes))
+        rows = slice(begin, end)
+        return Run(rows, None, tuple(index.take(rows) for index in self.indexes))
 
 
 def coarse_bin(value: int) -> int:
