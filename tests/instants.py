@@ -1,6 +1,6 @@
-"""Who waits for whom, instant by instant: any pipeline, any trouble, and an obvious loop over time.
+"""Waiting for other stages, instant by instant: random pipelines and a plain loop over time.
 
-Nothing here is shared with the product.
+It shares no code with the package.
 """
 
 import random
@@ -14,16 +14,17 @@ FINISHED = "finished"
 
 
 def drawn(seed, frames, *, troubles=False):
-    """Return a pipeline, rows of stamps (None: missing), and outcomes.
+    """Return a random pipeline, rows of stamps (None if missing), and outcomes.
 
-    Times are whole and small: many are equal, and many stages take no time.
+    Times are small integers: many are equal, and many stages take no time. With `troubles` some
+    frames are dropped, some stamps are missing, and some are out of order.
     """
     pick = random.Random(seed)
     marks, spans = ["start"], []
     count = pick.randint(1, 6)
     for i in range(count):
         mark = "end" if i == count - 1 else "abcdef"[i]
-        if pick.random() > 0.12:  # else a gap
+        if pick.random() > 0.12:  # otherwise there is a gap between stages
             station = None if pick.random() < 0.4 else pick.choice("STU")
             spans.append(Span(f"s{i}", marks[-1], mark, station=station))
         marks.append(mark)
@@ -56,7 +57,7 @@ def drawn(seed, frames, *, troubles=False):
 
 
 def trace_of(pipeline, rows, outcomes, order=None):
-    """Return the trace, its rows in some order."""
+    """Return the trace, with its rows in the given order."""
     order = range(len(rows)) if order is None else order
     table = np.array([[MISSING if x is None else x for x in rows[i]] for i in order], np.int64)
     table = table.reshape(-1, len(pipeline.marks))
@@ -70,7 +71,7 @@ def trace_of(pipeline, rows, outcomes, order=None):
 
 
 def blocks_of(pipeline):
-    """Return station, its stages in a row, and the hand-off right in front of them."""
+    """Return each station, its consecutive stages, and the hand-off directly before them."""
     stages, blocks, i = list(pipeline.stages), [], 0
     while i < len(stages):
         j = i + 1
@@ -86,10 +87,10 @@ def blocks_of(pipeline):
 
 
 def visit(pipeline, stages, row, outcome):
-    """Return when a frame entered and left, and its time in each stage; None: it never entered.
+    """Return when a frame entered and left and its time in each stage, None if it never entered.
 
-    A dropped frame was in its last stage until it was dropped. Of one whose leaving is not known
-    only what is known counts.
+    A dropped frame was in its last stage until it was dropped. If it is unknown when a frame left,
+    only its known times count.
     """
     place = {mark: i for i, mark in enumerate(pipeline.marks)}
     first, last = place[stages[0].begin], place[stages[-1].end]
@@ -110,7 +111,7 @@ def visit(pipeline, stages, row, outcome):
 
 
 def servers_of(visits):
-    """Return how many a station serves at once, where more than 1 % of the frames say so."""
+    """Return how many frames a station serves at once, 1 unless more than 1 % of them overlap."""
     visits = sorted(visits, key=lambda v: v[:2])
     odd = sum(any(v[0] < w[1] for w in visits[:i]) for i, v in enumerate(visits))
     if odd <= 0.01 * len(visits):

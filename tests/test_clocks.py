@@ -1,4 +1,4 @@
-"""How far a clock is from another: against all lines through two points, one after the other."""
+"""Offset and drift of a clock, compared with all lines through two points, one by one."""
 
 import itertools
 import random
@@ -34,41 +34,40 @@ def lines(above, below):
             yield slope, start
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_the_limits_are_those_of_all_lines(seed):
-    chance = random.Random(seed)
-    offset, drift = chance.randrange(-(10**9), 10**9), chance.uniform(-9e-4, 9e-4)
-
-    def point(sign):
-        t = chance.randrange(10**9)
-        return t, offset + round(drift * t) + sign * chance.randrange(100, 10**6)
-
-    above = [point(1) for _ in range(chance.randrange(1, 12))]
-    below = [point(-1) for _ in range(chance.randrange(1, 12))]
-    clock = two_ways(bounds(above), bounds(below))
-    found = list(lines(above, below))
-    at = [slope * clock.at + start for slope, start in found]
-    assert clock.low == pytest.approx(float(min(at)), abs=3)
-    assert clock.high == pytest.approx(float(max(at)), abs=3)
-    assert clock.contradiction == 0
-    ends = [min(t for t, _ in above + below), max(t for t, _ in above + below)]
-    furthest = 0
-    for t in ends:
-        ahead = int(clock.ahead(np.array([t]))[0])
-        furthest = max([furthest, *(abs(slope * t + start - ahead) for slope, start in found)])
-    assert clock.bound == pytest.approx(float(furthest), abs=4)
-    assert furthest <= clock.bound
+def test_limits_are_those_of_all_possible_lines():
+    for seed in range(60):
+        chance = random.Random(seed)
+        offset, drift = chance.randrange(-(10**9), 10**9), chance.uniform(-9e-4, 9e-4)
+        points = {1: [], -1: []}  # above and below the line
+        for sign, side in points.items():
+            for _ in range(chance.randrange(1, 12)):
+                t = chance.randrange(10**9)
+                side.append((t, offset + round(drift * t) + sign * chance.randrange(100, 10**6)))
+        above, below = points[1], points[-1]
+        clock = two_ways(bounds(above), bounds(below))
+        found = list(lines(above, below))
+        at = [slope * clock.at + start for slope, start in found]
+        assert clock.low == pytest.approx(float(min(at)), abs=3)
+        assert clock.high == pytest.approx(float(max(at)), abs=3)
+        assert clock.contradiction == 0
+        ends = [min(t for t, _ in above + below), max(t for t, _ in above + below)]
+        furthest = 0
+        for t in ends:
+            ahead = int(clock.ahead(np.array([t]))[0])
+            furthest = max([furthest, *(abs(slope * t + start - ahead) for slope, start in found)])
+        assert clock.bound == pytest.approx(float(furthest), abs=4)
+        assert furthest <= clock.bound
 
 
 @given(
     st.lists(st.tuples(st.integers(0, 10**6), st.integers(-(10**6), 10**6)), min_size=1),
     st.lists(st.tuples(st.integers(0, 10**6), st.integers(-(10**6), 10**6)), min_size=1),
 )
-def test_any_points_give_a_clock(above, below):
+def test_any_points_give_a_clock_within_its_contradiction(above, below):
     clock = two_ways(bounds(above), bounds(below))
     assert abs(clock.drift) <= FASTEST_DRIFT * (1 + 1e-9)
     assert clock.low <= clock.offset <= clock.high
-    # every point gives way by no more than half of what is said
+    # no point is beyond the line by more than half of the contradiction and the bound
     for points, sign in ((above, 1), (below, -1)):
         for t, v in points:
             ahead = int(clock.ahead(np.array([t]))[0])
@@ -79,7 +78,7 @@ def test_any_points_give_a_clock(above, below):
     st.lists(st.tuples(st.integers(0, 10**9), st.integers(0, 10**7)), min_size=1, max_size=60),
     st.booleans(),
 )
-def test_an_envelope_is_on_the_right_side_of_all_points(points, above):
+def test_the_envelope_is_on_one_side_of_all_points(points, above):
     clock = one_way(bounds(points), above=above)
     sign = 1 if above else -1
     for t, v in points:
@@ -88,7 +87,7 @@ def test_an_envelope_is_on_the_right_side_of_all_points(points, above):
     assert (clock.low is None) == above == (clock.high is not None)
 
 
-def test_an_envelope_by_hand():
+def test_envelope_of_five_points_by_hand():
     # on the hull: (0, 100), (400_000, 140), (1_000_000, 500); the mean time is 350,000
     points = [(0, 100), (200_000, 300), (400_000, 140), (150_000, 400), (1_000_000, 500)]
     clock = one_way(bounds(points), above=True)
@@ -98,7 +97,7 @@ def test_an_envelope_by_hand():
     assert clock.high - 3 <= clock.offset <= clock.high
 
 
-def test_many_points_are_no_matter():
+def test_the_clock_of_many_points_is_within_its_bound():
     rng = np.random.default_rng(5)
     times = rng.integers(0, 3_600 * 10**9, 300_000)
     true = 5 * 10**12 - times // 20_000

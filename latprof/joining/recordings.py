@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latprof.arrays import Ints
+from latprof.arrays import Ints, Mask
 from latprof.frames import MISSING, Columns, Labels
 from latprof.io.dataset import Dataset, DatasetLike
 from latprof.pipeline import Pipeline
@@ -89,7 +89,7 @@ def _combined(same: list[Process]) -> Process:
     return Process(name, columns, meta, same[0].owns)
 
 
-def _not_repeated(columns: Columns, lengths: list[int]) -> Any:
+def _not_repeated(columns: Columns, lengths: list[int]) -> Mask:
     """Return which rows (n,) of several traces, one after the other, no earlier trace has.
 
     Two traces of one profiler, and what is recovered of its ring, hold the same frames.
