@@ -38,7 +38,6 @@ __all__ = ["NO_GROUP", "Accounts", "Profile", "duration", "load_profile", "merge
 WHYS = ("mean", "p99", "tail", "variance", "cause")
 UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
 _SAVED = tuple(field.name for field in fields(Content))
-_TIMES = ("mean", "std", "min", *(f"p{q:g}".replace(".", "_") for q in TABLE_PERCENTILES), "max")
 
 
 class Profile(FoldedFrames):
@@ -238,7 +237,8 @@ class Profile(FoldedFrames):
             index=pd.Index([row["span"] for row in rows], name="span"),
         )
         if unit != "ns":
-            frame[list(_TIMES)] /= UNITS[unit]
+            times = ["mean", "std", "min", *map(_percentile_key, TABLE_PERCENTILES), "max"]
+            frame[times] /= UNITS[unit]
         return frame
 
     # -- where the time goes --------------------------------------------------------------------
@@ -443,20 +443,21 @@ class Profile(FoldedFrames):
 
 
 def _row(span: SpanProfile) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        name: getattr(span, name)
-        for name in ("kind", "count", "missing", "negative", "mean", "std", "min")
-    }
-    for q in TABLE_PERCENTILES:
-        row[f"p{q:g}".replace(".", "_")] = span.histogram.value_at(q)
-    row |= {name: getattr(span, name) for name in ("max", "peak_frame", "share", "resolves")}
-    intervals = [span.percentile(q) for q in TABLE_PERCENTILES]
+    known = [span.percentile(q) for q in TABLE_PERCENTILES]
+    row = {name: getattr(span, name) for name in ("kind", "count", "missing", "negative")}
+    row |= {name: getattr(span, name) for name in ("mean", "std", "min")}
+    row |= {_percentile_key(p.q): p.value for p in known}
+    row |= {name: getattr(span, name) for name in ("max", "peak_frame", "share")}
+    row["resolves"] = max((p.q for p in known if p.low is not None), default=None)
     row["intervals"] = [
-        {"q": q, "low": known.low, "high": known.high, "note": known.note}
-        | {"effective_frames": known.effective}
-        for q, known in zip(TABLE_PERCENTILES, intervals, strict=True)
+        {"q": p.q, "low": p.low, "high": p.high, "note": p.note, "effective_frames": p.effective}
+        for p in known
     ]
     return {"span": span.name, **row}
+
+
+def _percentile_key(q: float) -> str:
+    return f"p{q:g}".replace(".", "_")
 
 
 def _content_of(profile: Profile) -> Content:
