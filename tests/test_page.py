@@ -19,7 +19,6 @@ from latprof.frames import Labels
 from latprof.pipeline import AUDIO, Pipeline
 from latprof.profile.profile import Profile
 from latprof.report.page import page
-from latprof.report.pictures import pictures
 from latprof.report.report import Report
 from latprof.report.svg import INK, PAPER, inline, svg_of
 from latprof.table import written
@@ -62,45 +61,59 @@ class Reader(HTMLParser):
         return [value for _, key, value in self.attributes if key in keys]
 
 
-@pytest.fixture(scope="module", params=REPORTS)
-def read(request):
-    report = REPORTS[request.param]()
-    return report, Reader(page(report, made=MADE))
+@pytest.fixture(scope="module")
+def pages():
+    """A report of each kind, its page, and a reader of it."""
+    found = {}
+    for name, make in REPORTS.items():
+        report = make()
+        html = page(report, made=MADE)
+        found[name] = report, html, Reader(html)
+    return found
 
 
 # -- any report ---------------------------------------------------------------------------------
 
 
-def test_a_page_is_whole_and_asks_for_nothing_from_elsewhere(read):
-    _, reader = read
-    assert set(reader.elements).isdisjoint({"script", "link", "iframe", "img", "object", "base"})
-    assert [v for v in reader.values("href", "src", "xlink:href") if not v.startswith("#")] == []
-    assert not [key for _, key, _ in reader.attributes if key.startswith("on")]
-    (rule,) = [v for v in reader.values("content") if "default-src" in v]
-    assert rule == "default-src 'none'; style-src 'unsafe-inline'"
+def test_a_page_is_complete_and_asks_for_nothing_from_elsewhere(pages):
+    for name, (_, _, reader) in pages.items():
+        elements = {"script", "link", "iframe", "img", "object", "base"}
+        assert set(reader.elements).isdisjoint(elements), name
+        links = reader.values("href", "src", "xlink:href")
+        assert [link for link in links if not link.startswith("#")] == [], name
+        assert not [key for _, key, _ in reader.attributes if key.startswith("on")], name
+        (rule,) = [value for value in reader.values("content") if "default-src" in value]
+        assert rule == "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def test_ids_are_unique_and_what_refers_to_them_is_there(read):
-    _, reader = read
-    ids = reader.values("id")
-    assert len(ids) == len(set(ids))
-    wanted = {value[1:] for value in reader.values("href")}
-    wanted |= set(reader.values("aria-labelledby"))
-    for _, key, value in reader.attributes:
-        if key in ("style", "clip-path", "fill"):
-            wanted |= set(re.findall(r"url\(#([^)]*)\)", value))
-    assert wanted <= set(ids)
+def test_ids_are_unique_and_every_reference_has_its_target(pages):
+    for name, (_, _, reader) in pages.items():
+        ids = reader.values("id")
+        assert len(ids) == len(set(ids)), name
+        wanted = {value[1:] for value in reader.values("href")}
+        wanted |= set(reader.values("aria-labelledby"))
+        for _, key, value in reader.attributes:
+            if key in ("style", "clip-path", "fill"):
+                wanted |= set(re.findall(r"url\(#([^)]*)\)", value))
+        assert wanted <= set(ids), name
 
 
-def test_the_headline_and_the_accounts_are_in_every_page(read):
-    report, reader = read
-    text = " ".join(" ".join(reader.text).split())
-    assert " ".join(report.headline().split()) in text
-    assert f"started {report.profile.accounts.started:,} = in flight" in text
-    for part in ("Accounts", "What the numbers are", "Where this comes from"):
-        assert part in text
-    assert "2026-11-24T12:00:00Z by latprof" in text
-    assert text.replace("\n", "").isprintable()
+def test_the_headline_and_the_accounts_are_in_every_page(pages):
+    for name, (report, _, reader) in pages.items():
+        text = " ".join(" ".join(reader.text).split())
+        assert " ".join(report.headline().split()) in text, name
+        assert f"started {report.profile.accounts.started:,} = in flight" in text, name
+        for part in ("Accounts", "What the numbers are", "Where this comes from"):
+            assert part in text, name
+        assert "2026-11-24T12:00:00Z by latprof" in text
+        assert text.replace("\n", "").isprintable(), name
+
+
+def test_there_are_five_pictures_if_a_frame_has_a_start_and_an_end_and_else_none(pages):
+    for name, (report, html, _) in pages.items():
+        drawn = [id[8:] for id in sections(html) if id.startswith("picture-")]
+        assert sorted(drawn) == sorted(PICTURES if report.profile["end_to_end"].count else []), name
+        assert "accounts" in sections(html), name
 
 
 # -- what it says -------------------------------------------------------------------------------
@@ -120,19 +133,6 @@ def test_sections_stand_in_the_order_of_questions():
     ]
 
 
-@pytest.mark.parametrize("name", ["empty", "all dropped", "all missing", "all negative"])
-def test_without_frames_there_are_no_pictures_but_there_is_a_page(name):
-    html = page(REPORTS[name]())
-    assert "picture-" not in html.partition("</style>")[2]
-    assert "accounts" in sections(html)
-
-
-@pytest.mark.parametrize("name", ["one frame", "no stages", "all zero", "due", "gaps", "days"])
-def test_every_picture_is_drawn_of_whatever_has_frames(name):
-    drawn = pictures(REPORTS[name]().profile, Thresholds())
-    assert [picture.name for picture in drawn] == PICTURES
-
-
 def test_hostile_names_stay_text():
     frames = simple(CHAIN, [(0, 10, 30, 60, 100)] * len(HOSTILE), source=Labels.encode(HOSTILE))
     profile = Profile(CHAIN, by="source")
@@ -146,9 +146,9 @@ def test_hostile_names_stay_text():
     assert r'"><script>alert(1)</script>\x1b[31m' in text  # as the file
 
 
-def test_tables_say_what_the_report_says():
-    report = REPORTS["audio"]()
-    cells = [cell.strip() for cell in Reader(page(report)).text if cell.strip()]
+def test_tables_say_what_the_report_says(pages):
+    report, _, reader = pages["audio"]
+    cells = [cell.strip() for cell in reader.text if cell.strip()]
     spans = next(section for section in report.sections() if section.key == "spans")
     for row in spans.table.cells():
         shown = [
@@ -316,7 +316,7 @@ def test_thresholds_are_marked(trace, tmp_path, capsys):
 
 def test_a_page_is_not_written_over_a_trace(trace, tmp_path, capsys):
     before = trace.read_bytes()
-    for where, said in ((trace, "no page's"), (tmp_path / "no" / "x.html", "x.html")):
+    for where, said in ((trace, "does not end in .html"), (tmp_path / "no" / "x.html", "x.html")):
         assert main(["report", str(trace), "--html", str(where)]) == 2
         captured = capsys.readouterr()
         assert captured.out == ""

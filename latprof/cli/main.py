@@ -11,14 +11,14 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-from latprof.cli import causes, completion, demo, export, merge, plot, recover, report, top, what_if
+from latprof.cli import causes, completion, convert, demo, plot, report, top, what_if
 from latprof.errors import LatprofError
 from latprof.text import escape, shown_path
 
 __all__ = ["COMMANDS", "main"]
 
-# in the order of the help; `add` declares a command's arguments, `run` runs it
-COMMANDS = (demo, report, causes, what_if, plot, export, recover, merge, top, completion)
+# in the order of the help; `add` declares a module's commands
+COMMANDS = (demo, report, causes, what_if, plot, convert, top, completion)
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 

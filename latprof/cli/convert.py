@@ -1,0 +1,161 @@
+"""``latprof export``, ``recover`` and ``merge``: one file out of traces, a ring, or profiles."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from latprof.analysis import analyze
+from latprof.cli.common import (
+    NewCommand,
+    add_pipeline,
+    add_traces,
+    check_ending,
+    pipeline_of,
+    progress,
+)
+from latprof.errors import LatprofError, TraceError
+from latprof.frames import Columns
+from latprof.io.dataset import Dataset, Recording, lowest_start
+from latprof.profile.file import is_profile
+from latprof.profile.profile import Profile, load_profile
+from latprof.profile.profile import merge as merge_profiles
+from latprof.recovery import recover
+from latprof.text import counted, shown_path
+from latprof.trace import Trace
+
+__all__ = ["add"]
+
+_TABLES = (".parquet", ".csv")
+_OF_ONE_FILE = ("accounts", "created", "join", "part", "recovery")
+_ADDED_UP = ("in_flight", "rejected", "sampled_out", "torn", "notes")
+
+
+def add(command: NewCommand) -> None:
+    """Declare the three commands."""
+    export = command(
+        "export", "write traces as one Parquet or CSV file", "export mic.parquet -o mic.csv"
+    )
+    add_traces(export)
+    export.add_argument("-o", "--output", required=True, help="trace file: .parquet or .csv")
+    export.set_defaults(run=_export)
+
+    rescue = command(
+        "recover",
+        "save the frames of a ring file, whose process may be alive or dead",
+        "recover /dev/shm/mic.ring -o crash.parquet",
+    )
+    rescue.add_argument("ring", help="the file that Profiler(ring=...) was given")
+    rescue.add_argument("-o", "--output", required=True, help="trace file: .parquet or .csv")
+    rescue.set_defaults(run=_recover)
+
+    merge = command(
+        "merge",
+        "combine traces and saved profiles into one saved profile",
+        "merge a.latprof b.latprof -o c.latprof",
+    )
+    merge.add_argument("part", nargs="+", help="saved profiles, trace files, folders or globs")
+    add_pipeline(merge)
+    merge.add_argument("-o", "--output", required=True, help="profile file, for example .latprof")
+    merge.set_defaults(run=_merge)
+
+
+def _save(trace: Trace, output: str) -> None:
+    if output.endswith(".csv"):
+        trace.to_csv(output)
+    else:
+        trace.save(output)
+
+
+def _recover(options: argparse.Namespace) -> None:
+    """Save the frames, and print how many rows were whole, torn and never written."""
+    check_ending(options.output, _TABLES)
+    trace = recover(options.ring)
+    _save(trace, options.output)
+    lost = trace.meta["lost"]
+    text = f"; {counted(lost, 'frame')} overwritten, or claimed and never begun" if lost else ""
+    print(f"{shown_path(options.ring)}: {trace.recovery}{text}")
+
+
+def _merge(options: argparse.Namespace) -> None:
+    """Analyze the traces, merge all profiles, and print how many frames were merged."""
+    output, name = options.output, shown_path(options.output)
+    if output.endswith(_TABLES):
+        raise LatprofError(f"{name} would be a profile, not a table; end it in .latprof")
+    if Path(output).is_file() and not is_profile(output):  # a profile may grow in place
+        raise LatprofError(f"{name} exists and is not a saved profile; choose another output")
+    pipeline = pipeline_of(options.pipeline)
+    profiles = []
+    for part in options.part:
+        if is_profile(part):
+            profiles.append(load_profile(part))
+            continue
+        with progress() as report:
+            profiles.append(analyze(part, pipeline=pipeline, causes=None, progress=report))
+    merged = merge_profiles(profiles)
+    merged.save(output)
+    print(f"{name}: {counted(merged.frames, 'frame')} of {counted(len(profiles), 'part')}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    """Write all traces as one, and print how many frames it has."""
+    check_ending(options.output, _TABLES)
+    # a file that is given twice, for example in a folder and by name, is read once
+    dataset = Dataset(options.trace, pipeline=pipeline_of(options.pipeline), unique=True)
+    paths, name = dataset.paths, shown_path(options.output)
+    if len(paths) > 1 and Path(options.output).resolve() in [path.resolve() for path in paths]:
+        raise TraceError(
+            f"{name} must not be one of the {len(paths):,} files to be read, "
+            "or the next export would contain its frames twice; choose another output"
+        )
+    _check_rates(dataset.recordings)
+    read = sorted((recording.read() for recording in dataset.recordings), key=lowest_start)
+    columns = read[0] if len(read) == 1 else Columns.concat(read)
+    meta = dataset.recordings[0].meta if len(read) == 1 else _meta(dataset)
+    trace = Trace.of(dataset.pipeline, columns, meta)
+    _save(trace, options.output)
+    files = f" of {len(paths):,} files" if len(paths) > 1 else ""
+    print(f"{name}: {counted(len(trace), 'frame')}{files}")
+
+
+def _check_rates(recordings: Sequence[Recording]) -> None:
+    """Refuse files whose rows represent different numbers of frames."""
+    first, *others = recordings
+    expected = float(first.meta.get("sampling_rate") or 1.0)
+    for other in others:
+        rate = float(other.meta.get("sampling_rate") or 1.0)
+        if rate != expected:
+            raise TraceError(
+                f"files must have one sampling rate: {other.name} was recorded at {rate:g} and "
+                f"{first.name} at {expected:g}; export them separately"
+            )
+
+
+def _meta(dataset: Dataset) -> dict[str, Any]:
+    """Return the metadata that all files share; what they count is added up as `analyze` does."""
+    pipeline, metas = dataset.pipeline, [recording.meta for recording in dataset.recordings]
+    meta = {
+        key: value
+        for key, value in metas[0].items()
+        if key not in _OF_ONE_FILE and all(other.get(key) == value for other in metas)
+    }
+    if all(other.get("owns") for other in metas):
+        owned = {mark for other in metas for mark in other["owns"]}
+        meta["owns"] = [mark for mark in pipeline.marks if mark in owned]
+    if meta.get("clock_offset_ns") is not None:
+        anchors = {(a, b) for other in metas for a, b in other.get("anchors") or ()}
+        meta["anchors"] = sorted([a, b] for a, b in anchors)
+    dropped = [other.get("dropped_columns") or {} for other in metas]
+    if any(dropped):
+        meta["dropped_columns"] = {key: why for each in dropped for key, why in each.items()}
+    combined = Profile(pipeline)
+    for other in metas:
+        combined.note(other)
+    if not combined.undeclared:
+        meta["segments"] = sorted([a, b] for a, b in combined.segments)
+    if combined.stamp_ns:
+        meta["stamp_ns"] = combined.stamp_ns
+    meta["lost"] = combined.accounts.lost
+    counts = combined.accounts.to_dict()
+    accounts = {name: counts[name] for name in _ADDED_UP if counts[name]}
+    return meta | ({"accounts": accounts} if accounts else {})
