@@ -5,10 +5,8 @@ The file is only read, and only whole rows become frames.
 
 import os
 from bisect import bisect_left
-from dataclasses import asdict
 from typing import Any
 
-from latprof.accounts import Recovery
 from latprof.ring.reader import RingReader, Scan
 from latprof.ring.ring import to_columns
 from latprof.trace import Trace
@@ -67,18 +65,9 @@ def _metadata(reader: RingReader, scan: Scan) -> dict[str, Any]:
     accounts = {"torn": scan.torn, "in_flight": scan.in_flight}
     if any(accounts.values()):
         meta["accounts"] = {name: n for name, n in accounts.items() if n}
-    meta["recovery"] = asdict(
-        Recovery(
-            len(scan.rows),
-            scan.torn,
-            scan.never_written,
-            scan.refused,
-            scan.cut_off,
-            scan.being_written,
-        )
-    )
-    if not scan.being_written:
-        del meta["recovery"]["being_written"]
+    counts = ["torn", "never_written", "refused", "cut_off"]
+    counts += ["being_written"] if scan.being_written else []
+    meta["recovery"] = {"whole": len(scan.rows)} | {name: getattr(scan, name) for name in counts}
     return meta
 
 

@@ -1,10 +1,11 @@
-"""A process that records is killed, at any moment: what it had finished is recovered.
+"""A process that records is killed at any moment, and every frame it had finished is recovered.
 
-A nursery imports latprof once and forks the processes that record: each is killed at a moment of
-its own, and tells through a mapping of its own how far it had come: a number that is written when
-`finish` has returned. Expected values are worked out from the frame's number alone.
+One process imports latprof and forks the processes that record. Each is killed at a moment of its
+own, and shows through a mapping of its own how far it had come: the number in it is written when
+`finish` has returned. Expected values are computed from the frame's number alone.
 """
 
+import itertools
 import random
 import struct
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 import latprof
 
 MARKS = latprof.AUDIO.marks
-NURSERY = r"""
+FORK_SERVER = r"""
 import mmap, os, sys, threading, time
 from latprof import AUDIO, Profiler
 
@@ -25,9 +26,9 @@ class Killer:
         os.kill(os.getpid(), 9)
         time.sleep(10)
 
-def life(path, told, capacity, threads, most, killed_at):
+def life(path, progress, capacity, threads, most, killed_at):
     # one store each: struct would first write zeros
-    done = memoryview(mmap.mmap(os.open(told, os.O_RDWR), 8 * threads)).cast("Q")
+    done = memoryview(mmap.mmap(os.open(progress, os.O_RDWR), 8 * threads)).cast("Q")
     profiler = Profiler(AUDIO, capacity=capacity, ring=path)
     inner = AUDIO.marks[1:-1]
 
@@ -55,14 +56,14 @@ def life(path, told, capacity, threads, most, killed_at):
     time.sleep(60)      # until it is killed
 
 for line in sys.stdin:
-    path, told, pause, *numbers = line.split()
+    path, progress, pause, *numbers = line.split()
     pid = os.fork()
     if pid == 0:
         sys.setswitchinterval(1e-5)
-        life(path, told, *map(int, numbers))
+        life(path, progress, *map(int, numbers))
     if numbers[-1] == "0":
         while True:      # until it records
-            with open(told, "rb") as file:
+            with open(progress, "rb") as file:
                 if any(file.read()):
                     break
             time.sleep(0.0005)
@@ -74,9 +75,9 @@ for line in sys.stdin:
 
 
 @pytest.fixture(scope="module")
-def nursery():
+def fork_server():
     process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", NURSERY],
+        [sys.executable, "-W", "error", "-c", FORK_SERVER],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -87,23 +88,36 @@ def nursery():
     process.stdout.close()
 
 
-def killed(nursery, folder, *, capacity, threads, most, killed_at=0, pause=0.0):
-    """Let a process record and be killed; return what it left, and what it had finished.
+@pytest.fixture
+def folders(tmp_path):
+    """Return an iterator over new folders."""
 
-    Each of its threads records `most` frames and then waits; `killed_at` is the number of a frame
-    in whose commit it is killed, 0: it is killed `pause` seconds after its first frame.
+    def numbered():
+        for number in itertools.count():
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            yield folder
+
+    return numbered()
+
+
+def killed(fork_server, folder, *, capacity, threads, most, killed_at=0, pause=0.0):
+    """Let a process record and be killed; return its trace, and the frames that it had finished.
+
+    Each of its threads records `most` frames and then waits. The process is killed in the commit
+    of frame `killed_at`, or, if that is 0, `pause` seconds after its first frame.
     """
-    ring, told = folder / "mic.ring", folder / "told"
-    told.write_bytes(bytes(8 * threads))
+    ring, progress = folder / "mic.ring", folder / "progress"
+    progress.write_bytes(bytes(8 * threads))
     numbers = f"{capacity} {threads} {most} {killed_at}"
-    nursery.stdin.write(f"{ring} {told} {pause} {numbers}\n")
-    nursery.stdin.flush()
-    assert nursery.stdout.readline() == "9\n"
-    return latprof.recover(ring), struct.unpack(f"{threads}Q", told.read_bytes())
+    fork_server.stdin.write(f"{ring} {progress} {pause} {numbers}\n")
+    fork_server.stdin.flush()
+    assert fork_server.stdout.readline() == "9\n"
+    return latprof.recover(ring), struct.unpack(f"{threads}Q", progress.read_bytes())
 
 
 def check(trace, capacity, finished):
-    """Compare what was recovered with what was finished."""
+    """Compare the recovered frames with those that were finished."""
     ids = trace.frame_id.tolist()
     threads = [i >> 32 for i in ids]
     numbers = [i & (2**32 - 1) for i in ids]
@@ -123,10 +137,10 @@ def check(trace, capacity, finished):
             assert last <= mine[-1] <= last + 1
         else:
             assert last == 0
-    told = trace.recovery
-    assert (told.whole, told.refused, told.cut_off) == (len(trace), 0, 0)
-    assert told.whole + told.torn + told.never_written == capacity
-    assert told.torn <= len(finished)
+    recovery = trace.recovery
+    assert (recovery.whole, recovery.refused, recovery.cut_off) == (len(trace), 0, 0)
+    assert recovery.whole + recovery.torn + recovery.never_written == capacity
+    assert recovery.torn <= len(finished)
     # a number may be claimed whose row is torn or was not begun
     assert len(trace) >= min(sum(finished), capacity - len(finished))
 
@@ -134,41 +148,40 @@ def check(trace, capacity, finished):
 # 25 and 17 random moments, and 8 in the middle of the commit of a known frame
 
 
-@pytest.mark.parametrize("seed", range(25))
-def test_killed_at_a_random_moment(nursery, tmp_path, seed):
-    pause = random.Random(seed).uniform(0, 0.02)
-    how = {"capacity": 65_536, "threads": 2, "most": 30_000, "pause": pause}
-    trace, finished = killed(nursery, tmp_path, **how)
-    check(trace, 65_536, finished)
-    # the ring has not come round: all that either thread finished is there
-    assert len(trace) >= sum(finished)
+def test_a_process_killed_at_a_random_moment(fork_server, folders):
+    for seed in range(25):
+        pause = random.Random(seed).uniform(0, 0.02)
+        how = {"capacity": 65_536, "threads": 2, "most": 30_000, "pause": pause}
+        trace, finished = killed(fork_server, next(folders), **how)
+        check(trace, 65_536, finished)
+        # the ring is in its first lap: it holds all frames that either thread finished
+        assert len(trace) >= sum(finished)
 
 
-@pytest.mark.parametrize("seed", range(17))
-def test_killed_when_the_ring_has_come_round(nursery, tmp_path, seed):
-    # one thread: of two, one that is held up may overwrite a row of the next lap
-    chance = random.Random(seed)
-    capacity, pause = chance.randrange(10, 400), chance.uniform(0.002, 0.02)
-    how = {"capacity": capacity, "threads": 1, "most": 10**9, "pause": pause}
-    trace, finished = killed(nursery, tmp_path, **how)
-    check(trace, capacity, finished)
+def test_a_process_killed_after_the_first_lap_of_the_ring(fork_server, folders):
+    # one thread: of two, one that is interrupted may overwrite a row of the next lap
+    for seed in range(17):
+        chance = random.Random(seed)
+        capacity, pause = chance.randrange(10, 400), chance.uniform(0.002, 0.02)
+        how = {"capacity": capacity, "threads": 1, "most": 10**9, "pause": pause}
+        trace, finished = killed(fork_server, next(folders), **how)
+        check(trace, capacity, finished)
 
 
-@pytest.mark.parametrize("killed_at", [1, 2, 3, 4, 399, 400, 401, 5_000])
-def test_killed_within_the_commit(nursery, tmp_path, killed_at):
-    how = {"capacity": 400, "threads": 1, "most": 10**9, "killed_at": killed_at}
-    trace, finished = killed(nursery, tmp_path, **how)
-    # it never finished that frame: the row is torn, and not recovered
-    assert finished == (killed_at - 1,)
-    assert trace.recovery.torn == 1
-    assert len(trace) == min(killed_at - 1, 399)
-    assert trace.meta["lost"] == max(0, killed_at - 1 - 399)
-    check(trace, 400, finished)
+def test_a_frame_whose_commit_is_interrupted_is_torn(fork_server, folders):
+    for killed_at in (1, 2, 3, 4, 399, 400, 401, 5_000):
+        how = {"capacity": 400, "threads": 1, "most": 10**9, "killed_at": killed_at}
+        trace, finished = killed(fork_server, next(folders), **how)
+        assert finished == (killed_at - 1,)
+        assert trace.recovery.torn == 1
+        assert len(trace) == min(killed_at - 1, 399)
+        assert trace.meta["lost"] == max(0, killed_at - 1 - 399)
+        check(trace, 400, finished)
 
 
-def test_killed_within_the_commit_beside_a_thread(nursery, tmp_path):
+def test_a_frame_whose_commit_is_interrupted_beside_another_thread(fork_server, folders):
     how = {"capacity": 4_000, "threads": 2, "most": 1_500, "killed_at": 777}
-    trace, finished = killed(nursery, tmp_path, **how)
+    trace, finished = killed(fork_server, next(folders), **how)
     assert 776 in finished
     assert trace.recovery.torn >= 1
     check(trace, 4_000, finished)

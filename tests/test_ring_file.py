@@ -1,4 +1,4 @@
-"""The ring's file as it is written: made in full, locked, moved aside, kept away from forks."""
+"""The writer of a ring file: allocation, the lock, older files at its path, names, and forks."""
 
 import errno
 import os
@@ -41,7 +41,7 @@ def run(code, *arguments):
     return done.stdout
 
 
-def test_what_is_recovered_is_the_trace(tmp_path):
+def test_the_recovered_trace_equals_the_trace_of_the_profiler(tmp_path):
     path = tmp_path / "mic.ring"
     with Profiler(MIC, capacity=5, ring=path) as profiler:
         record(profiler, range(1, 8))
@@ -57,8 +57,8 @@ def test_what_is_recovered_is_the_trace(tmp_path):
         assert trace.size.tolist() == expected.size.tolist()
         assert trace.source.to_numpy().tolist() == ["input"] * 4 + [None]
         assert trace.outcome.to_numpy().tolist() == ["finished"] * 4 + ["KeyError"]
-        told = trace.recovery
-        assert (told.whole, told.torn, told.never_written) == (5, 0, 0)
+        recovery = trace.recovery
+        assert (recovery.whole, recovery.torn, recovery.never_written) == (5, 0, 0)
         assert trace.meta["lost"] == 3
         for key in ("owns", "clock_offset_ns", "boot_id", "pid", "host", "sampling_rate"):
             assert trace.meta[key] == expected.meta[key]
@@ -77,7 +77,7 @@ def test_a_recovered_trace_can_be_saved_and_analyzed(tmp_path):
     assert str(trace.recovery) == "3 rows whole, 0 torn, 2 never written"
 
 
-def test_an_empty_ring(tmp_path):
+def test_a_ring_without_frames_gives_an_empty_trace(tmp_path):
     profiler = Profiler(MIC, capacity=5, ring=str(tmp_path / "mic.ring"))
     trace = latprof.recover(tmp_path / "mic.ring")
     assert len(trace) == 0
@@ -86,7 +86,7 @@ def test_an_empty_ring(tmp_path):
     del profiler
 
 
-def test_the_file_is_private_and_all_there(tmp_path):
+def test_the_file_is_private_and_fully_allocated(tmp_path):
     path = tmp_path / "mic.ring"
     old = os.umask(0)
     try:
@@ -102,9 +102,9 @@ def test_the_file_is_private_and_all_there(tmp_path):
 # -- a disk that is full --------------------------------------------------------------------------
 
 
-def test_a_full_disk_is_the_constructors_error(tmp_path):
-    # a small file system where this process may mount one, and a limit of the file's size
-    # elsewhere: both are refused by posix_fallocate, with another number
+def test_a_full_disk_is_an_error_of_the_constructor(tmp_path):
+    # a small file system if this process may mount one, otherwise a limit of the file size:
+    # posix_fallocate refuses both, with different errors
     code = """
 import os, resource, subprocess, sys
 from latprof import AUDIO, Profiler, ProfilerError
@@ -171,7 +171,7 @@ except ProfilerError as error:
     assert ids(path) == [1]
 
 
-def test_a_stopped_profilers_ring_is_moved_aside(tmp_path):
+def test_the_ring_of_a_stopped_profiler_is_renamed(tmp_path):
     path = tmp_path / "mic.ring"
     first = Profiler(MIC, ring=path)
     with first:
@@ -186,7 +186,7 @@ def test_a_stopped_profilers_ring_is_moved_aside(tmp_path):
         assert not first.running
         assert first.trace().frame_id.tolist() == [1, 2]
     assert ids(path) == [7]
-    # a ring without frames takes nobody's place
+    # a ring without frames is not kept
     Profiler(MIC, ring=path)
     assert ids(str(path) + PREVIOUS) == [7]
     Profiler(MIC, ring=path)
@@ -194,7 +194,7 @@ def test_a_stopped_profilers_ring_is_moved_aside(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["mic.ring", "mic.ring.previous"]
 
 
-def test_a_dead_processes_ring_is_moved_aside(tmp_path):
+def test_the_ring_of_a_dead_process_is_renamed(tmp_path):
     path = tmp_path / "mic.ring"
     code = """
 import os, sys
@@ -211,7 +211,16 @@ os.kill(os.getpid(), 9)
     assert ids(str(path) + PREVIOUS) == [5]
 
 
-def test_a_removed_ring_is_not_started_again(tmp_path):
+def test_rings_of_other_formats_are_renamed_and_not_removed(tmp_path):
+    for name, content in [("old", b"LATPRING\2"), ("new", b"LATPROFR\2")]:
+        path = tmp_path / f"{name}.ring"
+        path.write_bytes(content + bytes(200))
+        Profiler(MIC, ring=path)
+        assert Path(str(path) + PREVIOUS).read_bytes() == content + bytes(200)
+        assert ids(path) == []
+
+
+def test_a_profiler_whose_ring_was_removed_does_not_start_again(tmp_path):
     profiler = Profiler(MIC, ring=tmp_path / "mic.ring")
     with profiler:
         os.unlink(tmp_path / "mic.ring")
@@ -221,7 +230,7 @@ def test_a_removed_ring_is_not_started_again(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"frames,\n1\n", b"x", b"\0" * 4_095 + b"x"])
-def test_what_is_no_ring_is_left_alone(tmp_path, content):
+def test_a_file_that_is_not_a_ring_is_not_replaced(tmp_path, content):
     (tmp_path / "notes").write_bytes(content)
     with pytest.raises(
         ProfilerError, match="already exists and is not a ring; choose another name"
@@ -231,7 +240,7 @@ def test_what_is_no_ring_is_left_alone(tmp_path, content):
 
 
 @pytest.mark.parametrize("content", [b"", bytes(100_000)])
-def test_what_was_never_finished_is_replaced(tmp_path, content):
+def test_an_unfinished_ring_file_is_replaced(tmp_path, content):
     (tmp_path / "mic.ring").write_bytes(content)
     with Profiler(MIC, ring=tmp_path / "mic.ring") as profiler:
         record(profiler, [1])
@@ -239,7 +248,7 @@ def test_what_was_never_finished_is_replaced(tmp_path, content):
     assert ids(tmp_path / "mic.ring") == [1]
 
 
-def test_paths_that_cannot_be(tmp_path):
+def test_invalid_paths_are_refused(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     os.mkfifo(tmp_path / "pipe")
     for path, reason in [
@@ -249,7 +258,7 @@ def test_paths_that_cannot_be(tmp_path):
         (tmp_path / "pipe", "is not a ring"),
         ("/dev/null", "is not a ring"),
         (7, "must be a path, got 7"),
-        (tmp_path / "a\0b", "embedded null"),
+        (tmp_path / "a\0b", "must be a path, got"),
         (tmp_path / ("x" * 300), "name too long"),
     ]:
         with pytest.raises(ProfilerError, match=reason):
@@ -264,7 +273,7 @@ def test_paths_that_cannot_be(tmp_path):
 # -- names ----------------------------------------------------------------------------------------
 
 
-def test_names_are_in_the_file_as_they_are_in_memory(tmp_path):
+def test_names_are_stored_in_the_file(tmp_path):
     ring = Ring(MIC, 4, path=tmp_path / "mic.ring")
     hostile = ["söurce <b>\x1b[31m", "", "a\0b", "\ud800", "x" * 1_024]
     codes = [ring.sources.code(name) for name in hostile]
@@ -279,7 +288,7 @@ def test_names_are_in_the_file_as_they_are_in_memory(tmp_path):
         ]
 
 
-def test_long_names_are_cut_and_stay_apart(tmp_path):
+def test_long_names_are_cut_and_stay_distinct(tmp_path):
     ring = Ring(MIC, 4, path=tmp_path / "mic.ring")
     codes = [ring.sources.code("é" * 600 + end) for end in "ab"]
     with RingReader(tmp_path / "mic.ring") as reader:
@@ -288,7 +297,7 @@ def test_long_names_are_cut_and_stay_apart(tmp_path):
     assert names == ["é" * 508 + "... (1)", "é" * 508 + "... (2)"]
 
 
-def test_a_full_table_counts_further_names_as_others(tmp_path):
+def test_names_after_the_table_is_full_share_one_name(tmp_path):
     with Profiler(MIC, capacity=100_000, ring=tmp_path / "mic.ring") as profiler:
         for n in range(20_000):
             profiler.frame(n, source=f"a source named {n}", start=1).finish(at=2)
@@ -362,7 +371,7 @@ print("fine")
     assert run(code, tmp_path / "mic.ring") == "fine\n"
 
 
-def test_a_child_that_lives_on_does_not_keep_the_lock(tmp_path):
+def test_a_forked_child_does_not_keep_the_lock_of_a_dead_parent(tmp_path):
     code = """
 import os, sys, time
 from latprof import AUDIO, Profiler
@@ -389,7 +398,7 @@ os.kill(os.getpid(), 9)
         os.kill(int(done.stdout), 9)
 
 
-def test_the_file_is_let_go_with_the_profiler():
+def test_the_file_is_closed_with_the_profiler():
     with tempfile.TemporaryDirectory() as folder:
         before = set(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else set()
         for _ in range(3):

@@ -1,6 +1,7 @@
 """Reading ring files: while they are written to, when they are cut, damaged, or no rings at all."""
 
 import fcntl
+import json
 import random
 import struct
 import subprocess
@@ -21,7 +22,7 @@ from latprof import Pipeline, TraceError
 from latprof.frames import NO_SIZE
 from latprof.ring import reader as ring_reader
 from latprof.ring.file import is_locked
-from latprof.ring.layout import LONGEST_PAYLOAD, SOURCE, Entry, encode_entry, find_entries
+from latprof.ring.layout import LONGEST_PAYLOAD, SOURCE, STARTED, encode_entry, find_entries
 from latprof.ring.reader import POLL_CHUNK, RingReader
 from latprof.ring.ring import Ring
 
@@ -85,7 +86,7 @@ def recovered(tmp_path, raw):
     return latprof.recover(path)
 
 
-def test_the_undamaged_ring(tmp_path, ring_bytes):
+def test_an_intact_ring_gives_its_newest_frames(tmp_path, ring_bytes):
     assert places(ring_bytes)[-1] == len(ring_bytes)
     trace = recovered(tmp_path, ring_bytes)
     assert frames(trace) == [expected(n) for n in range(6, 22)]
@@ -94,7 +95,7 @@ def test_the_undamaged_ring(tmp_path, ring_bytes):
 # -- a ring that is being written to --------------------------------------------------------------
 
 
-def test_looking_again_gives_what_is_new(tmp_path):
+def test_the_next_scan_gives_the_new_rows(tmp_path):
     ring = Ring(MIC, 10, path=tmp_path / "mic.ring", metadata=METADATA)
     with RingReader(tmp_path / "mic.ring") as reader:
         assert (reader.pipeline, reader.capacity, reader.metadata) == (MIC, 10, METADATA)
@@ -120,7 +121,7 @@ def test_looking_again_gives_what_is_new(tmp_path):
     capacity=st.integers(1, 9),
     steps=st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=6),
 )
-def test_looking_is_that_of_a_loop(tmp_path_factory, capacity, steps):
+def test_scans_equal_a_plain_loop(tmp_path_factory, capacity, steps):
     path = tmp_path_factory.mktemp("rings") / "mic.ring"
     ring = Ring(MIC, capacity, path=path, metadata=METADATA)
     slots, number, newest = {}, 0, 0
@@ -143,7 +144,7 @@ def test_looking_is_that_of_a_loop(tmp_path_factory, capacity, steps):
         assert len(whole.rows) + whole.torn + whole.never_written == capacity
 
 
-def test_a_row_that_moves_while_it_is_read_is_none(tmp_path):
+def test_a_row_that_changes_while_it_is_read_is_torn(tmp_path):
     ring = Ring(MIC, 4, path=tmp_path / "mic.ring", metadata=METADATA)
     for n in range(1, 5):
         write(ring, n)
@@ -165,7 +166,7 @@ def test_a_row_that_moves_while_it_is_read_is_none(tmp_path):
     reader.close()
 
 
-def test_rows_far_apart_are_found_in_pieces(tmp_path):
+def test_a_scan_reads_more_rows_than_one_chunk(tmp_path):
     # more than are read at a time, and a reader that is almost a lap behind
     ring = Ring(MIC, 10_000, path=tmp_path / "mic.ring", metadata=METADATA)
     rows = np.ones(9_990, MIC.row_dtype)
@@ -182,7 +183,7 @@ def test_rows_far_apart_are_found_in_pieces(tmp_path):
 # -- files that are cut or damaged ----------------------------------------------------------------
 
 
-def test_cut_anywhere(tmp_path, ring_bytes):
+def test_a_file_that_is_cut_short_gives_the_rows_it_holds(tmp_path, ring_bytes):
     _, log_at, log_end, rows_at, end = places(ring_bytes)
     cuts = {0, 1, 7, 8, 55, 56, 100, log_at, log_at + 40, log_end, rows_at, rows_at + 71, end - 1}
     for cut in sorted(cuts | {rows_at + 72 * k for k in range(17)}):
@@ -204,7 +205,7 @@ def test_cut_anywhere(tmp_path, ring_bytes):
         assert trace.recovery.whole == slots
 
 
-def test_damage_in_the_header_is_found(tmp_path, ring_bytes):
+def test_damage_in_the_header_is_detected(tmp_path, ring_bytes):
     end = places(ring_bytes)[0]
     chance = random.Random(1)
     for at in [*range(0, 56), *chance.sample(range(56, end), 60)]:
@@ -230,9 +231,8 @@ def sealed(ring_bytes, **changes):
     return bytes(raw)
 
 
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
+def test_forged_headers_are_refused(tmp_path, ring_bytes):
+    for changes, reason in [
         ({"format": 2}, "has ring format 2, and this latprof reads format 1; upgrade"),
         ({"format": 0}, "wrong checksum"),
         ({"magic": b"LATPROFR"[::-1]}, "is not a ring file"),
@@ -242,6 +242,7 @@ def sealed(ring_bytes, **changes):
         ({"capacity": 2**64 - 1}, "inconsistent numbers"),
         ({"log_at": 8}, "inconsistent numbers"),
         ({"log_size": 2**64 - 1}, "inconsistent numbers"),
+        ({"log_size": 2**20 + 8, "rows": 2**21}, "inconsistent numbers"),
         ({"rows": 2**63}, "inconsistent numbers"),
         ({"length": 2**32 - 1}, "wrong checksum"),
         ({"text": b"{}"}, "an invalid header"),
@@ -252,23 +253,98 @@ def sealed(ring_bytes, **changes):
             {"text": b'{"pipeline":{"name":"a","marks":["start","end"]},"metadata":{"pid":-1}}'},
             "metadata 'pid' must be",
         ),
-    ],
-)
-def test_headers_that_lie(tmp_path, ring_bytes, changes, reason):
-    with pytest.raises(TraceError, match=reason):
-        recovered(tmp_path, sealed(ring_bytes, **changes))
+    ]:
+        with pytest.raises(TraceError, match=reason):
+            recovered(tmp_path, sealed(ring_bytes, **changes))
 
 
-def test_a_forged_capacity_takes_no_memory(tmp_path, ring_bytes):
+def test_a_ring_that_claims_more_rows_than_it_holds_is_read_to_the_end_of_the_file(
+    tmp_path, ring_bytes, monkeypatch
+):
+    reads = []
+    read_rows = RingReader._read_rows
+
+    def counting(reader, slot, count):
+        reads.append(count)
+        return read_rows(reader, slot, count)
+
+    monkeypatch.setattr(RingReader, "_read_rows", counting)
     trace = recovered(tmp_path, sealed(ring_bytes, capacity=2**31))
-    # what the rows say of their places is of a ring of another size
+    # the positions in the rows are those of a ring of another size
     assert frames(trace) == []
     assert (trace.recovery.torn, trace.recovery.cut_off) == (16, 2**31 - 16)
+    assert reads == [16]
+
+
+def with_content(ring_bytes, content):
+    """Return the ring with other JSON in its header, and everything else where it belongs."""
+    text = json.dumps(content).encode()
+    _, log_at, log_end, rows_at, _ = places(ring_bytes)
+    head = bytes(56) + text + bytes(-len(text) % 8)
+    log = ring_bytes[log_at:log_end]
+    new_rows_at = -(-(len(head) + len(log)) // 8) * 8
+    raw = ring_bytes[:56] + head[56:] + log
+    raw = raw.ljust(new_rows_at, b"\0") + ring_bytes[rows_at:]
+    return sealed(raw, text=text, log_at=len(head), rows=new_rows_at)
+
+
+def test_forged_metadata_is_accepted_or_refused_with_a_trace_error(tmp_path, ring_bytes):
+    text = json.loads(ring_bytes[56 : places(ring_bytes)[0]])
+    odd = [None, True, -1, 10**400, 5e-324, 1e308, "", "x\x1b" * 40_000, [], [[None, 1]], [[1, 2]]]
+    odd += [{}, {"warning": None}, {"warning": {"decode": 10**400}}, {"whole": 1}, ["end", "end"]]
+    keys = ["owns", "clock_offset_ns", "anchors", "boot_id", "pid", "sampling_rate", "lost"]
+    keys += ["accounts", "stamp_ns", "segments", "join", "thresholds", "recovery", "other"]
+    forged = [{**text, part: value} for part in text for value in odd]
+    forged += [
+        {**text, part: {**text[part], key: value}}
+        for part, names in {"metadata": keys, "pipeline": ["name", "marks", "spans"]}.items()
+        for key in names
+        for value in odd
+    ]
+    accepted, messages = 0, []
+    for content in forged:
+        try:
+            trace = recovered(tmp_path, with_content(ring_bytes, content))
+        except TraceError as error:
+            messages.append(str(error))
+            continue
+        accepted += 1
+        assert len(trace) == 16 or trace.recovery.refused
+        assert all(isinstance(moment, int) for pair in trace.meta["anchors"] for moment in pair)
+    assert accepted > 20
+    assert all(message.isprintable() and len(message) < 1_000 for message in messages)
+
+
+def test_null_anchors_are_none(tmp_path, ring_bytes):
+    text = json.loads(ring_bytes[56 : places(ring_bytes)[0]])
+    text["metadata"]["anchors"] = None
+    trace = recovered(tmp_path, with_content(ring_bytes, text))
+    assert trace.meta["anchors"] == [[5, 5]]  # of the start in the log
+
+
+def test_rings_of_other_formats_are_refused_with_what_reads_them(tmp_path, ring_bytes):
+    for magic, version, reason in [
+        (b"LATPROFR", 2, "has ring format 2, and this latprof reads format 1; upgrade latprof"),
+        (b"LATPRING", 1, "has ring format 1 from before format numbers restarted at 1; recover it"),
+        (b"LATPRING", 2, "has ring format 2 from before format numbers restarted at 1; recover it"),
+    ]:
+        with pytest.raises(TraceError, match=reason):
+            recovered(tmp_path, sealed(ring_bytes, magic=magic, format=version))
+
+
+def test_times_in_the_log_that_no_clock_has_are_ignored(tmp_path, ring_bytes):
+    log_at = places(ring_bytes)[1]
+    for now, wall in [(2**62, 5), (-(2**63), 5), (5, 2**63 - 1)]:
+        entry = encode_entry(0, STARTED, 0, struct.pack("<qq", now, wall))
+        raw = ring_bytes[:log_at] + entry + ring_bytes[log_at + len(entry) :]
+        trace = recovered(tmp_path, raw)
+        assert "segments" not in trace.meta
+        assert trace.meta["anchors"] == []
 
 
 @settings(max_examples=300)
 @given(st.data())
-def test_damage_anywhere_invents_nothing(tmp_path_factory, ring_bytes, data):
+def test_damage_anywhere_invents_no_rows(tmp_path_factory, ring_bytes, data):
     """A row is changed or not there, but never another one; and nothing crashes."""
     _, log_at, log_end, rows_at, end = places(ring_bytes)
     raw = bytearray(ring_bytes)
@@ -297,7 +373,7 @@ def test_damage_anywhere_invents_nothing(tmp_path_factory, ring_bytes, data):
 
 @settings(max_examples=100)
 @given(st.binary(max_size=2_000), st.booleans())
-def test_random_bytes_are_no_rows(tmp_path_factory, ring_bytes, noise, whole):
+def test_random_bytes_are_not_rows(tmp_path_factory, ring_bytes, noise, whole):
     rows_at = places(ring_bytes)[3]
     raw = ring_bytes[:rows_at] + noise if whole else noise
     try:
@@ -309,21 +385,17 @@ def test_random_bytes_are_no_rows(tmp_path_factory, ring_bytes, noise, whole):
     assert len(trace) == 0
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_rings_full_of_noise(tmp_path, ring_bytes, seed):
-    rows_at = places(ring_bytes)[3]
-    chance = np.random.default_rng(seed)
+def test_noise_in_log_and_rows_is_torn(tmp_path, ring_bytes):
     log_at = places(ring_bytes)[1]
-    noise = chance.integers(0, 256, len(ring_bytes) - log_at, np.uint8).tobytes()
-    trace = recovered(tmp_path, ring_bytes[:log_at] + noise)
-    assert len(trace) == 0
-    assert trace.recovery.torn == 16
-    assert rows_at > log_at
+    for seed in range(20):
+        noise = np.random.default_rng(seed).bytes(len(ring_bytes) - log_at)
+        trace = recovered(tmp_path, ring_bytes[:log_at] + noise)
+        assert len(trace) == 0
+        assert trace.recovery.torn == 16
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
+def test_invalid_rows_are_refused(tmp_path, ring_bytes):
+    for field, value in [
         ("decode", 5),  # of another process
         ("start", 2**62),
         ("end", -1),
@@ -332,15 +404,13 @@ def test_rings_full_of_noise(tmp_path, ring_bytes, seed):
         ("weight", 0),
         ("cpu", np.inf),
         ("cpu", -1),
-    ],
-)
-def test_rows_that_say_what_cannot_be_are_refused(tmp_path, ring_bytes, field, value):
-    rows_at = places(ring_bytes)[3]
-    rows = np.frombuffer(ring_bytes, MIC.row_dtype, offset=rows_at).copy()
-    rows[field][3] = value  # number 20
-    trace = recovered(tmp_path, ring_bytes[:rows_at] + rows.tobytes())
-    assert frames(trace) == [expected(n) for n in range(6, 22) if n != 20]
-    assert str(trace.recovery) == "15 rows whole, 0 torn, 0 never written, 1 refused"
+    ]:
+        rows_at = places(ring_bytes)[3]
+        rows = np.frombuffer(ring_bytes, MIC.row_dtype, offset=rows_at).copy()
+        rows[field][3] = value  # number 20
+        trace = recovered(tmp_path, ring_bytes[:rows_at] + rows.tobytes())
+        assert frames(trace) == [expected(n) for n in range(6, 22) if n != 20]
+        assert str(trace.recovery) == "15 rows whole, 0 torn, 0 never written, 1 refused"
 
 
 def test_rows_whose_name_is_damaged_are_refused(tmp_path, ring_bytes):
@@ -362,26 +432,23 @@ def test_a_row_in_another_slot_is_torn(tmp_path, ring_bytes):
     assert trace.recovery.torn == 1
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
+def test_files_that_are_not_rings_are_refused(tmp_path):
+    for content, reason in [
         (None, "cannot be read: No such file"),
         (b"", "was not finished when it was created"),
         (bytes(5_000), "was not finished when it was created"),
         (b"PAR1" + bytes(100), "is not a ring file"),
         (b"LATP", "is cut short: 4 bytes hold no header"),
-    ],
-)
-def test_files_that_are_no_rings(tmp_path, content, reason):
-    path = tmp_path / "bad\x1b.ring"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(TraceError, match=reason) as caught:
-        latprof.recover(path)
-    assert "\x1b" not in str(caught.value)
+    ]:
+        path = tmp_path / "bad\x1b.ring"
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(TraceError, match=reason) as caught:
+            latprof.recover(path)
+        assert "\x1b" not in str(caught.value)
 
 
-def test_a_folder_is_no_ring(tmp_path):
+def test_a_folder_is_refused(tmp_path):
     with pytest.raises(TraceError, match="cannot be read: Is a directory"):
         latprof.recover(tmp_path)
 
@@ -393,12 +460,11 @@ def test_a_folder_is_no_ring(tmp_path):
     st.lists(st.tuples(st.integers(1, 4), st.integers(0, 65_535), st.binary(max_size=40))),
     st.data(),
 )
-def test_entries_are_found_again(contents, data):
-    entries = [Entry(*content) for content in contents]
+def test_log_entries_are_found_again_beside_damaged_ones(entries, data):
     log, starts = b"", []
     for entry in entries:
         starts.append(len(log))
-        log += encode_entry(len(log), entry)
+        log += encode_entry(len(log), *entry)
     assert find_entries(log + bytes(24)) == (entries, len(log))
     # in two parts, as it is polled
     cut = data.draw(st.sampled_from([*starts, len(log)]))
@@ -407,17 +473,17 @@ def test_entries_are_found_again(contents, data):
     if entries:  # with one of them damaged the others are found
         hurt = data.draw(st.integers(0, len(entries) - 1))
         raw = bytearray(log)
-        raw[starts[hurt] + data.draw(st.integers(0, 11 + len(contents[hurt][2])))] ^= 0x10
+        raw[starts[hurt] + data.draw(st.integers(0, 11 + len(entries[hurt][2])))] ^= 0x10
         assert find_entries(bytes(raw))[0] == entries[:hurt] + entries[hurt + 1 :]
 
 
-def test_an_entry_elsewhere_is_none():
-    log = encode_entry(0, Entry(SOURCE, 1, b"input"))
+def test_a_log_entry_is_valid_only_at_its_offset():
+    log = encode_entry(0, SOURCE, 1, b"input")
     assert find_entries(bytes(8) + log)[0] == []
-    assert find_entries(encode_entry(0, Entry(SOURCE, 1, b"x" * (LONGEST_PAYLOAD + 1))))[0] == []
+    assert find_entries(encode_entry(0, SOURCE, 1, b"x" * (LONGEST_PAYLOAD + 1)))[0] == []
 
 
-def test_no_size_and_no_cpu_stay_unknown(tmp_path):
+def test_unknown_size_and_cpu_stay_unknown(tmp_path):
     ring = Ring(MIC, 2, path=tmp_path / "mic.ring", metadata=METADATA)
     write_row(ring, claim(ring), 1, (1, 0, 2))
     trace = latprof.recover(tmp_path / "mic.ring")
@@ -445,7 +511,7 @@ record(0)
 """
 
 
-def test_what_is_read_beside_threads_that_write_is_never_mixed(tmp_path):
+def test_rows_read_beside_writing_threads_are_never_mixed(tmp_path):
     path = tmp_path / "mic.ring"
     writer = subprocess.Popen([sys.executable, "-c", WRITER, path], stdout=subprocess.PIPE)
     try:
@@ -510,7 +576,7 @@ def account(seen, capacity):
 
 @pytest.mark.parametrize("written", [3, 8, 20])
 @pytest.mark.parametrize("at", [1, 2, 3])
-def test_rows_that_come_while_the_slots_are_read_are_neither_torn_nor_lost(tmp_path, written, at):
+def test_rows_written_during_a_scan_are_neither_torn_nor_lost(tmp_path, written, at):
     ring = recording(tmp_path)
     for n in range(1, written + 1):
         write(ring, n)
@@ -534,7 +600,7 @@ def test_rows_that_come_while_the_slots_are_read_are_neither_torn_nor_lost(tmp_p
         assert newest[0] <= max(1, written + 4 - 8)
 
 
-def test_a_row_that_a_thread_is_late_with_is_awaited(tmp_path):
+def test_a_row_of_a_late_thread_is_unfinished_until_it_is_written(tmp_path):
     ring = recording(tmp_path)
     write(ring, 1)
     with RingReader(tmp_path / "mic.ring") as reader:
@@ -563,7 +629,7 @@ def test_a_row_that_a_thread_is_late_with_is_awaited(tmp_path):
         account(reader.scan(), 8)
 
 
-def test_a_row_that_ends_within_the_wait_is_no_news(tmp_path):
+def test_a_row_that_is_finished_during_the_wait_is_found(tmp_path):
     ring = recording(tmp_path)
     late = begin(ring)
     write(ring, 2)
@@ -574,7 +640,7 @@ def test_a_row_that_ends_within_the_wait_is_no_news(tmp_path):
         assert (seen.torn, seen.being_written, seen.lost) == (0, 0, 0)
 
 
-def test_awaited_rows_that_never_come_are_lost_when_they_are_old_or_overwritten(tmp_path):
+def test_unfinished_rows_are_lost_once_they_are_old_or_overwritten(tmp_path):
     ring = recording(tmp_path, 1_000)
     write(ring, 1)
     begin(ring)
@@ -595,7 +661,7 @@ def test_awaited_rows_that_never_come_are_lost_when_they_are_old_or_overwritten(
         assert (len(seen.rows), seen.lost, seen.unfinished.tolist()) == (1_000, 4, [])
 
 
-def test_an_awaited_row_that_ends_while_it_is_read_is_found(tmp_path):
+def test_an_unfinished_row_that_is_finished_during_the_next_scan_is_found(tmp_path):
     ring = recording(tmp_path, 2 * POLL_CHUNK)
     late = begin(ring)
     for n in range(2, 101):  # so many that it is given up when it does not come
@@ -608,7 +674,7 @@ def test_an_awaited_row_that_ends_while_it_is_read_is_found(tmp_path):
 
 
 @pytest.mark.parametrize("stops", [True, False])
-def test_an_awaited_row_that_ends_before_the_process_does_is_found(tmp_path, stops):
+def test_an_unfinished_row_that_is_finished_before_the_process_ends_is_found(tmp_path, stops):
     # the ring is larger than what a look for new rows reads
     ring = recording(tmp_path, 2 * POLL_CHUNK)
     for n in range(1, 1_001):
@@ -650,7 +716,7 @@ def test_a_claimed_number_is_in_flight_whatever_its_slot_holds(tmp_path):
     assert (trace.meta["accounts"], trace.meta["lost"]) == ({"torn": 1}, 5)
 
 
-def test_a_quick_writer_does_not_draw_the_reader_after_it(tmp_path):
+def test_a_fast_writer_does_not_keep_a_scan_from_terminating(tmp_path):
     ring = recording(tmp_path, 400)
     for n in range(1, 401):
         write(ring, n)
@@ -673,7 +739,7 @@ def test_a_quick_writer_does_not_draw_the_reader_after_it(tmp_path):
         assert late == 401
 
 
-def test_rejected_frames_all_over_the_ring_are_read_again_twice_at_most(tmp_path, monkeypatch):
+def test_torn_rows_all_over_the_ring_are_read_again_twice_at_most(tmp_path, monkeypatch):
     capacity, waited = 65_536, []
     monkeypatch.setattr(ring_reader.time, "sleep", waited.append)
     ring = recording(tmp_path, capacity)
@@ -706,7 +772,7 @@ def test_rejected_frames_all_over_the_ring_are_read_again_twice_at_most(tmp_path
         assert sum(amounts) == once
 
 
-def test_when_the_process_is_dead_torn_is_torn(tmp_path):
+def test_unfinished_rows_of_a_dead_process_are_torn(tmp_path):
     ring = recording(tmp_path)
     for n in (1, 2):
         write(ring, n)
@@ -728,7 +794,7 @@ def test_when_the_process_is_dead_torn_is_torn(tmp_path):
     assert "+ lost 0 + torn 2" in str(latprof.Report(latprof.analyze(trace)))
 
 
-def test_a_process_that_dies_while_it_is_read_is_read_as_a_dead_one(tmp_path):
+def test_a_process_that_dies_during_a_scan_is_treated_as_dead(tmp_path):
     ring = recording(tmp_path)
     for n in (1, 2):
         write(ring, n)
@@ -746,7 +812,7 @@ def test_a_process_that_dies_while_it_is_read_is_read_as_a_dead_one(tmp_path):
         assert (seen.torn, seen.being_written) == (1, 0)
 
 
-def test_who_has_stopped_has_not_ended(tmp_path):
+def test_a_stopped_recording_has_not_ended_unexpectedly(tmp_path):
     ring = recording(tmp_path)
     with RingReader(tmp_path / "mic.ring") as reader:
         reader.scan()
@@ -756,7 +822,7 @@ def test_who_has_stopped_has_not_ended(tmp_path):
         assert reader.stopped
 
 
-def test_a_reader_that_asks_keeps_no_writer_from_the_file(tmp_path):
+def test_a_reader_that_checks_the_lock_does_not_keep_a_writer_out(tmp_path):
     ring = recording(tmp_path)
     ring.release()
     with open(tmp_path / "mic.ring", "rb") as file:

@@ -80,17 +80,15 @@ class RingFile:
         *,
         log_size: int = LOG_SIZE,
     ) -> None:
-        try:
-            self.path = os.path.abspath(os.fsdecode(path))
-        except TypeError:
-            raise ProfilerError(f"ring must be a path, got {quoted(path)}") from None
+        if not isinstance(path, str | bytes | os.PathLike) or "\0" in os.fsdecode(path):
+            raise ProfilerError(f"ring must be a path, got {quoted(path)}")
+        self.path = os.path.abspath(os.fsdecode(path))
         self._shown = f"ring {escape(self.path)}"
         if fcntl is None or not hasattr(os, "posix_fallocate"):
             raise ProfilerError(f"{self._shown} needs file locks and posix_fallocate; omit ring=")
+        page = mmap.ALLOCATIONGRANULARITY
         try:
-            raw, self._header = layout.encode_header(
-                pipeline, capacity, metadata, log_size, mmap.ALLOCATIONGRANULARITY
-            )
+            raw, self._header = layout.encode_header(pipeline, capacity, metadata, log_size, page)
         except TraceError as error:
             raise ProfilerError(f"{self._shown}: {error}") from None
         self._lock = threading.RLock()  # reentrant: a signal handler may interrupt its holder
@@ -98,18 +96,13 @@ class RingFile:
         self._units = itertools.count()  # of 8 bytes of the log
         try:
             self._create(raw)
-        except ProfilerError:
-            raise
-        except (OSError, ValueError, OverflowError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
+        except OSError as error:
             raise ProfilerError(
-                f"cannot create {self._shown} of {format_bytes(self._header.size)}: {reason}; "
-                "choose another folder or a smaller capacity"
+                f"cannot create {self._shown} of {format_bytes(self._header.size)}: "
+                f"{error.strerror}; choose another folder or a smaller capacity"
             ) from None
-        self._make_private = [
-            _private_copy(self._mapped, self._head, 0),
-            _private_copy(self._mapped, self.rows, self._header.rows_at),
-        ]
+        mappings = {0: self._head, self._header.rows_at: self.rows}
+        self._make_private = _private_copies(self._mapped, mappings)
         _open_files.add(self)
 
     def _create(self, header: bytes) -> None:
@@ -213,18 +206,17 @@ class RingFile:
             text = text[: longest - len(tail)].decode(errors="ignore").encode() + tail
         # the number of sources may have no limit: they leave space for outcomes
         reserve = self._header.log_size // 8 if kind == layout.SOURCE else RESERVE
-        return self._append(layout.Entry(kind, code, text), 0 if last else reserve)
+        return self._append(kind, code, text, reserve=0 if last else reserve)
 
     def note(self, started: bool, now: int, wall: int) -> None:
         """Store that recording starts or stops: the profiler's clock and the wall clock, ns."""
         kind = layout.STARTED if started else layout.STOPPED
-        entry = layout.Entry(kind, 0, struct.pack("<qq", now, wall))
-        self._append(entry, layout.LONGEST_PAYLOAD)
+        self._append(kind, 0, struct.pack("<qq", now, wall), reserve=layout.LONGEST_PAYLOAD)
 
-    def _append(self, entry: layout.Entry, reserve: int) -> bool:
+    def _append(self, kind: int, code: int, payload: bytes, *, reserve: int) -> bool:
         size = self._header.log_size
         with self._lock:
-            length = len(layout.encode_entry(0, entry))
+            length = len(layout.encode_entry(0, kind, code, payload))
             if self._used + length > size - min(reserve, size // 2):
                 return False
             # claimed in one step: a signal handler that interrupts here gets a place of its own
@@ -233,7 +225,7 @@ class RingFile:
             if self._used > size:
                 return False
             at = self._header.log_at + offset
-            self._head[at : at + length] = layout.encode_entry(offset, entry)
+            self._head[at : at + length] = layout.encode_entry(offset, kind, code, payload)
             return True
 
     # -- the lock -------------------------------------------------------------------------------
@@ -262,8 +254,7 @@ class RingFile:
 
         Both mappings become private: what is written to them from now on stays in this process.
         """
-        for make_private in self._make_private:
-            make_private()
+        self._make_private()
         self._lock = threading.RLock()
         self._unlock()  # close only: unlocking would release the lock of the parent
 
@@ -330,25 +321,25 @@ def _header_of(file: int) -> layout.Header | None:
     return None
 
 
-def _private_copy(file: int, mapping: mmap.mmap, offset: int) -> Callable[[], None]:
-    """Return a function that replaces a shared mapping by a private one at the same address.
+def _private_copies(file: int, mappings: dict[int, mmap.mmap]) -> Callable[[], None]:
+    """Return a function that replaces shared mappings, given by their offsets, by private ones.
 
-    All who hold the buffer keep it. The function is prepared before a fork: the child of a process
-    with threads should neither import modules nor look up symbols.
+    They stay at the same addresses, so buffers of them stay valid. The function is prepared before
+    a fork: the child of a process with threads should neither import modules nor look up symbols.
     """
-    system = ctypes.CDLL(None, use_errno=True)
-    remap = system.mmap
+    remap = ctypes.CDLL(None, use_errno=True).mmap
     remap.restype = ctypes.c_void_p
     remap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-    first = ctypes.c_char.from_buffer(mapping)
-    address = ctypes.addressof(first)
-    del first
-    length = len(mapping)
+    places = [
+        (ctypes.addressof(ctypes.c_char.from_buffer(mapping)), len(mapping), offset)
+        for offset, mapping in mappings.items()
+    ]
     fixed = 0x10  # MAP_FIXED: the same number on Linux, the BSDs and macOS
     flags, access = mmap.MAP_PRIVATE | fixed, mmap.PROT_READ | mmap.PROT_WRITE
 
     def replace() -> None:
-        # fails only for lack of memory; the profiler does not record in the child in any case
-        remap(address, length, access, flags, file, offset)
+        for address, length, offset in places:
+            # fails only for lack of memory; the profiler does not record in the child in any case
+            remap(address, length, access, flags, file, offset)
 
     return replace

@@ -21,7 +21,7 @@ import json
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from latprof.errors import TraceError
 from latprof.io.metadata import check_meta
@@ -39,7 +39,6 @@ __all__ = [
     "SOURCE",
     "STARTED",
     "STOPPED",
-    "Entry",
     "Header",
     "encode_entry",
     "encode_header",
@@ -59,7 +58,7 @@ LARGEST_CAPACITY = 2**31  # rows
 
 LONGEST_HEADER = 2**20  # bytes
 
-LONGEST_LOG = 2**24  # bytes
+LONGEST_LOG = 2**20  # bytes
 
 LONGEST_PAYLOAD = 1_024  # bytes of one log entry
 
@@ -104,14 +103,6 @@ class Header:
     def size(self) -> int:
         """Bytes of the whole file."""
         return self.rows_at + self.capacity * self.width
-
-
-class Entry(NamedTuple):
-    """An entry of the log."""
-
-    kind: int
-    code: int
-    payload: bytes
 
 
 def encode_header(
@@ -197,15 +188,15 @@ def parse_header(raw: bytes, name: str) -> Header:
     return header
 
 
-def encode_entry(offset: int, entry: Entry) -> bytes:
+def encode_entry(offset: int, kind: int, code: int, payload: bytes) -> bytes:
     """Return the bytes of an entry at `offset` of the log, padded to 8 bytes."""
-    rest = _ENTRY.pack(0, entry.kind, entry.code, len(entry.payload))[4:] + entry.payload
+    rest = _ENTRY.pack(0, kind, code, len(payload))[4:] + payload
     raw = struct.pack("<I", zlib.crc32(rest, offset)) + rest
     return raw.ljust(_round_up(len(raw), 8), b"\0")
 
 
-def find_entries(log: bytes, offset: int = 0) -> tuple[list[Entry], int]:
-    """Return the valid entries of a log and the offset at which the last of them ends.
+def find_entries(log: bytes, offset: int = 0) -> tuple[list[tuple[int, int, bytes]], int]:
+    """Return the valid entries of a log, and the offset at which the last of them ends.
 
     Damaged bytes are skipped: the search goes on at the next multiple of 8 bytes.
 
@@ -216,14 +207,19 @@ def find_entries(log: bytes, offset: int = 0) -> tuple[list[Entry], int]:
     offset
         Where `log` begins.
 
+    Returns
+    -------
+    entries : list of (kind, code, payload)
+    end : int
+
     Examples
     --------
-    >>> log = encode_entry(0, Entry(SOURCE, 1, b"input"))
-    >>> log += encode_entry(len(log), Entry(SOURCE, 2, b"output")) + bytes(16)
-    >>> [entry.payload for entry in find_entries(log)[0]], find_entries(b"?" * 8 + log[8:])[0]
-    ([b'input', b'output'], [Entry(kind=1, code=2, payload=b'output')])
+    >>> log = encode_entry(0, SOURCE, 1, b"input")
+    >>> log += encode_entry(len(log), SOURCE, 2, b"output") + bytes(16)
+    >>> find_entries(log)[0], find_entries(b"?" * 8 + log[8:])[0]
+    ([(1, 1, b'input'), (1, 2, b'output')], [(1, 2, b'output')])
     """
-    found: list[Entry] = []
+    found = []
     at = end = 0
     used = len(log.rstrip(b"\0"))
     while at < used and at + _ENTRY.size <= len(log):
@@ -231,7 +227,7 @@ def find_entries(log: bytes, offset: int = 0) -> tuple[list[Entry], int]:
         stop = at + _ENTRY.size + length
         valid = SOURCE <= kind <= STOPPED and length <= LONGEST_PAYLOAD and stop <= len(log)
         if valid and zlib.crc32(log[at + 4 : stop], offset + at) == crc:
-            found.append(Entry(kind, code, log[at + _ENTRY.size : stop]))
+            found.append((kind, code, log[at + _ENTRY.size : stop]))
             at = end = _round_up(stop, 8)
         else:
             at += 8

@@ -142,13 +142,14 @@ class SlotTable:
         self.capacity, self.after, self._unfinished = capacity, after, unfinished
         self.newest = after
         self.frozen = False
-        self._chunks = [(np.empty(0, dtype), np.empty(0, _SLOT))]
-        self._overwritten = [self._chunks[0][0]]  # requested rows whose slots were read again
+        self._empty = np.empty(0, dtype), np.empty(0, _SLOT)
+        self._chunks: list[tuple[npt.NDArray[np.void], npt.NDArray[np.void]]] = []
+        self._overwritten: list[npt.NDArray[np.void]] = []  # rows whose slots were read again
 
     def _table(self) -> tuple[npt.NDArray[np.void], npt.NDArray[np.void]]:
         """Return the rows and the states of all slots."""
-        if len(self._chunks) > 1:
-            rows, states = zip(*self._chunks, strict=True)
+        if len(self._chunks) != 1:
+            rows, states = zip(*(self._chunks or [self._empty]), strict=True)
             self._chunks = [(np.concatenate(rows), np.concatenate(states))]
         return self._chunks[0]
 
@@ -205,6 +206,16 @@ class SlotTable:
         numbers = state["number"]
         return np.asarray(state["whole"] & self._is_requested(numbers) & (numbers <= self.newest))
 
+    def _found(self) -> npt.NDArray[np.void]:
+        """Return the requested rows in commit order, none twice."""
+        rows, states = self._table()
+        found = np.flatnonzero(self._is_found(states))
+        rows = rows[found[np.argsort(states["number"][found], kind="stable")]]
+        if self._overwritten:
+            rows = np.concatenate((*self._overwritten, rows))
+            rows = rows[np.unique(rows["seq"], return_index=True)[1]]
+        return rows
+
     def _gaps(self, *, alive: bool = True) -> _Gaps:
         newest, capacity, state = self.newest, self.capacity, self._table()[1]
         behind = (newest - 1 - state["slot"]) % capacity
@@ -251,9 +262,7 @@ class SlotTable:
         alive
             Whether the process is alive and records; otherwise no row is being written.
         """
-        table, states = self._table()
-        rows = np.concatenate((*self._overwritten, table[self._is_found(states)]))
-        rows = rows[np.unique(rows["seq"], return_index=True)[1]]
+        rows = self._found()
         _, state, latest, number, _, unfinished = self._gaps(alive=alive)
         newest, whole, gap = self.newest, state["whole"], ~state["whole"] | (number > self.newest)
         # if all rows since the newest one were rejected, only the last ones may still come
@@ -412,7 +421,8 @@ class RingReader:
                 table = self._read_slots(after, requested)
         self._read_log()  # after the rows: a name is stored before its code is used
         found = table.result(alive=alive)
-        rows = found.rows[self._valid(found.rows)]
+        valid = self._valid(found.rows)
+        rows = found.rows if valid.all() else found.rows[valid]
         refused = len(found.rows) - len(rows)
         cut_off = 0 if after else self.capacity - len(table.slots)
         return replace(
@@ -432,13 +442,13 @@ class RingReader:
         begin, stored = first % self.capacity, self._stored()
         size = POLL_CHUNK if after else CHUNK
         chunks = [*range(begin, stored, size), *range(0, min(begin, stored), size)]
-        without = 0
+        read = without = 0
         for slot in chunks:
             high = begin if slot < begin else stored
             rows, moved = self._read_rows(slot, min(size, high - slot))
             found = table.add(np.arange(slot, slot + len(rows)), rows, moved)
-            without = 0 if found else without + len(rows)
-            if after and without >= POLL_CHUNK and first + len(table.slots) >= table.newest:
+            read, without = read + len(rows), 0 if found else without + len(rows)
+            if after and without >= POLL_CHUNK and first + read >= table.newest:
                 break
         return table
 
