@@ -53,7 +53,7 @@ class HotPath:
         Begin a frame and record a finished one: plain functions whose first argument, the
         profiler, is not used. `Profiler` puts them in place of its methods.
     started, skipped
-        Counters; `latprof.ring.count_of` reads them.
+        Counters; `latprof.ring.ring.count_of` reads them.
     rejected
         Frames that were rejected before they got a commit number, by reason.
     void
@@ -85,8 +85,7 @@ class HotPath:
         self.index = {mark: position[mark] for mark in owned}
         self.clock, self.alerts, self.owned = clock, alerts, set(owned)
         self.free_slots = free_slots
-        self.started = itertools.count()
-        self.skipped = itertools.count()
+        self.started, self.skipped = itertools.count(), itertools.count()
         self.rejected, self.void, self.dropped = Tally(), Tally(), Tally()
         self.voids: set[int] = set()
 
