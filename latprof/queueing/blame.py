@@ -1,36 +1,39 @@
-"""Blame: which frames kept a frame waiting, and in which stage."""
+"""Blame: for which stages frames waited in each hand-off."""
 
 import operator
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from latprof.errors import TraceError
+from latprof.histogram import rank_of
+from latprof.io.dataset import DatasetLike
 from latprof.pipeline import Pipeline
-from latprof.queueing.blocking import DEPTH, check_depth
-from latprof.queueing.model import picture
-from latprof.queueing.recordings import Recordings, frames_of, source_of
-from latprof.queueing.shares import Shares, check_columns
-from latprof.queueing.stations import places
-from latprof.queueing.visits import latest_before
-from latprof.queueing.waits import waits_of
-from latprof.units import parse_duration
+from latprof.queueing.blocking import MOST_STAGES, Amounts, check_depth
+from latprof.queueing.delays import parse_hand_over
+from latprof.queueing.model import QueueModel, queue_model
+from latprof.queueing.stations import Stations, latest_departures, stations_of
+from latprof.queueing.windows import attempts, open_dataset, read_frames
+from latprof.text import quoted
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Waited", "blame", "hand_over_ns", "waited_for"]
+__all__ = ["SELF_TIME", "Waited", "blame", "blame_rows", "waited_for"]
+
+SELF_TIME = "self_time"
+"""The column of the time that was not waiting."""
 
 _VALUES = ("share", "mean", "total", "p99")
 
 
 @dataclass(frozen=True, slots=True)
 class Waited:
-    """What one frame waited for at one time: `stage` of an earlier frame, ns UTC.
+    """An interval (ns UTC) in which a frame waited for a `stage` of an earlier frame.
 
-    `row` and `other_row` are places in the trace.
+    `row` and `other_row` are the rows of the two frames in the trace.
     """
 
     row: int
@@ -44,49 +47,52 @@ class Waited:
 
 
 def waited_for(
-    trace: Recordings,
+    trace: DatasetLike,
     rows: Iterable[int],
     *,
     stations: Mapping[str, str | None] | None = None,
     pipeline: Pipeline | None = None,
 ) -> list[Waited]:
-    """Return for chosen frames which intervals of which earlier frames they waited for.
+    """Return for chosen frames in which intervals they waited for which earlier frames.
 
     Parameters
     ----------
     trace, stations, pipeline
-        As `blame` takes them.
+        See `blame`.
     rows
-        Which frames: their rows in the trace.
+        The rows of the frames in the trace.
 
     Returns
     -------
     list of Waited
-        By frame as given, then in order of time: for a waterfall that shows who waits for whom.
+        By frame as given, then in order of time: for a waterfall that shows what waits for what.
 
     Raises
     ------
     TraceError
         Sampled or lossy recordings, or a row that the trace does not have.
     """
-    kind, columns = frames_of(trace, "waited_for", pipeline=pipeline, stations=stations)
+    dataset = open_dataset(trace, "waited_for", pipeline=pipeline, stations=stations)
+    columns = read_frames(dataset, "waited_for")
     try:
         chosen = [operator.index(row) for row in rows]
     except TypeError:
-        raise TraceError(f"rows={rows!r}: give the numbers of rows, [0, 5] say") from None
+        raise TraceError(
+            f"rows must be row numbers (for example [0, 5]), got {quoted(rows)}"
+        ) from None
     for row in chosen:
         if not 0 <= row < len(columns):
-            raise TraceError(f"row {row}: the trace has {len(columns):,} rows, from 0")
-    whole = picture(kind, columns)
+            raise TraceError(f"rows must be from 0 to {len(columns) - 1:,}, got {row:,}")
+    model = queue_model(dataset.pipeline, columns)
     found: dict[int, list[Waited]] = {row: [] for row in chosen}
-    for i, block in enumerate(whole.places.blocks):
-        if block.handoff is None:
+    for i, service in enumerate(model.stations.services):
+        if service.handoff is None:
             continue
-        _, mine, apart = whole.of_block(i)
-        latest = latest_before(mine.end)
-        for visit in np.flatnonzero((mine.block == i) & np.isin(mine.frame, chosen)).tolist():
-            low, high = int(apart.arrive[visit]), int(mine.begin[visit])
-            # of those before it, the first that had not left when it arrived
+        mine, delays = model.visits[service.station], model.delays[service.station]
+        latest = latest_departures(mine.end)
+        for visit in np.flatnonzero((mine.service == i) & np.isin(mine.frame, chosen)).tolist():
+            low, high = int(delays.arrive[visit]), int(mine.begin[visit])
+            # of the visits before it, the first that had not ended when the frame arrived
             first = int(np.searchsorted(latest[: visit + 1], low, side="right")) - 1
             row = int(mine.frame[visit])
             for earlier in range(max(first, 0), visit):
@@ -96,76 +102,61 @@ def waited_for(
                         other = int(mine.frame[earlier])
                         ids = int(columns.frame_id[row]), int(columns.frame_id[other])
                         found[row].append(
-                            Waited(row, ids[0], block.handoff, stage, other, ids[1], begin, end)
+                            Waited(row, ids[0], service.handoff, stage, other, ids[1], begin, end)
                         )
     return [each for row in dict.fromkeys(chosen) for each in found[row]]
 
 
-def hand_over_ns(value: str | int | None) -> int | None:
-    """Return a hand-over in ns; None stays None.
-
-    Raises
-    ------
-    TraceError
-        No duration.
-    """
-    if value is None:
-        return None
-    try:
-        return parse_duration(value, name="hand_over")
-    except ValueError as error:
-        raise TraceError(str(error)) from None
-
-
 def blame(
-    trace: Recordings,
+    trace: DatasetLike,
     *,
     value: str = "share",
     queued: bool = False,
     hand_over: str | int | None = None,
-    depth: int = DEPTH,
+    depth: int = MOST_STAGES,
     stations: Mapping[str, str | None] | None = None,
     pipeline: Pipeline | None = None,
 ) -> "pd.DataFrame":
-    """Return for each hand-off which stage its frames waited for.
+    """Return for each hand-off which stages its frames waited for.
 
-    A frame waits in a hand-off because the station behind it serves frames that entered it
-    earlier. Counted is the time in the hand-off that overlaps with their time in that station.
+    A frame waits in a hand-off because the station behind it serves frames that entered earlier.
+    The time in the hand-off that overlaps with their time in that station counts.
 
     Parameters
     ----------
     trace
-        A trace, a path, a folder, a glob, or several of them. All their frames are looked at
-        together, in order of entry into each station, over all sources, dropped ones included.
-        They are read a window at a time: see `latprof.queueing.windows` for what that takes.
+        A trace, a path, a folder, a glob, or several of them. All their frames are taken together,
+        in order of entry into each station, of all sources, dropped ones included. They are read
+        a window at a time: see `latprof.queueing.windows`.
     value
-        ``"share"`` of the hand-off's total time: rows add up to 1. ``"mean"`` (over the
-        finished frames that have the hand-off), ``"total"`` or ``"p99"``: ns. For p99 the
-        highest of a hundred values are kept: 0.08 bytes a frame and cell of the table.
+        ``"share"`` of the hand-off's total time, so that rows add up to 1; ``"mean"`` (over the
+        finished frames that have the hand-off), ``"total"`` or ``"p99"`` in ns. For p99 the
+        highest hundredth of the values is kept: 0.08 bytes for each frame and cell of the table.
     queued
-        Leave out overlap with frames' transport: count only frames that entered right after a
-        departure, and of their time only what came after the delay that frames have that found
-        the station free (see `latprof.queueing.delays`). So `causes` counts.
+        Leave out overlap with the frames' transport: count only frames that entered right after a
+        departure, and of their time only what came after the delay of frames that found the
+        station free (see `latprof.queueing.delays`). `latprof.causes` counts in this way.
     hand_over
-        With `queued`: how soon after a departure, ``"1us"``; None: found from the frames.
+        With `queued`: how soon after a departure queued frames enter, ``"1us"``. None estimates it
+        from the frames.
     depth
-        How many stages a chain may have: where the frame in front was held up by a full queue
-        further on (see `latprof.queueing.blocking`), the time counts for who held it up.
+        The largest number of stages of a path. If a full queue further on held up the frame in
+        front (see `latprof.queueing.blocking`), the time counts for the stage that held it up.
     stations
-        Other stations than the pipeline's, by stage: ``{"decode": "cpu"}``.
+        Stations by stage, instead of those of the pipeline: ``{"decode": "cpu"}``.
     pipeline
-        What the marks mean, for files that do not say so themselves.
+        What the marks mean, for files that do not contain it.
 
     Returns
     -------
     DataFrame
         Index: the hand-offs (stages without a station). Columns: every stage of a station, and
-        ``"own"``. A hand-off of no frames has NaN.
+        ``"self_time"``, which is not waiting. The row of a hand-off without frames is NaN.
 
     Raises
     ------
     TraceError
-        Sampled or lossy recordings, an unknown `value`, or a stage that is called ``"own"``.
+        Sampled or lossy recordings, an unknown `value`, or a stage named ``"self_time"``.
 
     Examples
     --------
@@ -175,20 +166,143 @@ def blame(
     >>> at = {mark: start for mark in ("start", "webrtc", "validation", "serialization", "ipc")}
     >>> at |= {"cgo": np.array([0, 30]), "alsa": np.array([5, 35]), "end": np.array([28, 40])}
     >>> blame(Trace(AUDIO, frame_id=[0, 1], marks=at), value="total").loc["ipc"].to_dict()
-    {'webrtc': 0.0, 'cgo': 0.0, 'alsa': 18.0, 'own': 2.0}
+    {'webrtc': 0.0, 'cgo': 0.0, 'alsa': 18.0, 'self_time': 2.0}
+    """
+    import pandas as pd
+
+    rows = blame_rows(
+        trace,
+        value=value,
+        queued=queued,
+        hand_over=hand_over,
+        depth=depth,
+        stations=stations,
+        pipeline=pipeline,
+    )
+    index = pd.Index([row.pop("handoff") for row in rows], name="handoff", dtype=object)
+    columns = list(rows[0]) if rows else None
+    return pd.DataFrame(rows, index=index, columns=columns, dtype="float64")
+
+
+def blame_rows(
+    trace: DatasetLike,
+    *,
+    value: str = "share",
+    queued: bool = False,
+    hand_over: str | int | None = None,
+    depth: int = MOST_STAGES,
+    stations: Mapping[str, str | None] | None = None,
+    pipeline: Pipeline | None = None,
+) -> list[dict[str, float | str | None]]:
+    """Return the table of `blame` as plain values: a dict for each hand-off, None if unknown.
+
+    Raises
+    ------
+    TraceError
+        See `blame`.
     """
     if value not in _VALUES:
-        raise TraceError(f"value={value!r} is unknown: use one of {', '.join(_VALUES)}")
-    depth = check_depth(depth)
-    source = source_of(trace, "blame", pipeline=pipeline, stations=stations)
-    check_columns(source.pipeline)
-    asked = source.rows if value == "p99" else None
-    shares = Shares(places(source.pipeline), asked)
-    for walk, batches in source.walks(hand_over=hand_over_ns(hand_over), depth=depth):
-        shares = Shares(places(source.pipeline), asked)
-        for columns in batches:
-            for seen in walk.add(columns):
-                shares.add(waits_of(seen, queued=queued))
-        for seen in walk.close():
-            shares.add(waits_of(seen, queued=queued))
-    return shares.table(value)
+        raise TraceError(f"value must be one of {', '.join(_VALUES)}, got {quoted(value)}")
+    depth, over = check_depth(depth), parse_hand_over(hand_over)
+    dataset = open_dataset(trace, "blame", pipeline=pipeline, stations=stations)
+    if any(stage.name == SELF_TIME for stage in dataset.pipeline.stages):
+        raise TraceError(
+            f"stages must not be named {SELF_TIME!r}, which is the column of the time of hand-offs "
+            f"that is not waiting; rename the stage of pipeline {dataset.pipeline.name!r}"
+        )
+    where = stations_of(dataset.pipeline)
+    most = dataset.rows if value == "p99" else None
+    sums = _BlameSums(where, most)
+    for models in attempts(dataset, "blame", hand_over=over, depth=depth):
+        sums = _BlameSums(where, most)
+        for model in models:
+            sums.add(model, queued=queued)
+    return sums.table(value)
+
+
+class _Highest:
+    """The highest of many values, enough of them that the 99th percentile is among them.
+
+    Parameters
+    ----------
+    most
+        The largest number of values there can be; one in a hundred of them is kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most_kept = most - rank_of(99, most) + 1 if most else 0
+        self._kept: Amounts = np.zeros(0, np.int64)
+
+    def add(self, values: Amounts) -> None:
+        if len(self._kept) == self._most_kept and self._most_kept:
+            values = values[values > self._kept.min()]
+        both = np.concatenate([self._kept, values])
+        extra = len(both) - self._most_kept
+        self._kept = np.partition(both, extra)[extra:] if extra > 0 else both
+
+    def p99(self, count: int) -> float:
+        """Return the 99th percentile of `count` values; those that were not added are 0."""
+        from_top = count - rank_of(99, count) + 1
+        if from_top > len(self._kept):
+            return 0.0
+        place = len(self._kept) - from_top
+        return float(np.partition(self._kept, place)[place])
+
+
+@dataclass(slots=True)
+class _BlameRow:
+    """The waits in one hand-off."""
+
+    frames: int = 0
+    total: float = 0.0
+    by_stage: dict[str, float] = field(default_factory=dict)
+    highest: dict[str, _Highest] = field(default_factory=dict)
+
+    def value(self, name: str, value: str) -> float | None:
+        if not self.frames:
+            return None
+        if value == "p99":
+            return self.highest[name].p99(self.frames) if name in self.highest else 0.0
+        waiting = sum(self.by_stage.values())
+        ns = self.total - waiting if name == SELF_TIME else self.by_stage.get(name, 0)
+        if value == "total":
+            return float(ns)
+        if value == "mean":
+            return ns / self.frames
+        return ns / self.total if self.total else float(name == SELF_TIME)
+
+
+class _BlameSums:
+    """Waits by hand-off and by the stage that caused them, summed over windows.
+
+    Parameters
+    ----------
+    stations
+        The stations of the pipeline.
+    most
+        The largest number of frames, if the table is to have ``"p99"``.
+    """
+
+    def __init__(self, stations: Stations, most: int | None) -> None:
+        self._stations, self._most = stations, most
+        self._rows = {name: _BlameRow() for name in stations.handoffs}
+
+    def add(self, model: QueueModel, *, queued: bool) -> None:
+        for wait in model.waits(queued=queued):
+            row = self._rows[wait.handoff]
+            row.frames += len(wait.rows)
+            row.total += int(wait.total.sum())
+            by_stage = wait.by_stage()
+            for name, amounts in by_stage.items():
+                row.by_stage[name] = row.by_stage.get(name, 0) + amounts.sum().item()
+            if self._most is not None:
+                for name, amounts in {**by_stage, SELF_TIME: wait.self_time()}.items():
+                    row.highest.setdefault(name, _Highest(self._most)).add(amounts)
+
+    def table(self, value: str) -> list[dict[str, float | str | None]]:
+        used = {name for row in self._rows.values() for name, ns in row.by_stage.items() if ns}
+        names = [*self._stations.served, *(x for x in self._stations.handoffs if x in used)]
+        return [
+            {"handoff": handoff, **{name: row.value(name, value) for name in (*names, SELF_TIME)}}
+            for handoff, row in self._rows.items()
+        ]

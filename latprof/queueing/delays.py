@@ -1,8 +1,8 @@
-"""What lies between arrival and entry: delay, which passes while others are served, or queueing.
+"""What the time between arrival and entry was: transport delay, or queueing.
 
-A frame that enters within `hand_over` of the departure that it could have waited for was queued.
-What of its time in front of the station was delay (transport) is then not known; only that it was
-over by that departure. All others were not queued: their whole time is delay.
+A frame that enters a station within `limit_ns` after the departure that it may have waited for was
+queued. How much of its time in front of the station was transport delay is then unknown, except
+that the delay was over by that departure. The time of all other frames is delay.
 """
 
 from dataclasses import dataclass, replace
@@ -10,19 +10,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from latprof.arrays import Ints, Mask
+from latprof.errors import TraceError
 from latprof.frames import MISSING
-from latprof.queueing.visits import MOST_ODD, Visits, in_order, latest_before
+from latprof.queueing.stations import MOST_CONFLICTS, Visits, latest_departures, ordered
+from latprof.units import parse_duration
 
-__all__ = ["LEAST_HAND_OVER", "Delays", "decompose"]
+__all__ = ["LEAST_HAND_OVER_NS", "Delays", "delays_of", "parse_hand_over"]
 
-LEAST_HAND_OVER = 1_000
-"""ns. Frames that enter this soon after a departure were queued, if nothing else is known."""
+LEAST_HAND_OVER_NS = 1_000
+"""Frames that enter this soon after a departure were queued, if nothing else is known."""
 
-_MOST_KNOWN = 100_000
-_MOST_KEPT = 10_000
-_FEW = 10
-_ALIKE = 3
-_GOLDEN = 0.6180339887498949
+_MOST_SAMPLED = 100_000  # delays that the distribution is estimated from
+_MOST_KEPT = 10_000  # delays kept for the next window
+_FEWEST = 10  # frames that were surely queued, to estimate the hand-over from
+_MOST_SPREAD = 3  # 90th over 10th percentile of hand-overs that are taken for equal
+_GOLDEN = 0.6180339887498949  # multiples of it, modulo 1, are evenly spread
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,20 +34,20 @@ class Delays:
     Attributes
     ----------
     delay
-        h: transport. Where the arrival is not known 0.
+        Transport delay; 0 if the arrival is unknown.
     hand_over
-        g: from the departure of another frame to the entry, of queued frames; negative for
-        those that came while all servers were busy.
+        From the departure of another frame to the entry, for queued frames; negative for those
+        that entered while all servers were busy.
     queued
         Which frames waited.
     free
-        The departure that each could have waited for; `MISSING` if there is none.
+        The departure that each frame may have waited for, `MISSING` if there is none.
     arrive
-        When the frames arrived; their entry where that is not known.
+        When the frames arrived, or their entry if that is unknown.
     limit_ns
-        How soon after a departure a frame must enter to have been queued.
+        How soon after a departure a queued frame enters.
     usual_ns
-        The median delay of the frames that were not queued; None if all were.
+        The median delay of the frames that were not queued, or None if all were.
     known
         (k,) the last of these delays.
     """
@@ -60,112 +62,133 @@ class Delays:
     known: Ints
 
     @property
-    def has_other_reading(self) -> bool:
-        """Whether `other_reading` has other frames that were queued."""
-        return bool((((self.arrive < self.free) & (self.free > MISSING)) != self.queued).any())
+    def found_busy(self) -> Mask:
+        """Which frames arrived before the departure that they may have waited for."""
+        return (self.arrive < self.free) & (self.free > MISSING)
 
-    def other_reading(self, begin: Ints) -> "Delays":
-        """Return the reading in which whoever arrived at a busy station was queued for it."""
-        queued = (self.arrive < self.free) & (self.free > MISSING)
-        fresh = queued & ~self.queued
-        delay = self.delay.copy()
-        usual = self.usual_ns or 0
+    @property
+    def is_ambiguous(self) -> bool:
+        """Whether some frames that found the station busy do not count as queued."""
+        return bool((self.found_busy != self.queued).any())
+
+    def all_queued(self, begin: Ints) -> "Delays":
+        """Return the other reading: all frames that found the station busy were queued."""
+        queued, delay = self.found_busy, self.delay.copy()
+        added = queued & ~self.queued
         most = np.maximum(np.minimum(self.free, begin) - self.arrive, 0)
-        delay[fresh] = np.minimum(most[fresh], usual)
-        over = np.where(queued, begin - self.free, self.hand_over)
-        return replace(self, delay=delay, hand_over=over, queued=queued)
+        delay[added] = np.minimum(most[added], self.usual_ns or 0)
+        hand_over = np.where(queued, begin - self.free, self.hand_over)
+        return replace(self, delay=delay, hand_over=hand_over, queued=queued)
 
 
-def decompose(visits: Visits, hand_over: int | None = None, earlier: Ints | None = None) -> Delays:
+def parse_hand_over(value: str | int | None) -> int | None:
+    """Return a hand-over in ns, or None if none was given.
+
+    Raises
+    ------
+    TraceError
+        It is not a duration.
+    """
+    if value is None:
+        return None
+    try:
+        return parse_duration(value, name="hand_over")
+    except ValueError as error:
+        raise TraceError(str(error)) from None
+
+
+def delays_of(visits: Visits, hand_over: int | None = None, earlier: Ints | None = None) -> Delays:
     """Return the parts of the time in front of a station.
 
     Parameters
     ----------
     visits
-        Of the station.
+        The visits to the station.
     hand_over
-        ns after a departure within which the next frame was queued; None: found from frames
-        that surely were queued, as they arrived longer before the departure than delays are: four
-        times what 99 in 100 of them need, at most 20 times what half of them do and a quarter
-        of the usual service, or twice what 90 in 100 need where that is like what 10 in 100 do;
-        at least 1 us.
+        Frames that enter within this many ns after a departure were queued. None estimates it from
+        frames that were surely queued, because they arrived longer before the departure than delays
+        take: 4 times the 99th percentile of their hand-overs, at most 20 times the median and at
+        most a quarter of the usual service; or twice the 90th percentile if that is like the
+        10th; at least 1 us.
     earlier
-        Delays (k,) of frames before these that were not queued; given, the first visit's is not
-        counted: who was there before it is not known. Nor is it if it is longer than all others.
+        (k,) delays of frames before these that were not queued. If given, the delay of the first
+        visit does not count, as earlier frames may have kept it waiting. Nor does it count if it is
+        longer than all others.
 
     Notes
     -----
-    The delay of a queued frame is drawn from the delays of frames that were not queued, among
-    those that would have been over in time. That queued frames' delays are only known to be below
-    a bound is allowed for: their distribution is the product-limit estimate for values censored
-    from the left (Kaplan and Meier, 1958, with time reversed).
+    The delay of a queued frame is drawn from those delays of frames that were not queued which
+    would have been over in time. Delays of queued frames are known to be below a bound, which the
+    distribution allows for: it is the product-limit estimate for left-censored values (Kaplan and
+    Meier, 1958, with time reversed).
     """
     begin = visits.begin
-    free = latest_before(visits.end) if visits.servers == 1 else _free(visits)
+    free = latest_departures(visits.end) if visits.servers == 1 else _room_made(visits)
     arrive = np.where(visits.arrive == MISSING, begin, visits.arrive)
     arrive = np.minimum(arrive, begin)
     waited = begin - arrive
     behind = (arrive < free) & (free > MISSING)
     after = np.where(behind, begin - free, np.iinfo(np.int64).max)
     bound = np.where(behind, np.minimum(free, begin) - arrive, 0)
-    fresh = np.ones(len(begin), bool)
+    counted = np.ones(len(begin), bool)
     past = np.zeros(0, np.int64)
     if earlier is not None:
-        fresh[:1], past = False, earlier
-    certain = np.concatenate([past, waited[~behind & fresh]])
-    if earlier is None and len(certain) > _FEW and certain[0] > certain[1:].max():
-        # the first of a recording that begins in the midst of a queue: its wait is no delay
-        fresh[0], certain = False, certain[1:]
+        counted[:1], past = False, earlier
+    certain = np.concatenate([past, waited[~behind & counted]])
+    if earlier is None and len(certain) > _FEWEST and certain[0] > certain[1:].max():
+        # the first frame of a recording that begins while a queue is there: its wait is no delay
+        counted[0], certain = False, certain[1:]
     if hand_over is None:
-        hand_over = _limit(visits, waited, certain, behind, after, bound)
+        hand_over = _estimated_limit(visits, waited, certain, behind, after, bound)
     queued = after <= hand_over
     if len(certain):
-        # a few may be slower, if a delay of their whole time is further still from all known
+        # a few hand-overs may be slower, if the whole time would be still more unusual as a delay
         farther = waited / max(int(certain.max()), 1)
         slower = behind & ~queued & (after / max(hand_over, 1) < farther)
-        if np.count_nonzero(slower) <= MOST_ODD * np.count_nonzero(queued):
+        if np.count_nonzero(slower) <= MOST_CONFLICTS * np.count_nonzero(queued):
             queued |= slower
-    known = np.concatenate([past, waited[~queued & fresh]])
+    known = np.concatenate([past, waited[~queued & counted]])
     delay = waited.copy()
     delay[queued] = _drawn(known, bound[queued])
     over = np.where(queued, begin - free, 0)
-    if visits.odd.any():  # they entered before there was room: kept as it was
-        over = np.where(visits.odd & (free > MISSING), begin - free, over)
+    if visits.conflicts.any():  # they entered before there was room, and do so again in a replay
+        over = np.where(visits.conflicts & (free > MISSING), begin - free, over)
     usual = int(np.median(known)) if len(known) else None
     return Delays(delay, over, queued, free, arrive, hand_over, usual, known[-_MOST_KEPT:])
 
 
-def _free(visits: Visits) -> Ints:
-    """Return the latest departure from a full station before each entry; `MISSING`: none."""
-    ends = in_order(visits.end)
+def _room_made(visits: Visits) -> Ints:
+    """Return the latest departure from a full station before each entry, or `MISSING`."""
+    ends = ordered(visits.end)
     last = np.searchsorted(ends, visits.begin, side="right") - 1
     left_at = ends[np.maximum(last, 0)]
-    # several may have left at once: all of them were inside until then
+    # several frames may have left at once: all of them were inside until then
     inside = np.searchsorted(visits.begin, left_at, side="left")
     inside -= np.searchsorted(ends, left_at, side="left")
     return np.where((last >= 0) & (inside >= visits.servers), left_at, MISSING)
 
 
-def _limit(
+def _estimated_limit(
     visits: Visits, waited: Ints, certain: Ints, behind: Mask, after: Ints, bound: Ints
 ) -> int:
+    """Return how soon after a departure queued frames enter."""
     if not behind.any():
-        return LEAST_HAND_OVER
+        return LEAST_HAND_OVER_NS
     longest = int(np.quantile(certain, 0.99) if len(certain) else waited.min())
     sure = behind & (bound > longest)
-    if np.count_nonzero(sure) < _FEW:
-        return LEAST_HAND_OVER
+    if np.count_nonzero(sure) < _FEWEST:
+        return LEAST_HAND_OVER_NS
     usual_service = int(np.median(visits.end - visits.begin))
-    # the slow ones count as well, but not those that were long on their way
+    # slow hand-overs count as well, but not frames that were still in transport
     gaps = np.maximum(after[sure], 0)
     quick, middle, most, slow = np.quantile(gaps, (0.1, 0.5, 0.9, 0.99))
-    # frames on their way come after gaps of all lengths, a server takes much the same time for all
-    alike = most <= _ALIKE * quick
+    # frames in transport enter after gaps of all lengths; hand-overs take about the same time
+    alike = most <= _MOST_SPREAD * quick
     if middle > usual_service / 20 and not alike:
-        return LEAST_HAND_OVER
+        return LEAST_HAND_OVER_NS
     found = int(min(4 * slow, 20 * middle))
     longest = max(usual_service // 4, int(2 * most) if alike else 0)
-    return max(LEAST_HAND_OVER, min(found, longest))
+    return max(LEAST_HAND_OVER_NS, min(found, longest))
 
 
 def _drawn(known: Ints, bounds: Ints) -> Ints:
@@ -174,25 +197,28 @@ def _drawn(known: Ints, bounds: Ints) -> Ints:
         return bounds
     if not len(known):
         return np.zeros_like(bounds)
-    step = max(1, (len(known) + len(bounds)) // _MOST_KNOWN)
-    # not each so-many-th frame: frames may have a rhythm of their own
-    few = (np.arange(0, len(known), step) * _GOLDEN % 1.0 * len(known)).astype(np.int64)
-    some = (np.arange(0, len(bounds), step) * _GOLDEN % 1.0 * len(bounds)).astype(np.int64)
-    sample, censored = (known, bounds) if step == 1 else (known[few], bounds[some])
+    step = max(1, (len(known) + len(bounds)) // _MOST_SAMPLED)
+    sample, censored = known, bounds
+    if step > 1:
+        # not every step-th frame: frames may have a rhythm
+        sample, censored = (
+            x[(np.arange(0, len(x), step) * _GOLDEN % 1.0 * len(x)).astype(np.int64)]
+            for x in (known, bounds)
+        )
     censored = np.sort(censored)
     values, counts = np.unique(sample, return_counts=True)
     at_risk = np.cumsum(counts) + np.searchsorted(censored, values, side="right")
-    # how probable delays up to each value are: what is above has passed, one value at a time
+    # the probability of delays up to each value is that of having passed all larger values
     passed = 1.0 - counts / at_risk
-    upto = np.ones(len(values))
-    upto[:-1] = np.cumprod(passed[::-1])[::-1][1:]
+    up_to = np.ones(len(values))
+    up_to[:-1] = np.cumprod(passed[::-1])[::-1][1:]
     reach = np.searchsorted(values, bounds, side="right") - 1
-    share = np.where(reach >= 0, upto[np.maximum(reach, 0)], 0.0)
+    share = np.where(reach >= 0, up_to[np.maximum(reach, 0)], 0.0)
     # evenly spread, and the same in each run
     spread = np.arange(1, len(bounds) + 1) * _GOLDEN % 1.0
     target = share * spread
-    chosen = np.searchsorted(upto, target, side="left")
+    chosen = np.searchsorted(up_to, target, side="left")
     drawn: Ints = np.minimum(values[np.minimum(chosen, len(values) - 1)], bounds)
-    # what is less probable than the smallest delay that was seen is below it, at an unknown place
-    drawn[target <= upto[0] * passed[0]] = 0
+    # what is less probable than the smallest known delay is below it, at an unknown place
+    drawn[target <= up_to[0] * passed[0]] = 0
     return drawn

@@ -1,4 +1,9 @@
-"""Everything that attribution knows of frames: stations, visits, delays, chains; made once."""
+"""What is known of a window of frames: visits to stations, delays, blocking, and who waited.
+
+A `QueueModel` is made once for a window of frames; blame, causes, replays and utilization read it.
+Its `busy` times say what a waiting frame waited for, and its `blocked` intervals when a full queue
+held up a station: a model of queues with limited room replaces both.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,160 +14,227 @@ import numpy as np
 from latprof.arrays import Ints, Mask
 from latprof.frames import MISSING, Columns
 from latprof.pipeline import Pipeline, Span
-from latprof.queueing.blocking import DEPTH, Blocked, Path, chains
-from latprof.queueing.busy import Amounts, Busy, Timeline
-from latprof.queueing.delays import Delays, decompose
-from latprof.queueing.stations import Block, Places, places
-from latprof.queueing.visits import Visits, visits
+from latprof.queueing.blocking import (
+    MOST_STAGES,
+    Amounts,
+    Blocked,
+    BusyTime,
+    Intervals,
+    Path,
+    blocking_of,
+)
+from latprof.queueing.delays import Delays, delays_of
+from latprof.queueing.stations import Service, Stations, Visits, stations_of, visits_to
 
-__all__ = ["Picture", "picture"]
+__all__ = ["QueueModel", "Wait", "queue_model"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Wait:
+    """The time of n frames in one hand-off, and what they waited for.
+
+    `rows` (n,) are the rows of the frames, `total` (n,) the whole time in ns, and `by_path` (n,)
+    the waiting in ns by path: see `latprof.queueing.blocking`.
+    """
+
+    handoff: str
+    rows: Ints
+    total: Amounts
+    by_path: dict[Path, Amounts]
+
+    def by_stage(self) -> dict[str, Amounts]:
+        """Return the waiting (n,) in ns by the stage that caused it."""
+        found: dict[str, Amounts] = {}
+        for path, amounts in self.by_path.items():
+            known = found.get(path[-1])
+            found[path[-1]] = amounts if known is None else known + amounts
+        return found
+
+    def self_time(self) -> Amounts:
+        """Return the time (n,) in ns that was not waiting."""
+        rest = self.total
+        for amounts in self.by_path.values():
+            rest = rest - amounts
+        return rest
 
 
 @dataclass(eq=False)
-class Picture:
-    """Frames of a pipeline, in any order, and what is known of its stations.
+class QueueModel:
+    """Frames of a pipeline in any order, and what is known of its stations.
 
-    `counted` is which frames are told of: finished ones. The others only keep them waiting.
-    `fresh` is which are of this window and of no other, dropped ones included; None: all.
+    Attributes
+    ----------
+    counted
+        Which frames results are about: finished ones. All others only keep them waiting.
+    new
+        Which frames are in no other window, dropped ones included; None if all are.
     """
 
-    places: Places
+    stations: Stations
     columns: Columns
-    hand_over: int | None
     depth: int
     counted: Mask
     visits: dict[str, Visits]
     delays: dict[str, Delays]
-    fresh: Mask | None = None
+    new: Mask | None = None
 
-    def is_fresh(self, rows: Ints) -> Mask:
-        """Return which of the frames in some rows are of no other window."""
-        return np.ones(len(rows), bool) if self.fresh is None else self.fresh[rows]
+    def is_new(self, rows: Ints) -> Mask:
+        """Return which of some rows are in no other window."""
+        return np.ones(len(rows), bool) if self.new is None else self.new[rows]
 
     @cached_property
-    def _chains(self) -> tuple[dict[str, dict[Path, Busy]], dict[str, list[Blocked]]]:
-        return chains(self.places, self.visits, self.delays, self.depth)
+    def _blocking(self) -> tuple[dict[str, dict[Path, BusyTime]], dict[str, list[Blocked]]]:
+        return blocking_of(self.stations, self.visits, self.delays, self.depth)
 
     @property
-    def reach(self) -> dict[str, dict[Path, Busy]]:
-        """By station and path: what its frames keep others waiting with."""
-        return self._chains[0]
+    def busy(self) -> dict[str, dict[Path, BusyTime]]:
+        """By station and path: the cumulative time that frames wait for."""
+        return self._blocking[0]
 
     @property
     def blocked(self) -> dict[str, list[Blocked]]:
-        """By station: where the next one held it up."""
-        return self._chains[1]
-
-    def of_block(self, i: int) -> tuple[Mask | slice, Visits, Delays]:
-        """Return which visits to its station are to a block; the station's visits and delays."""
-        block = self.places.blocks[i]
-        mine = self.visits[block.station]
-        alone = len(self.places.of(block.station)) == 1
-        return slice(None) if alone else mine.block == i, mine, self.delays[block.station]
-
-    def waits(self, i: int, *, queued: bool) -> tuple[Ints | slice, Ints, Ints]:
-        """Return of each counted frame that came to block `i`: visit, wait's begin, its end.
-
-        Parameters
-        ----------
-        i
-            A block.
-        queued
-            Only from when the frame can have been there, and only of frames that were queued;
-            else the whole time in front of the station.
-        """
-        chosen, mine, delays = self.of_block(i)
-        known = self.counted[mine.frame] & (mine.arrive != MISSING) & (mine.arrive <= mine.begin)
-        if not isinstance(chosen, slice):
-            known &= chosen
-        low, high = mine.arrive, mine.begin
-        if queued:
-            low = np.where(delays.queued, delays.arrive + delays.delay, high)
-            for blocked in self.blocked[self.places.blocks[i].station]:
-                if blocked.stage not in mine.stages:
-                    # the next frame came to an idle server that a full queue held up
-                    held = np.append(False, blocked.lengths[:-1] > 0)
-                    usual = delays.arrive + np.minimum(delays.delay, delays.usual_ns or 0)
-                    low = np.where(held, np.minimum(low, usual), low)
-        visit = _places(known)
-        return visit, low[visit], high[visit]
-
-    def blamed(self, block: Block, visit: Ints | slice, low: Ints) -> dict[Path, Amounts]:
-        """Return how much of the wait of each visit (n,) from `low` on was for what, ns."""
-        mine = self.visits[block.station]
-        high = mine.begin[visit]
-        found: dict[Path, Amounts] = {}
-        known: tuple[Ints, Ints] | None = None
-        for path, busy in self.reach[block.station].items():
-            if not isinstance(busy, Timeline):
-                found[path] = busy.upto(high) - busy.upto(low)
-            elif busy.entries is mine.begin:
-                # up to its own entry: all of the visits before
-                if known is None or known[0] is not busy.entries:  # one search for all of them
-                    known = busy.entries, _before(busy, visit, low)
-                found[path] = busy.sums[visit] - busy.upto(low, known[1])
-            else:
-                if known is None or known[0] is not busy.entries:
-                    known = busy.entries, busy.locate(low)
-                found[path] = busy.upto(high) - busy.upto(low, known[1])
-        return found
+        """By station: when the next station blocked it."""
+        return self._blocking[1]
 
     def lengths(self, stage: Span) -> tuple[Ints, Ints]:
         """Return the rows of counted frames that have a stage, and how long it took."""
         begin, end = self.columns.marks[stage.begin], self.columns.marks[stage.end]
-        there = self.counted & (begin != MISSING) & (end != MISSING) & (end >= begin)
-        rows = np.flatnonzero(there)
+        known = self.counted & (begin != MISSING) & (end != MISSING) & (end >= begin)
+        rows = np.flatnonzero(known)
         return rows, (end - begin)[rows]
 
     @cached_property
     def end_to_end(self) -> tuple[Ints, Ints]:
-        """The rows of counted frames that have start and end in order, and their end_to_end."""
-        return self.lengths(self.places.pipeline.totals[0])
+        """The rows of counted frames whose end is not before their start, and their end_to_end."""
+        return self.lengths(self.stations.pipeline.totals[0])
+
+    def waits(self, *, queued: bool) -> list[Wait]:
+        """Return the waits in each hand-off, in order of the pipeline.
+
+        With `queued` only what a frame waited after its transport delay counts.
+        """
+        services = self.stations.services
+        behind = {service.handoff: i for i, service in enumerate(services) if service.handoff}
+        found = []
+        for stage in self.stations.pipeline.stages:
+            if stage.station is not None:
+                continue
+            rows, total = self.lengths(stage)
+            i = behind.get(stage.name)
+            if i is None:
+                found.append(Wait(stage.name, rows, total, {}))
+                continue
+            visit, low, high = self._intervals(i, queued=queued)
+            by_path = self._waited(services[i], visit, low)
+            waiting = self.visits[services[i].station].frame[visit]
+            if len(waiting) == len(rows):
+                # the same frames, perhaps in another order
+                total = high - self.columns.marks[stage.begin][waiting]
+                found.append(Wait(stage.name, waiting, total, by_path))
+                continue
+            # some frames entered at an unknown time, but their time in the hand-off is known
+            position = np.full(len(self.columns), -1, np.int64)
+            position[rows] = np.arange(len(rows))
+            at = position[waiting]
+            spread: dict[Path, Amounts] = {}
+            for path, amounts in by_path.items():
+                spread[path] = np.zeros(len(rows), amounts.dtype)  # type: ignore[assignment]
+                spread[path][at[at >= 0]] = amounts[at >= 0]
+            found.append(Wait(stage.name, rows, total, spread))
+        return found
+
+    def _intervals(self, i: int, *, queued: bool) -> tuple[Ints | slice, Ints, Ints]:
+        """Return of counted frames at service `i`: visits, begins and ends of their waits."""
+        service = self.stations.services[i]
+        mine, delays = self.visits[service.station], self.delays[service.station]
+        known = self.counted[mine.frame] & (mine.arrive != MISSING) & (mine.arrive <= mine.begin)
+        if len(self.stations.services_of(service.station)) > 1:
+            known &= mine.service == i
+        low, high = mine.arrive, mine.begin
+        if queued:
+            low = np.where(delays.queued, delays.arrive + delays.delay, high)
+            for blocked in self.blocked[service.station]:
+                if blocked.stage not in mine.stages:
+                    # the next frame came to a server that was idle because a full queue blocked it
+                    held = np.append(False, blocked.lengths[:-1] > 0)
+                    usual = delays.arrive + np.minimum(delays.delay, delays.usual_ns or 0)
+                    low = np.where(held, np.minimum(low, usual), low)
+        visit = _positions(known)
+        return visit, low[visit], high[visit]
+
+    def _waited(self, service: Service, visit: Ints | slice, low: Ints) -> dict[Path, Amounts]:
+        """Return how much of the wait of each visit (n,), from `low` on, was for each path."""
+        mine = self.visits[service.station]
+        high = mine.begin[visit]
+        found: dict[Path, Amounts] = {}
+        located: tuple[Ints, Ints] | None = None  # one search for all with the same entries
+        for path, busy in self.busy[service.station].items():
+            if not isinstance(busy, Intervals):
+                found[path] = busy.until(high) - busy.until(low)
+                continue
+            at_entry = busy.entries is mine.begin
+            if located is None or located[0] is not busy.entries:
+                at_low = _located_before(busy, visit, low) if at_entry else busy.locate(low)
+                located = busy.entries, at_low
+            # up to its own entry: the visits before it
+            at_high = busy.sums[visit] if at_entry else busy.until(high)
+            found[path] = at_high - busy.until(low, located[1])
+        return found
 
 
-def picture(
+def queue_model(
     pipeline: Pipeline,
     columns: Columns,
     *,
     hand_over: int | None = None,
-    depth: int = DEPTH,
+    depth: int = MOST_STAGES,
     counted: Mask | None = None,
-    fresh: Mask | None = None,
+    new: Mask | None = None,
     earlier: Mapping[str, Ints] | None = None,
     settle: Callable[[Visits], Visits] | None = None,
-) -> Picture:
-    """Return what attribution knows of frames.
+) -> QueueModel:
+    """Return the model of some frames.
 
-    With `counted` and `fresh` (n,) only of some; `earlier` is what is known of delays by station
-    where the frames are not the first: see `decompose`; `settle` decides how many servers a station
-    has.
+    Parameters
+    ----------
+    pipeline, columns
+        The frames.
+    hand_over
+        See `delays_of`, in ns.
+    depth
+        The largest number of stages of a path.
+    counted, new
+        (n,) which frames results are about, and which are in no other window. None: all.
+    earlier
+        Known delays by station, if the frames are not the first: see `delays_of`.
+    settle
+        Returns visits to a station with the number of servers that it has.
     """
-    where = places(pipeline)
-    done = columns.finished()
-    mine = np.ones(len(columns), bool) if done is None else done
-    if counted is not None:
-        mine = mine & counted
-    seen = {name: visits(where, name, columns) for name in where.stations}
+    stations = stations_of(pipeline)
+    finished = columns.finished()
+    mine = np.ones(len(columns), bool) if finished is None else finished
+    mine = mine if counted is None else mine & counted
+    visits = {name: visits_to(stations, name, columns) for name in stations.names}
     if settle is not None:
-        seen = {name: settle(there) for name, there in seen.items()}
+        visits = {name: settle(found) for name, found in visits.items()}
     past = earlier or {}
-    apart = {name: decompose(there, hand_over, past.get(name)) for name, there in seen.items()}
-    return Picture(where, columns, hand_over, depth, mine, seen, apart, fresh)
+    delays = {name: delays_of(found, hand_over, past.get(name)) for name, found in visits.items()}
+    return QueueModel(stations, columns, depth, mine, visits, delays, new)
 
 
-def _places(known: Mask) -> Ints | slice:
-    """Return where a mask is true: a slice if they are in a row."""
-    count, first = int(np.count_nonzero(known)), int(np.argmax(known)) if len(known) else 0
-    if known[first : first + count].all():
+def _positions(mask: Mask) -> Ints | slice:
+    """Return where a mask is true: a slice if these positions are consecutive."""
+    count, first = int(np.count_nonzero(mask)), int(np.argmax(mask)) if len(mask) else 0
+    if mask[first : first + count].all():
         return slice(first, first + count)
-    return np.flatnonzero(known)
+    return np.flatnonzero(mask)
 
 
-def _before(busy: Timeline, visit: Ints | slice, low: Ints) -> Ints:
-    """Return the last visit that had begun at each time, no later than the visit's own entry."""
+def _located_before(busy: Intervals, visit: Ints | slice, low: Ints) -> Ints:
+    """Return the last visit that had begun at each time, which is before the given visit."""
     if isinstance(visit, slice):
         visit = np.arange(visit.start, visit.stop)
-    # most came while the one before them was served, or later
+    # most frames arrive while the one before them is served, or later
     before = visit - 1
     further = np.flatnonzero(busy.entries[np.maximum(before, 0)] > low)
     before[further] = busy.locate(low[further])

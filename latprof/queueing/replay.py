@@ -2,11 +2,15 @@
 
 A first in, first out station obeys D[n] = max(A[n] + h, D[n-1] + g) + S[n]: frame n is there after
 its delay h, and the server takes it over g after it has served the frame before. Taking time out of
-a station so takes away the queue behind it as well. For all n at once: with C the running sum of
-g + S, D - C is the running maximum of A + h + S - C.
+a station therefore takes away the queue in front of it as well. For all n at once: with C the
+running sum of g + S, D - C is the running maximum of A + h + S - C.
+
+Stations are replayed one after the other, because queues are taken to have room for all frames.
+With limited room a station also waits for the next one: that needs `_through` for all at once.
 """
 
 import heapq
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -16,26 +20,146 @@ import numpy.typing as npt
 from latprof.arrays import Ints, Mask
 from latprof.errors import TraceError
 from latprof.frames import MISSING, STAMP_LIMIT
+from latprof.pipeline import Pipeline
 from latprof.queueing.delays import Delays
-from latprof.queueing.model import Picture
-from latprof.queueing.stations import Block
-from latprof.queueing.visits import Visits, latest_before
+from latprof.queueing.model import QueueModel
+from latprof.queueing.stations import Service, Visits, latest_departures
+from latprof.text import escape, quoted
+from latprof.units import parse_duration
 
-__all__ = ["MOST_BREAKS", "Change", "Replayed", "breaks_of", "one_server", "replay", "several"]
+__all__ = [
+    "MOST_BREAKS",
+    "Change",
+    "Replayed",
+    "Scale",
+    "breaks_of",
+    "change_of",
+    "drop_limits",
+    "one_server",
+    "replay",
+    "server_counts",
+    "several_servers",
+    "subtracted",
+]
 
 MOST_BREAKS = 0.01
-"""Share of frames that may contradict first in, first out."""
+"""Share of the frames at a station that may contradict first in, first out."""
+
+_MOST_FACTOR = 1e6
+_MOST_SERVERS = 10_000
+
+Scale = float | int | str
+"""A factor, or a fixed change with its sign: ``"-2ms"``."""
 
 Change = Callable[[Ints], Ints]
 """Durations (n,) ns -> what they become."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Replayed:
-    """How much later each frame (n,) ended than it did, ns, and where it was dropped (-1: not)."""
+# -- changes ------------------------------------------------------------------------------------
 
-    shift: Ints
-    dropped_at: npt.NDArray[np.int16]
+
+def change_of(pipeline: Pipeline, name: str, value: object) -> Change:
+    """Return the function that changes the times of a stage.
+
+    Raises
+    ------
+    TraceError
+        The pipeline has no such stage, or the value is not a change.
+    """
+    names = [stage.name for stage in pipeline.stages]
+    if name not in names:
+        raise TraceError(
+            f"changes must name stages of pipeline {pipeline.name!r} ({', '.join(names)}), "
+            f"got {quoted(name)}"
+        )
+    if isinstance(value, str):
+        if not re.match(r"\s*[+-]", value):
+            raise TraceError(
+                f"the change of {name} must be a factor, or a duration with its sign (for example "
+                f"'-2ms'), got {quoted(value)}"
+            )
+        try:
+            fixed = parse_duration(value, name=f"the change of {name}", signed=True)
+        except ValueError as error:
+            raise TraceError(str(error)) from None
+        return lambda lengths: np.maximum(lengths + fixed, 0)
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not number or not 0 <= float(value) < _MOST_FACTOR:  # type: ignore[arg-type]
+        raise TraceError(
+            f"the change of {name} must be a factor from 0 to 1,000,000 (for example 0.9), or a "
+            f"duration with its sign ('-2ms'), got {quoted(value)}"
+        )
+    factor = float(value)  # type: ignore[arg-type]
+    if factor == 1:
+        return lambda lengths: lengths
+
+    def scaled(lengths: Ints) -> Ints:
+        result = np.rint(lengths * factor)
+        if len(result) and result.max() >= STAMP_LIMIT:
+            raise TraceError(
+                f"{name} x {factor:g} must be below 2**62 ns (146 years); use a smaller factor"
+            )
+        return np.asarray(result, np.int64)
+
+    return scaled
+
+
+def server_counts(model: QueueModel, servers: Mapping[str, int]) -> dict[str, int]:
+    """Return how many frames stations serve at once, checked.
+
+    Raises
+    ------
+    TraceError
+        The pipeline has no such station, or the number is out of range.
+    """
+    for name, count in servers.items():
+        if name not in model.visits:
+            known = ", ".join(model.visits) or "it has none"
+            raise TraceError(
+                f"servers must name stations of the pipeline ({known}), got {quoted(name)}"
+            )
+        integer = hasattr(count, "__index__") and not isinstance(count, bool)
+        if not integer or not 1 <= count <= _MOST_SERVERS:
+            raise TraceError(
+                f"servers of {name} must be an integer from 1 to 10,000, got {quoted(count)}"
+            )
+    return {name: int(count) for name, count in servers.items()}
+
+
+def drop_limits(model: QueueModel, drop: Mapping[str, str | int]) -> dict[str, int]:
+    """Return how long frames wait at most, in ns, by hand-off.
+
+    Raises
+    ------
+    TraceError
+        No station is behind a hand-off of that name, or the value is not a duration.
+    """
+    names = [service.handoff for service in model.stations.services if service.handoff]
+    limits = {}
+    for name, value in drop.items():
+        if name not in names:
+            raise TraceError(
+                "drop must name hand-offs in front of a station "
+                f"({', '.join(names) or 'the pipeline has none'}), got {quoted(name)}"
+            )
+        try:
+            limits[name] = parse_duration(value, name=f"drop at {name}")
+        except ValueError as error:
+            raise TraceError(str(error)) from None
+    return limits
+
+
+def subtracted(model: QueueModel, changes: Mapping[str, Change]) -> Ints:
+    """Return (n,) ns: how much less the changed stages take, queues left as they were."""
+    less = np.zeros(len(model.columns), np.int64)
+    for stage in model.stations.pipeline.stages:
+        if stage.name in changes:
+            rows, lengths = model.lengths(stage)
+            less[rows] += lengths - changes[stage.name](lengths)
+    return less
+
+
+# -- one station --------------------------------------------------------------------------------
 
 
 def one_server(ready: Ints, hand_over: Ints, service: Ints) -> Ints:
@@ -47,7 +171,7 @@ def one_server(ready: Ints, hand_over: Ints, service: Ints) -> Ints:
     >>> one_server(np.array([0, 10, 50]), zero, np.array([30, 30, 30])).tolist()
     [30, 60, 90]
     """
-    # in place: of ten million frames each array has 80 MB
+    # in place: arrays of ten million frames have 80 MB each
     spent = hand_over + service
     np.cumsum(spent, out=spent)
     out: Ints = ready + service
@@ -57,7 +181,7 @@ def one_server(ready: Ints, hand_over: Ints, service: Ints) -> Ints:
     return out
 
 
-def several(
+def several_servers(
     ready: Ints,
     hand_over: Ints,
     service: Ints,
@@ -67,30 +191,30 @@ def several(
 ) -> tuple[Ints, Mask]:
     """Return departures (n,) from several servers, and which frames were not served.
 
-    With `limit`, frames that would begin later than that after `arrive` (n,) are dropped: they
-    leave when the limit is over.
+    With `limit`, frames that would begin later than that after `arrive` (n,) are dropped, and leave
+    when the limit is over.
 
     Notes
     -----
-    Where frames overtake each other, or one that is dropped makes room, there is no closed form:
-    the frames are taken one by one, 0.5 us each.
+    If frames overtake each other, or a dropped frame makes room, there is no closed form: the
+    frames are served one by one, in 0.5 us each.
     """
-    there = np.maximum.accumulate(ready)
+    present = np.maximum.accumulate(ready)
     lasting = service > 0
     if limit is None and (lasting.all() or not (hand_over > 0).any()):
-        # where no more are there at once than servers, nobody waits
-        alone = there + service
-        # (a frame that is served in no time keeps nobody waiting, if no hand-over does)
-        left_by = there - np.maximum(hand_over, 0)
+        # if no more frames are present at once than there are servers, none waits
+        alone = present + service
+        # (a frame that is served in no time keeps no other waiting, unless a hand-over does)
+        left_by = present - np.maximum(hand_over, 0)
         left = np.searchsorted(np.sort(alone[lasting]), left_by, side="right")
         if (np.cumsum(lasting) - lasting - left < servers).all():
-            return alone, np.zeros(len(there), bool)
+            return alone, np.zeros(len(present), bool)
     free = [MISSING] * servers
     out, gone = np.empty(len(ready), np.int64), np.zeros(len(ready), bool)
     latest = [np.iinfo(np.int64).max] * len(ready)
     if limit is not None:
         latest = ((ready if arrive is None else arrive) + limit).tolist()
-    rows = zip(there.tolist(), hand_over.tolist(), service.tolist(), latest, strict=True)
+    rows = zip(present.tolist(), hand_over.tolist(), service.tolist(), latest, strict=True)
     for n, (at, over, time, last) in enumerate(rows):
         begin = max(at, free[0] + over)
         if begin > last:
@@ -101,8 +225,19 @@ def several(
     return out, gone
 
 
+# -- all stations -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replayed:
+    """How much later each frame (n,) ended, in ns, and in which stage it was dropped, or -1."""
+
+    shift: Ints
+    dropped_at: npt.NDArray[np.int16]
+
+
 def replay(
-    whole: Picture,
+    model: QueueModel,
     changes: Mapping[str, Change],
     *,
     servers: Mapping[str, int] | None = None,
@@ -113,128 +248,117 @@ def replay(
 
     Parameters
     ----------
-    whole
+    model
         The frames as recorded.
     changes
-        By stage what its time becomes: of a hand-off in front of a station its delay.
+        By stage, what its times become; of a hand-off in front of a station, what its delays do.
     servers
         By station, how many frames it serves at once.
     limits
-        By hand-off: frames that wait longer, ns, are dropped there.
+        By hand-off: frames that wait longer than this many ns are dropped there.
     delays
-        Another reading of the gaps than the picture's, by station.
+        Another reading of delays by station than that of the model.
 
     Raises
     ------
     TraceError
-        A station that frames come to twice.
+        A station that frames come to more than once.
     """
-    where, columns = whole.places, whole.columns
-    shift = np.zeros(len(columns), np.int64)
-    dropped = np.full(len(columns), -1, np.int16)
-    at = 0
-    for place, stage in enumerate(where.pipeline.stages):
-        if stage.station is None:
-            in_front = any(block.handoff == stage.name for block in where.blocks)
-            if stage.name in changes and not in_front:
-                rows, lengths = _all_lengths(whole, stage.begin, stage.end)
-                shift[rows] += changes[stage.name](lengths) - lengths
-                _check_reach(stage.name, shift, shift[:0], shift[:0])
+    stations = model.stations
+    result = Replayed(
+        np.zeros(len(model.columns), np.int64), np.full(len(model.columns), -1, np.int16)
+    )
+    handoffs = {service.handoff for service in stations.services}
+    services = {service.stages[0].name: service for service in stations.services}
+    for position, stage in enumerate(stations.pipeline.stages):
+        if stage.station is None and stage.name in changes and stage.name not in handoffs:
+            low, high = model.columns.marks[stage.begin], model.columns.marks[stage.end]
+            rows = np.flatnonzero((low != MISSING) & (high != MISSING) & (high >= low))
+            lengths = (high - low)[rows]
+            result.shift[rows] += changes[stage.name](lengths) - lengths
+            _check_range(stage.name, result.shift, lengths[:0], lengths[:0])
+        if stage.name not in services:
             continue
-        if at == len(where.blocks) or where.blocks[at].stages[0] != stage:
-            continue
-        block, at = where.blocks[at], at + 1
-        if len(where.of(block.station)) > 1:
+        service = services[stage.name]
+        if len(stations.services_of(service.station)) > 1:
             raise TraceError(
-                f"station {block.station!r} serves stages that do not follow each other: frames "
+                f"station {service.station!r} serves stages that do not follow each other: frames "
                 "come to it more than once, and a replay of it is not available"
             )
-        mine = whole.visits[block.station]
-        apart = (delays or whole.delays)[block.station]
-        served = dropped[mine.frame] < 0
-        limit = (limits or {}).get(block.handoff or "")
-        count = (servers or {}).get(block.station, mine.servers)
-        _through(whole, block, mine, apart, served, changes, count, limit, place, shift, dropped)
-    return Replayed(shift, dropped)
+        reading = (delays or model.delays)[service.station]
+        limit = (limits or {}).get(service.handoff or "")
+        count = (servers or {}).get(service.station, model.visits[service.station].servers)
+        _through(model, service, reading, changes, count, limit, position, result)
+    return result
 
 
 def _through(
-    whole: Picture,
-    block: Block,
-    mine: Visits,
-    apart: Delays,
-    served: Mask,
+    model: QueueModel,
+    service: Service,
+    delays: Delays,
     changes: Mapping[str, Change],
     servers: int,
     limit: int | None,
-    place: int,
-    shift: Ints,
-    dropped: npt.NDArray[np.int16],
+    position: int,
+    result: Replayed,
 ) -> None:
-    """Send the frames through one station; changes `shift` and `dropped`."""
-    rows, delay, over = mine.frame, apart.delay, apart.hand_over
-    service = mine.end - mine.begin
-    changed = service.copy()
-    for stage in block.stages:
+    """Send the frames through one station, at a position of the pipeline; changes `result`."""
+    mine, shift, dropped = model.visits[service.station], result.shift, result.dropped_at
+    rows, delay, over = mine.frame, delays.delay, delays.hand_over
+    served = dropped[rows] < 0
+    recorded = mine.end - mine.begin
+    changed = recorded.copy()
+    for stage in service.stages:
         if stage.name in changes:
             low, high = mine.stages[stage.name]
             changed += changes[stage.name](high - low) - (high - low)
-    changed -= _unblocked(whole, block, changes)
+    changed -= _unblocked(model, service, changes)
     np.maximum(changed, 0, out=changed)
-    if block.handoff is not None and block.handoff in changes:
-        delay = changes[block.handoff](delay)
-    moved = shift[rows]
-    ends, gone = mine.end, np.zeros(len(rows), bool)
-    passing = _passing(mine)
-    if passing is not None:
-        # no server was free for them, and none has waited for them: they do as they did
-        later = moved + (delay - apart.delay) + (changed - (mine.end - mine.begin))
+    if service.handoff is not None and service.handoff in changes:
+        delay = changes[service.handoff](delay)
+    moved, ends = shift[rows], mine.end
+    passing = mine.conflicts
+    if passing.any():
+        passing = passing & (mine.end <= latest_departures(mine.end))
+        # no server was free for them, and none has waited for them: they do so again
+        later = moved + (delay - delays.delay) + (changed - recorded)
         if limit is not None:
             late = passing & served & (delay > limit)
-            later[late] = (apart.arrive + moved + limit - ends)[late]
-            dropped[rows[late]] = place
+            later[late] = (delays.arrive + moved + limit - ends)[late]
+            dropped[rows[late]] = position
         shift[rows[passing & served]] = later[passing & served]
         served = served & ~passing
+    arrive, before = delays.arrive, delays.delay
     if not served.all():
         rows, delay, over, changed = rows[served], delay[served], over[served], changed[served]
-        moved, ends = moved[served], ends[served]
-    arrive = apart.arrive if served.all() else apart.arrive[served]
-    before = apart.delay if served.all() else apart.delay[served]
+        moved, ends, arrive, before = moved[served], ends[served], arrive[served], before[served]
     if not len(rows):
         return
-    # who is there first goes first; as long as nothing has moved that is the recorded order
-    there = arrive + before
-    np.maximum.accumulate(there, out=there)
-    there += delay
-    there -= before
-    there += moved
+    # the first to be there is served first; as long as nothing has moved, in the recorded order
+    present = arrive + before
+    np.maximum.accumulate(present, out=present)
+    present += delay
+    present -= before
+    present += moved
     arrive = arrive + moved
     del moved, before
-    if (there[1:] < there[:-1]).any():
-        order = np.argsort(there, kind="stable")
+    if (present[1:] < present[:-1]).any():
+        order = np.argsort(present, kind="stable")
         rows, arrive, delay, over = rows[order], arrive[order], delay[order], over[order]
         changed, ends = changed[order], ends[order]
-    del there
+    del present
     ready = arrive + delay
-    _check_reach(block.station, ready, over, changed)
+    _check_range(service.station, ready, over, changed)
     if servers == 1 and limit is None:
         out = one_server(ready, over, changed)
     else:
-        out, gone = several(ready, over, changed, servers, arrive, limit)
+        out, gone = several_servers(ready, over, changed, servers, arrive, limit)
+        dropped[rows[gone]] = position
     shift[rows] = out - ends
-    if limit is not None and gone.any():
-        dropped[rows[gone]] = place
 
 
-def _passing(mine: Visits) -> Mask | None:
-    """Return which visits were over before those that kept all servers busy; None: none."""
-    if not mine.odd.any():
-        return None
-    return mine.odd & (mine.end <= latest_before(mine.end))
-
-
-def _check_reach(name: str, ready: Ints, hand_over: Ints, service: Ints) -> None:
-    """Refuse what would leave too late for a stamp: integers would come round.
+def _check_range(name: str, ready: Ints, hand_over: Ints, service: Ints) -> None:
+    """Refuse times that are too late for a stamp, where integers would wrap.
 
     Raises
     ------
@@ -246,54 +370,47 @@ def _check_reach(name: str, ready: Ints, hand_over: Ints, service: Ints) -> None
     spent = service.sum(dtype=np.float64) + np.abs(hand_over.sum(dtype=np.float64))
     if max(abs(float(ready.max())), abs(float(ready.min()))) + spent >= STAMP_LIMIT:
         raise TraceError(
-            f"at {name!r} frames would be there 2**62 ns after 1970 (the year 2116) or later: "
-            "that is no stamp: change less"
+            f"times at {escape(name)!r} must be below 2**62 ns (the year 2116); use smaller changes"
         )
 
 
-def _unblocked(whole: Picture, block: Block, changes: Mapping[str, Change]) -> Ints | int:
-    """Return what of a station's time goes because the station that held it up is quicker."""
+def _unblocked(model: QueueModel, service: Service, changes: Mapping[str, Change]) -> Ints | int:
+    """Return by how much a station is held up less because the next station is quicker."""
     less: Ints | int = 0
-    names = {stage.name for stage in block.stages}
-    for blocked in whole.blocked[block.station]:
+    names = {stage.name for stage in service.stages}
+    for blocked in model.blocked[service.station]:
         if blocked.stage not in names:
             continue
-        there = whole.visits[blocked.by]
-        before, after = np.zeros(len(there), np.int64), np.zeros(len(there), np.int64)
-        for name, (low, high) in there.stages.items():
+        downstream = model.visits[blocked.by]
+        before, after = np.zeros((2, len(downstream)), np.int64)
+        for name, (low, high) in downstream.stages.items():
             length = high - low
             before += length
             after += changes[name](length) if name in changes else length
         if np.array_equal(before, after):
             continue
         # the visit there that made room, and how much sooner it would have
-        visit = np.searchsorted(there.end, blocked.high + 1, side="right") - 1
+        visit = np.searchsorted(downstream.end, blocked.high + 1, side="right") - 1
         share = np.clip(1 - after / np.maximum(before, 1), 0, 1)[np.maximum(visit, 0)]
         less = less + (blocked.lengths * share).astype(np.int64)
     return less
 
 
-def breaks_of(whole: Picture) -> dict[str, int]:
-    """Return by station how many frames contradict first in, first out.
+def breaks_of(model: QueueModel) -> dict[str, int]:
+    """Return by station how many new frames contradict first in, first out.
 
-    Those that entered while all servers were busy, those that were passed in the queue by one that
-    arrived later, by more than delays differ, and those that lack a mark there. Only those of the
-    picture's own window.
+    These are frames that entered while all servers were busy, those that were overtaken in the
+    queue by one that arrived later, by more than delays differ, and those that lack a mark.
     """
     found = {}
-    for name, mine in whole.visits.items():
-        apart = whole.delays[name]
-        known = (apart.arrive - mine.begin)[~apart.queued]
-        longest = int(-known.min()) if len(known) else 0
-        latest = np.maximum.accumulate(apart.arrive)
-        passed = apart.queued & (apart.arrive + max(longest, apart.limit_ns) < latest)
-        breaks = (passed | mine.odd | mine.unended) & whole.is_fresh(mine.frame)
-        unknown = whole.is_fresh(mine.unknown)
-        found[name] = int(np.count_nonzero(breaks)) + int(np.count_nonzero(unknown))
+    for name, mine in model.visits.items():
+        delays = model.delays[name]
+        known = (mine.begin - delays.arrive)[~delays.queued]
+        longest = max(int(known.max()) if len(known) else 0, delays.limit_ns)
+        overtaken = delays.queued & (
+            delays.arrive + longest < np.maximum.accumulate(delays.arrive)
+        )
+        breaks = (overtaken | mine.conflicts | mine.no_end) & model.is_new(mine.frame)
+        unknown = np.count_nonzero(model.is_new(mine.unknown))
+        found[name] = int(np.count_nonzero(breaks)) + int(unknown)
     return found
-
-
-def _all_lengths(whole: Picture, begin: str, end: str) -> tuple[Ints, Ints]:
-    low, high = whole.columns.marks[begin], whole.columns.marks[end]
-    rows = np.flatnonzero((low != MISSING) & (high != MISSING) & (high >= low))
-    return rows, (high - low)[rows]

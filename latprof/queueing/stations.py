@@ -1,21 +1,42 @@
-"""Where frames wait, and for what: a pipeline read as stations with something in front of each."""
+"""The stations of a pipeline, and the visits of frames to them."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from latprof.errors import PipelineError
-from latprof.pipeline import Pipeline, Span
-from latprof.text import escape
+import numpy as np
 
-__all__ = ["Block", "Places", "places", "with_stations"]
+from latprof.arrays import Ints, Mask
+from latprof.frames import MISSING, Columns
+from latprof.pipeline import Pipeline, Span
+
+__all__ = [
+    "MOST_CONFLICTS",
+    "Service",
+    "Stations",
+    "Visits",
+    "latest_departures",
+    "ordered",
+    "stations_of",
+    "visits_to",
+]
+
+MOST_CONFLICTS = 0.01
+"""Share of the visits that may begin while all servers are busy before a server is added."""
+
+_Interval = tuple[Ints, Ints]
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """Stages in a row that one station serves, and what stands in front of them.
+class Service:
+    """Consecutive stages that one station serves.
 
-    `arrive` is the mark from which on a frame may wait; `handoff` the stage that lies between it
-    and `begin`, None where no stage does.
+    Attributes
+    ----------
+    station, stages
+        The station and its stages.
+    arrive
+        The mark from which on a frame may wait for the station.
+    handoff
+        The stage between `arrive` and `begin`, or None if there is none.
     """
 
     station: str
@@ -30,16 +51,16 @@ class Block:
 
     @property
     def end(self) -> str:
-        """The mark at which it leaves."""
+        """The mark at which a frame leaves the station."""
         return self.stages[-1].end
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """The blocks of a pipeline in order; all names of stages in it."""
+class Stations:
+    """What the stations of a pipeline serve, in order of the pipeline."""
 
     pipeline: Pipeline
-    blocks: tuple[Block, ...]
+    services: tuple[Service, ...]
 
     @property
     def handoffs(self) -> tuple[str, ...]:
@@ -52,81 +73,280 @@ class Places:
         return tuple(s.name for s in self.pipeline.stages if s.station is not None)
 
     @property
-    def stations(self) -> tuple[str, ...]:
+    def names(self) -> tuple[str, ...]:
         """The stations in order of their first stage."""
-        return tuple(dict.fromkeys(block.station for block in self.blocks))
+        return tuple(dict.fromkeys(service.station for service in self.services))
 
     @property
-    def marks_read(self) -> tuple[str, ...]:
-        """The marks that attribution needs: all but `due`; a side's may tell where a drop was."""
+    def marks(self) -> tuple[str, ...]:
+        """The marks that are read: all but `due`. Those of sides show where a frame was dropped."""
         return tuple(mark for mark in self.pipeline.marks if mark != "due")
 
-    def of(self, station: str) -> list[int]:
-        """Return which blocks the station serves."""
-        return [i for i, block in enumerate(self.blocks) if block.station == station]
+    def services_of(self, station: str) -> list[int]:
+        """Return the positions of the services of a station."""
+        return [i for i, service in enumerate(self.services) if service.station == station]
 
-    def next_station(self, i: int) -> int | None:
-        """Return the block that frames come to after block `i`, over at most one hand-off."""
-        if i + 1 == len(self.blocks):
+    def next_service(self, i: int) -> int | None:
+        """Return the service after service `i`, if at most one hand-off is between them."""
+        if i + 1 == len(self.services):
             return None
-        end, there = self.blocks[i].end, self.blocks[i + 1]
-        return i + 1 if there.arrive == end and there.station != self.blocks[i].station else None
+        this, following = self.services[i : i + 2]
+        adjacent = following.arrive == this.end and following.station != this.station
+        return i + 1 if adjacent else None
 
 
-def places(pipeline: Pipeline) -> Places:
-    """Return the stations of a pipeline, and what is in front of them.
+def stations_of(pipeline: Pipeline) -> Stations:
+    """Return the stations of a pipeline.
 
     Examples
     --------
     >>> from latprof.pipeline import AUDIO
-    >>> [(b.handoff, b.station, [s.name for s in b.stages]) for b in places(AUDIO).blocks]
+    >>> [(x.handoff, x.station, [s.name for s in x.stages]) for x in stations_of(AUDIO).services]
     [('transit', 'relay', ['webrtc']), ('ipc', 'server', ['cgo', 'alsa'])]
     """
-    blocks: list[Block] = []
+    services: list[Service] = []
     before: Span | None = None
     for stage in pipeline.stages:
-        if stage.station is None:
-            before = stage
-            continue
-        if before is not None and before.station == stage.station:
-            blocks[-1] = replace(blocks[-1], stages=(*blocks[-1].stages, stage))
-        elif before is None:
-            blocks.append(Block(stage.station, (stage,), "start", None))
-        elif before.station is None and before.end == stage.begin:
-            blocks.append(Block(stage.station, (stage,), before.begin, before.name))
-        else:
-            blocks.append(Block(stage.station, (stage,), before.end, None))
+        if stage.station is not None:
+            if before is None:
+                services.append(Service(stage.station, (stage,), "start", None))
+            elif before.station == stage.station:
+                services[-1] = replace(services[-1], stages=(*services[-1].stages, stage))
+            elif before.station is None and before.end == stage.begin:
+                services.append(Service(stage.station, (stage,), before.begin, before.name))
+            else:
+                services.append(Service(stage.station, (stage,), before.end, None))
         before = stage
-    return Places(pipeline, tuple(blocks))
+    return Stations(pipeline, tuple(services))
 
 
-def with_stations(pipeline: Pipeline, stations: Mapping[str, str | None]) -> Pipeline:
-    """Return the pipeline with other stations: by stage, None makes it a hand-off.
+@dataclass(frozen=True, slots=True, eq=False)
+class Visits:
+    """The n visits to a station in order of entry, of all sources, dropped frames included.
 
-    Raises
-    ------
-    PipelineError
-        A name that is no stage.
+    Attributes
+    ----------
+    frame, service
+        (n,) row of the frame, and position of the service.
+    arrive, begin, end
+        (n,) ns: when the frame may have begun to wait (`MISSING` if unknown), when it entered, and
+        when it left.
+    stages
+        By stage two (n,) arrays: begin and end inside the visit. Both are `begin` if the visit
+        does not have the stage.
+    servers
+        How many frames the station serves at once.
+    most_at_once
+        The largest number of frames that were in the station at once.
+    overlaps
+        (n,) visits that began before all earlier ones had ended.
+    conflicts
+        (n,) visits that began while all servers were busy, which the model excludes.
+    no_end
+        (n,) visits that ended at an unknown time: a mark is missing or negative. Their `end` is
+        the last mark of the frame inside the station.
+    unknown
+        (k,) rows of other frames, which entered at an unknown time.
+    """
+
+    station: str
+    frame: Ints
+    service: Ints
+    arrive: Ints
+    begin: Ints
+    end: Ints
+    stages: dict[str, _Interval]
+    servers: int
+    most_at_once: int
+    overlaps: Mask
+    conflicts: Mask
+    no_end: Mask
+    unknown: Ints
+
+    def __len__(self) -> int:
+        return len(self.begin)
+
+    def with_servers(self, servers: int) -> "Visits":
+        """Return the same visits to a station with another number of servers."""
+        if servers == self.servers:
+            return self
+        conflicts = self.overlaps
+        if servers > 1 and conflicts.any():
+            conflicts = conflicts & (_present(self.begin, self.end) >= servers)
+        return replace(self, servers=servers, conflicts=conflicts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """The visits to one service of a station, in order of rows."""
+
+    frame: Ints
+    service: Ints
+    arrive: Ints
+    begin: Ints
+    end: Ints
+    no_end: Mask
+    stages: dict[str, _Interval]
+    unknown: Ints
+
+
+def visits_to(stations: Stations, station: str, columns: Columns) -> Visits:
+    """Return the visits to a station.
+
+    A dropped frame was in the stage of its last mark until it was dropped (`end`).
+
+    Parameters
+    ----------
+    stations, station
+        The stations of a pipeline, and the name of one of them.
+    columns
+        Frames in any order.
 
     Examples
     --------
-    >>> mic = with_stations(Pipeline.chain("mic", "queue", "play"), {"play": "card"})
-    >>> [(stage.name, stage.station) for stage in mic.stages]
-    [('queue', None), ('play', 'card')]
+    >>> from latprof.pipeline import AUDIO
+    >>> at = {mark: np.array([5, 0]) + i for i, mark in enumerate(AUDIO.marks)}
+    >>> columns = Columns(np.arange(2, dtype=np.uint64), at)
+    >>> server = visits_to(stations_of(AUDIO), "server", columns)
+    >>> server.frame.tolist(), server.begin.tolist(), server.end.tolist(), server.servers
+    ([1, 0], [5, 10], [7, 12], 1)
     """
-    names = [stage.name for stage in pipeline.stages]
-    if not isinstance(stations, Mapping):
-        raise PipelineError(f"stations={stations!r}: give a dict by stage, {{'decode': 'cpu'}} say")
-    for name in stations:
-        if name not in names:
-            raise PipelineError(
-                f"stations: {escape(str(name))!r} is no stage of {pipeline.name!r}: "
-                f"use one of {', '.join(names)}"
-            )
-    spans = [
-        replace(span, station=stations[span.name])
-        if span.kind == "stage" and span.name in stations
-        else span
-        for span in pipeline.spans
-    ]
-    return Pipeline(pipeline.name, pipeline.marks, spans, period=pipeline.period)
+    finished = columns.finished()
+    parts = [_part(stations, i, columns, finished) for i in stations.services_of(station)]
+    names = [s.name for i in stations.services_of(station) for s in stations.services[i].stages]
+    frame, service = _joined([x.frame for x in parts]), _joined([x.service for x in parts])
+    arrive, no_end = _joined([x.arrive for x in parts]), _joined([x.no_end for x in parts])
+    begin, end = _joined([x.begin for x in parts]), _joined([x.end for x in parts])
+    stages = {}
+    for name in names:
+        inside = [x.stages.get(name, (x.begin, x.begin)) for x in parts]
+        stages[name] = _joined([low for low, _ in inside]), _joined([high for _, high in inside])
+    if len(begin) > 1 and not (begin[1:] > begin[:-1]).all():
+        # of two frames that entered at one time, one that left at once was first: they did not
+        # overlap
+        order = np.lexsort((end, arrive, end > begin, begin))
+        frame, service, arrive = frame[order], service[order], arrive[order]
+        begin, end, no_end = begin[order], end[order], no_end[order]
+        stages = {name: (low[order], high[order]) for name, (low, high) in stages.items()}
+    overlaps = begin < latest_departures(end)
+    most = min(len(begin), 1)
+    if overlaps.any():
+        # a visit of no length takes no server
+        present = _present(begin, end)[end > begin] + 1
+        most = max(int(present.max(initial=1)), 1)
+    unknown = np.concatenate([x.unknown for x in parts])
+    times = frame, service, arrive, begin, end
+    found = Visits(station, *times, stages, 1, most, overlaps, overlaps, no_end, unknown)
+    one_server = np.count_nonzero(overlaps) <= MOST_CONFLICTS * len(begin)
+    return found if one_server else found.with_servers(most)
+
+
+def ordered(times: Ints) -> Ints:
+    """Return times (n,) sorted; nearly all of them already are."""
+    return times if (times[1:] >= times[:-1]).all() else np.sort(times)
+
+
+def latest_departures(ends: Ints) -> Ints:
+    """Return the latest end of all earlier visits (n,); the lowest time for the first visit."""
+    latest = np.empty(len(ends), np.int64)
+    latest[:1] = MISSING
+    np.maximum.accumulate(ends[:-1], out=latest[1:])
+    return latest
+
+
+def _part(stations: Stations, i: int, columns: Columns, finished: Mask | None) -> _Part:
+    service = stations.services[i]
+    begins, ends, stages = _intervals(stations, service, columns, finished)
+    entered = begins != MISSING
+    complete = entered & (ends != MISSING) & (ends >= begins)
+    left = ends != MISSING
+    if finished is not None and service.end == "end":
+        left &= finished  # a drop stamps `end` in whatever stage the frame is
+    if not complete.all():
+        ends, stages = _until_last_mark(stations, service, columns, ~complete, begins, ends, stages)
+    rows = slice(None) if entered.all() else np.flatnonzero(entered)
+    numbers = np.arange(len(columns), dtype=np.int64)[rows]
+    return _Part(
+        numbers,
+        np.broadcast_to(np.int64(i), len(numbers)),  # no array: all are the same number
+        columns.marks[service.arrive][rows],
+        begins[rows],
+        ends[rows],
+        ~complete[rows],
+        {name: (low[rows], high[rows]) for name, (low, high) in stages.items()},
+        np.flatnonzero(~entered & left),
+    )
+
+
+def _intervals(
+    stations: Stations, service: Service, columns: Columns, finished: Mask | None
+) -> tuple[Ints, Ints, dict[str, _Interval]]:
+    """Return when each frame was in a service, and in its stages."""
+    marks, order = columns.marks, stations.pipeline.marks
+    begins, ends = marks[service.begin], marks[service.end]
+    stages = {s.name: (marks[s.begin], marks[s.end]) for s in service.stages}
+    if finished is not None:
+        inside = order[order.index(service.begin) : order.index(service.end)]
+        dropped = ~finished & np.any([marks[mark] != MISSING for mark in inside], axis=0)
+        dropped &= _lacks(columns, order[order.index(service.end) : -1])
+        ends = np.where(dropped, marks["end"], ends)
+        for stage in service.stages:
+            last = dropped & _lacks(columns, order[order.index(stage.end) : -1])
+            stages[stage.name] = marks[stage.begin], np.where(last, marks["end"], marks[stage.end])
+    for name, (low, high) in stages.items():
+        if low is begins and high is ends:
+            continue
+        absent = (low == MISSING) | (high == MISSING) | (high < low)
+        if absent.any():
+            low, high = np.where(absent, begins, low), np.where(absent, begins, high)
+        if ((low < begins) | (high > ends)).any():  # marks that are not in order
+            low, high = np.clip(low, begins, ends), np.clip(high, begins, ends)
+        stages[name] = low, high
+    return begins, ends, stages
+
+
+def _lacks(columns: Columns, marks: tuple[str, ...]) -> Mask:
+    """Return which frames have none of some marks."""
+    return np.all([columns.marks[mark] == MISSING for mark in marks], axis=0)
+
+
+def _until_last_mark(
+    stations: Stations,
+    service: Service,
+    columns: Columns,
+    chosen: Mask,
+    begins: Ints,
+    ends: Ints,
+    stages: dict[str, _Interval],
+) -> tuple[Ints, dict[str, _Interval]]:
+    """Return ends and stages in which chosen frames end at their last mark inside the service."""
+    marks, order = columns.marks, stations.pipeline.marks
+    last = begins
+    for mark in order[order.index(service.begin) + 1 : order.index(service.end)]:
+        last = np.maximum(last, marks[mark])
+    ends = np.where(chosen, last, ends)
+    found = {}
+    for stage in service.stages:
+        begin, end = marks[stage.begin], marks[stage.end]
+        low, high = stages[stage.name]
+        known = chosen & (begin != MISSING) & (end != MISSING) & (begin <= end)
+        low, high = np.where(known, begin, low), np.where(known, end, high)
+        low, high = np.clip(low, begins, ends), np.clip(high, begins, ends)
+        found[stage.name] = low, np.where(chosen & ~known, low, high)
+    return ends, found
+
+
+def _joined(arrays: list[Ints]) -> Ints:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _present(begin: Ints, end: Ints) -> Ints:
+    """Return how many of the earlier visits (n,) have not ended when each one begins."""
+    left: Ints = np.searchsorted(ordered(end), begin, side="right")
+    present = np.arange(len(begin)) - left
+    instant = end == begin
+    if instant.any():
+        # counted as ended were the visit itself, and later ones of no length at the same time
+        times = begin[instant]
+        present[instant] += np.searchsorted(times, times, side="right") - np.arange(len(times))
+    return present

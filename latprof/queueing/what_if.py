@@ -8,50 +8,65 @@ import numpy as np
 
 from latprof.arrays import Ints
 from latprof.errors import TraceError
+from latprof.frames import MISSING
 from latprof.histogram import rank_of
+from latprof.io.dataset import DatasetLike
 from latprof.pipeline import Pipeline
-from latprof.queueing.blame import hand_over_ns
-from latprof.queueing.changes import Scale, change_of, limits_of, servers_of, subtracted, written
-from latprof.queueing.evidence import contradiction
-from latprof.queueing.feedback import room_for
-from latprof.queueing.model import Picture, picture
-from latprof.queueing.recordings import Recordings, frames_of
-from latprof.queueing.replay import Replayed, breaks_of, replay
+from latprof.queueing.accumulator import contradiction
+from latprof.queueing.delays import parse_hand_over
+from latprof.queueing.model import QueueModel, queue_model
+from latprof.queueing.replay import (
+    Replayed,
+    Scale,
+    breaks_of,
+    change_of,
+    drop_limits,
+    replay,
+    server_counts,
+    subtracted,
+)
+from latprof.queueing.windows import open_dataset, read_frames
 from latprof.table import Cell, Column, Section, Table, html, text
-from latprof.text import counted
+from latprof.text import counted, quoted
 from latprof.units import format_ns
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["PERCENTILES", "WhatIf", "check_order", "sensitivity", "what_if"]
+__all__ = ["PERCENTILES", "WhatIf", "places_in_flight", "sensitivity", "sensitivity_rows", "what_if"]
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 
-_SUCH = {"changes": '{"alsa": 0.9}', "servers": '{"server": 2}', "drop": '{"ipc": "40ms"}'}
+_EXAMPLES = {"changes": '{"alsa": 0.9}', "servers": '{"server": 2}', "drop": '{"ipc": "40ms"}'}
+
+_FEWEST_STARTS = 100  # from which on closed loops are recognized
+_LEAST_IN_FLIGHT = 3
+_MOST_STARTS = 0.8  # share of the starts that find about the same number of frames in flight
+_SOON = 0.2  # of the usual time between entries
+_STEADY = 0.5  # of the spread of the time between starts
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class WhatIf:
     """End_to_end as measured, as replayed with the changes, and by plain subtraction.
 
     Attributes
     ----------
     measured_ns, replayed_ns, subtraction_ns
-        Sorted arrays: of the finished frames, without those that the changes drop in the second.
+        Sorted arrays, of the finished frames; in the second without those that the changes drop.
     other_ns
         Sorted: the replay in the other reading of the gap between a departure and the next entry
-        (see `assumptions`); equal to `replayed_ns` where the readings do not differ.
+        (see `assumptions`). Equal to `replayed_ns` if the readings do not differ.
     changes
         What was changed, as text.
     counts
-        ``frames``, ``dropped`` by the changes, ``breaks`` of first in, first out.
+        ``frames``; ``dropped`` by the changes; ``breaks`` of first in, first out.
     hand_over_ns
         By station: frames that enter this soon after a departure were queued.
     assumptions
-        What the replay takes for granted.
+        What the replay assumes.
     warning
-        Why the replay is no forecast, but the most that can be gained; empty: it is one.
+        Why the replay is not a forecast but the most that can be gained; empty if it is one.
     """
 
     measured_ns: Ints
@@ -64,20 +79,67 @@ class WhatIf:
     assumptions: tuple[str, ...]
     warning: str = ""
 
+    def __repr__(self) -> str:
+        return f"<WhatIf {self._changes}: {counted(self.counts['frames'], 'frame')}>"
+
     def __str__(self) -> str:
         return text(self.sections())
 
     def _repr_html_(self) -> str:
         return html(self.sections())
 
+    @property
+    def _changes(self) -> str:
+        changes = (f"{name} {change}" for name, change in self.changes.items())
+        return ", ".join(changes) or "nothing changes"
+
+    @property
+    def table(self) -> "pd.DataFrame":
+        """By percentile (50 to 99.9), ns: measured, replayed, subtraction, low and high of both."""
+        import pandas as pd
+
+        rows = self.rows()
+        index = pd.Index([row.pop("percentile") for row in rows], name="percentile", dtype=float)
+        frame = pd.DataFrame(rows, index=index)
+        return frame.astype(dict.fromkeys(frame.columns[frame.isna().any()], "float64"))
+
+    @property
+    def mean(self) -> dict[str, float | None]:
+        """Mean of measured, replayed and subtraction in ns, None if there are no frames."""
+        parts = {
+            "measured": self.measured_ns,
+            "replayed": self.replayed_ns,
+            "subtraction": self.subtraction_ns,
+        }
+        return {name: float(x.mean()) if len(x) else None for name, x in parts.items()}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the table as plain values: a dict for each percentile, None without frames."""
+        table = []
+        for q in PERCENTILES:
+            replayed, other = _percentile(self.replayed_ns, q), _percentile(self.other_ns, q)
+            measured = _percentile(self.measured_ns, q)
+            among = (replayed, other, measured) if self.warning else (replayed, other)
+            known = [value for value in among if value is not None]
+            table.append(
+                {
+                    "percentile": q,
+                    "measured": measured,
+                    "replayed": replayed,
+                    "subtraction": _percentile(self.subtraction_ns, q),
+                    "low": min(known, default=None),
+                    "high": max(known, default=None),
+                }
+            )
+        return table
+
     def sections(self) -> list[Section]:
-        """Return what is shown of it: the changes, a table of end_to_end, the assumptions."""
+        """Return what is shown: the changes, a table of end_to_end, the assumptions."""
         counts = self.counts
-        replayed = (
+        lines = [
             f"{counted(counts['frames'], 'frame')}, {counts['dropped']:,} dropped by the change; "
             f"{counts['breaks']:,} contradict first in, first out"
-        )
-        lines = (replayed, self.warning) if self.warning else (replayed,)
+        ]
         known: list[dict[str, Any]] = [{"name": "mean", **self.mean, "low": None, "high": None}]
         known += [{"name": f"p{row['percentile']:g}", **row} for row in self.rows()]
         rows = [
@@ -92,54 +154,14 @@ class WhatIf:
         ]
         names = ("measured", "replayed", "by subtraction", "low", "high")
         columns = Column("end to end", "name"), *(Column(name, "time") for name in names)
-        changes = ", ".join(f"{name} {change}" for name, change in self.changes.items())
         return [
-            Section(f"What if {changes}", lines, Table(columns, rows), "what_if"),
+            Section(f"What if {self._changes}", tuple(filter(None, (*lines, self.warning)))),
+            Section("", (), Table(columns, rows), "what_if"),
             Section("Assumptions", self.assumptions),
         ]
 
-    @property
-    def table(self) -> "pd.DataFrame":
-        """By percentile (50 to 99.9), ns: measured, replayed, subtraction, low and high of both."""
-        import pandas as pd
-
-        rows = self.rows()
-        index = pd.Index([row.pop("percentile") for row in rows], name="percentile", dtype=float)
-        frame = pd.DataFrame(rows, index=index)
-        return frame.astype(dict.fromkeys(frame.columns[frame.isna().any()], "float64"))
-
-    @property
-    def mean(self) -> dict[str, float | None]:
-        """Mean of measured, replayed and subtraction, ns; None of no frames."""
-        parts = {
-            "measured": self.measured_ns,
-            "replayed": self.replayed_ns,
-            "subtraction": self.subtraction_ns,
-        }
-        return {name: float(x.mean()) if len(x) else None for name, x in parts.items()}
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the table as plain values: a dict a percentile; None of no frames."""
-        table = []
-        for q in PERCENTILES:
-            mine, other = _at(self.replayed_ns, q), _at(self.other_ns, q)
-            measured = _at(self.measured_ns, q)
-            among = (mine, other, measured) if self.warning else (mine, other)
-            both = [value for value in among if value is not None]
-            table.append(
-                {
-                    "percentile": q,
-                    "measured": measured,
-                    "replayed": mine,
-                    "subtraction": _at(self.subtraction_ns, q),
-                    "low": min(both, default=None),
-                    "high": max(both, default=None),
-                }
-            )
-        return table
-
     def to_dict(self) -> dict[str, Any]:
-        """Return all of it but the arrays as values that JSON has."""
+        """Return all of it but the arrays as values that JSON can hold."""
         return {
             "format": 1,
             "changes": self.changes,
@@ -159,8 +181,12 @@ def _changed(ns: float | None, measured: float | None) -> Cell:
     return Cell(ns, bar=ns / measured, note=f"{ns / measured - 1:+.0%}")
 
 
+def _percentile(ordered: Ints, q: float) -> int | None:
+    return int(ordered[rank_of(q, len(ordered)) - 1]) if len(ordered) else None
+
+
 def what_if(
-    trace: Recordings,
+    trace: DatasetLike,
     changes: Mapping[str, Scale] | None = None,
     *,
     servers: Mapping[str, int] | None = None,
@@ -171,34 +197,34 @@ def what_if(
 ) -> WhatIf:
     """Return what end_to_end would have been with something changed.
 
-    The frames are sent once more through the stations, in the recorded order: what a quicker stage
-    takes from the queue in front of it counts as well.
+    The frames are sent through the stations once more, in the recorded order, so that what a
+    quicker stage takes from the queue in front of it counts as well.
 
     Parameters
     ----------
     trace
-        As `latprof.blame` takes it. All frames are in memory at once, some 250 bytes each: all of
-        them are replayed together.
+        See `latprof.blame`. All frames are in memory at once, some 250 bytes each, because they are
+        replayed together.
     changes
         By stage a factor, ``0.9``, or a fixed change with its sign, ``"-2ms"``. No time becomes
-        negative. Of a hand-off in front of a station its delay is changed, not its queue.
+        negative. For a hand-off in front of a station its delay is changed, not its queue.
     servers
         By station how many frames it serves at once, ``{"server": 2}``.
     drop
         By hand-off in front of a station how long frames wait at most, ``{"ipc": "40ms"}``: those
         that would wait longer are dropped there, and the station does not serve them.
     hand_over
-        A frame that enters a station this soon after another's departure was queued; None: found
-        from the frames, at least 1 us. The result says which it is.
+        How soon after a departure a queued frame enters. None estimates it from the frames, at
+        least 1 us. The result has the values used.
     stations, pipeline
-        As `latprof.blame` takes them.
+        See `latprof.blame`.
 
     Raises
     ------
     TraceError
-        No stage, station or hand-off of that name, or no such change; sampled or lossy
-        recordings; more than 1 % of the frames contradict first in, first out; a station that
-        frames come to twice.
+        No stage, station or hand-off of that name, or not a change; sampled or lossy recordings;
+        more than 1 % of the frames contradict first in, first out; a station that frames come to
+        more than once.
 
     Examples
     --------
@@ -212,114 +238,144 @@ def what_if(
     """
     for name, given in (("changes", changes), ("servers", servers), ("drop", drop)):
         if given is not None and not isinstance(given, Mapping):
-            raise TraceError(f"{name}={given!r}: give a dict by name, {_SUCH[name]} say")
-    kind, columns = frames_of(trace, "what_if", pipeline=pipeline, stations=stations)
-    changed = changes or {}
-    scales = {name: change_of(kind, name, value) for name, value in changed.items()}
-    whole = picture(kind, columns, hand_over=hand_over_ns(hand_over))
-    counts = servers_of(whole, servers or {})
-    limits = limits_of(whole, drop or {})
-    breaks = check_order(whole)
-    first = replay(whole, scales, servers=counts, limits=limits)
-    rows, lengths = whole.end_to_end
+            raise TraceError(
+                f"{name} must be a dict (for example {_EXAMPLES[name]}), got {quoted(given)}"
+            )
+    over = parse_hand_over(hand_over)
+    dataset = open_dataset(trace, "what_if", pipeline=pipeline, stations=stations)
+    given_changes = changes or {}
+    scales = {
+        name: change_of(dataset.pipeline, name, value) for name, value in given_changes.items()
+    }
+    model = queue_model(dataset.pipeline, read_frames(dataset, "what_if"), hand_over=over)
+    counts, limits = server_counts(model, servers or {}), drop_limits(model, drop or {})
+    breaks = _check_order(model)
+    first = replay(model, scales, servers=counts, limits=limits)
+    rows, lengths = model.end_to_end
     replayed, dropped = _after(lengths, first, rows)
-    del first  # of many frames one reading after the other
+    del first  # only one reading of many frames in memory
     other = replayed
-    if any(apart.has_other_reading for apart in whole.delays.values()):
-        others = {
-            name: apart.other_reading(whole.visits[name].begin)
-            for name, apart in whole.delays.items()
+    if any(delays.is_ambiguous for delays in model.delays.values()):
+        readings = {
+            name: delays.all_queued(model.visits[name].begin)
+            for name, delays in model.delays.items()
         }
-        second = replay(whole, scales, servers=counts, limits=limits, delays=others)
+        second = replay(model, scales, servers=counts, limits=limits, delays=readings)
         other, _ = _after(lengths, second, rows)
-        del second, others
-    told = [(name, written(value)) for name, value in changed.items()]
-    told += [(name, f"{n} server{'s' if n != 1 else ''}") for name, n in counts.items()]
-    told += [(name, f"dropped after {format_ns(ns)}") for name, ns in limits.items()]
-    # a station may have the name of its stage
-    text = {name: ", ".join(what for other, what in told if other == name) for name, _ in told}
+        del second, readings
+    shown = [
+        (name, value.strip() if isinstance(value, str) else f"x {value:g}")
+        for name, value in given_changes.items()
+    ]
+    shown += [(name, f"{n} server{'s' if n != 1 else ''}") for name, n in counts.items()]
+    shown += [(name, f"dropped after {format_ns(ns)}") for name, ns in limits.items()]
     return WhatIf(
         np.sort(lengths),
         replayed,
-        np.sort(np.maximum(lengths - subtracted(whole, scales)[rows], 0)),
+        np.sort(np.maximum(lengths - subtracted(model, scales)[rows], 0)),
         other,
-        text,
+        # a station may have the name of its stage
+        {name: ", ".join(change for same, change in shown if same == name) for name, _ in shown},
         {"frames": len(rows), "dropped": dropped, "breaks": breaks},
-        {name: apart.limit_ns for name, apart in whole.delays.items()},
-        _assumptions(whole, counts),
-        _warning(whole),
+        {name: delays.limit_ns for name, delays in model.delays.items()},
+        _assumptions(model, counts),
+        _warning(model),
     )
 
 
 def sensitivity(
-    trace: Recordings,
+    trace: DatasetLike,
     *,
     less: float = 0.1,
     hand_over: str | int | None = None,
     stations: Mapping[str, str | None] | None = None,
     pipeline: Pipeline | None = None,
 ) -> "pd.DataFrame":
-    """Return what a tenth less of each stage would give, the most at mean first.
+    """Return what a tenth less of each stage would give, the largest gain of the mean first.
 
     Parameters
     ----------
     trace
-        As `latprof.blame` takes it.
+        See `latprof.blame`.
     less
-        How much less: from 0 to 1.
+        How much less, from 0 to 1.
     hand_over, stations, pipeline
-        As `what_if` takes them.
+        See `what_if`.
 
     Returns
     -------
     DataFrame
-        By stage: how much less end_to_end would be at ``mean`` and ``p99``, ns, and as
+        By stage: by how much end_to_end would be less at ``mean`` and ``p99``, in ns, and as
         ``mean_share`` and ``p99_share`` of what was measured.
 
     Raises
     ------
     TraceError
-        As `what_if`.
+        See `what_if`.
     """
     import pandas as pd
 
-    if not isinstance(less, int | float | np.number) or not 0 <= less <= 1:
-        raise TraceError(f"less={less!r}: give a part from 0 to 1, 0.1 say")
-    kind, columns = frames_of(trace, "sensitivity", pipeline=pipeline, stations=stations)
-    whole = picture(kind, columns, hand_over=hand_over_ns(hand_over))
-    check_order(whole)
-    rows, lengths = whole.end_to_end
-    table = {}
-    for stage in kind.stages:
-        scale = change_of(kind, stage.name, 1 - less)
-        after = lengths + replay(whole, {stage.name: scale}).shift[rows]
-        if not len(rows):
-            table[stage.name] = dict.fromkeys(("mean", "mean_share", "p99", "p99_share"), np.nan)
-            continue
-        mean, p99 = float(lengths.mean() - after.mean()), _p99(lengths) - _p99(after)
-        table[stage.name] = {
-            "mean": mean,
-            "mean_share": mean / lengths.mean() if lengths.any() else 0.0,
-            "p99": float(p99),
-            "p99_share": p99 / _p99(lengths) if _p99(lengths) else 0.0,
-        }
-    names = ["mean", "mean_share", "p99", "p99_share"]
-    frame = pd.DataFrame.from_dict(table, orient="index", columns=names).astype("float64")
-    frame.index.name = "stage"
-    return frame.sort_values(["mean", "p99"], ascending=False, kind="stable")
+    rows = sensitivity_rows(
+        trace, less=less, hand_over=hand_over, stations=stations, pipeline=pipeline
+    )
+    index = pd.Index([row.pop("stage") for row in rows], name="stage", dtype=object)
+    columns = ["mean", "mean_share", "p99", "p99_share"]
+    return pd.DataFrame(rows, index=index, columns=columns, dtype="float64")
 
 
-def check_order(whole: Picture) -> int:
+def sensitivity_rows(
+    trace: DatasetLike,
+    *,
+    less: float = 0.1,
+    hand_over: str | int | None = None,
+    stations: Mapping[str, str | None] | None = None,
+    pipeline: Pipeline | None = None,
+) -> list[dict[str, Any]]:
+    """Return the table of `sensitivity` as plain values: a dict for each stage.
+
+    Raises
+    ------
+    TraceError
+        See `what_if`.
+    """
+    number = isinstance(less, int | float | np.number) and not isinstance(less, bool)
+    if not number or not 0 <= less <= 1:
+        raise TraceError(f"less must be a number from 0 to 1, got {quoted(less)}")
+    over = parse_hand_over(hand_over)
+    dataset = open_dataset(trace, "sensitivity", pipeline=pipeline, stations=stations)
+    model = queue_model(dataset.pipeline, read_frames(dataset, "sensitivity"), hand_over=over)
+    _check_order(model)
+    rows, lengths = model.end_to_end
+    table: list[dict[str, Any]] = []
+    for stage in dataset.pipeline.stages:
+        change = change_of(dataset.pipeline, stage.name, 1 - less)
+        after = lengths + replay(model, {stage.name: change}).shift[rows]
+        row = dict.fromkeys(("mean", "mean_share", "p99", "p99_share"))
+        if len(rows):
+            mean, p99 = float(lengths.mean() - after.mean()), _p99(lengths) - _p99(after)
+            mean_share = mean / lengths.mean() if lengths.any() else 0.0
+            p99_share = p99 / _p99(lengths) if _p99(lengths) else 0.0
+            row = {"mean": mean, "mean_share": mean_share, "p99": float(p99), "p99_share": p99_share}
+        table.append({"stage": stage.name, **row})
+    return sorted(table, key=lambda row: (-(row["mean"] or 0), -(row["p99"] or 0)))
+
+
+def _p99(values: Ints) -> int:
+    rank = rank_of(99, len(values)) - 1
+    return int(np.partition(values, rank)[rank])
+
+
+def _check_order(model: QueueModel) -> int:
     """Return how many frames contradict first in, first out.
 
     Raises
     ------
     TraceError
-        More than 1 % do, in some station.
+        More than 1 % do at some station.
     """
-    breaks = breaks_of(whole)
+    breaks = breaks_of(model)
     for name, count in breaks.items():
-        mine = whole.visits[name]
+        mine = model.visits[name]
         why = contradiction(name, count, len(mine) + len(mine.unknown))
         if why:
             raise TraceError(why)
@@ -330,32 +386,32 @@ def _after(lengths: Ints, replayed: Replayed, rows: Ints) -> tuple[Ints, int]:
     """Return sorted end_to_end of the frames that are not dropped, and how many are."""
     after = replayed.shift[rows]
     after += lengths
-    np.maximum(after, 0, out=after)  # a stamp that was too early takes nobody before his start
+    np.maximum(after, 0, out=after)  # marks that were too early may put an end before its start
     kept = replayed.dropped_at[rows] < 0
-    gone = len(rows) - int(np.count_nonzero(kept))
-    after = after[kept] if gone else after
+    dropped = len(rows) - int(np.count_nonzero(kept))
+    after = after[kept] if dropped else after
     after.sort()
-    return after, gone
+    return after, dropped
 
 
-def _assumptions(whole: Picture, servers: Mapping[str, int]) -> tuple[str, ...]:
+def _assumptions(model: QueueModel, servers: Mapping[str, int]) -> tuple[str, ...]:
     lines = [
-        "frames start when they did; who is at a station first is served first",
+        "frames start when they did; the first to arrive at a station is served first",
         "a station takes the next frame as soon as it is free; its times do not depend on its load",
-        "queues have room for all",
+        "queues have room for all frames",
     ]
-    for name, apart in whole.delays.items():
-        queued = int(np.count_nonzero(apart.queued))
-        usual = "not known" if apart.usual_ns is None else format_ns(apart.usual_ns)
-        serves = f"it serves {whole.visits[name].servers} at once"
+    for name, delays in model.delays.items():
+        queued = int(np.count_nonzero(delays.queued))
+        usual = "unknown" if delays.usual_ns is None else format_ns(delays.usual_ns)
+        serves = f"it serves {model.visits[name].servers} at once"
         if name in servers:
             serves = f"{serves} in the recording, {servers[name]} here"
         lines.append(
-            f"{name}: a frame that enters within {format_ns(apart.limit_ns)} of a departure counts "
-            f"as queued: {queued:,} of {len(apart.queued):,}; delay in front of it {usual}; "
-            f"{serves}"
+            f"{name}: a frame that enters within {format_ns(delays.limit_ns)} of a departure "
+            f"counts as queued: {queued:,} of {len(delays.queued):,}; delay in front of it "
+            f"{usual}; {serves}"
         )
-    for name, found in whole.blocked.items():
+    for name, found in model.blocked.items():
         lines += [
             f"{name}: its stage {b.stage} was held up by {b.by} (inferred); that time shrinks as "
             f"the time of {b.by} does"
@@ -364,20 +420,57 @@ def _assumptions(whole: Picture, servers: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _warning(whole: Picture) -> str:
-    room = room_for(whole)
-    if room is None:
+def _warning(model: QueueModel) -> str:
+    places = places_in_flight(model)
+    if places is None:
         return ""
     return (
-        f"frames start as others leave, with {room} in flight: their source waits for room, and "
-        "would start others instead. What is replayed is the most that can be gained, no forecast"
+        f"frames start as others leave, with {places} in flight: their source waits for room, and "
+        "would start others instead. The replay shows the most that can be gained, not a forecast"
     )
 
 
-def _at(values: Ints, q: float) -> int | None:
-    return int(values[rank_of(q, len(values)) - 1]) if len(values) else None
+def places_in_flight(model: QueueModel) -> int | None:
+    """Return how many frames a closed loop has room for, or None if frames start on their own.
+
+    In front of a full queue, a producer starts its next frame when a place becomes free. A replay
+    lets frames start when they did; in a closed loop they would start earlier, and the queue would
+    stay full. A closed loop is recognized by this: the same number of frames is in flight at each
+    start, and starts follow entries into a station at once, whether entries are close or far apart.
+
+    Examples
+    --------
+    >>> from latprof import Trace
+    >>> line = Pipeline.chain("line", "queue", "work", stations={"work": "worker"})
+    >>> left = np.cumsum(np.random.default_rng(1).integers(50, 150, 500))
+    >>> start = np.concatenate((np.zeros(5, np.int64), left[:-5] + 1))  # when the fifth before left
+    >>> at = {"start": start, "queue": start, "work": np.append(0, left[:-1]), "end": left}
+    >>> trace = Trace(line, frame_id=np.arange(500), marks=at)
+    >>> places_in_flight(queue_model(line, trace.columns))
+    5
+    """
+    starts, ends = (model.columns.marks[mark] for mark in ("start", "end"))
+    complete = (starts != MISSING) & (ends != MISSING)
+    starts, ends = np.sort(starts[complete]), np.sort(ends[complete])
+    if len(starts) < _FEWEST_STARTS:
+        return None
+    in_flight = np.arange(1, len(starts) + 1) - np.searchsorted(ends, starts, side="right")
+    usual = int(np.median(in_flight))
+    if usual < _LEAST_IN_FLIGHT or np.mean(np.abs(in_flight - usual) <= 1) < _MOST_STARTS:
+        return None
+    between = _quartile_distance(np.diff(starts))
+    for visits in model.visits.values():
+        entries = np.sort(visits.begin)
+        last = np.searchsorted(entries, starts, side="right") - 1
+        after = starts[last >= 0] - entries[last[last >= 0]]
+        if len(after) < _FEWEST_STARTS:
+            continue
+        soon = np.median(after) <= _SOON * np.median(np.diff(entries))
+        if soon and _quartile_distance(after) < _STEADY * between:
+            return usual
+    return None
 
 
-def _p99(values: Ints) -> int:
-    rank = rank_of(99, len(values)) - 1
-    return int(np.partition(values, rank)[rank])
+def _quartile_distance(values: Ints) -> float:
+    low, high = np.quantile(values, (0.25, 0.75))
+    return float(high - low)

@@ -1,41 +1,161 @@
-"""Recordings that do not fit into memory, looked at window by window.
+"""Recordings of any size as a sequence of models, window by window.
 
-A window of frames is looked at together with those before it that were still there when its first
-frame started, so that whoever kept a frame waiting is known. The last rows of a window are kept
-back until later ones are known that may have entered a station before them.
+A window of frames is modelled together with the frames before it that were still in the pipeline
+when its first frame started, so that it is known what its frames waited for. Its last rows are held
+back until later rows are known, which may have entered a station before them.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from latprof.arrays import Ints, Mask
+from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns
+from latprof.io.dataset import Dataset, DatasetLike, lowest_start
 from latprof.pipeline import Pipeline
-from latprof.queueing.blocking import DEPTH
-from latprof.queueing.model import Picture, picture
-from latprof.queueing.stations import places
-from latprof.queueing.visits import MOST_ODD, Visits
+from latprof.queueing.blocking import MOST_STAGES
+from latprof.queueing.model import QueueModel, queue_model
+from latprof.queueing.stations import MOST_CONFLICTS, Visits, stations_of
+from latprof.text import counted
 
-__all__ = ["HELD", "WINDOW", "Crowd", "Walk", "needed"]
+__all__ = [
+    "HELD_BACK_ROWS",
+    "MOST_CONTEXT_ROWS",
+    "WINDOW_ROWS",
+    "Windows",
+    "attempts",
+    "incomplete",
+    "needed",
+    "open_dataset",
+    "read_frames",
+]
 
-WINDOW = 65_536
-"""Frames that are looked at together: their arrays fit a third-level cache, several at a time."""
+WINDOW_ROWS = 131_072
+"""Rows that are modelled together with their context, those held back included."""
 
-HELD = 4_096
-"""Frames kept back at the end of a window: later rows may have entered a station before them."""
+HELD_BACK_ROWS = 4_096
+"""Rows at the end of a window that wait for the next one; rows may be that far out of order."""
 
-MOST_KEPT = 16 * WINDOW
-"""Frames of the past that are kept at most: a queue that is longer is seen so far only."""
+MOST_CONTEXT_ROWS = 1_048_576
+"""Rows before a window that are kept at most: waiting for earlier frames is not seen."""
+
+
+def incomplete(meta: Mapping[str, Any], columns: Columns | None = None) -> str:
+    """Return why frames of a recording are missing, so that waiting is unknown; empty if none."""
+    lost = meta.get("lost") or 0
+    parts = (meta.get("join") or {}).get("parts") or []
+    for part in (meta, *parts):
+        rate = float(part.get("sampling_rate") or 1.0)
+        if rate < 1:
+            return f"sampling rate {rate:g}"
+        lost = max(lost, part.get("lost") or 0)
+    for part in parts or [meta]:
+        torn = (part.get("accounts") or {}).get("torn") or 0
+        if torn:
+            return f"{counted(torn, 'frame')} torn here"
+    if lost:
+        return f"{counted(lost, 'frame')} lost here"
+    if columns is not None and columns.weight is not None and (columns.weight != 1).any():
+        return "rows stand for several frames"
+    return ""
+
+
+def open_dataset(
+    recordings: DatasetLike,
+    what: str,
+    *,
+    pipeline: Pipeline | None = None,
+    stations: Mapping[str, str | None] | None = None,
+) -> Dataset:
+    """Return recordings that have every frame, as far as that is known without reading them.
+
+    Raises
+    ------
+    TraceError
+        No recording, recordings of different pipelines, or sampled or lossy ones: `what` is not
+        available for them.
+    """
+    dataset = Dataset(recordings, pipeline=pipeline, stations=stations)
+    for recording in dataset.recordings:
+        _check_complete(recording.meta, recording.columns, what)
+    return dataset
+
+
+def read_frames(dataset: Dataset, what: str) -> Columns:
+    """Return all frames at once: the marks that a model needs, and outcomes.
+
+    Raises
+    ------
+    TraceError
+        Rows that stand for several frames.
+    """
+    columns = dataset.read(_names(dataset))
+    _check_complete({}, columns, what)
+    return needed(columns, stations_of(dataset.pipeline).marks)
+
+
+def attempts(
+    dataset: Dataset, what: str, *, hand_over: int | None = None, depth: int = MOST_STAGES
+) -> Iterator[Iterator[QueueModel]]:
+    """Yield the models of all windows, again and again until they are right from the start.
+
+    Nearly always the first attempt is right. A second one is needed if later frames show that a
+    station has another number of servers, or if more than 1 % of the rows are further out of order
+    than windows allow for: then each file is loaded and sorted as a whole.
+    """
+    sort_files, servers = False, None
+    while True:
+        windows = Windows(dataset.pipeline, hand_over=hand_over, depth=depth, servers=servers)
+        yield _models(windows, dataset, what, sort_files=sort_files)
+        if not sort_files and windows.late > MOST_CONFLICTS * windows.rows:
+            sort_files = True
+        elif servers is None and windows.changed:
+            servers = windows.servers
+        else:
+            return
+
+
+def _models(
+    windows: "Windows", dataset: Dataset, what: str, *, sort_files: bool
+) -> Iterator[QueueModel]:
+    names = _names(dataset)
+    for columns in dataset.merged(names, slack=HELD_BACK_ROWS, sort_files=sort_files):
+        _check_complete({}, columns, what)
+        yield from windows.add(columns)
+    yield from windows.close()
+
+
+def _names(dataset: Dataset) -> list[str]:
+    return ["frame_id", *stations_of(dataset.pipeline).marks, "outcome", "weight"]
+
+
+def _check_complete(meta: Mapping[str, Any], columns: Columns | None, what: str) -> None:
+    reason = incomplete(meta, columns)
+    if reason:
+        raise TraceError(
+            f"{what} is not available: {reason}; record without sampling and with enough capacity "
+            "for all frames"
+        )
+
+
+def needed(columns: Columns, marks: tuple[str, ...], cut: slice = slice(None)) -> Columns:
+    """Return some rows of columns, without what models do not need."""
+    return Columns(
+        columns.frame_id[cut],
+        {mark: columns.marks[mark][cut] for mark in marks},
+        outcome=None if columns.outcome is None else columns.outcome[cut],
+        complete=columns.complete,
+    )
 
 
 @dataclass
-class Crowd:
-    """How many frames a station was seen to serve at once; so many servers it has.
+class _ServerCount:
+    """How many servers a station has, as the visits of all windows so far show.
 
-    The rule is that of `latprof.queueing.visits.visits`, for all windows so far; `fixed` is
-    what is known beforehand.
+    The rule is that of `latprof.queueing.stations.visits_to`; `fixed` is known beforehand.
     """
 
     visits: int = 0
@@ -45,47 +165,59 @@ class Crowd:
 
     @property
     def servers(self) -> int:
-        """The number of servers."""
         if self.fixed is not None:
             return self.fixed
-        return 1 if self.overlapping <= MOST_ODD * self.visits else self.most
+        return 1 if self.overlapping <= MOST_CONFLICTS * self.visits else self.most
 
-    def settled(self, mine: Visits, fresh: Mask) -> Visits:
-        """Add the visits of a window, of frames that are `fresh`; return them as is decided."""
-        new = fresh[mine.frame]
-        self.visits += int(np.count_nonzero(new))
+    def settled(self, mine: Visits, new: Mask) -> Visits:
+        """Add the visits of new frames; return all visits, with the number of servers so far."""
+        added = new[mine.frame]
+        self.visits += int(np.count_nonzero(added))
         if mine.overlaps.any():
-            self.overlapping += int(np.count_nonzero(mine.overlaps & new))
+            self.overlapping += int(np.count_nonzero(mine.overlaps & added))
         self.most = max(self.most, mine.most_at_once)
-        return mine.served_by(self.servers)
+        return mine.with_servers(self.servers)
 
 
-class Walk:
-    """The frames of recordings in order of time -> pictures that count each frame once.
+@dataclass(slots=True)
+class _Pending:
+    """Rows that no window has counted yet, and which of them results are about (None: all)."""
 
-    Each picture has frames of the past, which only keep others waiting, and the frames that are
-    counted. Memory is a window, and the frames that were in flight at once.
+    columns: Columns
+    counted: Mask | None
+
+    def split(self, rows: int) -> tuple["_Pending", "_Pending"]:
+        return self._cut(slice(rows)), self._cut(slice(rows, None))
+
+    def _cut(self, cut: slice) -> "_Pending":
+        mask = None if self.counted is None else self.counted[cut]
+        return _Pending(self.columns.take(cut), mask)
+
+
+class Windows:
+    """Frames of a recording in order of time -> models that count each frame once.
+
+    The frames of a model are those of a window, and earlier ones that only keep others waiting.
+    Memory holds a window, and the frames that were in the pipeline at once. Windows have the same
+    rows whatever batches the frames come in, and if rows are up to `HELD_BACK_ROWS` out of order.
 
     Parameters
     ----------
     pipeline, hand_over, depth
-        As `latprof.queueing.model.picture` takes them.
+        See `latprof.queueing.model.queue_model`.
     servers
-        How many servers stations have, where it is known; else what was seen so far decides.
+        The number of servers by station, if it is known; otherwise what was seen so far decides.
 
     Attributes
     ----------
     rows, late
-        Rows so far, and those that came after a row which started later was counted: more than
-        `HELD` places out of order.
-    changed
-        Whether some window was looked at with another number of servers than is known now.
+        Number of rows so far, and of those that came after a window that had later ones.
 
     Notes
     -----
-    With the servers known the time that frames waited for others is that of all frames looked at
-    together, to the nanosecond, for rows at most `HELD` places from the order of entry. What is
-    inferred is inferred in each window by itself: blocking, hand-overs and delays of queued frames.
+    With known servers the time that frames waited for others is that of all frames modelled
+    together, to the nanosecond. What is inferred is inferred for each window by itself: blocking,
+    hand-overs, and delays of queued frames.
     """
 
     def __init__(
@@ -93,142 +225,130 @@ class Walk:
         pipeline: Pipeline,
         *,
         hand_over: int | None = None,
-        depth: int = DEPTH,
+        depth: int = MOST_STAGES,
         servers: Mapping[str, int] | None = None,
     ) -> None:
         self.pipeline, self.hand_over, self.depth = pipeline, hand_over, depth
         self.rows = self.late = 0
-        self.begun = self._closed = False
-        where = places(pipeline)
-        self._marks = where.marks_read
-        self._crowds = {
-            name: Crowd(fixed=None if servers is None else servers[name]) for name in where.stations
+        stations = stations_of(pipeline)
+        self._marks = stations.marks
+        self._servers = {
+            name: _ServerCount(fixed=None if servers is None else servers[name])
+            for name in stations.names
         }
-        self._used: dict[str, set[int]] = {name: set() for name in where.stations}
-        self._waiting: list[tuple[Columns, Mask | None]] = []  # frames that are not counted yet
+        self._used: dict[str, set[int]] = {name: set() for name in stations.names}
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the frames that are not counted yet, and those before them."""
+        self._pending: list[_Pending] = []
         self._count = 0
         self._context: Columns | None = None  # counted frames that others may have waited for
-        self._counted_to = MISSING
-        self._delays: dict[str, Ints] = {}  # by station
+        self._counted_to = MISSING  # the latest start of a counted frame
+        self._delays: dict[str, Ints] | None = None  # by station, of the window before
 
     @property
     def servers(self) -> dict[str, int]:
-        """By station, what all of the frames so far say."""
-        return {name: crowd.servers for name, crowd in self._crowds.items()}
+        """The number of servers by station, as all frames so far show."""
+        return {name: count.servers for name, count in self._servers.items()}
 
     @property
     def changed(self) -> bool:
-        """Whether a window was looked at with other numbers of servers."""
-        return any(used - {self._crowds[name].servers} for name, used in self._used.items())
+        """Whether the model of a window had another number of servers."""
+        return any(used - {self._servers[name].servers} for name, used in self._used.items())
 
-    def add(self, columns: Columns, counted: Mask | None = None) -> Iterator[Picture]:
-        """Add n frames; those not `counted` only keep others waiting."""
-        if self._closed and len(columns):
-            # what another recording has shown of servers is not known of this one alone
-            self._crowds = {name: Crowd(fixed=each.fixed) for name, each in self._crowds.items()}
-            self._closed = False
-        for start in range(0, len(columns), WINDOW):
-            # a trace in memory comes as a whole: its windows are those of a file
-            cut = slice(start, start + WINDOW)
+    def add(self, columns: Columns, counted: Mask | None = None) -> Iterator[QueueModel]:
+        """Add n frames; those that are not `counted` only keep others waiting."""
+        for start in range(0, len(columns), WINDOW_ROWS):
+            cut = slice(start, start + WINDOW_ROWS)
             part = needed(columns, self._marks, cut)
             starts = part.marks["start"]
             if self._counted_to > MISSING:
-                there = starts if "start" in part.complete else starts[starts != MISSING]
-                self.late += int(np.count_nonzero(there < self._counted_to))
+                known = starts if "start" in part.complete else starts[starts != MISSING]
+                self.late += int(np.count_nonzero(known < self._counted_to))
             self.rows += len(part)
             self._count += len(part)
-            self._waiting.append((part, None if counted is None else counted[cut]))
-            # no sooner than the past is long: it would be looked at again and again
-            past = 0 if self._context is None else len(self._context)
-            if self._count > max(WINDOW, past, HELD):
-                yield self._look(HELD)
+            self._pending.append(_Pending(part, None if counted is None else counted[cut]))
+            while self._count >= self._target:
+                yield self._next(self._target, HELD_BACK_ROWS)
 
-    def close(self) -> Iterator[Picture]:
-        """End a recording: the next one does not go on with it."""
+    def close(self) -> Iterator[QueueModel]:
+        """Yield the model of the last rows."""
         if self._count:
-            yield self._look(0)
-        self._closed = True
-        self._context, self._counted_to, self.begun = None, MISSING, False
+            yield self._next(self._count, 0)
+        self.clear()
 
-    def drop(self) -> None:
-        """Forget the frames that are not counted yet."""
-        self._waiting, self._count = [], 0
-        self._context, self._counted_to, self.begun = None, MISSING, False
+    def continued_by(self, columns: Columns) -> bool:
+        """Return whether frames follow the recording, up to rows that are a little out of order."""
+        first = lowest_start(columns)
+        if first < self._counted_to:
+            return False
+        later = sum(np.count_nonzero(x.columns.marks["start"] > first) for x in self._pending)
+        return bool(later <= HELD_BACK_ROWS)
 
-    def goes_on(self, columns: Columns) -> bool:
-        """Return whether frames come after all of the recording that is being read."""
-        known = self._waiting[-1][0] if self._waiting else self._context
-        if known is None:
-            return True
-        starts, last = columns.marks["start"], known.marks["start"]
-        there, before = starts[starts != MISSING], last[last != MISSING]
-        return not len(there) or not len(before) or int(there.min()) >= int(before.max())
+    @property
+    def _target(self) -> int:
+        """Rows of the next window: at least the context, which is modelled again in each one."""
+        context = 0 if self._context is None else len(self._context)
+        return max(WINDOW_ROWS, context + HELD_BACK_ROWS, 2 * HELD_BACK_ROWS)
 
-    def _look(self, held: int) -> Picture:
-        past = 0 if self._context is None else len(self._context)
-        parts = [] if self._context is None else [self._context]
-        parts += [part for part, _ in self._waiting]
-        whole = Columns.concat(parts) if len(parts) > 1 else parts[0]
-        cut = len(whole) - held
-        fresh = np.zeros(len(whole), bool)
-        fresh[past:cut] = True
-        counted = fresh
-        if any(mask is not None for _, mask in self._waiting):
-            wanted = np.ones(len(whole), bool)
-            stop = past
-            for part, mask in self._waiting:
-                start, stop = stop, stop + len(part)
-                if mask is not None:
-                    wanted[start:stop] = mask
-            counted = fresh & wanted
-            rest_wanted: Mask | None = wanted[cut:]
-        else:
-            rest_wanted = None
-        seen = picture(
+    def _next(self, rows: int, held_back: int) -> QueueModel:
+        """Return the model of the next rows, of which the last ones are held back."""
+        parts, count = [], 0
+        while count < rows:
+            part = self._pending.pop(0)
+            if count + len(part.columns) > rows:
+                part, rest = part.split(rows - count)
+                self._pending.insert(0, rest)
+            parts.append(part)
+            count += len(part.columns)
+        context = 0 if self._context is None else len(self._context)
+        columns = [] if self._context is None else [self._context]
+        columns += [part.columns for part in parts]
+        whole = columns[0] if len(columns) == 1 else Columns.concat(columns)
+        wanted: Mask | None = None
+        if any(part.counted is not None for part in parts):
+            masks = [np.ones(context, bool)]
+            masks += [np.ones(len(x.columns), bool) if x.counted is None else x.counted for x in parts]
+            wanted = np.concatenate(masks)
+        starts = whole.marks["start"][context:]
+        if (starts[1:] < starts[:-1]).any():
+            order = context + np.argsort(starts, kind="stable")
+            order = np.concatenate([np.arange(context), order])
+            whole, wanted = whole.take(order), None if wanted is None else wanted[order]
+        cut = context + rows - held_back
+        new = np.zeros(len(whole), bool)
+        new[context:cut] = True
+        found = queue_model(
             self.pipeline,
             whole,
             hand_over=self.hand_over,
             depth=self.depth,
-            counted=counted,
-            fresh=fresh,
-            earlier=self._delays if self.begun else None,
-            settle=lambda mine: self._crowds[mine.station].settled(mine, fresh),
+            counted=new if wanted is None else new & wanted,
+            new=new,
+            earlier=self._delays,
+            settle=lambda visits: self._servers[visits.station].settled(visits, new),
         )
-        for name, mine in seen.visits.items():
-            if len(mine):
-                self._used[name].add(mine.servers)
-        self._delays = {name: apart.known for name, apart in seen.delays.items()}
-        self.begun = True
-        if held:
-            # a copy: it does not keep the window in memory
+        for name, visits in found.visits.items():
+            if len(visits):
+                self._used[name].add(visits.servers)
+        self._delays = {name: delays.known for name, delays in found.delays.items()}
+        self._count -= rows - held_back
+        if held_back:
+            # a copy, which does not keep the window in memory
             rest = whole.take(np.arange(cut, len(whole)))
-            self._waiting, self._count = [(rest, rest_wanted)], held
-            starts = whole.marks["start"]
-            self._counted_to = max(self._counted_to, int(starts[past:cut].max(initial=MISSING)))
-            self._context = self._still_there(whole.take(slice(0, cut)), rest)
-        else:
-            self._waiting, self._count = [], 0
-        return seen
+            self._pending.insert(0, _Pending(rest, None if wanted is None else wanted[cut:]))
+            latest = int(whole.marks["start"][context:cut].max(initial=MISSING))
+            self._counted_to = max(self._counted_to, latest)
+            self._context = self._still_present(whole.take(slice(0, cut)), rest)
+        return found
 
-    def _still_there(self, past: Columns, rest: Columns) -> Columns:
-        """Return the frames of the past that were there when the others started, and some more."""
-        starts = rest.marks["start"]
-        there = starts[starts != MISSING]
+    def _still_present(self, past: Columns, rest: Columns) -> Columns:
+        """Return the last of the past frames, and those still present when the rest started."""
         keep = np.zeros(len(past), bool)
-        keep[-HELD:] = True
-        if len(there):
-            first = int(there.min())
-            for mark in self._marks:
-                keep |= past.marks[mark] >= first
-        keep[: max(len(past) - MOST_KEPT, 0)] = False
+        keep[-HELD_BACK_ROWS:] = True
+        first = lowest_start(rest)
+        for mark in self._marks:
+            keep |= past.marks[mark] >= first
+        keep[: max(len(past) - MOST_CONTEXT_ROWS, 0)] = False
         return past.take(keep)
-
-
-def needed(columns: Columns, marks: tuple[str, ...], cut: slice = slice(None)) -> Columns:
-    """Return rows of columns: what attribution needs of them."""
-    return Columns(
-        columns.frame_id[cut],
-        {mark: columns.marks[mark][cut] for mark in marks},
-        outcome=None if columns.outcome is None else columns.outcome[cut],
-        complete=columns.complete,
-    )

@@ -1,0 +1,459 @@
+"""How busy stations are, whether their queues grow without bound, and which stages look like one."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from latprof.arrays import Floats, Ints, Mask
+from latprof.frames import MISSING
+from latprof.io.dataset import DatasetLike
+from latprof.pipeline import Pipeline, Span
+from latprof.queueing.delays import parse_hand_over
+from latprof.queueing.model import QueueModel
+from latprof.queueing.stations import latest_departures
+from latprof.queueing.windows import attempts, open_dataset
+from latprof.table import Section, text
+from latprof.text import escape
+from latprof.units import format_ns, format_utc
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Growth", "Load", "Suggestion", "Utilization", "suggest_stations", "utilization"]
+
+_WINDOWS = 100
+_BATCHES = 16
+_T_14 = 2.145  # Student's t, 97.5 %, 14 degrees of freedom: 15 differences of batches
+_FEWEST_WAITS = 64  # frames since the onset of growth
+_LEAST_LASTING = 0.05  # share of the recording since the onset
+_MOST_WAITS = 1 << 20  # waits since the onset that are kept; of more, every second one is
+
+_FEWEST_CLOSE = 10  # entries right after a departure, for a suggestion
+_MOST_OVERLAPS = 0.001  # share of the frames that may overlap, for a suggestion
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """A queue that grows until the recording ends.
+
+    `onset_ns` is since when. `rate` is by how much longer frames wait with each second, in ns, and
+    `low` and `high` are its 95 % interval.
+    """
+
+    onset_ns: int
+    rate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is known of one station.
+
+    Attributes
+    ----------
+    busy
+        Share of the time from the first entry to the last departure in which it served; of several
+        servers the mean.
+    longest_busy_ns, longest_busy_begin_ns
+        The longest time in which no server was idle for longer than a hand-over, and when it began.
+    in_front_mean, in_front_most
+        Frames that had arrived in front of it and not entered, transport included.
+    growth
+        None if the queue empties again.
+    """
+
+    station: str
+    servers: int
+    visits: int
+    busy: float | None
+    longest_busy_ns: int
+    longest_busy_begin_ns: int | None
+    in_front_mean: float | None
+    in_front_most: int
+    growth: Growth | None
+
+    @property
+    def sentence(self) -> str:
+        """One sentence on the station."""
+        if self.busy is None:
+            return f"{self.station}: no frame was served"
+        line = (
+            f"{self.station}: busy {self.busy:.0%}, for {format_ns(self.longest_busy_ns)} in a row"
+        )
+        if self.growth is None:
+            return f"{line}; its queue empties again"
+        rate = self.growth
+        return (
+            f"{line}; saturated since {format_utc(rate.onset_ns)}: frames wait "
+            f"{rate.rate / 1e6:.3g} ms longer each second "
+            f"({rate.low / 1e6:.3g} to {rate.high / 1e6:.3g})"
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Utilization:
+    """The load of each station, by name, and busy shares by window of time for plots.
+
+    `window_ns` (m + 1,) are the edges of the windows, `busy` by station the share of each (m,).
+    """
+
+    loads: dict[str, Load]
+    window_ns: Ints
+    busy: dict[str, Floats]
+
+    def __repr__(self) -> str:
+        busy = (
+            f"{escape(name)} {'not used' if load.busy is None else f'{load.busy:.0%} busy'}"
+            f"{'' if load.growth is None else ', saturated'}"
+            for name, load in self.loads.items()
+        )
+        return f"<Utilization: {'; '.join(busy) or 'no stations'}>"
+
+    def __str__(self) -> str:
+        return text(self.sections())
+
+    def __getitem__(self, station: str) -> Load:
+        return self.loads[station]
+
+    @property
+    def table(self) -> "pd.DataFrame":
+        """By station: the fields of `Load`, with those of `Growth` beside them; times in ns."""
+        import pandas as pd
+
+        rows = self.rows()
+        index = pd.Index([row.pop("station") for row in rows], name="station", dtype=object)
+        stamps = ("longest_busy_begin_ns", "onset_ns")  # too long for floats
+        columns = {
+            name: pd.array([row[name] for row in rows], dtype="Int64" if name in stamps else None)
+            for name in (rows[0] if rows else ())
+        }
+        return pd.DataFrame(columns, index=index)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the table as plain values: a dict for each station, None if unknown."""
+        table = []
+        for load in self.loads.values():
+            row = asdict(load)
+            growth = row.pop("growth")
+            row["saturated"] = growth is not None
+            row["onset_ns"] = growth and growth["onset_ns"]
+            for name in ("rate", "low", "high"):
+                row[f"growth_{name}" if name != "rate" else "growth"] = growth and growth[name]
+            table.append(row)
+        return table
+
+    @property
+    def sentences(self) -> list[str]:
+        """One sentence for each station."""
+        return [load.sentence for load in self.loads.values()]
+
+    def sections(self) -> list[Section]:
+        """Return what is shown: a sentence for each station."""
+        return [Section("Stations", tuple(self.sentences))]
+
+
+def utilization(
+    trace: DatasetLike,
+    *,
+    hand_over: str | int | None = None,
+    stations: Mapping[str, str | None] | None = None,
+    pipeline: Pipeline | None = None,
+) -> Utilization:
+    """Return how busy each station was, and whether it could keep up.
+
+    A station is saturated if its queue has not emptied from some time on until the recording ends,
+    and if frames waited longer and longer in both halves of that time. A burst or a stall makes a
+    queue as well, but that queue shrinks again.
+
+    Parameters
+    ----------
+    trace, hand_over, stations, pipeline
+        See `latprof.blame`.
+
+    Raises
+    ------
+    TraceError
+        Sampled or lossy recordings.
+    """
+    over = parse_hand_over(hand_over)
+    dataset = open_dataset(trace, "utilization", pipeline=pipeline, stations=stations)
+    loads: dict[str, _StationLoad] = {}
+    count, model = 0, None
+    for models in attempts(dataset, "utilization", hand_over=over):
+        loads, count = {}, 0
+        for model in models:
+            count += 1
+            for name in model.visits:
+                loads.setdefault(name, _StationLoad(name)).add(model)
+    used = [load for load in loads.values() if load.visits]
+    edges = np.zeros(0, np.int64)
+    busy: dict[str, Floats] = {}
+    if used:
+        first, last = min(load.first for load in used), max(load.last for load in used)
+        edges = first + max(-(-(last - first) // _WINDOWS), 1) * np.arange(_WINDOWS + 1)
+        # more than one window is read once more: now its limits are known
+        again = attempts(dataset, "utilization", hand_over=over) if count > 1 else [iter([model])]
+        for models in again:
+            times = {name: np.zeros(len(edges), np.int64) for name in loads}
+            for model in models:
+                for name in times:
+                    times[name] += _busy_until(model, name, edges)
+        widths = np.diff(edges)
+        busy = {name: np.diff(x) / (widths * loads[name].servers) for name, x in times.items()}
+    return Utilization({name: load.result() for name, load in loads.items()}, edges, busy)
+
+
+def _busy_until(model: QueueModel, name: str, times: Ints) -> Ints:
+    """Return the time of all new visits up to each time, from counts of begun and of ended ones."""
+    mine, result = model.visits[name], np.zeros(len(times), np.int64)
+    new = model.is_new(mine.frame)
+    for stamps, sign in ((mine.begin[new], 1), (np.sort(mine.end[new]), -1)):
+        if len(stamps):
+            base = int(stamps[0])
+            sums = np.concatenate([[0], np.cumsum(stamps - base)])
+            count = np.searchsorted(stamps, times, side="right")
+            result += sign * (count * (times - base) - sums[count])
+    return result
+
+
+class _StationLoad:
+    """The load of a station, added up window by window."""
+
+    def __init__(self, station: str) -> None:
+        self.station = station
+        self.servers, self.visits, self.service, self.waited = 1, 0, 0, 0
+        self.first = self.first_arrival = np.iinfo(np.int64).max
+        self.last = np.iinfo(np.int64).min
+        self.longest, self.longest_begin, self.busy_since = -1, 0, None
+        self.in_front = 0
+        # since the queue was empty for the last time: arrivals, waits, and how many of each there
+        # are for one that is kept
+        self.arrivals, self.waits = np.zeros((2, 0), np.int64)
+        self.every = 1
+        self.onset: int | None = None
+
+    def add(self, model: QueueModel) -> None:
+        mine, delays = model.visits[self.station], model.delays[self.station]
+        self.servers = mine.servers
+        new = np.flatnonzero(model.is_new(mine.frame))
+        if not len(new):
+            return
+        begin, end, arrive, queued = (
+            x[new] for x in (mine.begin, mine.end, delays.arrive, delays.queued)
+        )
+        self._add_busy(begin, end, queued)
+        self.visits += len(new)
+        self.service += int((end - begin).sum())
+        self.waited += int((begin - arrive).sum())
+        self.first = min(self.first, int(begin[0]))
+        self.first_arrival = min(self.first_arrival, int(arrive.min()))
+        if (begin > arrive).any():
+            # just before an entry the frame itself is still in front
+            arrived = np.searchsorted(np.sort(delays.arrive), begin, side="right")
+            self.in_front = max(self.in_front, int((arrived - new).max()))
+        waits, start = begin - arrive, 0
+        if delays.usual_ns is not None:
+            # a frame that waited no longer than its transport takes: the queue was empty
+            empty = ~queued & (waits <= 2 * delays.usual_ns + delays.limit_ns)
+            found = np.flatnonzero(empty & (mine.arrive[new] != MISSING))
+            if len(found):
+                start, self.every, self.onset = int(found[-1]) + 1, 1, None
+                self.arrivals, self.waits = np.zeros((2, 0), np.int64)
+        if self.onset is None and start < len(new):
+            self.onset = int(begin[start])
+        cut = slice(start, None, self.every)
+        self.arrivals = np.concatenate([self.arrivals, arrive[cut]])
+        self.waits = np.concatenate([self.waits, waits[cut]])
+        while len(self.waits) > _MOST_WAITS:
+            self.arrivals, self.waits, self.every = self.arrivals[::2], self.waits[::2], 2 * self.every
+
+    def _add_busy(self, begin: Ints, end: Ints, queued: Mask) -> None:
+        """Extend the longest time in which the station was busy: it ends before idle servers."""
+        starts = np.flatnonzero(~queued)
+        if self.busy_since is None:
+            starts = np.union1d(starts, [0])
+            self.busy_since = int(begin[0])
+        latest = np.maximum(np.maximum.accumulate(end), self.last)
+        stops = np.append(starts, len(begin)) - 1
+        begins = np.append(self.busy_since, begin[starts])
+        before = max(self.last, self.busy_since)
+        lengths = np.where(stops >= 0, latest[stops], before) - begins
+        longest = int(np.argmax(lengths))
+        if lengths[longest] > self.longest:
+            self.longest, self.longest_begin = int(lengths[longest]), int(begins[longest])
+        self.busy_since, self.last = int(begins[-1]), int(latest[-1])
+
+    def result(self) -> Load:
+        if not self.visits:
+            return Load(self.station, self.servers, 0, None, 0, None, None, 0, None)
+        time = self.last - self.first
+        return Load(
+            self.station,
+            self.servers,
+            self.visits,
+            self.service / (time * self.servers) if time > 0 else 1.0,
+            self.longest,
+            self.longest_begin,
+            self.waited / max(self.last - self.first_arrival, 1),
+            self.in_front,
+            self._growth(),
+        )
+
+    def _growth(self) -> Growth | None:
+        if self.onset is None or len(self.waits) * self.every < _FEWEST_WAITS:
+            return None
+        if self.last - self.onset < _LEAST_LASTING * (self.last - self.first):
+            return None
+        order = np.argsort(self.arrivals, kind="stable")
+        seconds = (self.arrivals[order] - self.arrivals[order[0]]) / 1e9
+        waits = self.waits[order].astype(np.float64)
+        x, y = (
+            np.array([batch.mean() for batch in np.array_split(values, _BATCHES)])
+            for values in (seconds, waits)
+        )
+        if not (np.diff(x) > 0).all():
+            return None
+        half = _BATCHES // 2
+        halves = np.polyfit(x[:half], y[:half], 1)[0], np.polyfit(x[half:], y[half:], 1)[0]
+        rate = float(np.polyfit(x, y, 1)[0])
+        steps = np.diff(y) / np.diff(x)
+        spread = _T_14 * float(steps.std(ddof=1)) / np.sqrt(len(steps))
+        if min(halves) <= 0 or rate - spread <= 0:
+            return None
+        return Growth(self.onset, rate, rate - spread, rate + spread)
+
+
+# -- stations that a pipeline does not declare --------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """Consecutive stages that look as if one station served them, and why.
+
+    Attributes
+    ----------
+    stages
+        Their names.
+    frames, overlaps
+        How many frames were in them, and how many entered before the one before had left.
+    back_to_back
+        How many entered right after it had left: within a tenth of the usual time.
+    busy
+        Share of the time in which a frame was in them.
+    stations
+        What ``stations=`` of `latprof.blame` accepts, to try it.
+    """
+
+    stages: tuple[str, ...]
+    frames: int
+    overlaps: int
+    back_to_back: int
+    busy: float
+    stations: dict[str, str | None]
+
+    @property
+    def sentence(self) -> str:
+        """The suggestion and its evidence."""
+        names = " and ".join(self.stages)
+        return (
+            f"{names} may be served by one station: of {self.frames:,} frames {self.overlaps:,} "
+            f"were in {'it' if len(self.stages) == 1 else 'them'} together with another, "
+            f"{self.back_to_back:,} entered right after another had left, busy {self.busy:.0%}"
+        )
+
+
+@dataclass(slots=True)
+class _Occupancy:
+    """How frames followed each other in consecutive stages, added up window by window."""
+
+    first: Span
+    last: Span
+    frames: int = 0
+    overlaps: int = 0
+    close: int = 0
+    time: int = 0
+    begin: int = np.iinfo(np.int64).max
+    end: int = np.iinfo(np.int64).min
+
+    def add(self, model: QueueModel) -> None:
+        begin, end = (model.columns.marks[x] for x in (self.first.begin, self.last.end))
+        rows = np.flatnonzero((begin != MISSING) & (end != MISSING) & (end >= begin))
+        rows = rows[np.lexsort((end[rows], begin[rows]))]
+        begin, end, new = begin[rows], end[rows], model.is_new(rows)
+        if not new.any():
+            return
+        lengths, free = end - begin, latest_departures(end)
+        usual = int(np.median(lengths))
+        gaps = begin[1:] - free[1:]
+        self.frames += int(np.count_nonzero(new))
+        self.overlaps += int(np.count_nonzero((gaps < 0) & new[1:]))
+        self.close += int(np.count_nonzero((gaps >= 0) & (gaps <= max(usual // 10, 1)) & new[1:]))
+        self.time += int(lengths[new].sum())
+        self.begin, self.end = min(self.begin, int(begin[0])), max(self.end, int(end.max()))
+
+    @property
+    def is_exclusive(self) -> bool:
+        return self.frames >= 2 and self.overlaps <= _MOST_OVERLAPS * self.frames
+
+    def suggestion(self, stages: tuple[Span, ...], taken: set[str | None]) -> Suggestion:
+        names = tuple(stage.name for stage in stages)
+        station = f"{names[0]}_station"[:60]
+        while station in taken:
+            station = f"{station[:60]}_"
+        taken.add(station)
+        span = self.end - self.begin
+        busy = self.time / span if span else 1.0
+        counts = self.frames, self.overlaps, self.close
+        return Suggestion(names, *counts, busy, dict.fromkeys(names, station))
+
+
+def suggest_stations(
+    trace: DatasetLike,
+    *,
+    stations: Mapping[str, str | None] | None = None,
+    pipeline: Pipeline | None = None,
+) -> tuple[Suggestion, ...]:
+    """Return which stages without a station look as if one served them.
+
+    Their intervals do not overlap across frames (one frame in a thousand may), though ten or more
+    frames came right after another: if that never happens, nothing can be said.
+
+    Parameters
+    ----------
+    trace, stations, pipeline
+        See `latprof.blame`.
+
+    Raises
+    ------
+    TraceError
+        Sampled or lossy recordings.
+    """
+    dataset = open_dataset(trace, "suggest_stations", pipeline=pipeline, stations=stations)
+    stages = dataset.pipeline.stages
+    # each run of consecutive stages without a station, by its first and its last stage
+    runs: dict[tuple[int, int], _Occupancy] = {}
+    for models in attempts(dataset, "suggest_stations"):
+        runs = {
+            (i, j): _Occupancy(stages[i], stages[j])
+            for i in range(len(stages))
+            for j in range(i, len(stages))
+            if all(stage.station is None for stage in stages[i : j + 1])
+        }
+        for model in models if runs else ():
+            for run in runs.values():
+                run.add(model)
+    found: list[Suggestion] = []
+    taken = {stage.station for stage in stages}
+    i = 0
+    while i < len(stages):
+        j, best = i, None
+        while (i, j) in runs and runs[i, j].is_exclusive:
+            best = j if runs[i, j].close >= _FEWEST_CLOSE else best
+            j += 1
+        if best is not None:
+            found.append(runs[i, best].suggestion(stages[i : best + 1], taken))
+        i = i + 1 if best is None else best + 1
+    return tuple(found)
