@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from latprof.profile.profile import Profile, load_profile, merge
     from latprof.queueing.blame import blame
     from latprof.queueing.causes import causes
-    from latprof.queueing.saturation import utilization
+    from latprof.queueing.utilization import utilization
     from latprof.queueing.what_if import sensitivity, what_if
     from latprof.recorder.alerts import Violation
     from latprof.recorder.current import current_frame
@@ -99,7 +99,7 @@ _LAZY = {
     "read": "trace",
     "recover": "recovery",
     "sensitivity": "queueing.what_if",
-    "utilization": "queueing.saturation",
+    "utilization": "queueing.utilization",
     "what_if": "queueing.what_if",
 }
 

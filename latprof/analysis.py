@@ -10,6 +10,7 @@ from latprof.io.dataset import Dataset, DatasetLike
 from latprof.pipeline import Pipeline
 from latprof.profile.build import check_by
 from latprof.profile.profile import Profile, duration
+from latprof.queueing.accumulator import CausesAccumulator
 from latprof.sequence.intended_starts import Intended
 from latprof.units import Time, parse_time
 
@@ -111,9 +112,7 @@ def analyze(
         has_stations = any(stage.station is not None for stage in kind.stages)
         causes = has_stations and dataset.rows <= MOST_FOR_CAUSES
     if causes:
-        from latprof.queueing.windowed import Parts
-
-        profile.parts = Parts(kind)
+        profile.cause_sums = CausesAccumulator.of(kind)
         dataset.sort()  # frames may wait for frames of the recording before
     span = _TimeRange(since, until)
     warm_up = duration(skip, "skip")
@@ -127,12 +126,12 @@ def analyze(
             meta = recording.meta
             for columns in batches:
                 columns = columns if should is None else should.add(columns)
-                if profile.parts is not None:
+                if profile.cause_sums is not None:
                     # frames outside of the range keep those in it waiting
-                    profile.parts.add(columns, meta, span.inside(columns))
+                    profile.cause_sums.add(columns, meta, span.inside(columns))
                 profile.add(span.within(columns), _rate(meta))
-            if profile.parts is not None:
-                profile.parts.end()
+            if profile.cause_sums is not None:
+                profile.cause_sums.end()
             profile.note(meta)
     profile.segments = span.clipped(profile.segments)
     if dataset.repeated:

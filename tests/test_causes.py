@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from culprits import KINDS, rankings
-from test_blaming import line, served
+from simulator import line, served
 
 import latprof
 from latprof import Pipeline, Trace, analyze, causes
 from latprof.errors import ProfileError, TraceError
-from latprof.queueing.model import picture
+from latprof.queueing.model import queue_model
 
 DATA = Path(__file__).parents[1] / "data"
 SLOW = DATA / "mic-slow-card.parquet"
@@ -31,9 +31,9 @@ def test_the_injected_cause_is_named(kind, capsys):
 def test_own_and_blamed_by_hand():
     found = causes(line([(0, 0, 30, 40, 40), (10, 40, 55, 70, 71), (50, 70, 71, 72, 80)]))
     table = found.table
-    assert table["own"].tolist() == pytest.approx([0, 46 / 3, 26 / 3, 9 / 3])
-    assert table["blamed"].tolist() == pytest.approx([0, 25 / 3, 25 / 3, 0])
-    assert list(table.columns[:3]) == ["own", "blamed", "gain"]
+    assert table["self_time"].tolist() == pytest.approx([0, 46 / 3, 26 / 3, 9 / 3])
+    assert table["blocking_time"].tolist() == pytest.approx([0, 25 / 3, 25 / 3, 0])
+    assert list(table.columns[:3]) == ["self_time", "blocking_time", "gain"]
     assert found.end_to_end == 40 + 61 + 30
     # medians: get 15, put 10, gone 1; with get at most 15 the ends are 25, 56 and 65
     assert found.gain["get"] == (40 - 25) + (71 - 56) + (80 - 65)
@@ -49,10 +49,10 @@ def test_own_and_blamed_by_hand():
 def test_the_recordings():
     found = causes(SLOW)
     assert (found.cause, found.slowest, found.sentence) == ("alsa", "ipc", SENTENCE)
-    assert found.table.loc["alsa", "blamed"] > 0.95 * latprof.read(SLOW).span("ipc").mean()
+    assert found.table.loc["alsa", "blocking_time"] > 0.95 * latprof.read(SLOW).span("ipc").mean()
     healthy = causes(DATA / "mic-healthy.parquet")
     assert healthy.cause == healthy.slowest
-    assert (healthy.table["blamed"] < 0.05 * healthy.table["own"].sum()).all()
+    assert (healthy.table["blocking_time"] < 0.05 * healthy.table["self_time"].sum()).all()
 
 
 @pytest.mark.parametrize("rows", [[], [(None,) * 5], [(0, 0, 0, 0, 0)], [(5, 4, 3, 2, 1)]])
@@ -86,7 +86,9 @@ def test_a_hand_over_that_is_alike_for_all_was_queued_for():
     found = causes(Trace(worker, frame_id=np.arange(2_000), marks=marks))
     assert found.cause == "parse"
     # all of a wait but the fetching, 2.2 of 24.2 us
-    assert found.blamed["parse"] / found.total["queued"] == pytest.approx(22 / 24.2, abs=1e-3)
+    assert found.blocking_time["parse"] / found.total["queued"] == pytest.approx(
+        22 / 24.2, abs=1e-3
+    )
 
 
 def test_sampled_or_lossy_recordings():
@@ -136,14 +138,14 @@ def test_a_profile_without_causes_says_so():
 def test_causes_are_looked_for_by_default_where_that_is_cheap(monkeypatch):
     assert analyze(SLOW, causes=None).bottleneck("cause") == "alsa"
     monkeypatch.setattr("latprof.analysis.MOST_FOR_CAUSES", 2_999)
-    assert analyze(SLOW, causes=None).parts is None
+    assert analyze(SLOW, causes=None).cause_sums is None
     chain = Trace(Pipeline.chain("mic", "a"), frame_id=[1], marks={})
-    assert analyze(chain, causes=None).parts is None
+    assert analyze(chain, causes=None).cause_sums is None
 
 
 def waited(profile):
     found = profile.causes
-    return {name: found.blamed[name] for name in ("get", "put")}, found.own["queue"]
+    return {name: found.blocking_time[name] for name in ("get", "put")}, found.self_time["queue"]
 
 
 def test_windows_know_who_was_there_before(monkeypatch):
@@ -156,13 +158,13 @@ def test_windows_know_who_was_there_before(monkeypatch):
     traces = [line(rows[i : i + 50]) for i in range(0, 3_000, 50)]
     profile = analyze(traces, causes=True)
     assert waited(profile) == whole
-    assert profile.parts.parts == 1
+    assert profile.cause_sums.parts == 1
     # a trace in memory comes at once, and is not looked at as a whole either
     sizes = []
     monkeypatch.setattr(
         "latprof.queueing.windows.picture",
         lambda kind, columns, **options: (
-            sizes.append(len(columns)) or picture(kind, columns, **options)
+            sizes.append(len(columns)) or queue_model(kind, columns, **options)
         ),
     )
     assert waited(analyze(line(rows), causes=True)) == whole
@@ -176,8 +178,8 @@ def test_frames_outside_of_the_time_range_keep_others_waiting():
     profile = analyze(line(rows), causes=True, since=2_000)
     assert profile.causes.frames == 200
     expected = sum(begin - start for start, begin, *_ in rows[200:])
-    assert sum(profile.causes.blamed.values()) == expected
-    assert whole.loc["queue", "own"] == 0
+    assert sum(profile.causes.blocking_time.values()) == expected
+    assert whole.loc["queue", "self_time"] == 0
 
 
 @pytest.mark.parametrize(
@@ -196,7 +198,7 @@ def test_damaged_causes_are_refused(damage):
     from latprof.queueing.windowed import Parts
 
     profile = analyze(line(served([0, 5], [3, 3], [4, 4])), causes=True)
-    saved = profile.parts.to_dict()
+    saved = profile.cause_sums.to_dict()
     saved["sums"] |= damage
     with pytest.raises(ProfileError, match="the file is damaged"):
         Parts.from_dict(profile.pipeline, saved)

@@ -8,8 +8,8 @@ import pytest
 from culprits import KINDS, pipeline
 
 from latprof import AUDIO, Pipeline, Trace, read, what_if
-from latprof.queueing.feedback import room_for
-from latprof.queueing.model import picture
+from latprof.queueing.model import queue_model
+from latprof.queueing.what_if import places_in_flight
 
 DATA = Path(__file__).parents[1] / "data"
 DOCS = Pipeline.chain("docs", "load", "waiting", "parse", stations={"load": "reader", "parse": "p"})
@@ -36,7 +36,7 @@ def trace(pipeline, rows):
 
 
 def found(recording):
-    return room_for(picture(recording.pipeline, recording.columns))
+    return places_in_flight(queue_model(recording.pipeline, recording.columns))
 
 
 @pytest.mark.parametrize("places", [4, 20])

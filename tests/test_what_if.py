@@ -7,11 +7,11 @@ from changed import compared
 from culprits import KINDS, pipeline
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from test_blaming import LINE, line, served
+from simulator import LINE, line, served
 
 from latprof import Pipeline, Span, Trace, sensitivity, what_if
 from latprof.errors import TraceError
-from latprof.queueing.replay import one_server, several
+from latprof.queueing.replay import one_server, several_servers
 
 DATA = Path(__file__).parents[1] / "data"
 ROWS = served(range(0, 400, 10), [7] * 40, [9] * 40)
@@ -42,7 +42,7 @@ def test_servers_are_what_a_loop_gives(draws, servers):
     ready = np.cumsum([x for x, _, _ in draws])
     over, service = (np.array([x[i] for x in draws]) for i in (1, 2))
     expected = one_by_one(ready.tolist(), over.tolist(), service.tolist(), servers)
-    assert several(ready, over, service, servers)[0].tolist() == expected
+    assert several_servers(ready, over, service, servers)[0].tolist() == expected
     if servers == 1:
         assert one_server(ready, over, service).tolist() == expected
 

@@ -1,25 +1,25 @@
-"""Changes to stages as they are written in a call: ``--faster alsa=10%``."""
+"""Changes to stages as options of a command: ``--faster alsa=10%``."""
 
 import argparse
 import re
 from collections.abc import Sequence
 
 from latprof.errors import TraceError
-from latprof.text import escape
+from latprof.text import quoted
 from latprof.units import parse_duration
 
 __all__ = ["add_changes", "changes_of", "pairs"]
 
 
 def add_changes(parser: argparse.ArgumentParser) -> None:
-    """Add what is to be changed."""
+    """Add the options that say what is changed."""
     for flag, text in (("--faster", "less"), ("--slower", "more")):
         parser.add_argument(
             flag,
             action="append",
             default=[],
             metavar="STAGE=10%|2ms",
-            help=f"the stage takes so much {text}; may be given several times",
+            help=f"how much {text} time a stage takes; may be given several times",
         )
 
 
@@ -29,7 +29,7 @@ def changes_of(options: argparse.Namespace) -> dict[str, float | str]:
     Raises
     ------
     TraceError
-        No STAGE=10% or STAGE=2ms, a stage that is given twice, more than all taken away.
+        Not STAGE=10% or STAGE=2ms, a stage that is given twice, or more than 100 % less.
 
     Examples
     --------
@@ -40,45 +40,43 @@ def changes_of(options: argparse.Namespace) -> dict[str, float | str]:
     for flag, sign in (("faster", -1), ("slower", 1)):
         for name, value in pairs(getattr(options, flag), flag):
             if name in changes:
-                raise TraceError(f"--{flag} {escape(name)}: is changed already: give one change")
-            changes[name] = _change(value, sign, f"--{flag} {escape(name)}")
+                raise TraceError(f"--{flag} must not change {quoted(name)} again; give one change")
+            changes[name] = _change(value, sign, flag)
     return changes
 
 
 def pairs(values: Sequence[str], flag: str) -> list[tuple[str, str]]:
-    """Return names and values of NAME=VALUE.
+    """Return the names and values of NAME=VALUE.
 
     Raises
     ------
     TraceError
-        No such, or a name that is given twice.
+        Another form, or a name that is given twice.
     """
-    found: list[tuple[str, str]] = []
+    found: dict[str, str] = {}
     for value in values:
-        name, equals, rest = value.partition("=")
-        if not equals or not name or not rest:
-            raise TraceError(f"--{flag} {escape(value)!r}: write NAME=VALUE")
-        if name in dict(found):
-            raise TraceError(f"--{flag} {escape(name)!r} is given twice: give one value")
-        found.append((name, rest))
-    return found
+        name, _, rest = value.partition("=")
+        if not name or not rest:
+            raise TraceError(f"--{flag} must be NAME=VALUE, got {quoted(value)}")
+        if name in found:
+            raise TraceError(f"--{flag} must not name {quoted(name)} twice; give one value")
+        found[name] = rest
+    return list(found.items())
 
 
-def _change(value: str, sign: int, what: str) -> float | str:
+def _change(value: str, sign: int, flag: str) -> float | str:
     """Return a factor or a fixed change."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%?)\s*", value)
-    if match is None:
-        try:
-            ns = parse_duration(value) if re.match(r"\s*\d", value) else None
-        except ValueError:
-            ns = None
-        if ns is None:
-            raise TraceError(f"{what}={escape(value)}: write a part, 10%, or a duration, 2ms")
-        return f"{'-' if sign < 0 else '+'}{value.strip()}"
-    if not match[2]:
-        number = match[1]
-        raise TraceError(f"{what}={escape(value)}: write {number}% or {number}ms")
-    part = float(match[1]) / 100
-    if sign < 0 and part > 1:
-        raise TraceError(f"{what}={escape(value)}: no more than 100% can be taken away")
-    return 1 + sign * part
+    percent = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value)
+    if percent is not None:
+        part = float(percent[1]) / 100
+        if sign < 0 and part > 1:
+            raise TraceError(f"--{flag} must be at most 100%, got {quoted(value)}")
+        return 1 + sign * part
+    try:
+        # a number without a unit could be either
+        known = re.match(r"\s*\d", value) and not re.fullmatch(r"\s*[\d.]+\s*", value)
+        if known and parse_duration(value) is not None:
+            return f"{'-' if sign < 0 else '+'}{value.strip()}"
+    except ValueError:
+        pass
+    raise TraceError(f"--{flag} must be a part (10%) or a duration (2ms), got {quoted(value)}")

@@ -7,74 +7,53 @@ from typing import Any
 from latprof.cli.changes import add_changes, changes_of, pairs
 from latprof.cli.common import NewCommand, add_pipeline, add_stations, pipeline_of, stations_of
 from latprof.errors import TraceError
+from latprof.queueing.what_if import sensitivity_rows, what_if
 from latprof.table import Column, Section, Table, text
-from latprof.text import escape
+from latprof.text import escape, quoted
 
 __all__ = ["add", "run"]
 
 
 def add(command: NewCommand) -> None:
     """Declare the command."""
-    what_if = command(
+    parser = command(
         "what-if",
-        "tell what a change would give, queues included; without one, where effort pays",
+        "show what a change would give, queues included; without a change, where effort pays",
         "what-if mic.parquet --faster alsa=10% --servers server=2",
     )
-    what_if.add_argument("trace", nargs="+", help="trace files, folders or globs, looked at as one")
-    add_pipeline(what_if)
-    add_stations(what_if)
-    add_changes(what_if)
-    what_if.add_argument(
-        "--servers", action="append", default=[], metavar="STATION=2", help="frames served at once"
-    )
-    what_if.add_argument(
-        "--drop",
-        action="append",
-        default=[],
-        metavar="HANDOFF=40ms",
-        help="frames that wait longer are dropped there",
-    )
-    what_if.add_argument("--format", choices=("text", "json"), default="text")
-    what_if.set_defaults(run=run)
+    parser.add_argument("trace", nargs="+", help="trace files, folders or globs, taken as one")
+    add_pipeline(parser)
+    add_stations(parser)
+    add_changes(parser)
+    for flag, value, meaning in (
+        ("--servers", "STATION=2", "how many frames a station serves at once"),
+        ("--drop", "HANDOFF=40ms", "drop frames that wait longer in a hand-off"),
+    ):
+        parser.add_argument(flag, action="append", default=[], metavar=value, help=meaning)
+    parser.add_argument("--format", choices=("text", "json"), default="text")
+    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
     """Replay and print."""
-    from latprof.queueing.what_if import sensitivity, what_if
-
-    pipeline, stations = pipeline_of(options.pipeline), stations_of(options)
-    changes = changes_of(options)
-    servers = {name: _count(n, name) for name, n in pairs(options.servers, "servers")}
-    drop = dict(pairs(options.drop, "drop"))
-    if not changes and not servers and not drop:
-        table = sensitivity(
-            options.trace, hand_over=options.hand_over, stations=stations, pipeline=pipeline
-        )
-        _print_sensitivity(
-            [{"stage": name, **row} for name, row in table.to_dict("index").items()], options.format
-        )
-        return
-    result = what_if(
-        options.trace,
-        changes,
-        servers=servers,
-        drop=drop,
-        hand_over=options.hand_over,
-        stations=stations,
-        pipeline=pipeline,
-    )
-    if options.format == "json":
-        print(json.dumps(result.to_dict(), indent=2, allow_nan=False))
-        return
-    print(result)
+    given: dict[str, Any] = {
+        "hand_over": options.hand_over,
+        "stations": stations_of(options) or None,
+        "pipeline": pipeline_of(options.pipeline),
+    }
+    changes, drop = changes_of(options), dict(pairs(options.drop, "drop"))
+    servers = {name: _count(name, value) for name, value in pairs(options.servers, "servers")}
+    if changes or servers or drop:
+        result = what_if(options.trace, changes, servers=servers, drop=drop, **given)
+        content, shown = result.to_dict(), str(result)
+    else:
+        rows = sensitivity_rows(options.trace, **given)
+        content, shown = {"format": 1, "less": 0.1, "sensitivity": rows}, text([_sensitivity(rows)])
+    as_json = options.format == "json"
+    print(json.dumps(content, indent=2, allow_nan=False) if as_json else shown)
 
 
-def _print_sensitivity(rows: list[dict[Any, Any]], form: str) -> None:
-    known = [{name: None if x != x else x for name, x in row.items()} for row in rows]
-    if form == "json":
-        content = {"format": 1, "less": 0.1, "sensitivity": known}
-        print(json.dumps(content, indent=2, allow_nan=False))
-        return
+def _sensitivity(rows: list[dict[str, Any]]) -> Section:
     columns = (
         Column("stage", "span"),
         Column("mean", "time"),
@@ -83,13 +62,11 @@ def _print_sensitivity(rows: list[dict[Any, Any]], form: str) -> None:
         Column("share", "share"),
     )
     keys = ("stage", "mean", "mean_share", "p99", "p99_share")
-    title = "How much less end to end takes if a stage takes 10 % less"
-    print(
-        text([Section(title, table=Table(columns, [[row[key] for key in keys] for row in known]))])
-    )
+    table = Table(columns, [[row[key] for key in keys] for row in rows])
+    return Section("How much less end to end takes if a stage takes 10 % less", table=table)
 
 
-def _count(value: str, name: str) -> int:
+def _count(name: str, value: str) -> int:
     if not value.isdecimal():
-        raise TraceError(f"--servers {escape(name)}={escape(value)}: give a number, 2 say")
+        raise TraceError(f"--servers {escape(name)} must be a number, got {quoted(value)}")
     return int(value)

@@ -30,8 +30,8 @@ def blame(
     Parameters
     ----------
     result
-        What `latprof.blame` has returned: a row a hand-off, a column a stage and ``own``; or a
-        trace to be asked.
+        What `latprof.blame` has returned: a row for each hand-off, a column for each
+        stage, and ``self_time``; or a trace.
     ax
         Where to draw; by default on a figure of its own.
     value
@@ -50,7 +50,7 @@ def blame(
     --------
     >>> import pandas as pd
     >>> from matplotlib.figure import Figure
-    >>> shares = pd.DataFrame({"alsa": [0.98], "own": [0.02]}, index=["ipc"])
+    >>> shares = pd.DataFrame({"alsa": [0.98], "self_time": [0.02]}, index=["ipc"])
     >>> ax = blame(shares, ax=Figure().add_subplot())
     >>> [text.get_text() for text in ax.texts]
     ['98%', '2%']

@@ -15,7 +15,7 @@ from latprof.fold.fold import Fold
 from latprof.fold.sums import RANGE_EDGES_NS, Sums
 from latprof.frames import FINISHED, Columns, Labels, as_text
 from latprof.pipeline import Pipeline
-from latprof.queueing.windowed import Parts
+from latprof.queueing.accumulator import CausesAccumulator
 from latprof.sequence.order import OrderBySource, OrderSettings
 from latprof.text import clip, quoted, shown_path
 from latprof.units import parse_duration
@@ -164,7 +164,7 @@ class FoldedFrames:
         self.by_weight = 0  # rows that stand for several frames: numbers of frames are estimates
         self.recorders = Recorders()
         self.stamp_ns = 0  # the slowest clock read of the recordings, 0 if unknown
-        self.parts: Parts | None = None  # sums of the causes, if they were asked for
+        self.cause_sums: CausesAccumulator | None = None  # sums of the causes, if they were asked for
 
     # -- adding frames --------------------------------------------------------------------------
 
@@ -288,9 +288,8 @@ class FoldedFrames:
         same = type(self)(self.pipeline, by=self.by)
         same.ungrouped = self.ungrouped.empty_like()
         same.order = None if self.order is None else OrderBySource(self.order.settings)
-        if self.parts is not None:
-            same.parts = self.parts.copy()
-            same.parts.forget()
+        if self.cause_sums is not None:
+            same.cause_sums = CausesAccumulator.of(self.pipeline)
         same.add_profile(self)
         return same
 
@@ -305,7 +304,7 @@ class FoldedFrames:
         self._check_same(other)
         if self.order is not None and other.order is not None:
             self.order.merge(other.order)
-        self._merge_parts(other)
+        self._merge_cause_sums(other)
         self.ungrouped.merge(other.ungrouped)
         self._merged = None
         for name, group in other.groups.items():
@@ -342,16 +341,16 @@ class FoldedFrames:
         if (self.order is None) != (other.order is None):
             raise ProfileError("profiles with and without order do not merge: fold both with it")
 
-    def _merge_parts(self, other: Self) -> None:
-        if self.parts is None and other.parts is None:
+    def _merge_cause_sums(self, other: Self) -> None:
+        if self.cause_sums is None and other.cause_sums is None:
             return
-        mine, theirs = self.parts, other.parts
-        self.parts = Parts(self.pipeline) if mine is None else mine
+        mine, theirs = self.cause_sums, other.cause_sums
+        self.cause_sums = CausesAccumulator.of(self.pipeline) if mine is None else mine
         for one, profile in ((mine, self), (theirs, other)):
             if one is None and (profile.frames or profile.ungrouped.dropped):
-                self.parts.lose("some profiles were folded without causes")
+                self.cause_sums.lose("some profiles were folded without causes")
         if theirs is not None:
-            self.parts.merge(theirs)
+            self.cause_sums.merge(theirs)
 
     # -- reading --------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from latprof.io.atomic import file_errors, write_file
 from latprof.pipeline import Pipeline
 from latprof.profile.build import Recorders
 from latprof.profile.codec import Decoder, encode
-from latprof.queueing.windowed import Parts
+from latprof.queueing.accumulator import CausesAccumulator
 from latprof.sequence.order import OrderBySource
 from latprof.text import quoted
 
@@ -50,6 +50,7 @@ class Content:
     accounts: Accounts
     ungrouped: Sums
     order: OrderBySource | None
+    cause_sums: CausesAccumulator | None
     groups: dict[str, "Content"]
 
     def broken_rule(self) -> str | None:
@@ -71,20 +72,19 @@ class Content:
         return inconsistency(sums)
 
 
-def write_profile(path: StrPath, pipeline: Pipeline, content: dict[str, Any]) -> None:
+def write_profile(path: StrPath, pipeline: Pipeline, content: Content) -> None:
     """Write a profile of a pipeline to a file, which gets its name when it is complete.
-
-    `content` holds the dataclasses that are saved, by name.
 
     Raises
     ------
     ProfileError
         The file cannot be written, or would be too large to be read again.
     """
-    head = {"format": _NAME, "version": FORMAT, "pipeline": pipeline.to_dict()}
-    values = head | {
-        name: value.to_dict() if isinstance(value, Parts) else encode(value)
-        for name, value in content.items()
+    values = {
+        "format": _NAME,
+        "version": FORMAT,
+        "pipeline": pipeline.to_dict(),
+        "profile": encode(content),
     }
     text = json.dumps(values, separators=(",", ":"), allow_nan=False).encode()
     if len(text) > MOST_BYTES or _values_in(text) > MOST_VALUES:
@@ -97,8 +97,8 @@ def write_profile(path: StrPath, pipeline: Pipeline, content: dict[str, Any]) ->
         file.write(gzip.compress(text, 6, mtime=0))
 
 
-def read_profile(path: StrPath) -> tuple[Pipeline, Content, Parts | None]:
-    """Return the pipeline, the content and the sums of causes of a saved profile.
+def read_profile(path: StrPath) -> tuple[Pipeline, Content]:
+    """Return the pipeline and the content of a saved profile.
 
     Raises
     ------
@@ -115,9 +115,7 @@ def read_profile(path: StrPath) -> tuple[Pipeline, Content, Parts | None]:
             rule = each.broken_rule()
             if rule is not None:
                 raise ProfileError(f"{rule}; the file is corrupt")
-        saved = values.get("causes")
-        causes = None if saved is None else Parts.from_dict(pipeline, saved)
-        return pipeline, content, causes
+        return pipeline, content
 
 
 def is_profile(path: StrPath) -> bool:

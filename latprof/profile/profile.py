@@ -24,6 +24,7 @@ from latprof.profile.span import (
     check_integer,
     check_percentile,
 )
+from latprof.queueing.causes import Causes, causes_of
 from latprof.table import html, text
 from latprof.text import counted, quoted
 from latprof.units import format_ns
@@ -31,7 +32,6 @@ from latprof.units import format_ns
 if TYPE_CHECKING:
     import pandas as pd
 
-    from latprof.queueing.causes import Causes
 
 __all__ = ["NO_GROUP", "Accounts", "Profile", "duration", "load_profile", "merge"]
 
@@ -96,7 +96,7 @@ class Profile(FoldedFrames):
         ProfileError
             The file cannot be written.
         """
-        write_profile(path, self.pipeline, {"profile": _content_of(self), "causes": self.parts})
+        write_profile(path, self.pipeline, _content_of(self))
 
     # -- all frames -----------------------------------------------------------------------------
 
@@ -279,7 +279,7 @@ class Profile(FoldedFrames):
         return max(known, key=known.__getitem__, default=None)
 
     @property
-    def causes(self) -> "Causes":
+    def causes(self) -> Causes:
         """Which frames waited for which, and the stage that is the cause, as in `latprof.causes`.
 
         They are of all frames, also if there are groups, because groups share stations.
@@ -289,12 +289,12 @@ class Profile(FoldedFrames):
         ProfileError
             The profile was not folded with causes, or frames are sampled or lost.
         """
-        if self.parts is None:
+        if self.cause_sums is None:
             raise ProfileError(
                 "causes were not folded: use analyze(..., causes=True), and ask the whole profile, "
                 "not a group of it"
             )
-        return self.parts.causes()
+        return causes_of(self.cause_sums)
 
     @property
     def variance_shares(self) -> dict[str, float]:
@@ -463,6 +463,8 @@ def _percentile_key(q: float) -> str:
 def _content_of(profile: Profile) -> Content:
     if profile.order is not None:
         profile.order.end_recording()
+    if profile.cause_sums is not None:
+        profile.cause_sums.settle()
     values = {name: getattr(profile, name) for name in _SAVED}
     groups = {name: _content_of(group) for name, group in sorted(profile.groups.items())}
     return Content(**values | {"groups": groups})
@@ -485,10 +487,7 @@ def load_profile(path: "str | os.PathLike[str]") -> Profile:
     >>> load_profile(path)
     <Profile of audio: 0 frames>
     """
-    pipeline, content, causes = read_profile(path)
-    profile = _profile_of(pipeline, content)
-    profile.parts = causes
-    return profile
+    return _profile_of(*read_profile(path))
 
 
 def _profile_of(pipeline: Pipeline, content: Content) -> Profile:

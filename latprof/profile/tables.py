@@ -66,7 +66,7 @@ def other_cause(profile: "Profile") -> "Causes | None":
     ProfileError
         The causes are not available; the message says why.
     """
-    if profile.parts is None:
+    if profile.cause_sums is None:
         return None
     found = profile.causes
     return None if found.cause in (profile.bottleneck(), None) else found

@@ -6,9 +6,9 @@ counted once their neighbours are known. Where two recordings meet, the rows on 
 modelled together. Their sums replace the sums of the same rows without the other recording.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from latprof.pipeline import Pipeline
 from latprof.queueing.blocking import Path
 from latprof.queueing.model import QueueModel, queue_model
 from latprof.queueing.replay import MOST_BREAKS, Change, breaks_of, one_server, replay
-from latprof.queueing.stations import MOST_CONFLICTS, Visits, stations_of
+from latprof.queueing.stations import MOST_CONFLICTS, stations_of
 from latprof.queueing.windows import Windows, incomplete, needed
 from latprof.sequence.segments import EDGE_ROWS, Edges, Rows, concatenated, join_closest
 
@@ -103,12 +103,12 @@ class CauseSums:
         Why gains or waits are unknown.
     """
 
-    total: dict[str, int]
+    total: dict[str, Count]
     counts: dict[str, Count]
     waits: dict[str, dict[Path, float]]
     gain: dict[str, float] | None
-    end_to_end: int
-    frames: int
+    end_to_end: Count
+    frames: Count
     stations: dict[str, StationEvidence]
     notes: tuple[str, ...] = ()
 
@@ -422,12 +422,12 @@ class CausesAccumulator:
         """End a recording; the next one may continue it."""
         self._ended = True
 
-    def settle(self) -> None:
-        """End a recording, which the next one does not continue, and count its frames."""
+    def settle(self) -> Self:
+        """End a recording, which the next one does not continue; return the same object."""
         self._ended = False
         part = self._edges
         if not part.count:
-            return
+            return self
         if part.complete:
             self._windows.clear()
         for model in self._windows.close():
@@ -438,6 +438,7 @@ class CausesAccumulator:
         self.rows, self.late = self.rows + self._windows.rows, self.late + self._windows.late
         self._windows = Windows(self.pipeline)
         self._join_closest()
+        return self
 
     def merge(self, other: "CausesAccumulator") -> None:
         """Add the sums of other recordings."""
@@ -549,48 +550,47 @@ def _joined(pipeline: Pipeline, left: _Part, right: _Part) -> tuple[_Part, Cause
     both = concatenated(before, after)
     counted = np.concatenate([late, after[-1].astype(bool)])
     new = np.repeat([left.complete, right.complete], [len(before[0]), len(after[0])])
-    first = left.complete
-    model = _model(pipeline, both, counted=counted, new=new, first=first)
+    # at the far ends of the rows, frames before or after them may be missing
+    certain = np.ones(len(new), bool)
+    if not left.complete:
+        certain[: EDGE_ROWS // 2] = False
+    if not right.complete:
+        certain[-(EDGE_ROWS // 2) :] = False
+    model = _model(pipeline, both, counted, new=new, certain=certain, first=left.complete)
     change = change + CauseSums.of(model)
     early, unseen = _early(model)
+    part.unseen += unseen
     if left.complete:
         part.early = early
-        part.unseen += unseen
     else:
-        part.unseen += early + unseen
-        change = change - _again(pipeline, before, late, model, first=False)
+        part.unseen += early
+        change = change - _counted_before(pipeline, before, late, model)
     if not right.complete:
-        change = change - _again(pipeline, after, after[-1].astype(bool), model, first=True)
+        change = change - _counted_before(pipeline, after, after[-1].astype(bool), model)
     return part, change, False
 
 
 def _sums_of(pipeline: Pipeline, part: _Part) -> CauseSums:
     """Return the sums of a complete part by itself."""
     rows = part.ends
-    return CauseSums.of(_model(pipeline, rows, counted=rows[-1].astype(bool)))
+    return CauseSums.of(_model(pipeline, rows, rows[-1].astype(bool)))
 
 
-def _again(
-    pipeline: Pipeline, rows: Rows, counted: Mask, both: QueueModel, *, first: bool
-) -> CauseSums:
-    """Return the sums of rows at the end of a recording as they were counted before."""
-
-    def settle(visits: Visits) -> Visits:
-        return visits.with_servers(both.visits[visits.station].servers)
-
-    none = np.zeros(len(rows[0]), bool)
-    model = _model(pipeline, rows, counted=counted, new=none, first=first, settle=settle)
-    return CauseSums.of(model)
+def _counted_before(pipeline: Pipeline, rows: Rows, counted: Mask, both: QueueModel) -> CauseSums:
+    """Return the sums of rows at the end of a recording as they were without the other one."""
+    new = np.zeros(len(counted), bool)
+    return CauseSums.of(_model(pipeline, rows, counted, new=new, like=both))
 
 
 def _model(
     pipeline: Pipeline,
     rows: Rows,
-    *,
     counted: Mask,
+    *,
     new: Mask | None = None,
+    certain: Mask | None = None,
     first: bool = True,
-    settle: Callable[[Visits], Visits] | None = None,
+    like: QueueModel | None = None,
 ) -> QueueModel:
     """Return the model of kept rows; unless they are the `first`, frames before are unknown."""
     stations = stations_of(pipeline)
@@ -603,7 +603,13 @@ def _model(
     )
     earlier = None if first else dict.fromkeys(stations.names, np.zeros(0, np.int64))
     return queue_model(
-        pipeline, columns, counted=counted, new=new, earlier=earlier, settle=settle
+        pipeline,
+        columns,
+        counted=counted,
+        new=new,
+        earlier=earlier,
+        certain=certain,
+        like=like,
     )
 
 

@@ -21,7 +21,7 @@ from latprof.text import quoted
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SELF_TIME", "Waited", "blame", "blame_rows", "waited_for"]
+__all__ = ["SELF_TIME", "Highest", "Waited", "blame", "blame_rows", "waited_for"]
 
 SELF_TIME = "self_time"
 """The column of the time that was not waiting."""
@@ -220,7 +220,7 @@ def blame_rows(
     return sums.table(value)
 
 
-class _Highest:
+class Highest:
     """The highest of many values, enough of them that the 99th percentile is among them.
 
     Parameters
@@ -231,22 +231,23 @@ class _Highest:
 
     def __init__(self, most: int) -> None:
         self._most_kept = most - rank_of(99, most) + 1 if most else 0
-        self._kept: Amounts = np.zeros(0, np.int64)
+        self.kept: Amounts = np.zeros(0, np.int64)
 
     def add(self, values: Amounts) -> None:
-        if len(self._kept) == self._most_kept and self._most_kept:
-            values = values[values > self._kept.min()]
-        both = np.concatenate([self._kept, values])
+        """Add values (n,)."""
+        if len(self.kept) == self._most_kept and self._most_kept:
+            values = values[values > self.kept.min()]
+        both = np.concatenate([self.kept, values])
         extra = len(both) - self._most_kept
-        self._kept = np.partition(both, extra)[extra:] if extra > 0 else both
+        self.kept = np.partition(both, extra)[extra:] if extra > 0 else both
 
     def p99(self, count: int) -> float:
         """Return the 99th percentile of `count` values; those that were not added are 0."""
         from_top = count - rank_of(99, count) + 1
-        if from_top > len(self._kept):
+        if from_top > len(self.kept):
             return 0.0
-        place = len(self._kept) - from_top
-        return float(np.partition(self._kept, place)[place])
+        place = len(self.kept) - from_top
+        return float(np.partition(self.kept, place)[place])
 
 
 @dataclass(slots=True)
@@ -256,7 +257,7 @@ class _BlameRow:
     frames: int = 0
     total: float = 0.0
     by_stage: dict[str, float] = field(default_factory=dict)
-    highest: dict[str, _Highest] = field(default_factory=dict)
+    highest: dict[str, Highest] = field(default_factory=dict)
 
     def value(self, name: str, value: str) -> float | None:
         if not self.frames:
@@ -297,7 +298,7 @@ class _BlameSums:
                 row.by_stage[name] = row.by_stage.get(name, 0) + amounts.sum().item()
             if self._most is not None:
                 for name, amounts in {**by_stage, SELF_TIME: wait.self_time()}.items():
-                    row.highest.setdefault(name, _Highest(self._most)).add(amounts)
+                    row.highest.setdefault(name, Highest(self._most)).add(amounts)
 
     def table(self, value: str) -> list[dict[str, float | str | None]]:
         used = {name for row in self._rows.values() for name, ns in row.by_stage.items() if ns}

@@ -1,4 +1,4 @@
-"""Causes: which stage is behind the time, by its own time and by what other stages waited for it."""
+"""Causes: which stage is behind the time, by its self time and by what waited for it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -108,8 +108,9 @@ class Causes:
         frames = max(self.frames, 1)
         blocking = self.blocking_time[cause] / frames
         if cause == slowest:
-            behind = f", and frames wait {format_ns(blocking)} for it elsewhere"
-            return f"{cause} is slowest ({mean} mean){behind if blocking >= 1 else ''}: it is the cause"
+            elsewhere = f", and frames wait {format_ns(blocking)} for it elsewhere"
+            behind = elsewhere if blocking >= 1 else ""
+            return f"{cause} is slowest ({mean} mean){behind}: it is the cause"
         waited = sum(ns for path, ns in self.waits.get(slowest, {}).items() if path[-1] == cause)
         share = waited / self.total[slowest] if self.total[slowest] else 0.0
         gain = self.gain[cause] / self.end_to_end if self.gain and self.end_to_end else 0.0
@@ -174,7 +175,7 @@ class Causes:
             for row in known
         ]
         columns = (
-            Column("stage", "name"),
+            Column("stage", "span"),
             Column("self time", "time"),
             Column("blocking time", "time"),
             Column("gain", "share"),

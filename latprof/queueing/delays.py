@@ -97,7 +97,12 @@ def parse_hand_over(value: str | int | None) -> int | None:
         raise TraceError(str(error)) from None
 
 
-def delays_of(visits: Visits, hand_over: int | None = None, earlier: Ints | None = None) -> Delays:
+def delays_of(
+    visits: Visits,
+    hand_over: int | None = None,
+    earlier: Ints | None = None,
+    certain: Mask | None = None,
+) -> Delays:
     """Return the parts of the time in front of a station.
 
     Parameters
@@ -114,6 +119,8 @@ def delays_of(visits: Visits, hand_over: int | None = None, earlier: Ints | None
         (k,) delays of frames before these that were not queued. If given, the delay of the first
         visit does not count, as earlier frames may have kept it waiting. Nor does it count if it is
         longer than all others.
+    certain
+        (n,) visits with known predecessors, which the estimates are made from. None: all.
 
     Notes
     -----
@@ -130,20 +137,22 @@ def delays_of(visits: Visits, hand_over: int | None = None, earlier: Ints | None
     behind = (arrive < free) & (free > MISSING)
     after = np.where(behind, begin - free, np.iinfo(np.int64).max)
     bound = np.where(behind, np.minimum(free, begin) - arrive, 0)
-    counted = np.ones(len(begin), bool)
+    counted = np.ones(len(begin), bool) if certain is None else certain.copy()
     past = np.zeros(0, np.int64)
     if earlier is not None:
         counted[:1], past = False, earlier
-    certain = np.concatenate([past, waited[~behind & counted]])
-    if earlier is None and len(certain) > _FEWEST and certain[0] > certain[1:].max():
-        # the first frame of a recording that begins while a queue is there: its wait is no delay
-        counted[0], certain = False, certain[1:]
+    unqueued = np.concatenate([past, waited[~behind & counted]])
+    several = len(unqueued) > _FEWEST and earlier is None
+    if several and counted[0] and unqueued[0] > unqueued[1:].max():
+        # of a recording that begins while a queue is there, the first wait is no delay
+        counted[0], unqueued = False, unqueued[1:]
     if hand_over is None:
-        hand_over = _estimated_limit(visits, waited, certain, behind, after, bound)
+        sure = behind & counted
+        hand_over = _estimated_limit(visits, waited, unqueued, sure, after, bound)
     queued = after <= hand_over
-    if len(certain):
+    if len(unqueued):
         # a few hand-overs may be slower, if the whole time would be still more unusual as a delay
-        farther = waited / max(int(certain.max()), 1)
+        farther = waited / max(int(unqueued.max()), 1)
         slower = behind & ~queued & (after / max(hand_over, 1) < farther)
         if np.count_nonzero(slower) <= MOST_CONFLICTS * np.count_nonzero(queued):
             queued |= slower
@@ -169,12 +178,12 @@ def _room_made(visits: Visits) -> Ints:
 
 
 def _estimated_limit(
-    visits: Visits, waited: Ints, certain: Ints, behind: Mask, after: Ints, bound: Ints
+    visits: Visits, waited: Ints, unqueued: Ints, behind: Mask, after: Ints, bound: Ints
 ) -> int:
     """Return how soon after a departure queued frames enter."""
     if not behind.any():
         return LEAST_HAND_OVER_NS
-    longest = int(np.quantile(certain, 0.99) if len(certain) else waited.min())
+    longest = int(np.quantile(unqueued, 0.99) if len(unqueued) else waited.min())
     sure = behind & (bound > longest)
     if np.count_nonzero(sure) < _FEWEST:
         return LEAST_HAND_OVER_NS

@@ -191,6 +191,8 @@ def queue_model(
     counted: Mask | None = None,
     new: Mask | None = None,
     earlier: Mapping[str, Ints] | None = None,
+    certain: Mask | None = None,
+    like: QueueModel | None = None,
     settle: Callable[[Visits], Visits] | None = None,
 ) -> QueueModel:
     """Return the model of some frames.
@@ -207,6 +209,10 @@ def queue_model(
         (n,) which frames results are about, and which are in no other window. None: all.
     earlier
         Known delays by station, if the frames are not the first: see `delays_of`.
+    certain
+        (n,) frames that delays are estimated from. None: all.
+    like
+        A model of these and other frames, whose servers and estimates are used.
     settle
         Returns visits to a station with the number of servers that it has.
     """
@@ -217,8 +223,15 @@ def queue_model(
     visits = {name: visits_to(stations, name, columns) for name in stations.names}
     if settle is not None:
         visits = {name: settle(found) for name, found in visits.items()}
-    past = earlier or {}
-    delays = {name: delays_of(found, hand_over, past.get(name)) for name, found in visits.items()}
+    delays = {}
+    for name, found in visits.items():
+        limit, past = hand_over, None if earlier is None else earlier[name]
+        known = None if certain is None else certain[found.frame]
+        if like is not None:
+            found = visits[name] = found.with_servers(like.visits[name].servers)
+            limit, past = like.delays[name].limit_ns, like.delays[name].known
+            known = np.zeros(len(found), bool)
+        delays[name] = delays_of(found, limit, past, known)
     return QueueModel(stations, columns, depth, mine, visits, delays, new)
 
 

@@ -23,7 +23,7 @@ from latprof.frames import MISSING, STAMP_LIMIT
 from latprof.pipeline import Pipeline
 from latprof.queueing.delays import Delays
 from latprof.queueing.model import QueueModel
-from latprof.queueing.stations import Service, Visits, latest_departures
+from latprof.queueing.stations import Service, latest_departures
 from latprof.text import escape, quoted
 from latprof.units import parse_duration
 
@@ -407,9 +407,7 @@ def breaks_of(model: QueueModel) -> dict[str, int]:
         delays = model.delays[name]
         known = (mine.begin - delays.arrive)[~delays.queued]
         longest = max(int(known.max()) if len(known) else 0, delays.limit_ns)
-        overtaken = delays.queued & (
-            delays.arrive + longest < np.maximum.accumulate(delays.arrive)
-        )
+        overtaken = delays.queued & (delays.arrive + longest < np.maximum.accumulate(delays.arrive))
         breaks = (overtaken | mine.conflicts | mine.no_end) & model.is_new(mine.frame)
         unknown = np.count_nonzero(model.is_new(mine.unknown))
         found[name] = int(np.count_nonzero(breaks)) + int(unknown)

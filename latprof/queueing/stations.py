@@ -1,8 +1,10 @@
 """The stations of a pipeline, and the visits of frames to them."""
 
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from latprof.arrays import Ints, Mask
 from latprof.frames import MISSING, Columns
@@ -23,6 +25,7 @@ MOST_CONFLICTS = 0.01
 """Share of the visits that may begin while all servers are busy before a server is added."""
 
 _Interval = tuple[Ints, Ints]
+Array = TypeVar("Array", bound=npt.NDArray[Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +310,8 @@ def _intervals(
 
 def _lacks(columns: Columns, marks: tuple[str, ...]) -> Mask:
     """Return which frames have none of some marks."""
-    return np.all([columns.marks[mark] == MISSING for mark in marks], axis=0)
+    result: Mask = np.all([columns.marks[mark] == MISSING for mark in marks], axis=0)
+    return result
 
 
 def _until_last_mark(
@@ -336,8 +340,8 @@ def _until_last_mark(
     return ends, found
 
 
-def _joined(arrays: list[Ints]) -> Ints:
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+def _joined(arrays: list[Array]) -> Array:
+    return arrays[0] if len(arrays) == 1 else cast(Array, np.concatenate(arrays))
 
 
 def _present(begin: Ints, end: Ints) -> Ints:

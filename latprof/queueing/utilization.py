@@ -1,4 +1,4 @@
-"""How busy stations are, whether their queues grow without bound, and which stages look like one."""
+"""How busy stations are, whether queues grow without bound, and which stages look like stations."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -181,11 +181,11 @@ def utilization(
     over = parse_hand_over(hand_over)
     dataset = open_dataset(trace, "utilization", pipeline=pipeline, stations=stations)
     loads: dict[str, _StationLoad] = {}
-    count, model = 0, None
+    count = 0
     for models in attempts(dataset, "utilization", hand_over=over):
         loads, count = {}, 0
         for model in models:
-            count += 1
+            count, last_model = count + 1, model
             for name in model.visits:
                 loads.setdefault(name, _StationLoad(name)).add(model)
     used = [load for load in loads.values() if load.visits]
@@ -195,7 +195,9 @@ def utilization(
         first, last = min(load.first for load in used), max(load.last for load in used)
         edges = first + max(-(-(last - first) // _WINDOWS), 1) * np.arange(_WINDOWS + 1)
         # more than one window is read once more: now its limits are known
-        again = attempts(dataset, "utilization", hand_over=over) if count > 1 else [iter([model])]
+        again = (
+            attempts(dataset, "utilization", hand_over=over) if count > 1 else [iter([last_model])]
+        )
         for models in again:
             times = {name: np.zeros(len(edges), np.int64) for name in loads}
             for model in models:
@@ -227,7 +229,8 @@ class _StationLoad:
         self.servers, self.visits, self.service, self.waited = 1, 0, 0, 0
         self.first = self.first_arrival = np.iinfo(np.int64).max
         self.last = np.iinfo(np.int64).min
-        self.longest, self.longest_begin, self.busy_since = -1, 0, None
+        self.longest, self.longest_begin = -1, 0
+        self.busy_since: int | None = None
         self.in_front = 0
         # since the queue was empty for the last time: arrivals, waits, and how many of each there
         # are for one that is kept
@@ -241,9 +244,8 @@ class _StationLoad:
         new = np.flatnonzero(model.is_new(mine.frame))
         if not len(new):
             return
-        begin, end, arrive, queued = (
-            x[new] for x in (mine.begin, mine.end, delays.arrive, delays.queued)
-        )
+        begin, end, arrive = (x[new] for x in (mine.begin, mine.end, delays.arrive))
+        queued = delays.queued[new]
         self._add_busy(begin, end, queued)
         self.visits += len(new)
         self.service += int((end - begin).sum())
@@ -268,18 +270,22 @@ class _StationLoad:
         self.arrivals = np.concatenate([self.arrivals, arrive[cut]])
         self.waits = np.concatenate([self.waits, waits[cut]])
         while len(self.waits) > _MOST_WAITS:
-            self.arrivals, self.waits, self.every = self.arrivals[::2], self.waits[::2], 2 * self.every
+            self.arrivals, self.waits, self.every = (
+                self.arrivals[::2],
+                self.waits[::2],
+                2 * self.every,
+            )
 
     def _add_busy(self, begin: Ints, end: Ints, queued: Mask) -> None:
         """Extend the longest time in which the station was busy: it ends before idle servers."""
         starts = np.flatnonzero(~queued)
+        since = int(begin[0]) if self.busy_since is None else self.busy_since
         if self.busy_since is None:
             starts = np.union1d(starts, [0])
-            self.busy_since = int(begin[0])
         latest = np.maximum(np.maximum.accumulate(end), self.last)
         stops = np.append(starts, len(begin)) - 1
-        begins = np.append(self.busy_since, begin[starts])
-        before = max(self.last, self.busy_since)
+        begins = np.append(since, begin[starts])
+        before = max(self.last, since)
         lengths = np.where(stops >= 0, latest[stops], before) - begins
         longest = int(np.argmax(lengths))
         if lengths[longest] > self.longest:

@@ -33,7 +33,14 @@ from latprof.units import format_ns
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["PERCENTILES", "WhatIf", "places_in_flight", "sensitivity", "sensitivity_rows", "what_if"]
+__all__ = [
+    "PERCENTILES",
+    "WhatIf",
+    "places_in_flight",
+    "sensitivity",
+    "sensitivity_rows",
+    "what_if",
+]
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 
@@ -355,7 +362,12 @@ def sensitivity_rows(
             mean, p99 = float(lengths.mean() - after.mean()), _p99(lengths) - _p99(after)
             mean_share = mean / lengths.mean() if lengths.any() else 0.0
             p99_share = p99 / _p99(lengths) if _p99(lengths) else 0.0
-            row = {"mean": mean, "mean_share": mean_share, "p99": float(p99), "p99_share": p99_share}
+            row = {
+                "mean": mean,
+                "mean_share": mean_share,
+                "p99": float(p99),
+                "p99_share": p99_share,
+            }
         table.append({"stage": stage.name, **row})
     return sorted(table, key=lambda row: (-(row["mean"] or 0), -(row["p99"] or 0)))
 

@@ -19,6 +19,7 @@ from latprof.pipeline import Pipeline
 from latprof.queueing.blocking import MOST_STAGES
 from latprof.queueing.model import QueueModel, queue_model
 from latprof.queueing.stations import MOST_CONFLICTS, Visits, stations_of
+from latprof.sequence.segments import EDGE_ROWS
 from latprof.text import counted
 
 __all__ = [
@@ -269,11 +270,14 @@ class Windows:
             self.rows += len(part)
             self._count += len(part)
             self._pending.append(_Pending(part, None if counted is None else counted[cut]))
-            while self._count >= self._target:
+            # rows that come up to HELD_BACK_ROWS later may belong before the end of the window
+            while self._count >= self._target + HELD_BACK_ROWS:
                 yield self._next(self._target, HELD_BACK_ROWS)
 
     def close(self) -> Iterator[QueueModel]:
-        """Yield the model of the last rows."""
+        """Yield the models of the last rows."""
+        while self._count > self._target:
+            yield self._next(self._target, HELD_BACK_ROWS)
         if self._count:
             yield self._next(self._count, 0)
         self.clear()
@@ -281,7 +285,8 @@ class Windows:
     def continued_by(self, columns: Columns) -> bool:
         """Return whether frames follow the recording, up to rows that are a little out of order."""
         first = lowest_start(columns)
-        if first < self._counted_to:
+        known = [lowest_start(x.columns) for x in self._pending[:1]]
+        if first < max([self._counted_to, *known]):
             return False
         later = sum(np.count_nonzero(x.columns.marks["start"] > first) for x in self._pending)
         return bool(later <= HELD_BACK_ROWS)
@@ -294,28 +299,12 @@ class Windows:
 
     def _next(self, rows: int, held_back: int) -> QueueModel:
         """Return the model of the next rows, of which the last ones are held back."""
-        parts, count = [], 0
-        while count < rows:
-            part = self._pending.pop(0)
-            if count + len(part.columns) > rows:
-                part, rest = part.split(rows - count)
-                self._pending.insert(0, rest)
-            parts.append(part)
-            count += len(part.columns)
-        context = 0 if self._context is None else len(self._context)
-        columns = [] if self._context is None else [self._context]
-        columns += [part.columns for part in parts]
-        whole = columns[0] if len(columns) == 1 else Columns.concat(columns)
-        wanted: Mask | None = None
-        if any(part.counted is not None for part in parts):
-            masks = [np.ones(context, bool)]
-            masks += [np.ones(len(x.columns), bool) if x.counted is None else x.counted for x in parts]
-            wanted = np.concatenate(masks)
-        starts = whole.marks["start"][context:]
-        if (starts[1:] < starts[:-1]).any():
-            order = context + np.argsort(starts, kind="stable")
-            order = np.concatenate([np.arange(context), order])
-            whole, wanted = whole.take(order), None if wanted is None else wanted[order]
+        whole, wanted = self._take(rows)
+        context = 0
+        if self._context is not None:
+            context = len(self._context)
+            whole = Columns.concat([self._context, whole])
+            wanted = None if wanted is None else np.append(np.ones(context, bool), wanted)
         cut = context + rows - held_back
         new = np.zeros(len(whole), bool)
         new[context:cut] = True
@@ -327,6 +316,7 @@ class Windows:
             counted=new if wanted is None else new & wanted,
             new=new,
             earlier=self._delays,
+            certain=self._certain(len(whole), last=not held_back),
             settle=lambda visits: self._servers[visits.station].settled(visits, new),
         )
         for name, visits in found.visits.items():
@@ -342,6 +332,45 @@ class Windows:
             self._counted_to = max(self._counted_to, latest)
             self._context = self._still_present(whole.take(slice(0, cut)), rest)
         return found
+
+    def _certain(self, rows: int, *, last: bool) -> Mask | None:
+        """Return which rows of a window delays are estimated from; None if from all.
+
+        Near the ends of a recording, frames may be missing that are in another recording. Only a
+        short recording is not cut short: see `latprof.sequence.segments.Edges`.
+        """
+        first = self._delays is None
+        if not (first or last) or (first and last and rows <= 2 * EDGE_ROWS):
+            return None
+        certain = np.ones(rows, bool)
+        if first:
+            certain[:EDGE_ROWS] = False
+        if last:
+            certain[-EDGE_ROWS:] = False
+        return certain
+
+    def _take(self, rows: int) -> tuple[Columns, Mask | None]:
+        """Return the next rows in order of start, and which of them results are about."""
+        parts: list[_Pending] = []
+        count, some = 0, min(rows + HELD_BACK_ROWS, self._count)
+        while count < some:
+            part = self._pending.pop(0)
+            if count + len(part.columns) > some:
+                part, later = part.split(some - count)
+                self._pending.insert(0, later)
+            parts.append(part)
+            count += len(part.columns)
+        columns = Columns.concat([x.columns for x in parts]) if len(parts) > 1 else parts[0].columns
+        masks = [np.ones(len(x.columns), bool) if x.counted is None else x.counted for x in parts]
+        wanted = None if all(x.counted is None for x in parts) else np.concatenate(masks)
+        starts = columns.marks["start"]
+        if (starts[1:] < starts[:-1]).any():
+            order = np.argsort(starts, kind="stable")
+            columns, wanted = columns.take(order), None if wanted is None else wanted[order]
+        taken, later = _Pending(columns, wanted).split(rows)
+        if count > rows:
+            self._pending.insert(0, later)
+        return taken.columns, taken.counted
 
     def _still_present(self, past: Columns, rest: Columns) -> Columns:
         """Return the last of the past frames, and those still present when the rest started."""

@@ -132,7 +132,7 @@ def _figures(profile: Profile, thresholds: Thresholds) -> Iterator[_Figure]:
 
 def _causes(profile: Profile) -> tuple[str, list[Section]]:
     """Return a sentence on the cause, or why it is not known, and a table if there is one."""
-    if profile.parts is None:
+    if profile.cause_sums is None:
         return "", []
     try:
         sentence, stages, *_ = profile.causes.sections()

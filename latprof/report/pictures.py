@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from latprof.errors import ProfileError
 from latprof.profile.profile import Profile
+from latprof.queueing.blame import SELF_TIME
 from latprof.report.svg import INK, PAPER, inline, svg_of
 from latprof.thresholds import Thresholds
 
@@ -125,7 +126,7 @@ def _blame(profile: Profile) -> "pd.DataFrame | None":
     import pandas as pd
 
     # a stage of that name would share the column of the time that hand-offs take by themselves
-    if profile.parts is None or any(stage.name == "own" for stage in profile.pipeline.stages):
+    if profile.cause_sums is None or any(stage.name == SELF_TIME for stage in profile.pipeline.stages):
         return None
     try:
         found = profile.causes
@@ -139,7 +140,7 @@ def _blame(profile: Profile) -> "pd.DataFrame | None":
         row = shares.setdefault(handoff, {})
         for path, ns in paths.items():
             row[path[0]] = row.get(path[0], 0.0) + ns / total
-        row["own"] = 1 - sum(row.values())
+        row[SELF_TIME] = 1 - sum(row.values())
     return pd.DataFrame.from_dict(shares, orient="index").fillna(0.0) if shares else None
 
 

@@ -229,7 +229,7 @@ def _tail(profile: Profile) -> dict[str, Any]:
 
 
 def _causes(profile: Profile) -> dict[str, Any] | None:
-    if profile.parts is None:
+    if profile.cause_sums is None:
         return None
     try:
         return profile.causes.to_dict()

@@ -2,13 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import queueing
-from queueing import Station
-from test_blaming import line, served
+import simulator
+from simulator import Station, line, served
 
 import latprof
 from latprof import Pipeline, Span, Trace, utilization
-from latprof.queueing.suggestions import suggest_stations
+from latprof.queueing.utilization import suggest_stations
 
 DATA = Path(__file__).parents[1] / "data"
 MS = 1_000_000
@@ -63,14 +62,14 @@ def test_growth_is_told_apart_from_bursts(seed):
     service[::300] += 20 * period  # stalls, one of them late
     service[-100] += 30 * period
     transport = np.full(n, 45 * MS)
-    bursts = queueing.trace_of(starts, [Station("s0", service, transport)])
+    bursts = simulator.trace_of(starts, [Station("s0", service, transport)])
     assert utilization(bursts)["station_s0"].growth is None
     onset = int(rng.integers(500, 1_000))
     slow = service.copy()
     slow[::300] -= 20 * period
     slow[-100] -= 30 * period
     slow[onset:] = (1.05 * period * rng.gamma(400, 1 / 400, n - onset)).astype(np.int64)
-    growth = utilization(queueing.trace_of(starts, [Station("s0", slow, transport)]))[
+    growth = utilization(simulator.trace_of(starts, [Station("s0", slow, transport)]))[
         "station_s0"
     ].growth
     assert growth.rate == pytest.approx(0.05e9, rel=0.1)

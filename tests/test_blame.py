@@ -1,75 +1,29 @@
+import itertools
 from pathlib import Path
 
 import instants
 import numpy as np
 import pytest
-import queueing
+import simulator
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from queueing import Station
+from simulator import LINE, Station, line, overlaps, served
 
 from latprof import AUDIO, Pipeline, Span, Trace, analyze, what_if
 from latprof.cli.main import main
 from latprof.errors import PipelineError, TraceError
-from latprof.frames import MISSING
 from latprof.queueing.blame import blame, waited_for
 from latprof.queueing.causes import causes
 from latprof.report.report import Report
 
 DATA = Path(__file__).parents[1] / "data"
-LINE = Pipeline(
-    "line",
-    ("start", "a", "b", "c", "end"),
-    (
-        Span("queue", "start", "a"),
-        Span("get", "a", "b", station="worker"),
-        Span("put", "b", "c", station="worker"),
-        Span("gone", "c", "end"),
-    ),
-)
-
-
-def line(rows, **optional):
-    """Return a trace of rows of stamps; None is missing."""
-    table = np.array([[MISSING if x is None else x for x in row] for row in rows], np.int64)
-    table = table.reshape(-1, len(LINE.marks))
-    marks = {mark: table[:, i] for i, mark in enumerate(LINE.marks)}
-    return Trace(LINE, frame_id=np.arange(len(table)), marks=marks, **optional)
-
-
-def served(arrivals, gets, puts):
-    """Return rows of frames that one worker serves as they come."""
-    rows, free = [], 0
-    for at, get, put in zip(arrivals, gets, puts, strict=True):
-        begin = max(at, free)
-        free = begin + get + put
-        rows.append((at, begin, begin + get, free, free + 3))
-    return rows
-
-
-def overlaps(rows, counted=None):
-    """Return the total of each stage, as an obvious loop over pairs of frames."""
-    found = {"get": 0, "put": 0, "own": 0}
-    for i, (start, begin, *_) in enumerate(rows):
-        if counted is not None and not counted[i]:
-            continue
-        rest = begin - start
-        for j, (_, enter, middle, leave, _) in enumerate(rows):
-            if j == i or enter > begin:
-                continue
-            for name, low, high in (("get", enter, middle), ("put", middle, leave)):
-                part = max(0, min(high, begin) - max(low, start))
-                found[name] += part
-                rest -= part
-        found["own"] += rest
-    return found
 
 
 def test_shares_by_hand():
     # frame 1 comes at 10, and enters at 40: 20 of get, 10 of put; frame 2 5 of get and 10 of put
     table = blame(line([(0, 0, 30, 40, 40), (10, 40, 55, 70, 71), (50, 70, 71, 72, 80)]))
     assert list(table.index) == ["queue", "gone"]
-    assert list(table.columns) == ["get", "put", "own"]
+    assert list(table.columns) == ["get", "put", "self_time"]
     assert table.loc["queue"].tolist() == pytest.approx([25 / 50, 25 / 50, 0])
     assert table.loc["gone"].tolist() == [0, 0, 1]
     total = blame(line([(0, 0, 30, 40, 40), (10, 40, 55, 70, 71)]), value="total")
@@ -98,13 +52,12 @@ def test_blame_is_what_a_loop_over_pairs_finds(draws, random):
     assert np.allclose(shares.sum(axis=1), 1)
 
 
-@pytest.mark.parametrize("troubles", [False, True])
-def test_blame_is_what_each_instant_says(troubles):
-    for seed in range(200):
+def test_blame_is_what_each_instant_says():
+    for seed, troubles in itertools.product(range(200), (False, True)):
         pipeline, rows, outcomes = instants.drawn(seed, 1 + seed % 40, troubles=troubles)
         order = np.random.default_rng(seed).permutation(len(rows))
         table = blame(instants.trace_of(pipeline, rows, outcomes, order), value="total")
-        for handoff, sums in instants.blamed(pipeline, rows, outcomes).items():
+        for handoff, sums in instants.blocking_time(pipeline, rows, outcomes).items():
             expected = dict.fromkeys(table.columns, np.nan if sums is None else 0.0) | (sums or {})
             found = table.loc[handoff].to_dict()
             assert found == pytest.approx(expected, nan_ok=True), (seed, handoff)
@@ -114,14 +67,14 @@ def test_marks_that_are_not_in_between_count_no_further_than_the_visit():
     # the first one's `b` is after it has left: by then the second is served
     rows = [(0, 0, 25, 20, 20), (5, 20, 30, 40, 40), (6, 40, 41, 42, 42)]
     table = blame(line(rows), value="total")
-    assert table.loc["queue"].to_dict() == {"get": 15 + 14 + 10, "put": 10, "own": 0}
+    assert table.loc["queue"].to_dict() == {"get": 15 + 14 + 10, "put": 10, "self_time": 0}
 
 
 def test_frames_that_left_at_no_known_time_waited_too():
     # the second lacks `c`: known is that it waited 20 for the first, and got until 25
     rows = [(0, 0, 10, 20, 20), (0, 20, 25, None, 30), (22, 30, 31, 32, 32)]
     table = blame(line(rows), value="total")
-    assert table.loc["queue"].to_dict() == {"get": 10 + 3, "put": 10, "own": 5}
+    assert table.loc["queue"].to_dict() == {"get": 10 + 3, "put": 10, "self_time": 5}
     with pytest.raises(
         TraceError, match=r"1 of 3 frames at station 'worker' contradict .* or lack"
     ):
@@ -132,7 +85,7 @@ def test_dropped_frames_keep_others_waiting_and_are_not_told_of():
     # the first is dropped in put at 90, the third while it queues
     rows = [(0, 0, 30, None, 90), (10, 90, 91, 92, 93), (15, None, None, None, 50)]
     table = blame(line(rows, outcome=["late", None, "late"]), value="total")
-    assert table.loc["queue"].to_dict() == {"get": 20, "put": 60, "own": 0}
+    assert table.loc["queue"].to_dict() == {"get": 20, "put": 60, "self_time": 0}
     assert blame(line(rows, outcome="late")).isna().all(axis=None)
 
 
@@ -147,7 +100,7 @@ def test_dropped_frames_keep_others_waiting_and_are_not_told_of():
         ([(0, None, 6, 7, 8), (0, 7, 8, 9, 9)], [0, 0, 1]),  # entered at no known time
     ],
 )
-def test_odd_traces(rows, expected):
+def test_traces_with_few_or_odd_frames(rows, expected):
     assert blame(line(rows)).loc["queue"].tolist() == pytest.approx(expected, nan_ok=True)
 
 
@@ -169,7 +122,7 @@ def test_several_servers_share_the_blame():
     assert table.loc["queue"].to_dict() == {
         "get": 6 + 5 + 5 + 5 + 10,
         "put": 5 + 5 + 10,
-        "own": 0,
+        "self_time": 0,
     }
 
 
@@ -179,7 +132,7 @@ def test_transport_is_left_out_of_queued_blame():
     service = np.full(n, 12_000)
     service[::50] = 70_000
     station = Station("s0", service, np.full(n, 50_000))
-    trace = queueing.trace_of(starts, [station])
+    trace = simulator.trace_of(starts, [station])
     waited = (trace.marks["in_s0"] - starts - 50_000).sum()
     found = blame(trace, value="total", queued=True).loc["to_s0"]
     assert found["s0"] == pytest.approx(waited, rel=0.01)
@@ -193,7 +146,7 @@ def test_a_full_queue_is_a_chain():
     slow[20::60] = 15 * period
     first = Station("s0", service, np.full(n, 1_000_000))
     second = Station("s1", slow, np.full(n, 1_000), room=2)
-    trace = queueing.trace_of(np.arange(n) * period, [first, second])
+    trace = simulator.trace_of(np.arange(n) * period, [first, second])
     table = blame(trace)
     assert table.loc["to_s0", "s1"] > 0.7
     assert blame(trace, depth=1).loc["to_s0", "s0"] > 0.7
@@ -206,7 +159,7 @@ def test_a_server_that_idles_behind_a_full_queue_is_a_chain_too():
     slow[20::60] = 15 * period
     first = Station("s0", np.full(n, 5_000_000), np.full(n, 1_000_000))
     second = Station("s1", slow, np.full(n, 1_000), room=2)
-    trace = queueing.trace_of(np.arange(n) * period, [first, second])
+    trace = simulator.trace_of(np.arange(n) * period, [first, second])
     trace.marks["out_s0"][:] = trace.marks["in_s0"] + 5_000_000
     assert blame(trace).loc["to_s0", "s1"] > 0.7
 
@@ -222,11 +175,11 @@ def test_frames_and_the_intervals_they_waited_for():
     ]
     table = blame(trace, value="total").loc["queue"]
     assert sum(w.end_ns - w.begin_ns for w in waited_for(trace, range(3))) == table.sum()
-    with pytest.raises(TraceError, match="row 3: the trace has 3 rows"):
+    with pytest.raises(TraceError, match="rows must be from 0 to 2, got 3"):
         waited_for(trace, [3])
 
 
-def test_files_are_looked_at_together(tmp_path):
+def test_frames_of_several_files_wait_for_each_other(tmp_path):
     rows = served(range(0, 4000, 10), [4] * 400, [9] * 400)
     for i in range(3):
         line(rows[i::3]).save(tmp_path / f"{i}.parquet")
@@ -240,10 +193,12 @@ def test_other_stations_can_be_given():
     chain = Pipeline.chain("mic", "queue", "play")
     marks = {"start": [0, 0], "queue": [0, 1], "play": [0, 9], "end": [9, 12]}
     trace = Trace(chain, frame_id=[0, 1], marks={m: np.array(x) for m, x in marks.items()})
-    assert blame(trace).loc["queue"].to_dict() == {"own": 1}
+    assert blame(trace).loc["queue"].to_dict() == {"self_time": 1}
     found = blame(trace, stations={"play": "card"}, value="total")
-    assert found.loc["queue"].to_dict() == {"play": 8, "own": 0}
-    with pytest.raises(PipelineError, match="'work' is no stage of 'mic': use one of queue, play"):
+    assert found.loc["queue"].to_dict() == {"play": 8, "self_time": 0}
+    with pytest.raises(
+        PipelineError, match="must name stages of pipeline 'mic' \\(queue, play\\), got 'work'"
+    ):
         blame(trace, stations={"work": "x"})
 
 
@@ -260,35 +215,37 @@ def test_without_every_frame_it_is_not_available(optional, why):
         blame(line([(0, 1, 2, 3, 4)], **optional))
 
 
-def test_a_wrong_question():
-    with pytest.raises(TraceError, match="value='max' is unknown: use one of share, mean"):
+def test_wrong_arguments_are_refused():
+    with pytest.raises(TraceError, match="value must be one of share, mean, total, p99, got 'max'"):
         blame(line([]), value="max")
-    with pytest.raises(TraceError, match="depth=0"):
+    with pytest.raises(TraceError, match="depth must be an integer of 1 or more, got 0"):
         blame(line([]), depth=0)
     for depth in (0, 2.5, "x", True, None):
-        with pytest.raises(TraceError, match="depth="):
+        with pytest.raises(TraceError, match="depth must be an integer of 1 or more"):
             causes(line([]), depth=depth)
-    with pytest.raises(TraceError, match=r"rows=\['x'\]: give the numbers of rows"):
+    with pytest.raises(TraceError, match=r"rows must be row numbers .*got \['x'\]"):
         waited_for(line([(0, 1, 2, 3, 4)]), ["x"])
-    with pytest.raises(PipelineError, match=r"stations=\['get'\]: give a dict by stage"):
+    with pytest.raises(
+        PipelineError, match=r"stations must be a dict of stations by stage .*got \['get'\]"
+    ):
         blame(line([]), stations=["get"])
     with pytest.raises(TraceError, match="hand_over must be a duration"):
         blame(line([]), hand_over="soon")
-    with pytest.raises(TraceError, match="no recordings for blame"):
+    with pytest.raises(TraceError, match="no recordings were given"):
         blame([])
 
 
-def test_a_stage_called_own_has_no_column_of_its_own(tmp_path, capsys):
-    spans = (Span("queue", "start", "a"), Span("own", "a", "end", station="worker"))
+def test_a_stage_named_self_time_is_refused_where_that_is_a_column(tmp_path, capsys):
+    spans = (Span("queue", "start", "a"), Span("self_time", "a", "end", station="worker"))
     marks = {"start": np.array([0, 10]), "a": np.array([0, 30]), "end": np.array([30, 60])}
     trace = Trace(Pipeline("p", ("start", "a", "end"), spans), frame_id=[0, 1], marks=marks)
-    with pytest.raises(TraceError, match=r"stage 'own' of pipeline 'p' .*: rename the stage"):
+    with pytest.raises(TraceError, match=r"'self_time'.*rename the stage of pipeline 'p'"):
         blame(trace)
     trace.save(tmp_path / "p.parquet")
     assert main(["causes", str(tmp_path / "p.parquet")]) == 2
     assert "rename the stage" in capsys.readouterr().err
-    # what has no such column still answers
-    assert causes(trace).blamed["own"] == 20
+    # results without such a column are available
+    assert causes(trace).blocking_time["self_time"] == 20
     page = Report(analyze(trace, causes=True)).to_html()
     assert "What the slowest frames waited for" in page
 
@@ -299,10 +256,10 @@ def test_the_recordings():
     slow = read(DATA / "mic-slow-card.parquet")
     late = slow.select(since=int(slow.marks["start"][0]) + 10_000_000_000)
     assert list(blame(late).index) == ["transit", "ipc"]
-    assert list(blame(late).columns) == ["webrtc", "cgo", "alsa", "own"]
+    assert list(blame(late).columns) == ["webrtc", "cgo", "alsa", "self_time"]
     assert blame(late).loc["ipc", "alsa"] > 0.95
     for queued in (False, True):
         assert blame(slow, queued=queued).loc["ipc", "alsa"] > 0.95
         healthy = blame(DATA / "mic-healthy.parquet", queued=queued)
-        assert (healthy.drop(columns="own") < 0.05).all(axis=None)
+        assert (healthy.drop(columns="self_time") < 0.05).all(axis=None)
     assert slow.pipeline == AUDIO
