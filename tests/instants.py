@@ -119,8 +119,8 @@ def servers_of(visits):
     return max([1] + [sum(w[0] <= v[0] < w[1] for w in visits) for v in visits])
 
 
-def blamed(pipeline, rows, outcomes):
-    """Return by hand-off the sums by stage, and own; None of no frames."""
+def blocking_time(pipeline, rows, outcomes):
+    """Return by hand-off the sums by stage, and self_time; None of no frames."""
     place = {mark: i for i, mark in enumerate(pipeline.marks)}
     blocks, there = blocks_of(pipeline), {}
     for station, stages, _ in blocks:
@@ -133,7 +133,7 @@ def blamed(pipeline, rows, outcomes):
         if handoff.station is not None:
             continue
         station = next((b[0] for b in blocks if b[2] == handoff), None)
-        sums, whole, frames = {"own": 0.0}, 0, 0
+        sums, whole, frames = {"self_time": 0.0}, 0, 0
         for row, outcome in zip(rows, outcomes, strict=True):
             low, high = row[place[handoff.begin]], row[place[handoff.end]]
             if outcome != FINISHED or None in (low, high) or high < low:
@@ -147,6 +147,6 @@ def blamed(pipeline, rows, outcomes):
                     for name, (begin, end) in stages.items():
                         if begin <= now < end:
                             sums[name] = sums.get(name, 0) + 1 / len(inside)
-        sums["own"] = whole - sum(ns for name, ns in sums.items() if name != "own")
+        sums["self_time"] = whole - sum(ns for name, ns in sums.items() if name != "self_time")
         table[handoff.name] = sums if frames else None
     return table

@@ -7,7 +7,7 @@ import pytest
 import simulator
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulator import LINE, Station, line, overlaps, served
+from simulator import Station, line, overlaps, served
 
 from latprof import AUDIO, Pipeline, Span, Trace, analyze, what_if
 from latprof.cli.main import main

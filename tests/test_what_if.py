@@ -1,3 +1,5 @@
+import itertools
+import random
 from pathlib import Path
 
 import instants
@@ -9,9 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from simulator import LINE, line, served
 
-from latprof import Pipeline, Span, Trace, sensitivity, what_if
+from latprof import AUDIO, Pipeline, Span, Trace, read, sensitivity, what_if
 from latprof.errors import TraceError
+from latprof.queueing.model import queue_model
 from latprof.queueing.replay import one_server, several_servers
+from latprof.queueing.what_if import places_in_flight
 
 DATA = Path(__file__).parents[1] / "data"
 ROWS = served(range(0, 400, 10), [7] * 40, [9] * 40)
@@ -70,9 +74,8 @@ def test_factor_1_gives_every_end_back_in_odd_recordings():
     assert result.counts == {"frames": 498, "dropped": 0, "breaks": 1}
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_factor_1_gives_every_end_back_of_simulated_pipelines(kind):
-    for seed in range(5):
+def test_factor_1_gives_every_end_back_of_simulated_pipelines():
+    for kind, seed in itertools.product(KINDS, range(5)):
         trace, culprit, _ = pipeline(kind, seed)
         result = what_if(trace, {culprit: 1.0})
         assert (result.replayed_ns == result.measured_ns).all()
@@ -195,38 +198,30 @@ def test_where_effort_pays():
     assert sensitivity(DATA / "mic-slow-card.parquet").index[0] == "alsa"
 
 
-@pytest.mark.parametrize(
-    ("call", "why"),
-    [
-        ({"changes": {"nope": 0.9}}, "'nope' is no stage of 'line': use one of queue, get"),
-        ({"changes": {"get": "2ms"}}, "get: '2ms' has no sign"),
-        ({"changes": {"get": "-soon"}}, "must be a duration such as .*, got '-soon'"),
-        ({"changes": {"get": -0.5}}, "factor -0.5"),
-        ({"changes": {"get": float("nan")}}, "factor nan"),
-        ({"changes": {"get": True}}, "True is no change"),
-        ({"changes": {"get": "+1000000h"}}, "at 'worker' frames would be there 2.*: change less"),
-        ({"changes": {"gone": "+1000000h", "get": "+1000000h"}}, "change less"),
-        ({"servers": {"worker": 2}, "changes": {"get": "+1200000h"}}, "change less"),
-        ({"changes": ["get"]}, "changes=.* give a dict by name"),
-        ({"servers": 2}, "servers=2: give a dict by name"),
-        ({"drop": "queue"}, "drop='queue': give a dict by name"),
-        ({"servers": {"nope": 2}}, "'nope' is no station: use one of worker"),
-        ({"servers": {"worker": 0}}, "servers of worker: 0"),
-        (
-            {"drop": {"gone": "1ms"}},
-            "'gone' is no hand-off in front of a station: use one of queue",
-        ),
-        ({"drop": {"queue": "x"}}, "drop at queue must be a duration"),
-    ],
-)
-def test_wrong_questions(call, why):
-    with pytest.raises(TraceError, match=why):
-        what_if(line(ROWS), **call)
-
-
-def test_a_part_that_is_none():
+def test_wrong_arguments_are_refused():
+    stages = r"stages of pipeline 'line' \(queue, get, put, gone\), got 'nope'"
+    for call, why in (
+        ({"changes": {"nope": 0.9}}, f"changes must name {stages}"),
+        ({"changes": {"get": "2ms"}}, "change of get must be a factor, or .* got '2ms'"),
+        ({"changes": {"get": "-soon"}}, "'-soon'"),
+        ({"changes": {"get": -0.5}}, "must be a factor from 0 to 1,000,000 .* got -0.5"),
+        ({"changes": {"get": float("nan")}}, "got nan"),
+        ({"changes": {"get": True}}, "got True"),
+        ({"changes": {"get": "+1000000h"}}, "'worker' must be below 2.*use smaller changes"),
+        ({"changes": {"gone": "+1000000h", "get": "+1000000h"}}, "use smaller changes"),
+        ({"servers": {"worker": 2}, "changes": {"get": "+1200000h"}}, "use smaller changes"),
+        ({"changes": ["get"]}, r"changes must be a dict .* got \['get'\]"),
+        ({"servers": 2}, "servers must be a dict .* got 2"),
+        ({"drop": "queue"}, "drop must be a dict .* got 'queue'"),
+        ({"servers": {"nope": 2}}, r"stations of the pipeline \(worker\), got 'nope'"),
+        ({"servers": {"worker": 0}}, "servers of worker must be an integer from 1 .* got 0"),
+        ({"drop": {"gone": "1ms"}}, r"hand-offs in front of a station \(queue\), got 'gone'"),
+        ({"drop": {"queue": "x"}}, "drop at queue .*'x'"),
+    ):
+        with pytest.raises(TraceError, match=why):
+            what_if(line(ROWS), **call)
     for less in (-0.1, 1.1, float("nan"), "x", None):
-        with pytest.raises(TraceError, match=r"less=.*: give a part from 0 to 1"):
+        with pytest.raises(TraceError, match="less must be a number from 0 to 1, got"):
             sensitivity(line(ROWS), less=less)
 
 
@@ -257,3 +252,67 @@ def test_nothing_to_replay():
     assert result.mean == {"measured": None, "replayed": None, "subtraction": None}
     assert result.table.isna().all(axis=None)
     assert LINE.stages[0].name == "queue"
+
+
+# -- closed loops -----------------------------------------------------------------------------
+
+DOCS = Pipeline.chain("docs", "load", "waiting", "parse", stations={"load": "reader", "parse": "p"})
+
+
+def closed(frames, room, parse, seed=1, load=100):
+    """Return a trace of a reader in front of a queue of `room` places, and what it took."""
+    rng = random.Random(seed)
+    rows, entries, free, now = [], [], 0, 0
+    for i in range(frames):
+        start = now
+        waiting = start + load
+        # put() returns when the frame of `room` places before was taken out
+        now = max(waiting, entries[i - room] if i >= room else 0) + 10
+        entries.append(max(now, free))
+        free = entries[-1] + round(parse * rng.uniform(0.5, 1.5))
+        rows.append((start, start, waiting, entries[-1], free))
+    return recording(DOCS, rows)
+
+
+def recording(pipeline, rows):
+    columns = dict(zip(pipeline.marks, np.array(rows, np.int64).T, strict=True))
+    return Trace(pipeline, frame_id=np.arange(len(rows)), marks=columns)
+
+
+def places(trace):
+    return places_in_flight(queue_model(trace.pipeline, trace.columns))
+
+
+def test_a_replay_of_a_closed_loop_is_no_forecast():
+    for room in (4, 20):
+        trace = closed(1_000, room, 50_000)
+        # those in the queue, the one that is parsed, the one that waits for a place
+        assert abs(places(trace) - (room + 2)) <= 1
+        result = what_if(trace, {"parse": 0.9})
+        assert "their source waits for room" in result.warning
+        changed = closed(1_000, room, 45_000)
+        measured = np.sort(changed.columns.marks["end"] - changed.columns.marks["start"])
+        for row, q in zip(result.rows(), (500, 900, 990, 999), strict=True):
+            assert row["high"] == row["measured"]
+            assert row["low"] <= measured[q - 1] <= row["high"]
+        assert result.to_dict()["warning"] == result.warning
+
+
+def test_open_loops_are_not_taken_for_closed_ones():
+    for name in ("mic-healthy", "mic-slow-card"):
+        assert places(read(DATA / f"{name}.parquet")) is None
+    # three periods on the way, all the same: as many in flight whenever one starts
+    steady = [(i * 20, i * 20, i * 20 + 60, i * 20 + 65) for i in range(1_000)]
+    queue = Pipeline.chain("line", "network", "play", stations={"play": "card"})
+    assert places(recording(queue, steady)) is None
+    rng = random.Random(2)
+    late = [(s, n, p + (d := rng.randrange(9)), e + d) for s, n, p, e in steady]
+    assert places(recording(queue, late)) is None
+    assert places(recording(queue, steady[:50])) is None
+    assert places(Trace(AUDIO, frame_id=[], marks={})) is None
+
+
+def test_simulated_sources_are_open_loops():
+    for kind in KINDS:
+        for seed in range(5):
+            assert places(pipeline(kind, seed)[0]) is None, (kind, seed)

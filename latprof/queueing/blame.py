@@ -201,7 +201,7 @@ def blame_rows(
     TraceError
         See `blame`.
     """
-    if value not in _VALUES:
+    if not isinstance(value, str) or value not in _VALUES:
         raise TraceError(f"value must be one of {', '.join(_VALUES)}, got {quoted(value)}")
     depth, over = check_depth(depth), parse_hand_over(hand_over)
     dataset = open_dataset(trace, "blame", pipeline=pipeline, stations=stations)

@@ -84,7 +84,7 @@ def change_of(pipeline: Pipeline, name: str, value: object) -> Change:
             raise TraceError(str(error)) from None
         return lambda lengths: np.maximum(lengths + fixed, 0)
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not number or not 0 <= float(value) < _MOST_FACTOR:  # type: ignore[arg-type]
+    if not number or not 0 <= value < _MOST_FACTOR:  # type: ignore[operator]
         raise TraceError(
             f"the change of {name} must be a factor from 0 to 1,000,000 (for example 0.9), or a "
             f"duration with its sign ('-2ms'), got {quoted(value)}"
@@ -118,7 +118,7 @@ def server_counts(model: QueueModel, servers: Mapping[str, int]) -> dict[str, in
             raise TraceError(
                 f"servers must name stations of the pipeline ({known}), got {quoted(name)}"
             )
-        integer = hasattr(count, "__index__") and not isinstance(count, bool)
+        integer = isinstance(count, int | np.integer) and not isinstance(count, bool)
         if not integer or not 1 <= count <= _MOST_SERVERS:
             raise TraceError(
                 f"servers of {name} must be an integer from 1 to 10,000, got {quoted(count)}"

@@ -12,7 +12,7 @@ from latprof.io.dataset import DatasetLike
 from latprof.pipeline import Pipeline, Span
 from latprof.queueing.delays import parse_hand_over
 from latprof.queueing.model import QueueModel
-from latprof.queueing.stations import latest_departures
+from latprof.queueing.stations import latest_departures, stations_of
 from latprof.queueing.windows import attempts, open_dataset
 from latprof.table import Section, text
 from latprof.text import escape
@@ -180,14 +180,15 @@ def utilization(
     """
     over = parse_hand_over(hand_over)
     dataset = open_dataset(trace, "utilization", pipeline=pipeline, stations=stations)
+    names = stations_of(dataset.pipeline).names
     loads: dict[str, _StationLoad] = {}
     count = 0
     for models in attempts(dataset, "utilization", hand_over=over):
-        loads, count = {}, 0
+        loads, count = {name: _StationLoad(name) for name in names}, 0
         for model in models:
             count, last_model = count + 1, model
-            for name in model.visits:
-                loads.setdefault(name, _StationLoad(name)).add(model)
+            for load in loads.values():
+                load.add(model)
     used = [load for load in loads.values() if load.visits]
     edges = np.zeros(0, np.int64)
     busy: dict[str, Floats] = {}

@@ -9,7 +9,7 @@ which frames were committed, so that rows near the end of a batch or a file may 
 further on: only rows that are at neither end are fed to the run of a segment::
 
     head        body                      tail
-    | 1,024 |   | run of all rows between |   | 1,024 |
+    | 2,048 |   | run of all rows between |   | 2,048 |
 
 The body was fed after a run had seen the head. Where two segments are joined, the rows between
 their bodies are sorted and fed, and the second body is added as a whole. That is exact if the last
@@ -42,7 +42,7 @@ __all__ = [
     "join_closest",
 ]
 
-EDGE_ROWS = 1_024
+EDGE_ROWS = 2_048
 """Rows kept at each end of a segment, so that it can be joined to its neighbours."""
 
 SETTLED_ROWS = 512
@@ -92,9 +92,9 @@ class Edges:
     Examples
     --------
     >>> edges = Edges()
-    >>> [middle] = edges.extend((np.arange(3_000),))
+    >>> [middle] = edges.extend((np.arange(5_000),))
     >>> len(middle[0]), edges.first, edges.last, edges.complete
-    (952, 0, 2999, False)
+    (904, 0, 4999, False)
     """
 
     count: int = 0
