@@ -349,9 +349,9 @@ class CausesAccumulator:
     Batches of one recording come in order of time; recordings that follow each other are taken as
     one. When the sums are read, recordings are put in order of time, and frames at their ends are
     modelled together with those of their neighbours. That gives the waits of all frames modelled
-    together, exactly for up to ``2 * EDGE_ROWS`` frames. Of more frames the delays of queued ones are
-    drawn from those known in each window, and queues longer than the rows kept are seen in part:
-    how many frames that may concern is counted, and a note says so. Gains are those of each
+    together: exactly for up to ``2 * EDGE_ROWS`` frames. Of more frames, the delays of queued ones
+    are drawn from those known in each window, and queues longer than the rows kept are seen in
+    part: how many frames that may concern is counted, and a note says so. Gains are those of each
     window, replayed with its own medians.
 
     Attributes

@@ -89,12 +89,7 @@ def parse_hand_over(value: str | int | None) -> int | None:
     TraceError
         It is not a duration.
     """
-    if value is None:
-        return None
-    try:
-        return parse_duration(value, name="hand_over")
-    except ValueError as error:
-        raise TraceError(str(error)) from None
+    return None if value is None else parse_duration(value, name="hand_over", error=TraceError)
 
 
 def delays_of(

@@ -78,10 +78,7 @@ def change_of(pipeline: Pipeline, name: str, value: object) -> Change:
                 f"the change of {name} must be a factor, or a duration with its sign (for example "
                 f"'-2ms'), got {quoted(value)}"
             )
-        try:
-            fixed = parse_duration(value, name=f"the change of {name}", signed=True)
-        except ValueError as error:
-            raise TraceError(str(error)) from None
+        fixed = parse_duration(value, name=f"the change of {name}", signed=True, error=TraceError)
         return lambda lengths: np.maximum(lengths + fixed, 0)
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if not number or not 0 <= value < _MOST_FACTOR:  # type: ignore[operator]
@@ -142,10 +139,7 @@ def drop_limits(model: QueueModel, drop: Mapping[str, str | int]) -> dict[str, i
                 "drop must name hand-offs in front of a station "
                 f"({', '.join(names) or 'the pipeline has none'}), got {quoted(name)}"
             )
-        try:
-            limits[name] = parse_duration(value, name=f"drop at {name}")
-        except ValueError as error:
-            raise TraceError(str(error)) from None
+        limits[name] = parse_duration(value, name=f"drop at {name}", error=TraceError)
     return limits
 
 
