@@ -126,7 +126,9 @@ def _blame(profile: Profile) -> "pd.DataFrame | None":
     import pandas as pd
 
     # a stage of that name would share the column of the time that hand-offs take by themselves
-    if profile.cause_sums is None or any(stage.name == SELF_TIME for stage in profile.pipeline.stages):
+    if profile.cause_sums is None or any(
+        stage.name == SELF_TIME for stage in profile.pipeline.stages
+    ):
         return None
     try:
         found = profile.causes
