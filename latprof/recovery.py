@@ -28,8 +28,9 @@ def recover(path: str | os.PathLike[str]) -> Trace:
     Trace
         The trace that `Profiler.trace` would return. Its ``recovery`` says how many rows were
         whole, torn and never written; ``meta["lost"]`` how many frames were overwritten; and
-        ``meta["accounts"]`` how many are torn or in flight. A row that a living process is writing
-        is awaited for up to 50 ms, and then counted as being written.
+        ``meta["accounts"]`` how many are torn or in flight. If a living process is in the
+        middle of writing a row, the row is waited for up to 50 ms, and then counted as being
+        written.
 
     Raises
     ------

@@ -125,7 +125,7 @@ try:
         raise SystemExit("no error")
     assert os.listdir(folder) == []
     small = Profiler(AUDIO, ring=path, capacity=1_000)
-    if mounted:      # the disk is full by now: all that the ring needs it has
+    if mounted:      # fill the disk: the ring has all the space it needs
         rest = os.open(os.path.join(folder, "rest"), os.O_WRONLY | os.O_CREAT)
         try:
             while True:
@@ -258,6 +258,7 @@ def test_invalid_paths_are_refused(tmp_path):
         (tmp_path / "pipe", "is not a ring"),
         ("/dev/null", "is not a ring"),
         (7, "must be a path, got 7"),
+        (["mic.ring"], "must be a path, got"),
         (tmp_path / "a\0b", "must be a path, got"),
         (tmp_path / ("x" * 300), "name too long"),
     ]:
@@ -339,7 +340,7 @@ with Profiler(AUDIO, ring=path, capacity=100) as profiler:
         profiler.record(3, [1] * 8, source="a child's")
         profiler.record_many([4], np.ones((1, 8), int), source=["another"])
         profiler.frame(5, source="a third").drop("why")
-        # and where every check is gone round: the mapping itself is no longer the parent's
+        # beyond all checks: the mapping itself is no longer that of the parent
         hot.switch(True)
         profiler.frame(6, source="a fourth").finish()
         ring.sources.code("a fifth")

@@ -1,4 +1,4 @@
-"""Reading ring files: while they are written to, when they are cut, damaged, or no rings at all."""
+"""Reading ring files: while a process writes, cut short, damaged, forged, and other files."""
 
 import fcntl
 import json
@@ -167,7 +167,7 @@ def test_a_row_that_changes_while_it_is_read_is_torn(tmp_path):
 
 
 def test_a_scan_reads_more_rows_than_one_chunk(tmp_path):
-    # more than are read at a time, and a reader that is almost a lap behind
+    # more rows than are read at a time, and a reader that is almost a lap behind
     ring = Ring(MIC, 10_000, path=tmp_path / "mic.ring", metadata=METADATA)
     rows = np.ones(9_990, MIC.row_dtype)
     rows[["decode", "source", "outcome"]] = 0
@@ -193,8 +193,8 @@ def test_a_file_that_is_cut_short_gives_the_rows_it_holds(tmp_path, ring_bytes):
             trace = latprof.recover(path)
         except TraceError as error:
             assert cut < log_at
-            told = str(error).removeprefix(str(path))
-            assert told.startswith((" is cut short", " was not finished")), told
+            reason = str(error).removeprefix(str(path))
+            assert reason.startswith((" is cut short", " was not finished")), reason
             continue
         assert cut >= log_at
         slots = max(0, cut - rows_at) // 72
@@ -216,7 +216,7 @@ def test_damage_in_the_header_is_detected(tmp_path, ring_bytes):
 
 
 def sealed(ring_bytes, **changes):
-    """Return the ring with another header, whose checksum is right: a forgery."""
+    """Return the ring with a forged header: its checksum is right."""
     fields = list(struct.unpack_from("<8sIIIIQQQQ", ring_bytes))
     names = ["magic", "format", "crc", "length", "width", "capacity", "log_at", "log_size", "rows"]
     text = changes.pop("text", ring_bytes[56 : 56 + fields[3]])
@@ -345,7 +345,7 @@ def test_times_in_the_log_that_no_clock_has_are_ignored(tmp_path, ring_bytes):
 @settings(max_examples=300)
 @given(st.data())
 def test_damage_anywhere_invents_no_rows(tmp_path_factory, ring_bytes, data):
-    """A row is changed or not there, but never another one; and nothing crashes."""
+    """A damaged row is changed or missing, but no other row appears, and nothing crashes."""
     _, log_at, log_end, rows_at, end = places(ring_bytes)
     raw = bytearray(ring_bytes)
     regions = [(log_at, log_at + 200), (log_at, log_end), (rows_at, end), (0, end)]
@@ -362,13 +362,13 @@ def test_damage_anywhere_invents_no_rows(tmp_path_factory, ring_bytes, data):
         return
     right = {expected(n): (n - 1) % 16 for n in range(6, 22)}
     found = frames(trace)
-    # who is not as it was stands in a slot that was damaged
+    # a frame that differs comes from a damaged slot
     assert len([frame for frame in found if frame not in right]) <= len(touched)
     missing = right.keys() - set(found)
     unscathed = [frame for frame in missing if right[frame] not in touched]
     assert len(unscathed) <= trace.recovery.refused
-    told = trace.recovery
-    assert told.whole + told.torn + told.never_written + told.refused + told.cut_off == 16
+    found = trace.recovery
+    assert found.whole + found.torn + found.never_written + found.refused + found.cut_off == 16
 
 
 @settings(max_examples=100)
@@ -413,12 +413,12 @@ def test_invalid_rows_are_refused(tmp_path, ring_bytes):
         assert str(trace.recovery) == "15 rows whole, 0 torn, 0 never written, 1 refused"
 
 
-def test_rows_whose_name_is_damaged_are_refused(tmp_path, ring_bytes):
+def test_rows_with_a_damaged_name_are_refused(tmp_path, ring_bytes):
     raw = bytearray(ring_bytes)
     at = ring_bytes.index(b"input")
     raw[at] ^= 1
     trace = recovered(tmp_path, raw)
-    # the entry is lost, those behind it are found again
+    # this entry is lost, and the entries after it are found
     assert frames(trace) == [expected(n) for n in range(6, 22) if SOURCES[n % 3] != "input"]
     assert trace.recovery.refused == sum(SOURCES[n % 3] == "input" for n in range(6, 22))
 
@@ -446,6 +446,17 @@ def test_files_that_are_not_rings_are_refused(tmp_path):
         with pytest.raises(TraceError, match=reason) as caught:
             latprof.recover(path)
         assert "\x1b" not in str(caught.value)
+
+
+def test_recover_refuses_what_is_not_a_path_and_shortens_long_ones():
+    for path in (None, 7, 0.5, [], {}, object()):
+        with pytest.raises(TraceError, match="ring must be a path, got "):
+            latprof.recover(path)
+    for path in ("x" * 70_000, "\x1b" * 1_000, "a\0b"):
+        with pytest.raises(TraceError, match="cannot be read: ") as info:
+            latprof.recover(path)
+        assert len(str(info.value)) < 400
+        assert str(info.value).isprintable()
 
 
 def test_a_folder_is_refused(tmp_path):
@@ -549,14 +560,14 @@ def test_rows_read_beside_writing_threads_are_never_mixed(tmp_path):
 
 
 def recording(tmp_path, capacity=8):
-    """Return a ring whose process lives and records, as the file says."""
+    """Return a ring of a living process that records."""
     ring = Ring(MIC, capacity, path=tmp_path / "mic.ring", metadata=METADATA)
     ring.note(True, 5, 5)
     return ring
 
 
 def meanwhile(reader, happens):
-    """Let something happen after each read of rows, by the number of the read."""
+    """Call a function after each read of rows, with the number of the read."""
     read, reads = reader._bytes, [0]
 
     def reading(at, count):
@@ -594,7 +605,7 @@ def test_rows_written_during_a_scan_are_neither_torn_nor_lost(tmp_path, written,
         found = seen.rows["frame_id"].tolist()
         again = reader.scan(after=seen.newest, unfinished=seen.unfinished)
         assert again.lost == 0
-        # none is left out, none comes twice
+        # each row is found once
         newest = found + again.rows["frame_id"].tolist()
         assert newest == list(range(newest[0], written + 4))
         assert newest[0] <= max(1, written + 4 - 8)
@@ -654,7 +665,7 @@ def test_unfinished_rows_are_lost_once_they_are_old_or_overwritten(tmp_path):
         assert (len(seen.rows), seen.newest, seen.lost, seen.unfinished.tolist()) == (96, 99, 1, [])
         whole = reader.scan()
         assert (whole.torn, whole.torn_lost, whole.being_written, whole.lost) == (1, 1, 0, 1)
-        # and what is overwritten before it is read is lost at once
+        # a row that is overwritten before it is read is lost at once
         for n in range(100, 1_104):
             write(ring, n)
         seen = reader.scan(after=99)
@@ -664,10 +675,10 @@ def test_unfinished_rows_are_lost_once_they_are_old_or_overwritten(tmp_path):
 def test_an_unfinished_row_that_is_finished_during_the_next_scan_is_found(tmp_path):
     ring = recording(tmp_path, 2 * POLL_CHUNK)
     late = begin(ring)
-    for n in range(2, 101):  # so many that it is given up when it does not come
+    for n in range(2, 101):  # more than NEWEST: it is lost if it does not come
         write(ring, n)
     with RingReader(tmp_path / "mic.ring") as reader:
-        # three reads of what is new, three of what is awaited
+        # each read of slots is three reads of the file
         meanwhile(reader, lambda read: read == 6 and write_row(ring, late, late, (100, 0, 170)))
         seen = reader.scan(after=100, unfinished=np.array([late]))
         assert (seen.rows["seq"].tolist(), seen.lost) == ([late], 0)
@@ -675,7 +686,7 @@ def test_an_unfinished_row_that_is_finished_during_the_next_scan_is_found(tmp_pa
 
 @pytest.mark.parametrize("stops", [True, False])
 def test_an_unfinished_row_that_is_finished_before_the_process_ends_is_found(tmp_path, stops):
-    # the ring is larger than what a look for new rows reads
+    # the ring is larger than what a scan for new rows reads
     ring = recording(tmp_path, 2 * POLL_CHUNK)
     for n in range(1, 1_001):
         write(ring, n)
@@ -730,7 +741,7 @@ def test_a_fast_writer_does_not_keep_a_scan_from_terminating(tmp_path):
 
         meanwhile(reader, laps)
         seen = reader.scan()
-        # 801 is left for the next look, with all that came before it
+        # 801 is left for the next scan, with all rows before it
         assert (seen.newest, len(seen.rows), seen.being_written) == (400, 399, 1)
         assert (seen.lost, seen.unfinished.tolist()) == (1, [])
         again = reader.scan(after=400)
@@ -765,7 +776,7 @@ def test_torn_rows_all_over_the_ring_are_read_again_twice_at_most(tmp_path, monk
         once = 3 * capacity * ring.width
         assert sum(amounts) <= 3.01 * once
         assert sum(waited) <= 0.05
-        # and where nothing is missing they are read once
+        # if no row is missing, the slots are read once
         ring.array["seq"][gone] = ring.array["begin"][gone]
         amounts.clear()
         reader.scan()

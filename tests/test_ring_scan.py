@@ -450,7 +450,7 @@ class World:
         self.chance = random.Random(seed)
         self.capacity, self.rejects, self.stalls, self.bursts = capacity, rejects, stalls, bursts
         self.slots = [(0, 0)] * capacity
-        self.claimed, self.now, self.lives = 0, 0, True
+        self.claimed, self.now, self.alive = 0, 0, True
         self.ended, self.rejected = {}, set()  # when, by number
         self.threads = [None] * threads  # (number, how far)
         self.stuck = {}
@@ -463,7 +463,7 @@ class World:
         self.slots[(n - 1) % self.capacity] = (begin, seq)
 
     def step(self):
-        if not self.lives:
+        if not self.alive:
             return
         self.now += 1
         if self.chance.random() < self.bursts:
@@ -516,8 +516,8 @@ class Watched(RingReader):
     def _recording(self):
         if self.dies_in is not None:
             self.dies_in -= 1
-            self.world.lives = self.dies_in > 0
-        return self.world.lives
+            self.world.alive = self.dies_in > 0
+        return self.world.alive
 
     def _read_log(self):
         pass
@@ -578,16 +578,16 @@ def scan(reader, after=0, requested=NONE):
     assert seen.lost == len(wanted) - len(rows) - len(still)
     assert (seen.refused, seen.cut_off) == (0, 0)
     assert 0 <= seen.torn_lost <= min(seen.torn, seen.lost)
-    # what lay there all the time is found
-    lay = {seq for (_, seq), now in zip(before, world.slots, strict=True) if now == (seq, seq)}
-    lay = {n for n in lay if n and world.ended[n] <= started}
-    assert lay & wanted <= {*rows}
+    # a row that was in its slot all the time is found
+    stayed = {seq for (_, seq), now in zip(before, world.slots, strict=True) if now == (seq, seq)}
+    stayed = {n for n in stayed if n and world.ended[n] <= started}
+    assert stayed & wanted <= {*rows}
     if after == 0:
         slots = len(rows) + seen.torn + seen.never_written + seen.being_written
         assert slots == world.capacity
     # an overwritten number is not unfinished
-    assert not [n for n in still if any(m > n and (m - n) % world.capacity == 0 for m in lay)]
-    if not world.lives:
+    assert not [n for n in still if any(m > n and (m - n) % world.capacity == 0 for m in stayed)]
+    if not world.alive:
         assert (still, seen.being_written, seen.in_flight) == ([], 0, 0)
     return seen
 
@@ -604,14 +604,14 @@ def test_each_number_is_counted_once(drawn, pauses, dies_in):
         world.steps(pause * 3)
         if i == len(pauses):  # in the last scan, or before it
             reader.dies_in = dies_in
-            world.lives = dies_in is not None
+            world.alive = dies_in is not None
         seen = scan(reader, newest, still)
         rows += seen.rows["seq"].tolist()
         lost += seen.lost
         newest, still = seen.newest, seen.unfinished
     assert len(set(rows)) == len(rows)
     assert len(rows) + lost + len(still) == newest
-    reader.dies_in, world.lives = None, False
+    reader.dies_in, world.alive = None, False
     seen = scan(reader, newest, still)
     rows += seen.rows["seq"].tolist()
     assert len(set(rows)) == len(rows)
@@ -638,11 +638,11 @@ def test_rows_that_threads_are_writing_are_in_flight(drawn, steps):
     seen = scan(reader)
     newest, slots = seen.newest, world.slots
     assert newest == max((seq for begin, seq in slots if begin == seq), default=0)
-    # claimed, and not there: who was rejected does not say so in the ring
+    # claimed and not in the ring: a rejected frame leaves no sign of it there
     still = set(range(max(1, newest - NEWEST + 1), newest + 1))
     still -= {n for n in still if slots[(n - 1) % world.capacity] == (n, n)}
     beyond = {begin for begin, seq in slots if begin != seq and newest < begin}
-    # of zeros it is known after the second lap
+    # zeros are known to be part of a row after the second lap
     zeros = set(range(max(newest, 2 * world.capacity) + 1, newest + NEWEST + 1))
     zeros = {n for n in zeros if slots[(n - 1) % world.capacity] == (0, 0)}
     assert seen.unfinished.tolist() == sorted(still)
@@ -656,7 +656,7 @@ def test_rows_that_threads_are_writing_are_in_flight(drawn, steps):
 def test_the_ring_of_a_dead_process_is_counted_slot_by_slot(drawn, steps):
     world, reader = drawn
     world.steps(steps)
-    world.lives = False
+    world.alive = False
     seen = scan(reader)
     capacity, newest = world.capacity, seen.newest
     rows, torn, never, before = set(), 0, 0, set()

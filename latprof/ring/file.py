@@ -24,7 +24,7 @@ from typing import Any
 from latprof.errors import ProfilerError, TraceError
 from latprof.pipeline import Pipeline
 from latprof.ring import layout
-from latprof.text import escape, quoted
+from latprof.text import quoted, shown_path
 from latprof.units import format_bytes
 
 try:
@@ -83,7 +83,7 @@ class RingFile:
         if not isinstance(path, str | bytes | os.PathLike) or "\0" in os.fsdecode(path):
             raise ProfilerError(f"ring must be a path, got {quoted(path)}")
         self.path = os.path.abspath(os.fsdecode(path))
-        self._shown = f"ring {escape(self.path)}"
+        self._shown = f"ring {shown_path(self.path)}"
         if fcntl is None or not hasattr(os, "posix_fallocate"):
             raise ProfilerError(f"{self._shown} needs file locks and posix_fallocate; omit ring=")
         page = mmap.ALLOCATIONGRANULARITY
@@ -198,7 +198,7 @@ class RingFile:
         code, name
             A name that is longer than an entry is cut, and its code is appended.
         last
-            The name stands for all further names: space is reserved for it.
+            All further names share this one: space is reserved for it.
         """
         text, longest = name.encode(), layout.LONGEST_PAYLOAD
         if len(text) > longest:

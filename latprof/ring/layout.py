@@ -26,7 +26,7 @@ from typing import Any
 from latprof.errors import TraceError
 from latprof.io.metadata import check_meta
 from latprof.pipeline import Pipeline
-from latprof.text import escape
+from latprof.text import clip
 
 __all__ = [
     "FORMAT",
@@ -172,7 +172,7 @@ def parse_header(raw: bytes, name: str) -> Header:
         pipeline = Pipeline.from_dict(content["pipeline"])
         metadata = check_meta(content["metadata"], pipeline)
     except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
-        reason = escape(f"{type(error).__name__}: {error}"[:300])
+        reason = clip(f"{type(error).__name__}: {error}", limit=300)
         raise refusal(f"has an invalid header ({reason})") from None
     header = Header(pipeline, capacity, metadata, log_at, log_size, rows_at)
     valid = (

@@ -26,7 +26,7 @@ from latprof.frames import FINISHED
 from latprof.ring import layout
 from latprof.ring.file import is_locked
 from latprof.ring.ring import NameTable, storable
-from latprof.text import escape
+from latprof.text import quoted, shown_path
 
 __all__ = ["RingReader", "Scan", "SlotTable"]
 
@@ -240,7 +240,8 @@ class SlotTable:
         Parameters
         ----------
         near
-            Only those whose rows may be being written just now, and are worth waiting for.
+            Only slots near the newest number that may be in the middle of a write: those that
+            are worth waiting for.
         """
         place, state, latest, number, missing, unfinished = self._gaps()
         if near:
@@ -334,7 +335,9 @@ class RingReader:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._shown = escape(os.fsdecode(path))
+        if not isinstance(path, str | bytes | os.PathLike):
+            raise TraceError(f"ring must be a path, got {quoted(path)}")
+        self._shown = shown_path(path)
         try:
             self._file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         except (OSError, ValueError) as error:
@@ -400,8 +403,8 @@ class RingReader:
         Notes
         -----
         While a process records, slots that look torn and slots of missing rows are read again:
-        all of them twice, at once; then those near the newest number, whose rows may be being
-        written, during 50 ms in all. So a scan takes up to three times as long as a single read of
+        all of them twice, at once; then those near the newest number that may be in the middle of
+        a write, during 50 ms in all. So a scan takes up to three times as long as a single read of
         the slots, and 50 ms; if no row is missing, it takes a single read. If the process is dead
         or has stopped, slots are read once and there is no waiting.
 
