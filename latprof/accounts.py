@@ -1,4 +1,4 @@
-"""Where every frame went."""
+"""Accounts: how many frames were started, finished, dropped, lost, and why."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -12,11 +12,12 @@ __all__ = ["Accounts", "Recovery"]
 
 @dataclass(slots=True)
 class Accounts:
-    """Where every frame went.
+    """How many frames were started, finished, dropped, lost, and why.
 
     started = in flight + finished + dropped + rejected, and
-    finished + dropped = folded + not yet folded + lost + torn. Sampled-out frames stand beside it.
-    `notes` counts what is neither: marks set twice, thresholds passed, records not logged.
+    finished + dropped = folded + not yet folded + lost + torn. Frames that were sampled out are
+    counted separately. `notes` counts other events: marks set twice, thresholds exceeded, messages
+    that were not logged.
     """
 
     started: Count = 0
@@ -42,7 +43,7 @@ class Accounts:
         return total
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the accounts as values that JSON has."""
+        """Return the accounts as JSON values."""
         return {
             name: dict(value) if isinstance(value := getattr(self, name), dict) else value
             for name in self.__slots__
@@ -51,7 +52,7 @@ class Accounts:
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What the slots of a ring file held when it was recovered; they add up to its capacity.
+    """Contents of the slots of a ring file that was recovered; they add up to its capacity.
 
     Parameters
     ----------
@@ -60,12 +61,12 @@ class Recovery:
     torn
         Slots with part of a row: being written when the process died, or damaged.
     never_written
-        Slots that no frame had come to.
+        Slots that no frame was written to.
     refused
-        Rows that are whole by their numbers but say what cannot be: a name that the file does
-        not have, a mark that its process does not own, a stamp that cannot be stored.
+        Complete rows with invalid values: a name that the file does not have, a mark that its
+        process does not own, a stamp that cannot be stored.
     cut_off
-        Slots beyond the end of a file that is cut short.
+        Slots beyond the end of a truncated file.
     being_written
         Slots whose row a living process was writing when the file was read.
     """

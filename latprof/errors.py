@@ -1,13 +1,14 @@
-"""What latprof raises.
+"""The errors that latprof raises.
 
 * LatprofError
-  x PipelineError (also a ValueError)    a pipeline that cannot be; a mark or span it does not have
-  x TraceError (also a ValueError)       columns or a file that cannot be a trace of the pipeline
-  x ProfileError (also a ValueError)     a question the profile cannot answer, parts that do not fit
-  x ProfilerError (also a ValueError)    a profiler's bad setting, or a call in the wrong state
+  x PipelineError (also a ValueError)    an invalid pipeline, or a mark or span that it lacks
+  x TraceError (also a ValueError)       columns or a file that are not a trace of the pipeline
+  x ProfileError (also a ValueError)     a question that a profile cannot answer, or saved profiles
+                                         and parts that do not fit together
+  x ProfilerError (also a ValueError)    an invalid setting of a profiler, or a wrong call
   x DemoError (also a RuntimeError)      the demonstration cannot run here
 
-Each message is one line that names the value, the rule and the remedy.
+Each message is one line: what must hold, what was given, and the remedy.
 """
 
 __all__ = [
@@ -25,11 +26,11 @@ class LatprofError(Exception):
 
 
 class PipelineError(LatprofError, ValueError):
-    """A pipeline that cannot be, or a mark or span that it does not have."""
+    """An invalid pipeline, or a mark or span that it does not have."""
 
 
 class TraceError(LatprofError, ValueError):
-    """Columns or a file that cannot be a trace of the pipeline."""
+    """Columns or a file that are not a trace of the pipeline."""
 
 
 class ProfileError(LatprofError, ValueError):
@@ -37,7 +38,7 @@ class ProfileError(LatprofError, ValueError):
 
 
 class ProfilerError(LatprofError, ValueError):
-    """A profiler's bad setting, or a call in the wrong state."""
+    """An invalid setting of a profiler, or a call in a wrong state."""
 
 
 class DemoError(LatprofError, RuntimeError):

@@ -1,7 +1,7 @@
-"""The columns of a trace: plain numpy arrays of one length, and dictionary-coded names.
+"""Frames as columns: plain numpy arrays of one length, and dictionary-coded names.
 
-This is the form in which frames travel between ring, file, trace and fold. Whoever builds
-`Columns` from something untrusted checks it first; `Columns` itself only holds.
+Rings, files, traces and the fold exchange frames in this form. `Columns` checks nothing: what
+comes from outside is checked before, in `latprof.io.checks`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 MISSING = -(2**63)
-"""A mark that was not stamped: NaT's integer. Zero is a time."""
+"""A mark that was not stamped: the integer of NaT. Zero is a time."""
 
 STAMP_LIMIT = 2**62
 """Stamps of this size and more are refused, so that differences fit 64 bits."""
@@ -39,10 +39,10 @@ FINISHED = "finished"
 """The outcome of a frame that was not dropped."""
 
 LOST_IN_TRANSIT = "lost in transit"
-"""The outcome of a frame that no downstream recording knows (given by a join)."""
+"""The outcome, set by a join, of a frame that is in no downstream recording."""
 
 CAME_TWICE = "came twice"
-"""The outcome of the second row of a frame in one recording (given by a join)."""
+"""The outcome, set by a join, of the second row of a frame in one recording."""
 
 Index = Mask | npt.NDArray[np.integer[Any]] | slice
 
@@ -85,7 +85,7 @@ class Labels:
         known: dict[str, int] = {}
         codes = []
         for part in parts:
-            # the last entry is what code -1 finds
+            # code -1 finds the last entry
             table = [known.setdefault(name, len(known)) for name in part.names]
             codes.append(np.array([*table, -1], np.int32)[part.codes])
         return cls(np.concatenate(codes) if codes else np.empty(0, np.int32), tuple(known))
@@ -97,7 +97,7 @@ class Labels:
         return Labels(self.codes[index], self.names)
 
     def equals(self, name: str | None) -> Mask:
-        """Return where the column has this name (None: where it is missing)."""
+        """Return where the column has this name, or where it is missing if `name` is None."""
         if name is None:
             return np.less(self.codes, 0)
         if name not in self.names:
@@ -105,7 +105,7 @@ class Labels:
         return np.equal(self.codes, self.names.index(name))
 
     def counts(self) -> dict[str | None, int]:
-        """Return how often each name stands there, in the table's order; None is missing."""
+        """Return how often each name occurs, in the order of the table; None is missing."""
         found = np.bincount(self.codes + 1, minlength=len(self.names) + 1).tolist()
         named = dict(zip((None, *self.names), found, strict=True))
         return {name: count for name, count in named.items() if count}
@@ -134,12 +134,12 @@ class Columns:
     rss
         (n,) uint64 bytes of memory; 0 where not known.
     weight
-        (n,) uint32: how many frames the row stands for; 1 where there is no column.
+        (n,) uint32: how many frames the row represents; 1 without the column.
     tags
         Any other column, by name: an array (n,) or `Labels`.
     complete
-        Marks known to be stamped in every row: whoever computes with them need not look for
-        `MISSING`. A mark that is not named may be complete, too.
+        Marks that are known to be stamped in every row, so that nothing has to look for
+        `MISSING`. Other marks may be complete as well.
     """
 
     frame_id: npt.NDArray[np.uint64]
@@ -159,7 +159,7 @@ class Columns:
         return len(self.frame_id)
 
     def apply(self, change: Callable[[Any], Any]) -> "Columns":
-        """Return the columns with every column put through `change`."""
+        """Return the columns with `change` applied to each of them."""
         optional = {
             name: None if getattr(self, name) is None else change(getattr(self, name))
             for name in self.OPTIONAL
@@ -188,7 +188,7 @@ class Columns:
         )
 
     def finished(self) -> Mask | None:
-        """Return which frames were not dropped; None: all of them, without an array."""
+        """Return which frames were not dropped, or None if none was dropped."""
         if self.outcome is None:
             return None
         done = np.array([name == FINISHED for name in self.outcome.names] + [True])
@@ -196,9 +196,9 @@ class Columns:
 
     @classmethod
     def concat(cls, parts: Sequence["Columns"]) -> "Columns":
-        """Return the rows of parts of one pipeline; a column that a part lacks is missing there.
+        """Return the rows of several columns of one pipeline, one after the other.
 
-        `parts` must not be empty.
+        A column that only some parts have is missing in the others. `parts` must not be empty.
         """
         first = parts[0]
         lengths = [len(part) for part in parts]
@@ -255,10 +255,10 @@ def _join(
 
 
 def common_dtype(arrays: Sequence[npt.NDArray[Any]], *, gaps: bool) -> np.dtype[Any] | None:
-    """Return a dtype that keeps every value of the arrays exactly; None: only text does.
+    """Return a dtype that keeps every value of the arrays exactly, or None if only text does.
 
-    With `gaps` it can say that a value is missing (NaN, NaT): numpy has no missing integers or
-    bools. Integers beyond 2**53 are not exact as float64, so they become text.
+    With `gaps` the dtype has a value for missing ones (NaN, NaT): numpy has no missing integers
+    or bools. Integers beyond 2**53 are not exact as float64, so they become text.
 
     Examples
     --------

@@ -9,20 +9,20 @@ from latprof.pipeline import Pipeline
 __all__ = ["OTHER", "latencies", "names"]
 
 OTHER = "other"
-"""The time of a frame that no stage claims."""
+"""Name of the time of a frame that no stage claims."""
 
 
 def names(pipeline: Pipeline) -> tuple[str, ...]:
-    """Return what `latencies` knows: stages, sides, other, totals."""
+    """Return the names that `latencies` accepts: stages, sides, other, totals."""
     spans = (*pipeline.stages, *pipeline.sides)
     return (*(s.name for s in spans), OTHER, *(s.name for s in pipeline.totals))
 
 
 def latencies(pipeline: Pipeline, columns: Columns, name: str) -> Ints:
-    """Return (n,) ns, `MISSING` where the frame lacks one of the span's marks.
+    """Return the length of a span in ns, (n,); `MISSING` if the frame lacks one of its marks.
 
-    ``other`` is ``end_to_end`` minus the stages of the same frame; a stage that is missing
-    counts 0, so that its time is other's.
+    ``other`` is ``end_to_end`` minus the stages of the same frame; a missing stage counts as 0,
+    so that its time is part of ``other``.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def latencies(pipeline: Pipeline, columns: Columns, name: str) -> Ints:
         return _other(pipeline, columns)
     span = pipeline.span(name)
     begin, end = columns.marks[span.begin], columns.marks[span.end]
-    lengths = end - begin  # cannot overflow: stamps are below 2**62. MISSING is put right below
+    lengths = end - begin  # does not overflow: stamps are below 2**62; gaps are set below
     gaps = _gaps(columns, span.begin, span.end)
     if gaps is not None:
         lengths[gaps] = MISSING

@@ -1,4 +1,4 @@
-"""A trace: the frames of a pipeline as columns, to be selected, saved, read and handed on."""
+"""Traces: the frames of a pipeline as columns, in memory, files and DataFrames."""
 
 import os
 import socket
@@ -35,7 +35,7 @@ _MOST_NAMES = 10  # of sources and outcomes, shown in a notebook
 
 
 class Trace:
-    """The frames that passed a pipeline: a row a frame, a column a mark.
+    """The frames that passed a pipeline: a row per frame, a column per mark.
 
     Parameters
     ----------
@@ -44,27 +44,26 @@ class Trace:
     frame_id
         (n,) integers from 0 to 2**64 - 1.
     marks
-        (n,) by mark: int64 ns, or datetime64 of any unit, taken as UTC as given. A mark that
-        is not given is missing in all frames. Missing stamps are NaT, None or the smallest
-        int64; 0 is a time.
+        (n,) by mark: int64 ns, or datetime64 of any unit, in UTC. A mark that is not given is
+        missing in all frames. Missing stamps are NaT, None or the smallest int64; 0 is a time.
     size
-        (n,) bytes, or one for all frames; None or NaN where not known.
+        (n,) bytes, or one number for all frames; None or NaN if unknown.
     source, outcome
-        (n,) names, or one for all frames. A frame without an outcome is finished.
+        (n,) names, or one name for all frames. A frame without an outcome is finished.
     cpu, rss
-        (n,) percent of a core; bytes of memory (0: not known).
+        (n,) percent of a core; bytes of memory, 0 if unknown.
     weight
-        (n,) how many frames the row stands for; not given: 1.
+        (n,) how many frames the row represents; 1 by default.
     tags
         Any other columns by name: numbers, bools, times, text.
     meta
-        What is known about the recording; see `latprof.io.metadata`.
+        Metadata of the recording: see `latprof.io.metadata`.
 
     Raises
     ------
     TraceError
         Arrays of different lengths or dimensions, values that cannot be kept exactly, a mark
-        that the pipeline does not have, a tag's name that it cannot have.
+        that the pipeline does not have, or an invalid name of a tag.
 
     Examples
     --------
@@ -98,25 +97,16 @@ class Trace:
         meta: Mapping[str, Any] | None = None,
     ) -> None:
         self.pipeline = check_pipeline(pipeline, TraceError)
-        self.columns = columns_of(
-            pipeline,
-            frame_id=frame_id,
-            marks=marks,
-            size=size,
-            source=source,
-            outcome=outcome,
-            cpu=cpu,
-            rss=rss,
-            weight=weight,
-            tags=tags,
-        )
+        optional = {"size": size, "source": source, "outcome": outcome}
+        optional |= {"cpu": cpu, "rss": rss, "weight": weight}
+        self.columns = columns_of(pipeline, frame_id, marks, optional, {} if tags is None else tags)
         self.meta = metadata.check_meta(dict(meta) if isinstance(meta, Mapping) else meta, pipeline)
 
     @classmethod
     def of(
         cls, pipeline: Pipeline, columns: Columns, meta: dict[str, Any] | None = None
     ) -> "Trace":
-        """Return a trace of columns that are known to be right; nothing is checked or copied."""
+        """Return a trace of columns that are already checked; nothing is checked or copied."""
         trace = cls.__new__(cls)
         trace.pipeline, trace.columns, trace.meta = pipeline, columns, meta or {}
         return trace
@@ -130,37 +120,37 @@ class Trace:
 
     @property
     def marks(self) -> dict[str, Ints]:
-        """(n,) ns UTC by mark; `columns.MISSING` where not stamped."""
+        """(n,) ns UTC by mark; `latprof.frames.MISSING` if not stamped."""
         return self.columns.marks
 
     @property
     def size(self) -> npt.NDArray[np.uint32] | None:
-        """(n,) bytes; `columns.NO_SIZE` where not known."""
+        """(n,) bytes; `latprof.frames.NO_SIZE` if unknown."""
         return self.columns.size
 
     @property
     def source(self) -> Labels | None:
-        """(n,) where the frames came from."""
+        """(n,) names of where the frames came from."""
         return self.columns.source
 
     @property
     def outcome(self) -> Labels | None:
-        """(n,) how the frames ended; None: all finished."""
+        """(n,) how the frames ended, or None if all finished."""
         return self.columns.outcome
 
     @property
     def cpu(self) -> npt.NDArray[np.float32] | None:
-        """(n,) percent of a core; NaN where not known."""
+        """(n,) percent of a core; NaN if unknown."""
         return self.columns.cpu
 
     @property
     def rss(self) -> npt.NDArray[np.uint64] | None:
-        """(n,) bytes of memory; 0 where not known."""
+        """(n,) bytes of memory; 0 if unknown."""
         return self.columns.rss
 
     @property
     def weight(self) -> npt.NDArray[np.uint32] | None:
-        """(n,) how many frames each row stands for; None: one."""
+        """(n,) how many frames each row represents, or None if one."""
         return self.columns.weight
 
     @property
@@ -170,7 +160,7 @@ class Trace:
 
     @property
     def recovery(self) -> Recovery | None:
-        """What the ring file held that the trace was recovered from; None: from none."""
+        """Contents of the ring file that the trace was recovered from, or None."""
         told = self.meta.get("recovery")
         return None if told is None else Recovery(**told)
 
@@ -193,7 +183,7 @@ class Trace:
         return html(self.sections())
 
     def sections(self) -> list[Section]:
-        """Return what a notebook shows of it: what it holds, the latencies of its first frames."""
+        """Return what a notebook shows: a summary, and the latencies of the first frames."""
         lines = []
         for name in ("source", "outcome"):
             labels = getattr(self, name)
@@ -229,9 +219,9 @@ class Trace:
         Returns
         -------
         ndarray
-            (n,) ns; `columns.MISSING` where the frame lacks one of the marks; negative where
-            the clock went back. ``other`` is end_to_end minus the stages of the same frame,
-            one that is missing counting 0.
+            (n,) ns; `latprof.frames.MISSING` if the frame lacks one of the marks; negative if
+            the clock went back. ``other`` is end_to_end minus the stages of the same frame; a
+            missing stage counts as 0.
 
         Raises
         ------
@@ -249,7 +239,7 @@ class Trace:
         since: Time | None = None,
         until: Time | None = None,
     ) -> "Trace":
-        """Return the frames for which everything that is given holds.
+        """Return the frames that fulfil all given conditions.
 
         Parameters
         ----------
@@ -258,14 +248,14 @@ class Trace:
         source, outcome
             A name. ``"finished"`` also takes the frames without an outcome.
         since, until
-            From the one, up to but without the other, by `start`: integer ns UTC, datetime64,
-            datetime (without a zone: UTC) or ISO 8601 text. A frame without a start is in no
-            range.
+            Frames that start at `since` or later and before `until`: integer ns UTC, datetime64,
+            a datetime (UTC if it has no zone) or ISO 8601 text. Frames without a start are left
+            out.
 
         Raises
         ------
         TraceError
-            A mask of another length or type, or a time that is none.
+            A mask of another length or type, an invalid time, or a name that is not text.
         """
         keep = np.ones(len(self), bool)
         if mask is not None:
@@ -300,7 +290,7 @@ class Trace:
     # -- in and out -----------------------------------------------------------------------------
 
     def save(self, path: StrPath) -> None:
-        """Write a trace file, whole or not at all; an old one is replaced.
+        """Write a trace file; an old one is replaced once the new one is complete.
 
         Raises
         ------
@@ -313,11 +303,11 @@ class Trace:
             write(path, self.pipeline, self.columns, _described(self.meta))
 
     def to_pandas(self) -> "pd.DataFrame":
-        """Return a DataFrame with a row a frame.
+        """Return a DataFrame with a row per frame.
 
         Its columns: `frame_id`; the marks as datetime64[ns] UTC without a zone; `size`
-        (nullable), `source` and `outcome` (categories), `cpu`, `rss`, `weight` and tags where
-        there are any; ``<span>_latency`` as timedelta64[ns] for stages, sides, other, totals.
+        (nullable), `source` and `outcome` (categories), `cpu`, `rss`, `weight` and tags if there
+        are any; ``<span>_latency`` as timedelta64[ns] for stages, sides, other, totals.
         """
         import pandas as pd
 
@@ -341,10 +331,10 @@ class Trace:
     def from_pandas(cls, table: "pd.DataFrame", pipeline: Pipeline) -> "Trace":
         """Return the trace that a DataFrame holds.
 
-        Its columns are named as `to_pandas` names them, in any order; marks are datetimes of
-        any unit or integer ns. Times with a zone are converted to UTC, those without are taken
-        as UTC. `<span>_latency` columns are derived and ignored; all others are tags; those
-        that cannot be kept are listed in ``meta["dropped_columns"]``.
+        Its columns are named as those of `to_pandas`, in any order; marks are datetimes of any
+        unit or integer ns. Times with a zone are converted to UTC, times without a zone are UTC.
+        `<span>_latency` columns are derived, so ignored; all others are tags. Columns that cannot
+        be kept are listed in ``meta["dropped_columns"]``.
 
         Raises
         ------

@@ -1,3 +1,3 @@
-"""Columns of frames <-> files: Parquet, pandas and CSV, checked on the way in."""
+"""Frames in and out: checks of what is given, Parquet and CSV files, datasets of several files."""
 
 __all__: list[str] = []

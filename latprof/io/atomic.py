@@ -76,7 +76,7 @@ def file_errors(
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, escaped and clip."""
+    """Return the first line of an error's text, escaped and shortened."""
     return clip(str(error).partition("\n")[0].strip(), 160) or type(error).__name__
 
 

@@ -156,16 +156,10 @@ def _nanoseconds(values: npt.NDArray[Any], what: str) -> Ints:
 
 def columns_of(
     pipeline: Pipeline,
-    *,
     frame_id: Any,
     marks: Mapping[str, Any],
-    size: Any,
-    source: Any,
-    outcome: Any,
-    cpu: Any,
-    rss: Any,
-    weight: Any,
-    tags: Mapping[str, Any] | None,
+    optional: Mapping[str, Any],
+    tags: Mapping[str, Any],
 ) -> Columns:
     """Return the columns for the arguments of `Trace`; see there.
 
@@ -174,20 +168,18 @@ def columns_of(
     TraceError
         An argument of a wrong type, or values that cannot be kept exactly.
     """
-    tags = {} if tags is None else tags
-    for name, value in (("marks", marks), ("tags", tags)):
+    for what, value in (("marks", marks), ("tags", tags)):
         if not isinstance(value, Mapping):
-            raise TraceError(f"{name} must be a dict of arrays, got {quoted(value)}")
-    ids = frame_ids(*_array(frame_id, "frame_id"))
-    columns = Columns(ids, {})
+            raise TraceError(f"{what} must be a dict of arrays, got {quoted(value)}")
+    columns = Columns(frame_ids(*_array(frame_id, "frame_id")), {})
     _set_marks(columns, marks, pipeline)
-    if size is not None and np.ndim(size) == 0:
-        size = np.full(len(ids), size)
-    for name, value in (("size", size), ("cpu", cpu), ("rss", rss), ("weight", weight)):
-        if value is not None:
-            setattr(columns, name, numbers(name, *_array(value, name)))
-    columns.source = _labels(source, "source", len(ids))
-    columns.outcome = _labels(outcome, "outcome", len(ids))
+    for name, value in optional.items():
+        if name in ("source", "outcome"):
+            setattr(columns, name, _labels(value, name, len(columns)))
+        elif value is not None:
+            alone = name == "size" and np.ndim(value) == 0
+            values = np.full(len(columns), value) if alone else value
+            setattr(columns, name, numbers(name, *_array(values, name)))
     for name, value in tags.items():
         columns.tags[_tag_name(name, pipeline, tags)] = _tag(value, name)
     _check_lengths(columns)

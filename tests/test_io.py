@@ -711,14 +711,24 @@ def test_names_of_a_hostile_table_are_escaped(tmp_path):
     assert r"'\x1b[31m\n'" in refused(tmp_path / "t.parquet", LINK)
 
 
-def test_batches_are_small_however_large_the_row_groups_are(tmp_path):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def test_many_small_row_groups_are_read_in_few_batches(tmp_path):
+    n = 500
+    rows = table(
+        frame_id=range(n), start=range(n), end=range(n), source=[f"s{i % 3}" for i in range(n)]
+    )
+    pq.write_table(rows, tmp_path / "t.parquet", row_group_size=1)
+    with Reader(tmp_path / "t.parquet", LINK) as reader:
+        assert reader.num_batches == n
+        (columns,) = reader.batches()
+    assert columns.frame_id.tolist() == list(range(n))
+    assert columns.source.to_numpy().tolist() == [f"s{i % 3}" for i in range(n)]
 
+
+def test_batches_are_small_however_large_the_row_groups_are(tmp_path):
     n = 3 * ROW_GROUP + 5
     stamps = pa.array(np.arange(n)).cast(pa.timestamp("ns"))
-    table = pa.table({"frame_id": np.arange(n), "start": stamps, "end": stamps})
-    pq.write_table(table, tmp_path / "t.parquet", row_group_size=n)
+    rows = pa.table({"frame_id": np.arange(n), "start": stamps, "end": stamps})
+    pq.write_table(rows, tmp_path / "t.parquet", row_group_size=n)
     with Reader(tmp_path / "t.parquet", Pipeline("two", ("start", "end"))) as reader:
         assert reader.num_batches == 1
         parts = list(reader.batches())
