@@ -8,8 +8,8 @@ from latprof.fold.sums import RANGE_EDGES_NS
 from latprof.frames import STAMP_LIMIT, Columns
 from latprof.io.dataset import Dataset, DatasetLike
 from latprof.pipeline import Pipeline
-from latprof.profile.build import check_by
-from latprof.profile.profile import Profile, duration
+from latprof.profile.build import check_by, duration
+from latprof.profile.profile import Profile
 from latprof.queueing.accumulator import CausesAccumulator
 from latprof.sequence.intended_starts import Intended
 from latprof.units import Time, parse_time

@@ -18,10 +18,10 @@ from profiling import MIC, MS, Clock, Log, balanced, run_threads, wait_for
 from rings import claim, write
 
 import latprof.recorder.profiler
+from latprof.accounts import Accounts
 from latprof.errors import LatprofError, PipelineError, ProfilerError
 from latprof.frames import MISSING, Labels
 from latprof.pipeline import AUDIO, Pipeline, Span
-from latprof.profile.profile import Accounts
 from latprof.recorder.frame import NO_FRAME
 from latprof.recorder.hotpath import Overhead
 from latprof.recorder.profiler import Profiler

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from latprof.accounts import Accounts
 from latprof.errors import ProfileError
 from latprof.palette import colors
 from latprof.pipeline import Pipeline
 from latprof.profile import answers, tables
-from latprof.profile.build import NO_GROUP, FoldedFrames, duration
+from latprof.profile.build import FoldedFrames
 from latprof.profile.file import Content, read_profile, write_profile
 from latprof.profile.span import (
     TABLE_PERCENTILES,
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-__all__ = ["NO_GROUP", "Accounts", "Profile", "duration", "load_profile", "merge"]
+__all__ = ["Profile", "load_profile", "merge"]
 
 WHYS = ("mean", "p99", "tail", "variance", "cause")
 UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}

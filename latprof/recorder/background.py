@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from latprof.accounts import Accounts
 from latprof.frames import Columns, Labels
-from latprof.profile.profile import Accounts, Profile
+from latprof.profile.profile import Profile
 from latprof.recorder.hotpath import HotPath
 from latprof.recorder.stamping import BAD_STAMP, shown
 from latprof.ring.ring import OTHER_NAME, Ring, Snapshot, count_of, storable, to_columns

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
 
 import numpy.typing as npt
 
+from latprof.accounts import Accounts
 from latprof.errors import ProfilerError
 from latprof.frames import Labels
 from latprof.pipeline import Pipeline
-from latprof.profile.profile import Accounts, Profile
+from latprof.profile.profile import Profile
 from latprof.recorder import bulk, settings
 from latprof.recorder.alerts import Alerts, Violation
 from latprof.recorder.background import Background, LiveFold

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from latprof.errors import ProfileError
 from latprof.profile.answers import COARSE_ERROR, stages_of, timeline_rows, worst_frames
-from latprof.profile.profile import NO_GROUP, Profile
+from latprof.profile.build import NO_GROUP
+from latprof.profile.profile import Profile
 from latprof.profile.tables import MOST_ROWS, groups, other_cause, pace, spans
 from latprof.sequence.order import OrderBySource
 from latprof.table import Cell, Column, Section, Table
