@@ -90,21 +90,20 @@ def first_stamps(columns: Columns, pipeline: Pipeline) -> Ints:
 
 def _frame_numbers(processes: Sequence[Process], pipeline: Pipeline) -> tuple[list[Ints], int]:
     """Return the number of the frame of each row, by recording, and how many frames there are."""
-    ids = np.concatenate([process.columns.frame_id for process in processes])
-    distinct, number = np.unique(ids, return_inverse=True)
+    lengths = [len(each.columns) for each in processes]
+    ends = np.cumsum(lengths)[:-1]
+    ids = np.concatenate([each.columns.frame_id for each in processes])
+    distinct, numbers = np.unique(ids, return_inverse=True)
     frames = len(distinct)
     sources = _source_codes(processes)
     if sources.max(initial=0) > 0:
-        number, frames = _pairs(number, sources)
-    ends = np.cumsum([len(process.columns) for process in processes])[:-1]
-    numbers = np.split(number, ends)
-    if any(len(each) and np.bincount(each).max() > 1 for each in numbers):
-        times = [first_stamps(process.columns, pipeline) for process in processes]
-        lap = laps(np.split(ids, ends), np.split(sources, ends), times, numbers)
-        if lap is not None:
-            number, frames = _pairs(number, np.concatenate(lap))
-            numbers = np.split(number, ends)
-    return numbers, frames
+        numbers, frames = _pairs(numbers, sources)
+    if any(np.bincount(each).max(initial=0) > 1 for each in np.split(numbers, ends)):
+        times = np.concatenate([first_stamps(each.columns, pipeline) for each in processes])
+        found = laps(ids, times, numbers, np.repeat(np.arange(len(lengths)), lengths), sources)
+        if found.any():
+            numbers, frames = _pairs(numbers, found)
+    return np.split(numbers, ends), frames
 
 
 def _pairs(first: Ints, second: Ints) -> tuple[Ints, int]:
@@ -142,50 +141,44 @@ def _has_no_source(columns: Columns) -> bool:
 # -- ids that start again -----------------------------------------------------------------------
 
 
-def laps(
-    ids: Sequence[Ids], sources: Sequence[Ints], times: Sequence[Ints], numbers: Sequence[Ints]
-) -> list[Ints] | None:
-    """Return the lap of each row of each recording, or None if no ids start again.
+def laps(ids: Ids, times: Ints, numbers: Ints, recordings: Ints, sources: Ints) -> Ints:
+    """Return the lap (n,) of each row; all laps are 0 if no ids start again.
 
     Parameters
     ----------
-    ids, sources, times
-        (n,) of each recording: frame ids, codes of sources, a stamp.
+    ids, times
+        (n,) frame ids and stamps.
     numbers
-        (n,) the same number for the same id and source, in all recordings.
+        (n,) the same number for the same id and source.
+    recordings, sources
+        (n,) which recording a row is of, and the code of its source.
 
     Examples
     --------
-    >>> ids = np.arange(60, dtype=np.uint64) % 30
-    >>> none, sent, came = np.zeros(60, int), np.arange(60), np.arange(60) + 7
-    >>> number = ids.astype(int)
-    >>> a, b = laps([ids, ids[40:]], [none, none[40:]], [sent, came[40:]], [number, number[40:]])
-    >>> a.tolist() == [0] * 30 + [1] * 30, b.tolist() == [1] * 20
-    (True, True)
+    >>> ids = np.concatenate((np.arange(60) % 30, np.arange(40, 60) % 30)).astype(np.uint64)
+    >>> times, numbers = np.concatenate((np.arange(60), np.arange(47, 67))), ids.astype(int)
+    >>> recordings, sources = np.repeat([0, 1], [60, 20]), np.zeros(80, int)
+    >>> found = laps(ids, times, numbers, recordings, sources)
+    >>> found.tolist() == [0] * 30 + [1] * 30 + [1] * 20
+    True
     """
-    suspects: set[int] = set()
-    for number, source in zip(numbers, sources, strict=True):
-        if len(number):
-            suspects |= set(np.unique(source[np.bincount(number)[number] > 1]).tolist())
-    found = [np.zeros(len(each), np.int64) for each in ids]
-    for code in sorted(suspects):
-        rows = [np.flatnonzero(source == code) for source in sources]
+    found = np.zeros(len(ids), np.int64)
+    keys = recordings * (int(numbers.max()) + 1) + numbers
+    for code in np.unique(sources[np.bincount(keys)[keys] > 1]):
         rows = [
-            row[np.argsort(time[row], kind="stable")] for row, time in zip(rows, times, strict=True)
+            np.flatnonzero((sources == code) & (recordings == i))
+            for i in range(int(recordings[-1]) + 1)
         ]
-        own = [_laps_in_order(each[row]) for each, row in zip(ids, rows, strict=True)]
+        rows = [each[np.argsort(times[each], kind="stable")] for each in rows]
+        own = [_laps_in_order(ids[each]) for each in rows]
         base = max(range(len(own)), key=lambda i: int(own[i].max(initial=-1)))
         if not own[base].max(initial=0):
             continue
-        stamped = [
-            (number[row], lap, time[row])
-            for number, row, lap, time in zip(numbers, rows, own, times, strict=True)
-        ]
+        known = [(numbers[row], lap, times[row]) for row, lap in zip(rows, own, strict=True)]
         for i, row in enumerate(rows):
-            shift = _shift(stamped[i], stamped[base]) if i != base and len(row) else 0
-            found[i][row] = own[i] + shift
-    lowest = min((int(each.min(initial=0)) for each in found), default=0)
-    return [each - lowest for each in found] if any(each.any() for each in found) else None
+            shift = _shift(known[i], known[base]) if i != base and len(row) else 0
+            found[row] = own[i] + shift
+    return found - int(found.min(initial=0))
 
 
 def _laps_in_order(ids: Ids) -> Ints:
