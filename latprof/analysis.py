@@ -4,20 +4,23 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from latprof.arrays import Mask
+from latprof.errors import ProfileError
 from latprof.fold.sums import RANGE_EDGES_NS
 from latprof.frames import STAMP_LIMIT, Columns
 from latprof.io.dataset import Dataset, DatasetLike
 from latprof.pipeline import Pipeline
 from latprof.profile.build import check_by, duration
 from latprof.profile.profile import Profile
+from latprof.profile.span import check_integer
 from latprof.queueing.accumulator import CausesAccumulator
 from latprof.sequence.intended_starts import Intended
+from latprof.text import quoted
 from latprof.units import Time, parse_time
 
 __all__ = ["MOST_FOR_CAUSES", "analyze"]
 
 MOST_FOR_CAUSES = 5_000_000
-"""Up to so many frames causes are looked for without being asked for."""
+"""Most frames of which causes are computed by default in a report."""
 
 
 def analyze(
@@ -44,40 +47,46 @@ def analyze(
     recordings
         A trace, a path, a folder (all ``*.parquet`` in it and below), a glob, or several of them.
     by
-        ``"source"``, ``"outcome"`` or a tag: a profile for each of its values as well.
+        ``"source"``, ``"outcome"`` or a tag: also make a profile of each of its values.
     pipeline
-        What the marks mean, for files that do not say so themselves.
+        The pipeline of files that do not contain one.
     edges_ns
-        Upper edges of ranges of end_to_end to be counted exactly.
+        Upper edges of ranges of end_to_end that are counted exactly.
     every
-        Width of the windows of time that `Profile.timeline` tells of, ``"1s"``.
+        Width of the windows of time of `Profile.timeline`, for example ``"1s"``.
     deadline
-        Frames that take longer, ``"20ms"``, are counted; by default the pipeline's period.
+        Count the frames that take longer, for example ``"20ms"``; by default the pipeline's
+        period.
     skip
-        Leave out the frames that start in the first ``"5s"``, say, after the first start of all.
+        Leave out the frames that start within this time of the first start, for example ``"5s"``.
     since, until
-        Leave out frames that start before `since`, or at `until` and later: as `Trace.select`
-        takes them. How many were left out stands in the accounts' notes.
+        Leave out frames that start before `since`, or at `until` or later, as in `Trace.select`.
+        The notes of the accounts contain the number of frames left out.
     intended
-        Work out when frames should have started, from the pipeline's period: ``response`` is
-        then measured from there, beside end_to_end (see `latprof.sequence.intended_starts`).
+        Compute when frames should have started, from the pipeline's period; ``response`` is
+        measured from there, beside end_to_end (see `latprof.sequence.intended_starts`).
     order
-        Also look at what depends on the order of frames: lost and late ids, jitter, period,
-        frames in flight, runs of missed deadlines.
+        Also compute what depends on the order of frames: lost and late ids, jitter, period,
+        frames in flight, consecutive missed deadlines.
     causes
-        Also look at who waited for whom: `Profile.causes`, ``bottleneck("cause")``. None: where
-        the pipeline has stations, and there are at most 5 million frames.
+        Also compute which frames waited for which: `Profile.causes`, ``bottleneck("cause")``.
+        With None, do so if the pipeline has stations and there are at most 5 million frames.
     id_bits
-        How many bits of an id count before it starts again: 16 for RTP's; 64: it never does.
+        Number of bits after which ids start again at 0: 16 for RTP, 64 if they never do.
     progress
-        Called with (rows folded, rows in all) after each row group.
+        Called with (rows folded, rows in total) after each batch.
+
+    Returns
+    -------
+    Profile
+        Sums, histograms and accounts of all frames; it can be merged with others.
 
     Raises
     ------
     TraceError
-        No file there, a file that is no trace, or traces of different pipelines.
+        A file does not exist or is not a trace, or traces are of different pipelines.
     ProfileError
-        No column `by`, or too many values in it; an edge or a time that is no duration.
+        There is no column `by`, it has too many values, or another argument is invalid.
 
     Examples
     --------
@@ -90,19 +99,25 @@ def analyze(
     >>> profile.frames, profile["play"].mean, profile.bottleneck()
     (3, 300.0, 'decode')
     """
+    for name, flag in (("intended", intended), ("order", order), ("causes", causes)):
+        if not isinstance(flag, bool) and not (flag is None and name == "causes"):
+            raise ProfileError(f"{name} must be True or False, got {quoted(flag)}")
+    check_integer("id_bits", id_bits, 8, 64)
+    if progress is not None and not callable(progress):
+        raise ProfileError(f"progress must be a function of two integers, got {quoted(progress)}")
     dataset = Dataset(recordings, pipeline=pipeline)
     if by is not None:
         for recording in dataset.recordings:
             check_by(by, recording.tags, recording.name if recording.path else "")
     kind = dataset.pipeline
-    should = Intended(kind) if intended else None
-    kind = kind if should is None else should.pipeline
+    starts = Intended(kind) if intended else None
+    kind = kind if starts is None else starts.pipeline
     if deadline is None:
         deadline = kind.period
     profile = Profile(
         kind,
         by=by,
-        edges_ns=tuple(edges_ns),
+        edges_ns=edges_ns,
         every=every,
         deadline=deadline,
         order=order,
@@ -114,10 +129,10 @@ def analyze(
     if causes:
         profile.cause_sums = CausesAccumulator.of(kind)
         dataset.sort()  # frames may wait for frames of the recording before
-    span = _TimeRange(since, until)
+    time_range = _TimeRange(since, until)
     warm_up = duration(skip, "skip")
     if warm_up is not None:
-        span.skip(warm_up, dataset.first_start())
+        time_range.skip(warm_up, dataset.first_start())
 
     wanted = ["frame_id", *dataset.pipeline.marks, "size", "source", "outcome", "weight"]
     wanted += [by] if by is not None and by not in wanted else []
@@ -125,26 +140,26 @@ def analyze(
         for recording, batches in dataset.stream(wanted, progress=progress):
             meta = recording.meta
             for columns in batches:
-                columns = columns if should is None else should.add(columns)
+                columns = columns if starts is None else starts.add(columns)
                 if profile.cause_sums is not None:
-                    # frames outside of the range keep those in it waiting
-                    profile.cause_sums.add(columns, meta, span.inside(columns))
-                profile.add(span.within(columns), _rate(meta))
+                    # frames in the range may wait for frames outside of it
+                    profile.cause_sums.add(columns, meta, time_range.inside(columns))
+                profile.add(time_range.within(columns), _rate(meta))
             if profile.cause_sums is not None:
                 profile.cause_sums.end()
             profile.note(meta)
-    profile.segments = span.clipped(profile.segments)
+    profile.segments = time_range.clipped(profile.segments)
     if dataset.repeated:
-        # maybe intended, but their frames count more than once
+        # this may be intended, but their frames count more than once
         profile.accounts.notes["files given more than once"] = dataset.repeated
-    if span.left_out:
-        profile.accounts.notes["outside the time range"] = span.left_out
+    if time_range.left_out:
+        profile.accounts.notes["outside the time range"] = time_range.left_out
     profile.balance()
     return profile
 
 
 class _TimeRange:
-    """Frames that start from `first` until before `last` (UTC ns); counts those outside."""
+    """Selects frames that start at `first` or later and before `last` (UTC ns)."""
 
     def __init__(self, since: Time | None, until: Time | None) -> None:
         self.first = -STAMP_LIMIT if since is None else parse_time(since, name="since")
@@ -156,19 +171,19 @@ class _TimeRange:
         return self.first <= -STAMP_LIMIT and self.last >= STAMP_LIMIT
 
     def skip(self, warm_up: int, start: int | None) -> None:
-        """Begin so many ns after the first start of all."""
+        """Begin `warm_up` ns after the first start of all frames, `start`."""
         if start is not None:
             self.first = max(self.first, start + warm_up)
 
     def inside(self, columns: Columns) -> Mask | None:
-        """Return which frames start in the range; None: all."""
+        """Return the mask of frames that start in the range, or None if all times are in it."""
         if self.is_all:
             return None
         starts = columns.marks["start"]
         return (starts >= self.first) & (starts < self.last)
 
     def within(self, columns: Columns) -> Columns:
-        """Return the frames that start in the range."""
+        """Return the frames that start in the range, and count the others."""
         inside = self.inside(columns)
         if inside is None:
             return columns
@@ -177,7 +192,7 @@ class _TimeRange:
         return columns.take(inside)
 
     def clipped(self, segments: set[tuple[int, int]]) -> set[tuple[int, int]]:
-        """Return what was recorded in the range: frames per second are those of that time."""
+        """Return the parts of recording times (begin, end) that are in the range."""
         if self.is_all:
             return segments
         cut = {(max(begin, self.first), min(end, self.last)) for begin, end in segments}

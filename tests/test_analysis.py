@@ -1,8 +1,10 @@
-"""Files in, a profile out: however they are cut, written and named."""
+"""Analysis of traces and files, in any cut, form and order."""
 
 import gzip
 import json
 import math
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -16,7 +18,8 @@ from strategies import AUDIO, BARE, CHAIN, seeded, simple
 
 import latprof
 from latprof.analysis import analyze
-from latprof.errors import ProfileError, TraceError
+from latprof.errors import LatprofError, ProfileError, TraceError
+from latprof.fold import fold
 from latprof.frames import Labels
 from latprof.io import reader
 from latprof.io import writer as write_module
@@ -36,14 +39,14 @@ def content(profile, folder):
 
 
 def assert_same(a, b, where=""):
-    """Compare saved contents: moments to 1e-9, all else to the bit."""
+    """Compare saved contents: moments to 1e-9, other values to the bit."""
     if isinstance(a, dict):
         assert a.keys() == b.keys(), where
         for key in a:
             assert_same(a[key], b[key], f"{where}.{key}")
     elif where.endswith((".m2", "covariances")) or ".covariances." in where:
         assert a == pytest.approx(b, rel=1e-9), where
-    elif not where.endswith(".files"):
+    elif not where.endswith(("recorders.written", ".files")):  # which host wrote, and when
         assert a == b, where
 
 
@@ -66,7 +69,7 @@ def path(tmp_path, trace):
 
 
 @pytest.mark.parametrize("ask", [analyze, latprof.blame, latprof.causes, latprof.utilization])
-def test_what_is_no_recording_is_told_what_to_do(ask, trace):
+def test_a_table_or_a_number_is_refused_with_what_to_do(ask, trace):
     table = trace.to_pandas()
     for given in (table, [trace, table]):
         with pytest.raises(TraceError, match=r"DataFrame\W+latprof.Trace.from_pandas\(table, "):
@@ -78,7 +81,7 @@ def test_what_is_no_recording_is_told_what_to_do(ask, trace):
 
 
 @pytest.mark.parametrize("by", ["nope", "size", "weight", "start", "frame_id"])
-def test_only_what_frames_can_be_grouped_by_is_named(path, trace, by):
+def test_an_unknown_group_column_is_refused_with_the_known_ones(path, trace, by):
     tags = ", ".join(trace.columns.tags)
     assert tags
     for given in (path, trace):
@@ -110,7 +113,7 @@ def test_a_trace_a_path_many_a_folder_and_a_glob(tmp_path, trace):
         assert_same(content(analyze(given), tmp_path), whole)
 
 
-def test_paths_are_sorted_and_a_name_with_a_star_is_a_name(tmp_path):
+def test_paths_are_sorted_and_existing_names_are_not_globs(tmp_path):
     for name in ("b.parquet", "a.parquet", "[x].parquet"):
         (tmp_path / name).touch()
     assert [p.name for p in find_files(tmp_path)] == ["[x].parquet", "a.parquet", "b.parquet"]
@@ -129,7 +132,7 @@ def test_paths_are_sorted_and_a_name_with_a_star_is_a_name(tmp_path):
         (Path("no\x1b[31m"), r"no\\x1b\[31m"),
     ],
 )
-def test_nothing_to_analyze(given, said):
+def test_missing_recordings_are_refused(given, said):
     with pytest.raises(TraceError, match=said):
         analyze(given)
 
@@ -226,7 +229,7 @@ def polars_ways(path, folder):
 
 
 @pytest.mark.parametrize("ways", [arrow_ways, pandas_ways, duckdb_ways, polars_ways])
-def test_what_other_tools_have_rewritten_folds_alike(tmp_path, path, ways):
+def test_files_rewritten_by_other_tools_give_the_same_profile(tmp_path, path, ways):
     folder = tmp_path / "again"
     folder.mkdir()
     whole = content(analyze(path, by="room", every="1s"), tmp_path)
@@ -253,7 +256,7 @@ def test_stamps_of_microseconds(tmp_path):
         assert profile["end_to_end"].max == 54_000
 
 
-def test_the_weight_of_a_file_is_honoured(tmp_path):
+def test_weights_in_a_file_are_used(tmp_path):
     frames = seeded(CHAIN, 200, 5, weights=True)
     Trace.of(CHAIN, frames).save(tmp_path / "w.parquet")
     profile = analyze(tmp_path / "w.parquet")
@@ -261,7 +264,7 @@ def test_the_weight_of_a_file_is_honoured(tmp_path):
     assert profile["play"].total == oracle.fold(frames, CHAIN)["spans"]["play"]["total"]
 
 
-def test_frames_by_weight_are_said_to_be_estimates(tmp_path):
+def test_weighted_numbers_of_frames_are_reported_as_estimates(tmp_path):
     weight = np.array([1, 3, 1, 32], np.uint32)
     trace = Trace.of(BARE, simple(BARE, [(i, i + 5) for i in range(4)], weight=weight))
     profile = analyze(trace)
@@ -304,7 +307,7 @@ def test_a_trace_cut_in_files_in_any_order_folds_to_the_whole(tmp_path, cuts, by
     assert whole["alsa"].total == truth["spans"]["alsa"]["total"]
 
 
-def test_row_groups_of_any_size_fold_alike(tmp_path, monkeypatch, path):
+def test_the_size_of_row_groups_does_not_change_the_result(tmp_path, monkeypatch, path):
     whole = content(analyze(path, by="room"), tmp_path)
     for size in (1, 3, 64):
         monkeypatch.setattr(reader, "ROW_GROUP", size)
@@ -349,7 +352,7 @@ def test_frames_of_a_range(tmp_path, options, first, count, saved):
     assert profile.accounts.folded == count
 
 
-def test_nothing_in_the_range():
+def test_a_range_without_frames():
     for options in ({"skip": "1h"}, {"since": 99 * SECOND}, {"until": 0}):
         profile = analyze(every_second(), **options)
         assert profile.frames == 0
@@ -374,7 +377,7 @@ def test_frames_without_a_start_are_in_no_range():
     assert analyze(nothing, skip=1).frames == 1  # there is no first start to count from
 
 
-def test_what_is_left_out_is_counted_in_frames():
+def test_frames_left_out_are_counted_with_their_weight():
     weight = np.array([3] * 10, np.uint32)
     outcome = Labels.encode(["late"] * 5 + [None] * 5)
     trace = every_second(weight=weight, outcome=outcome)
@@ -384,7 +387,7 @@ def test_what_is_left_out_is_counted_in_frames():
     assert profile.sums.dropped_by_reason == {"late": 9}
 
 
-def test_throughput_is_over_what_was_recorded_in_the_range():
+def test_throughput_is_over_the_recorded_part_of_the_range():
     trace = every_second()
     trace.meta["segments"] = [[0, 4 * SECOND], [5 * SECOND, 10 * SECOND]]
     assert analyze(trace).throughput == pytest.approx(10 / 9)
@@ -398,7 +401,7 @@ def test_throughput_is_over_what_was_recorded_in_the_range():
     ("options", "said"),
     [
         ({"skip": "soon"}, "skip must be a duration"),
-        ({"skip": 0}, "skip is 0"),
+        ({"skip": 0}, "skip must be above 0, got 0"),
         ({"since": "yesterday"}, "since must be a time between the years 1824 and 2116"),
         ({"until": 2**62}, "until must be a time between the years 1824 and 2116"),
         ({"every": "x"}, "every must be a duration"),
@@ -406,12 +409,33 @@ def test_throughput_is_over_what_was_recorded_in_the_range():
         ({"by": "nope"}, "nope"),
     ],
 )
-def test_settings_that_cannot_be(trace, options, said):
+def test_an_invalid_setting_is_refused_by_name(trace, options, said):
     with pytest.raises((ProfileError, TraceError), match=said):
         analyze(trace, **options)
 
 
-def test_by_what_is_in_no_file(path):
+def test_arguments_of_a_wrong_type_are_refused_in_one_line_that_names_them(trace):
+    texts, numbers = ("x", b"x"), (-1.5, float("nan"), 2**70, 3j)
+    collections = ([7, None], ["a", "b"], {"a": 1}, {1}, (1, "x"), np.array([1.5, 2]))
+    moments = ("every", "deadline", "skip", "since", "until")
+    flags = ("intended", "order", "causes")
+    for name in ("by", "pipeline", "edges_ns", "id_bits", "progress", *moments, *flags):
+        for value in (*texts, *numbers, *collections, object()):
+            if name == "edges_ns" and isinstance(value, bytes | set):
+                continue  # these are integers
+            with pytest.raises(LatprofError) as caught:
+                analyze(trace, **{name: value})
+            said = str(caught.value)
+            assert name.removesuffix("s_ns") in said
+            assert "\n" not in said
+            assert len(said) < 300
+    for value in (None, 7, b"x", [], [7], {"a": 1}, object(), [None], np.array([1])):
+        with pytest.raises(LatprofError) as caught:
+            analyze(value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_group_column_missing_in_a_file_is_refused_with_its_path(path):
     with pytest.raises((ProfileError, TraceError), match=r"mic\.parquet.*nope.*use one of.*room"):
         analyze(path, by="nope")
 
@@ -469,7 +493,7 @@ def test_groups_by_tags_of_any_kind(tags, groups, parts):
     assert found == groups
 
 
-def test_groups_have_one_name_where_some_batches_have_gaps(tmp_path, monkeypatch):
+def test_groups_have_one_name_if_values_are_missing_in_some_batches(tmp_path, monkeypatch):
     # integers come as floats, bools as text where some are missing
     monkeypatch.setattr(reader, "ROW_GROUP", 4)
     columns = {
@@ -486,7 +510,7 @@ def test_groups_have_one_name_where_some_batches_have_gaps(tmp_path, monkeypatch
     assert {k: g.frames for k, g in profile.groups.items()} == {"true": 4, "false": 2, "(none)": 2}
 
 
-def test_groups_by_outcome_where_some_have_none():
+def test_groups_by_outcome_count_missing_outcomes_as_finished():
     columns = simple(BARE, [(0, 5)] * 4, outcome=Labels.encode(["late", None, "finished", "late"]))
     bare = simple(BARE, [(0, 5)] * 3)
     profile = analyze([Trace.of(BARE, bare), Trace.of(BARE, columns)], by="outcome")
@@ -497,7 +521,7 @@ def test_groups_by_outcome_where_some_have_none():
     assert profile.groups["late"].sums.dropped_by_reason == {"late": 2}
 
 
-def test_groups_by_source_are_the_oracles(path, trace):
+def test_groups_by_source_agree_with_the_oracle(path, trace):
     profile = analyze(path, by="source")
     rows = oracle.finished(oracle.frames(trace.columns))
     for name, group in profile.groups.items():
@@ -506,7 +530,7 @@ def test_groups_by_source_are_the_oracles(path, trace):
         assert (group["play"].count, group["play"].total) == (len(own), sum(own))
 
 
-def test_more_groups_than_there_may_be(tmp_path):
+def test_more_than_1000_groups_are_refused(tmp_path):
     rows = [(0, 5)] * 1_001
     trace = Trace.of(BARE, simple(BARE, rows, tags={"call": np.arange(1_001)}))
     trace.save(tmp_path / "t.parquet")
@@ -517,10 +541,50 @@ def test_more_groups_than_there_may_be(tmp_path):
     assert len(analyze(Trace.of(BARE, trace.columns.take(slice(1_000))), by="call").groups) == 1_000
 
 
+# -- frames that last long ------------------------------------------------------------------------
+
+DAY = 86_400 * SECOND
+
+
+def test_frames_of_years_have_an_exact_mean_and_total_when_saved_and_merged(tmp_path):
+    n, took = 74_501, 846 * DAY
+    start = np.arange(n) * 20_000_000
+    marks = {"start": start, "decode": start, "resample": start + took // 2}
+    marks |= {"play": start + took, "end": start + took}
+    trace = Trace(CHAIN, frame_id=np.arange(n), marks=marks)
+    profile = analyze(trace, every="1s", by="source")
+    profile.save(tmp_path / "p.latprof")
+    loaded = load_profile(tmp_path / "p.latprof")
+    for each, times in ((profile, 1), (loaded, 1), (loaded.merge(profile), 2)):
+        assert n * took > 2**63
+        assert each["end_to_end"].total == times * n * took
+        assert each["end_to_end"].mean == took
+        assert each["end_to_end"].std == 0
+        assert each["decode"].total + each["resample"].total == times * n * took
+        assert each.sums.shares["end_to_end"] == times * n * took
+        assert sum(each.sums.tails.sums["resample"].tolist()) == times * n * (took - took // 2)
+        assert sum(each.sums.timeline.sums["end_to_end"].tolist()) == times * n * took
+        means = each.timeline().xs("end_to_end", level="span")["mean"]
+        assert set(means) == {took}
+        slow = each.tail(99).loc["resample", "slow_mean"]
+        assert slow == pytest.approx(took // 2, rel=1e-12)
+
+
+def test_a_frame_of_three_centuries_does_not_hide_the_others(tmp_path):
+    rows = [(0, 5), (1 - 2**62, 2**62 - 1), (10, 17)]
+    Trace.of(BARE, simple(BARE, rows)).save(tmp_path / "t.parquet")
+    profile = analyze(tmp_path / "t.parquet")
+    assert profile.frames == 3
+    assert profile["end_to_end"].total == 5 + (2**63 - 2) + 7
+    assert profile["end_to_end"].percentile(50).value == 7
+    assert profile["end_to_end"].max == 2**63 - 2
+    assert "3 frames" in str(Report(profile))
+
+
 # -- progress, threads, damage ------------------------------------------------------------------
 
 
-def test_progress_ends_where_all_rows_are(tmp_path, monkeypatch, trace, path):
+def test_progress_ends_with_all_rows(tmp_path, monkeypatch, trace, path):
     monkeypatch.setattr(reader, "ROW_GROUP", 90)
     seen = []
     analyze([path, trace, path], skip="1s", progress=lambda done, rows: seen.append((done, rows)))
@@ -539,6 +603,41 @@ def test_no_thread_is_left_behind(path):
     assert own_threads() == []
 
 
+def test_without_a_thread_for_decoding_the_result_is_the_same(path, monkeypatch, tmp_path):
+    expected = content(analyze(path), tmp_path)
+
+    def fail(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    assert_same(content(analyze(path), tmp_path), expected)
+
+
+def test_lack_of_memory_is_reported_as_such(path, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(fold.Fold, "add", fail)
+    with pytest.raises(MemoryError):
+        analyze(path)
+    assert own_threads() == []
+
+
+def test_a_trace_in_memory_is_analyzed_without_pyarrow_and_pandas():
+    code = """
+import sys
+import numpy as np
+import latprof
+mic = latprof.Pipeline("mic", ("start", "end"))
+trace = latprof.Trace(mic, frame_id=[0, 1], marks={"start": [0, 10], "end": [5, 25]})
+assert latprof.analyze(trace, by="source", every="1s", order=True).frames == 2
+assert latprof.analyze(trace, causes=True).frames == 2
+print({"pyarrow", "pandas"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 def test_a_progress_that_fails_ends_the_analysis(path, monkeypatch):
     monkeypatch.setattr(reader, "ROW_GROUP", 50)
 
@@ -550,7 +649,7 @@ def test_a_progress_that_fails_ends_the_analysis(path, monkeypatch):
     assert own_threads() == []
 
 
-def test_damage_that_shows_when_rows_are_decoded(tmp_path):
+def test_damage_found_while_decoding_names_the_file(tmp_path):
     where = tmp_path / "t.parquet"
     frames = seeded(CHAIN, 5_000, 2)
     with write_module.Writer(where, CHAIN, row_group=1_000) as writer:
@@ -568,7 +667,7 @@ def test_damage_that_shows_when_rows_are_decoded(tmp_path):
     assert own_threads() == []
 
 
-def test_a_stamp_that_is_refused_while_decoding(tmp_path, monkeypatch):
+def test_a_stamp_refused_while_decoding_names_the_file_and_the_mark(tmp_path, monkeypatch):
     monkeypatch.setattr(reader, "ROW_GROUP", 10)
     table = pd.DataFrame(
         {"frame_id": range(30), "start": [0] * 30, "end": [5] * 25 + [2**62] + [5] * 4}

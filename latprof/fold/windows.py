@@ -134,11 +134,12 @@ class Windows:
             return table
         if not table.shape[1]:
             begin = end = low
-        # one octave more on each side, so that it does not grow with each new extreme
-        wider = max(min(low, begin) - _OCTAVE, 0), min(max(high + 1, end) + _OCTAVE, COARSE_BINS)
-        grown = np.zeros((self.most, wider[1] - wider[0]), np.int64)
-        grown[:, begin - wider[0] : begin - wider[0] + table.shape[1]] = table
-        self.tables[name], self.first_bin[name] = grown, wider[0]
+        # whole octaves: it seldom grows, and tables of equal counts have equal shapes
+        first = min(low, begin) // _OCTAVE * _OCTAVE
+        stop = min(-(-max(high + 1, end) // _OCTAVE) * _OCTAVE, COARSE_BINS)
+        grown = np.zeros((self.most, stop - first), np.int64)
+        grown[:, begin - first : begin - first + table.shape[1]] = table
+        self.tables[name], self.first_bin[name] = grown, first
         return grown
 
     def cover(self, first_ns: int, last_ns: int) -> None:

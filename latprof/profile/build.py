@@ -1,7 +1,7 @@
 """How frames get into a profile: folded into the sums of the whole or of groups, and merged."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -133,7 +133,7 @@ class FoldedFrames:
         pipeline: Pipeline,
         *,
         by: str | None = None,
-        edges_ns: Sequence[int] = RANGE_EDGES_NS,
+        edges_ns: Iterable[int] = RANGE_EDGES_NS,
         every: str | int | None = None,
         deadline: str | int | None = None,
         order: bool = False,
@@ -417,7 +417,7 @@ def check_by(by: str, tags: Iterable[str], where: str = "") -> None:
         The column is not source, outcome or one of the tags.
     """
     known = ("source", "outcome", *tags)
-    if by not in known:
+    if not isinstance(by, str) or by not in known:
         raise ProfileError(
             f"{shown_path(where)}{': ' if where else ''}by={quoted(by)}: the frames have no such "
             f"column: use one of {', '.join(map(clip, known))}"
@@ -446,7 +446,7 @@ def duration(value: str | int | None, name: str) -> int | None:
     return ns
 
 
-def _edges(edges_ns: Sequence[int]) -> tuple[int, ...]:
+def _edges(edges_ns: Iterable[int]) -> tuple[int, ...]:
     """Return upper edges of ranges.
 
     Raises
