@@ -415,7 +415,7 @@ def readings(draw):
     return capacity, after, requested, rounds, draw(st.integers(1, 4))
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(readings())
 def test_the_table_of_a_scan_equals_a_plain_loop(reading):
     capacity, after, requested, rounds, frozen_from = reading
