@@ -107,7 +107,7 @@ def analyze(
         raise ProfileError(f"progress must be a function of two integers, got {quoted(progress)}")
     dataset = Dataset(recordings, pipeline=pipeline)
     if by is not None:
-        for recording in dataset.recordings:
+        for recording in dataset.members:
             check_by(by, recording.tags, recording.name if recording.path else "")
     kind = dataset.pipeline
     starts = Intended(kind) if intended else None

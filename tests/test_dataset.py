@@ -177,7 +177,7 @@ def test_recordings_sort_by_their_first_start(tmp_path):
     dataset = Dataset([folder, link([5])])
     assert dataset.first_start() == 5
     dataset.sort()
-    assert [os.path.basename(each.name) for each in dataset.recordings] == [
+    assert [os.path.basename(each.name) for each in dataset.members] == [
         *("recording 3", "file2.parquet", "file10.parquet"),
     ]
     assert Dataset(link([])).first_start() is None

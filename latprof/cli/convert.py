@@ -16,7 +16,7 @@ from latprof.cli.common import (
 )
 from latprof.errors import LatprofError, TraceError
 from latprof.frames import Columns
-from latprof.io.dataset import Dataset, Recording, lowest_start
+from latprof.io.dataset import Dataset, Member, lowest_start
 from latprof.profile.file import is_profile
 from latprof.profile.profile import Profile, load_profile
 from latprof.profile.profile import merge as merge_profiles
@@ -108,17 +108,17 @@ def _export(options: argparse.Namespace) -> None:
             f"{name} must not be one of the {len(paths):,} files to be read, "
             "or the next export would contain its frames twice; choose another output"
         )
-    _check_rates(dataset.recordings)
-    read = sorted((recording.read() for recording in dataset.recordings), key=lowest_start)
+    _check_rates(dataset.members)
+    read = sorted((recording.read() for recording in dataset.members), key=lowest_start)
     columns = read[0] if len(read) == 1 else Columns.concat(read)
-    meta = dataset.recordings[0].meta if len(read) == 1 else _meta(dataset)
+    meta = dataset.members[0].meta if len(read) == 1 else _meta(dataset)
     trace = Trace.of(dataset.pipeline, columns, meta)
     _save(trace, options.output)
     files = f" of {len(paths):,} files" if len(paths) > 1 else ""
     print(f"{name}: {counted(len(trace), 'frame')}{files}")
 
 
-def _check_rates(recordings: Sequence[Recording]) -> None:
+def _check_rates(recordings: Sequence[Member]) -> None:
     """Refuse files whose rows represent different numbers of frames."""
     first, *others = recordings
     expected = float(first.meta.get("sampling_rate") or 1.0)
@@ -133,7 +133,7 @@ def _check_rates(recordings: Sequence[Recording]) -> None:
 
 def _meta(dataset: Dataset) -> dict[str, Any]:
     """Return the metadata that all files share; what they count is added up as `analyze` does."""
-    pipeline, metas = dataset.pipeline, [recording.meta for recording in dataset.recordings]
+    pipeline, metas = dataset.pipeline, [recording.meta for recording in dataset.members]
     meta = {
         key: value
         for key, value in metas[0].items()

@@ -28,12 +28,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Dataset",
     "DatasetLike",
-    "Recording",
+    "Member",
     "RecordingLike",
     "TraceLike",
     "find_files",
     "lowest_start",
-    "traces_and_files",
 ]
 
 Item = TypeVar("Item")
@@ -55,7 +54,7 @@ DatasetLike = RecordingLike | Iterable[RecordingLike]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Recording:
+class Member:
     """One trace or one file of a dataset.
 
     Attributes
@@ -122,7 +121,7 @@ class Recording:
 
 
 class Dataset:
-    """Recordings of one pipeline, checked without reading their frames.
+    """Traces and files of one pipeline, checked without reading their frames.
 
     Parameters
     ----------
@@ -139,11 +138,11 @@ class Dataset:
     Attributes
     ----------
     pipeline
-        Of all recordings.
-    recordings
-        In the order given; the files of a folder or a glob by name.
+        Of all members.
+    members
+        The traces and files in the order given; the files of a folder or a glob by name.
     rows
-        Of all recordings together.
+        Number of rows of all members together.
     repeated
         How many files were given more than once.
 
@@ -178,10 +177,10 @@ class Dataset:
     ) -> None:
         if pipeline is not None:
             check_pipeline(pipeline, TraceError)
-        self.recordings: list[Recording] = []
+        self.members: list[Member] = []
         self.repeated = 0
         seen: set[Path] = set()
-        for trace in traces_and_files(recordings):
+        for trace in _traces_and_files(recordings):
             if isinstance(trace, Path):
                 known = len(seen)
                 seen.add(trace.resolve())
@@ -189,12 +188,12 @@ class Dataset:
                 if unique and len(seen) == known:
                     continue
             self._add(trace, pipeline)
-        if not self.recordings:
+        if not self.members:
             raise TraceError("no recordings were given; pass at least one trace or file")
-        self.pipeline = self.recordings[0].pipeline
+        self.pipeline = self.members[0].pipeline
         if stations is not None:
             self.pipeline = self.pipeline.with_stations(stations)
-        self.rows = sum(recording.rows for recording in self.recordings)
+        self.rows = sum(member.rows for member in self.members)
 
     def _add(self, trace: TraceLike | Path, pipeline: Pipeline | None) -> None:
         if isinstance(trace, Path):
@@ -202,42 +201,42 @@ class Dataset:
         else:
             kind = trace.pipeline if pipeline is None else _agreed(trace.pipeline, pipeline)
             columns = trace.columns
-            name = f"recording {len(self.recordings) + 1}"
+            name = f"recording {len(self.members) + 1}"
             rows, tags = len(columns), tuple(columns.tags)
-            recording = Recording(name, kind, trace.meta, rows, tags, None, columns)
-        first = self.recordings[0] if self.recordings else recording
+            recording = Member(name, kind, trace.meta, rows, tags, None, columns)
+        first = self.members[0] if self.members else recording
         if recording.pipeline != first.pipeline:
             raise TraceError(
                 f"recordings must be of one pipeline: {recording.name} is of "
                 f"{recording.pipeline.name!r} and {first.name} of {first.pipeline.name!r}, and "
                 "their marks, spans, stations or periods differ; use them separately"
             )
-        self.recordings.append(recording)
+        self.members.append(recording)
 
     @property
     def paths(self) -> list[Path]:
         """The files, without the traces in memory."""
-        return [each.path for each in self.recordings if each.path is not None]
+        return [each.path for each in self.members if each.path is not None]
 
     def first_start(self) -> int | None:
         """Return the first start of all frames in ns UTC, or None if no frame has one.
 
         Of files, the column `start` is read once.
         """
-        lowest = min(recording.lowest_start() for recording in self.recordings)
+        lowest = min(member.lowest_start() for member in self.members)
         return None if lowest == STAMP_LIMIT else lowest
 
     def sort(self) -> None:
-        """Sort the recordings by the first start in their first batch.
+        """Sort the members by the first start in their first batch.
 
         The files of a folder are in order of name, in which "10" comes before "2".
         """
-        if len(self.recordings) > 1:
-            self.recordings.sort(key=lambda each: each.lowest_start(first_batch=True))
+        if len(self.members) > 1:
+            self.members.sort(key=lambda each: each.lowest_start(first_batch=True))
 
     def read(self, names: Iterable[str] | None = None) -> Columns:
-        """Return all frames at once, one recording after the other."""
-        columns = [recording.read(names) for recording in self.recordings]
+        """Return all frames at once, one member after the other."""
+        columns = [member.read(names) for member in self.members]
         return columns[0] if len(columns) == 1 else Columns.concat(columns)
 
     def stream(
@@ -245,8 +244,8 @@ class Dataset:
         names: Iterable[str] | None = None,
         *,
         progress: Callable[[int, int], None] | None = None,
-    ) -> Iterator[tuple[Recording, Iterator[Columns]]]:
-        """Yield each recording and its batches, which must be used up before the next recording.
+    ) -> Iterator[tuple[Member, Iterator[Columns]]]:
+        """Yield each member and its batches, which must be used up before the next member.
 
         A thread decodes the next batch of a file while the caller works on the last one; the
         caller's thread does the rest. (Two threads that both make many short calls of numpy would
@@ -262,8 +261,8 @@ class Dataset:
         wanted = None if names is None else tuple(names)
 
         def decoded() -> Iterator[Callable[[], Columns] | None]:
-            for recording in self.recordings:
-                yield from recording.decoded(wanted)
+            for member in self.members:
+                yield from member.decoded(wanted)
                 yield None
 
         coming = _read_ahead(decoded()) if self.paths else decoded()
@@ -278,8 +277,8 @@ class Dataset:
                 if progress is not None:
                     progress(done, self.rows)
 
-        for recording in self.recordings:
-            yield recording, batches()
+        for member in self.members:
+            yield member, batches()
 
     def merged(
         self,
@@ -290,34 +289,34 @@ class Dataset:
     ) -> Iterator[Columns]:
         """Yield batches of all frames in order of time.
 
-        Recordings that follow each other keep their order of rows. If recordings overlap in
-        time, their rows are merged in order of start, and one batch of each is in memory.
+        Members that follow each other keep their order of rows. If members overlap in time, their
+        rows are merged in order of start, and one batch of each is in memory.
 
         Parameters
         ----------
         names
             Marks, optional columns and tags to read, ``start`` among them; None reads all.
         slack
-            Sort a recording that is in memory by start if one of its rows is more than this many
-            rows out of order; None never sorts.
+            Sort a member that is in memory by start if one of its rows is more than this many rows
+            out of order; None never sorts.
         sort_files
-            Load each file as a whole, so that `slack` holds for it as well.
+            Load each file completely, so that `slack` applies to it as well.
         """
         wanted = None if names is None else tuple(names)
 
-        def batches(recording: Recording) -> Iterator[Columns]:
-            if recording.columns is None and not sort_files:
-                yield from recording.batches(wanted)
+        def batches(member: Member) -> Iterator[Columns]:
+            if member.columns is None and not sort_files:
+                yield from member.batches(wanted)
             else:
-                yield from _cut(recording.read(wanted), slack)
+                yield from _cut(member.read(wanted), slack)
 
-        several = len(self.recordings) > 1
+        several = len(self.members) > 1
         yield from _merged(
             [
-                (recording.lowest_start(first_batch=not sort_files) if several else 0)
-                for recording in self.recordings
+                (member.lowest_start(first_batch=not sort_files) if several else 0)
+                for member in self.members
             ],
-            [partial(batches, recording) for recording in self.recordings],
+            [partial(batches, member) for member in self.members],
         )
 
 
@@ -350,7 +349,7 @@ def find_files(where: str | os.PathLike[str]) -> list[Path]:
         return sorted(found)
 
 
-def traces_and_files(recordings: DatasetLike) -> Iterator[TraceLike | Path]:
+def _traces_and_files(recordings: DatasetLike) -> Iterator[TraceLike | Path]:
     """Yield each trace in memory, and each file that a path, a folder or a glob means.
 
     Raises
@@ -403,12 +402,12 @@ def _agreed(own: Pipeline, given: Pipeline) -> Pipeline:
     return given
 
 
-def _inspected(path: Path, pipeline: Pipeline | None) -> Recording:
+def _inspected(path: Path, pipeline: Pipeline | None) -> Member:
     from latprof.io.reader import Reader
 
     with Reader(path, pipeline) as reader:
         name, kind = shown_path(path), reader.pipeline
-        return Recording(name, kind, reader.meta, reader.rows, reader.tags, path, None)
+        return Member(name, kind, reader.meta, reader.rows, reader.tags, path, None)
 
 
 def _read_ahead(items: Iterator[Item]) -> Iterator[Item]:

@@ -49,7 +49,7 @@ def load(recordings: DatasetLike) -> tuple[list[Process], Pipeline]:
     dataset = Dataset(recordings)
     pipeline = dataset.pipeline
     by_process: dict[Any, list[Process]] = {}
-    for each in dataset.recordings:
+    for each in dataset.members:
         columns, owns = each.read(), each.meta.get("owns")
         if owns is None:
             owns = [mark for mark in pipeline.marks if np.any(columns.marks[mark] != MISSING)]

@@ -80,7 +80,7 @@ def open_dataset(
         available for them.
     """
     dataset = Dataset(recordings, pipeline=pipeline, stations=stations)
-    for recording in dataset.recordings:
+    for recording in dataset.members:
         _check_complete(recording.meta, recording.columns, what)
     return dataset
 
