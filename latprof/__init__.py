@@ -1,8 +1,8 @@
 """latprof tells where the time of a pipeline goes.
 
 * declare a pipeline: `Pipeline`, `Span`, or the seed of them all, `AUDIO`
-* stamp frames as they pass: `Profiler`, or the process-wide `get_profiler`, `enable`, `disable`,
-  `profile_frame`; `current_frame` is the one that this task is in
+* stamp frames as they pass: `Profiler`, `Frame`, `Violation`, or the process-wide `get_profiler`,
+  `enable`, `disable`, `profile_frame`; `current_frame` returns the frame of the calling task
 * hold them: `Trace`, `read`, `join`, `recover`
 * fold them: `analyze`, `Profile`, `merge`, `load_profile`
 * ask who waited for whom: `blame`, `causes`, `what_if`, `sensitivity`, `utilization`
