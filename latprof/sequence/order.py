@@ -141,8 +141,8 @@ class OrderSettings:
 class Order:
     """What depends on the order of the frames of one source, mergeable.
 
-    Its size does not grow with the frames: it keeps 1,024 rows at each end of what it has seen in
-    a row, and at most 128 such segments. Frames near the ends of batches may be up to 512 places
+    Its size does not grow with the frames: it keeps up to 2,048 rows at each end of consecutive
+    frames, and at most 128 such segments. Frames near the ends of batches may be up to 512 places
     out of order.
 
     Attributes

@@ -73,7 +73,7 @@ class PeriodResult:
 
 @dataclass(frozen=True, slots=True)
 class InFlightResult:
-    """Frames in flight: started and not ended. If one ends when another starts, they do not meet.
+    """Frames in flight: started and not ended. One that ends when another starts is not counted.
 
     `mean` is by Little's law: the sum of end_to_end / active time. Dropped frames are in flight
     until they are dropped.
@@ -244,7 +244,7 @@ class TimingRun:
         self.last_end = end if self.last_end is None else max(self.last_end, end)
 
     def _rise(self, starts: Ints, flying: Ints) -> None:
-        """Note new peaks; at `starts` (n,) so many frames were `flying`."""
+        """Record new peaks; `flying` (n,) frames were in flight at `starts` (n,)."""
         flying = np.maximum.accumulate(flying)
         peak = min(int(flying.max(initial=0)), MOST_IN_FLIGHT)
         new = np.arange(len(self.rises) + 1, peak + 1)
@@ -289,7 +289,7 @@ class TimingRun:
 
     def _follow_flight(self, body: Self) -> None:
         """Join the peaks: frames unknown to the body were in flight during it as well."""
-        # of equal ends as many are known as the body has of them
+        # if several ends are equal, the body knows as many of them as its entry has
         nth = np.arange(len(body.entry)) - np.searchsorted(body.entry, body.entry)
         unknown = np.ones(len(self.open), bool)
         unknown[np.searchsorted(self.open, body.entry) + nth] = False
@@ -341,7 +341,7 @@ class TimingRun:
 # -- jitter -------------------------------------------------------------------------------------
 
 
-ROW = 1_024
+ROW = 1_024  # differences that are filtered together
 DECAY = 15 / 16
 # a filter J += (x - J) / 16 is a sum of x / 16 / decay**i, times decay**i: all of it is positive,
 # so that nothing is lost, and decay**-1024 is only 5e28
@@ -401,7 +401,7 @@ class Jitter:
         table[:, 0] += values
         np.cumsum(table, axis=1, out=table)
         table *= DOWN
-        # after the last row there are zeros, with which the jitter falls: the peak stays
+        # the zeros after the last row only let the jitter fall: they do not change the peak
         self.value = float(weighted[n - 1])
         self.peak = max(self.peak, float(weighted.max()))
 
