@@ -80,7 +80,8 @@ def test_ranges_meet_and_are_32_an_octave():
     for (_, high), (low, _) in pairwise(ranges[:-1]):
         assert low == high + 1
     assert len([1 for low, _ in ranges if 1024 <= low < 2048 - 1]) <= 32
-    assert ranges[-1][1] == 2**62 - 1
+    # as float64 it is rounded to 2**62: its range is the first of the octave above
+    assert ranges[-1][0] <= 2**62 - 1 < ranges[-1][1] < 2**62 + 2**57
 
 
 def test_the_largest_id_is_an_id():
@@ -122,10 +123,7 @@ def assert_timeline(table, truth):
     for key, values in truth.items():
         row = rows[key]
         assert (row["count"], row["max"]) == (len(values), max(values))
-        if len(values) * max(values) < 2**63:
-            assert row["mean"] == pytest.approx(float(oracle.mean(values)), rel=1e-12)
-        else:  # the sum of the window is not known: None, never a wrong one
-            assert math.isnan(row["mean"])
+        assert row["mean"] == pytest.approx(float(oracle.mean(values)), rel=1e-12)
         for q in (50, 90, 99):
             exact = oracle.percentile(values, q)
             assert abs(row[f"p{q}"] - exact) <= 0.016 * exact
@@ -175,7 +173,7 @@ def test_timeline_by_groups():
     assert part.tolist() == [6, 8, 10, 12]
 
 
-def test_no_windows_were_asked_for():
+def test_a_timeline_needs_windows():
     with pytest.raises(ProfileError, match="no windows were folded: analyze with every='1s'"):
         Profile(BARE).timeline()
     empty = Profile(BARE, every="1s").timeline()
@@ -263,7 +261,7 @@ def test_late_frames_are_counted_exactly(pipeline, q):
         assert late <= sum(missed.by_stage.values()) <= missed.late
 
 
-def test_late_frames_are_blamed_like_one_by_one():
+def test_late_frames_are_counted_by_stage_as_if_one_by_one():
     frames = seeded(CHAIN, 800, 29, missing=0, negative=0, dropped=0)
     kept = sorted(oracle.fold(frames, CHAIN)["kept"], key=lambda row: row["end_to_end"])
     middle = kept[320:480]

@@ -164,9 +164,7 @@ class FoldedFrames:
         self.by_weight = 0  # rows that stand for several frames: numbers of frames are estimates
         self.recorders = Recorders()
         self.stamp_ns = 0  # the slowest clock read of the recordings, 0 if unknown
-        self.cause_sums: CausesAccumulator | None = (
-            None  # sums of the causes, if they were asked for
-        )
+        self.cause_sums: CausesAccumulator | None = None  # if causes were asked for
 
     # -- adding frames --------------------------------------------------------------------------
 
