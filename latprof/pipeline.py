@@ -320,6 +320,23 @@ class Pipeline:
         )
         return None if mine == theirs else "spans"
 
+    def overridden(self, given: "Pipeline | None") -> "Pipeline":
+        """Return `given` in place of this pipeline, or this one if it is None.
+
+        Raises
+        ------
+        PipelineError
+            More than the stations and the period would change.
+        """
+        differs = None if given is None else self.difference(given)
+        if given is None or differs is None:
+            return given or self
+        raise PipelineError(
+            f"pipeline must have the {differs} of pipeline {self.name!r} (marks "
+            f"{', '.join(self.marks)}), got pipeline {given.name!r}; leave out pipeline= "
+            "(--pipeline)"
+        )
+
     def with_stations(self, stations: Mapping[str, str | None]) -> "Pipeline":
         """Return the pipeline with other stations, given by stage; None makes it a hand-off.
 

@@ -11,7 +11,7 @@ import pytest
 from traces import MIC, mic
 
 import latprof
-from latprof import AUDIO, Pipeline, PipelineError, Trace, TraceError
+from latprof import AUDIO, LatprofError, Pipeline, PipelineError, Trace, TraceError
 from latprof.frames import Columns
 from latprof.io.dataset import Dataset, find_files
 from latprof.io.reader import Reader
@@ -113,7 +113,7 @@ def test_pipeline_and_stations_may_be_given(tmp_path):
     for given in (mic(3), tmp_path / "t.parquet"):
         assert Dataset(given, pipeline=served).pipeline == served
         assert Dataset(given, stations={"play": "card"}).pipeline == served
-        with pytest.raises(TraceError, match=r"must have the names of .* 'mic'"):
+        with pytest.raises(LatprofError, match=r"must have the names of .* 'mic'"):
             Dataset(given, pipeline=AUDIO)
         with pytest.raises(PipelineError, match=r"\(decode, play\), got 'nope'"):
             Dataset(given, stations={"nope": "card"})

@@ -152,7 +152,8 @@ class Dataset:
         No recording, a missing or corrupt file, recordings of different pipelines, or an
         argument that is neither a trace nor a path.
     PipelineError
-        A stage in `stations` that the pipeline does not have.
+        A stage in `stations` that the pipeline does not have, or a `pipeline` with other marks or
+        spans than that of a trace.
 
     Examples
     --------
@@ -199,7 +200,7 @@ class Dataset:
         if isinstance(trace, Path):
             recording = _inspected(trace, pipeline)
         else:
-            kind = trace.pipeline if pipeline is None else _agreed(trace.pipeline, pipeline)
+            kind = trace.pipeline.overridden(pipeline)
             columns = trace.columns
             name = f"recording {len(self.members) + 1}"
             rows, tags = len(columns), tuple(columns.tags)
@@ -389,17 +390,6 @@ def _is_trace(value: object) -> bool:
 
 def _is_table(value: object) -> bool:
     return type(value).__name__ == "DataFrame"
-
-
-def _agreed(own: Pipeline, given: Pipeline) -> Pipeline:
-    """Return `given` in place of the pipeline of a trace: only stations and period may differ."""
-    differs = given.difference(own)
-    if differs is not None:
-        raise TraceError(
-            f"pipeline= must have the {differs} of the trace's own pipeline {own.name!r}, got "
-            f"pipeline {given.name!r}; leave out pipeline="
-        )
-    return given
 
 
 def _inspected(path: Path, pipeline: Pipeline | None) -> Member:

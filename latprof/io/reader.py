@@ -81,19 +81,11 @@ class Reader:
                 "(other tools drop it when they rewrite a file); give pipeline=, or --pipeline on "
                 "the command line"
             )
-        own = pipeline
         if raw is not None:
             own, self.meta = metadata.decode(raw)
-            differs = None if pipeline is None else pipeline.difference(own)
-            if differs is not None:
-                assert pipeline is not None
-                raise TraceError(
-                    f"pipeline must have the {differs} of pipeline {own.name!r} in the file (marks "
-                    f"{', '.join(own.marks)}), got pipeline {pipeline.name!r}; leave out pipeline= "
-                    "(--pipeline)"
-                )
-        assert own is not None
-        self.pipeline = pipeline or own  # stations and the period may be others
+            pipeline = own.overridden(pipeline)
+        assert pipeline is not None
+        self.pipeline = pipeline
         schema = parquet.schema_arrow
         self._plan = plan(schema, self.pipeline)
         if self._plan.dropped:
