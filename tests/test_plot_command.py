@@ -234,18 +234,15 @@ def test_all_kinds_are_functions_of_plot():
     assert len(set(KINDS) - OF_FRAMES) == 7
 
 
-@pytest.mark.parametrize(
-    ("faster", "slower", "said"),
-    [
-        (["alsa"], [], "--faster 'alsa': write NAME=VALUE"),
-        (["=5%"], [], "write NAME=VALUE"),
-        (["alsa=200%"], [], "no more than 100%"),
-        (["alsa=5%"], ["alsa=1ms"], "changed already"),
-        ([], ["alsa=-2ms"], "write a part, 10%, or a duration, 2ms"),
-    ],
-)
-def test_changes_that_are_none(faster, slower, said):
-    options = argparse.Namespace(faster=faster, slower=slower)
-    with pytest.raises(LatprofError, match=re.escape(said)):
-        changes_of(options)
+def test_wrong_changes_are_refused():
+    for faster, slower, message in (
+        (["alsa"], [], "--faster must be NAME=VALUE, got 'alsa'"),
+        (["=5%"], [], "--faster must be NAME=VALUE, got '=5%'"),
+        (["alsa=200%"], [], "--faster alsa must be at most 100%, got '200%'"),
+        (["alsa=5%"], ["alsa=1ms"], "--slower must not change 'alsa' again"),
+        ([], ["alsa=-2ms"], "--slower alsa must be a part (10%) or a duration (2ms), got '-2ms'"),
+    ):
+        options = argparse.Namespace(faster=faster, slower=slower)
+        with pytest.raises(LatprofError, match=re.escape(message)):
+            changes_of(options)
     assert Path(latprof.plot.__file__).name == "__init__.py"

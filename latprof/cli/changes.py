@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 
 from latprof.errors import TraceError
-from latprof.text import quoted
+from latprof.text import escape, quoted
 from latprof.units import parse_duration
 
 __all__ = ["add_changes", "changes_of", "pairs"]
@@ -41,7 +41,7 @@ def changes_of(options: argparse.Namespace) -> dict[str, float | str]:
         for name, value in pairs(getattr(options, flag), flag):
             if name in changes:
                 raise TraceError(f"--{flag} must not change {quoted(name)} again; give one change")
-            changes[name] = _change(value, sign, flag)
+            changes[name] = _change(value, sign, f"--{flag} {escape(name)}")
     return changes
 
 
@@ -64,13 +64,13 @@ def pairs(values: Sequence[str], flag: str) -> list[tuple[str, str]]:
     return list(found.items())
 
 
-def _change(value: str, sign: int, flag: str) -> float | str:
+def _change(value: str, sign: int, what: str) -> float | str:
     """Return a factor or a fixed change."""
     percent = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value)
     if percent is not None:
         part = float(percent[1]) / 100
         if sign < 0 and part > 1:
-            raise TraceError(f"--{flag} must be at most 100%, got {quoted(value)}")
+            raise TraceError(f"{what} must be at most 100%, got {quoted(value)}")
         return 1 + sign * part
     try:
         # a number without a unit could be either
@@ -79,4 +79,4 @@ def _change(value: str, sign: int, flag: str) -> float | str:
             return f"{'-' if sign < 0 else '+'}{value.strip()}"
     except ValueError:
         pass
-    raise TraceError(f"--{flag} must be a part (10%) or a duration (2ms), got {quoted(value)}")
+    raise TraceError(f"{what} must be a part (10%) or a duration (2ms), got {quoted(value)}")
