@@ -1,7 +1,7 @@
-"""What the fold gives, once more: one frame at a time, with Python's integers and fractions.
+"""The results of the fold, computed one frame at a time with Python integers and fractions.
 
-Slow and obvious on purpose, and written against the meaning of each number, not against latprof:
-of it only the constants for absent values and the pipeline's declaration are used.
+Slow and obvious on purpose, and written from the definition of each number. Of latprof only the
+constants for missing values and the declaration of the pipeline are used.
 """
 
 import math
@@ -16,7 +16,7 @@ EDGES_NS = [ms * 10**6 for ms in (1, 5, 10, 25, 50, 100, 250, 500, 1000, 2000)]
 
 
 def frames(columns):
-    """Return each row as a dict, as often as its weight says; what is absent is None."""
+    """Return a dict for each row, repeated by its weight; missing values are None."""
     rows = []
     for i in range(len(columns.frame_id)):
         row = {"id": int(columns.frame_id[i]), "size": None, "source": None, "outcome": None}
@@ -39,7 +39,7 @@ def finished(rows):
 
 
 def latency(row, span):
-    """Return end minus begin, or None where a mark is absent."""
+    """Return end minus begin, or None if a mark is missing."""
     begin, end = row["marks"][span.begin], row["marks"][span.end]
     return None if begin is None or end is None else end - begin
 
@@ -89,7 +89,7 @@ def peak_frame(pairs):
 
 
 def reason_left_out(row, pipeline):
-    """Return why a finished frame is not in the attribution set; None: it is."""
+    """Return why a finished frame is not in the attribution set, or None if it is."""
     end_to_end = latency(row, pipeline.span("end_to_end"))
     if end_to_end is None:
         return "end_to_end missing"
@@ -110,7 +110,7 @@ def other(row, pipeline):
 
 
 def parts(row, pipeline):
-    """Return what a frame of the attribution set is made of."""
+    """Return the stages, other and end_to_end of a frame of the attribution set."""
     times = {stage.name: latency(row, stage) or 0 for stage in pipeline.stages}
     whole = latency(row, pipeline.span("end_to_end"))
     return {**times, "other": other(row, pipeline), "end_to_end": whole}
@@ -132,7 +132,7 @@ def gaps(pipeline):
 
 
 def fold(columns, pipeline, edges_ns=EDGES_NS):
-    """Return everything that folding must give, as plain values."""
+    """Return all results of folding as plain values."""
     rows = frames(columns)
     done = finished(rows)
     kept = [row for row in done if reason_left_out(row, pipeline) is None]
@@ -167,15 +167,15 @@ def fold(columns, pipeline, edges_ns=EDGES_NS):
         missing = sum(value is None for value, _ in found)
         negative = sum(value is not None and value < 0 for value, _ in found)
         good = [(value, frame) for value, frame in found if value is not None and value >= 0]
-        result["spans"][span.name] = facts(good, missing, negative)
-    result["spans"]["other"] = facts([(other(row, pipeline), row["id"]) for row in kept], 0, 0)
+        result["spans"][span.name] = statistics(good, missing, negative)
+    result["spans"]["other"] = statistics([(other(row, pipeline), row["id"]) for row in kept], 0, 0)
     totals = result["spans"]["end_to_end"]["values"]
     result["at_most"] = [sum(value <= edge for value in totals) for edge in edges_ns]
     return result
 
 
-def facts(pairs, missing, negative):
-    """Return what is known of a span from its (value, frame id) pairs."""
+def statistics(pairs, missing, negative):
+    """Return the statistics of a span from its (value, frame id) pairs."""
     values = [value for value, _ in pairs]
     return {
         "values": sorted(values),
@@ -191,7 +191,7 @@ def facts(pairs, missing, negative):
 
 
 def ranges(values, edges_ns=EDGES_NS):
-    """Return (above, up to and with, count); the first range has 0 in it, too."""
+    """Return (above, up to and including, count); the first range includes 0."""
     rows = []
     for low, high in zip([-1, *edges_ns], [*edges_ns, math.inf], strict=True):
         rows.append((max(low, 0), high, sum(low < value <= high for value in values)))

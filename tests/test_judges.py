@@ -1,7 +1,7 @@
-"""The same trace given to programs that no one here wrote.
+"""The same trace analyzed by independent programs.
 
-Judges differ in percentile rules: Polars' "equiprobable", DuckDB's quantile_disc and numpy's
-inverted_cdf are ours (the smallest value with at least q % of the values at or below it).
+Programs differ in percentile rules: Polars' "equiprobable", DuckDB's quantile_disc and numpy's
+inverted_cdf use the rule of latprof (the smallest value with at least q % of values up to it).
 """
 
 import statistics
@@ -19,10 +19,10 @@ from latprof.profile.profile import Profile
 QS = (0, 1, 10, 50, 90, 99, 99.9, 100)
 BOUND = 0.0005
 
-# numbers of frames of which no q % is a whole number: there the judges' floats miss the rank by one
+# q % of these numbers of frames is never an integer, for which the judges' ranks are off by one
 TRACES = {
     "audio": (AUDIO, {"n": 3_000}),
-    "chain, nothing wrong": (CHAIN, {"n": 2_999, "missing": 0, "negative": 0, "dropped": 0}),
+    "chain, clean": (CHAIN, {"n": 2_999, "missing": 0, "negative": 0, "dropped": 0}),
     "due, half missing": (DUE, {"n": 2_000, "missing": 0.5}),
     "gaps, microseconds": (GAPS, {"n": 2_000, "scale": 300}),
     "hours": (AUDIO, {"n": 1_000, "scale": 1e13}),
@@ -44,7 +44,7 @@ def profiled(pipeline, frames):
 
 
 def table_of(frames):
-    """Return the trace as an Arrow table, as any program might have written it."""
+    """Return the trace as an Arrow table."""
     columns = {"frame_id": pa.array(frames.frame_id)}
     for mark, stamps in frames.marks.items():
         columns[mark] = pa.array(stamps, pa.timestamp("ns"), mask=stamps == MISSING)
@@ -54,7 +54,7 @@ def table_of(frames):
 
 
 def assert_agree(span, known, quantiles):
-    """Compare a span with what a judge says: exactly, but percentiles to the stated bound."""
+    """Compare a span with the values of a judge: exactly, percentiles to the stated bound."""
     assert (span.count, span.missing, span.negative) == (
         *(known["count"], known["missing"], known["negative"]),
     )
@@ -70,7 +70,7 @@ def assert_agree(span, known, quantiles):
 # -- DuckDB -------------------------------------------------------------------------------------
 
 
-def test_duckdb(trace):
+def test_spans_agree_with_duckdb(trace):
     duckdb = require("duckdb")
     pipeline, frames = trace
     profile = profiled(pipeline, frames)
@@ -100,7 +100,7 @@ def test_duckdb(trace):
             assert profile[span.name].mean == pytest.approx(row[7], rel=1e-12)
 
 
-def test_duckdb_by_source_shares_and_ranges():
+def test_groups_shares_and_ranges_agree_with_duckdb():
     duckdb = require("duckdb")
     frames = seeded(CHAIN, 3_000, 5)
     profile = profiled(CHAIN, frames)
@@ -134,7 +134,7 @@ def test_duckdb_by_source_shares_and_ranges():
 # -- Polars -------------------------------------------------------------------------------------
 
 
-def test_polars(trace):
+def test_spans_agree_with_polars(trace):
     pl = require("polars")
     pipeline, frames = trace
     profile = profiled(pipeline, frames)
@@ -160,7 +160,7 @@ def test_polars(trace):
 # -- numpy and HdrHistogram ---------------------------------------------------------------------
 
 
-def test_numpy(trace):
+def test_spans_agree_with_numpy(trace):
     pipeline, frames = trace
     profile = profiled(pipeline, frames)
     done = frames.take(frames.outcome.equals(FINISHED))
@@ -184,7 +184,7 @@ def test_numpy(trace):
 @pytest.mark.parametrize(
     ("middle", "step"), [(10**9, 10**3), (3_600 * 10**9, 10**4)], ids=["1s+-1us", "1h+-10us"]
 )
-def test_std_of_values_far_from_0(middle, step):
+def test_std_of_values_far_from_0_agrees_with_duckdb_statistics_and_numpy(middle, step):
     duckdb = require("duckdb")
     values = middle + np.random.default_rng(9).integers(-step, step + 1, 70_000)
     start = 1_700_000_000 * 10**9 + np.arange(len(values)) * 20_000_000
@@ -201,7 +201,7 @@ def test_std_of_values_far_from_0(middle, step):
 
 
 @pytest.mark.parametrize("scale", [2, 300, 1e6, 1e9])
-def test_hdrhistogram(scale):
+def test_percentiles_agree_with_hdrhistogram(scale):
     histogram = require("hdrh.histogram")
     frames = seeded(CHAIN, 2_000, 41, missing=0, negative=0, dropped=0, scale=scale)
     profile = profiled(CHAIN, frames)

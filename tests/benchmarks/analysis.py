@@ -1,14 +1,14 @@
-"""How long latprof, DuckDB, Polars and pandas take for the same answers from the same file.
+"""Time that latprof, DuckDB, Polars and pandas take for the same answers from the same file.
 
     python -m tests.benchmarks.analysis [--frames 10000000] [--runs 5] [--sizes 1,10,100]
 
-The file is generated and written by latprof. Each engine runs in a process of its own, one after
-the other, several rounds, so that a slow moment of the machine meets them all. Where an engine
-has several forms of the question, each is tried twice and the quickest is kept. "seconds" is the
-time inside the process, without imports; "process" all of it, start of the interpreter included.
-The answers are compared: counts, sums, min and max are equal, means and standard deviations to
-1e-9, percentiles within 0.05 % of Polars' exact ones; DuckDB's, which are approximate, are only
-shown. With `--sizes` (millions of frames), how latprof's time and memory grow. The output is
+The file is generated and written by latprof. Each engine runs in its own process, one after the
+other, in several rounds, so that a slow phase of the machine affects all of them. If an engine
+has several forms of the query, each is tried twice and the fastest is used. "seconds" is the time
+inside the process without imports; "process" includes the start of the interpreter. The answers
+are compared: counts, sums, min and max must be equal, means and standard deviations agree to
+1e-9, percentiles to 0.05 % of Polars' exact ones; DuckDB's are approximate and only shown. With
+`--sizes` (millions of frames) it also measures how latprof's time and memory grow. The output is
 Markdown.
 """
 
@@ -27,14 +27,14 @@ CLOSE = ("mean", "std")
 PERCENTILES = tuple(f"p{q:g}" for q in QS)
 
 
-def quickest_form(engine: str, path: Path) -> tuple[str, str]:
-    """Return the quickest form of an engine, and what was tried."""
+def fastest_form(engine: str, path: Path) -> tuple[str, str]:
+    """Return the fastest form of an engine, and a note about all of them."""
     forms = list(FORMS[engine])
     if len(forms) == 1:
         return forms[0], ""
     took = {}
     for form in forms * 2:
-        seconds = generated.child(MODULE, [engine, form, str(path)]).told["seconds"]
+        seconds = generated.child(MODULE, [engine, form, str(path)]).result["seconds"]
         took[form] = min(seconds, took.get(form, seconds))
     tried = ", ".join(f"{form} {seconds:.2f} s" for form, seconds in took.items())
     best = min(took, key=took.__getitem__)
@@ -42,20 +42,20 @@ def quickest_form(engine: str, path: Path) -> tuple[str, str]:
 
 
 def differences(answers: dict[str, Answers]) -> tuple[list[str], dict[str, float]]:
-    """Return where engines differ from Polars, and each one's worst relative percentile error."""
+    """Return the differences from Polars, and the largest relative percentile error of each."""
     wrong, worst = [], {}
     exact = answers["Polars"]
     for engine, mine in answers.items():
         errors = []
-        for span, facts in exact.items():
+        for span, known in exact.items():
             for fact in (*EXACT, *CLOSE):
-                apart = abs(mine[span][fact] - facts[fact])
-                if apart > (0 if fact in EXACT else 1e-9 * abs(facts[fact])):
+                apart = abs(mine[span][fact] - known[fact])
+                if apart > (0 if fact in EXACT else 1e-9 * abs(known[fact])):
                     wrong.append(
-                        f"{engine}: {fact} of {span} is {mine[span][fact]}, not {facts[fact]}"
+                        f"{engine}: {fact} of {span} is {mine[span][fact]}, not {known[fact]}"
                     )
             errors += [
-                abs(mine[span][fact] - facts[fact]) / max(facts[fact], 1) for fact in PERCENTILES
+                abs(mine[span][fact] - known[fact]) / max(known[fact], 1) for fact in PERCENTILES
             ]
         worst[engine] = max(errors)
         if worst[engine] > 0.0005 and engine != "DuckDB":
@@ -64,10 +64,10 @@ def differences(answers: dict[str, Answers]) -> tuple[list[str], dict[str, float
 
 
 def compare(path: Path, frames: int, runs: int, engines: list[str]) -> list[str]:
-    """Print the comparison; return what is wrong."""
+    """Print the comparison; return the wrong answers."""
     forms, notes = {}, []
     for engine in engines:
-        forms[engine], note = quickest_form(engine, path)
+        forms[engine], note = fastest_form(engine, path)
         notes += [note] if note else []
     outcomes: dict[str, list[generated.Outcome]] = {engine: [] for engine in engines}
     for _ in range(runs):
@@ -75,12 +75,12 @@ def compare(path: Path, frames: int, runs: int, engines: list[str]) -> list[str]
             outcomes[engine].append(generated.child(MODULE, [engine, forms[engine], str(path)]))
     wrong, worst = [], {}
     if "Polars" in engines:
-        answers = {engine: found[-1].told["answers"] for engine, found in outcomes.items()}
+        answers = {engine: found[-1].result["answers"] for engine, found in outcomes.items()}
         wrong, worst = differences(answers)
-    base = [outcome.told["seconds"] for outcome in outcomes["latprof"]]
+    base = [outcome.result["seconds"] for outcome in outcomes["latprof"]]
     rows = []
     for engine, found in outcomes.items():
-        seconds = [outcome.told["seconds"] for outcome in found]
+        seconds = [outcome.result["seconds"] for outcome in found]
         ratios = [mine / ours for mine, ours in zip(seconds, base, strict=True)]
         rows.append(
             [
@@ -112,7 +112,7 @@ def growth(folder: Path, millions: list[float], runs: int) -> None:
             generated.child(MODULE, ["latprof", "analyze", str(path)]) for _ in range(max(runs, 1))
         ]
         path.unlink()
-        seconds = statistics.median(outcome.told["seconds"] for outcome in found)
+        seconds = statistics.median(outcome.result["seconds"] for outcome in found)
         grown = "" if before is None else f"{seconds / before[1] / (frames / before[0]):.2f}"
         peak = max(outcome.peak_mb for outcome in found)
         rows.append(

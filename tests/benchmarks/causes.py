@@ -95,7 +95,7 @@ def _of(count: int, runs: int, path: str) -> list[list[str]]:
         if what == "trace":
             alone = peak
             continue
-        seconds = statistics.median(outcome.told["seconds"] for outcome in found)
+        seconds = statistics.median(outcome.result["seconds"] for outcome in found)
         beside = alone if what in IN_MEMORY else "-"
         rows.append(
             [what, f"{count:,}", f"{seconds:.2f}", f"{count / seconds / 1e6:.2f}", peak, beside]

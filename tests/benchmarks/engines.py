@@ -1,10 +1,10 @@
-"""The same answers by latprof, DuckDB, Polars and pandas; each runs in a process of its own.
+"""The same answers by latprof, DuckDB, Polars and pandas, each in its own process.
 
     python -m tests.benchmarks.engines ENGINE FORM FILE
 
 The answers, for each span of the audio pipeline: count, sum, mean, min, max, standard deviation,
-and the percentiles 50, 90, 99, 99.9. Every form of an engine gives all of them; which one is
-quickest is for the benchmark to find. Time runs from before the first call to after the last
+and the percentiles 50, 90, 99, 99.9. Every form of an engine gives all of them; the
+benchmark finds the fastest form. Time runs from before the first call to after the last
 result; imports are not in it. The last line printed is JSON.
 """
 
@@ -26,7 +26,7 @@ Answers = dict[str, dict[str, float]]
 
 
 def _answers(values: dict[str, tuple[Any, ...]]) -> Answers:
-    """Return what is known by span, as plain numbers; `values` are in the order of `FACTS`."""
+    """Return numbers by span and name; `values` are in the order of `FACTS`."""
     return {
         name: {
             fact: int(value) if fact in ("count", "sum", "min", "max") else float(value)
@@ -54,7 +54,7 @@ def run_latprof(path: str, **asked: Any) -> Answers:
 
 
 def latprof_all(path: str) -> Answers:
-    """Order, windows of time and a deadline as well."""
+    """With order, windows of time and a deadline."""
     return run_latprof(path, every="1s", deadline="20ms", order=True)
 
 
@@ -81,7 +81,7 @@ def _duckdb(query: str) -> Answers:
 
 
 def duckdb_scan(path: str) -> Answers:
-    """One scan, every difference written out where it is used."""
+    """One scan in which every difference is written out."""
     facts = [_sql_facts(f'epoch_ns("{end}") - epoch_ns("{begin}")') for _, begin, end in SPANS]
     return _duckdb(f"SELECT {', '.join(facts)} FROM '{path}'")
 
@@ -193,7 +193,9 @@ def main(arguments: list[str]) -> int:
     engine, form, path = arguments
     __import__(PACKAGES.get(engine, "latprof"))
     if engine.startswith("latprof"):
-        import latprof.analysis  # noqa: F401  (names load on first use; the peers have no choice)
+        # these load on first use, but the time of the other engines is without imports as well
+        import latprof.analysis
+        import latprof.io.reader  # noqa: F401
     elif engine == "pandas":
         import pyarrow.parquet  # noqa: F401
     before = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What the benchmarks of analysis and storage share: the frames, child processes, the machine."""
+"""Frames, child processes and the machine, for the benchmarks of analysis and storage."""
 
 import json
 import os
@@ -23,7 +23,7 @@ META = {"created": "generated", "sampling_rate": 1.0, "lost": 0}
 
 
 def frames(count: int, seed: int = 1) -> Iterator[Columns]:
-    """Yield frames of an audio path, a chunk at a time: every 20 ms one, of lognormal stages."""
+    """Yield chunks of frames of an audio path: one every 20 ms, with lognormal stages."""
     rng = np.random.default_rng(seed)
     for first in range(0, count, CHUNK):
         n = min(CHUNK, count - first)
@@ -51,18 +51,18 @@ def write(path: Path, count: int) -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a child process told, how long it took as a whole, and its tree's peak memory."""
+    """The result that a child process printed, its time, and the peak memory of its tree."""
 
-    told: dict
+    result: dict
     whole_s: float
     peak_mb: float
 
 
 def child(module: str, arguments: list[str]) -> Outcome:
-    """Run a module in a process of its own; its last line is JSON.
+    """Run a module in its own process; the last line that it prints is JSON.
 
-    The peak is its own account, `peak_kb`, of itself and of its children: nobody watches meanwhile,
-    which would take time from engines that use all cores.
+    The process reports its peak memory, `peak_kb`, itself: a process that samples it would take
+    time from engines that use all cores.
     """
     before = time.perf_counter()
     ended = subprocess.run(
@@ -71,17 +71,17 @@ def child(module: str, arguments: list[str]) -> Outcome:
     whole = time.perf_counter() - before
     if ended.returncode:
         raise SystemExit(f"{module} {' '.join(arguments)} ended with {ended.returncode}")
-    told = json.loads(ended.stdout.splitlines()[-1])
-    return Outcome(told, whole, told["peak_kb"] * 1024 / 1e6)
+    result = json.loads(ended.stdout.splitlines()[-1])
+    return Outcome(result, whole, result["peak_kb"] * 1024 / 1e6)
 
 
 def own_peak_kb() -> int:
-    """Return the peak memory of this process and of its largest child, in kB, by the kernel."""
+    """Return the peak memory of this process plus that of its largest child, in kB."""
     import resource
 
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     status = Path("/proc/self/status")
-    if status.exists():  # ru_maxrss would be that of the parent where it is larger
+    if status.exists():  # ru_maxrss may be that of the parent
         for line in status.read_text().splitlines():
             if line.startswith("VmHWM"):
                 return int(line.split()[1]) + children
@@ -89,7 +89,7 @@ def own_peak_kb() -> int:
 
 
 def machine(*packages: str) -> str:
-    """Describe the machine and the versions that matter, in a line."""
+    """Return the machine and the versions of packages in one line."""
     from importlib.metadata import version
 
     model = platform.processor() or platform.machine()

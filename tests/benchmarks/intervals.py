@@ -1,11 +1,11 @@
-"""How often the reported 95 % interval of p99 holds, on queues whose true p99 is known.
+"""How often the reported 95 % interval contains the true p99 of a queue.
 
     python -m tests.benchmarks.intervals [--seeds 200] [--frames 100000]
 
 Frames arrive at random (Poisson) at a server with exponential service (M/M/1). The time in such a
 system is exponential with rate mu - lambda, so that its p99 is ln(100) / (mu - lambda) exactly.
-Load 0 stands for independent draws of the same distribution: there the plain interval's coverage
-is compared with the binomial probability of its ranks.
+Load 0 means independent draws of the same distribution: for them the coverage of the plain
+interval is compared with the binomial probability of its ranks.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""How large trace files are, and how quickly they are written and read, next to other Parquet.
+"""Size of trace files, and time to write and read them, compared with other Parquet files.
 
     python -m tests.benchmarks.storage [--frames 10000000] [--runs 5]
 
 The same frames, 8 stamps each, as latprof writes them, and as plain and zstd-compressed Parquet
-written by pyarrow from the same arrays. Frames are in memory before writing starts, and reading
-ends with them there: with latprof as columns that are checked, with pyarrow as a table. Files are
-on whatever disk the temporary folder is on and are read from the page cache. In turn, several
-rounds, medians. The output is Markdown.
+written by pyarrow from the same arrays. Frames are in memory before writing starts, and after
+reading: with latprof as checked columns, with pyarrow as a table. Files are in the temporary
+folder and are read from the page cache. The formats take turns in several rounds; the output is a
+Markdown table of medians.
 """
 
 import argparse
