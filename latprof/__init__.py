@@ -1,14 +1,14 @@
-"""latprof tells where the time of a pipeline goes.
+"""latprof shows where the time of a pipeline goes.
 
-* declare a pipeline: `Pipeline`, `Span`, or the seed of them all, `AUDIO`
-* stamp frames as they pass: `Profiler`, `Frame`, `Violation`, or the process-wide `get_profiler`,
-  `enable`, `disable`, `profile_frame`; `current_frame` returns the frame of the calling task
+* declare a pipeline: `Pipeline`, `Span`, or the audio path `AUDIO`
+* stamp frames as they pass: `Profiler`, or the process-wide `get_profiler`, `enable`, `disable`,
+  `profile_frame`; `current_frame` returns the `Frame` of the current task or thread
 * hold them: `Trace`, `read`, `join`, `recover`
 * fold them: `analyze`, `Profile`, `merge`, `load_profile`
-* ask who waited for whom: `blame`, `causes`, `what_if`, `sensitivity`, `utilization`
+* ask which stage the others wait for: `blame`, `causes`, `what_if`, `sensitivity`, `utilization`
 * look at them: `Report`, `plot`
 
-Importing latprof loads numpy and nothing heavier; the names that need more load on first use.
+Importing latprof loads numpy and nothing heavier. Names that need more load on first use.
 """
 
 from importlib import import_module
@@ -26,13 +26,16 @@ from latprof.pipeline import AUDIO, Pipeline, Span
 
 if TYPE_CHECKING:
     from latprof import plot
+    from latprof.accounts import Accounts
     from latprof.analysis import analyze
+    from latprof.histogram import Histogram
     from latprof.joining.join import join
     from latprof.profile.profile import Profile, load_profile, merge
+    from latprof.profile.span import SpanProfile
     from latprof.queueing.blame import blame
-    from latprof.queueing.causes import causes
+    from latprof.queueing.causes import Causes, causes
     from latprof.queueing.utilization import utilization
-    from latprof.queueing.what_if import sensitivity, what_if
+    from latprof.queueing.what_if import WhatIf, sensitivity, what_if
     from latprof.recorder.alerts import Violation
     from latprof.recorder.current import current_frame
     from latprof.recorder.frame import Frame
@@ -42,10 +45,15 @@ if TYPE_CHECKING:
     from latprof.report.report import Report
     from latprof.trace import Trace, read
 
+    __version__: str
+
 __all__ = [
     "AUDIO",
+    "Accounts",
+    "Causes",
     "DemoError",
     "Frame",
+    "Histogram",
     "LatprofError",
     "Pipeline",
     "PipelineError",
@@ -55,9 +63,12 @@ __all__ = [
     "ProfilerError",
     "Report",
     "Span",
+    "SpanProfile",
     "Trace",
     "TraceError",
     "Violation",
+    "WhatIf",
+    "__version__",
     "analyze",
     "blame",
     "causes",
@@ -77,39 +88,41 @@ __all__ = [
     "what_if",
 ]
 
-# where the names are that load on first use
-_LAZY = {
-    "Frame": "recorder.frame",
-    "Profile": "profile.profile",
-    "Profiler": "recorder.profiler",
-    "Report": "report.report",
-    "Trace": "trace",
-    "Violation": "recorder.alerts",
-    "analyze": "analysis",
-    "blame": "queueing.blame",
-    "causes": "queueing.causes",
-    "current_frame": "recorder.current",
-    "disable": "recorder.process",
-    "enable": "recorder.process",
-    "get_profiler": "recorder.process",
-    "join": "joining.join",
-    "load_profile": "profile.profile",
-    "merge": "profile.profile",
-    "profile_frame": "recorder.process",
-    "read": "trace",
-    "recover": "recovery",
-    "sensitivity": "queueing.what_if",
-    "utilization": "queueing.utilization",
-    "what_if": "queueing.what_if",
+# the modules of the names that load on first use
+_MODULES = {
+    "accounts": ("Accounts",),
+    "analysis": ("analyze",),
+    "histogram": ("Histogram",),
+    "joining.join": ("join",),
+    "profile.profile": ("Profile", "load_profile", "merge"),
+    "profile.span": ("SpanProfile",),
+    "queueing.blame": ("blame",),
+    "queueing.causes": ("Causes", "causes"),
+    "queueing.utilization": ("utilization",),
+    "queueing.what_if": ("WhatIf", "sensitivity", "what_if"),
+    "recorder.alerts": ("Violation",),
+    "recorder.current": ("current_frame",),
+    "recorder.frame": ("Frame",),
+    "recorder.process": ("disable", "enable", "get_profiler", "profile_frame"),
+    "recorder.profiler": ("Profiler",),
+    "recovery": ("recover",),
+    "report.report": ("Report",),
+    "trace": ("Trace", "read"),
 }
+_LAZY = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
     if name == "plot":
         return import_module("latprof.plot")
-    if name not in _LAZY:
+    if name == "__version__":
+        from importlib.metadata import version  # slow to import
+
+        value: object = version("latprof")
+    elif name in _LAZY:
+        value = getattr(import_module(f"latprof.{_LAZY[name]}"), name)
+    else:
         raise AttributeError(f"module 'latprof' has no attribute {name!r}")
-    value = getattr(import_module(f"latprof.{_LAZY[name]}"), name)
     globals()[name] = value  # found without this function from now on
     return value
 
