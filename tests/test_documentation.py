@@ -10,7 +10,9 @@ def members_of(value):
     """Yield the public methods and properties of a class, or nothing."""
     if inspect.isclass(value):
         for name, member in vars(value).items():
-            if not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
+            if not name.startswith("_") and (
+                inspect.isfunction(member) or isinstance(member, property)
+            ):
                 yield name, member
 
 
