@@ -1,4 +1,4 @@
-"""Every version of a file that was ever written can be read. The files are never rewritten."""
+"""Files that were written once by each format can be read; they are never rewritten."""
 
 import math
 from pathlib import Path

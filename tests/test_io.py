@@ -90,7 +90,7 @@ def test_the_cut_of_what_is_written_does_not_matter(tmp_path, columns, cuts, row
     assert sizes == [row_group] * full + [rest] * bool(rest) or sizes == [0]
 
 
-def test_a_rich_trace_comes_back(tmp_path):
+def test_a_trace_with_all_columns_is_read_as_it_was_written(tmp_path):
     trace = rich()
     write(tmp_path / "t.parquet", trace.pipeline, trace.columns, trace.meta)
     with Reader(tmp_path / "t.parquet") as reader:
@@ -107,7 +107,7 @@ def test_stamps_come_back_to_the_nanosecond(tmp_path):
     assert read(tmp_path / "t.parquet").marks["play"].tolist() == stamps.tolist()
 
 
-def test_a_trace_of_no_frames_is_one(tmp_path):
+def test_a_trace_without_frames(tmp_path):
     empty = Columns(np.empty(0, np.uint64), {m: np.empty(0, np.int64) for m in AUDIO.marks})
     write(tmp_path / "t.parquet", AUDIO, empty)
     with Reader(tmp_path / "t.parquet") as reader:
@@ -189,7 +189,7 @@ def test_meta_may_change_until_the_file_is_closed(tmp_path):
     assert read(tmp_path / "t.parquet").meta == {"lost": 7, "mine": 1}
 
 
-def test_a_long_table_of_names_is_not_repeated(tmp_path):
+def test_only_names_that_are_used_are_written(tmp_path):
     names = tuple(f"name {i}" for i in range(1000))
     tag = Labels(np.array([7, -1, 900], np.int32), names)
     mic(3, tags={"room": tag}).save(tmp_path / "t.parquet")
@@ -198,7 +198,7 @@ def test_a_long_table_of_names_is_not_repeated(tmp_path):
     assert room.names == ("name 7", "name 900")
 
 
-def test_a_column_must_be_there_from_the_first_row_group_on(tmp_path):
+def test_a_column_must_exist_from_the_first_row_group_on(tmp_path):
     path = tmp_path / "t.parquet"
     with Writer(path, MIC, row_group=2) as writer:
         writer.write(mic(2, source="a").columns)
@@ -223,18 +223,18 @@ def test_all_marks_must_be_written(tmp_path):
         write(tmp_path / "t.parquet", MIC, columns)
 
 
-# -- whole or not at all --------------------------------------------------------------------------
+# -- complete or not there ------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["without a name", "beside it"])
-def either_way(request, monkeypatch):
-    """Write by both ways that there are: nameless files, and where there are none."""
+def both_ways(request, monkeypatch):
+    """Write files without a name first, and hidden files as on systems without those."""
     if request.param == "beside it":
         monkeypatch.delattr(files.os, "O_TMPFILE", raising=False)
 
 
-@pytest.mark.usefixtures("either_way")
-class TestWhole:
+@pytest.mark.usefixtures("both_ways")
+class TestAtomicFiles:
     def test_an_old_file_is_replaced_and_keeps_its_mode(self, tmp_path):
         path = tmp_path / "t.parquet"
         mic(3).save(path)
@@ -273,14 +273,16 @@ class TestWhole:
         assert path.read_bytes() == old
         assert os.listdir(tmp_path) == ["t.parquet"]
 
-    def test_nothing_is_there_before_it_is_whole(self, tmp_path):
+    def test_the_file_does_not_exist_before_it_is_complete(self, tmp_path):
         writer = Writer(tmp_path / "t.parquet", MIC, row_group=2)
         writer.write(mic(5).columns)
         assert not (tmp_path / "t.parquet").exists()
         writer.close()
         assert len(read(tmp_path / "t.parquet")) == 5
 
-    def test_a_full_disk_is_one_line(self, tmp_path, monkeypatch):
+    def test_a_full_disk_leaves_the_old_file_and_is_reported_in_one_line(
+        self, tmp_path, monkeypatch
+    ):
         path = tmp_path / "t.parquet"
         mic(3).save(path)
         old = path.read_bytes()
@@ -328,7 +330,7 @@ def test_a_killed_process_leaves_the_old_file_and_no_other(tmp_path):
         ("file/t.parquet", "Not a directory"),
     ],
 )
-def test_where_it_cannot_be_written(tmp_path, path, reason):
+def test_paths_that_cannot_be_written_are_named(tmp_path, path, reason):
     (tmp_path / "file").write_text("a file")
     with pytest.raises(TraceError) as caught:
         mic(3).save(tmp_path / path)
@@ -337,7 +339,7 @@ def test_where_it_cannot_be_written(tmp_path, path, reason):
     )
 
 
-def test_a_file_that_is_not_there_is_said_with_what_to_do(tmp_path):
+def test_a_missing_file_is_reported_with_what_to_do(tmp_path):
     with pytest.raises(TraceError) as caught:
         read(tmp_path / "none.parquet")
     assert str(caught.value) == (
@@ -346,7 +348,7 @@ def test_a_file_that_is_not_there_is_said_with_what_to_do(tmp_path):
     )
 
 
-def test_devices_and_pipes_are_written_to_as_they_are():
+def test_devices_are_written_to_directly():
     mic(3).save("/dev/null")
     assert not os.path.isfile("/dev/null")
 
@@ -370,14 +372,14 @@ def test_files_that_are_not_traces(tmp_path):
         assert refused(path).startswith(reason)
 
 
-def test_the_name_of_a_file_is_escaped(tmp_path):
+def test_the_name_of_a_file_is_escaped_in_messages(tmp_path):
     path = tmp_path / "a\x1b[31m\n.parquet"
     with pytest.raises(TraceError) as caught:
         read(path)
     assert str(caught.value).isprintable()
 
 
-def test_every_cut_is_seen(tmp_path):
+def test_truncated_files_are_refused(tmp_path):
     path = tmp_path / "t.parquet"
     rich(20).save(path)
     whole = path.read_bytes()
@@ -411,7 +413,7 @@ def test_every_flip_in_the_footer_is_seen(tmp_path):
         assert contents(found) == contents(rich(20))
 
 
-def test_flips_among_the_rows_are_seen_or_harmless(tmp_path):
+def test_flipped_bits_among_the_rows_are_refused_or_harmless(tmp_path):
     path = tmp_path / "t.parquet"
     rich(20).save(path)
     whole, wanted = path.read_bytes(), contents(read(path))
@@ -425,7 +427,7 @@ def test_flips_among_the_rows_are_seen_or_harmless(tmp_path):
             found = read(path)
         except TraceError:
             seen += 1
-        else:  # in the statistics of a page's header, which nobody needs
+        else:  # in the statistics of a page header, which are not used
             assert contents(found) == wanted
     assert seen > 100
 
@@ -557,7 +559,7 @@ def test_wrong_meta_is_refused_before_anything_is_written(tmp_path):
         assert os.listdir(tmp_path) == []
 
 
-# -- tables of others -----------------------------------------------------------------------------
+# -- tables of other tools ------------------------------------------------------------------------
 
 
 def table(**columns):
@@ -693,18 +695,18 @@ def test_stations_may_be_given_afterwards(tmp_path):
         read(tmp_path / "docs.parquet", pipeline=other)
 
 
-def test_a_table_of_others_needs_the_pipeline(tmp_path):
+def test_a_table_of_another_tool_needs_the_pipeline(tmp_path):
     pq.write_table(table(), tmp_path / "t.parquet")
     assert "give pipeline=, or --pipeline" in refused(tmp_path / "t.parquet")
 
 
-def test_text_that_is_no_utf8(tmp_path):
+def test_text_that_is_not_utf8_is_refused(tmp_path):
     broken = pa.array([b"\xff", b"a"]).view(pa.string())
     pq.write_table(table(source=broken), tmp_path / "t.parquet")
     assert "source must be UTF-8 text, got " in refused(tmp_path / "t.parquet", LINK)
 
 
-def test_names_of_a_hostile_table_are_escaped(tmp_path):
+def test_column_names_are_escaped_in_messages(tmp_path):
     pq.write_table(
         pa.table({"\x1b[31m\n": [1], "end": [1], "start": ["x"]}), tmp_path / "t.parquet"
     )

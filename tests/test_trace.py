@@ -20,7 +20,7 @@ def link(start, **optional):
     return Trace(LINK, frame_id=np.arange(len(start)), marks={"start": start}, **optional)
 
 
-# -- what it takes --------------------------------------------------------------------------------
+# -- what is accepted -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def link(start, **optional):
     ],
     ids=lambda given: f"{type(given).__name__}-{getattr(given, 'dtype', '')}",
 )
-def test_marks_are_taken_to_the_nanosecond(start):
+def test_marks_of_any_type_are_exact_to_the_nanosecond(start):
     trace = link(start)
     assert trace.marks["start"].tolist() == [0, MISSING, -3]
     assert trace.marks["start"].dtype == np.int64
@@ -248,7 +248,7 @@ def test_complete_marks_are_known():
     check_complete(rich().columns)
 
 
-def test_of_takes_columns_as_they_are():
+def test_of_keeps_the_columns_without_a_copy():
     columns = mic(3).columns
     assert Trace.of(MIC, columns).columns is columns
     assert Trace.of(MIC, columns).meta == {}
@@ -368,7 +368,7 @@ def test_select_keeps_meta_of_its_own():
 # -- in and out -----------------------------------------------------------------------------------
 
 
-def test_save_says_where_it_is_from(tmp_path):
+def test_save_adds_host_time_and_versions(tmp_path):
     trace = mic(3, meta={"host": "device"})
     trace.save(tmp_path / "t.parquet")
     meta = read(tmp_path / "t.parquet").meta
@@ -377,7 +377,7 @@ def test_save_says_where_it_is_from(tmp_path):
     assert trace.meta == {"host": "device"}
 
 
-def test_read_takes_text_and_paths(tmp_path):
+def test_read_accepts_text_and_paths(tmp_path):
     mic(3).save(str(tmp_path / "t.parquet"))
     assert contents(read(str(tmp_path / "t.parquet"))) == contents(mic(3))
 
@@ -416,7 +416,7 @@ def test_pandas_round_trip_of_anything(columns):
     assert again == wanted
 
 
-def test_from_pandas_takes_ids_from_the_index_and_times_as_they_come():
+def test_from_pandas_accepts_ids_in_the_index_and_times_of_any_unit():
     table = pd.DataFrame(
         {"end": [5, 6], "start": pd.to_datetime([1, None], unit="s"), "odd": [{}, []]},
         index=pd.Index([7, 8], name="frame_id"),
