@@ -19,24 +19,24 @@ PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
 @dataclass
 class Visit:
-    """A page that is open, and what happened while it opened."""
+    """An open page, with the requests and errors since it was opened."""
 
     page: Any
     requests: list[str] = field(default_factory=list)
-    troubles: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
     def ask(self, script: str) -> Any:
         return self.page.evaluate(script)
 
     def axe(self) -> list[dict[str, Any]]:
-        """Return what axe-core finds wrong: rule, impact, nodes."""
+        """Return the violations that axe-core finds: rule, impact, nodes."""
         axe = require("axe_playwright_python.sync_playwright")
         return axe.Axe().run(self.page).response["violations"]
 
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Any]:
-    """Yield a headless browser; skip without one, or fail where everything is required."""
+    """Yield a headless browser; without one, skip the test, or fail if nothing may be skipped."""
     sync_api = require("playwright.sync_api")
     program = require_program(*PROGRAMS)
     with tempfile.TemporaryDirectory() as folder, sync_api.sync_playwright() as playwright:
@@ -57,8 +57,8 @@ def visit(
     page = context.new_page()
     seen = Visit(page)
     page.on("request", lambda request: seen.requests.append(request.url))
-    page.on("pageerror", lambda error: seen.troubles.append(str(error)))
-    page.on("console", lambda message: seen.troubles.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: seen.errors.append(str(error)))
+    page.on("console", lambda message: seen.errors.append(f"{message.type}: {message.text}"))
     try:
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme=scheme, media=media)

@@ -64,14 +64,14 @@ def test_report_json_and_markdown(path, capsys):
     assert "| play | 99.9% | 999 us |" in capsys.readouterr().out
 
 
-def test_report_of_a_folder_and_a_glob_is_that_of_all_files(path, capsys):
+def test_report_of_a_folder_or_a_glob_covers_all_files(path, capsys):
     (path.parent / "b.parquet").write_bytes(path.read_bytes())
     for what in (path.parent, path.parent / "*.parquet"):
         assert run("report", what, "--format", "json") == 0
         assert json.loads(capsys.readouterr().out)["frames"] == 80
 
 
-def test_report_on_a_terminal_has_colours_unless_told_otherwise(path):
+def test_report_on_a_terminal_has_colours_unless_NO_COLOR_is_set(path):
     def on_terminal(**environment: str) -> str:
         ours, theirs = pty.openpty()
         call = [sys.executable, "-m", "latprof.cli.main", "report", str(path)]
@@ -118,7 +118,7 @@ def test_export_to_parquet_and_csv(path, tmp_path, capsys):
 
 @pytest.fixture
 def rotated(tmp_path: Path) -> Path:
-    """A folder of files that one profiler has written, and whose last says what was dropped."""
+    """A folder of the rotated files of one profiler; the last one counts a dropped frame."""
     folder = tmp_path / "rotated"
     folder.mkdir()
     stamps = np.arange(1, 301)[:, np.newaxis] * 20_000_000 + [0, 10, 700, 900]
@@ -154,7 +154,7 @@ def test_export_of_a_folder_is_all_its_files_as_one(rotated, tmp_path, capsys, g
         assert [int(row["frame_id"]) for row in csv.DictReader(file)] == list(range(301))
 
 
-def test_export_puts_files_in_order_of_time_and_what_they_say_together(tmp_path, capsys):
+def test_export_orders_files_by_time_and_combines_their_metadata(tmp_path, capsys):
     def save(name, at, **meta):
         marks = {mark: [at + i] for i, mark in enumerate(MIC.marks)}
         trace = Trace(MIC, frame_id=[at], marks=marks, tags={"room": [at / 2]}, meta=meta)
@@ -183,7 +183,7 @@ def test_export_puts_files_in_order_of_time_and_what_they_say_together(tmp_path,
     assert "all.parquet must not be one of the 3 files to be read" in one_line(capsys)
 
 
-def test_a_table_of_somebody_else_needs_the_pipeline(path, tmp_path, capsys):
+def test_a_table_of_another_tool_needs_the_pipeline(path, tmp_path, capsys):
     bare = tmp_path / "bare.parquet"
     pq.write_table(pq.read_table(path).replace_schema_metadata(None), bare)
     assert run("report", bare) == 2
@@ -193,7 +193,7 @@ def test_a_table_of_somebody_else_needs_the_pipeline(path, tmp_path, capsys):
     assert "the bottleneck is play" in capsys.readouterr().out
 
 
-def test_merge_of_parts_is_the_whole(path, tmp_path, capsys):
+def test_merge_of_parts_equals_the_profile_of_all_frames(path, tmp_path, capsys):
     trace = latprof.read(path)
     parts = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
     for i, part in enumerate(parts):
@@ -216,7 +216,7 @@ def test_merge_of_parts_is_the_whole(path, tmp_path, capsys):
     assert latprof.load_profile(both).frames == 40
 
 
-def test_merge_of_other_tools_files_needs_the_pipeline(path, tmp_path, capsys):
+def test_merge_of_files_of_other_tools_needs_the_pipeline(path, tmp_path, capsys):
     bare = tmp_path / "bare.parquet"
     pq.write_table(pq.read_table(path).replace_schema_metadata(None), bare)
     (tmp_path / "mic.json").write_text(MIC.to_json())
@@ -238,7 +238,7 @@ def uneven(tmp_path: Path) -> Path:
     return where
 
 
-def test_worst_frames_are_shown_with_their_longest_parts(uneven, capsys):
+def test_the_slowest_frames_are_listed_with_their_longest_spans(uneven, capsys):
     assert run("report", uneven, "--worst", 2) == 0
     text = capsys.readouterr().out
     lines = text.partition("Slowest frames")[2].splitlines()
@@ -260,7 +260,7 @@ def test_worst_frames_are_shown_with_their_longest_parts(uneven, capsys):
     assert "play 10.0 ms" in capsys.readouterr().out
 
 
-def test_numbers_by_window(uneven, capsys):
+def test_report_by_windows_of_time(uneven, capsys):
     assert run("report", uneven, "--every", "5s") == 0
     text = capsys.readouterr().out.partition("End to end, by windows of 5.00 s")[2]
     rows = [line.split() for line in text.splitlines() if line.startswith("1970")]
@@ -279,7 +279,7 @@ def test_numbers_by_window(uneven, capsys):
     ]
 
 
-def test_a_deadline_is_counted(uneven, capsys):
+def test_frames_beyond_a_deadline_are_counted(uneven, capsys):
     assert run("report", uneven, "--deadline", "8ms") == 0
     text = capsys.readouterr().out
     assert "deadline 8.00 ms: 2 of 10 frames missed it (2 late, 0 dropped)" in text
@@ -301,7 +301,7 @@ def test_a_deadline_is_counted(uneven, capsys):
         (["--skip", "1h"], []),
     ],
 )
-def test_a_range_of_time(uneven, capsys, arguments, ids):
+def test_only_frames_of_a_time_range_are_reported(uneven, capsys, arguments, ids):
     assert run("report", uneven, "--format", "json", "--worst", 100, *arguments) == 0
     content = json.loads(capsys.readouterr().out)
     assert content["frames"] == len(ids)
@@ -589,7 +589,7 @@ def test_help_of_each_command_ends_with_an_example(capsys):
         assert last.startswith(f"Example: latprof {command} ")
 
 
-def test_control_characters_of_a_call_reach_no_terminal(path, capsys):
+def test_control_characters_of_a_call_are_escaped(path, capsys):
     for call in (
         ["report", "no\x1b[31m.parquet"],
         ["report", path, "--by", "no\x1b[31m"],
@@ -602,7 +602,7 @@ def test_control_characters_of_a_call_reach_no_terminal(path, capsys):
         assert "\x1b" not in one_line(capsys)
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(path):
+def test_a_closed_pipe_is_not_an_error(path):
     call = f"{sys.executable} -m latprof report {path} | head -1"
     done = subprocess.run(call, shell=True, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("mic: the bottleneck")
@@ -621,7 +621,7 @@ def test_audio_is_known_by_name(tmp_path, capsys):
     assert capsys.readouterr().out.startswith("audio: ")
 
 
-def test_merge_writes_over_no_trace(path, tmp_path, capsys):
+def test_merge_does_not_overwrite_a_trace(path, tmp_path, capsys):
     (tmp_path / "copy-of-a-trace").write_bytes(path.read_bytes())
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     for name in ("mic.parquet", "new.parquet", "copy-of-a-trace"):
@@ -630,7 +630,7 @@ def test_merge_writes_over_no_trace(path, tmp_path, capsys):
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
-def test_files_given_twice_are_said_to_be(path, capsys):
+def test_files_given_twice_are_counted(path, capsys):
     assert run("report", path, path) == 0
     assert "counted: files given more than once: 1" in capsys.readouterr().out
 
@@ -640,7 +640,7 @@ def test_report_says_when_no_frame_is_in_the_time_range(path, capsys):
     assert capsys.readouterr().out.startswith("mic: no frame is in the time range, 40 are outside")
 
 
-def test_long_work_shows_a_bar_on_a_terminal_alone(path, monkeypatch, capsys):
+def test_long_work_shows_a_bar_only_on_a_terminal(path, monkeypatch, capsys):
     import latprof.cli.common as inputs
 
     monkeypatch.setattr(inputs, "LONG_WORK", 1)
@@ -681,7 +681,7 @@ def test_causes_as_text_and_json(capsys):
     assert [row["station"] for row in content["stations"]] == ["relay", "server"]
 
 
-def test_report_says_when_the_cause_is_another(capsys):
+def test_report_names_the_cause_if_it_is_not_the_slowest_stage(capsys):
     assert main(["report", SLOW]) == 0
     assert SENTENCE in capsys.readouterr().out
     assert main(["report", SLOW, "--format", "json"]) == 0

@@ -1,4 +1,4 @@
-"""What the Tab key offers, asked of a real shell."""
+"""Completion in a real shell."""
 
 import subprocess
 import sys
@@ -54,7 +54,7 @@ def test_each_shell_has_a_script_that_knows_the_commands(shell, capsys):
         assert word in script
 
 
-def test_another_shell_is_refused_in_one_line():
+def test_an_unknown_shell_is_refused_in_one_line():
     call = [sys.executable, "-m", "latprof.cli.main", "completion", "cmd.exe"]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from looking import figure_of
+from figures import figure_of
 from matplotlib import style
 from PIL import Image
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from looking import clipped, figure_of, overlapping, shown_texts
+from figures import clipped, figure_of, overlapping, shown_texts
 from matplotlib import style
 from matplotlib.colors import to_rgb
 

@@ -6,7 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from looking import figure_of
+from figures import figure_of
 from matplotlib.colors import to_hex
 from strategies import BARE, CHAIN, seeded, simple
 

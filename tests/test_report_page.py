@@ -1,4 +1,4 @@
-"""The page of a report: what stands in it, and that what comes from files stays text."""
+"""The page of a report: its content, and that names from files are escaped."""
 
 import datetime as dt
 import re
@@ -30,7 +30,7 @@ PICTURES = ["stages", "histogram", "percentiles", "timeline", "waterfall"]
 
 
 class Reader(HTMLParser):
-    """Collects elements, ids, links and text; complains of what is not closed."""
+    """Collects elements, ids, links and text; fails if an element is not closed."""
 
     def __init__(self, html):
         super().__init__()
@@ -109,7 +109,7 @@ def test_the_headline_and_the_accounts_are_in_every_page(pages):
         assert text.replace("\n", "").isprintable(), name
 
 
-def test_there_are_five_pictures_if_a_frame_has_a_start_and_an_end_and_else_none(pages):
+def test_a_page_has_five_pictures_if_any_frame_has_start_and_end(pages):
     for name, (report, html, _) in pages.items():
         drawn = [id[8:] for id in sections(html) if id.startswith("picture-")]
         assert sorted(drawn) == sorted(PICTURES if report.profile["end_to_end"].count else []), name
@@ -123,7 +123,7 @@ def sections(html):
     return re.findall(r'<section id="([\w-]+)"', html)
 
 
-def test_sections_stand_in_the_order_of_questions():
+def test_sections_are_in_order():
     profile = REPORTS["audio"]().profile
     report = Report(profile, origin="mic.parquet", worst=3)
     assert sections(page(report)) == [
@@ -133,7 +133,7 @@ def test_sections_stand_in_the_order_of_questions():
     ]
 
 
-def test_hostile_names_stay_text():
+def test_hostile_names_are_escaped():
     frames = simple(CHAIN, [(0, 10, 30, 60, 100)] * len(HOSTILE), source=Labels.encode(HOSTILE))
     profile = Profile(CHAIN, by="source")
     profile.add(frames)
@@ -171,7 +171,7 @@ def test_ranges_above_a_threshold_are_marked_with_their_shares():
     assert re.findall(r"linear-gradient\(90deg,#\w+ ([\d.]+)%", ranges) == ["75.0", "25.0"]
 
 
-def test_the_tail_names_what_slow_frames_have_more_of():
+def test_the_tail_names_the_stage_that_grows_most_in_slow_frames():
     # 99 frames of 10 + 20, and one that plays for 1,000 more
     rows = [(0, 0, 10, 10, 30)] * 99 + [(0, 0, 10, 10, 1_030)]
     profile = Profile(Pipeline("p", CHAIN.marks, CHAIN.spans))
@@ -184,7 +184,7 @@ def test_the_tail_names_what_slow_frames_have_more_of():
     )
 
 
-def test_who_waits_for_whom_is_in_the_page_where_it_was_looked_at():
+def test_causes_are_in_the_page_if_they_were_folded():
     path = Path(__file__).parents[1] / "data" / "mic-slow-card.parquet"
     html = page(Report(analyze(path, causes=True)))
     text = " ".join(" ".join(Reader(html).text).split())
@@ -194,14 +194,14 @@ def test_who_waits_for_whom_is_in_the_page_where_it_was_looked_at():
     assert "causes" not in sections(page(Report(analyze(path))))
 
 
-def test_a_page_is_the_same_each_time_whatever_the_style_of_the_process():
+def test_a_page_does_not_depend_on_the_matplotlib_style_of_the_process():
     report = REPORTS["one frame"]()
     before = page(report, made=MADE)
     with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.fonttype": "path"}):
         assert page(report, made=MADE) == before
 
 
-def test_a_page_of_many_stages_is_still_small():
+def test_a_page_of_24_stages_is_below_a_megabyte():
     wide = Pipeline.chain("wide", *(f"stage{i}" for i in range(24)))
     steps = np.random.default_rng(1).integers(10_000, 10_000_000, (300, 25))
     stamps = np.cumsum(steps, axis=1)
@@ -222,14 +222,14 @@ def drawn(text="x", hatch=None):
     return svg_of(figure)
 
 
-def test_two_pictures_share_no_id():
+def test_two_pictures_have_no_id_in_common():
     one, two = (inline(drawn(), name) for name in ("a", "b"))
     first, second = (set(re.findall(r'id="([^"]*)"', svg)) for svg in (one, two))
     assert first
     assert first.isdisjoint(second)
 
 
-def test_ink_and_paper_become_those_of_the_page():
+def test_ink_and_paper_become_variables_of_the_page():
     svg = inline(drawn(), "a")
     assert INK not in svg
     assert PAPER not in svg
@@ -238,13 +238,13 @@ def test_ink_and_paper_become_those_of_the_page():
     assert "#586fa1" in svg.lower()
 
 
-def test_text_is_text_and_harmless():
+def test_text_in_pictures_is_text_and_escaped():
     svg = inline(drawn("<script>alert(1)</script> & co"), "a")
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; co" in svg
     assert "DejaVu" not in svg
 
 
-def test_fonts_keep_their_size_and_weight_as_either_matplotlib_writes_them():
+def test_fonts_keep_size_and_weight_in_both_notations_of_matplotlib():
     svg = '<svg xmlns="http://www.w3.org/2000/svg"><text style="{}">x</text></svg>'
     new = "font-style: italic; font-weight: 700; font-size: 12px; font-family: 'A', b; fill: red"
     old = "font: italic 700 12px 'A', b; fill: red"
@@ -284,7 +284,7 @@ def trace(tmp_path):
     return path
 
 
-def test_report_writes_the_page_beside_what_it_prints(trace, tmp_path, capsys):
+def test_report_writes_the_page_and_prints_as_well(trace, tmp_path, capsys):
     out = tmp_path / "report.html"
     assert main(["report", str(trace), "--format", "json", "--html", str(out)]) == 0
     assert '"frames": 40' in capsys.readouterr().out
@@ -294,7 +294,7 @@ def test_report_writes_the_page_beside_what_it_prints(trace, tmp_path, capsys):
     assert re.search(r"kvm-1 <i>, Python 3\.11\.7, latprof [\d.]+, 2026-11-24T10:00:00Z", text)
 
 
-def test_a_saved_profile_has_the_same_page(trace, tmp_path, capsys):
+def test_a_saved_profile_has_the_same_sections(trace, tmp_path, capsys):
     assert main(["merge", str(trace), "-o", str(tmp_path / "p")]) == 0
     assert main(["report", str(tmp_path / "p"), "--html", str(tmp_path / "saved.html")]) == 0
     assert main(["report", str(trace), "--html", str(tmp_path / "trace.html")]) == 0
@@ -304,7 +304,7 @@ def test_a_saved_profile_has_the_same_page(trace, tmp_path, capsys):
     capsys.readouterr()
 
 
-def test_thresholds_are_marked(trace, tmp_path, capsys):
+def test_values_above_thresholds_are_marked(trace, tmp_path, capsys):
     out = tmp_path / "r.html"
     limits = ["--warning", "500us", "--critical", "2ms"]
     assert main(["report", str(trace), "--html", str(out), *limits]) == 0

@@ -1,4 +1,4 @@
-"""The page in a real browser: nothing is asked of the network, nothing is hard to read."""
+"""The page in a real browser: no network requests, readable at every width and in both schemes."""
 
 import io
 from pathlib import Path
@@ -71,15 +71,15 @@ def pixels(png):
 
 
 @pytest.mark.parametrize("name", REPORTS)
-def test_it_opens_without_trouble_and_asks_for_nothing(browser, paths, name):
+def test_a_page_opens_without_errors_or_requests(browser, paths, name):
     with visit(browser, paths[name]) as seen:
-        assert seen.troubles == []
+        assert seen.errors == []
         assert seen.requests == [paths[name].as_uri()]
         assert seen.ask("document.scripts.length") == 0
         assert seen.ask("document.images.length") == 0
 
 
-def test_its_sections_and_pictures_are_seen(browser, paths):
+def test_sections_and_pictures_are_visible(browser, paths):
     with visit(browser, paths["recorded"]) as seen:
         for id in SHOWN:
             box = seen.page.locator(f"#{id}").bounding_box()
@@ -93,7 +93,7 @@ def test_its_sections_and_pictures_are_seen(browser, paths):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_picture_of_it_is_not_blank_and_light_or_dark_as_asked(browser, paths, scheme):
+def test_a_screenshot_is_light_or_dark_as_requested_and_not_blank(browser, paths, scheme):
     with visit(browser, paths["recorded"], scheme=scheme) as seen:
         shot = pixels(seen.page.screenshot(full_page=True))
         paper = np.median(shot.reshape(-1, 3), axis=0)
@@ -108,15 +108,15 @@ def test_the_picture_of_it_is_not_blank_and_light_or_dark_as_asked(browser, path
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", REPORTS)
-def test_axe_finds_nothing_serious(browser, paths, name, scheme):
+def test_axe_finds_no_violation(browser, paths, name, scheme):
     with visit(browser, paths[name], scheme=scheme) as seen:
         found = seen.axe()
         bad = [f"{x['id']}: {x['nodes'][0]['html'][:120]}" for x in found]
         assert bad == []
 
 
-def test_axe_would_find_something(browser, tmp_path):
-    pale = "<p style='color:#ddd;background:#fff'>words that nobody can read</p>"
+def test_axe_finds_violations_in_a_bad_page(browser, tmp_path):
+    pale = "<p style='color:#ddd;background:#fff'>words that are hard to read</p>"
     (tmp_path / "bad.html").write_text(f"<!doctype html><title>t</title><img src=data:,>{pale}")
     with visit(browser, tmp_path / "bad.html") as seen:
         found = {x["id"] for x in seen.axe() if x["impact"] in ("serious", "critical")}
@@ -145,7 +145,7 @@ def test_no_text_of_a_picture_is_cut_off(browser, paths, name):
         assert seen.ask(script) == []
 
 
-def test_a_usual_window_shows_all_columns(browser, paths):
+def test_all_columns_fit_a_window_of_1280_pixels(browser, paths):
     script = """[...document.querySelectorAll('.scroll, .picture')]
         .filter(box => box.scrollWidth > box.clientWidth)
         .map(box => box.getAttribute('aria-labelledby') || box.getAttribute('aria-label'))"""
@@ -154,7 +154,7 @@ def test_a_usual_window_shows_all_columns(browser, paths):
 
 
 def test_pictures_can_be_read_on_a_phone(browser, paths):
-    """They scroll, by finger and by key, and do not shrink with the window."""
+    """Pictures scroll, by touch and by key, and do not shrink with the window."""
     script = """Math.min(...[...document.querySelectorAll('.picture svg text')]
         .map(text => text.getBoundingClientRect().height))"""
     with visit(browser, paths["recorded"], width=390) as seen:
@@ -163,7 +163,7 @@ def test_pictures_can_be_read_on_a_phone(browser, paths):
         assert {box.get_attribute("tabindex") for box in boxes.all()} == {"0"}
 
 
-def test_hostile_names_are_seen_as_text(browser, paths):
+def test_hostile_names_are_shown_as_text(browser, paths):
     with visit(browser, paths["hostile"]) as seen:
         text = seen.page.locator("body").inner_text()
         assert "<img src=https://example.com/x.png onerror=alert(1)>" in text
@@ -171,7 +171,7 @@ def test_hostile_names_are_seen_as_text(browser, paths):
         assert r"\u202eevil" in text
 
 
-def test_it_prints_on_pages_in_light_colours(browser, paths):
+def test_a_page_is_printed_in_light_colours(browser, paths):
     with visit(browser, paths["recorded"], scheme="dark", media="print") as seen:
         assert seen.ask("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
         pdf = seen.page.pdf(prefer_css_page_size=True, print_background=True)

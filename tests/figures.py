@@ -1,4 +1,4 @@
-"""What a reader sees of a figure: its texts and their places, drawn with a real renderer."""
+"""Texts of a figure and their places, as a renderer draws them."""
 
 from itertools import combinations
 
@@ -36,7 +36,7 @@ def shown_texts(figure):
 
 
 def clipped(figure):
-    """Return the texts that reach out of the figure."""
+    """Return the texts that extend beyond the figure."""
     whole = figure.bbox
     return [
         text.get_text()
@@ -49,7 +49,7 @@ def clipped(figure):
 
 
 def overlapping(figure, slack=1.5):
-    """Return the pairs of texts that lie on each other by more than `slack` px each way."""
+    """Return the pairs of texts that overlap by more than `slack` px in both directions."""
     pairs = []
     for (a, one), (b, two) in combinations(shown_texts(figure), 2):
         wide = min(one.x1, two.x1) - max(one.x0, two.x0)

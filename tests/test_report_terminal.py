@@ -28,19 +28,19 @@ def shown(report, width=100, color=None, **environ):
     return out.getvalue()
 
 
-@pytest.mark.parametrize("width", [80, 100, 140])
-@pytest.mark.parametrize("name", REPORTS)
-def test_nothing_is_cut_and_nothing_is_wider_than_the_terminal(name, width):
-    report = REPORTS[name]()
-    text = shown(report, width)
-    assert "…" not in text
-    for line in text.split("\n"):
-        assert len(line.rstrip()) <= width
-        assert line.isprintable()
-    assert report.headline() in " ".join(text.split())
+def test_nothing_is_cut_and_nothing_is_wider_than_the_terminal():
+    for name, make in REPORTS.items():
+        report = make()
+        for width in (80, 100, 140):
+            text = shown(report, width)
+            assert "…" not in text, name
+            for line in text.split("\n"):
+                assert len(line.rstrip()) <= width, (name, line)
+                assert line.isprintable(), name
+            assert report.headline() in " ".join(text.split()), name
 
 
-def test_a_narrow_terminal_is_told_which_columns_it_lacks():
+def test_a_narrow_terminal_shows_which_columns_are_left_out():
     report = REPORTS["audio"]()
     assert "widen the terminal" not in shown(report, 140)
     text = shown(report, 80)
@@ -63,7 +63,7 @@ def test_shares_have_bars(width):
     assert abs(bars["webrtc"] - share * 8) < 1
 
 
-def test_bars_are_of_eighths():
+def test_bars_are_drawn_in_eighths_of_a_character():
     assert bar(1 / 16, 2) == "▏"
     assert bar(0.5, 3) == "█▌"
     assert bar(2, 2) == "██"
@@ -90,7 +90,7 @@ def test_the_bars_of_ranges_above_a_threshold_are_coloured():
 
 
 @pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_no_colour_is_respected(environ):
+def test_colours_are_off_if_the_environment_asks_for_none(environ):
     report = Report(REPORTS["heavy"]().profile, thresholds=Thresholds(2 * MS, 9 * MS))
     out = io.StringIO()
     print_report(report, Console(file=out, force_terminal=True, width=100, _environ=environ))
@@ -99,7 +99,7 @@ def test_no_colour_is_respected(environ):
     assert "above 2.00 ms (warning)" in out.getvalue()
 
 
-def test_hostile_names_reach_no_terminal():
+def test_control_characters_in_names_are_escaped():
     text = shown(REPORTS["hostile"](), 140, color="truecolor")
     ours = re.compile(r"\x1b\[[0-9;]*m")
     plain = ours.sub("", text)
@@ -111,5 +111,5 @@ def test_hostile_names_reach_no_terminal():
 
 
 @pytest.mark.parametrize("width", [20, 40, 60])
-def test_a_tiny_terminal_breaks_nothing(width):
+def test_a_tiny_terminal_still_shows_the_headline(width):
     assert "the bottleneck is" in " ".join(shown(REPORTS["audio"](), width).split())
