@@ -17,7 +17,7 @@ from latprof.bounds import Bounds, Count, Counts, Duration, Length
 from latprof.fold.moments import Exact, widen
 from latprof.frames import STAMP_LIMIT
 
-__all__ = ["COARSE", "COARSE_BINS", "ChunkWindows", "Run", "Windows", "coarse_bin"]
+__all__ = ["COARSE", "COARSE_BINS", "ChunkWindows", "Run", "WindowIndex", "Windows", "coarse_bin"]
 
 COARSE = 5
 """A coarse bin joins 2**5 bins of the histogram: 32 coarse bins an octave."""
