@@ -396,7 +396,7 @@ MISTAKES = {
     f"causes {SLOW} --station x\x1b=a": "\\x1b",
     f"causes {SLOW} --hand-over soon": "hand_over must be a duration",
     f"what-if {SLOW} --faster alsa": "--faster must be NAME=VALUE, got 'alsa'",
-    f"what-if {SLOW} --faster alsa=120%": "--faster must be at most 100%, got '120%'",
+    f"what-if {SLOW} --faster alsa=120%": "--faster alsa must be at most 100%, got '120%'",
     f"what-if {SLOW} --faster alsa=-1%": "must be a part (10%) or a duration (2ms), got '-1%'",
     f"what-if {SLOW} --faster alsa=1% --slower alsa=1%": "--slower must not change 'alsa' again",
     f"what-if {SLOW} --servers server=many": "--servers server must be a number, got 'many'",

@@ -242,9 +242,9 @@ def test_changes_that_are_not_valid_are_refused():
     for faster, slower, said in (
         (["alsa"], [], "--faster must be NAME=VALUE, got 'alsa'"),
         (["=5%"], [], "--faster must be NAME=VALUE, got '=5%'"),
-        (["alsa=200%"], [], "--faster must be at most 100%, got '200%'"),
+        (["alsa=200%"], [], "--faster alsa must be at most 100%, got '200%'"),
         (["alsa=5%"], ["alsa=1ms"], "--slower must not change 'alsa' again"),
-        ([], ["alsa=-2ms"], "--slower must be a part (10%) or a duration (2ms), got '-2ms'"),
+        ([], ["alsa=-2ms"], "--slower alsa must be a part (10%) or a duration (2ms), got '-2ms'"),
     ):
         options = argparse.Namespace(faster=faster, slower=slower)
         with pytest.raises(LatprofError, match=re.escape(said)):
