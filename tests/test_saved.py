@@ -1,5 +1,6 @@
 """Profiles as files: equal after a round trip, refused in one line if they are corrupt."""
 
+import contextlib
 import copy
 import gzip
 import json
@@ -7,6 +8,7 @@ import math
 import os
 import random
 import tracemalloc
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -16,9 +18,10 @@ from hypothesis import strategies as st
 from strategies import AUDIO, BARE, CHAIN, DUE, SMALL, columns, seeded, simple
 from traces import mic
 
+from latprof.analysis import analyze
 from latprof.arrays import Ints
 from latprof.bounds import Length
-from latprof.errors import ProfileError
+from latprof.errors import LatprofError, ProfileError
 from latprof.frames import Columns, Labels
 from latprof.pipeline import Pipeline
 from latprof.profile.codec import Decoder, encode
@@ -26,6 +29,7 @@ from latprof.profile.file import FORMAT, is_profile
 from latprof.profile.profile import Profile, load_profile, merge
 
 QS = (0, 50, 90, 99, 100)
+DATA = Path(__file__).parents[1] / "data"
 
 
 def profiled(pipeline, *parts, **options):
@@ -381,6 +385,24 @@ def test_values_of_a_wrong_kind_are_refused_or_mean_no_harm(request, which):
             else:
                 contradicts_nothing(profile)
         assert refused >= 12
+
+
+def test_changed_orders_and_causes_are_refused_or_mean_no_harm(tmp_path):
+    path = tmp_path / "p.latprof"
+    profile = analyze(DATA / "mic-healthy.parquet", order=True, causes=True)
+    profile.save(path)
+    content = content_of(path)
+    places = [where for where in leaves(content) if {"order", "cause_sums"}.intersection(where)]
+    generator = random.Random(7)
+    for _ in range(60):
+        value = generator.choice([*WRONG, 2**127, 10**400, 1e79, 5e-324])
+        write(path, replaced(content, generator.choice(places), value))
+        changed = loaded_or_refused(path)
+        if changed is not None:
+            with contextlib.suppress(LatprofError):
+                str(changed.causes)
+            changed.order.results()
+            assert merge([changed, profile]).frames == 2 * profile.frames
 
 
 @pytest.mark.parametrize("which", ["path", "grouped"])
