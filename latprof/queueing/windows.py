@@ -5,6 +5,7 @@ when its first frame started, so that it is known what its frames waited for. It
 back until later rows are known, which may have entered a station before them.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -195,6 +196,16 @@ class _Pending:
         return _Pending(self.columns.take(cut), mask)
 
 
+def _joined(parts: list[_Pending]) -> tuple[Columns, Mask | None]:
+    """Return rows together, and which of them results are about (None: all)."""
+    columns = [part.columns for part in parts]
+    whole = columns[0] if len(columns) == 1 else Columns.concat(columns)
+    if all(part.counted is None for part in parts):
+        return whole, None
+    masks = [np.ones(len(x.columns), bool) if x.counted is None else x.counted for x in parts]
+    return whole, np.concatenate(masks)
+
+
 class Windows:
     """Frames of a recording in order of time -> models that count each frame once.
 
@@ -299,12 +310,11 @@ class Windows:
 
     def _next(self, rows: int, held_back: int) -> QueueModel:
         """Return the model of the next rows, of which the last ones are held back."""
-        whole, wanted = self._take(rows)
-        context = 0
+        parts = self._in_order(rows)
+        context = 0 if self._context is None else len(self._context)
         if self._context is not None:
-            context = len(self._context)
-            whole = Columns.concat([self._context, whole])
-            wanted = None if wanted is None else np.append(np.ones(context, bool), wanted)
+            parts.insert(0, _Pending(self._context, None))
+        whole, wanted = _joined(parts)
         cut = context + rows - held_back
         new = np.zeros(len(whole), bool)
         new[context:cut] = True
@@ -349,28 +359,29 @@ class Windows:
             certain[-EDGE_ROWS:] = False
         return certain
 
-    def _take(self, rows: int) -> tuple[Columns, Mask | None]:
-        """Return the next rows in order of start, and which of them results are about."""
+    def _in_order(self, rows: int) -> list[_Pending]:
+        """Take the next rows in order of start."""
+        starts = [part.columns.marks["start"] for part in self._pending]
+        ends = itertools.pairwise(starts)
+        ordered = all((x[1:] >= x[:-1]).all() for x in starts)
+        if not ordered or any(before[-1] > after[0] for before, after in ends):
+            columns, wanted = _joined(self._take(min(rows + HELD_BACK_ROWS, self._count)))
+            order = np.argsort(columns.marks["start"], kind="stable")
+            wanted = None if wanted is None else wanted[order]
+            self._pending.insert(0, _Pending(columns.take(order), wanted))
+        return self._take(rows)
+
+    def _take(self, rows: int) -> list[_Pending]:
+        """Take the next rows in the order in which they came."""
         parts: list[_Pending] = []
-        count, some = 0, min(rows + HELD_BACK_ROWS, self._count)
-        while count < some:
+        while rows:
             part = self._pending.pop(0)
-            if count + len(part.columns) > some:
-                part, later = part.split(some - count)
+            if len(part.columns) > rows:
+                part, later = part.split(rows)
                 self._pending.insert(0, later)
             parts.append(part)
-            count += len(part.columns)
-        columns = Columns.concat([x.columns for x in parts]) if len(parts) > 1 else parts[0].columns
-        masks = [np.ones(len(x.columns), bool) if x.counted is None else x.counted for x in parts]
-        wanted = None if all(x.counted is None for x in parts) else np.concatenate(masks)
-        starts = columns.marks["start"]
-        if (starts[1:] < starts[:-1]).any():
-            order = np.argsort(starts, kind="stable")
-            columns, wanted = columns.take(order), None if wanted is None else wanted[order]
-        taken, later = _Pending(columns, wanted).split(rows)
-        if count > rows:
-            self._pending.insert(0, later)
-        return taken.columns, taken.counted
+            rows -= len(part.columns)
+        return parts
 
     def _still_present(self, past: Columns, rest: Columns) -> Columns:
         """Return the last of the past frames, and those still present when the rest started."""
