@@ -194,7 +194,10 @@ class LiveFold:
         )
 
     def rejected(self, numbers: npt.NDArray[np.uint64]) -> int:
-        """Return how many numbers belong to rejected frames; (n,) more are found to be invalid."""
+        """Return how many numbers belong to rejected frames.
+
+        `numbers` are those of invalid rows; they are added if they are not accounted for yet.
+        """
         pending = np.array(list(self._pending), np.uint64)
         unseen = np.count_nonzero((numbers > self._seen) | np.isin(numbers, pending))
         return self._hot.void.total + int(unseen)
