@@ -1,7 +1,7 @@
-"""Pictures of matplotlib as SVG that many of them can stand in one page, in its colours.
+"""Figures of matplotlib as SVG elements of one page.
 
-Ids are made different for each picture, colours that stand for ink and paper become those of the
-page, light or dark, and text stays text in the page's own letters.
+The ids of each picture are unique in the page. Two placeholder colours become variables of the
+page, so that pictures follow its light or dark scheme. Text stays text, in the font of the page.
 """
 
 import io
@@ -16,7 +16,7 @@ __all__ = ["INK", "PAPER", "inline", "svg_of"]
 
 INK = "#010203"
 PAPER = "#fcfdfe"
-"""Colours that no picture has: they stand for the page's own."""
+"""Placeholders for the colours of text and background of the page; no picture uses them."""
 
 _SVG = "http://www.w3.org/2000/svg"
 _SHAPE = "latprof-shape-"
@@ -32,7 +32,7 @@ _LONG_NUMBER = re.compile(r"(\d\.\d\d)\d+")
 
 
 def svg_of(figure: "Figure") -> str:
-    """Return a figure as SVG text, always the same for the same figure."""
+    """Return a figure as SVG text; equal figures give equal text."""
     import matplotlib as mpl
 
     out = io.StringIO()
@@ -42,17 +42,17 @@ def svg_of(figure: "Figure") -> str:
 
 
 def inline(svg: str, name: str, shapes: dict[str, str] | None = None) -> str:
-    """Return an SVG that matplotlib wrote as an element to be put into a page.
+    """Return an SVG that matplotlib wrote as an element for a page.
 
     Parameters
     ----------
     svg
-        What `svg_of` gives.
+        The result of `svg_of`.
     name
-        Of the picture: what its ids begin with, and those of no other picture in the page.
+        Prefix of the ids; each picture of a page needs its own.
     shapes
-        Ids of the long shapes of hatches that the page's pictures have so far, by shape; those
-        that this one is the first to have are added. A hatch of dots alone takes 100 kB.
+        Ids of long hatch shapes in the page, by shape; new ones are added. Sharing them matters,
+        because a hatch of dots takes 100 kB.
 
     Examples
     --------
@@ -93,7 +93,7 @@ def _is_link(key: str) -> bool:
 
 
 def _strip(element: ET.Element) -> None:
-    """Take out what says nothing here: metadata, styles for a whole document, empty space."""
+    """Remove metadata, styles of the whole document and empty space."""
     for child in list(element):
         if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):
             element.remove(child)
@@ -107,7 +107,7 @@ def _strip(element: ET.Element) -> None:
 
 
 def _share(root: ET.Element, shapes: dict[str, str]) -> None:
-    """Draw the shapes of hatches once, and use them where they come again in another colour."""
+    """Define long hatch shapes once, and refer to them from hatches in other colours."""
     for pattern in root.iter(f"{{{_SVG}}}pattern"):
         for path in pattern.findall(f"{{{_SVG}}}path"):
             shape = path.get("d", "")
@@ -127,7 +127,7 @@ def _share(root: ET.Element, shapes: dict[str, str]) -> None:
 def _restyled(key: str, value: str, name: str) -> str:
     value = _REFERENCE.sub(lambda found: f"url(#{name}-{found[1]})", value)
     if key == "d":
-        # a hundredth of a point is seen by nobody
+        # two decimals of a point suffice
         return _LONG_NUMBER.sub(r"\1", " ".join(value.split()))
     if key == "style":
         value = _style(value)
@@ -135,7 +135,7 @@ def _restyled(key: str, value: str, name: str) -> str:
 
 
 def _style(text: str) -> str:
-    """Return declarations without families of letters: those of the page are inherited."""
+    """Return style declarations without font families, which are inherited from the page."""
     kept = []
     for declaration in text.split(";"):
         name, _, value = (part.strip() for part in declaration.partition(":"))
