@@ -42,7 +42,7 @@ def result(name):
 
 def blame_of(rows, columns):
     shares = np.random.default_rng(7).dirichlet(np.ones(columns + 1), rows)
-    names = [*(f"stage_{i}" for i in range(columns)), "own"]
+    names = [*(f"stage_{i}" for i in range(columns)), "self_time"]
     return pd.DataFrame(shares, index=[f"queue_{i}" for i in range(rows)], columns=names)
 
 

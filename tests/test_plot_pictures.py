@@ -358,7 +358,7 @@ def test_a_clock_that_goes_back_draws_nothing_outside_of_the_frame(ax):
 def test_waiting_is_hatched_and_named_and_blame_says_for_whom(ax):
     profile = profiled(AUDIO, seeded(AUDIO, 200, 1, missing=0, negative=0))
     shares = pd.DataFrame(
-        {"cgo": [0.1, np.nan], "alsa": [0.8, np.nan], "own": [0.1, np.nan]},
+        {"cgo": [0.1, np.nan], "alsa": [0.8, np.nan], "self_time": [0.1, np.nan]},
         index=["ipc", "transit"],
     )
     plot.waterfall(profile, ax=ax, blame=shares)
@@ -366,6 +366,9 @@ def test_waiting_is_hatched_and_named_and_blame_says_for_whom(ax):
     assert told["ipc (80% waiting for alsa)"]
     assert told["transit (waiting)"]
     assert not told["alsa"]
+    ax.clear()
+    plot.waterfall(profile, ax=ax, blame=shares.assign(self_time=[0.95, 1.0]))
+    assert "ipc (95% self time)" in {bars.get_label() for bars in ax.containers}
 
 
 def test_a_pipeline_without_stations_does_not_say_who_waits(ax):
@@ -387,17 +390,21 @@ def test_how_many_frames(ax):
 
 
 def test_blame_is_the_table(ax):
-    shares = pd.DataFrame({"alsa": [0.9, np.nan], "own": [0.1, 1.0]}, index=["ipc", "transit"])
+    shares = pd.DataFrame(
+        {"alsa": [0.9, np.nan], "self_time": [0.1, 1.0]}, index=["ipc", "transit"]
+    )
     plot.blame(shares, ax=ax)
     assert texts(ax) == ["90%", "10%", "100%"]
     assert np.ma.getmaskarray(ax.collections[0].get_array()).tolist() == [[0, 0], [1, 0]]
-    assert [t.get_text() for t in ax.get_xticklabels()] == ["alsa", "own"]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["alsa", "self_time"]
     assert [t.get_text() for t in ax.get_yticklabels()] == ["ipc", "transit"]
     assert ax.get_ylim() == (2, 0)  # the first one on top
 
 
 def test_blame_in_ns(ax):
-    plot.blame(pd.DataFrame({"alsa": [2.5e6], "own": [0.0]}, index=["ipc"]), ax=ax, value="p99")
+    plot.blame(
+        pd.DataFrame({"alsa": [2.5e6], "self_time": [0.0]}, index=["ipc"]), ax=ax, value="p99"
+    )
     assert texts(ax) == ["2.50 ms", "0 ns"]
 
 
@@ -411,7 +418,9 @@ def test_blame_of_a_trace(ax, value, shown):
     assert shown in texts(ax)
 
 
-@pytest.mark.parametrize("table", [pd.DataFrame(), pd.DataFrame({"own": [np.nan]}, index=["ipc"])])
+@pytest.mark.parametrize(
+    "table", [pd.DataFrame(), pd.DataFrame({"self_time": [np.nan]}, index=["ipc"])]
+)
 def test_nobody_waits(ax, table):
     plot.blame(table, ax=ax)
     assert texts(ax)[0].startswith("nobody waits")

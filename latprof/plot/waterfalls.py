@@ -11,6 +11,7 @@ from latprof.plot.axes import axes_of, explain, ink, label, legend, linear_time,
 from latprof.plot.results import Results, nothing, one
 from latprof.plot.style import looks
 from latprof.profile.answers import worst_frames
+from latprof.queueing.blame import SELF_TIME
 from latprof.units import format_ns
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _waiting(name: str, blame: Any, waits: set[str]) -> str:
     if not np.isfinite(row.to_numpy()).any():
         return " (waiting)"
     most = row.idxmax()
-    return f" ({row[most]:.0%} {'its own' if most == 'own' else f'waiting for {most}'})"
+    return f" ({row[most]:.0%} {'self time' if most == SELF_TIME else f'waiting for {most}'})"
 
 
 def _bars(pipeline: Pipeline, frames: list[WorstFrame]) -> dict[str, Bars]:
