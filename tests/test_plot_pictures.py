@@ -396,7 +396,7 @@ def test_blame_is_the_table(ax):
     plot.blame(shares, ax=ax)
     assert texts(ax) == ["90%", "10%", "100%"]
     assert np.ma.getmaskarray(ax.collections[0].get_array()).tolist() == [[0, 0], [1, 0]]
-    assert [t.get_text() for t in ax.get_xticklabels()] == ["alsa", "self_time"]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["alsa", "self"]
     assert [t.get_text() for t in ax.get_yticklabels()] == ["ipc", "transit"]
     assert ax.get_ylim() == (2, 0)  # the first one on top
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from latprof.errors import ProfileError
 from latprof.plot.axes import axes_of, explain, label, on, paper
+from latprof.queueing.blame import SELF_TIME
 from latprof.queueing.blame import blame as blame_of
 from latprof.trace import Trace
 from latprof.units import format_ns
@@ -90,7 +91,7 @@ def blame(
     slanted = len(result.columns) > 5
     ax.set_xticks(
         np.arange(len(result.columns)) + 0.5,
-        [label(str(name)) for name in result.columns],
+        ["self" if name == SELF_TIME else label(str(name)) for name in result.columns],
         rotation=30 if slanted else 0,
         ha="right" if slanted else "center",
         rotation_mode="anchor",
