@@ -1,3 +1,3 @@
-"""Who waited for whom: blame, causes, what-if, utilization."""
+"""What frames waited for: blame, causes, what-if, utilization."""
 
 __all__: list[str] = []
