@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from latprof.bounds import Count
+from latprof.arrays import Count
 from latprof.text import counted
 
 __all__ = ["Accounts", "Recovery"]

@@ -6,7 +6,7 @@ from typing import Any
 from latprof.arrays import Mask
 from latprof.errors import ProfileError
 from latprof.fold.sums import RANGE_EDGES_NS
-from latprof.frames import STAMP_LIMIT, Columns
+from latprof.frames import Columns
 from latprof.io.dataset import Dataset, DatasetLike
 from latprof.pipeline import Pipeline
 from latprof.profile.build import check_by, duration
@@ -15,7 +15,7 @@ from latprof.profile.span import check_integer
 from latprof.queueing.accumulator import CausesAccumulator
 from latprof.sequence.intended_starts import Intended
 from latprof.text import quoted
-from latprof.units import Time, parse_time
+from latprof.units import STAMP_LIMIT, Time, parse_time
 
 __all__ = ["MOST_FOR_CAUSES", "analyze"]
 

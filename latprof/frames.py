@@ -1,4 +1,4 @@
-"""Frames as columns: plain numpy arrays of one length, and dictionary-coded names.
+"""Frames as columns: plain numpy arrays of one length, dictionary-coded names, lengths of spans.
 
 Rings, files, traces and the fold exchange frames in this form. `Columns` checks nothing: what
 comes from outside is checked before, in `latprof.io.checks`.
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latprof.arrays import Ints, Mask
+from latprof.pipeline import OTHER, Pipeline
 
 __all__ = [
     "CAME_TWICE",
@@ -19,18 +20,15 @@ __all__ = [
     "LOST_IN_TRANSIT",
     "MISSING",
     "NO_SIZE",
-    "STAMP_LIMIT",
     "Columns",
     "Labels",
     "as_text",
     "common_dtype",
+    "latencies",
 ]
 
 MISSING = -(2**63)
 """A mark that was not stamped: the integer of NaT. Zero is a time."""
-
-STAMP_LIMIT = 2**62
-"""Stamps of this size and more are refused, so that differences fit 64 bits."""
 
 NO_SIZE = 2**32 - 1
 """A size that is not known. Zero is a size."""
@@ -291,3 +289,62 @@ def as_text(column: npt.NDArray[Any] | Labels) -> Labels:
     return Labels.encode(
         None if gone else text for text, gone in zip(texts, missing.tolist(), strict=True)
     )
+
+
+# -- lengths of spans ------------------------------------------------------------------------------
+
+
+def latencies(pipeline: Pipeline, columns: Columns, name: str) -> Ints:
+    """Return the length of a span in ns, (n,); `MISSING` if the frame lacks one of its marks.
+
+    ``other`` is ``end_to_end`` minus the stages of the same frame; a missing stage counts as 0,
+    so that its time is part of ``other``.
+
+    Raises
+    ------
+    PipelineError
+        The pipeline has no such span.
+
+    Examples
+    --------
+    >>> pipeline = Pipeline.chain("mic", "decode", "play")
+    >>> at = {"start": [0, 0], "decode": [2, 2], "play": [5, MISSING], "end": [9, 9]}
+    >>> marks = {mark: np.array(ns) for mark, ns in at.items()}
+    >>> columns = Columns(np.arange(2, dtype=np.uint64), marks)
+    >>> latencies(pipeline, columns, "play").tolist() == [4, MISSING]
+    True
+    >>> latencies(pipeline, columns, "other").tolist()
+    [2, 9]
+    """
+    if isinstance(name, str) and name == OTHER:
+        return _other(pipeline, columns)
+    span = pipeline.span(name)
+    begin, end = columns.marks[span.begin], columns.marks[span.end]
+    lengths = end - begin  # does not overflow: stamps are below 2**62; gaps are set below
+    gaps = _gaps(columns, span.begin, span.end)
+    if gaps is not None:
+        lengths[gaps] = MISSING
+    return lengths
+
+
+def _gaps(columns: Columns, *marks: str) -> Mask | None:
+    found = None
+    for mark in marks:
+        if mark not in columns.complete:
+            gaps = np.equal(columns.marks[mark], MISSING)
+            found = gaps if found is None else found | gaps
+    return found
+
+
+def _other(pipeline: Pipeline, columns: Columns) -> Ints:
+    rest = latencies(pipeline, columns, "end_to_end")
+    gaps = _gaps(columns, "start", "end")
+    for stage in pipeline.stages:
+        lengths = latencies(pipeline, columns, stage.name)
+        missing = _gaps(columns, stage.begin, stage.end)
+        if missing is not None:
+            lengths[missing] = 0
+        rest -= lengths
+    if gaps is not None:
+        rest[gaps] = MISSING
+    return rest

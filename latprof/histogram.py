@@ -16,8 +16,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from latprof.arrays import Floats, Ints
-from latprof.bounds import Count, Counts, Latency
+from latprof.arrays import Count, Counts, Floats, Ints, Latency
 from latprof.errors import ProfileError
 from latprof.text import quoted
 

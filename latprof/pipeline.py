@@ -15,13 +15,24 @@ from typing import Any
 import numpy as np
 
 from latprof.errors import LatprofError, PipelineError
-from latprof.names import RESERVED, check_distinct, check_identifier, check_name
-from latprof.palette import colors
-from latprof.table import Column, Section, Table, html
+from latprof.table import Column, Section, Table, colors, html
 from latprof.text import clip, quoted
 from latprof.units import format_ns, parse_duration
 
-__all__ = ["AUDIO", "RESERVED", "Pipeline", "Span", "check_name", "check_pipeline"]
+__all__ = ["AUDIO", "OTHER", "RESERVED", "Pipeline", "Span", "check_name", "check_pipeline"]
+
+RESERVED = frozenset(
+    (
+        *("frame_id", "size", "source", "outcome", "cpu", "rss", "weight", "begin", "seq"),
+        *("other", "end_to_end", "response"),
+    )
+)
+"""Names of columns and of computed spans, which no mark, span or tag may have."""
+
+OTHER = "other"
+"""The name of the time of a frame that no stage claims."""
+
+_LONGEST_NAME = 64
 
 _ALWAYS = {
     "due": "when a frame should have started",
@@ -69,7 +80,7 @@ class Span:
                     f"span {self.name!r} must begin and end at a mark, got {quoted(mark)}"
                 )
         if self.station is not None:
-            check_identifier(self.station, f"station of span {self.name!r}")
+            _check_identifier(self.station, f"station of span {self.name!r}")
 
 
 @dataclass(frozen=True)
@@ -120,7 +131,7 @@ class Pipeline:
         period: str | int | None = None,
     ) -> None:
         put = object.__setattr__
-        put(self, "name", check_identifier(name, "pipeline"))
+        put(self, "name", _check_identifier(name, "pipeline"))
         put(self, "marks", self._checked_marks(marks))
         put(self, "spans", self._checked_spans(spans))
         put(self, "period", self._checked_period(period))
@@ -238,7 +249,7 @@ class Pipeline:
                         f"the start, got {span.begin!r}; use kind='side' for spans that overlap"
                     )
                 reached, last = position[span.end], span.end
-        check_distinct([*self.marks, *(span.name for span in spans)], "names of marks and spans")
+        _check_distinct([*self.marks, *(span.name for span in spans)], "names of marks and spans")
         return tuple(spans)
 
     def _checked_period(self, period: str | int | None) -> int | None:
@@ -273,6 +284,12 @@ class Pipeline:
     def all_spans(self) -> tuple[Span, ...]:
         """Stages, sides, totals: every span with two marks (`other` has none)."""
         return self.stages + self.sides + self.totals
+
+    @cached_property
+    def span_names(self) -> tuple[str, ...]:
+        """Names of everything that has a length in each frame: stages, sides, `other`, totals."""
+        spans = self.stages + self.sides
+        return (*(s.name for s in spans), OTHER, *(s.name for s in self.totals))
 
     @cached_property
     def row_dtype(self) -> np.dtype[np.void]:
@@ -475,6 +492,66 @@ def _check_keys(
         if type(value) is not types[key]:
             raise PipelineError(
                 f"{key!r} of a {what} must be {types[key].__name__}, got {quoted(value)}"
+            )
+
+
+# -- rules for names -------------------------------------------------------------------------------
+
+
+def _check_identifier(name: object, what: str) -> str:
+    """Return `name` if a pipeline or a station may have it.
+
+    Raises
+    ------
+    PipelineError
+        Not an identifier, or longer than 64 characters.
+    """
+    if not isinstance(name, str) or not name.isidentifier():
+        raise PipelineError(
+            f"{what} must be an identifier (letters, digits and _, not a digit first), got "
+            f"{quoted(name)}"
+        )
+    if len(name) > _LONGEST_NAME:
+        raise PipelineError(
+            f"{what} must have at most {_LONGEST_NAME} characters, got {len(name)}: "
+            f"{quoted(name, 24)}"
+        )
+    return name
+
+
+def check_name(name: object, what: str) -> str:
+    """Return `name` if a mark, a span or a tag may have it.
+
+    Raises
+    ------
+    PipelineError
+        Not an identifier, longer than 64 characters, reserved, or ending in ``_latency``, in
+        upper or lower case: some tools that read traces ignore case.
+    """
+    name = _check_identifier(name, what)
+    if name.casefold() in RESERVED or name.casefold().endswith("_latency"):
+        raise PipelineError(
+            f"{what} must not be a reserved name ({', '.join(sorted(RESERVED))}) or end in "
+            f"_latency, got {name!r}; choose another name"
+        )
+    return name
+
+
+def _check_distinct(names: list[str], what: str) -> None:
+    """Refuse names that differ by case alone.
+
+    Raises
+    ------
+    PipelineError
+        Two of them do.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(name.casefold(), name)
+        if other != name:
+            raise PipelineError(
+                f"{what} must differ by more than case, got {other!r} and {name!r}; rename one, "
+                "some tools that read traces ignore case"
             )
 
 

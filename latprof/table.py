@@ -11,17 +11,22 @@ import textwrap
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from latprof.text import clip, escape
 from latprof.units import format_ns, format_quantity, format_utc
 
+if TYPE_CHECKING:
+    from latprof.pipeline import Pipeline
+
 __all__ = [
+    "PALETTE",
     "Cell",
     "Column",
     "Layout",
     "Section",
     "Table",
+    "colors",
     "html",
     "html_table",
     "lay_out",
@@ -35,7 +40,26 @@ TEXT_WIDTH = 100
 NAME_WIDTH = 18  # characters of a name in a table of text
 LEAST_WRAPPED = 24  # columns that wrapped text gets at least
 BAR_SPARE = 3
-BAR_COLOR = "#586FA1"
+
+PALETTE = (
+    "#586FA1",
+    "#6DBD6F",
+    "#6B2CAE",
+    "#FAB01B",
+    "#CE6217",
+    "#0FE7FA",
+    "#84533C",
+    "#C874F9",
+)
+"""The colours of spans, found by a search.
+
+Any two of them, and each of them and the grey of `other`, are at least 20 apart in CIE Lab with
+full, red-blind, green-blind and blue-blind sight. Their lightness differs by at least 5, and by at
+least 15 between neighbours, for print in grey.
+"""
+
+_OTHER = "#A3A3A3"
+_TOTAL = "#757575"
 
 Kind = Literal["span", "name", "text", "count", "time", "share", "quantity", "moment"]
 Value = str | int | float | None
@@ -344,11 +368,11 @@ def _markdown_text(text: str) -> str:
 # -- HTML ---------------------------------------------------------------------------------------
 
 
-def html(sections: Sequence[Section], colors: Mapping[str, str] | None = None) -> str:
+def html(sections: Sequence[Section], span_colors: Mapping[str, str] | None = None) -> str:
     """Return sections as HTML for a notebook: no script, no style sheet, light or dark.
 
     The colour of text is inherited, and bars are translucent. A wide table scrolls by itself.
-    `colors` are those of spans, ``"#rrggbb"``.
+    `span_colors` are those of spans, ``"#rrggbb"``.
 
     Examples
     --------
@@ -360,14 +384,16 @@ def html(sections: Sequence[Section], colors: Mapping[str, str] | None = None) -
         lines = "<br>".join(_html_text(line) for line in section.lines)
         title = _html_text(section.title)
         if section.table is not None:
-            parts.append(html_table(section.table, colors, caption=section.title))
+            parts.append(html_table(section.table, span_colors, caption=section.title))
         elif title:
             lines = "<br>".join(filter(None, (f"<strong>{title}</strong>", lines)))
         parts.append(f'<p style="margin:.3em 0">{lines}</p>' if lines else "")
     return f'<div class="latprof" style="overflow-x:auto">{"".join(parts)}</div>'
 
 
-def html_table(table: Table, colors: Mapping[str, str] | None = None, *, caption: str = "") -> str:
+def html_table(
+    table: Table, span_colors: Mapping[str, str] | None = None, *, caption: str = ""
+) -> str:
     """Return a table as HTML. Cells above a threshold have its level as their class."""
     shown = ""
     if caption:
@@ -381,7 +407,7 @@ def html_table(table: Table, colors: Mapping[str, str] | None = None, *, caption
     body = ""
     for row in table.cells():
         # all bars of a row have the colour of its span
-        color = (colors or {}).get(str(row[0].value), "") if columns[0].kind == "span" else ""
+        color = (span_colors or {}).get(str(row[0].value), "") if columns[0].kind == "span" else ""
         body += (
             f"<tr>{''.join(_html_cell(x, columns[k], k, color) for k, x in enumerate(row))}</tr>"
         )
@@ -389,6 +415,25 @@ def html_table(table: Table, colors: Mapping[str, str] | None = None, *, caption
         f'<table style="font-variant-numeric:tabular-nums">{shown}'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     )
+
+
+def colors(pipeline: "Pipeline") -> dict[str, str]:
+    """Return the colour of each span of a pipeline: stages, sides, ``other`` and totals.
+
+    It is the same in every picture and table.
+    The ninth span has the colour of the first again; pictures add a hatch to it.
+
+    Examples
+    --------
+    >>> from latprof.pipeline import Pipeline
+    >>> mic = Pipeline.chain("mic", "decode", "play")
+    >>> list(colors(mic).items())[:2] == [("decode", PALETTE[0]), ("play", PALETTE[1])]
+    True
+    """
+    spans = (*pipeline.stages, *pipeline.sides)
+    given = {span.name: PALETTE[i % len(PALETTE)] for i, span in enumerate(spans)}
+    totals = dict.fromkeys(("end_to_end", "response"), _TOTAL)
+    return given | {"other": _OTHER} | totals
 
 
 def _html_style(column: Column) -> str:
@@ -405,7 +450,7 @@ def _html_cell(cell: Cell, column: Column, k: int, color: str) -> str:
     if cell.bar is not None:
         part = f"{_part(cell.bar):.1%}"
         # 59 in hex is 35 %: text over the bar is readable on light and on dark
-        bar = f"linear-gradient(90deg,{color or BAR_COLOR}59 {part},transparent {part})"
+        bar = f"linear-gradient(90deg,{color or PALETTE[0]}59 {part},transparent {part})"
         style += f";min-width:6em;background:{bar}"
     chip = ""
     if color and k == 0:

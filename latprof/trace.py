@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from latprof import spans
 from latprof.accounts import Recovery
 from latprof.arrays import Ints
 from latprof.errors import TraceError
-from latprof.frames import FINISHED, MISSING, NO_SIZE, Columns, Labels
+from latprof.frames import FINISHED, MISSING, NO_SIZE, Columns, Labels, latencies
 from latprof.io import metadata
 from latprof.io.atomic import file_errors
 from latprof.io.checks import columns_of
@@ -201,9 +200,9 @@ class Trace:
             if isinstance(labels, Labels):
                 columns.append(Column(name))
                 values.append([label or "" for label in labels.to_numpy().tolist()])
-        for name in spans.names(self.pipeline):
+        for name in self.pipeline.span_names:
             columns.append(Column(name, "time"))
-            lengths = spans.latencies(self.pipeline, first, name).tolist()
+            lengths = latencies(self.pipeline, first, name).tolist()
             values.append([None if ns == MISSING else ns for ns in lengths])
         rows = list(zip(*values, strict=True))
         left = len(self) - len(rows)
@@ -228,7 +227,7 @@ class Trace:
         PipelineError
             The pipeline has no such span.
         """
-        return spans.latencies(self.pipeline, self.columns, name)
+        return latencies(self.pipeline, self.columns, name)
 
     def select(
         self,
@@ -323,7 +322,7 @@ class Trace:
                 data[name] = pd.Categorical.from_codes(column.codes, categories=categories)
             elif column is not None:
                 data[name] = column
-        for name in spans.names(self.pipeline):
+        for name in self.pipeline.span_names:
             data[f"{name}_latency"] = self.span(name).view("m8[ns]")
         return pd.DataFrame(data, copy=False)
 

@@ -16,6 +16,7 @@ from latprof.errors import TraceError
 from latprof.text import quoted
 
 __all__ = [
+    "STAMP_LIMIT",
     "Time",
     "format_bytes",
     "format_ns",
@@ -43,7 +44,8 @@ _DURATION = re.compile(r"\s*([+-]?\d+(?:\.\d+)?)\s*(ns|us|µs|μs|ms|s|min|h|d)\
 _ISO = re.compile(
     r"(\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?)?)(?:\.(\d{1,9}))?(Z|[+-]\d\d:?\d\d)?"
 )
-_LIMIT_NS = 2**62  # durations and times of this size and more are refused
+STAMP_LIMIT = 2**62  # ns
+"""Durations and times of this size and more are refused, so that differences fit 64 bits."""
 
 # unit, its size in ns, the value from which the next unit is used
 _STEPS = (
@@ -107,7 +109,7 @@ def parse_duration(
         raise error(f"{name} must be {rule}, got {quoted(value)}")
     if ns < 0 and not signed:
         raise error(f"{name} must be 0 or more, got {quoted(value)}")
-    if abs(ns) >= _LIMIT_NS:
+    if abs(ns) >= STAMP_LIMIT:
         raise error(f"{name} must be less than 2**62 ns (146 years), got {quoted(value)}")
     return ns
 
@@ -142,7 +144,7 @@ def parse_time(value: Time, *, name: str = "time") -> int:
         ns = _utc_ns(value)
     elif isinstance(value, int | np.integer) and not isinstance(value, bool):
         ns = int(value)
-    if ns is None or abs(ns) >= _LIMIT_NS:
+    if ns is None or abs(ns) >= STAMP_LIMIT:
         raise TraceError(
             f"{name} must be a time between the years 1824 and 2116 (integer ns UTC, a datetime, "
             f"or ISO 8601 text), got {quoted(value)}"

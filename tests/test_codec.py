@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import BARE
 
-from latprof.arrays import Ints, Mask
-from latprof.bounds import Bounds, Count, Counts, FrameId, Ids, Length, Stamp
+from latprof.arrays import Bounds, Count, Counts, FrameId, Ids, Ints, Length, Mask, Stamp
 from latprof.errors import ProfileError
 from latprof.pipeline import Pipeline
 from latprof.profile.codec import Decoder, encode

@@ -14,8 +14,8 @@ PACKAGE = Path(__file__).parents[1] / "latprof"
 
 # A module or package may import from its own row and from the rows above it.
 ROWS = (
-    "errors text units names arrays",
-    "pipeline histogram frames bounds spans accounts thresholds palette table",
+    "errors text units arrays",
+    "pipeline histogram frames accounts thresholds table",
     "ring io",
     "trace recovery",
     "fold sequence joining queueing",
@@ -134,12 +134,12 @@ def test_imports_are_absolute_and_by_name():
 
 
 def test_the_reader_of_imports_finds_them():
-    code = "import a.b\nfrom latprof.io import arrow\ndef f():\n from latprof import spans, AUDIO\n"
+    code = "import a.b\nfrom latprof.io import arrow\ndef f():\n from latprof import trace, AUDIO\n"
     code += "if TYPE_CHECKING:\n import c\nelse:\n import d\n"
     assert imports_of(ast.parse(code)) == [
         ("a.b", False),
         ("latprof.io.arrow", False),
-        ("latprof.spans", True),
+        ("latprof.trace", True),
         ("latprof", True),
         ("d", False),
     ]

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from latprof.palette import PALETTE
 from latprof.pipeline import AUDIO, Pipeline, Span
 from latprof.plot import colors
 from latprof.plot.style import LIMIT, looks, result_dash
+from latprof.table import PALETTE
 
 # Machado, Oliveira and Fernandes (2009), "A Physiologically-based Model for Simulation of Color
 # Vision Deficiency", IEEE TVCG 15(6), table of severity 1.0; on linear RGB

@@ -19,8 +19,7 @@ from strategies import AUDIO, BARE, CHAIN, DUE, SMALL, columns, seeded, simple
 from traces import mic
 
 from latprof.analysis import analyze
-from latprof.arrays import Ints
-from latprof.bounds import Length
+from latprof.arrays import Ints, Length
 from latprof.errors import LatprofError, ProfileError
 from latprof.frames import Columns, Labels
 from latprof.pipeline import Pipeline

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import CHAIN, seeded, simple
 
-from latprof.frames import MISSING, Labels
-from latprof.spans import latencies
+from latprof.frames import MISSING, Labels, latencies
 from latprof.thresholds import Thresholds
 from latprof.top.live import Live, Numbers
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from traces import MIC, any_columns, check_complete, contents, mic, rich
 
 import latprof
-from latprof import AUDIO, Pipeline, spans
+from latprof import AUDIO, Pipeline
 from latprof.errors import PipelineError, TraceError
 from latprof.frames import MISSING, NO_SIZE, Labels
 from latprof.trace import Trace, read
@@ -287,7 +287,7 @@ def test_spans_by_hand():
 @given(any_columns(AUDIO))
 def test_spans_are_those_of_a_loop(columns):
     trace = Trace.of(AUDIO, columns)
-    for name in spans.names(AUDIO):
+    for name in AUDIO.span_names:
         found = trace.span(name).tolist()
         for i, ns in enumerate(found):
             at = {mark: int(column[i]) for mark, column in columns.marks.items()}

@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from latprof import Pipeline
-from latprof.frames import MISSING, NO_SIZE, STAMP_LIMIT, Columns, Labels
+from latprof.frames import MISSING, NO_SIZE, Columns, Labels
 from latprof.trace import Trace
+from latprof.units import STAMP_LIMIT
 
 MIC = Pipeline.chain("mic", "decode", "play")
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from latprof.fold.sums import MOST_WORST, NO_FRAME_ID, NO_MARK, SpanSums, Sums
 from latprof.fold.windows import COARSE_BINS, Windows
-from latprof.frames import STAMP_LIMIT
 from latprof.histogram import FIRST_PLACE, PLACES, bin_of
+from latprof.units import STAMP_LIMIT
 
 __all__ = ["inconsistency"]
 

@@ -18,8 +18,7 @@ from typing import Annotated, Any
 import numpy as np
 import numpy.typing as npt
 
-from latprof.arrays import Ints
-from latprof.bounds import Bounds, Count, Counts, Duration, FrameId, Ids, Latency, Stamp
+from latprof.arrays import Bounds, Count, Counts, Duration, FrameId, Ids, Ints, Latency, Stamp
 from latprof.fold.moments import Exact, between, widen
 from latprof.fold.windows import COARSE, COARSE_BINS, Windows, coarse_bin
 from latprof.frames import MISSING, Columns, Labels

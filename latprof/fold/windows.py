@@ -12,10 +12,9 @@ from typing import Annotated
 
 import numpy as np
 
-from latprof.arrays import Ints, Mask
-from latprof.bounds import Bounds, Count, Counts, Duration, Length
+from latprof.arrays import Bounds, Count, Counts, Duration, Ints, Length, Mask
 from latprof.fold.moments import Exact, widen
-from latprof.frames import STAMP_LIMIT
+from latprof.units import STAMP_LIMIT
 
 __all__ = ["COARSE", "COARSE_BINS", "ChunkWindows", "Run", "WindowIndex", "Windows", "coarse_bin"]
 

@@ -19,8 +19,7 @@ from latprof.errors import PipelineError, TraceError
 from latprof.frames import MISSING, NO_SIZE, Columns, Labels, as_text, common_dtype
 from latprof.io import checks
 from latprof.io.atomic import first_line
-from latprof.names import check_name
-from latprof.pipeline import Pipeline
+from latprof.pipeline import Pipeline, check_name
 from latprof.text import clip, quoted
 
 __all__ = [

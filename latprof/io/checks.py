@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from latprof.arrays import Ints, Mask
 from latprof.errors import PipelineError, TraceError
-from latprof.frames import MISSING, NO_SIZE, STAMP_LIMIT, Columns, Labels
-from latprof.names import check_name
-from latprof.pipeline import Pipeline
+from latprof.frames import MISSING, NO_SIZE, Columns, Labels
+from latprof.pipeline import Pipeline, check_name
 from latprof.text import quoted
+from latprof.units import STAMP_LIMIT
 
 __all__ = ["columns_of", "frame_ids", "numbers", "stamps"]
 

@@ -17,10 +17,11 @@ import numpy as np
 
 from latprof.arrays import Ints
 from latprof.errors import TraceError
-from latprof.frames import MISSING, STAMP_LIMIT, Columns
+from latprof.frames import MISSING, Columns
 from latprof.io.atomic import file_errors
 from latprof.pipeline import Pipeline, check_pipeline
 from latprof.text import shown_path
+from latprof.units import STAMP_LIMIT
 
 if TYPE_CHECKING:
     from latprof.io.reader import Reader

@@ -14,9 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from latprof import spans
 from latprof.errors import TraceError
-from latprof.frames import MISSING, Columns
+from latprof.frames import MISSING, Columns, latencies
 from latprof.io import arrow, metadata
 from latprof.io.atomic import AtomicFile, file_errors, write_file
 from latprof.pipeline import Pipeline
@@ -221,8 +220,8 @@ def write_csv(path: StrPath, pipeline: Pipeline, columns: Columns) -> None:
             part = columns.take(slice(start, start + _CSV_ROWS))
             batch = arrow.record_batch(part)
             data = {name: _csv_column(batch.column(name)) for name in batch.schema.names}
-            for name in spans.names(pipeline):
-                ns = spans.latencies(pipeline, part, name)
+            for name in pipeline.span_names:
+                ns = latencies(pipeline, part, name)
                 data[f"{name}_latency"] = pa.array(ns, mask=ns == MISSING)
             batch = pa.RecordBatch.from_pydict(data)
             writer = writer or csv.CSVWriter(file, batch.schema)

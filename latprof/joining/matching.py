@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from latprof.arrays import Ints
-from latprof.bounds import Ids
+from latprof.arrays import Ids, Ints
 from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns, Labels
 from latprof.joining.recordings import Process

@@ -5,7 +5,6 @@ of its own. Colours, line widths and fonts that have no meaning are those of the
 in force, light or dark.
 """
 
-from latprof.palette import colors
 from latprof.plot.blame import blame
 from latprof.plot.cumulative import ecdf, percentiles
 from latprof.plot.histograms import histogram
@@ -13,6 +12,7 @@ from latprof.plot.over_time import heatmap, timeline
 from latprof.plot.shares import stages
 from latprof.plot.waterfalls import waterfall
 from latprof.plot.what_if import what_if
+from latprof.table import colors
 
 __all__ = [
     "blame",

@@ -1,13 +1,13 @@
 """How each span looks: the same colour in every picture, and told apart without colour too.
 
-The colours are those of `latprof.palette`. A pipeline of more than eight spans has the same colours
-again with a hatch, or as lines with another dash: no two spans ever look the same.
+The colours are those of `latprof.table.PALETTE`. A pipeline of more than eight spans has the same
+colours again with a hatch, or as lines with another dash: no two spans ever look the same.
 """
 
 from dataclasses import dataclass
 
-from latprof.palette import PALETTE, colors
 from latprof.pipeline import Pipeline
+from latprof.table import PALETTE, colors
 
 __all__ = ["LIMIT", "Dash", "Look", "looks", "result_dash", "result_marker"]
 

@@ -6,9 +6,9 @@ import numpy as np
 
 from latprof.arrays import Floats
 from latprof.errors import ProfileError
-from latprof.palette import PALETTE
 from latprof.plot.axes import axes_of, explain, ink, label, legend, log_time
 from latprof.plot.cumulative import left_over
+from latprof.table import PALETTE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from latprof.accounts import Accounts
-from latprof.bounds import Count
+from latprof.arrays import Count
 from latprof.errors import ProfileError
 from latprof.fold.fold import Fold
 from latprof.fold.sums import RANGE_EDGES_NS, Sums

@@ -3,7 +3,7 @@
 `encode` walks the fields of a dataclass; `decode` walks their type hints and checks every value
 before it builds anything from it. Hints may be int, float, bool, str, None, numpy arrays, tuples,
 lists, sets, dicts, Counters, unions with None, other dataclasses (also generic ones), and any of
-them in `Annotated` with `latprof.bounds.Bounds` or `Length`. Fields with ``init=False`` are
+them in `Annotated` with `latprof.arrays.Bounds` or `Length`. Fields with ``init=False`` are
 derived and not saved; fields of type `Pipeline` are given to `decode` once.
 
 Arrays are stored as differences, byte plane by byte plane, compressed. An array that is mostly
@@ -24,8 +24,7 @@ from typing import Annotated, Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from latprof.arrays import Ints
-from latprof.bounds import Bounds, Length
+from latprof.arrays import Bounds, Ints, Length
 from latprof.errors import LatprofError, ProfileError
 from latprof.pipeline import Pipeline
 from latprof.text import quoted

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from latprof.accounts import Accounts
-from latprof.bounds import Bounds, Count
+from latprof.arrays import Bounds, Count
 from latprof.errors import ProfileError
 from latprof.fold.consistency import inconsistency
 from latprof.fold.sums import Sums

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from latprof.errors import ProfileError
-from latprof.palette import colors
 from latprof.pipeline import Pipeline
 from latprof.profile import answers, tables
 from latprof.profile.build import FoldedFrames
@@ -24,7 +23,7 @@ from latprof.profile.span import (
     check_percentile,
 )
 from latprof.queueing.causes import Causes, causes_of
-from latprof.table import html, text
+from latprof.table import colors, html, text
 from latprof.text import counted, quoted
 from latprof.units import format_ns
 

@@ -12,10 +12,9 @@ from typing import Annotated, Any, Self
 
 import numpy as np
 
-from latprof.arrays import Ints, Mask
-from latprof.bounds import Count, Length
+from latprof.arrays import Count, Ints, Length, Mask
 from latprof.errors import ProfileError, TraceError
-from latprof.frames import FINISHED, MISSING, STAMP_LIMIT, Columns, Labels
+from latprof.frames import FINISHED, MISSING, Columns, Labels
 from latprof.pipeline import Pipeline
 from latprof.queueing.blocking import Path
 from latprof.queueing.model import QueueModel, queue_model
@@ -23,6 +22,7 @@ from latprof.queueing.replay import MOST_BREAKS, Change, breaks_of, one_server, 
 from latprof.queueing.stations import MOST_CONFLICTS, stations_of
 from latprof.queueing.windows import Windows, incomplete, needed
 from latprof.sequence.segments import EDGE_ROWS, Edges, Rows, concatenated, join_closest
+from latprof.units import STAMP_LIMIT
 
 __all__ = [
     "NO_STATION",

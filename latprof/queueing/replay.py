@@ -19,13 +19,13 @@ import numpy.typing as npt
 
 from latprof.arrays import Ints, Mask
 from latprof.errors import TraceError
-from latprof.frames import MISSING, STAMP_LIMIT
+from latprof.frames import MISSING
 from latprof.pipeline import Pipeline
 from latprof.queueing.delays import Delays
 from latprof.queueing.model import QueueModel
 from latprof.queueing.stations import Service, latest_departures
 from latprof.text import escape, quoted
-from latprof.units import parse_duration
+from latprof.units import STAMP_LIMIT, parse_duration
 
 __all__ = [
     "MOST_BREAKS",

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from latprof.arrays import Mask
 from latprof.errors import PipelineError, ProfilerError
-from latprof.frames import NO_SIZE, STAMP_LIMIT, Labels
+from latprof.frames import NO_SIZE, Labels
 from latprof.pipeline import Pipeline, Span
 from latprof.recorder.alerts import Alerts
 from latprof.recorder.background import LiveFold
@@ -21,6 +21,7 @@ from latprof.recorder.sampling import RUN_BITS, fnv1a, run_hashes
 from latprof.recorder.stamping import BAD_FRAME_ID, BAD_SIZE, BAD_STAMP
 from latprof.ring.ring import Ring
 from latprof.text import quoted
+from latprof.units import STAMP_LIMIT
 
 __all__ = ["Batch", "batch_of", "write"]
 

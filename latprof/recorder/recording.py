@@ -19,13 +19,13 @@ from typing import Any
 
 from latprof.accounts import Accounts
 from latprof.errors import ProfilerError
-from latprof.frames import MISSING, STAMP_LIMIT, Columns
+from latprof.frames import MISSING, Columns
 from latprof.pipeline import Pipeline
 from latprof.recorder.alerts import Alerts
 from latprof.recorder.settings import Rotation
 from latprof.ring.ring import count_of
 from latprof.text import quoted
-from latprof.units import format_utc
+from latprof.units import STAMP_LIMIT, format_utc
 
 __all__ = ["FILE_ERRORS", "NOT_WRITTEN", "Recording", "TraceFiles", "file_stem"]
 

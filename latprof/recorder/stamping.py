@@ -15,13 +15,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from latprof.errors import PipelineError
-from latprof.frames import NO_SIZE, STAMP_LIMIT
+from latprof.frames import NO_SIZE
 from latprof.recorder.alerts import Alerts, Tally
 from latprof.recorder.backpressure import FreeSlots
 from latprof.recorder.frame import NO_FRAME, Frame
 from latprof.recorder.sampling import RUN_BITS, fnv1a, run_hash
 from latprof.ring.ring import Ring
 from latprof.text import quoted
+from latprof.units import STAMP_LIMIT
 
 __all__ = [
     "BAD_FRAME_ID",

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latprof.errors import ProfileError
-from latprof.palette import colors
 from latprof.profile.answers import Slice, middle_of, slice_of
 from latprof.profile.build import Recorders
 from latprof.profile.profile import Profile
 from latprof.profile.span import TABLE_PERCENTILES
 from latprof.report.pictures import Picture, pictures
-from latprof.table import Cell, Column, Section, Table, html_table
+from latprof.table import Cell, Column, Section, Table, colors, html_table
 from latprof.text import clip, counted, escape
 from latprof.thresholds import Thresholds
 from latprof.units import format_ns, format_quantity, format_utc

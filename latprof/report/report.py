@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from latprof.analysis import analyze
 from latprof.errors import ProfileError
-from latprof.palette import colors
 from latprof.profile.answers import middle_of, slice_of, timeline_rows, worst_frames
 from latprof.profile.file import is_profile
 from latprof.profile.profile import Profile, load_profile
 from latprof.profile.tables import headline
 from latprof.report.page import page
 from latprof.report.sections import sections, summary_lines
-from latprof.table import Section, html, markdown, text
+from latprof.table import Section, colors, html, markdown, text
 from latprof.text import quoted, shown_path
 from latprof.thresholds import Thresholds
 from latprof.trace import Trace

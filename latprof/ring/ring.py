@@ -33,11 +33,12 @@ import numpy.typing as npt
 
 from latprof.arrays import Ints, Mask
 from latprof.errors import ProfilerError
-from latprof.frames import FINISHED, MISSING, STAMP_LIMIT, Columns, Labels
+from latprof.frames import FINISHED, MISSING, Columns, Labels
 from latprof.pipeline import Pipeline
 from latprof.ring.file import RingFile
 from latprof.ring.layout import LARGEST_CAPACITY, OUTCOME, SOURCE
 from latprof.text import quoted
+from latprof.units import STAMP_LIMIT
 
 __all__ = [
     "OTHER_NAME",

@@ -9,8 +9,7 @@ from typing import Annotated, Self
 
 import numpy as np
 
-from latprof.arrays import Ints
-from latprof.bounds import Bounds
+from latprof.arrays import Bounds, Ints
 from latprof.text import counted
 
 __all__ = ["NOT_AVAILABLE", "SIGN_BIT", "IdResult", "IdRun", "IdSet", "Number"]

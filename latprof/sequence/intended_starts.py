@@ -11,10 +11,11 @@ from dataclasses import replace
 import numpy as np
 
 from latprof.errors import TraceError
-from latprof.frames import MISSING, STAMP_LIMIT, Columns
+from latprof.frames import MISSING, Columns
 from latprof.pipeline import Pipeline
 from latprof.sequence.order import rows_by_source
 from latprof.text import quoted
+from latprof.units import STAMP_LIMIT
 
 __all__ = ["Intended"]
 

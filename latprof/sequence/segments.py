@@ -26,7 +26,8 @@ from typing import Generic, Protocol, Self, TypeVar
 import numpy as np
 
 from latprof.arrays import Ints
-from latprof.frames import MISSING, STAMP_LIMIT
+from latprof.frames import MISSING
+from latprof.units import STAMP_LIMIT
 
 __all__ = [
     "EDGE_ROWS",

@@ -9,8 +9,7 @@ from typing import Self
 
 import numpy as np
 
-from latprof.arrays import Ints, Mask
-from latprof.bounds import Stamp
+from latprof.arrays import Ints, Mask, Stamp
 from latprof.fold.moments import between, exact_sum
 from latprof.frames import MISSING
 from latprof.sequence.ids import NOT_AVAILABLE, SIGN_BIT, Number

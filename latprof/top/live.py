@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from latprof.arrays import Mask
-from latprof.frames import MISSING, Columns
+from latprof.frames import MISSING, Columns, latencies
 from latprof.histogram import Histogram
 from latprof.pipeline import Pipeline
-from latprof.spans import latencies, names
 from latprof.thresholds import LEVELS, Thresholds
 
 __all__ = ["Live", "Numbers", "SlowFrame"]
@@ -81,7 +80,7 @@ class Live:
     ) -> None:
         self.pipeline, self.limits = pipeline, limits
         self.width_ns, self.recent, self.kept = width_ns, recent, kept
-        self.names = names(pipeline)
+        self.names = pipeline.span_names
         self._watched = [name for name in limits.spans if name in self.names]
         if limits.warning_ns is not None or limits.critical_ns is not None:
             self._watched.append("end_to_end")
