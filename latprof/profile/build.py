@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -15,10 +15,12 @@ from latprof.fold.fold import Fold
 from latprof.fold.sums import RANGE_EDGES_NS, Sums
 from latprof.frames import FINISHED, Columns, Labels, as_text
 from latprof.pipeline import Pipeline
-from latprof.queueing.accumulator import CausesAccumulator
 from latprof.sequence.order import OrderBySource, OrderSettings
 from latprof.text import clip, quoted, shown_path
 from latprof.units import parse_duration
+
+if TYPE_CHECKING:
+    from latprof.queueing.accumulator import CausesAccumulator
 
 __all__ = [
     "MOST_RECORDERS",
@@ -289,7 +291,7 @@ class FoldedFrames:
         same.ungrouped = self.ungrouped.empty_like()
         same.order = None if self.order is None else OrderBySource(self.order.settings)
         if self.cause_sums is not None:
-            same.cause_sums = CausesAccumulator.of(self.pipeline)
+            same.cause_sums = type(self.cause_sums).of(self.pipeline)
         same.add_profile(self)
         return same
 
@@ -342,15 +344,16 @@ class FoldedFrames:
             raise ProfileError("profiles with and without order do not merge: fold both with it")
 
     def _merge_cause_sums(self, other: Self) -> None:
-        if self.cause_sums is None and other.cause_sums is None:
+        known = self.cause_sums or other.cause_sums
+        if known is None:
             return
-        mine, theirs = self.cause_sums, other.cause_sums
-        self.cause_sums = CausesAccumulator.of(self.pipeline) if mine is None else mine
-        for one, profile in ((mine, self), (theirs, other)):
-            if one is None and (profile.frames or profile.ungrouped.dropped):
-                self.cause_sums.lose("some profiles were folded without causes")
-        if theirs is not None:
-            self.cause_sums.merge(theirs)
+        lacking = [each for each in (self, other) if each.cause_sums is None]
+        if self.cause_sums is None:
+            self.cause_sums = type(known).of(self.pipeline)
+        if any(each.frames or each.ungrouped.dropped for each in lacking):
+            self.cause_sums.lose("some profiles were folded without causes")
+        if other.cause_sums is not None:
+            self.cause_sums.merge(other.cause_sums)
 
     # -- reading --------------------------------------------------------------------------------
 

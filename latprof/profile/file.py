@@ -5,8 +5,8 @@ import json
 import os
 import zlib
 from collections import Counter
-from dataclasses import dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, TypeVar
 
 from latprof.accounts import Accounts
 from latprof.arrays import Bounds, Count
@@ -15,13 +15,13 @@ from latprof.fold.consistency import inconsistency
 from latprof.fold.sums import Sums
 from latprof.io.atomic import file_errors, write_file
 from latprof.pipeline import Pipeline
-from latprof.profile.build import Recorders
+from latprof.profile.build import FoldedFrames, Recorders
 from latprof.profile.codec import Decoder, encode
 from latprof.queueing.accumulator import CausesAccumulator
 from latprof.sequence.order import OrderBySource
 from latprof.text import quoted
 
-__all__ = ["FORMAT", "Content", "is_profile", "read_profile", "write_profile"]
+__all__ = ["FORMAT", "is_profile", "read_profile", "write_profile"]
 
 FORMAT = 1
 """Version of the file. Only files of this version are read."""
@@ -33,10 +33,11 @@ _NAME = "latprof profile"
 _CHUNK = 1 << 20  # bytes unpacked at a time
 
 StrPath = str | os.PathLike[str]
+ProfileT = TypeVar("ProfileT", bound=FoldedFrames)
 
 
 @dataclass(slots=True)
-class Content:
+class _Content:
     """What is saved of a profile, and of each of its groups: attributes of `Profile`."""
 
     by: str | None
@@ -51,7 +52,7 @@ class Content:
     ungrouped: Sums
     order: OrderBySource | None
     cause_sums: CausesAccumulator | None
-    groups: dict[str, "Content"]
+    groups: dict[str, "_Content"]
 
     def broken_rule(self) -> str | None:
         """Return a rule that the values break, or None if they may be those of a profile."""
@@ -72,8 +73,30 @@ class Content:
         return inconsistency(sums)
 
 
-def write_profile(path: StrPath, pipeline: Pipeline, content: Content) -> None:
-    """Write a profile of a pipeline to a file, which gets its name when it is complete.
+_SAVED = tuple(each.name for each in fields(_Content))
+
+
+def _content_of(profile: FoldedFrames) -> _Content:
+    if profile.order is not None:
+        profile.order.end_recording()
+    if profile.cause_sums is not None:
+        profile.cause_sums.settle()
+    values = {name: getattr(profile, name) for name in _SAVED}
+    groups = {name: _content_of(group) for name, group in sorted(profile.groups.items())}
+    return _Content(**values | {"groups": groups})
+
+
+def _profile_of(content: _Content, pipeline: Pipeline, kind: type[ProfileT]) -> ProfileT:
+    profile = kind(pipeline)
+    for name in _SAVED:
+        setattr(profile, name, getattr(content, name))
+    groups = content.groups.items()
+    profile.groups = {name: _profile_of(group, pipeline, kind) for name, group in groups}
+    return profile
+
+
+def write_profile(path: StrPath, profile: FoldedFrames) -> None:
+    """Write a profile to a file, which gets its name when it is complete.
 
     Raises
     ------
@@ -83,8 +106,8 @@ def write_profile(path: StrPath, pipeline: Pipeline, content: Content) -> None:
     values = {
         "format": _NAME,
         "version": FORMAT,
-        "pipeline": pipeline.to_dict(),
-        "profile": encode(content),
+        "pipeline": profile.pipeline.to_dict(),
+        "profile": encode(_content_of(profile)),
     }
     text = json.dumps(values, separators=(",", ":"), allow_nan=False).encode()
     if len(text) > MOST_BYTES or _values_in(text) > MOST_VALUES:
@@ -97,8 +120,8 @@ def write_profile(path: StrPath, pipeline: Pipeline, content: Content) -> None:
         file.write(gzip.compress(text, 6, mtime=0))
 
 
-def read_profile(path: StrPath) -> tuple[Pipeline, Content]:
-    """Return the pipeline and the content of a saved profile.
+def read_profile(path: StrPath, kind: type[ProfileT]) -> ProfileT:
+    """Return a saved profile, as an object of type `kind`.
 
     Raises
     ------
@@ -110,12 +133,12 @@ def read_profile(path: StrPath) -> tuple[Pipeline, Content]:
         _check_version(values)
         pipeline = Pipeline.from_dict(values.get("pipeline"))
         decoder = Decoder(pipeline)
-        content = decoder.decode(Content, values.get("profile"), "profile")
+        content = decoder.decode(_Content, values.get("profile"), "profile")
         for each in (content, *content.groups.values()):
             rule = each.broken_rule()
             if rule is not None:
                 raise ProfileError(f"{rule}; the file is corrupt")
-        return pipeline, content
+        return _profile_of(content, pipeline, kind)
 
 
 def is_profile(path: StrPath) -> bool:

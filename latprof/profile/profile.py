@@ -6,36 +6,31 @@ of the whole. Its size does not grow with the number of frames.
 
 import os
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from latprof.errors import ProfileError
-from latprof.pipeline import Pipeline
-from latprof.profile import answers, tables
+from latprof.profile import answers
 from latprof.profile.build import FoldedFrames
-from latprof.profile.file import Content, read_profile, write_profile
 from latprof.profile.span import (
     TABLE_PERCENTILES,
     SpanProfile,
     check_integer,
     check_percentile,
 )
-from latprof.queueing.causes import Causes, causes_of
-from latprof.table import colors, html, text
 from latprof.text import counted, quoted
 from latprof.units import format_ns
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from latprof.queueing.causes import Causes
 
 __all__ = ["Profile", "load_profile", "merge"]
 
 WHYS = ("mean", "p99", "tail", "variance", "cause")
 UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
-_SAVED = tuple(field.name for field in fields(Content))
 
 
 class Profile(FoldedFrames):
@@ -81,10 +76,14 @@ class Profile(FoldedFrames):
         return f"<Profile of {self.pipeline.name}: {counted(self.frames, 'frame')}>"
 
     def __str__(self) -> str:
-        return text(tables.sections(self))
+        from latprof.profile.tables import as_text
+
+        return as_text(self)
 
     def _repr_html_(self) -> str:
-        return html(tables.sections(self), colors(self.pipeline))
+        from latprof.profile.tables import as_html
+
+        return as_html(self)
 
     def save(self, path: "str | os.PathLike[str]") -> None:
         """Write the profile to a small file, for `latprof.load_profile` or ``latprof merge``.
@@ -94,7 +93,9 @@ class Profile(FoldedFrames):
         ProfileError
             The file cannot be written.
         """
-        write_profile(path, self.pipeline, _content_of(self))
+        from latprof.profile.file import write_profile
+
+        write_profile(path, self)
 
     # -- all frames -----------------------------------------------------------------------------
 
@@ -277,7 +278,7 @@ class Profile(FoldedFrames):
         return max(known, key=known.__getitem__, default=None)
 
     @property
-    def causes(self) -> Causes:
+    def causes(self) -> "Causes":
         """Which frames waited for which, and the stage that is the cause, as in `latprof.causes`.
 
         They are of all frames, also if there are groups, because groups share stations.
@@ -292,6 +293,8 @@ class Profile(FoldedFrames):
                 "causes were not folded: use analyze(..., causes=True), and ask the whole profile, "
                 "not a group of it"
             )
+        from latprof.queueing.causes import causes_of  # a program that records needs none
+
         return causes_of(self.cause_sums)
 
     @property
@@ -458,16 +461,6 @@ def _percentile_key(q: float) -> str:
     return f"p{q:g}".replace(".", "_")
 
 
-def _content_of(profile: Profile) -> Content:
-    if profile.order is not None:
-        profile.order.end_recording()
-    if profile.cause_sums is not None:
-        profile.cause_sums.settle()
-    values = {name: getattr(profile, name) for name in _SAVED}
-    groups = {name: _content_of(group) for name, group in sorted(profile.groups.items())}
-    return Content(**values | {"groups": groups})
-
-
 def load_profile(path: "str | os.PathLike[str]") -> Profile:
     """Return the profile that was saved in a file.
 
@@ -485,15 +478,9 @@ def load_profile(path: "str | os.PathLike[str]") -> Profile:
     >>> load_profile(path)
     <Profile of audio: 0 frames>
     """
-    return _profile_of(*read_profile(path))
+    from latprof.profile.file import read_profile
 
-
-def _profile_of(pipeline: Pipeline, content: Content) -> Profile:
-    profile = Profile(pipeline)
-    for name in _SAVED:
-        setattr(profile, name, getattr(content, name))
-    profile.groups = {name: _profile_of(pipeline, group) for name, group in content.groups.items()}
-    return profile
+    return read_profile(path, Profile)
 
 
 def merge(profiles: Sequence[Profile]) -> Profile:

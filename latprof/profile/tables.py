@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from latprof.errors import ProfileError
 from latprof.profile.span import TABLE_PERCENTILES
-from latprof.table import Cell, Column, Section, Table
+from latprof.table import Cell, Column, Section, Table, colors, html, text
 from latprof.text import clip
 from latprof.thresholds import Thresholds
 from latprof.units import format_bytes, format_ns, format_quantity, format_utc
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from latprof.profile.profile import Profile
     from latprof.queueing.causes import Causes
 
-__all__ = ["MOST_ROWS", "groups", "headline", "other_cause", "pace", "sections", "spans"]
+__all__ = ["MOST_ROWS", "as_html", "as_text", "groups", "headline", "other_cause", "pace", "spans"]
 
 MOST_ROWS = 20  # of groups and windows in a table
 
@@ -22,8 +22,17 @@ MOST_ROWS = 20  # of groups and windows in a table
 _SPARE = {"min": 1, "std": 2, "p90": 4, "p99.9": 5, "p50": 7}
 
 
-def sections(profile: "Profile") -> list[Section]:
-    """Return what `str(profile)` and notebooks show: the bottleneck, all spans, the groups."""
+def as_text(profile: "Profile") -> str:
+    """Return what `str(profile)` shows: the bottleneck, all spans, the groups."""
+    return text(_sections(profile))
+
+
+def as_html(profile: "Profile") -> str:
+    """Return what notebooks show: the same as `as_text`, as HTML."""
+    return html(_sections(profile), colors(profile.pipeline))
+
+
+def _sections(profile: "Profile") -> list[Section]:
     lines = pace(profile)
     summary = Section(headline(profile), () if lines is None else (lines,), key="summary")
     by_group = [groups(profile)] if profile.groups else []
