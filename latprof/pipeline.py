@@ -8,7 +8,7 @@ is the time between two marks. Stages are disjoint and in order, so that stages 
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -181,16 +181,10 @@ class Pipeline:
 
     def table(self) -> Table:
         """Return the spans as a table: kind, marks, station."""
-        hand_off = {"stage": "hand-off"}
-        rows = [
-            (
-                span.name,
-                span.kind,
-                f"{span.begin} → {span.end}",
-                span.station or hand_off.get(span.kind, ""),
-            )
-            for span in self.all_spans
-        ]
+        rows = []
+        for span in self.all_spans:
+            station = span.station or ("hand-off" if span.kind == "stage" else "")
+            rows.append((span.name, span.kind, f"{span.begin} → {span.end}", station))
         columns = Column("span", "span"), Column("kind"), Column("marks"), Column("station")
         return Table(columns, rows)
 
@@ -345,9 +339,11 @@ class Pipeline:
         PipelineError
             More than the stations and the period would change.
         """
-        differs = None if given is None else self.difference(given)
-        if given is None or differs is None:
-            return given or self
+        if given is None:
+            return self
+        differs = self.difference(given)
+        if differs is None:
+            return given
         raise PipelineError(
             f"pipeline must have the {differs} of pipeline {self.name!r} (marks "
             f"{', '.join(self.marks)}), got pipeline {given.name!r}; leave out pipeline= "
@@ -381,10 +377,7 @@ class Pipeline:
                     f"got {quoted(name)}"
                 )
         spans = [
-            replace(span, station=stations[span.name])
-            if span.kind == "stage" and span.name in stations
-            else span
-            for span in self.spans
+            replace(span, station=stations.get(span.name, span.station)) for span in self.spans
         ]
         return Pipeline(self.name, self.marks, spans, period=self.period)
 
@@ -412,12 +405,10 @@ class Pipeline:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the pipeline as JSON values."""
-        spans = []
-        for span in self.spans:
-            entry = {"name": span.name, "begin": span.begin, "end": span.end, "kind": span.kind}
-            if span.station is not None:
-                entry["station"] = span.station
-            spans.append(entry)
+        spans = [
+            {name: value for name, value in asdict(span).items() if value is not None}
+            for span in self.spans
+        ]
         content: dict[str, Any] = {"name": self.name, "marks": list(self.marks), "spans": spans}
         if self.period is not None:
             content["period_ns"] = self.period
@@ -443,10 +434,7 @@ class Pipeline:
         for entry in content.get("spans", []):
             needed: dict[str, type] = {"name": str, "begin": str, "end": str}
             _check_keys(entry, needed, {"kind": str, "station": str}, "span")
-            kind, station = entry.get("kind", "stage"), entry.get("station")
-            spans.append(
-                Span(entry["name"], entry["begin"], entry["end"], kind=kind, station=station)
-            )
+            spans.append(Span(**entry))
         return cls(content["name"], content["marks"], spans, period=content.get("period_ns"))
 
     @classmethod

@@ -16,7 +16,7 @@ from latprof.errors import TraceError
 from latprof.frames import FINISHED, MISSING, NO_SIZE, Columns, Labels, latencies
 from latprof.io import metadata
 from latprof.io.atomic import file_errors
-from latprof.io.checks import columns_of
+from latprof.io.checks import columns_of_arguments
 from latprof.pipeline import Pipeline, check_pipeline
 from latprof.table import Column, Section, Table, html
 from latprof.text import clip, counted, quoted
@@ -98,7 +98,8 @@ class Trace:
         self.pipeline = check_pipeline(pipeline, TraceError)
         optional = {"size": size, "source": source, "outcome": outcome}
         optional |= {"cpu": cpu, "rss": rss, "weight": weight}
-        self.columns = columns_of(pipeline, frame_id, marks, optional, {} if tags is None else tags)
+        tags = {} if tags is None else tags
+        self.columns = columns_of_arguments(pipeline, frame_id, marks, optional, tags)
         self.meta = metadata.check_meta(dict(meta) if isinstance(meta, Mapping) else meta, pipeline)
 
     @classmethod
@@ -160,8 +161,8 @@ class Trace:
     @property
     def recovery(self) -> Recovery | None:
         """Contents of the ring file that the trace was recovered from, or None."""
-        told = self.meta.get("recovery")
-        return None if told is None else Recovery(**told)
+        counts = self.meta.get("recovery")
+        return None if counts is None else Recovery(**counts)
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -265,18 +266,17 @@ class Trace:
                     f"{mask.shape}"
                 )
             keep &= mask
-        if source is not None:
-            _check_text(source, "source")
-            keep &= False if self.source is None else self.source.equals(source)
-        if outcome is not None:
-            _check_text(outcome, "outcome")
-            if self.outcome is None:
-                keep &= outcome == FINISHED
-            elif outcome == FINISHED:
+        for name, text in (("source", source), ("outcome", outcome)):
+            labels = getattr(self, name)
+            if text is None:
+                continue
+            if not isinstance(text, str):
+                raise TraceError(f"{name} must be text, got {quoted(text)}")
+            if name == "outcome" and text == FINISHED:
                 done = self.columns.finished()
                 keep &= True if done is None else done
             else:
-                keep &= self.outcome.equals(outcome)
+                keep &= False if labels is None else labels.equals(text)
         start = self.marks["start"]
         if since is not None or until is not None:
             keep &= start != MISSING
@@ -296,10 +296,11 @@ class Trace:
         TraceError
             The file cannot be written.
         """
-        with file_errors(path, "cannot be written"):
-            from latprof.io.writer import write
+        with file_errors(path, "cannot be written"):  # loading pyarrow may fail as well
+            from latprof.io.writer import Writer
 
-            write(path, self.pipeline, self.columns, _described(self.meta))
+            with Writer(path, self.pipeline, _described(self.meta)) as writer:
+                writer.write(self.columns)
 
     def to_pandas(self) -> "pd.DataFrame":
         """Return a DataFrame with a row per frame.
@@ -409,11 +410,6 @@ def read(path: StrPath, pipeline: Pipeline | None = None) -> Trace:
 
     with Reader(path, pipeline) as reader:
         return Trace.of(reader.pipeline, reader.read(), reader.meta)
-
-
-def _check_text(value: object, what: str) -> None:
-    if not isinstance(value, str):
-        raise TraceError(f"{what} must be text, got {quoted(value)}")
 
 
 def _described(meta: dict[str, Any]) -> dict[str, Any]:

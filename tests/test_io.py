@@ -21,7 +21,7 @@ from latprof.frames import MISSING, Columns, Labels
 from latprof.io import atomic as files
 from latprof.io import metadata as metadata_module
 from latprof.io.reader import Reader
-from latprof.io.writer import ROW_GROUP, Writer, write
+from latprof.io.writer import ROW_GROUP, Writer
 from latprof.trace import read
 
 quick = settings(
@@ -92,7 +92,8 @@ def test_the_cut_of_what_is_written_does_not_matter(tmp_path, columns, cuts, row
 
 def test_a_trace_with_all_columns_is_read_as_it_was_written(tmp_path):
     trace = rich()
-    write(tmp_path / "t.parquet", trace.pipeline, trace.columns, trace.meta)
+    with Writer(tmp_path / "t.parquet", trace.pipeline, trace.meta) as writer:
+        writer.write(trace.columns)
     with Reader(tmp_path / "t.parquet") as reader:
         assert reader.pipeline == MIC
         assert reader.meta == trace.meta
@@ -109,7 +110,8 @@ def test_stamps_come_back_to_the_nanosecond(tmp_path):
 
 def test_a_trace_without_frames(tmp_path):
     empty = Columns(np.empty(0, np.uint64), {m: np.empty(0, np.int64) for m in AUDIO.marks})
-    write(tmp_path / "t.parquet", AUDIO, empty)
+    with Writer(tmp_path / "t.parquet", AUDIO) as writer:
+        writer.write(empty)
     with Reader(tmp_path / "t.parquet") as reader:
         assert reader.rows == 0
         assert list(reader.read().marks) == list(AUDIO.marks)
@@ -150,7 +152,8 @@ def test_a_frame_takes_few_bytes(tmp_path):
         size=rng.integers(80, 1200, n).astype(np.uint32),
         source=Labels(rng.integers(0, 2, n).astype(np.int32), ("input", "output")),
     )
-    write(tmp_path / "t.parquet", AUDIO, columns)
+    with Writer(tmp_path / "t.parquet", AUDIO) as writer:
+        writer.write(columns)
     assert os.path.getsize(tmp_path / "t.parquet") / n < 19
 
 
@@ -219,8 +222,9 @@ def test_a_column_must_exist_from_the_first_row_group_on(tmp_path):
 def test_all_marks_must_be_written(tmp_path):
     columns = mic(2).columns
     del columns.marks["play"]
-    with pytest.raises(TraceError, match=r"t.parquet: frames must have .*, got no 'play'"):
-        write(tmp_path / "t.parquet", MIC, columns)
+    refused = pytest.raises(TraceError, match=r"t.parquet: frames must have .*, got no 'play'")
+    with refused, Writer(tmp_path / "t.parquet", MIC) as writer:
+        writer.write(columns)
 
 
 # -- complete or not there ------------------------------------------------------------------------

@@ -356,29 +356,10 @@ def to_columns(
         A column of a wrong type, or with values that cannot be kept.
     """
     wanted = frozenset(names)
-    columns = Columns(checks.frame_ids(*numbers(table.column("frame_id"), "frame_id")), {})
-    complete = []
-    for mark in pipeline.marks:
-        if mark not in wanted:
-            continue
-        if mark not in plan.marks:
-            columns.marks[mark] = np.full(table.num_rows, MISSING)
-            continue
-        what = f"mark {mark!r}"
-        stamps, is_complete = checks.stamps(*numbers(table.column(mark), what), what)
-        columns.marks[mark] = stamps
-        if is_complete:
-            complete.append(mark)
-    columns.complete = frozenset(complete)
-    for name in plan.optional:
-        if name in wanted:
-            column = table.column(name)
-            setattr(
-                columns,
-                name,
-                to_labels(column, name)
-                if name in ("source", "outcome")
-                else checks.numbers(name, *numbers(column, name)),
-            )
-    columns.tags = {name: tag(table.column(name), name) for name in plan.tags if name in wanted}
-    return columns
+    column = {name: table.column(name) for name in plan.names if name in {"frame_id", *wanted}}
+    return checks.columns_of(
+        column["frame_id"],
+        {mark: column.get(mark) for mark in pipeline.marks if mark in wanted},
+        {name: column[name] for name in plan.optional if name in wanted},
+        {name: column[name] for name in plan.tags if name in wanted},
+    )

@@ -17,10 +17,11 @@ from latprof.pipeline import Pipeline, check_name
 from latprof.text import quoted
 from latprof.units import STAMP_LIMIT
 
-__all__ = ["columns_of", "frame_ids", "numbers", "stamps"]
+__all__ = ["columns_of", "columns_of_arguments", "stamps"]
 
 # by column: its type, what a missing value becomes, and the lowest value
 _INTEGERS: dict[str, tuple[type[np.integer[Any]], int, int]] = {
+    "frame_id": (np.uint64, 0, 0),
     "size": (np.uint32, NO_SIZE, 0),
     "rss": (np.uint64, 0, 0),
     "weight": (np.uint32, 1, 1),
@@ -31,32 +32,20 @@ _YEARS = "between -2**62 and 2**62 ns (the years 1824 to 2116)"
 # -- arrays: `missing` is a mask of missing values, or None ---------------------------------------
 
 
-def frame_ids(values: npt.NDArray[Any], missing: Mask | None = None) -> npt.NDArray[np.uint64]:
-    """Return frame ids.
-
-    Raises
-    ------
-    TraceError
-        Not integers from 0 to 2**64 - 1, or one is missing.
-    """
+def _frame_ids(values: npt.NDArray[Any], missing: Mask | None) -> npt.NDArray[Any]:
     if missing is not None and missing.any():
         raise TraceError(
             f"frame_id must not be missing, got {np.count_nonzero(missing)} of {len(values)} rows "
             "without an id; leave out these rows"
         )
-    return _integers(values, None, "frame_id", np.uint64, 0, 0)
+    return _integers("frame_id", values, None)
 
 
-def numbers(name: str, values: npt.NDArray[Any], missing: Mask | None = None) -> npt.NDArray[Any]:
+def _numbers(name: str, values: npt.NDArray[Any], missing: Mask | None) -> npt.NDArray[Any]:
     """Return the column size, cpu, rss or weight.
 
     Floating-point numbers without a fraction and NaN are accepted as integers: pandas reads a
     column of integers with gaps as such.
-
-    Raises
-    ------
-    TraceError
-        Not numbers, or a number that the column does not hold.
     """
     if missing is not None and missing.all():
         values = np.zeros(len(values), np.int8)
@@ -73,25 +62,19 @@ def numbers(name: str, values: npt.NDArray[Any], missing: Mask | None = None) ->
         if np.all((integral == np.floor(integral)) & (np.abs(integral) < 2.0**53)):
             missing = gaps if missing is None else gaps | missing
             values = integral.astype(np.int64)
-    return _integers(values, missing, name, *_INTEGERS[name])
+    return _integers(name, values, missing)
 
 
-def _integers(
-    values: npt.NDArray[Any],
-    missing: Mask | None,
-    what: str,
-    dtype: type[np.integer[Any]],
-    absent: int,
-    low: int,
-) -> npt.NDArray[Any]:
+def _integers(name: str, values: npt.NDArray[Any], missing: Mask | None) -> npt.NDArray[Any]:
+    dtype, absent, low = _INTEGERS[name]
     if values.dtype.kind not in "iu":
-        raise TraceError(f"{what} must be integers, got {values.dtype}; latprof does not round")
+        raise TraceError(f"{name} must be integers, got {values.dtype}; latprof does not round")
     present = values if missing is None else values[~missing]
     if values.dtype != dtype or low:
         high = int(np.iinfo(dtype).max)
         for extreme in (int(present.min()), int(present.max())) if len(present) else ():
             if not low <= extreme <= high:
-                raise TraceError(f"{what} must be from {low} to {high}, got {extreme}")
+                raise TraceError(f"{name} must be from {low} to {high}, got {extreme}")
     if missing is None:
         return values.astype(dtype, copy=False)
     result = values.astype(dtype)
@@ -151,10 +134,43 @@ def _nanoseconds(values: npt.NDArray[Any], what: str) -> Ints:
     return ns.view(np.int64)
 
 
-# -- arguments of `Trace` -------------------------------------------------------------------------
+# -- columns of any kind --------------------------------------------------------------------------
 
 
 def columns_of(
+    frame_id: Any, marks: Mapping[str, Any], optional: Mapping[str, Any], tags: Mapping[str, Any]
+) -> Columns:
+    """Return columns, by name, as `Columns`; a mark that is None is missing in all frames.
+
+    Raises
+    ------
+    TraceError
+        Values of a wrong type, or that cannot be kept exactly.
+    """
+    columns = Columns(_frame_ids(*_array(frame_id, "frame_id")), {})
+    complete = []
+    for mark, values in marks.items():
+        if values is None:
+            columns.marks[mark] = np.full(len(columns), MISSING)
+            continue
+        what = f"mark {mark!r}"
+        columns.marks[mark], is_complete = stamps(*_array(values, what), what)
+        if is_complete:
+            complete.append(mark)
+    columns.complete = frozenset(complete)
+    for name, values in optional.items():
+        if name in ("source", "outcome"):
+            column: Any = _labels(values, name, len(columns))
+        else:
+            if name == "size" and (np.isscalar(values) or getattr(values, "ndim", 1) == 0):
+                values = np.full(len(columns), values)
+            column = _numbers(name, *_array(values, name))
+        setattr(columns, name, column)
+    columns.tags = {name: _tag(values, name) for name, values in tags.items()}
+    return columns
+
+
+def columns_of_arguments(
     pipeline: Pipeline,
     frame_id: Any,
     marks: Mapping[str, Any],
@@ -171,38 +187,19 @@ def columns_of(
     for what, value in (("marks", marks), ("tags", tags)):
         if not isinstance(value, Mapping):
             raise TraceError(f"{what} must be a dict of arrays, got {quoted(value)}")
-    columns = Columns(frame_ids(*_array(frame_id, "frame_id")), {})
-    _set_marks(columns, marks, pipeline)
-    for name, value in optional.items():
-        if name in ("source", "outcome"):
-            setattr(columns, name, _labels(value, name, len(columns)))
-        elif value is not None:
-            alone = name == "size" and np.ndim(value) == 0
-            values = np.full(len(columns), value) if alone else value
-            setattr(columns, name, numbers(name, *_array(values, name)))
-    for name, value in tags.items():
-        columns.tags[_tag_name(name, pipeline, tags)] = _tag(value, name)
-    _check_lengths(columns)
-    return columns
-
-
-def _set_marks(columns: Columns, marks: Mapping[str, Any], pipeline: Pipeline) -> None:
     for mark in marks:
         if mark not in pipeline.marks:
             raise TraceError(
                 f"marks must be those of pipeline {pipeline.name!r} "
                 f"({', '.join(pipeline.marks)}), got {quoted(mark)}"
             )
-    complete = []
-    for mark in pipeline.marks:
-        if marks.get(mark) is None:
-            columns.marks[mark] = np.full(len(columns), MISSING)
-            continue
-        what = f"mark {mark!r}"
-        columns.marks[mark], is_complete = stamps(*_array(marks[mark], what), what)
-        if is_complete:
-            complete.append(mark)
-    columns.complete = frozenset(complete)
+    for name in tags:
+        _check_tag_name(name, pipeline, tags)
+    all_marks = {mark: marks.get(mark) for mark in pipeline.marks}
+    given = {name: values for name, values in optional.items() if values is not None}
+    columns = columns_of(frame_id, all_marks, given, tags)
+    _check_lengths(columns)
+    return columns
 
 
 def _array(values: Any, what: str) -> tuple[npt.NDArray[Any], Mask | None]:
@@ -230,9 +227,7 @@ def _integer_array(values: list[int] | tuple[int, ...], what: str) -> npt.NDArra
     )
 
 
-def _labels(names: Any, what: str, length: int) -> Labels | None:
-    if names is None:
-        return None
+def _labels(names: Any, what: str, length: int) -> Labels:
     if isinstance(names, str):
         return Labels.constant(names, length)
     if isinstance(names, Labels):
@@ -251,13 +246,13 @@ def _labels(names: Any, what: str, length: int) -> Labels | None:
 
 def _tag(values: Any, name: str) -> npt.NDArray[Any] | Labels:
     if isinstance(values, Labels):
-        return _labels(values, f"tag {name!r}", len(values)) or values
+        return _labels(values, f"tag {name!r}", len(values))
     from latprof.io import arrow
 
     return arrow.tag(arrow.from_sequence(values, f"tag {name!r}"), name)
 
 
-def _tag_name(name: object, pipeline: Pipeline, tags: Mapping[str, Any]) -> str:
+def _check_tag_name(name: object, pipeline: Pipeline, tags: Iterable[object]) -> None:
     try:
         checked = check_name(name, "tag")
     except PipelineError as error:
@@ -270,7 +265,6 @@ def _tag_name(name: object, pipeline: Pipeline, tags: Mapping[str, Any]) -> str:
                 f"tag {checked!r} must differ from {quoted(other)} by more than case; rename it, "
                 "some tools that read traces ignore case"
             )
-    return checked
 
 
 def _check_lengths(columns: Columns) -> None:

@@ -6,7 +6,7 @@ batches. A file is open only while it is read, and pyarrow is loaded only if the
 
 import glob
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -87,19 +87,16 @@ class Member:
 
     def batches(self, names: Iterable[str] | None = None) -> Iterator[Columns]:
         """Yield the frames in batches; those of a trace in memory are one batch."""
-        if self.columns is not None:
-            yield self.read(names)
-            return
-        with self._reader() as reader:
-            yield from reader.batches(names)
+        return (make() for make in self.decoded(names))
 
-    def decoded(self, names: Iterable[str] | None = None) -> Iterator[Callable[[], Columns]]:
+    def decoded(
+        self, names: Iterable[str] | None = None, *, threads: bool = True
+    ) -> Iterator[Callable[[], Columns]]:
         """Yield what makes each batch, once its bytes are decoded: see `Reader.decoded`."""
         if self.columns is not None:
             yield partial(self.read, names)
             return
-        # one thread decodes while another one works: more of them would slow the work down
-        with self._reader(threads=False) as reader:
+        with self._reader(threads=threads) as reader:
             yield from reader.decoded(names)
 
     def lowest_start(self, *, first_batch: bool = False) -> int:
@@ -201,8 +198,7 @@ class Dataset:
         if isinstance(trace, Path):
             recording = _inspected(trace, pipeline)
         else:
-            kind = trace.pipeline.overridden(pipeline)
-            columns = trace.columns
+            kind, columns = trace.pipeline.overridden(pipeline), trace.columns
             name = f"recording {len(self.members) + 1}"
             rows, tags = len(columns), tuple(columns.tags)
             recording = Member(name, kind, trace.meta, rows, tags, None, columns)
@@ -264,7 +260,8 @@ class Dataset:
 
         def decoded() -> Iterator[Callable[[], Columns] | None]:
             for member in self.members:
-                yield from member.decoded(wanted)
+                # one thread decodes while another one works: more would slow the work down
+                yield from member.decoded(wanted, threads=False)
                 yield None
 
         coming = _read_ahead(decoded()) if self.paths else decoded()
@@ -312,14 +309,10 @@ class Dataset:
             else:
                 yield from _cut(member.read(wanted), slack)
 
-        several = len(self.members) > 1
-        yield from _merged(
-            [
-                (member.lowest_start(first_batch=not sort_files) if several else 0)
-                for member in self.members
-            ],
-            [partial(batches, member) for member in self.members],
-        )
+        starts = [0]
+        if len(self.members) > 1:
+            starts = [member.lowest_start(first_batch=not sort_files) for member in self.members]
+        yield from _merged(starts, map(batches, self.members))
 
 
 def lowest_start(columns: Columns) -> int:
@@ -455,16 +448,14 @@ class _Open:
         return False
 
 
-def _merged(
-    starts: Sequence[int], batches: Sequence[Callable[[], Iterator[Columns]]]
-) -> Iterator[Columns]:
-    """Yield the rows of recordings, each with its first start and what opens it."""
-    waiting = sorted(zip(starts, batches, strict=True), key=lambda each: each[0])
+def _merged(starts: Iterable[int], recordings: Iterable[Iterator[Columns]]) -> Iterator[Columns]:
+    """Yield the rows of recordings, given by their first start and their batches."""
+    waiting = sorted(zip(starts, recordings, strict=True), key=lambda each: each[0])
     reading: list[_Open] = []
     while waiting or reading:
         # rows up to a time are complete once every recording with rows until then is open
         while waiting and (not reading or waiting[0][0] <= min(each.last for each in reading)):
-            opened = _Open(waiting.pop(0)[1](), Columns(np.zeros(0, np.uint64), {}), MISSING)
+            opened = _Open(waiting.pop(0)[1], Columns(np.zeros(0, np.uint64), {}), MISSING)
             reading += [opened] if opened.advance() else []
         if not reading:
             return

@@ -30,6 +30,7 @@ rewritten has another length, and its footer is not checked.
 """
 
 import json
+import math
 import os
 import re
 import zlib
@@ -61,27 +62,11 @@ _TAIL_BYTES = 8  # a Parquet file ends in the length of its footer (4 bytes) and
 
 # -- rules ----------------------------------------------------------------------------------------
 
-Rule = Callable[[object], bool]
+Rule = Callable[[Any], bool]
 
 
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_count(value: object) -> bool:
-    return _is_int(value) and value >= 0  # type: ignore[operator]
-
-
-def _is_ns(value: object) -> bool:
-    return _is_int(value) and abs(value) < 2**63  # type: ignore[arg-type]
-
-
-def _is_rate(value: object) -> bool:
-    return (_is_int(value) or isinstance(value, float)) and _LEAST_RATE <= value <= 1  # type: ignore[operator]
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+def _integer(low: float, high: float = math.inf) -> Rule:
+    return lambda value: type(value) is int and low <= value <= high
 
 
 def _list_of(rule: Rule) -> Rule:
@@ -92,15 +77,27 @@ def _object_of(rule: Rule) -> Rule:
     return lambda value: isinstance(value, dict) and all(map(rule, value.values()))
 
 
-def _is_pair(value: object) -> bool:
-    return _list_of(_is_ns)(value) and len(value) == 2  # type: ignore[arg-type]
+_is_count = _integer(0)
+_is_ns = _integer(1 - 2**63, 2**63 - 1)
 
 
-def _is_segment(value: object) -> bool:
-    return _is_pair(value) and value[0] <= value[1]  # type: ignore[index]
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
-def _is_accounts(value: object) -> bool:
+def _is_rate(value: Any) -> bool:
+    return type(value) in (int, float) and _LEAST_RATE <= value <= 1
+
+
+def _is_pair(value: Any) -> bool:
+    return _list_of(_is_ns)(value) and len(value) == 2
+
+
+def _is_segment(value: Any) -> bool:
+    return _is_pair(value) and bool(value[0] <= value[1])
+
+
+def _is_accounts(value: Any) -> bool:
     by_reason = _object_of(_is_count)
     return isinstance(value, dict) and all(
         (by_reason if name in ("dropped", "rejected", "notes") else _is_count)(count)
@@ -108,22 +105,20 @@ def _is_accounts(value: object) -> bool:
     )
 
 
-def _is_join(value: object) -> bool:
+def _is_join(value: Any) -> bool:
     return isinstance(value, dict) and _list_of(_is_part)(value.get("parts") or [])
 
 
-def _is_part(value: object) -> bool:
+def _is_part(value: Any) -> bool:
     known = ("pid", "host", "sampling_rate", "lost", "accounts", "stamp_ns")
     return isinstance(value, dict) and all(
         value.get(key) is None or _RULES[key][0](value[key]) for key in known
     )
 
 
-def _is_recovery(value: object) -> bool:
+def _is_recovery(value: Any) -> bool:
     names = {field.name for field in fields(Recovery)}
-    return (
-        _object_of(_is_count)(value) and names - {"being_written"} <= value.keys() <= names  # type: ignore[attr-defined]
-    )
+    return _object_of(_is_count)(value) and names - {"being_written"} <= value.keys() <= names
 
 
 _TEXT = (_is_text, "text")
@@ -227,8 +222,8 @@ def decode(raw: bytes) -> tuple[Pipeline, dict[str, Any]]:
             "copy of the file"
         ) from None
     version = content.pop("format", None)
-    if not _is_int(version) or version != FORMAT:
-        newer = _is_int(version) and version > FORMAT
+    if type(version) is not int or version != FORMAT:
+        newer = type(version) is int and version > FORMAT
         writer = content.get("latprof")
         by = f", written by latprof {quoted(writer)}" if isinstance(writer, str) else ""
         remedy = "a newer latprof reads it" if newer else "take an intact copy of the file"

@@ -20,7 +20,7 @@ from latprof.io import arrow, metadata
 from latprof.io.atomic import AtomicFile, file_errors, write_file
 from latprof.pipeline import Pipeline
 
-__all__ = ["ROW_GROUP", "Writer", "write", "write_csv"]
+__all__ = ["ROW_GROUP", "Writer", "write_csv"]
 
 ROW_GROUP = 1 << 18
 """Rows of a row group: as fast to write and read as 1 << 20, with 20 MB of memory, not 75."""
@@ -182,14 +182,6 @@ class Writer:
             self.discard()
 
 
-def write(
-    path: StrPath, pipeline: Pipeline, columns: Columns, meta: dict[str, Any] | None = None
-) -> None:
-    """Write a trace file; an old one is replaced once the new one is complete."""
-    with Writer(path, pipeline, meta) as writer:
-        writer.write(columns)
-
-
 def _fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """Return the batch with the columns of the first one."""
     if batch.schema.equals(schema):
@@ -202,13 +194,13 @@ def _fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         )
     arrays = []
     for field in schema:
-        if field.name not in batch.schema.names:
+        if field.name in batch.schema.names:
+            arrays.append(batch.column(field.name))
+        else:
             arrays.append(pa.nulls(batch.num_rows, field.type))
-            continue
-        column = batch.column(field.name)
-        if column.type != field.type:
-            raise TraceError(f"column {field.name!r} must stay {field.type}, got {column.type}")
-        arrays.append(column)
+        kind = arrays[-1].type
+        if kind != field.type:
+            raise TraceError(f"column {field.name!r} must stay {field.type}, got {kind}")
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
