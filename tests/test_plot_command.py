@@ -10,9 +10,9 @@ from PIL import Image
 
 import latprof
 from latprof import Pipeline, Span, Trace
-from latprof.cli.changes import changes_of
 from latprof.cli.main import main
 from latprof.cli.plot import KINDS
+from latprof.cli.what_if import changes_of
 from latprof.errors import LatprofError
 
 MIC = Pipeline(

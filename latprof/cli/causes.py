@@ -1,10 +1,8 @@
 """``latprof causes``: what frames waited for, and which stage is the cause."""
 
 import argparse
-import json
-from typing import Any
 
-from latprof.cli.common import NewCommand, add_pipeline, add_stations, pipeline_of, stations_of
+from latprof.cli.common import NewCommand, add_queues, print_json, queues_of
 from latprof.queueing.blame import blame_rows
 from latprof.queueing.causes import causes
 from latprof.queueing.utilization import suggest_stations, utilization
@@ -16,19 +14,13 @@ __all__ = ["add", "run"]
 def add(command: NewCommand) -> None:
     """Declare the command."""
     parser = command("causes", "show which stage the others wait for", "causes mic.parquet")
-    parser.add_argument("trace", nargs="+", help="trace files, folders or globs, taken as one")
-    add_pipeline(parser)
-    add_stations(parser)
-    parser.add_argument("--format", choices=("text", "json"), default="text")
+    add_queues(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
     """Look for the cause and print."""
-    given: dict[str, Any] = {
-        "pipeline": pipeline_of(options.pipeline),
-        "stations": stations_of(options) or None,
-    }
+    given = queues_of(options)
     shares = blame_rows(options.trace, **given)
     found = causes(options.trace, hand_over=options.hand_over, **given)
     load = utilization(options.trace, hand_over=options.hand_over, **given)
@@ -40,7 +32,7 @@ def run(options: argparse.Namespace) -> None:
         content["suggestions"] = [
             {"sentence": each.sentence, "stations": each.stations} for each in suggestions
         ]
-        print(json.dumps(content, indent=2, allow_nan=False))
+        print_json(content)
         return
     tried = tuple(
         f"{each.sentence}; to try it: "

@@ -2,16 +2,16 @@
 
 import argparse
 import contextlib
+import json
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from latprof.analysis import analyze
-from latprof.cli.changes import pairs
-from latprof.errors import LatprofError, PipelineError, ProfileError
+from latprof.errors import LatprofError, PipelineError, ProfileError, TraceError
 from latprof.io.atomic import write_file
 from latprof.pipeline import AUDIO, Pipeline
 from latprof.profile.file import is_profile
@@ -28,19 +28,27 @@ __all__ = [
     "NewCommand",
     "add_input",
     "add_pipeline",
-    "add_stations",
+    "add_queues",
     "add_traces",
     "check_ending",
     "draw",
+    "pairs",
     "pipeline_of",
+    "print_json",
     "print_report",
     "profile_of",
     "progress",
-    "stations_of",
-    "write_page",
+    "queues_of",
 ]
 
 LONG_WORK = 2_000_000  # frames; from this many on, progress is shown
+
+# what `analyze` is called with if an option is not given, or if a command does not have it
+_DEFAULTS = {
+    **dict.fromkeys(("by", "pipeline", "skip", "since", "until", "every", "deadline")),
+    "intended": False,
+    "id_bits": 64,
+}
 
 
 class NewCommand(Protocol):
@@ -70,7 +78,8 @@ def add_pipeline(parser: argparse.ArgumentParser) -> None:
 
 
 def add_input(parser: argparse.ArgumentParser) -> None:
-    """Add the trace files to read, and which frames of them."""
+    """Add the trace files to read, and which frames of them; `profile_of` reads the options."""
+    parser.set_defaults(**_DEFAULTS)
     add_traces(parser)
     parser.add_argument(
         "--skip", metavar="5s", help="leave out frames that start within the first 5 s"
@@ -83,8 +92,9 @@ def add_input(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_stations(parser: argparse.ArgumentParser) -> None:
-    """Add what is served by which station, and how quickly."""
+def add_queues(parser: argparse.ArgumentParser) -> None:
+    """Add what commands on queues have in common; `queues_of` reads the options."""
+    add_traces(parser, ", taken as one")
     parser.add_argument(
         "--station",
         action="append",
@@ -98,11 +108,32 @@ def add_stations(parser: argparse.ArgumentParser) -> None:
         help="a frame that enters a station this soon after a departure was queued "
         "(default: found in the data)",
     )
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
 
 
-def stations_of(options: argparse.Namespace) -> dict[str, str | None]:
-    """Return the stations that ``--station`` names, by stage."""
-    return dict(pairs(options.station, "station"))
+def queues_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments that functions on queues have in common: pipeline and stations."""
+    stations = pairs(options.station, "station")
+    return {"pipeline": pipeline_of(options.pipeline), "stations": stations or None}
+
+
+def pairs(values: Sequence[str], flag: str) -> dict[str, str]:
+    """Return the values of an option NAME=VALUE that may be repeated, by name.
+
+    Raises
+    ------
+    TraceError
+        Another form, or a name that is given twice.
+    """
+    found: dict[str, str] = {}
+    for value in values:
+        name, _, rest = value.partition("=")
+        if not name or not rest:
+            raise TraceError(f"--{flag} must be NAME=VALUE, got {quoted(value)}")
+        if name in found:
+            raise TraceError(f"--{flag} must not name {quoted(name)} twice; give one value")
+        found[name] = rest
+    return found
 
 
 def pipeline_of(name: str | None) -> Pipeline | None:
@@ -137,8 +168,15 @@ def check_ending(path: str, endings: tuple[str, ...]) -> None:
 # -- profiles -----------------------------------------------------------------------------------
 
 
-def profile_of(options: argparse.Namespace) -> Profile:
+def profile_of(options: argparse.Namespace, *, order: bool = False) -> Profile:
     """Return the profile of the traces, or of the saved profile, that `options` names.
+
+    Parameters
+    ----------
+    options
+        Options of a command that `add_input` was called for.
+    order
+        Also fold what depends on the order of frames, and causes if they are available.
 
     Raises
     ------
@@ -149,26 +187,14 @@ def profile_of(options: argparse.Namespace) -> Profile:
     if saved is not None:
         _check_alone(saved, options)
         return load_profile(saved)
+    given = {name: getattr(options, name) for name in _DEFAULTS}
+    given["pipeline"] = pipeline_of(options.pipeline)
+    for name, flag in (("since", "--from"), ("until", "--to")):
+        if given[name] is not None:
+            given[name] = parse_time(given[name], name=flag)
+    causes = None if order else False
     with progress() as report:
-        return analyze(
-            options.trace,
-            progress=report,
-            by=getattr(options, "by", None),
-            pipeline=pipeline_of(options.pipeline),
-            every=getattr(options, "every", None),
-            deadline=getattr(options, "deadline", None),
-            skip=options.skip,
-            since=_time(options.since, "--from"),
-            until=_time(options.until, "--to"),
-            intended=getattr(options, "intended", False),
-            order="id_bits" in options,
-            causes=None if "id_bits" in options else False,
-            id_bits=getattr(options, "id_bits", 64),
-        )
-
-
-def _time(text: str | None, flag: str) -> int | None:
-    return None if text is None else parse_time(text, name=flag)
+        return analyze(options.trace, progress=report, order=order, causes=causes, **given)
 
 
 def _check_alone(saved: str, options: argparse.Namespace) -> None:
@@ -178,9 +204,8 @@ def _check_alone(saved: str, options: argparse.Namespace) -> None:
         raise ProfileError(
             f"{name} is a saved profile and must be given alone; combine files with latprof merge"
         )
-    usual = dict.fromkeys(("by", "pipeline", "skip", "since", "until", "every", "deadline"))
-    for option, value in {**usual, "intended": False, "id_bits": 64}.items():
-        if getattr(options, option, value) != value:
+    for option, value in _DEFAULTS.items():
+        if getattr(options, option) != value:
             flag = {"since": "from", "until": "to", "id_bits": "id-bits"}.get(option, option)
             raise ProfileError(
                 f"--{flag} needs the traces, but {name} is a saved profile; give its traces"
@@ -191,13 +216,13 @@ def _check_alone(saved: str, options: argparse.Namespace) -> None:
 def progress() -> Iterator[Callable[[int, int], None] | None]:
     """Give a function that shows progress of long work, or None if stderr is not a terminal."""
     with contextlib.ExitStack() as stack:
-        shown: list[Callable[[int, int], None]] = []
+        show: Callable[[int, int], None] | None = None
 
         def report(done: int, rows: int) -> None:
+            nonlocal show
             if rows >= LONG_WORK:
-                if not shown:
-                    shown.append(stack.enter_context(_bar()))
-                shown[0](done, rows)
+                show = show or stack.enter_context(_bar())
+                show(done, rows)
 
         yield report if sys.stderr.isatty() else None
 
@@ -221,6 +246,11 @@ def _bar() -> Iterator[Callable[[int, int], None]]:
 
 
 # -- output -------------------------------------------------------------------------------------
+
+
+def print_json(content: dict[str, Any]) -> None:
+    """Print values as JSON."""
+    print(json.dumps(content, indent=2, allow_nan=False))
 
 
 def print_report(report: Report) -> None:
@@ -257,10 +287,3 @@ def draw(paint: "Callable[[None], Axes]", path: str) -> None:
         # characters that the font lacks are drawn as boxes; a warning would not help
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(file, dpi=150, format=path.rpartition(".")[2])
-
-
-def write_page(report: Report, path: str) -> None:
-    """Write a report as a page of HTML; an old file is replaced once the page is complete."""
-    html = report.to_html()
-    with write_file(path) as file:
-        file.write(html.encode("utf-8", "xmlcharrefreplace"))

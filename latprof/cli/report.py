@@ -3,9 +3,10 @@
 import argparse
 from pathlib import Path
 
-from latprof.cli.common import NewCommand, add_input, print_report, profile_of, write_page
+from latprof.cli.common import NewCommand, add_input, print_report, profile_of
 from latprof.errors import LatprofError
 from latprof.fold.sums import MOST_WORST
+from latprof.io.atomic import write_file
 from latprof.report.report import Report
 from latprof.text import quoted, shown_path
 from latprof.thresholds import parse_thresholds
@@ -53,7 +54,6 @@ def add(command: NewCommand) -> None:
     report.add_argument(
         "--id-bits",
         type=int,
-        default=64,
         metavar="N",
         help="frame ids start again after 2**N: 16 for RTP (default: 64, never)",
     )
@@ -66,13 +66,15 @@ def run(options: argparse.Namespace) -> None:
     if options.html is not None:
         _check_page(options.html)
     report = Report(
-        profile_of(options),
+        profile_of(options, order=True),
         origin=", ".join(map(shown_path, options.trace)),
         worst=options.worst,
         thresholds=thresholds,
     )
     if options.html is not None:
-        write_page(report, options.html)
+        page = report.to_html()  # an old file is replaced once the page is complete
+        with write_file(options.html) as file:
+            file.write(page.encode("utf-8", "xmlcharrefreplace"))
     if options.format == "json":
         print(report.to_json())
     elif options.format == "markdown":
