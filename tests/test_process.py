@@ -2,6 +2,9 @@
 
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,6 +81,42 @@ def test_other_settings_are_refused_while_it_runs_and_taken_when_it_is_stopped()
     with pytest.raises(TypeError, match="capacitiy"):
         enable(capacitiy=5)
     assert get_profiler() is second
+
+
+@pytest.mark.usefixtures("_no_shared")
+def test_settings_that_mean_the_same_are_equal(tmp_path: Path) -> None:
+    spellings: list[dict[str, Any]] = [
+        {
+            "warning": "50ms",
+            "critical": {"end_to_end": "100ms", "alsa": "20ms"},
+            "report_interval": "1min",
+            "keep": "30ms",
+            "path": str(tmp_path),
+            "rotate": "1MB",
+            "owns": list(AUDIO.marks),
+            "ring": str(tmp_path / "a.ring"),
+            "sampling_rate": 1,
+        },
+        {
+            "warning": {"end_to_end": 50 * MS},
+            "critical": {"alsa": 20 * MS, "end_to_end": timedelta(milliseconds=100)},
+            "report_interval": 60_000 * MS,
+            "keep": "30000us",
+            "path": tmp_path,
+            "rotate": "1000kB",
+            "owns": None,
+            "ring": tmp_path / "a.ring",
+            "sampling_rate": 1.0,
+        },
+    ]
+    first = enable(AUDIO, **spellings[0])
+    assert enable(AUDIO, **spellings[1]) is first
+    assert enable(**spellings[1]) is first
+    for name, other in [("warning", "49ms"), ("rotate", "1MiB"), ("keep", "slow"), ("ring", None)]:
+        with pytest.raises(ProfilerError, match=rf"got another {name}; call disable\(\) first"):
+            enable(**(spellings[1] | {name: other}))
+    with pytest.raises(ProfilerError, match="warning must be a duration"):
+        enable(warning="soon")
 
 
 @pytest.mark.usefixtures("_no_shared")

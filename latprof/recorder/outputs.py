@@ -19,7 +19,7 @@ from latprof.recorder.alerts import Alerts, Violation
 from latprof.recorder.background import LiveFold
 from latprof.recorder.recording import Recording, TraceFiles, file_stem
 from latprof.recorder.sampling import TailSampler
-from latprof.recorder.settings import OutputSettings
+from latprof.recorder.settings import Settings, ends_in_separator
 from latprof.ring.ring import Ring, storable, to_columns
 from latprof.text import escape
 from latprof.trace import Trace
@@ -48,7 +48,7 @@ class Outputs:
 
     def __init__(
         self,
-        settings: OutputSettings,
+        settings: Settings,
         ring: Ring,
         fold: LiveFold,
         alerts: Alerts,
@@ -61,19 +61,21 @@ class Outputs:
         self._accounts = accounts
         self._alerts = alerts
         self._sampler: TailSampler | None = None
-        if settings.keeps:
-            self._sampler = TailSampler(ring.pipeline, ring.capacity, settings.keep_ns)
+        if settings.keep is not None:
+            limit_ns = settings.keep if isinstance(settings.keep, int) else None
+            self._sampler = TailSampler(ring.pipeline, ring.capacity, limit_ns)
         self._files: TraceFiles | None = None
         if settings.path is not None:
-            if settings.makes_folder:
-                _make(settings.path)
+            path = Path(settings.path)
+            if ends_in_separator(settings.path):
+                _make(path)
             self._files = TraceFiles(
-                settings.path, settings.rotation, ring.pipeline, recording, accounts, alerts
+                path, settings.rotate, ring.pipeline, recording, accounts, alerts
             )
         # the background folds when many rows wait, a file whose time is over needs them earlier
         self._every_s: float | None = None
-        if settings.rotation.ns is not None:
-            self._every_s = min(settings.rotation.ns / 4e9, FOLD_EVERY_S)
+        if settings.rotate.ns is not None:
+            self._every_s = min(settings.rotate.ns / 4e9, FOLD_EVERY_S)
         self._folded = 0.0
         if self._sampler is not None or self._files is not None:
             fold.sinks.append(self._write)

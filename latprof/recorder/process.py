@@ -3,22 +3,25 @@
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any, TypeVar, overload
 
 from latprof.errors import ProfilerError
 from latprof.pipeline import AUDIO, Pipeline
 from latprof.recorder.frame import Frame
 from latprof.recorder.profiler import Profiler
+from latprof.recorder.settings import check_settings
 
 __all__ = ["disable", "enable", "get_profiler", "profile_frame"]
 
 _R = TypeVar("_R")
 
-_DEFAULTS = {"warning": "50ms", "critical": "100ms", "report_interval": "30s"}
+_DEFAULTS: dict[str, Any] = {
+    **(Profiler.__init__.__kwdefaults__ or {}),
+    **{"warning": "50ms", "critical": "100ms", "report_interval": "30s"},
+}
 
 _shared: Profiler | None = None
-_settings: dict[str, Any] = {}
-"""The settings with which `_shared` was made, and its pipeline."""
 _lock = threading.RLock()  # a signal handler may interrupt the thread that holds it
 
 
@@ -52,7 +55,8 @@ def enable(pipeline: Pipeline | None = None, **settings: Any) -> Profiler:
     settings
         Settings of `Profiler`. The defaults are those of `Profiler`, except for
         ``warning="50ms"``, ``critical="100ms"`` and ``report_interval="30s"``. A stopped profiler
-        with other settings is replaced.
+        with other settings is replaced. Settings are compared by what they mean: ``"50ms"`` equals
+        ``50_000_000``.
 
     Raises
     ------
@@ -77,15 +81,20 @@ def enable(pipeline: Pipeline | None = None, **settings: Any) -> Profiler:
     """
     with _lock:
         wanted = {"pipeline": AUDIO if pipeline is None else pipeline, **_DEFAULTS, **settings}
-        others = (pipeline is not None or bool(settings)) and wanted != _settings
-        if others and _shared is not None and _shared.running:
-            names = sorted({*wanted, *_settings})
-            differing = [name for name in names if wanted.get(name) != _settings.get(name)]
-            raise ProfilerError(
-                "enable must have the settings of the process-wide profiler while it runs, got "
-                f"another {', '.join(differing)}; call disable() first"
-            )
-        profiler = _made(wanted, replace=others)
+        differing: list[str] = []
+        if _shared is not None and (pipeline is not None or settings):
+            checked = check_settings(**wanted)
+            differing = [
+                field.name
+                for field in fields(checked)
+                if getattr(checked, field.name) != getattr(_shared._settings, field.name)
+            ]
+            if differing and _shared.running:
+                raise ProfilerError(
+                    "enable must have the settings of the process-wide profiler while it runs, got "
+                    f"another {', '.join(differing)}; call disable() first"
+                )
+        profiler = _made(wanted, replace=bool(differing))
         if not profiler.running:
             profiler.start()
     return profiler
@@ -93,13 +102,13 @@ def enable(pipeline: Pipeline | None = None, **settings: Any) -> Profiler:
 
 def _made(settings: dict[str, Any], *, replace: bool = False) -> Profiler:
     """Make the process-wide profiler, unless there is one and it is not to be replaced."""
-    global _shared, _settings
+    global _shared
     with _lock:
         if _shared is None or replace:
             made = Profiler(**settings)
             # a signal handler may have made one meanwhile
             if _shared is None or replace:
-                _shared, _settings = made, settings
+                _shared = made
         return _shared
 
 

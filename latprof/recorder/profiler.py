@@ -17,7 +17,7 @@ from latprof.errors import ProfilerError
 from latprof.frames import Labels
 from latprof.pipeline import Pipeline
 from latprof.profile.profile import Profile
-from latprof.recorder import bulk, settings
+from latprof.recorder import bulk
 from latprof.recorder.alerts import Alerts, Violation
 from latprof.recorder.background import Background, LiveFold
 from latprof.recorder.backpressure import FreeSlots
@@ -26,9 +26,10 @@ from latprof.recorder.hotpath import HotPath, Overhead, measure_cost_ns
 from latprof.recorder.outputs import Outputs
 from latprof.recorder.recording import Recording
 from latprof.recorder.sampling import threshold
+from latprof.recorder.settings import OnCritical, PathLike, check_settings
 from latprof.ring.ring import Ring
-from latprof.text import counted, quoted
-from latprof.thresholds import END_TO_END, LEVELS, Duration
+from latprof.text import counted
+from latprof.thresholds import END_TO_END, Duration, Thresholds
 from latprof.trace import Trace
 
 if TYPE_CHECKING:
@@ -145,33 +146,43 @@ class Profiler:
         clock: Callable[[], int] = time.perf_counter_ns,
         report_interval: Duration | None = None,
         overflow: str = "overwrite",
-        path: str | os.PathLike[str] | None = None,
+        path: PathLike | None = None,
         rotate: Duration | None = None,
-        on_critical: settings.OnCritical | None = None,
-        freeze_to: str | os.PathLike[str] = "latprof-freezes",
+        on_critical: OnCritical | None = None,
+        freeze_to: PathLike = "latprof-freezes",
         keep: Duration | None = None,
         logger: logging.Logger | None = None,
-        ring: str | os.PathLike[str] | None = None,
+        ring: PathLike | None = None,
     ) -> None:
-        if not isinstance(pipeline, Pipeline):
-            raise ProfilerError(
-                f"pipeline must be a Pipeline (for example latprof.AUDIO), got {quoted(pipeline)}"
-            )
-        if logger is not None and not hasattr(logger, "log"):
-            raise ProfilerError(f"logger must be a logging.Logger, got {quoted(logger)}")
+        self._settings = checked = check_settings(
+            pipeline,
+            capacity=capacity,
+            sampling_rate=sampling_rate,
+            warning=warning,
+            critical=critical,
+            owns=owns,
+            clock=clock,
+            report_interval=report_interval,
+            overflow=overflow,
+            path=path,
+            rotate=rotate,
+            on_critical=on_critical,
+            freeze_to=freeze_to,
+            keep=keep,
+            logger=logger,
+            ring=ring,
+        )
         self.pipeline = pipeline
-        self.owns = pipeline.check_owned(owns)
-        self.sampling_rate = settings.checked_rate(sampling_rate)
-        thresholds = settings.checked_thresholds(warning, critical, pipeline, self.owns)
-        by_level = {level: thresholds.by_span(level) for level in LEVELS}
+        self.owns = checked.owns or pipeline.marks
+        self.sampling_rate = checked.sampling_rate
+        by_level = {"warning": checked.warning, "critical": checked.critical}
         # as they were given: ns, or ns by span
         self.warning, self.critical = (
             ns if isinstance(given, Mapping) else ns.get(END_TO_END)
             for ns, given in zip(by_level.values(), (warning, critical), strict=True)
         )
-        outputs = settings.checked_outputs(path, rotate, keep, on_critical, freeze_to, thresholds)
-        self.report_interval = settings.checked_duration(report_interval, "report_interval")
-        self.overflow = settings.checked_overflow(overflow)
+        self.report_interval = checked.report_interval
+        self.overflow = checked.overflow
         about = {"owns": list(self.owns), "sampling_rate": self.sampling_rate or None}
         self._recording = Recording(clock, about)
         self.clock_offset_ns = self._recording.offset_ns
@@ -181,9 +192,7 @@ class Profiler:
         self._ring = Ring(pipeline, capacity, path=ring, metadata=metadata)
         self.capacity = self._ring.capacity
         self._recording.note = self._ring.note
-        self._alerts = Alerts(
-            logging.getLogger("latprof") if logger is None else logger, thresholds
-        )
+        self._alerts = Alerts(checked.logger, Thresholds.from_spans(**by_level))
         self._sampled_below = threshold(self.sampling_rate)
         slots = None
         if self.overflow != "overwrite":
@@ -191,7 +200,7 @@ class Profiler:
         self._hot = HotPath(self._ring, clock, self.owns, self._alerts, self._sampled_below, slots)
         self._fold = LiveFold(self._ring, self._hot, self.clock_offset_ns, self.sampling_rate)
         self._outputs = Outputs(
-            outputs, self._ring, self._fold, self._alerts, self._recording, lambda: self.accounts
+            checked, self._ring, self._fold, self._alerts, self._recording, lambda: self.accounts
         )
         self._cost_ns: float | None = None
         self._lock = threading.RLock()

@@ -1,31 +1,25 @@
-"""Checks of a profiler's settings: invalid ones are refused, never replaced."""
+"""The settings of a profiler: invalid ones are refused, never replaced."""
 
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from latprof.errors import ProfilerError
 from latprof.pipeline import Pipeline
 from latprof.recorder.alerts import Violation
 from latprof.text import escape, quoted
-from latprof.thresholds import Duration, Thresholds, parse_thresholds
+from latprof.thresholds import LEVELS, Duration, Thresholds, parse_thresholds
 from latprof.units import parse_duration
 
-__all__ = [
-    "OnCritical",
-    "OutputSettings",
-    "Rotation",
-    "checked_duration",
-    "checked_outputs",
-    "checked_overflow",
-    "checked_rate",
-    "checked_thresholds",
-]
+__all__ = ["OnCritical", "PathLike", "Rotation", "Settings", "check_settings", "ends_in_separator"]
 
 OnCritical = str | Callable[[Violation], object]
+PathLike = str | os.PathLike[str]
 
 OVERFLOWS = ("overwrite", "drop", "block")
 
@@ -45,47 +39,114 @@ class Rotation:
 
 
 @dataclass(frozen=True, slots=True)
-class OutputSettings:
-    """The settings of `Profiler` about frames that leave the ring.
+class Settings:
+    """The checked settings of a `Profiler`, under the names of its arguments.
 
-    `keeps` is whether a trace keeps only slow frames and a sample of the others, and `keep_ns` the
-    limit in ns, or None for a running p99.
+    Durations are in ns, and thresholds in ns by span, so that settings that mean the same are
+    equal. `owns` is None if all marks are owned; `keep` is ``"slow"``, a limit in ns, or None.
+    `capacity` and `ring` are checked by the ring.
     """
 
-    path: Path | None
-    makes_folder: bool
-    rotation: Rotation
-    keeps: bool
-    keep_ns: int | None
+    pipeline: Pipeline
+    capacity: int
+    sampling_rate: float
+    warning: dict[str, int]
+    critical: dict[str, int]
+    owns: tuple[str, ...] | None
+    clock: Callable[[], int]
+    report_interval: int | None
+    overflow: str
+    path: str | None
+    rotate: Rotation
     on_critical: OnCritical | None
     freeze_to: Path
+    keep: str | int | None
+    logger: logging.Logger
+    ring: PathLike | None
 
 
-def checked_rate(rate: float) -> float:
-    """Return a sampling rate."""
+def check_settings(pipeline: Pipeline, **given: Any) -> Settings:
+    """Check all arguments of `Profiler`, and return what they mean.
+
+    Raises
+    ------
+    ProfilerError
+        A setting is invalid.
+    PipelineError
+        `owns` contains a name that is not a mark of the pipeline.
+    """
+    if not isinstance(pipeline, Pipeline):
+        raise ProfilerError(
+            f"pipeline must be a Pipeline (for example latprof.AUDIO), got {quoted(pipeline)}"
+        )
+    logger, rate, overflow = given["logger"], given["sampling_rate"], given["overflow"]
+    if logger is not None and not hasattr(logger, "log"):
+        raise ProfilerError(f"logger must be a logging.Logger, got {quoted(logger)}")
     is_number = isinstance(rate, int | float) and not isinstance(rate, bool)
     if not is_number or not 0 <= rate <= 1:
         raise ProfilerError(f"sampling_rate must be a number between 0 and 1, got {quoted(rate)}")
-    return float(rate)
+    owned = pipeline.check_owned(given["owns"])
+    thresholds = _checked_thresholds(given["warning"], given["critical"], pipeline, owned)
+    _check_on_critical(given["on_critical"], thresholds)
+    path, rotate, keep = given["path"], given["rotate"], given["keep"]
+    if path is not None:
+        path = _checked_path(path)
+    if keep is not None and keep != "slow":
+        keep = parse_duration(keep, name='keep, unless "slow",', error=ProfilerError)
+    interval = given["report_interval"]
+    if interval is not None:
+        interval = parse_duration(interval, name="report_interval", error=ProfilerError)
+        if interval == 0:
+            got = quoted(given["report_interval"])
+            raise ProfilerError(
+                f"report_interval must be above 0, got {got}; leave it out for none"
+            )
+    if not isinstance(overflow, str) or overflow not in OVERFLOWS:
+        raise ProfilerError(
+            f"overflow must be one of {', '.join(OVERFLOWS)}, got {quoted(overflow)}"
+        )
+    return Settings(
+        pipeline,
+        **given
+        | {level: thresholds.by_span(level) for level in LEVELS}
+        | {
+            "owns": None if owned == pipeline.marks else owned,
+            "report_interval": interval,
+            "path": path,
+            "rotate": Rotation() if rotate is None else _checked_rotation(rotate, path),
+            "freeze_to": Path(_path_text(given["freeze_to"], "freeze_to")),
+            "keep": keep,
+            "logger": logging.getLogger("latprof") if logger is None else logger,
+            "ring": os.fspath(ring) if isinstance(ring := given["ring"], os.PathLike) else ring,
+        },
+    )
 
 
-def checked_duration(value: Duration | None, name: str) -> int | None:
-    """Return a duration above 0 in ns, or None if there is none."""
-    ns = None if value is None else parse_duration(value, name=name, error=ProfilerError)
-    if ns == 0:
-        raise ProfilerError(f"{name} must be above 0, got {quoted(value)}; leave it out for none")
-    return ns
+def _check_on_critical(on_critical: object, thresholds: Thresholds) -> None:
+    if on_critical is None:
+        return
+    if on_critical != "freeze" and not callable(on_critical):
+        raise ProfilerError(
+            f'on_critical must be "freeze" or a function of a Violation, got {quoted(on_critical)}'
+        )
+    if not thresholds.by_span("critical"):
+        raise ProfilerError("on_critical must come with a critical threshold; give critical=")
 
 
-def checked_thresholds(
+def ends_in_separator(path: str) -> bool:
+    """Return whether a path is that of a folder, which is made if it does not exist."""
+    return path.endswith(tuple(filter(None, (os.sep, os.altsep))))
+
+
+def _checked_thresholds(
     warning: Duration | Mapping[str, Duration] | None,
     critical: Duration | Mapping[str, Duration] | None,
     pipeline: Pipeline,
     owns: tuple[str, ...],
 ) -> Thresholds:
-    """Return the thresholds, of spans between marks that this process owns."""
+    """Return the thresholds; they must be of spans between marks that this process owns."""
     spans = {span.name: span for span in pipeline.all_spans}
-    for level, given in (("warning", warning), ("critical", critical)):
+    for level, given in zip(LEVELS, (warning, critical), strict=True):
         for name in given if isinstance(given, Mapping) else ():
             span = spans.get(name) if isinstance(name, str) else None
             if span is None:
@@ -102,63 +163,18 @@ def checked_thresholds(
     return parse_thresholds(warning, critical, error=ProfilerError)
 
 
-def checked_outputs(
-    path: "str | os.PathLike[str] | None",
-    rotate: Duration | None,
-    keep: Duration | None,
-    on_critical: OnCritical | None,
-    freeze_to: "str | os.PathLike[str]",
-    thresholds: Thresholds,
-) -> OutputSettings:
-    """Return the settings about frames that leave the ring."""
-    if on_critical is not None:
-        if on_critical != "freeze" and not callable(on_critical):
-            raise ProfilerError(
-                f'on_critical must be "freeze" or a function of a Violation, got '
-                f"{quoted(on_critical)}"
-            )
-        if not thresholds.by_span("critical"):
-            raise ProfilerError("on_critical must come with a critical threshold; give critical=")
-    where = None if path is None else _checked_path(path)
-    return OutputSettings(
-        where,
-        where is not None and _names_folder(os.fspath(path or "")),
-        Rotation() if rotate is None else _checked_rotation(rotate, where),
-        keep is not None,
-        None
-        if keep is None or keep == "slow"
-        else parse_duration(keep, name='keep, unless "slow",', error=ProfilerError),
-        on_critical,
-        Path(_path_text(freeze_to, "freeze_to")),
-    )
-
-
-def checked_overflow(overflow: object) -> str:
-    """Return what happens to frames that find the ring full."""
-    if not isinstance(overflow, str) or overflow not in OVERFLOWS:
-        raise ProfilerError(
-            f"overflow must be one of {', '.join(OVERFLOWS)}, got {quoted(overflow)}"
-        )
-    return overflow
-
-
-def _path_text(path: "str | os.PathLike[str]", name: str) -> str:
+def _path_text(path: PathLike, name: str) -> str:
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
     if not isinstance(text, str) or not text or "\0" in text:
         raise ProfilerError(f"{name} must be the path of a file or folder, got {quoted(path)}")
     return text
 
 
-def _names_folder(text: str) -> bool:
-    """Return whether a path ends in a separator: the folder is then made if it does not exist."""
-    return text.endswith(tuple(filter(None, (os.sep, os.altsep))))
-
-
-def _checked_path(path: "str | os.PathLike[str]") -> Path:
+def _checked_path(path: PathLike) -> str:
     """Return the path of trace files: a file in an existing folder, or a folder."""
     text = _path_text(path, "path")
     checked = Path(text)
-    if _names_folder(text):
+    if ends_in_separator(text):
         if checked.exists() and not checked.is_dir():
             raise ProfilerError(
                 f"path must not end in {text[-1]} if it is a file, got {escape(text)}"
@@ -168,10 +184,10 @@ def _checked_path(path: "str | os.PathLike[str]") -> Path:
             f"path must be in an existing folder, got {escape(text)}; make "
             f"{escape(str(checked.parent))}, or choose another"
         )
-    return checked
+    return text
 
 
-def _checked_rotation(rotate: Duration, path: Path | None) -> Rotation:
+def _checked_rotation(rotate: Duration, path: str | None) -> Rotation:
     """Return when a new file begins: ``"1h"`` or ``"64MB"``."""
     if path is None:
         raise ProfilerError(f"rotate must come with a path, got {quoted(rotate)}; give path=")
