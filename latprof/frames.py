@@ -15,6 +15,7 @@ from latprof.arrays import Ints, Mask
 from latprof.pipeline import OTHER, Pipeline
 
 __all__ = [
+    "ABSENT",
     "CAME_TWICE",
     "FINISHED",
     "LOST_IN_TRANSIT",
@@ -156,18 +157,20 @@ class Columns:
     def __len__(self) -> int:
         return len(self.frame_id)
 
+    @property
+    def optional(self) -> dict[str, Any]:
+        """Those of the columns `OPTIONAL` that are not None, by name."""
+        columns = {name: getattr(self, name) for name in self.OPTIONAL}
+        return {name: column for name, column in columns.items() if column is not None}
+
     def apply(self, change: Callable[[Any], Any]) -> "Columns":
         """Return the columns with `change` applied to each of them."""
-        optional = {
-            name: None if getattr(self, name) is None else change(getattr(self, name))
-            for name in self.OPTIONAL
-        }
         return Columns(
             change(self.frame_id),
             {name: change(column) for name, column in self.marks.items()},
             tags={name: change(column) for name, column in self.tags.items()},
             complete=self.complete,
-            **optional,
+            **{name: change(column) for name, column in self.optional.items()},
         )
 
     def take(self, index: Index) -> "Columns":
@@ -182,7 +185,7 @@ class Columns:
             {name: column for name, column in self.marks.items() if name in wanted},
             tags={name: column for name, column in self.tags.items() if name in wanted},
             complete=self.complete,
-            **{name: getattr(self, name) for name in self.OPTIONAL if name in wanted},
+            **{name: column for name, column in self.optional.items() if name in wanted},
         )
 
     def finished(self) -> Mask | None:
@@ -198,32 +201,29 @@ class Columns:
 
         A column that only some parts have is missing in the others. `parts` must not be empty.
         """
-        first = parts[0]
         lengths = [len(part) for part in parts]
-        optional: dict[str, Any] = {}
-        for name in cls.OPTIONAL:
-            if any(getattr(part, name) is not None for part in parts):
-                optional[name] = _join(
-                    [getattr(part, name) for part in parts], lengths, _ABSENT.get(name)
-                )
-        tags: dict[str, Any] = {}
-        for name in dict.fromkeys(name for part in parts for name in part.tags):
-            tags[name] = _join([part.tags.get(name) for part in parts], lengths, None)
+        others = [part.optional | part.tags for part in parts]
+        joined: dict[str, Any] = {
+            name: _join([columns.get(name) for columns in others], lengths, ABSENT.get(name))
+            for name in dict.fromkeys(name for columns in others for name in columns)
+        }
+        optional = {name: joined.pop(name) for name in cls.OPTIONAL if name in joined}
         return cls(
             np.concatenate([part.frame_id for part in parts]),
-            {mark: np.concatenate([p.marks[mark] for p in parts]) for mark in first.marks},
-            tags=tags,
+            {mark: np.concatenate([p.marks[mark] for p in parts]) for mark in parts[0].marks},
+            tags=joined,
             complete=frozenset.intersection(*(part.complete for part in parts)),
             **optional,
         )
 
 
-_ABSENT: dict[str, Any] = {
+ABSENT: dict[str, Any] = {
     "size": np.uint32(NO_SIZE),
     "cpu": np.float32(np.nan),
     "rss": np.uint64(0),
     "weight": np.uint32(1),
 }
+"""What a missing value of a column is, of the column's type."""
 
 
 def _join(

@@ -314,14 +314,13 @@ class Trace:
         columns = self.columns
         data: dict[str, Any] = {"frame_id": columns.frame_id}
         data |= {mark: ns.view("M8[ns]") for mark, ns in columns.marks.items()}  # MISSING is NaT
-        if columns.size is not None:
-            data["size"] = pd.arrays.IntegerArray(columns.size, columns.size == NO_SIZE)
-        named = {name: getattr(columns, name) for name in Columns.OPTIONAL[1:]} | columns.tags
-        for name, column in named.items():
-            if isinstance(column, Labels):
+        for name, column in (columns.optional | columns.tags).items():
+            if name == "size":
+                data[name] = pd.arrays.IntegerArray(column, column == NO_SIZE)
+            elif isinstance(column, Labels):
                 categories = pd.Index(column.names, dtype=object)
                 data[name] = pd.Categorical.from_codes(column.codes, categories=categories)
-            elif column is not None:
+            else:
                 data[name] = column
         for name in self.pipeline.span_names:
             data[f"{name}_latency"] = self.span(name).view("m8[ns]")

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latprof.joining.clocks import FASTEST_DRIFT, FASTEST_ENVELOPE, Bounds, one_way, two_ways
+from latprof.joining.clocks import FASTEST_DRIFT, FASTEST_ENVELOPE, Points, one_way, two_ways
 
 
 def bounds(points):
     times, values = zip(*points, strict=True)
-    return Bounds(np.array(times), np.array(values))
+    return Points(np.array(times), np.array(values))
 
 
 def lines(above, below):
@@ -101,8 +101,8 @@ def test_the_clock_of_many_points_is_within_its_bound():
     rng = np.random.default_rng(5)
     times = rng.integers(0, 3_600 * 10**9, 300_000)
     true = 5 * 10**12 - times // 20_000
-    above = Bounds(times, true + 10_000 + rng.exponential(10**6, len(times)).astype(int))
-    below = Bounds(times, true - 10_000 - rng.exponential(10**6, len(times)).astype(int))
+    above = Points(times, true + 10_000 + rng.exponential(10**6, len(times)).astype(int))
+    below = Points(times, true - 10_000 - rng.exponential(10**6, len(times)).astype(int))
     clock = two_ways(above, below)
     assert clock.bound < 12_000
     for t in (0, clock.at, 3_600 * 10**9):

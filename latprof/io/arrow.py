@@ -16,7 +16,7 @@ from pyarrow import types
 
 from latprof.arrays import Mask
 from latprof.errors import PipelineError, TraceError
-from latprof.frames import MISSING, NO_SIZE, Columns, Labels, as_text, common_dtype
+from latprof.frames import ABSENT, MISSING, Columns, Labels, as_text, common_dtype
 from latprof.io import checks
 from latprof.io.atomic import first_line
 from latprof.pipeline import Pipeline, check_name
@@ -52,20 +52,13 @@ def record_batch(columns: Columns) -> pa.RecordBatch:
     for mark, ns in columns.marks.items():
         gaps = None if mark in columns.complete else ns == MISSING
         arrays[mark] = _with_gaps(ns, gaps).view(STAMP)
-    if columns.size is not None:
-        arrays["size"] = _with_gaps(columns.size, columns.size == NO_SIZE)
-    if columns.source is not None:
-        arrays["source"] = _dictionary(columns.source)
-    if columns.outcome is not None:
-        arrays["outcome"] = _dictionary(columns.outcome)
-    if columns.cpu is not None:
-        arrays["cpu"] = pa.array(columns.cpu, from_pandas=True)  # NaN is null
-    if columns.rss is not None:
-        arrays["rss"] = _with_gaps(columns.rss, columns.rss == 0)
-    if columns.weight is not None:
-        arrays["weight"] = pa.array(columns.weight)
-    for name, tag in columns.tags.items():
-        arrays[name] = _dictionary(tag) if isinstance(tag, Labels) else pa.array(tag)
+    for name, column in (columns.optional | columns.tags).items():
+        if isinstance(column, Labels):
+            arrays[name] = _dictionary(column)
+        elif name in ("size", "rss"):
+            arrays[name] = _with_gaps(column, column == ABSENT[name])
+        else:
+            arrays[name] = pa.array(column, from_pandas=name == "cpu")  # NaN is null
     return pa.RecordBatch.from_pydict(arrays)
 
 

@@ -270,11 +270,11 @@ def _check_tag_name(name: object, pipeline: Pipeline, tags: Iterable[object]) ->
 def _check_lengths(columns: Columns) -> None:
     named: Iterable[tuple[str, Any]] = (
         *((f"mark {mark!r}", ns) for mark, ns in columns.marks.items()),
-        *((name, getattr(columns, name)) for name in Columns.OPTIONAL),
+        *columns.optional.items(),
         *((f"tag {name!r}", tag) for name, tag in columns.tags.items()),
     )
     for what, column in named:
-        if column is not None and len(column) != len(columns):
+        if len(column) != len(columns):
             raise TraceError(
                 f"{what} must have as many rows as frame_id ({len(columns)}), got {len(column)}"
             )

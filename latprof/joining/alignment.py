@@ -13,7 +13,7 @@ import numpy as np
 
 from latprof.arrays import Ints
 from latprof.frames import MISSING
-from latprof.joining.clocks import Bounds, Clock, one_way, two_ways
+from latprof.joining.clocks import Clock, Points, one_way, two_ways
 from latprof.joining.recordings import Process
 from latprof.pipeline import Pipeline
 
@@ -60,8 +60,7 @@ def align_clocks(processes: Sequence[Process], pipeline: Pipeline, frames: int) 
             continue
         first = host[0].meta["clock_offset_ns"]
         for process in host:
-            offset = process.meta["clock_offset_ns"] - first
-            _correct(process, Clock(0, offset, 0.0, None, None, None))
+            _correct(process, Clock(at=0, offset=process.meta["clock_offset_ns"] - first))
     if len(hosts) == 1:
         return Alignment(SAME_BOOT if known else WALL, [])
     return _align_hosts(list(hosts.values()), pipeline, frames)
@@ -129,17 +128,17 @@ def _correct(process: Process, clock: Clock) -> None:
 
 def _bounds_between(
     done: list[Process], host: list[Process], pipeline: Pipeline, frames: int
-) -> tuple[Bounds, Bounds]:
+) -> tuple[Points, Points]:
     """Return upper and lower bounds of how far a host's clock is ahead."""
     groups = [*((process, 0) for process in done), *((process, 1) for process in host)]
-    empty = Bounds(np.empty(0, np.int64), np.empty(0, np.int64))
+    empty = Points(np.empty(0, np.int64), np.empty(0, np.int64))
     above, below = [empty], [empty]
     for _, group, _, left, came in _crossings(groups, pipeline, frames):
         if group == 1:
-            above.append(Bounds(came, came - left))
+            above.append(Points(came, came - left))
         else:
-            below.append(Bounds(left, left - came))
-    return Bounds.concat(above), Bounds.concat(below)
+            below.append(Points(left, left - came))
+    return Points.concat(above), Points.concat(below)
 
 
 def clock_errors(processes: Sequence[Process], pipeline: Pipeline, frames: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from latprof.arrays import Floats, Ints
 
-__all__ = ["FASTEST_DRIFT", "FASTEST_ENVELOPE", "Bounds", "Clock", "one_way", "two_ways"]
+__all__ = ["FASTEST_DRIFT", "FASTEST_ENVELOPE", "Clock", "Points", "one_way", "two_ways"]
 
 FASTEST_DRIFT = 1e-3
 """The most that one clock may gain on another: crystals are good to 1e-4, NTP slews by 5e-4."""
@@ -32,7 +32,7 @@ BINS = 1_024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Bounds:
+class Points:
     """Points that theta is not above (or not below): `values` at `times` of its own clock, ns."""
 
     times: Ints
@@ -72,10 +72,10 @@ class Clock:
 
     at: int
     offset: int
-    drift: float
-    low: int | None
-    high: int | None
-    bound: int | None
+    drift: float = 0.0
+    low: int | None = None
+    high: int | None = None
+    bound: int | None = None
     contradiction: int = 0
 
     def ahead(self, times: Ints) -> Ints:
@@ -84,14 +84,14 @@ class Clock:
         return gained + self.offset
 
 
-def two_ways(above: Bounds, below: Bounds) -> Clock:
+def two_ways(above: Points, below: Points) -> Clock:
     """Return the clock from points that it is not above, and points that it is not below.
 
     Examples
     --------
     >>> times = np.arange(0, 10**9, 10**7)
     >>> ahead = 7_000 + times // 10_000                   # 100 parts per million
-    >>> clock = two_ways(Bounds(times, ahead + 400), Bounds(times, ahead - 600))
+    >>> clock = two_ways(Points(times, ahead + 400), Points(times, ahead - 600))
     >>> clock.offset, round(clock.drift * 1e6, 1), clock.bound   # the true offset there: 56,500
     (56400, 100.0, 502)
     """
@@ -123,7 +123,7 @@ def two_ways(above: Bounds, below: Bounds) -> Clock:
     )
 
 
-def one_way(points: Bounds, *, above: bool) -> Clock:
+def one_way(points: Points, *, above: bool) -> Clock:
     """Return the clock from points that it is not above (or, `above` False, not below).
 
     The fastest frames are assumed to have taken no time, so that the offset is a bound. A drift
@@ -149,7 +149,6 @@ def one_way(points: Bounds, *, above: bool) -> Clock:
         drift=sign * drift,
         low=None if above else limit,
         high=limit if above else None,
-        bound=None,
     )
     # the hull was made of some points only; the line must not be above any of the others either
     over = int((sign * (clock.ahead(points.times) - points.values)).max())

@@ -48,11 +48,11 @@ import numpy.typing as npt
 from latprof.arrays import Mask
 from latprof.errors import TraceError
 from latprof.frames import (
+    ABSENT,
     CAME_TWICE,
     FINISHED,
     LOST_IN_TRANSIT,
     MISSING,
-    NO_SIZE,
     Columns,
     Labels,
     as_text,
@@ -254,11 +254,12 @@ def _add_optional_columns(result: Columns, processes: list[Process]) -> None:
     columns = [each.columns for each in processes]
     if any(each.source is not None for each in columns):
         result.source = _first_labels(processes, [each.source for each in columns])
-    for name, absent in (("size", NO_SIZE), ("cpu", np.nan), ("rss", 0), ("weight", None)):
+    for name, absent in ABSENT.items():
         arrays = [getattr(each, name) for each in columns]
         if any(array is not None for array in arrays):
-            values, gaps = _first_values(processes, arrays, absent)
-            values[gaps] = 1 if absent is None else absent
+            # a weight of 1 is a value
+            values, gaps = _first_values(processes, arrays, None if name == "weight" else absent)
+            values[gaps] = absent
             setattr(result, name, values)
     for name in dict.fromkeys(name for each in columns for name in each.tags):
         result.tags[name] = _first_tags(processes, [each.tags.get(name) for each in columns])

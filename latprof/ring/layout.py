@@ -27,6 +27,7 @@ from latprof.errors import TraceError
 from latprof.io.metadata import check_meta
 from latprof.pipeline import Pipeline
 from latprof.text import clip
+from latprof.units import STAMP_LIMIT
 
 __all__ = [
     "FORMAT",
@@ -70,7 +71,6 @@ _PREFIX = struct.Struct("<8sIIIIQQQQ")
 _CRC_AT = 12
 _ENTRY = struct.Struct("<IHHI")
 _OFFSET_LIMIT = 2**40  # bytes
-_CLOCK_LIMIT = 2**62  # ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ def parse_header(raw: bytes, name: str) -> Header:
         and end <= log_at
         and log_size <= LONGEST_LOG
         and log_at + log_size <= rows_at < _OFFSET_LIMIT
-        and abs(metadata.get("clock_offset_ns") or 0) < _CLOCK_LIMIT
+        and abs(metadata.get("clock_offset_ns") or 0) < STAMP_LIMIT
     )
     if not valid:
         raise refusal("has a header with inconsistent numbers")

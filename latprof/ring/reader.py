@@ -27,6 +27,7 @@ from latprof.ring import layout
 from latprof.ring.file import is_locked
 from latprof.ring.ring import NameTable, storable
 from latprof.text import quoted, shown_path
+from latprof.units import STAMP_LIMIT
 
 __all__ = ["RingReader", "Scan", "SlotTable"]
 
@@ -43,7 +44,6 @@ NEWEST = 64
 """How many numbers on either side of the newest one may be in the middle of a write: more than the
 threads that are interrupted at once between claiming a number and the end of its row."""
 
-_CLOCK_LIMIT = 2**62  # ns
 
 _SLOT = np.dtype([("slot", "i8"), ("number", "i8"), ("whole", "?"), ("empty", "?")])
 
@@ -507,7 +507,7 @@ class RingReader:
         for kind, code, payload in entries:
             if kind in (layout.STARTED, layout.STOPPED) and len(payload) == 16:
                 times = struct.unpack("<qq", payload)
-                if max(map(abs, times)) < _CLOCK_LIMIT:
+                if max(map(abs, times)) < STAMP_LIMIT:
                     (self.starts if kind == layout.STARTED else self.stops).append(times)
             elif kind in (layout.SOURCE, layout.OUTCOME):
                 names = self.sources if kind == layout.SOURCE else self.outcomes
