@@ -413,7 +413,7 @@ with Profiler(AUDIO, overflow="block", path={str(tmp_path / "a.parquet")!r}) as 
     assert os.waitpid(pid, 0)[1] == 0
     for n in range(70_000, 140_000):
         profiler.record(n, range(1_000, 9_000, 1_000), 960, "input")
-        if n % 1_000 == 0:
+        if n % 10_000 == 0:
             profiler.report()
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -37,7 +37,7 @@ def test_hashes_have_their_published_values() -> None:
 
 @given(
     st.lists(st.integers(0, 2**58 - 1), min_size=1),
-    st.none() | st.text(st.characters(codec="utf-8")),
+    st.none() | st.text("ab \0é€😀"),
 )
 def test_the_vectorized_hash_equals_the_scalar_one(runs: list[int], source: str | None) -> None:
     vectorized = run_hashes(np.array(runs, np.uint64), np.uint64(fnv1a(source)))
@@ -115,7 +115,7 @@ def test_weighted_counts_and_sums_are_unbiased() -> None:
     latencies = rng.lognormal(10, 1, 5_000).astype(np.int64)
     latencies[3_000:] *= 2  # the limit has to move
     counts, sums, tails = [], [], []
-    for seed in range(400):
+    for seed in range(200):
         sampler = TailSampler(MIC, 10, None, np.random.default_rng(seed))
         index, weights = select_in_pieces(sampler, latencies, 500)
         w = np.array(weights)

@@ -13,9 +13,10 @@ from latprof.text import counted, escape
 from latprof.thresholds import END_TO_END, LEVELS, Thresholds
 from latprof.units import format_ns
 
-__all__ = ["Alerts", "Tally", "Violation"]
+__all__ = ["BACKGROUND_ERRORS", "Alerts", "Tally", "Violation"]
 
 SUPPRESSED = "log records suppressed"
+BACKGROUND_ERRORS = "errors in the background"
 
 
 class Tally:
@@ -160,7 +161,7 @@ class Alerts:
             try:
                 self.on_critical(Violation(span, frame_id, source, latency_ns, limit))
             except Exception as error:
-                self.problem("errors of on_critical", f"{type(error).__name__}: {error}")
+                self.error("errors of on_critical", error)
 
     def suppress(self, name: str, count: int) -> None:
         """Count frames above a threshold that are not logged one by one."""
@@ -172,6 +173,10 @@ class Alerts:
         """Count a wrong call or an error, and log it the first time."""
         if self.notes.add(name) == 1:
             self._log(logging.WARNING, f"{name}: {escape(detail)} (further ones are only counted)")
+
+    def error(self, name: str, error: Exception, remark: str = "") -> None:
+        """Count an error, and log it the first time."""
+        self.problem(name, f"{type(error).__name__}: {error}{remark}")
 
     def rejected(self, reason: str, what: str) -> None:
         """Log the first frame that is rejected for a reason; the accounts count all of them."""

@@ -7,7 +7,7 @@ hold up the threads of the program, so that the background folds a few thousand 
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from latprof.accounts import Accounts
 from latprof.frames import Columns, Labels
 from latprof.profile.profile import Profile
+from latprof.recorder.alerts import BACKGROUND_ERRORS
 from latprof.recorder.hotpath import HotPath
 from latprof.recorder.stamping import BAD_STAMP, shown
 from latprof.ring.ring import OTHER_NAME, Ring, Snapshot, count_of, storable, to_columns
@@ -102,18 +103,20 @@ class LiveFold:
 
     def step(self, limit: int = STEP_ROWS) -> None:
         """Fold at most `limit` new rows."""
-        self._unless_busy(lambda: self._step(limit))
+        with self._only_fold() as may_fold:
+            if may_fold:
+                self._step(limit)
 
-    def _unless_busy(self, action: Callable[[], None]) -> None:
-        """Call a function that folds, unless a signal handler calls this inside a fold."""
+    @contextlib.contextmanager
+    def _only_fold(self) -> Iterator[bool]:
+        """Exclude other folds; yield False if a signal handler calls this inside a fold."""
         with self.lock:
-            if self._busy:
-                return
+            busy = self._busy
             try:
                 self._busy = True
-                action()
+                yield not busy
             finally:
-                self._busy = False
+                self._busy = busy
 
     def _step(self, limit: int) -> None:
         if self._pending:
@@ -129,8 +132,9 @@ class LiveFold:
 
         With `final`, pending numbers are given up after a short wait for their writers.
         """
-
-        def fold_all() -> None:
+        with self._only_fold() as may_fold:
+            if not may_fold:
+                return
             self._look_again()
             target = self._ring.claimed  # a fixed target: the program goes on writing
             while self._seen < target:
@@ -138,8 +142,6 @@ class LiveFold:
             if final:
                 self._wait_for_writers()
             self._free_slots()
-
-        self._unless_busy(fold_all)
 
     def _wait_for_writers(self) -> None:
         self._free_slots()
@@ -159,15 +161,10 @@ class LiveFold:
 
     def accounts(self) -> Accounts:
         """Return where every frame is now."""
-        with self.lock:
-            busy = self._busy
-            try:
-                self._busy = True  # a fold in between would change some of the counts
-                if not busy:
-                    self._settle_voids()
-                return self._accounts()
-            finally:
-                self._busy = busy
+        with self._only_fold() as may_fold:  # a fold in between would change some of the counts
+            if may_fold:
+                self._settle_voids()
+            return self._accounts()
 
     def _accounts(self) -> Accounts:
         hot = self._hot
@@ -335,7 +332,7 @@ class Background(threading.Thread):
         try:
             self._sample = cpu_and_memory_sampler(hot)
         except Exception as error:
-            self._failed(error)
+            self._alerts.error(BACKGROUND_ERRORS, error)
 
     def end(self) -> None:
         """End the thread and wait for it, unless the thread itself calls this."""
@@ -375,7 +372,7 @@ class Background(threading.Thread):
                     self._report()
             except Exception as error:
                 pause = longest
-                self._failed(error)
+                self._alerts.error(BACKGROUND_ERRORS, error)
 
     def _keep_up(self) -> bool:
         """Fold a step if enough rows wait; return whether the thread may pause."""
@@ -384,9 +381,6 @@ class Background(threading.Thread):
             return True
         self._fold.step(STEP_ROWS)
         return backlog < 2 * STEP_ROWS and backlog < self._fold.capacity // 4
-
-    def _failed(self, error: Exception) -> None:
-        self._alerts.problem("errors in the background", f"{type(error).__name__}: {error}")
 
 
 def cpu_and_memory_sampler(hot: HotPath) -> Callable[[], None]:

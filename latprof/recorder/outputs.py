@@ -15,7 +15,7 @@ import numpy.typing as npt
 from latprof.accounts import Accounts
 from latprof.errors import ProfilerError
 from latprof.frames import Columns
-from latprof.recorder.alerts import Alerts, Violation
+from latprof.recorder.alerts import BACKGROUND_ERRORS, Alerts, Violation
 from latprof.recorder.background import LiveFold
 from latprof.recorder.recording import Recording, TraceFiles, file_stem
 from latprof.recorder.sampling import TailSampler
@@ -93,7 +93,7 @@ class Outputs:
             if self._files is not None:
                 self._files.write(columns, len(rows))
         except Exception as error:  # the rows are folded nevertheless
-            self._alerts.problem("errors in the background", f"{type(error).__name__}: {error}")
+            self._alerts.error(BACKGROUND_ERRORS, error)
 
     def begin(self) -> None:
         """Accept frames."""
@@ -167,8 +167,6 @@ class Freezer:
         Returns a trace of the frames in the ring.
     alerts
         Logs, and counts errors.
-    most
-        How many files are kept.
     """
 
     def __init__(
@@ -177,7 +175,6 @@ class Freezer:
         ring: Ring,
         trace: Callable[[], Trace],
         alerts: Alerts,
-        most: int = MAX_FREEZES,
     ) -> None:
         import latprof.io.writer  # not in the thread, see `Background`
 
@@ -186,7 +183,6 @@ class Freezer:
         self._ring = ring
         self._trace = trace
         self._alerts = alerts
-        self._most = most
         self._first: tuple[Violation, int, float] | None = None
         self._more = 0
         self._quiet_until = 0.0
@@ -218,14 +214,19 @@ class Freezer:
         try:
             self._save(violation)
         except Exception as error:
-            self._alerts.problem("errors of freezing", f"{type(error).__name__}: {error}")
+            self._alerts.error("errors of freezing", error)
         finally:
             self._quiet_until = time.monotonic() + FREEZE_PAUSE_S
             self._first = None
 
     def _save(self, violation: Violation) -> None:
         trace = self._trace()
-        trace.meta["freeze"] = _reason(violation, self._more)
+        trace.meta["freeze"] = {
+            "reason": str(violation),
+            **asdict(violation),
+            "further_violations": self._more,
+            "saved": format_utc(time.time_ns()),
+        }
         os.makedirs(self._folder, exist_ok=True)
         now = time.time_ns()
         moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 10**9))
@@ -238,7 +239,7 @@ class Freezer:
     def _remove_old(self) -> None:
         pattern = re.compile(re.escape(self._stem) + r"-critical-\d{8}T\d{6}\.\d{6}Z-\d+\.parquet")
         mine = [p for p in self._folder.iterdir() if pattern.fullmatch(p.name)]
-        for path in sorted(mine)[: -self._most]:
+        for path in sorted(mine)[:-MAX_FREEZES]:
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
 
@@ -250,13 +251,3 @@ def _make(folder: Path) -> None:
         raise ProfilerError(
             f"path {escape(str(folder))}: cannot make the folder: {error.strerror}; choose another"
         ) from None
-
-
-def _reason(violation: Violation, more: int) -> dict[str, Any]:
-    """Return the reason for a saved trace, as JSON values."""
-    return {
-        "reason": str(violation),
-        **asdict(violation),
-        "further_violations": more,
-        "saved": format_utc(time.time_ns()),
-    }

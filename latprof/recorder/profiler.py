@@ -188,7 +188,7 @@ class Profiler:
         self.clock_offset_ns = self._recording.offset_ns
         metadata = None  # of the ring, which is made last as it may create a file
         if ring is not None:
-            metadata = self._recording.ring_metadata() | {"thresholds": by_level}
+            metadata = self._recording.meta() | {"thresholds": by_level}
         self._ring = Ring(pipeline, capacity, path=ring, metadata=metadata)
         self.capacity = self._ring.capacity
         self._recording.note = self._ring.note

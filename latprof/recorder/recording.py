@@ -110,12 +110,8 @@ class Recording:
         fits = type(now) is int and 0 < now < STAMP_LIMIT
         return now if fits else time.time_ns() - self.offset_ns
 
-    def ring_metadata(self) -> dict[str, Any]:
-        """Return the metadata of a ring's file, which is known before frames are recorded."""
-        return {key: value for key, value in self.meta([]).items() if key != "segments"}
-
-    def meta(self, segments: list[tuple[int, int]]) -> dict[str, Any]:
-        """Return the metadata of a trace of these segments."""
+    def meta(self, segments: list[tuple[int, int]] | None = None) -> dict[str, Any]:
+        """Return the metadata of a trace of these segments; without them, what is known before."""
         meta: dict[str, Any] = {
             **self._about,
             "clock_offset_ns": self.offset_ns,
@@ -125,12 +121,13 @@ class Recording:
             "python": platform.python_version(),
             "created": format_utc(time.time_ns()),
             "recording": self.id,
-            "segments": [list(segment) for segment in segments],
             "stamp_ns": _stamp_ns(),
         }
-        boot_id = _boot_id()
-        if boot_id is not None:
-            meta["boot_id"] = boot_id
+        if segments is not None:
+            meta["segments"] = [list(segment) for segment in segments]
+        with contextlib.suppress(OSError, UnicodeError):  # Linux only
+            boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+            meta |= {"boot_id": boot_id} if boot_id else {}
         return meta
 
     def _anchor(self, begins: bool) -> int:
@@ -178,13 +175,14 @@ class TraceFiles:
         self._accounts = accounts
         self._alerts = alerts
         in_folder = path.is_dir()
-        folder, stem = (path, pipeline.name) if in_folder else (path.parent, path.stem)
-        ending = ".parquet" if in_folder else path.suffix
-        # names that sort by time and differ from those of other processes
-        begun = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        self._named = f"{file_stem(stem)}-{begun}-{recording.id[:6]}-{{:05d}}{ending}"
-        self._single = None if rotation != Rotation() or in_folder else path
-        self._folder = folder.absolute()  # the program may change the working directory
+        # absolute, as the program may change the working directory
+        self._folder = (path if in_folder else path.parent).absolute()
+        self._stem, self._suffix = path.stem, ".parquet" if in_folder else path.suffix
+        self._is_single = rotation == Rotation() and not in_folder
+        if not self._is_single:  # names that sort by time and differ from those of other processes
+            stem = file_stem(pipeline.name if in_folder else path.stem)
+            begun = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+            self._stem = f"{stem}-{begun}-{recording.id[:6]}"
         self._part = 0
         self._row_group = ROW_GROUP
         if rotation.bytes is not None:
@@ -210,10 +208,9 @@ class TraceFiles:
         """Add rows that stand for `frames` frames: all of them, or the rows that were kept."""
         if not frames:
             return
-        if count_of(self._ends) >= count_of(self._begins):
-            self._lose(frames)  # a thread was late when recording stopped
-            return
-        if self._writer is None and time.monotonic() < self._retry_at:
+        # a thread may be late when recording has stopped
+        late = count_of(self._ends) >= count_of(self._begins)
+        if late or (self._writer is None and time.monotonic() < self._retry_at):
             self._lose(frames)
             return
         self._frames += frames
@@ -253,14 +250,11 @@ class TraceFiles:
     def _begin(self) -> Any:
         """Open the next file and return its writer."""
         self._part += 1
-        path = self._folder / self._named.format(self._part)
-        if self._single is not None:
-            single = self._folder / self._single.name
-            ending = "" if self._part == 1 else f"-{self._part:05d}"
-            path = single.with_name(f"{single.stem}{ending}{single.suffix}")
+        number = "" if self._is_single and self._part == 1 else f"-{self._part:05d}"
+        path = self._folder / f"{self._stem}{number}{self._suffix}"
         self._first_end = None
         self._begun = time.monotonic()
-        meta = self._recording.meta([])
+        meta = self._recording.meta()
         writer = self._writer = self._open(path, self._pipeline, meta, row_group=self._row_group)
         return writer
 
@@ -326,8 +320,7 @@ class TraceFiles:
             self._lose(self._frames)
             self._frames = 0
             self._retry_at = time.monotonic() + RETRY_S
-            reason = f"{type(error).__name__}: {error}"
-            self._alerts.problem(FILE_ERRORS, f"{reason}; recording goes on without the file")
+            self._alerts.error(FILE_ERRORS, error, "; recording goes on without the file")
 
 
 def file_stem(name: str) -> str:
@@ -359,14 +352,6 @@ def _stamp_ns() -> int:
             time.perf_counter_ns()
         times.append(time.perf_counter_ns() - begin)
     return min(times) // reads
-
-
-def _boot_id() -> str | None:
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            return file.read().strip() or None
-    except (OSError, UnicodeError):
-        return None
 
 
 def _since(reported: Accounts, now: Accounts, *, final: bool) -> Accounts:

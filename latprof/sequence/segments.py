@@ -409,8 +409,6 @@ def concatenated(first: Rows, later: Rows) -> Rows:
 
 
 def _merged(left: Rows, right: Rows) -> Rows:
-    if not left or not len(left[0]) or not len(right[0]):
-        return concatenated(left, right)
     return _sorted(concatenated(left, right))
 
 

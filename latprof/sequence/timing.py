@@ -4,7 +4,7 @@
 """
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
@@ -321,16 +321,16 @@ class TimingRun:
         """Return the missed deadlines, or None without a deadline."""
         if deadline_ns is None:
             return None
-        result = DeadlineResult(deadline_ns, span, note=note)
         if note:
-            return result
+            return DeadlineResult(deadline_ns, span, note=note)
         frames, misses = self.streak.count, self.misses
         first, last = self.first_missed, self.last_missed
-        return replace(
-            result,
-            frames=frames,
-            misses=misses,
-            ratio=misses / frames if frames else None,
+        return DeadlineResult(
+            deadline_ns,
+            span,
+            frames,
+            misses,
+            misses / frames if frames else None,
             longest_run=self.streak.best,
             first_missed=None if first is None else first - int(SIGN_BIT),
             last_missed=None if last is None else last - int(SIGN_BIT),
