@@ -46,7 +46,7 @@ def texts(ax):
 
 
 def drawn(ax):
-    """Draw the whole picture, so that what matplotlib warns of is an error."""
+    """Draw the whole picture, so that a warning of matplotlib is an error."""
     ax.figure.draw_without_rendering()
     return ax
 
@@ -63,21 +63,22 @@ SETS = {
 
 
 @pytest.mark.parametrize("what", SETS)
-@pytest.mark.parametrize("bins", [1, 7, 120])
-def test_a_span_is_drawn_with_all_its_frames(ax, what, bins):
+def test_a_histogram_contains_all_frames_of_a_span(what):
     profile = SETS[what]()
-    plot.histogram(profile, "end_to_end", ax=ax, bins=bins)
-    for values, edges, _ in stairs(drawn(ax)):
-        assert values.sum() == profile["end_to_end"].count
-        assert len(values) == bins
-        assert (np.diff(edges) > 0).all()
-        assert edges[0] <= max(profile["end_to_end"].min, 1)
-        assert edges[-1] >= profile["end_to_end"].max
-    assert len(ax.patches) == 2  # an area and its outline
-    assert ax.get_xscale() == "log"
+    for bins in (1, 7, 120):
+        ax = Figure(layout="constrained").add_subplot()
+        plot.histogram(profile, "end_to_end", ax=ax, bins=bins)
+        for values, edges, _ in stairs(drawn(ax)):
+            assert values.sum() == profile["end_to_end"].count
+            assert len(values) == bins
+            assert (np.diff(edges) > 0).all()
+            assert edges[0] <= max(profile["end_to_end"].min, 1)
+            assert edges[-1] >= profile["end_to_end"].max
+        assert len(ax.patches) == 2  # an area and its outline
+        assert ax.get_xscale() == "log"
 
 
-def test_frames_stand_in_the_bin_of_their_time(ax):
+def test_frames_are_counted_in_the_bin_of_their_latency(ax):
     plot.histogram(lasting(100, 100, 100, 900), "end_to_end", ax=ax, bins=40)
     values, edges, _ = stairs(ax)[0]
     for latency, count in ((100, 3), (900, 1)):
@@ -85,21 +86,21 @@ def test_frames_stand_in_the_bin_of_their_time(ax):
         assert values[place] == count
 
 
-def test_title_and_labels_say_what_it_is(ax):
+def test_title_and_axis_labels_of_a_histogram(ax):
     plot.histogram(lasting(5, 6), "end_to_end", ax=ax)
     assert ax.get_title() == "bare: 2 frames, end_to_end"
     assert ax.get_xlabel() == "latency"
     assert ax.get_ylabel() == "frames per bin"
 
 
-def test_percentiles_are_marked_where_they_are(ax):
+def test_percentiles_are_marked_at_their_values(ax):
     profile = lasting(*range(1, 101))
     plot.histogram(profile, "end_to_end", ax=ax, percentiles=(50, 99))
     assert sorted(line.get_xdata()[0] for line in ax.lines) == [50, 99]
     assert texts(ax) == ["p50 50 ns", "p99 99 ns"]
 
 
-def test_thresholds_are_lines(ax):
+def test_thresholds_are_drawn_as_lines(ax):
     profile = profiled(AUDIO, seeded(AUDIO, 50, 1))
     plot.histogram(profile, "end_to_end", ax=ax, percentiles=(), thresholds=("50ms", 10**8))
     assert [line.get_xdata()[0] for line in ax.lines] == [50_000_000, 100_000_000]
@@ -108,7 +109,7 @@ def test_thresholds_are_lines(ax):
     assert low < 50_000_000 < 100_000_000 < high
 
 
-def test_a_lane_for_each_span(ax):
+def test_several_spans_have_a_lane_each(ax):
     profile = profiled(AUDIO, seeded(AUDIO, 500, 1))
     plot.histogram(profile, ax=ax)
     names = [*(stage.name for stage in AUDIO.stages), "end_to_end"]
@@ -120,20 +121,20 @@ def test_a_lane_for_each_span(ax):
         lane = np.asarray(base).flat[0]
         counts = heights - lane
         assert counts.max() == pytest.approx(0.6)
-        # heights are in proportion to the counts, of which there is a whole number
+        # heights are proportional to counts, which are integers
         whole = counts / counts.sum() * profile[name].count
         assert whole == pytest.approx(np.round(whole), abs=1e-6)
         assert lane == len(names) - 1 - names.index(name)
 
 
-def test_spans_without_frames_leave_no_lane(ax):
+def test_spans_without_frames_have_no_lane(ax):
     frames = simple(CHAIN, [(0, None, 5, 9, 20)] * 3)
     plot.histogram(profiled(CHAIN, frames), ax=ax)
     labels = [label.get_text().split("\n")[0] for label in drawn(ax).get_yticklabels()]
     assert labels == ["end_to_end", "play", "resample"]
 
 
-def test_one_span_that_is_left_of_several_has_its_own_colour(ax):
+def test_a_single_span_with_frames_keeps_its_colour(ax):
     profile = profiled(CHAIN, simple(CHAIN, [(0, None, None, 9, 20)] * 3))
     plot.histogram(profile, ["decode", "play"], ax=ax)
     color = mpl.colors.to_rgb(plot.colors(CHAIN)["play"])
@@ -153,7 +154,7 @@ def test_one_span_that_is_left_of_several_has_its_own_colour(ax):
     ],
     ids=["empty", "missing", "negative"],
 )
-def test_nothing_to_draw_is_explained(ax, profile, said):
+def test_a_picture_without_values_gives_the_reason(ax, profile, said):
     plot.histogram(profile(), ax=ax, thresholds=("50ms",))
     assert texts(drawn(ax))[0].startswith(said)
     assert len(ax.patches) == 0
@@ -166,25 +167,22 @@ def test_other_and_response_can_be_drawn(ax):
     assert len(drawn(ax).patches) == 4
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"spans": "nope"}, "no span 'nope'"),
-        ({"spans": ["end_to_end", "nope"]}, "no span 'nope'"),
-        ({"spans": []}, "no span"),
-        ({"bins": 0}, "bins=0: a histogram has at least one bin"),
-        ({"bins": -5}, "bins=-5"),
+def test_invalid_arguments_are_errors_and_leave_no_figure():
+    for options, message in (
+        ({"spans": "nope"}, "span.* 'nope'"),
+        ({"spans": ["end_to_end", "nope"]}, "span.* 'nope'"),
+        ({"spans": []}, "spans must name at least one span, got none; use "),
+        ({"bins": 0}, "bins must be a positive integer or a sequence of edges, got 0"),
+        ({"bins": -5}, "bins must be a positive integer or a sequence of edges, got -5"),
         ({"thresholds": ["soon"]}, "threshold must be a duration"),
         ({"thresholds": ["-5ms"]}, "threshold must be 0 or more, got '-5ms'"),
-        ({"percentiles": [101]}, "percentile 101 is no number from 0 to 100"),
-    ],
-)
-def test_a_bad_call_is_an_error_and_leaves_no_figure(options, said):
-    with pytest.raises(ProfileError, match=said):
-        plot.histogram(lasting(5, 6), **{"spans": "end_to_end"} | options)
+        ({"percentiles": [101]}, "percentile must be a number from 0 to 100, got 101"),
+    ):
+        with pytest.raises(ProfileError, match=message):
+            plot.histogram(lasting(5, 6), **{"spans": "end_to_end"} | options)
 
 
-def test_a_figure_of_its_own_is_the_callers_to_close():
+def test_the_caller_closes_a_new_figure():
     axes = plot.histogram(lasting(5, 6))
     assert plt.get_fignums() == [axes.figure.number]
     plt.close(axes.figure)

@@ -1,4 +1,4 @@
-"""What each picture draws, asserted on its artists; the numbers by hand or from the values."""
+"""What each picture draws: its artists are compared with numbers by hand or from the profile."""
 
 import io
 
@@ -15,7 +15,7 @@ from latprof import AUDIO, Pipeline, Trace, plot
 from latprof.accounts import Accounts
 from latprof.errors import LatprofError, ProfileError
 from latprof.frames import FINISHED, Labels
-from latprof.plot.style import LIMIT, looks
+from latprof.plot.style import THRESHOLD, span_styles
 from latprof.profile.profile import Profile
 
 MS, SECOND = 10**6, 10**9
@@ -61,7 +61,7 @@ def by_color(lines):
 # -- histogram ----------------------------------------------------------------------------------
 
 
-def test_edges_that_are_given_are_kept_and_what_is_beyond_is_told(ax):
+def test_given_edges_are_kept_and_frames_outside_are_counted(ax):
     profile = lasting(1, 3 * MS, 5 * MS, 7 * MS, 50 * MS, 60 * MS)
     plot.histogram(profile, "end_to_end", ax=ax, bins=["2ms", "4ms", "8ms", "9ms"])
     values, edges, _ = ax.patches[0].get_data()
@@ -70,17 +70,15 @@ def test_edges_that_are_given_are_kept_and_what_is_beyond_is_told(ax):
     assert {"1 frame < 2.00 ms", "2 frames > 9.00 ms"} <= set(texts(ax))
 
 
-def test_with_bins_of_our_own_nothing_is_beyond(ax):
+def test_default_bins_contain_all_frames(ax):
     plot.histogram(lasting(1, 2**61), "end_to_end", ax=ax)
     assert not any("frames" in text for text in texts(ax))
 
 
-@pytest.mark.parametrize(
-    "bins", [["1ms"], ["2ms", "1ms"], ["1ms", "1ms"], ["soon", "2ms"], [], 2.5, "1ms"]
-)
-def test_edges_that_are_none(bins):
-    with pytest.raises(ProfileError, match=r"bins=|edge of a bin"):
-        plot.histogram(lasting(5), bins=bins)
+def test_invalid_edges_are_errors():
+    for bins in (["1ms"], ["2ms", "1ms"], ["1ms", "1ms"], ["soon", "2ms"], [], 2.5, "1ms"):
+        with pytest.raises(ProfileError, match=r"bins must be|edge of a bin must be"):
+            plot.histogram(lasting(5), bins=bins)
 
 
 def test_results_are_drawn_over_each_other_in_the_colour_of_the_span(ax):
@@ -124,7 +122,7 @@ def test_a_report_is_a_result(ax):
 # -- percentiles --------------------------------------------------------------------------------
 
 
-def test_percentiles_are_where_they_are(ax):
+def test_percentile_curve_has_the_percentiles_of_the_frames(ax):
     profile = lasting(*range(1, 1001))
     plot.percentiles(profile, ax=ax)
     rest, shown = ax.lines[0].get_data()
@@ -139,7 +137,7 @@ def test_percentiles_are_where_they_are(ax):
     assert labels[:4] == ["0%", "50%", "90%", "99%"]
 
 
-def test_the_interval_is_a_band_where_it_is_known(ax):
+def test_the_interval_is_drawn_as_a_band(ax):
     profile = profiled(CHAIN, seeded(CHAIN, 3_000, 2))
     plot.percentiles(profile, ax=ax)
     (band,) = ax.collections
@@ -159,7 +157,7 @@ def test_without_the_interval_there_is_no_band(ax):
     assert len(ax.collections) == 0
 
 
-def test_few_frames_have_no_band(ax):
+def test_a_few_frames_have_no_band(ax):
     plot.percentiles(lasting(5, 6, 7), ax=ax)
     assert len(ax.collections) == 0
 
@@ -175,7 +173,7 @@ def test_ecdf_steps_from_0_to_1(ax):
     assert ax.lines[0].get_drawstyle() == "steps-post"
 
 
-def test_ecdf_has_a_line_a_span_in_its_colour_with_a_mark_of_its_own(ax):
+def test_ecdf_lines_have_the_colours_of_spans_and_different_markers(ax):
     profile = profiled(AUDIO, seeded(AUDIO, 300, 1))
     plot.ecdf(profile, ax=ax)
     colors = plot.colors(AUDIO)
@@ -188,7 +186,7 @@ def test_ecdf_has_a_line_a_span_in_its_colour_with_a_mark_of_its_own(ax):
 # -- timeline -----------------------------------------------------------------------------------
 
 
-def test_timeline_draws_each_windows_numbers(ax):
+def test_timeline_draws_the_percentiles_of_each_window(ax):
     profile = at((0, 10), (0.1, 10), (0.2, 90), (1, 30), every="1s")
     plot.timeline(profile, ax=ax)
     lines = {line.get_label(): line.get_ydata() for line in ax.lines}
@@ -199,18 +197,18 @@ def test_timeline_draws_each_windows_numbers(ax):
     assert ax.get_yscale() == "log"
 
 
-def test_windows_beyond_the_threshold_are_marked(ax):
+def test_windows_above_the_threshold_are_marked(ax):
     profile = at((0, 10), (1, 50), (2, 51), every="1s")
     plot.timeline(profile, ax=ax, threshold=50)
-    marked = [line for line in ax.lines if line.get_label().startswith("beyond")]
+    marked = [line for line in ax.lines if line.get_label().startswith("above")]
     assert marked[0].get_ydata().tolist() == [51]
-    assert marked[0].get_label() == "beyond 50 ns in 1 of 3 windows"
+    assert marked[0].get_label() == "above 50 ns in 1 of 3 windows"
 
 
-def test_the_deadline_of_the_profile_is_the_threshold(ax):
+def test_the_deadline_of_the_profile_is_the_default_threshold(ax):
     profile = at((0, 10), (1, 70), every="1s", deadline=40)
     plot.timeline(profile, ax=ax)
-    assert any(line.get_label().startswith("beyond 40 ns in 1") for line in ax.lines)
+    assert any(line.get_label().startswith("above 40 ns in 1") for line in ax.lines)
 
 
 def test_gaps_and_lost_stretches_are_shaded_and_lines_are_cut_there(ax):
@@ -230,7 +228,7 @@ def test_gaps_and_lost_stretches_are_shaded_and_lines_are_cut_there(ax):
 
 
 @pytest.mark.parametrize("picture", ["timeline", "heatmap"])
-def test_what_was_lost_before_the_first_frame_is_shown(ax, picture):
+def test_frames_lost_before_the_first_frame_are_shown(ax, picture):
     """A ring that was overwritten keeps the end of what was recorded."""
     profile = at((20, 10), (21, 10), every="1s")
     profile.segments, profile.undeclared = {(0, 22 * SECOND)}, False
@@ -243,12 +241,12 @@ def test_what_was_lost_before_the_first_frame_is_shown(ax, picture):
         assert ax.lines[0].get_xdata().tolist() == [20, 21, 22]
 
 
-def test_a_trace_is_folded_in_windows(ax):
+def test_every_is_the_width_of_the_windows_of_a_trace(ax):
     start = np.arange(10) * SECOND
     trace = Trace(BARE, frame_id=np.arange(10), marks={"start": start, "end": start + 7})
     plot.timeline(trace, ax=ax, every="2s")
     assert len(ax.lines[0].get_xdata()) == 5 + 1
-    with pytest.raises(ProfileError, match="every= is for traces"):
+    with pytest.raises(ProfileError, match="every= must be None for a profile"):
         plot.timeline(at((0, 1)), ax=ax, every="2s")
 
 
@@ -261,7 +259,7 @@ def test_a_profile_without_windows_has_its_time_batches(ax):
 # -- heatmap ------------------------------------------------------------------------------------
 
 
-def test_heatmap_has_all_frames_and_nothing_where_there_are_none(ax):
+def test_heatmap_counts_all_frames_and_leaves_other_cells_empty(ax):
     profile = at((0, 10), (0.5, 10), (1, 1000), every="1s")
     plot.heatmap(profile, ax=ax)
     (mesh,) = ax.collections
@@ -276,7 +274,7 @@ def test_heatmap_has_all_frames_and_nothing_where_there_are_none(ax):
 
 
 def test_shares_of_stages_add_up_to_1_with_other(ax):
-    # decode 10, resample 20, play 60 and 10 that nobody claims; one frame of 1,000, all of it play
+    # decode 10, resample 20, play 60, other 10; one frame of 1,000, all of it play
     rows = [(0, 10, 20, 40, 100)] * 99 + [(0, 0, 0, 0, 1000)]
     plot.stages(profiled(CHAIN, simple(CHAIN, rows)), ax=ax)
     bars = {c.get_label(): [box.get_width() for box in c] for c in ax.containers}
@@ -302,7 +300,7 @@ def test_stages_have_their_colours_and_other_is_hatched(ax):
     for bars in ax.containers:
         box = bars[0]
         assert to_hex(box.get_facecolor()).upper() == colors[bars.get_label()].upper()
-        assert (box.get_hatch() or "") == looks(AUDIO)[bars.get_label()].hatch
+        assert (box.get_hatch() or "") == span_styles(AUDIO)[bars.get_label()].hatch
     assert ax.containers[-1][0].get_hatch()
 
 
@@ -310,7 +308,7 @@ def test_stages_of_several_results(ax):
     plot.stages({"a": lasting(*range(10)), "b": lasting(*range(20))}, ax=ax, slow=90)
     labels = [label.get_text().split("\n")[0] for label in ax.get_yticklabels()]
     assert labels == [
-        f"{who}, {what}" for who in "ab" for what in ("all", "middle fifth", "slowest 10 %")
+        f"{name}, {what}" for name in "ab" for what in ("all", "middle fifth", "slowest 10 %")
     ]
 
 
@@ -355,7 +353,7 @@ def test_a_clock_that_goes_back_draws_nothing_outside_of_the_frame(ax):
             assert begin + width <= 100
 
 
-def test_waiting_is_hatched_and_named_and_blame_says_for_whom(ax):
+def test_waiting_is_hatched_and_the_legend_names_its_main_cause(ax):
     profile = profiled(AUDIO, seeded(AUDIO, 200, 1, missing=0, negative=0))
     shares = pd.DataFrame(
         {"cgo": [0.1, np.nan], "alsa": [0.8, np.nan], "self_time": [0.1, np.nan]},
@@ -371,25 +369,25 @@ def test_waiting_is_hatched_and_named_and_blame_says_for_whom(ax):
     assert "ipc (95% self time)" in {bars.get_label() for bars in ax.containers}
 
 
-def test_a_pipeline_without_stations_does_not_say_who_waits(ax):
+def test_a_pipeline_without_stations_shows_no_waiting(ax):
     plot.waterfall(profiled(CHAIN, simple(CHAIN, [(0, 10, 30, 60, 100)])), ax=ax)
     assert legend_of(ax) == ["decode", "resample", "play", "other"]
     assert not ax.containers[0][0].get_hatch()
 
 
-def test_how_many_frames(ax):
+def test_the_waterfall_has_1_to_100_frames(ax):
     profile = lasting(*range(1, 300))
     plot.waterfall(profile, ax=ax, n=100)
     assert len(ax.containers[0]) == 100
     for n in (0, -1, 101):
-        with pytest.raises(ProfileError, match=f"the {n} worst frames"):
+        with pytest.raises(ProfileError, match=f"n must be an integer from 1 to 100, got {n}"):
             plot.waterfall(profile, n=n)
 
 
 # -- blame and what-if --------------------------------------------------------------------------
 
 
-def test_blame_is_the_table(ax):
+def test_blame_draws_the_numbers_of_its_table(ax):
     shares = pd.DataFrame(
         {"alsa": [0.9, np.nan], "self_time": [0.1, 1.0]}, index=["ipc", "transit"]
     )
@@ -418,24 +416,23 @@ def test_blame_of_a_trace(ax, value, shown):
     assert shown in texts(ax)
 
 
-@pytest.mark.parametrize(
-    "table", [pd.DataFrame(), pd.DataFrame({"self_time": [np.nan]}, index=["ipc"])]
-)
-def test_nobody_waits(ax, table):
-    plot.blame(table, ax=ax)
-    assert texts(ax)[0].startswith("nobody waits")
+def test_without_waiting_the_matrix_gives_the_reason(ax):
+    for table in (pd.DataFrame(), pd.DataFrame({"self_time": [np.nan]}, index=["ipc"])):
+        ax.clear()
+        plot.blame(table, ax=ax)
+        assert texts(ax)[0].startswith("no waiting")
 
 
-def test_what_is_no_blame_or_no_what_if():
-    with pytest.raises(ProfileError, match="int is no blame"):
+def test_blame_and_what_if_refuse_other_tables():
+    with pytest.raises(ProfileError, match=r"must be a trace or a table from .*, got int"):
         plot.blame(5)
-    with pytest.raises(ProfileError, match="value='max' is unknown"):
+    with pytest.raises(ProfileError, match=r"value must be one of share, .*, got 'max'"):
         plot.blame(pd.DataFrame(), value="max")
-    with pytest.raises(ProfileError, match="DataFrame is no what-if"):
+    with pytest.raises(ProfileError, match=r"must be of .*what_if, or its table, got"):
         plot.what_if(pd.DataFrame({"a": [1]}))
 
 
-def test_what_if_has_a_line_each(ax):
+def test_what_if_draws_a_line_for_each_column(ax):
     table = pd.DataFrame(
         {"measured": [10.0, 30.0], "replayed": [5.0, 8.0], "subtraction": [9.0, 29.0]},
         index=[50, 99],
@@ -443,11 +440,11 @@ def test_what_if_has_a_line_each(ax):
     plot.what_if(table, ax=ax)
     assert [line.get_ydata().tolist() for line in ax.lines] == [[10, 30], [5, 8], [9, 29]]
     assert ax.lines[0].get_xdata() == pytest.approx([0.5, 0.01])
-    assert legend_of(ax) == ["measured", "replayed", "by subtraction, queues as they were"]
+    assert legend_of(ax) == ["measured", "replayed", "by subtraction, queues unchanged"]
 
 
 class Changed:
-    """As what latprof.what_if returns: sorted latencies and a table of them."""
+    """Like the result of latprof.what_if: sorted latencies, and a table of them."""
 
     def __init__(self, measured, replayed, other=None):
         self.measured_ns, self.replayed_ns = np.sort(measured), np.sort(replayed)
@@ -457,7 +454,7 @@ class Changed:
         self.table = pd.DataFrame({"measured": [1.0], "replayed": [1.0]}, index=[50.0])
 
 
-def test_what_if_of_many_frames_is_drawn_by_few_points(ax):
+def test_what_if_of_many_frames_draws_few_points(ax):
     rng = np.random.default_rng(2)
     before = rng.integers(1, 10**9, 1_000_000)
     plot.what_if(Changed(before, before // 2, before // 3), ax=ax)
@@ -468,22 +465,22 @@ def test_what_if_of_many_frames_is_drawn_by_few_points(ax):
     assert values[:-1] == pytest.approx(truth)
     assert values[-1] == before.max()
     assert ax.get_title() == "what if alsa x 0.9"
-    assert len(ax.collections) == 1  # the band of the two readings
-    assert "either reading" in legend_of(ax)
+    assert len(ax.collections) == 1  # the band between both readings
+    assert "between both readings" in legend_of(ax)
 
 
-def test_what_if_of_frames_that_a_change_drops(ax):
+def test_what_if_of_a_change_that_drops_frames(ax):
     plot.what_if(Changed(np.arange(1, 101), np.arange(1, 51)), ax=ax)
     assert ax.lines[1].get_ydata()[-1] == 50
     assert len(ax.collections) == 0
 
 
-def test_what_if_of_nothing(ax):
+def test_what_if_without_frames_gives_the_reason(ax):
     plot.what_if(Changed(np.zeros(0, int), np.zeros(0, int)), ax=ax)
     assert texts(ax)[0].startswith("nothing to replay")
 
 
-# -- what there is nothing to draw of -------------------------------------------------------------
+# -- profiles of few or unusual frames ----------------------------------------------------------
 
 RESULTS = {
     "empty": (Profile(CHAIN), "no frame has finished"),
@@ -508,32 +505,33 @@ DRAWN = {
 }
 
 
-@pytest.mark.parametrize("what", RESULTS)
 @pytest.mark.parametrize("picture", DRAWN)
-def test_an_empty_picture_says_why(ax, picture, what):
-    profile, reason = RESULTS[what]
-    assert DRAWN[picture](profile, ax=ax) is ax
-    (said,) = texts(ax)
-    assert said.startswith("no frame of mic has ")
-    assert reason in said
-    assert len(ax.lines) == len(ax.patches) == len(ax.collections) == 0
-    assert len(ax.get_xticks()) == len(ax.get_yticks()) == 0
+def test_a_picture_without_values_gives_the_reason(picture):
+    for profile, reason in RESULTS.values():
+        ax = figure_of().add_subplot()
+        assert DRAWN[picture](profile, ax=ax) is ax
+        (sentence,) = texts(ax)
+        assert sentence.startswith("no frame of mic has ")
+        assert reason in sentence
+        assert len(ax.lines) == len(ax.patches) == len(ax.collections) == 0
+        assert len(ax.get_xticks()) == len(ax.get_yticks()) == 0
     ax.figure.canvas.draw()
 
 
 @pytest.mark.parametrize("picture", DRAWN)
-@pytest.mark.parametrize("rows", [1, 2])
-@pytest.mark.parametrize("latency", [0, 1, 20 * MS, 2**61])
-def test_one_frame_and_equal_ones_are_drawn(ax, picture, rows, latency):
-    frames = simple(CHAIN, [(0, 0, 0, latency // 2, latency)] * rows)
-    DRAWN[picture](profiled(CHAIN, frames), ax=ax)
-    ax.figure.canvas.draw()
-    # stages of frames that take no time have no share
-    assert ax.lines or ax.patches or ax.collections or latency == 0
+def test_one_frame_and_equal_frames_are_drawn(picture):
+    for latency in (0, 1, 20 * MS, 2**61):
+        for rows in (1, 2):
+            ax = figure_of().add_subplot()
+            frames = simple(CHAIN, [(0, 0, 0, latency // 2, latency)] * rows)
+            DRAWN[picture](profiled(CHAIN, frames), ax=ax)
+            # stages of frames that take no time have no share
+            assert ax.lines or ax.patches or ax.collections or latency == 0
+        ax.figure.canvas.draw()
 
 
 @pytest.mark.parametrize("picture", DRAWN)
-def test_dropped_frames_beside_finished_ones_are_not_drawn(ax, picture):
+def test_dropped_frames_are_not_drawn(ax, picture):
     outcome = Labels.encode([FINISHED, "late"])
     frames = simple(CHAIN, [(0, 10, 20, 30, 40), (0, 10, 20, 30, 10**9)], outcome=outcome)
     DRAWN[picture](profiled(CHAIN, frames), ax=ax)
@@ -543,16 +541,13 @@ def test_dropped_frames_beside_finished_ones_are_not_drawn(ax, picture):
 
 
 @pytest.mark.parametrize("picture", DRAWN)
-def test_troubled_frames_of_all_kinds_are_drawn(ax, picture):
+def test_frames_with_missing_and_negative_spans_are_drawn(ax, picture):
     DRAWN[picture](profiled(AUDIO, seeded(AUDIO, 400, 3, missing=0.2, negative=0.2)), ax=ax)
     ax.figure.canvas.draw()
 
 
 @pytest.mark.parametrize("picture", DRAWN)
-def test_hostile_names_are_text(picture):
-
-    figure = figure_of()
-    ax = figure.add_subplot()
+def test_names_with_markup_formulas_and_escapes_are_plain_text(ax, picture):
     name = "<script>$x^2$\x1b[31m</script>"
     results = {
         name: profiled(CHAIN, seeded(CHAIN, 50, 1)),
@@ -563,52 +558,49 @@ def test_hostile_names_are_text(picture):
     DRAWN[picture](results, ax=ax)
     out = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none"}):
-        figure.savefig(out, format="svg")
+        ax.figure.savefig(out, format="svg")
     assert "<script>" not in out.getvalue()
     assert "\x1b" not in out.getvalue()
     if picture in ("histogram", "percentiles", "ecdf", "timeline"):
         assert any("_b" in text for text in legend_of(ax))
 
 
-# -- what is given ------------------------------------------------------------------------------
+# -- arguments ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("picture", DRAWN)
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ([], "nothing to draw"),
-        ({}, "nothing to draw"),
-        (7, "int is no result: give a profile or a trace"),
-        ([Profile(CHAIN), Profile(AUDIO)], "pipelines 'mic' and 'audio' have other spans"),
-    ],
-    ids=["none", "no names", "a number", "other pipelines"],
-)
-def test_what_is_no_result(picture, given, said):
-    with pytest.raises(ProfileError, match=said):
-        DRAWN[picture](given)
+def test_pictures_refuse_what_is_not_a_result():
+    for given, message in (
+        ([], "at least one profile or trace"),
+        ({}, "at least one profile or trace"),
+        (7, "result must be a profile or a trace, got 7"),
+        ("mic.parquet", "result must be a profile or a trace, got 'mic.parquet'"),
+        ([Profile(CHAIN), Profile(AUDIO)], "the same spans, got pipelines 'mic' and 'audio'"),
+    ):
+        for draw in DRAWN.values():
+            with pytest.raises(ProfileError, match=message):
+                draw(given)
 
 
-@pytest.mark.parametrize("picture", ["heatmap", "waterfall"])
-def test_some_pictures_are_of_one_result(picture):
-    with pytest.raises(ProfileError, match=f"{picture} draws one result, 2 are given"):
-        DRAWN[picture]([Profile(CHAIN), Profile(CHAIN)])
+def test_some_pictures_draw_one_result_only():
+    for picture in ("heatmap", "waterfall"):
+        with pytest.raises(ProfileError, match=f"{picture} must be given one result, got 2"):
+            DRAWN[picture]([Profile(CHAIN), Profile(CHAIN)])
 
 
-@pytest.mark.parametrize("picture", ["percentiles", "ecdf", "timeline", "heatmap", "histogram"])
-def test_a_span_that_is_not_there(picture):
-    with pytest.raises(LatprofError, match="no span 'nope'"):
-        DRAWN[picture](lasting(5), "nope")
+def test_an_unknown_span_is_an_error():
+    for picture in ("percentiles", "ecdf", "timeline", "heatmap", "histogram"):
+        with pytest.raises(LatprofError, match=r"span.*'nope'"):
+            DRAWN[picture](lasting(5), "nope")
 
 
 @pytest.mark.parametrize("picture", ["percentiles", "ecdf", "histogram"])
 def test_thresholds_are_lines_in_their_colour(ax, picture):
     DRAWN[picture](lasting(5, 6), "end_to_end", ax=ax, thresholds=["50ms"])
-    assert by_color(ax.lines)[LIMIT.upper()]
+    assert by_color(ax.lines)[THRESHOLD.upper()]
     assert "50.0 ms" in texts(ax)
 
 
-def test_a_figure_of_its_own_is_made_with_room_for_many_lanes():
+def test_a_new_figure_is_higher_for_many_lanes():
     import matplotlib.pyplot as plt
 
     wide = Pipeline.chain("wide", *(f"s{i}" for i in range(12)))
@@ -618,7 +610,7 @@ def test_a_figure_of_its_own_is_made_with_room_for_many_lanes():
     assert many > few
 
 
-# -- many frames are few artists ------------------------------------------------------------------
+# -- many frames --------------------------------------------------------------------------------
 
 
 def artists(ax):
@@ -636,7 +628,7 @@ def million():
 
 
 @pytest.mark.parametrize("picture", DRAWN)
-def test_a_million_frames_are_drawn_by_binning(ax, picture, million):
+def test_a_million_frames_are_drawn_with_few_artists(ax, picture, million):
     DRAWN[picture](million, ax=ax)
     assert artists(ax) < 150
     assert points(ax) < 15_000

@@ -1,17 +1,15 @@
-"""Pictures: results in, matplotlib Axes out. Nothing is computed here but where ink goes.
+"""Pictures of profiles and traces, drawn with matplotlib.
 
-Each function takes a profile or a trace, some of them several, and draws on `ax` or on a figure
-of its own. Colours, line widths and fonts that have no meaning are those of the matplotlib style
-in force, light or dark.
+Each function draws a profile or a trace, and most draw several in one picture. It draws on `ax`,
+or on a new figure if `ax` is None, and returns the Axes. Colours, line widths and fonts without a
+meaning of their own are those of the current matplotlib style, light or dark.
 """
 
-from latprof.plot.blame import blame
+from latprof.plot.breakdown import stages, waterfall
 from latprof.plot.cumulative import ecdf, percentiles
 from latprof.plot.histograms import histogram
 from latprof.plot.over_time import heatmap, timeline
-from latprof.plot.shares import stages
-from latprof.plot.waterfalls import waterfall
-from latprof.plot.what_if import what_if
+from latprof.plot.queueing import blame, what_if
 from latprof.table import colors
 
 __all__ = [

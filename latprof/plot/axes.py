@@ -1,33 +1,36 @@
-"""What all pictures share: axes and their units, text that fits, empty pictures."""
+"""Shared parts of all pictures: axes of time, legends, thresholds, text that fits."""
 
 import contextlib
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from latprof.plot.style import THRESHOLD
 from latprof.text import escape
+from latprof.units import format_ns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
 
 __all__ = [
-    "axes_of",
+    "background",
+    "draw_threshold",
     "explain",
-    "ink",
+    "format_tick",
     "label",
     "legend",
-    "linear_time",
     "log_time",
-    "on",
-    "paper",
-    "row_room",
+    "new_axes",
+    "note_at_top",
+    "readable_on",
+    "row_labels",
     "shorten",
-    "tick",
+    "text_color",
     "unit_of",
     "without_windows",
 ]
@@ -35,30 +38,31 @@ __all__ = [
 _UNITS = (("d", 86_400e9), ("h", 3_600e9), ("min", 60e9), ("s", 1e9), ("ms", 1e6), ("us", 1e3))
 _LONGEST_LABEL = 24
 
-# of a legend, in points: its letters of small text, a handle and its gap, the height of a line;
-# and the part of the height that it may have
-_LETTER, _HANDLE, _LINE = 5.5, 38, 14.5
-_LEGEND = 0.4
+# sizes in a legend, in points
+_LETTER = 5.5  # width of a letter of small text
+_HANDLE = 38  # width of a line or patch and its gap
+_LINE = 14.5  # height of a line
+_LEGEND = 0.4  # the largest part of the height of a picture that a legend takes
 
-# times that people call round, beyond the seconds: all of them, and few for a long axis
+# round times beyond seconds: all of them, and a few for a long axis
 _ROUND = [t * 1e9 for t in (1, 2, 5, 10, 20, 30)]
 _ROUND += [t * 60e9 for t in (1, 2, 5, 10, 20, 30)] + [t * 3600e9 for t in (1, 2, 6, 12)]
 _ROUND += [t * 86_400e9 for t in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 1e4, 1e5)]
 _FEW = [*(10.0**k for k in range(11)), 60e9, 600e9, 3600e9]
 _FEW += [t * 86_400e9 for t in (1, 10, 100, 1e3, 1e4, 1e5)]
 _MOST_TICKS = 9
-_FILE = 5.0  # inches, how high the picture of a file is at least
+_FILE = 5.0  # inches, least height of a picture that is written to a file
 
 _windows: ContextVar[bool] = ContextVar("windows", default=True)
 
 
-def axes_of(ax: "Axes | None", height: float = 4.5) -> "Axes":
-    """Return `ax`, or axes of a figure of their own, 9 inches wide."""
+def new_axes(ax: "Axes | None", height: float = 4.5) -> "Axes":
+    """Return `ax`, or the axes of a new figure, 9 inches wide, if it is None."""
     if ax is not None:
         return ax
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    # some air around it: a picture stands next to text
+    # padding, as a picture is often next to text
     layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08)
     if _windows.get():
         import matplotlib.pyplot as plt
@@ -74,7 +78,7 @@ def axes_of(ax: "Axes | None", height: float = 4.5) -> "Axes":
 
 @contextlib.contextmanager
 def without_windows() -> Iterator[None]:
-    """Make figures for files within the block: none that pyplot keeps, or looks for a display."""
+    """Create figures for files within the block, without pyplot, which may need a display."""
     token = _windows.set(False)
     try:
         yield
@@ -82,32 +86,29 @@ def without_windows() -> Iterator[None]:
         _windows.reset(token)
 
 
-def explain(ax: "Axes", text: str) -> "Axes":
-    """Leave axes empty but for a sentence that says why, within their frame."""
+def explain(ax: "Axes", reason: str) -> "Axes":
+    """Write into empty axes why there is nothing to draw."""
     import matplotlib as mpl
 
     letters = int(_width(ax) / (0.52 * mpl.rcParams["font.size"]))
-    said = ax.text(
+    text = ax.text(
         0.5,
         0.5,
-        _wrapped(text, max(letters, 12)),
+        _wrapped(reason, max(letters, 12)),
         ha="center",
         va="center",
         transform=ax.transAxes,
         wrap=True,
         parse_math=False,
     )
-    # a sentence does not push the frame around it together
-    said.set_in_layout(False)
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.set_xlabel("")
-    ax.set_ylabel("")
+    # long text must not make the frame around it smaller
+    text.set_in_layout(False)
+    ax.set(xticks=[], yticks=[], xlabel="", ylabel="")
     return ax
 
 
 def _wrapped(text: str, letters: int) -> str:
-    r"""Return a sentence in lines of so many letters, the reason after its colon on its own.
+    r"""Return a sentence in lines of at most `letters`, with a new line after its colon.
 
     Examples
     --------
@@ -116,25 +117,25 @@ def _wrapped(text: str, letters: int) -> str:
     """
     if len(text) <= letters:
         return text
-    said, colon, reason = text.partition(": ")
-    parts = (f"{said}{colon.strip()}", reason) if colon else (said,)
+    head, colon, reason = text.partition(": ")
+    parts = (f"{head}{colon.strip()}", reason) if colon else (head,)
     return "\n".join(textwrap.fill(part, letters) for part in parts)
 
 
-def ink(alpha: float = 1.0) -> tuple[float, float, float, float]:
-    """Return the colour of text in the style that is in force: dark on light, or light on dark."""
+def text_color(alpha: float = 1.0) -> tuple[float, float, float, float]:
+    """Return the colour of text in the current style: dark on light, or light on dark."""
     import matplotlib as mpl
     from matplotlib.colors import to_rgba
 
     return to_rgba(mpl.rcParams["text.color"], alpha)
 
 
-def on(color: str) -> str:
-    """Return black or white, whichever is read better on a colour.
+def readable_on(color: str) -> str:
+    """Return black or white, whichever has more contrast with a colour.
 
     Examples
     --------
-    >>> on("#FAB01B"), on("#6B2CAE")
+    >>> readable_on("#FAB01B"), readable_on("#6B2CAE")
     ('black', 'white')
     """
     from matplotlib.colors import to_rgb
@@ -144,13 +145,63 @@ def on(color: str) -> str:
     return "black" if bright > 0.179 else "white"
 
 
-def paper(ax: "Axes") -> Any:
+def background(ax: "Axes") -> Any:
     """Return the colour behind the data."""
     return ax.get_facecolor()
 
 
+def note(
+    ax: "Axes", text: str, at: tuple[float, float], offset: tuple[float, float], **options: Any
+) -> None:
+    """Write small text beside a point, on a background that hides the lines below it.
+
+    `offset` is in points; `options` are those of `Axes.annotate`.
+    """
+    ax.annotate(
+        text,
+        at,
+        offset,
+        textcoords="offset points",
+        fontsize="small",
+        annotation_clip=True,
+        bbox={"facecolor": background(ax), "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
+        zorder=4,
+        **options,
+    )
+
+
+def note_at_top(
+    ax: "Axes", x: float, text: str, color: str | tuple[float, ...], *, line: int
+) -> None:
+    """Write text beside a vertical line, on the side with more space, on the given line of text."""
+    low, high = ax.get_xlim()
+    side, sign = ("right", -1) if x * x > low * high else ("left", 1)
+    offset, across = (3 * sign, -4 - 11 * line), ax.get_xaxis_transform()
+    note(ax, text, (x, 1), offset, xycoords=across, color=color, va="top", ha=side)
+
+
+def draw_threshold(
+    ax: "Axes", ns: int, where: Literal["top", "bottom", "left", "right"], *, line: int = 0
+) -> None:
+    """Draw a threshold, vertical or horizontal, and write its duration at one end.
+
+    Durations at the top are written on different lines of text, so that they do not overlap.
+    """
+    at, text = max(ns, 1), format_ns(ns)
+    draw = ax.axvline if where in ("top", "bottom") else ax.axhline
+    draw(at, color=THRESHOLD, lw=1.3, ls=(0, (6, 2)))
+    if where == "top":
+        note_at_top(ax, at, text, THRESHOLD, line=line)
+    elif where == "bottom":
+        note(ax, text, (at, 0), (3, 5), xycoords=ax.get_xaxis_transform(), color=THRESHOLD)
+    else:
+        x, shift = (1, -4) if where == "right" else (0, 4)
+        along = ax.get_yaxis_transform()
+        note(ax, text, (x, at), (shift, 3), xycoords=along, color=THRESHOLD, ha=where)
+
+
 def label(name: str) -> str:
-    r"""Return a name as it is written in a picture: harmless, no formula, not too long.
+    r"""Return a name as pictures show it: escaped, shortened, never read as a formula.
 
     Examples
     --------
@@ -158,13 +209,13 @@ def label(name: str) -> str:
     a\$b\$;xxxxxxxxxxxx...xxxxxxxxx; _hidden
     """
     shown = shorten(escape(name))
-    # a legend leaves out what begins with _
+    # legends leave out labels that begin with _
     shown = f" {shown}" if shown.startswith("_") else shown
     return shown.replace("$", r"\$")
 
 
 def shorten(text: str, longest: int = _LONGEST_LABEL) -> str:
-    """Return text with its middle left out where it is too long: names often differ at the end.
+    """Return text without its middle if it is too long, as names often differ at the end.
 
     Examples
     --------
@@ -177,12 +228,12 @@ def shorten(text: str, longest: int = _LONGEST_LABEL) -> str:
     return f"{text[: max(longest - 3 - end, 1)]}...{text[-end:]}"
 
 
-def tick(ns: float) -> str:
-    """Write a round time of an axis.
+def format_tick(ns: float) -> str:
+    """Return a round time of an axis as text.
 
     Examples
     --------
-    >>> [tick(ns) for ns in (1, 250, 1e3, 2.5e6, 1e9, 3e10, 6e11, 864e11)]
+    >>> [format_tick(ns) for ns in (1, 250, 1e3, 2.5e6, 1e9, 3e10, 6e11, 864e11)]
     ['1 ns', '250 ns', '1 us', '2.5 ms', '1 s', '30 s', '10 min', '1 d']
     """
     for unit, scale in _UNITS:
@@ -192,7 +243,7 @@ def tick(ns: float) -> str:
 
 
 def unit_of(ns: float, *, longest: str = "s") -> tuple[str, float]:
-    """Return the unit to write times up to `ns` in, and its size in ns.
+    """Return the unit for times up to `ns`, at most `longest`, and its size in ns.
 
     Examples
     --------
@@ -201,14 +252,14 @@ def unit_of(ns: float, *, longest: str = "s") -> tuple[str, float]:
     """
     names = [unit for unit, _ in _UNITS]
     for unit, scale in _UNITS[names.index(longest) :]:
-        # from 2 of the next unit on: 90 s, not 1.5 min; but 1.5 s, as people say
+        # beyond seconds from 3 of the unit on: 90 s rather than 1.5 min
         if ns >= scale * (3 if scale > 1e9 else 1):
             return unit, scale
     return "ns", 1.0
 
 
 def log_time(axis: "Axis", low_ns: float, high_ns: float) -> None:
-    """Make an axis one of times, logarithmic, from `low_ns` to `high_ns`, each tick with its unit.
+    """Make an axis logarithmic, from `low_ns` to `high_ns`, with a unit at each tick.
 
     Examples
     --------
@@ -241,18 +292,18 @@ def log_time(axis: "Axis", low_ns: float, high_ns: float) -> None:
     else:
         subs = (1.0, 2.0, 5.0) if decades < 2 else (1.0, 3.0) if decades < 2.6 else (1.0,)
         axis.set_major_locator(LogLocator(subs=subs, numticks=9))
-    axis.set_major_formatter(FuncFormatter(lambda ns, _: tick(ns)))
+    axis.set_major_formatter(FuncFormatter(lambda ns, _: format_tick(ns)))
     axis.set_minor_formatter(NullFormatter())
 
 
 def _rounds(low_ns: float, high_ns: float) -> list[float]:
-    """Return the round times on an axis that reaches beyond minutes: powers of ten no more.
+    """Return round times for the ticks of an axis that reaches beyond minutes.
 
     Examples
     --------
-    >>> [tick(ns) for ns in _rounds(3e10, 4e12)]
+    >>> [format_tick(ns) for ns in _rounds(3e10, 4e12)]
     ['30 s', '1 min', '2 min', '5 min', '10 min', '20 min', '30 min', '1 h']
-    >>> [tick(ns) for ns in _rounds(1, 6e13)]
+    >>> [format_tick(ns) for ns in _rounds(1, 6e13)]
     ['10 ns', '1 us', '100 us', '10 ms', '1 s', '1 min', '1 h']
     """
     found: list[float] = []
@@ -264,20 +315,10 @@ def _rounds(low_ns: float, high_ns: float) -> list[float]:
     return found[::-1][::each][::-1]
 
 
-def linear_time(axis: "Axis", ns: float, *, longest: str = "s", what: str = "") -> float:
-    """Label an axis of times with the unit that suits times up to `ns`; return its size in ns.
-
-    What is drawn on the axis is to be divided by it.
-    """
-    unit, scale = unit_of(ns, longest=longest)
-    axis.set_label_text(f"{what} ({unit})" if what else unit)
-    return scale
-
-
 def legend(ax: "Axes", handles: Sequence[Any] | None = None) -> None:
-    """Put a legend above the axes, below their title, in as many columns as have room.
+    """Put a legend above the axes, below their title, in as many columns as fit.
 
-    Where it would take most of a small picture, its texts are cut in their middle.
+    If it would take most of a small picture, the middle of its texts is left out.
     """
     if handles is None:
         handles = ax.get_legend_handles_labels()[0]
@@ -290,7 +331,7 @@ def legend(ax: "Axes", handles: Sequence[Any] | None = None) -> None:
     if -(-len(names) // columns) > most:
         columns = -(-len(names) // most)
         letters = max(int((room / columns - _HANDLE) / _LETTER), 7)
-        # a $ and what keeps it from being a formula are one letter
+        # "$" and its escape count as one letter
         cut = (shorten(name.replace(r"\$", "$"), letters) for name in names)
         names = [name.replace("$", r"\$") for name in cut]
     ax.legend(
@@ -308,29 +349,29 @@ def legend(ax: "Axes", handles: Sequence[Any] | None = None) -> None:
     ax.set_title(ax.get_title(), pad=9 + _LINE * -(-len(names) // columns))
 
 
-def row_room(ax: "Axes", rows: int) -> tuple[float, int]:
-    """Return the size of text that a row has room for, and each how many-th row has any."""
+def row_labels(ax: "Axes", rows: int) -> tuple[float, int]:
+    """Return the font size of the labels of rows, and n if only every n-th row can have one."""
     points = 0.62 * _height(ax) / rows
     each = max(1, math.ceil(7.5 / points))
     return min(8.5, max(6.0, 0.85 * points * each)), each
 
 
 def _width(ax: "Axes") -> float:
-    """Return how many points wide axes will be, about: their labels and ticks stand beside."""
+    """Return the approximate width of axes in points, without their labels and ticks."""
     figure = ax.get_figure(root=True)
     assert figure is not None
     return figure.get_figwidth() * 72 * 0.8 * ax.get_position().width / 0.775
 
 
 def _height(ax: "Axes") -> float:
-    """Return how many points high the place of axes is, title, legend and ticks included."""
+    """Return the height of axes in points, with title, legend and ticks."""
     figure = ax.get_figure(root=True)
     assert figure is not None
     return figure.get_figheight() * 72 * ax.get_position().height / 0.77
 
 
 def _columns(lengths: Sequence[int], room: float) -> int:
-    """Return how many columns of a legend fit into `room` points, filled one after the other.
+    """Return how many columns of a legend fit into `room` points, filled column by column.
 
     Examples
     --------

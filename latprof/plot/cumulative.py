@@ -5,27 +5,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from latprof.plot.axes import axes_of, explain, ink, label, legend, log_time, paper
+from latprof.plot.axes import draw_threshold, explain, legend, log_time, new_axes
 from latprof.plot.results import (
     Named,
     Results,
+    as_profiles,
     durations,
     heading,
-    legend_name,
-    nothing,
-    several,
+    legend_lines,
+    no_values,
     spans_of,
 )
-from latprof.plot.style import LIMIT, Dash, Look, looks, result_dash, result_marker
+from latprof.plot.style import Dash, result_dash, result_marker, span_styles
 from latprof.profile.span import SpanProfile
-from latprof.units import format_ns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["ecdf", "left_over", "percentiles"]
-
-Line = tuple[str, int, SpanProfile]  # span, number of the result, what is drawn
+__all__ = ["ecdf", "percentile_axis", "percentiles"]
 
 
 def percentiles(
@@ -36,69 +33,63 @@ def percentiles(
     thresholds: Sequence[str | int] = (),
     interval: bool = True,
 ) -> "Axes":
-    """Draw latency by percentile, each tenth of the slowest frames as wide as all before it.
+    """Draw latency by percentile, on an axis where 90, 99, 99.9 ... % are equally far apart.
 
     Parameters
     ----------
     result
         A profile or trace, or several, also by name.
     spans
-        One or several names; None: the stages and end_to_end.
+        Names of one or several spans, or None for the stages and end_to_end.
     ax
-        Where to draw; by default on a figure of its own.
+        Where to draw; by default a new figure.
     thresholds
-        Durations to be drawn as lines.
+        Durations that are drawn as lines.
     interval
-        Draw the 95 % interval as a band. Where the frames do not suffice for one the line is
-        thin.
+        Draw the 95 % interval as a band. Without enough frames for an interval the line is thin.
 
     Raises
     ------
     ProfileError
-        No such span, no threshold.
+        A span is unknown, or a threshold is not a duration.
     """
-    limits = durations(thresholds)
-    named = several(result)
-    names = spans_of(named, spans)
-    lines = _lines(named, names)
-    ax = axes_of(ax)
-    if not lines:
-        return explain(ax, nothing(named, names))
-    shades = looks(named[0][1].pipeline)
-    values, fewest = [max(limit, 1) for limit in limits], 0.1
-    for name, i, span in lines:
-        curve, look = span.curve(), shades[name]
-        # the last one, 100, stands where the last frame alone is left
+    drawing = _Drawing(result, spans, thresholds)
+    ax = new_axes(ax)
+    if not drawing.lines:
+        return explain(ax, drawing.no_values())
+    values, fewest = [max(limit, 1) for limit in drawing.thresholds], 0.1
+    for name, i, span in drawing.lines:
+        curve, color = span.curve(), drawing.styles[name].color
+        # the last percentile, 100, is drawn where half of the last frame remains
         rest = np.maximum(1 - curve.q / 100, 1 / max(span.count, 2) / 2)
         fewest = min(fewest, rest[-1])
-        shown = np.maximum(curve.value_ns, 1)
-        values += [int(shown[0]), int(shown[-1])]
+        latency = np.maximum(curve.value_ns, 1)
+        values += [int(latency[0]), int(latency[-1])]
         known = ~np.isnan(curve.low)
         known[-1] = False
-        dash = _dash(look, i, alone=len(named) == 1)
-        ax.plot(rest, shown, color=look.color, lw=0.9, ls=dash)
+        dash, marker = drawing.dash(name, i), drawing.marker(name, i)
+        ax.plot(rest, latency, color=color, lw=0.9, ls=dash)
         ax.plot(
             rest[known],
-            shown[known],
-            color=look.color,
+            latency[known],
+            color=color,
             lw=2,
             ls=dash,
-            marker=_marker(look, i, spans=len(names), results=len(named)),
+            marker=marker,
             markevery=(i * 2, 12),
             ms=4.5,
         )
-        ax.plot(rest[-1:], shown[-1:], color=look.color, marker="_", ms=9, mew=2)
+        ax.plot(rest[-1:], latency[-1:], color=color, marker="_", ms=9, mew=2)
         if interval and known.sum() > 1:
             low, high = np.maximum(curve.low, 1), np.maximum(curve.high, 1)
-            ax.fill_between(
-                rest, low, high, where=known.tolist(), color=look.color, alpha=0.25, lw=0
-            )
-    left_over(ax, fewest)
-    _finish(ax, named, lines, shades)
-    span_of = max(values) / max(min(values), 1)
-    log_time(ax.yaxis, min(values) / 1.15, max(values) * (1.25 if span_of < 50 else 2))
+            ax.fill_between(rest, low, high, where=known.tolist(), color=color, alpha=0.25, lw=0)
+    percentile_axis(ax, fewest)
+    drawing.name(ax)
+    ratio = max(values) / max(min(values), 1)
+    log_time(ax.yaxis, min(values) / 1.15, max(values) * (1.25 if ratio < 50 else 2))
     ax.set_ylabel("latency")
-    _limits(ax, limits, vertical=False)
+    for limit in drawing.thresholds:
+        draw_threshold(ax, limit, "left")
     return ax
 
 
@@ -109,48 +100,44 @@ def ecdf(
     ax: "Axes | None" = None,
     thresholds: Sequence[str | int] = (),
 ) -> "Axes":
-    """Draw what share of the frames took at most how long.
+    """Draw the share of frames up to each latency.
 
     Parameters
     ----------
     result
         A profile or trace, or several, also by name.
     spans
-        One or several names; by default the stages and end_to_end.
+        Names of one or several spans; by default the stages and end_to_end.
     ax
-        Where to draw; by default on a figure of its own.
+        Where to draw; by default a new figure.
     thresholds
-        Durations to be drawn as lines.
+        Durations that are drawn as lines.
 
     Raises
     ------
     ProfileError
-        No such span, no threshold.
+        A span is unknown, or a threshold is not a duration.
     """
-    limits = durations(thresholds)
-    named = several(result)
-    names = spans_of(named, spans)
-    lines = _lines(named, names)
-    ax = axes_of(ax)
-    if not lines:
-        return explain(ax, nothing(named, names))
-    shades = looks(named[0][1].pipeline)
-    ends = [max(limit, 1) for limit in limits]
-    for place, (name, i, span) in enumerate(lines):
-        known, look = span.ecdf(), shades[name]
-        shown = np.maximum(known.value_ns, 1)
+    drawing = _Drawing(result, spans, thresholds)
+    ax = new_axes(ax)
+    if not drawing.lines:
+        return explain(ax, drawing.no_values())
+    ends = [max(limit, 1) for limit in drawing.thresholds]
+    for place, (name, i, span) in enumerate(drawing.lines):
+        known = span.ecdf()
+        latency = np.maximum(known.value_ns, 1)
         first = max(span.min or 1, 1)
-        ends += [first, int(shown[-1])]
+        ends += [first, int(latency[-1])]
         ax.plot(
-            np.concatenate(([first], shown)),
+            np.concatenate(([first], latency)),
             np.concatenate(([0], known.share)),
             drawstyle="steps-post",
-            color=look.color,
+            color=drawing.styles[name].color,
             lw=1.8,
-            ls=_dash(look, i, alone=len(named) == 1),
-            marker=_marker(look, i, spans=len(names), results=len(named)),
-            # marks at other heights for each, so that they do not hide each other
-            markevery=(0.02 + 0.11 * place / len(lines), 0.22),
+            ls=drawing.dash(name, i),
+            marker=drawing.marker(name, i),
+            # at different heights, so that the markers of equal lines are all visible
+            markevery=(0.02 + 0.11 * place / len(drawing.lines), 0.22),
             ms=4.5,
         )
     log_time(ax.xaxis, min(ends) / 1.15, max(ends) * 1.4)
@@ -159,80 +146,62 @@ def ecdf(
     ax.set_ylabel("share of frames")
     ax.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     ax.grid(visible=True, alpha=0.25)
-    _finish(ax, named, lines, shades)
-    _limits(ax, limits, vertical=True)
+    drawing.name(ax)
+    for limit in drawing.thresholds:
+        draw_threshold(ax, limit, "bottom")
     return ax
 
 
-def _lines(named: Named, names: list[str]) -> list[Line]:
-    return [(name, i, p[name]) for name in names for i, (_, p) in enumerate(named) if p[name].count]
+class _Drawing:
+    """What both pictures draw: `lines` of span, number of the result and its values; their styles.
 
-
-def _dash(look: Look, i: int, *, alone: bool) -> Dash:
-    return look.dash if alone else result_dash(i)
-
-
-def _marker(look: Look, i: int, *, spans: int, results: int) -> str | None:
-    """Return what tells spans apart; of one span, what tells results apart."""
-    return look.marker if spans > 1 else result_marker(i) if results > 1 else None
-
-
-def left_over(ax: "Axes", fewest: float) -> None:
-    """Make x the share of frames that is slower, from all down to `fewest`, on a logarithmic axis.
-
-    It is labelled with percentiles.
+    Spans differ by colour and, as results differ by dash, by marker. If there is one span, its
+    results differ by marker too.
     """
+
+    def __init__(
+        self, result: Results, spans: str | Sequence[str] | None, thresholds: Sequence[str | int]
+    ) -> None:
+        self.thresholds = durations(thresholds)
+        self.named: Named = as_profiles(result)
+        self.spans = spans_of(self.named, spans)
+        self.lines: list[tuple[str, int, SpanProfile]] = [
+            (name, i, profile[name])
+            for name in self.spans
+            for i, (_, profile) in enumerate(self.named)
+            if profile[name].count
+        ]
+        styles = span_styles(self.named[0][1].pipeline)
+        self.styles = {name: styles[name] for name, _, _ in self.lines}
+
+    def dash(self, name: str, i: int) -> Dash:
+        """Return the dash of a span of the i-th result."""
+        return result_dash(i) if len(self.named) > 1 else self.styles[name].dash
+
+    def marker(self, name: str, i: int) -> str:
+        """Return the marker of a span of the i-th result."""
+        if len(self.styles) > 1:
+            return self.styles[name].marker
+        return result_marker(i) if len(self.named) > 1 else ""
+
+    def no_values(self) -> str:
+        """Return why there are no lines."""
+        return no_values(self.named, self.spans)
+
+    def name(self, ax: "Axes") -> None:
+        """Add a title and a legend."""
+        ax.set_title(heading(self.named, next(iter(self.styles)) if len(self.styles) == 1 else ""))
+        legend(ax, legend_lines(self.named, self.styles, marked=True))
+
+
+def percentile_axis(ax: "Axes", fewest: float) -> None:
+    """Make x the share of slower frames, from 1 to `fewest`, labelled by percentile."""
     ax.set_xscale("log")
     ax.set_xlim(1, fewest / 1.3)
-    shown = [1.0, 0.5, *(10.0**-k for k in range(1, 12) if 10.0**-k >= fewest / 1.3)]
-    if len(shown) > 7:
-        shown.remove(0.5)
-    ax.set_xticks(shown, [f"{100 - 100 * rest:.10g}%" for rest in shown])
+    ticks = [1.0, 0.5, *(10.0**-k for k in range(1, 12) if 10.0**-k >= fewest / 1.3)]
+    if len(ticks) > 7:
+        ticks.remove(0.5)
+    ax.set_xticks(ticks, [f"{100 - 100 * rest:.10g}%" for rest in ticks])
     ax.set_xticks([], minor=True)
     ax.set_xlabel("percentile")
     ax.grid(visible=True, alpha=0.25)
-
-
-def _finish(ax: "Axes", named: Named, lines: list[Line], shades: dict[str, Look]) -> None:
-    """Add title and legend: of spans where there are several, of results where there are."""
-    from matplotlib.lines import Line2D
-
-    names = list(dict.fromkeys(name for name, _, _ in lines))
-    title = heading(named)
-    ax.set_title(f"{title}, {label(names[0])}" if len(names) == 1 else title)
-    handles = []
-    if len(names) > 1:
-        for name in names:
-            look = shades[name]
-            dash = _dash(look, 0, alone=len(named) == 1)
-            handles.append(
-                Line2D(
-                    [], [], color=look.color, marker=look.marker, ms=5, ls=dash, label=label(name)
-                )
-            )
-    if len(named) > 1:
-        for i, (key, profile) in enumerate(named):
-            dash = result_dash(i)
-            told = legend_name(key, profile, len(named))
-            mark = None if len(names) > 1 else result_marker(i)
-            handles.append(
-                Line2D([], [], color=ink(), ls=dash, marker=mark or "", ms=5, label=told)
-            )
-    legend(ax, handles)
-
-
-def _limits(ax: "Axes", limits: list[int], *, vertical: bool) -> None:
-    for limit in limits:
-        line = ax.axvline if vertical else ax.axhline
-        line(max(limit, 1), color=LIMIT, lw=1.3, ls=(0, (6, 2)))
-        ax.annotate(
-            format_ns(limit),
-            (max(limit, 1), 0.0) if vertical else (0.0, max(limit, 1)),
-            (3, 5) if vertical else (4, 3),
-            xycoords=ax.get_xaxis_transform() if vertical else ax.get_yaxis_transform(),
-            textcoords="offset points",
-            fontsize="small",
-            color=LIMIT,
-            bbox={"facecolor": paper(ax), "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
-            zorder=4,
-        )

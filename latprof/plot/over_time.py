@@ -1,25 +1,40 @@
-"""Pictures over time: a timeline of percentiles, a heat map."""
+"""Pictures over time: percentiles by window, and a heat map of latencies."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from latprof.arrays import Floats, Ints
-from latprof.plot.axes import axes_of, explain, ink, label, legend, log_time, paper, unit_of
-from latprof.plot.results import Results, durations, heading, nothing, one, several
-from latprof.plot.style import LIMIT, looks, result_dash
+from latprof.plot.axes import (
+    background,
+    draw_threshold,
+    explain,
+    legend,
+    log_time,
+    new_axes,
+    text_color,
+    unit_of,
+)
+from latprof.plot.results import (
+    Results,
+    as_profile,
+    as_profiles,
+    durations,
+    heading,
+    legend_lines,
+    no_values,
+)
+from latprof.plot.style import THRESHOLD, result_dash, span_styles
 from latprof.profile.answers import Stretch, WindowNumbers
-from latprof.profile.profile import Profile
 from latprof.units import format_ns, format_utc
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
-    from matplotlib.lines import Line2D
 
 __all__ = ["heatmap", "timeline"]
 
-_SHADES = {"not recorded": "", "lost": "xxx", "no frames": "///"}
+_HATCHES = {"not recorded": "", "lost": "xxx", "no frames": "///"}
 
 
 def timeline(
@@ -32,179 +47,152 @@ def timeline(
 ) -> "Axes":
     """Draw p50, p99 and the maximum of a span by window of time.
 
-    Stretches without frames are shaded: where nothing was recorded, where frames were lost, and
-    where there were none. Windows in which a frame took longer than `threshold` are marked.
+    Times without frames are shaded: not recorded, frames lost, or no frames. Windows in which a
+    frame exceeded `threshold` are marked.
 
     Parameters
     ----------
     result
-        A profile, with the windows that it was folded with (``analyze(..., every="1s")``) or
-        else its 33 to 64 time batches, whose maxima are within 1.6 %; or a trace. Several are
-        drawn over each other, each from its own start, without their maxima.
+        A profile, with its windows (``analyze(..., every="1s")``) or otherwise its 33 to 64 time
+        batches, whose maxima have an error of up to 1.6 %; or a trace. Several results are drawn
+        over each other, each from its own start, without maxima.
     span
-        What is drawn.
+        Name of the span.
     ax
-        Where to draw; by default on a figure of its own.
+        Where to draw; by default a new figure.
     every
-        Width of the windows of a trace; they double when there are more than 512.
+        Width of the windows of a trace; it doubles if there would be more than 512.
     threshold
-        By default the deadline that the profile was folded with, where the span has it.
+        A duration; by default the deadline of the profile, if it applies to this span.
 
     Raises
     ------
     ProfileError
-        No such span, no threshold, `every` for a profile.
+        The span is unknown, `threshold` is not a duration, or `every` is given for a profile.
     """
     limits = durations(() if threshold is None else (threshold,))
-    named = several(result, every=every)
-    look = looks(named[0][1].pipeline)[named[0][1][span].name]
-    ax = axes_of(ax)
-    shown = [(name, profile) for name, profile in named if profile[span].count]
-    if not shown:
-        return explain(ax, nothing(named, [span]))
-    first = shown[0][1]
+    named = as_profiles(result, every=every)
+    color = span_styles(named[0][1].pipeline)[named[0][1][span].name].color
+    ax = new_axes(ax)
+    drawn = [(name, profile) for name, profile in named if profile[span].count]
+    if not drawn:
+        return explain(ax, no_values(named, [span]))
+    first, alone = drawn[0][1], len(drawn) == 1
     if threshold is None and first.sums.deadline_ns and span == first.sums.deadline_span:
         limits = [first.sums.deadline_ns]
-    known = [(name, profile, profile.windows(span)) for name, profile in shown]
-    # of one result also what was recorded before its first frame, and after its last
-    silent = first.stretches() if len(known) == 1 else []
-    whole = [_reach(w.begins_ns[0], w.begins_ns[-1] + w.width_ns, silent) for _, _, w in known]
-    reach = max(end - begin for begin, end in whole)
-    unit, scale = unit_of(reach, longest="d")
-    values = list(limits)
-    for i, (name, _, windows) in enumerate(known):
-        some = windows.counts > 0
-        lowest = windows.percentiles[50][some].min()
-        values += [int(lowest), int(windows.max_ns.max())]
-        origin = whole[i][0]
-        _band(ax, windows, look.color, origin, scale, i, name, alone=len(known) == 1)
-    ax.set_title(f"{heading(named)}, {label(span)}")
-    if limits:
-        ax.axhline(max(limits[0], 1), color=LIMIT, lw=1.3, ls=(0, (6, 2)))
-    if len(known) == 1:
-        windows, origin = known[0][2], whole[0][0]
-        _late(ax, windows, origin, scale, limits)
-        _shade(ax, silent, origin, scale)
-        ax.set_xlabel(_since(origin, unit, windows.width_ns))
-    else:
-        ax.set_xlabel(f"time since each start ({unit})")
+    windows = [profile.windows(span) for _, profile in drawn]
+    # a single result also shows times before its first frame and after its last one
+    silent = first.stretches() if alone else []
+    ranges = [_range(w.begins_ns[0], w.begins_ns[-1] + w.width_ns, silent) for w in windows]
+    length = max(end - begin for begin, end in ranges)
+    unit, scale = unit_of(length, longest="d")
+    values = [*limits, *(int(w.max_ns.max()) for w in windows)]
+    values += [int(w.percentiles[50][w.counts > 0].min()) for w in windows]
+    for i, (shown, (origin, _)) in enumerate(zip(windows, ranges, strict=True)):
+        _draw_percentiles(ax, shown, origin, scale, color, None if alone else i)
     low, high = max(min(values), 1), max(*values, 1)
     log_time(ax.yaxis, low / 1.3, high * (1.6 if high < 30 * low else 2.2))
-    ax.set_xlim(0, reach / scale)
+    ax.set_xlim(0, length / scale)
     ax.set_ylabel("latency")
-    legend(ax, None if len(known) == 1 else _handles([name for name, _, _ in known], look.color))
-    if limits:
-        _name_limit(ax, limits[0])
+    ax.set_title(heading(named, span))
+    for limit in limits:
+        draw_threshold(ax, limit, "right")
+    if alone:
+        origin = ranges[0][0]
+        for limit in limits:
+            _mark_above(ax, windows[0], origin, scale, limit)
+        _shade(ax, silent, origin, scale)
+        ax.set_xlabel(_since(origin, unit, windows[0].width_ns))
+        legend(ax)
+    else:
+        ax.set_xlabel(f"time since each start ({unit})")
+        lines = [ax.plot([], [], color=color, lw=lw, label=p)[0] for p, lw in _WIDTHS.items()]
+        legend(ax, [*lines, *legend_lines(drawn, {})])
     return ax
 
 
-def _handles(names: list[str], color: str) -> "list[Line2D]":
-    """Return what a legend of several results has: each by its dash, p50 and p99 by width."""
-    from matplotlib.lines import Line2D
-
-    made = [
-        Line2D([], [], color=color, lw=lw, label=told) for told, lw in (("p50", 2), ("p99", 0.9))
-    ]
-    return made + [
-        Line2D([], [], color=ink(), ls=result_dash(i), label=label(name))
-        for i, name in enumerate(names)
-    ]
+_WIDTHS = {"p50": 2.0, "p99": 1.0}  # of the lines
 
 
-def _reach(begin_ns: int, end_ns: int, silent: list[Stretch]) -> tuple[int, int]:
-    """Return begin and end of windows and of the stretches around them."""
+def _range(begin_ns: int, end_ns: int, silent: list[Stretch]) -> tuple[int, int]:
+    """Return begin and end of windows and of the times without frames around them."""
     begins = [int(begin_ns), *(stretch.begin_ns for stretch in silent)]
     return min(begins), max([int(end_ns), *(stretch.end_ns for stretch in silent)])
 
 
-def _name_limit(ax: "Axes", limit: int) -> None:
-    ax.annotate(
-        format_ns(limit),
-        (1, max(limit, 1)),
-        (-4, 3),
-        xycoords=ax.get_yaxis_transform(),
-        textcoords="offset points",
-        ha="right",
-        fontsize="small",
-        color=LIMIT,
-        bbox={"facecolor": paper(ax), "edgecolor": "none", "alpha": 0.7, "pad": 0.5},
-    )
-
-
 def _since(begin_ns: int, unit: str, width_ns: int) -> str:
     moment = format_utc(begin_ns).replace("T", " ").removesuffix("Z").split(".")[0]
-    return f"time since {moment} UTC ({unit}), by {format_ns(width_ns)}"
+    return f"time since {moment} UTC ({unit}), in windows of {format_ns(width_ns)}"
 
 
-def _band(
-    ax: "Axes",
-    windows: WindowNumbers,
-    color: str,
-    origin: int,
-    scale: float,
-    i: int,
-    name: str,
-    *,
-    alone: bool,
+def _draw_percentiles(
+    ax: "Axes", windows: WindowNumbers, origin: int, scale: float, color: str, i: int | None
 ) -> None:
-    """Draw the lines of one result as steps that are cut where there are no frames."""
+    """Draw the lines of the i-th result, or of the only one if None, with gaps without frames."""
     edges = np.append(windows.begins_ns, windows.begins_ns[-1] + windows.width_ns)
     x = (edges - origin) / scale
     empty = windows.counts == 0
 
     def steps(values: Ints) -> Floats:
-        shown = np.where(empty, np.nan, np.maximum(values, 1))
-        return np.append(shown, shown[-1])
+        heights = np.where(empty, np.nan, np.maximum(values, 1))
+        return np.append(heights, heights[-1])
 
     p50, p99 = steps(windows.percentiles[50]), steps(windows.percentiles[99])
-    dash = "-" if alone else result_dash(i)
-    ax.fill_between(x, p50, p99, step="post", color=color, lw=0, alpha=0.25 if alone else 0.1)
-    told = "" if alone else f" {label(name)}"
-    ax.plot(x, p50, drawstyle="steps-post", color=color, lw=2, ls=dash, label=f"p50{told}")
-    if alone:
-        ax.plot(x, p99, drawstyle="steps-post", color=color, lw=1.1, label="p99")
-        middle = x[:-1] + np.diff(x) / 2
-        peak = np.maximum(windows.max_ns, 1)[~empty]
+    alpha = 0.25 if i is None else 0.1
+    ax.fill_between(x, p50, p99, step="post", color=color, lw=0, alpha=alpha)
+    for name, heights in (("p50", p50), ("p99", p99)):
         ax.plot(
-            middle[~empty], peak, ls="none", marker="_", ms=5, mew=1.2, color=ink(0.7), label="max"
+            x,
+            heights,
+            drawstyle="steps-post",
+            color=color,
+            lw=_WIDTHS[name],
+            ls=result_dash(i or 0),
+            label=name,
         )
-    else:
-        ax.plot(x, p99, drawstyle="steps-post", color=color, lw=0.9, ls=dash, label=f"p99{told}")
+    if i is None:
+        middle, highest = x[:-1] + np.diff(x) / 2, np.maximum(windows.max_ns, 1)
+        ax.plot(
+            middle[~empty],
+            highest[~empty],
+            ls="none",
+            marker="_",
+            ms=5,
+            mew=1.2,
+            color=text_color(0.7),
+            label="max",
+        )
 
 
-def _late(ax: "Axes", windows: WindowNumbers, origin: int, scale: float, limits: list[int]) -> None:
-    """Mark the windows in which a frame took longer than the limit."""
-    over = windows.max_ns > limits[0] if limits else np.zeros(len(windows.counts), bool)
-    if not over.any():
-        return
-    middle = (windows.begins_ns - origin + windows.width_ns / 2) / scale
-    told = (
-        f"beyond {format_ns(limits[0])} in {over.sum():,} of {(windows.counts > 0).sum():,} windows"
-    )
-    ax.plot(
-        middle[over],
-        windows.max_ns[over],
-        ls="none",
-        marker="v",
-        ms=4.5,
-        color=LIMIT,
-        label=told,
-    )
+def _mark_above(ax: "Axes", windows: WindowNumbers, origin: int, scale: float, limit: int) -> None:
+    """Mark the windows in which a frame took longer than the threshold."""
+    above = windows.max_ns > limit
+    if above.any():
+        number = f"{above.sum():,} of {(windows.counts > 0).sum():,} windows"
+        ax.plot(
+            ((windows.begins_ns - origin + windows.width_ns / 2) / scale)[above],
+            windows.max_ns[above],
+            ls="none",
+            marker="v",
+            ms=4.5,
+            color=THRESHOLD,
+            label=f"above {format_ns(limit)} in {number}",
+        )
 
 
-def _shade(ax: "Axes", stretches: list[Stretch], begin_ns: int, scale: float) -> None:
-    told = set()
-    for stretch in stretches:
+def _shade(ax: "Axes", stretches: list[Stretch], origin: int, scale: float) -> None:
+    """Shade times without frames."""
+    for k, stretch in enumerate(stretches):
+        first = stretch.what not in {other.what for other in stretches[:k]}
         ax.axvspan(
-            (stretch.begin_ns - begin_ns) / scale,
-            (stretch.end_ns - begin_ns) / scale,
-            facecolor=ink(0.1),
-            edgecolor=ink(0.35),
-            hatch=_SHADES[stretch.what] or None,
+            (stretch.begin_ns - origin) / scale,
+            (stretch.end_ns - origin) / scale,
+            facecolor=text_color(0.1),
+            edgecolor=text_color(0.35),
+            hatch=_HATCHES[stretch.what] or None,
             lw=0,
-            label="_" if stretch.what in told else stretch.what,
+            label=stretch.what if first else "_",
         )
-        told.add(stretch.what)
 
 
 def heatmap(
@@ -216,53 +204,42 @@ def heatmap(
     threshold: str | int | None = None,
     cmap: "str | Colormap | None" = None,
 ) -> "Axes":
-    """Draw how many frames took how long at which time, counts by colour on a logarithmic scale.
+    """Draw how many frames took how long at which time, by colour on a logarithmic scale.
 
     Parameters
     ----------
     result
-        One profile or trace: see `timeline` for its windows.
+        One profile or trace; see `timeline` for its windows.
     span
-        What is drawn.
+        Name of the span.
     ax
-        Where to draw; by default on a figure of its own.
+        Where to draw; by default a new figure.
     every
         Width of the windows of a trace.
     threshold
-        A duration to be drawn as a line.
+        A duration that is drawn as a line.
     cmap
-        A colour map of matplotlib; by default the part of ``viridis`` in which one frame alone
-        is seen well on the paper, and many best.
+        A colour map of matplotlib; by default the part of ``viridis`` in which a single frame is
+        visible on the background.
 
     Raises
     ------
     ProfileError
-        Several results, no such span, no threshold, `every` for a profile.
+        Several results, the span is unknown, `threshold` is not a duration, or `every` is given
+        for a profile.
     """
-    limits = durations(() if threshold is None else (threshold,))
-    profile = one(result, "heatmap", every=every)
-    found = profile.heat(span)
-    ax = axes_of(ax)
-    if not found.counts.size:
-        return explain(ax, nothing([("", profile)], [span]))
-    _mesh(ax, profile, span, cmap)
-    for limit in limits:
-        low, high = ax.get_ylim()
-        log_time(ax.yaxis, min(low, max(limit, 1) / 1.2), max(high, max(limit, 1) * 1.5))
-        ax.axhline(max(limit, 1), color=LIMIT, lw=1.3, ls=(0, (6, 2)))
-        _name_limit(ax, limit)
-    return ax
-
-
-def _mesh(ax: "Axes", profile: Profile, span: str, cmap: "str | Colormap | None") -> None:
     from matplotlib.colors import LogNorm
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    found, silent = profile.heat(span), profile.stretches()
-    origin, end = _reach(found.times_ns[0], found.times_ns[-1], silent)
+    limits = durations(() if threshold is None else (threshold,))
+    profile = as_profile(result, "heatmap", every=every)
+    found = profile.heat(span)
+    ax = new_axes(ax)
+    if not found.counts.size:
+        return explain(ax, no_values([("", profile)], [span]))
+    silent = profile.stretches()
+    origin, end = _range(found.times_ns[0], found.times_ns[-1], silent)
     unit, scale = unit_of(end - origin, longest="d")
-    if cmap is None:
-        cmap = _shades(ax)
     edges = np.maximum(found.latencies_ns, 0.5)
     counts = np.ma.masked_equal(found.counts.T, 0)
     most = max(int(counts.max()), 2)
@@ -271,34 +248,40 @@ def _mesh(ax: "Axes", profile: Profile, span: str, cmap: "str | Colormap | None"
         edges,
         counts,
         norm=LogNorm(1, most),
-        cmap=cmap,
+        cmap=_shades(ax) if cmap is None else cmap,
         rasterized=True,
     )
     _shade(ax, silent, origin, scale)
     ax.set_xlim(0, (end - origin) / scale)
-    log_time(ax.yaxis, edges[0], max(edges[-1], edges[0] * 1.02))
+    ends = [max(limit, 1) for limit in limits]
+    log_time(
+        ax.yaxis,
+        min([edges[0], *(limit / 1.2 for limit in ends)]),
+        max([edges[-1], edges[0] * 1.02, *(limit * 1.5 for limit in ends)]),
+    )
     bar = ax.figure.colorbar(mesh, ax=ax, pad=0.02)
     bar.set_label("frames")
-    # frames are counted: 1, 2, 5, not 6 x 10**0
-    bar.ax.yaxis.set_major_locator(
-        LogLocator(subs=(1.0, 2.0, 5.0) if most < 200 else (1.0,), numticks=9)
-    )
+    # counts as integers: 1, 2, 5 instead of 6 x 10**0
+    subs = (1.0, 2.0, 5.0) if most < 200 else (1.0,)
+    bar.ax.yaxis.set_major_locator(LogLocator(subs=subs, numticks=9))
     bar.ax.yaxis.set_minor_locator(NullLocator())
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
-    width = int(found.times_ns[1] - found.times_ns[0])
-    ax.set_xlabel(_since(origin, unit, width))
+    ax.set_xlabel(_since(origin, unit, int(found.times_ns[1] - found.times_ns[0])))
     ax.set_ylabel("latency")
-    ax.set_title(f"{heading([('', profile)])}, {label(span)}")
-    if ax.get_legend_handles_labels()[0]:
+    ax.set_title(heading([("", profile)], span))
+    for limit in limits:
+        draw_threshold(ax, limit, "right")
+    if silent:
         legend(ax)
+    return ax
 
 
 def _shades(ax: "Axes") -> "Colormap":
-    """Return colours of counts: one frame alone is seen, whatever the paper, many stand out."""
+    """Return colours of counts, of which the first differs well from the background."""
     import matplotlib as mpl
     from matplotlib.colors import LinearSegmentedColormap, to_rgb
 
     # the ends of viridis are close to white and to black
-    dark = sum(to_rgb(paper(ax))) < 1.5
+    dark = sum(to_rgb(background(ax))) < 1.5
     part = np.linspace(0.25, 1, 256) if dark else np.linspace(0.8, 0, 256)
     return LinearSegmentedColormap.from_list("latprof-counts", mpl.colormaps["viridis"](part))

@@ -1,73 +1,80 @@
-"""What is drawn: profiles or traces, one or several, and which spans of them."""
+"""What pictures draw: profiles or traces, one or several, and their spans; titles and legends."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Union
 
+from latprof.analysis import analyze
 from latprof.errors import ProfileError
 from latprof.pipeline import Pipeline
-from latprof.plot.axes import label
+from latprof.plot.axes import label, text_color
+from latprof.plot.style import SpanStyle, result_dash, result_marker
 from latprof.profile.profile import Profile
-from latprof.text import counted
+from latprof.text import counted, quoted
+from latprof.trace import Trace
 from latprof.units import parse_duration
 
 if TYPE_CHECKING:
+    from matplotlib.lines import Line2D
+
     from latprof.report.report import Report
-    from latprof.trace import Trace
 
 __all__ = [
     "Named",
     "Result",
     "Results",
+    "as_profile",
+    "as_profiles",
     "durations",
     "heading",
+    "legend_lines",
     "legend_name",
-    "nothing",
-    "one",
-    "several",
+    "no_values",
     "spans_of",
 ]
 
-Result = Union[Profile, "Trace", "Report"]
+Result = Union[Profile, Trace, "Report"]
 Results = Union[Result, Sequence[Result], Mapping[str, Result]]  # noqa: UP007
 
-_NAMED = 5  # spans that one sentence can name
-_COUNTED = 3  # results that a legend has room to tell the frames of
+_NAMED = 5  # most spans that are named in one sentence
+_COUNTED = 3  # most results whose frames are counted in a legend
 
 Named = list[tuple[str, Profile]]
-"""Profiles by the name that a legend has for them; that of one alone is empty."""
+"""Profiles with their names in a legend; the name of a single profile is empty."""
 
 
-def several(results: Results, *, every: str | int | None = None) -> Named:
-    """Return what is given as profiles by name, traces folded.
+def as_profiles(results: Results, *, every: str | int | None = None) -> Named:
+    """Return results as profiles with names; traces are analyzed.
 
     Parameters
     ----------
     results
-        One profile, trace or report, several, or several by name, such as ``profile.groups``.
+        One profile, trace or report, a sequence, or a mapping by name, such as
+        ``profile.groups``.
     every
-        Width of the windows that traces are folded in.
+        Width of the windows of traces.
 
     Raises
     ------
     ProfileError
-        Nothing is given, something else, or results of pipelines with other spans; `every` for
-        a profile, which is folded already.
+        No result, something else, or results of pipelines with different spans; `every` for a
+        profile, whose windows cannot be changed.
     """
     if isinstance(results, Mapping):
         given = list(results.items())
-    elif isinstance(results, Sequence):
+    elif isinstance(results, Sequence) and not isinstance(results, str):
         given = [(str(i), result) for i, result in enumerate(results, 1)]
     else:
         given = [("", results)]
     if not given:
-        raise ProfileError("nothing to draw: give at least one profile or trace")
-    named = [(name, _profile(result, every)) for name, result in given]
+        raise ProfileError("results must contain at least one profile or trace, got none")
+    named = [(str(name), _profile(result, every)) for name, result in given]
     first = named[0][1].pipeline
     for _, profile in named[1:]:
         if _intervals(profile.pipeline) != _intervals(first):
             raise ProfileError(
-                f"results of pipelines {first.name!r} and {profile.pipeline.name!r} have other "
-                "spans: draw them apart"
+                f"results must have the same spans, got pipelines {quoted(first.name)} and "
+                f"{quoted(profile.pipeline.name)}; draw them in separate pictures"
             )
     return named if len(named) > 1 else [("", named[0][1])]
 
@@ -76,35 +83,34 @@ def _intervals(pipeline: Pipeline) -> list[tuple[str, str, str]]:
     return [(span.name, span.begin, span.end) for span in pipeline.all_spans]
 
 
-def one(results: Results, what: str, *, every: str | int | None = None) -> Profile:
-    """Return the one profile that is given, a trace folded.
+def as_profile(results: Results, what: str, *, every: str | int | None = None) -> Profile:
+    """Return a single result as a profile; a trace is analyzed.
 
     Raises
     ------
     ProfileError
-        There are several: `what` draws one.
+        Several results, which the picture `what` cannot draw.
     """
-    named = several(results, every=every)
+    named = as_profiles(results, every=every)
     if len(named) > 1:
-        raise ProfileError(f"{what} draws one result, {len(named)} are given: draw each on its own")
+        raise ProfileError(
+            f"{what} must be given one result, got {len(named)}; draw each in a picture of its own"
+        )
     return named[0][1]
 
 
 def _profile(result: object, every: str | int | None) -> Profile:
-    # a report is a profile as a person reads it
-    result = getattr(result, "profile", result)
-    if isinstance(result, Profile):
-        if every is not None:
-            raise ProfileError(
-                "every= is for traces: a profile has the windows that it was folded with"
-            )
-        return result
-    from latprof.analysis import analyze
-    from latprof.trace import Trace
-
+    result = getattr(result, "profile", result)  # of a report
     if isinstance(result, Trace):
         return analyze(result, every=every)
-    raise ProfileError(f"{type(result).__name__} is no result: give a profile or a trace")
+    if not isinstance(result, Profile):
+        raise ProfileError(f"result must be a profile or a trace, got {quoted(result)}")
+    if every is not None:
+        raise ProfileError(
+            f"every= must be None for a profile, got {quoted(every)}; "
+            "choose its windows with latprof.analyze(..., every=...)"
+        )
+    return result
 
 
 def spans_of(named: Named, spans: str | Sequence[str] | None) -> list[str]:
@@ -113,61 +119,82 @@ def spans_of(named: Named, spans: str | Sequence[str] | None) -> list[str]:
     Raises
     ------
     ProfileError
-        No span, or one that there is not.
+        No name, or one that is not a span.
     """
     profile = named[0][1]
     if spans is None:
         return [*(stage.name for stage in profile.pipeline.stages), "end_to_end"]
     names = [spans] if isinstance(spans, str) else list(spans)
     if not names:
-        raise ProfileError(f"no span is named: use one of {', '.join(profile.spans)}")
+        raise ProfileError(
+            f"spans must name at least one span, got none; use {', '.join(profile.spans)}"
+        )
     return [profile[name].name for name in names]
 
 
-def durations(limits: Sequence[str | int], name: str = "threshold") -> list[int]:
-    """Return thresholds in ns, or what else `name` says.
+def durations(values: Sequence[str | int], name: str = "threshold") -> list[int]:
+    """Return durations in ns; `name` is used in errors.
 
     Raises
     ------
     ProfileError
-        One is no duration.
+        A value is not a duration.
     """
-    try:
-        return [parse_duration(limit, name=name) for limit in limits]
-    except ValueError as error:
-        raise ProfileError(str(error)) from None
+    return [parse_duration(value, name=name, error=ProfileError) for value in values]
 
 
-def heading(named: Named) -> str:
-    """Return what is drawn in a few words: the pipeline, and how many frames of one result."""
+def heading(named: Named, span: str = "") -> str:
+    """Return a title: the pipeline, the frames of one result or the number of results, the span."""
     profile = named[0][1]
-    name = label(profile.pipeline.name).strip()
+    several = len(named) > 1
+    number = f"{len(named)} results" if several else counted(profile.frames, "frame")
+    end = f", {label(span)}" if span else ""
+    return f"{label(profile.pipeline.name).strip()}: {number}{end}"
+
+
+def legend_lines(
+    named: Named, styles: Mapping[str, SpanStyle], *, marked: bool = False
+) -> "list[Line2D]":
+    """Return the lines of a legend: of the spans in `styles` if several, of results if several.
+
+    If `marked`, spans have markers, or the results if there is one span.
+    """
+    from matplotlib.lines import Line2D
+
+    line = partial(Line2D, [], [], ms=5)
+    lines = []
+    if len(styles) > 1:
+        for name, style in styles.items():
+            dash, marker = style.dash if len(named) == 1 else "-", style.marker if marked else ""
+            lines.append(line(color=style.color, ls=dash, marker=marker, label=label(name)))
     if len(named) > 1:
-        return f"{name}: {len(named)} results"
-    return f"{name}: {counted(profile.frames, 'frame')}"
+        for i, (key, profile) in enumerate(named):
+            marker = result_marker(i) if marked and len(styles) == 1 else ""
+            text = legend_name(key, profile, len(named))
+            lines.append(line(color=text_color(), ls=result_dash(i), marker=marker, label=text))
+    return lines
 
 
 def legend_name(key: str, profile: Profile, results: int) -> str:
-    """Return what a legend says of one of several results: of a few also how many frames."""
-    return (
-        f"{label(key)} ({counted(profile.frames, 'frame')})" if results <= _COUNTED else label(key)
-    )
+    """Return the name of a result in a legend, with its number of frames if results are few."""
+    frames = f" ({counted(profile.frames, 'frame')})" if results <= _COUNTED else ""
+    return f"{label(key)}{frames}"
 
 
-def nothing(named: Named, names: Sequence[str]) -> str:
-    """Return the sentence that stands in a picture of no values, and why there are none."""
+def no_values(named: Named, names: Sequence[str]) -> str:
+    """Return a sentence on why spans have no values, for an empty picture."""
     profile = named[0][1]
     spans = " or ".join(names) if len(names) <= _NAMED else f"any of {len(names)} spans"
-    said = f"no frame of {profile.pipeline.name} has {spans}"
+    sentence = f"no frame of {profile.pipeline.name} has {spans}"
     dropped = sum(sum(p.sums.dropped_by_reason.values()) for _, p in named)
     frames = sum(p.frames for _, p in named)
     if not frames and dropped:
-        return f"{said}: all {dropped:,} frames were dropped"
+        return f"{sentence}: all {dropped:,} frames were dropped"
     if not frames:
-        return f"{said}: no frame has finished"
-    parts = []
+        return f"{sentence}: no frame has finished"
+    reasons = []
     for what in ("missing", "negative"):
         count = max(sum(getattr(p[name], what) for _, p in named) for name in names)
         if count:
-            parts.append(f"{what} in {count:,} of {frames:,} frames")
-    return f"{said}: {', '.join(parts)}" if parts else said
+            reasons.append(f"{what} in {count:,} of {frames:,} frames")
+    return f"{sentence}: {', '.join(reasons)}" if reasons else sentence

@@ -1,7 +1,8 @@
-"""How each span looks: the same colour in every picture, and told apart without colour too.
+"""How each span looks in pictures: colour, hatch, dash and marker.
 
-The colours are those of `latprof.table.PALETTE`. A pipeline of more than eight spans has the same
-colours again with a hatch, or as lines with another dash: no two spans ever look the same.
+The colours are those of `latprof.table`. Spans also differ without colour. A pipeline of more than
+eight spans has the same colours again with another hatch and another dash, so no two spans look the
+same.
 """
 
 from dataclasses import dataclass
@@ -9,20 +10,20 @@ from dataclasses import dataclass
 from latprof.pipeline import Pipeline
 from latprof.table import PALETTE, colors
 
-__all__ = ["LIMIT", "Dash", "Look", "looks", "result_dash", "result_marker"]
+__all__ = ["THRESHOLD", "Dash", "SpanStyle", "result_dash", "result_marker", "span_styles"]
 
 Dash = str | tuple[int, tuple[float, ...]]
 
-LIMIT = "#DB3A3A"
-"""Of thresholds, and of what is beyond them; always with a dash or a mark of its own."""
+THRESHOLD = "#DB3A3A"
+"""Colour of thresholds and of values above them, which also have a dash or a marker."""
 
 _HATCHES = ("", "///", "...", "xxx", "---", "|||", "ooo")
 _MARKERS = "osD^vPX*"
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """How a span is drawn: `hatch` on areas, `dash` of lines, `marker` of points."""
+class SpanStyle:
+    """How a span is drawn: `hatch` of areas, `dash` of lines, `marker` of points."""
 
     color: str
     hatch: str = ""
@@ -30,15 +31,14 @@ class Look:
     marker: str = "o"
 
 
-def looks(pipeline: Pipeline) -> dict[str, Look]:
-    """Return how each span of a pipeline looks, in the pipeline's order; no two look the same.
+def span_styles(pipeline: Pipeline) -> dict[str, SpanStyle]:
+    """Return the style of each span of a pipeline, in the pipeline's order; no two are equal.
 
     Examples
     --------
-    >>> mic = Pipeline.chain("mic", "decode", "play")
-    >>> [(name, look.color) for name, look in looks(mic).items()][:2] == [
-    ...     ("decode", PALETTE[0]), ("play", PALETTE[1])]
-    True
+    >>> styles = span_styles(Pipeline.chain("mic", *(f"stage_{i}" for i in range(9))))
+    >>> styles["stage_0"].color == styles["stage_8"].color, styles["stage_8"].hatch
+    (True, '///')
     """
     given, shades = {}, colors(pipeline)
     for i, span in enumerate((*pipeline.stages, *pipeline.sides)):
@@ -46,16 +46,16 @@ def looks(pipeline: Pipeline) -> dict[str, Look]:
         # from the second round on hatched, from the eighth on more densely
         hatch = _HATCHES[again % len(_HATCHES)] + "/" * (again // len(_HATCHES))
         dash: Dash = "-" if again == 0 else (0, (4.0 + again, 1.5))
-        given[span.name] = Look(shades[span.name], hatch, dash, _MARKERS[place])
+        given[span.name] = SpanStyle(shades[span.name], hatch, dash, _MARKERS[place])
     return given | {
-        "other": Look(shades["other"], "\\\\\\\\", (0, (1, 1)), "x"),
-        "end_to_end": Look(shades["end_to_end"], "", "-", "h"),
-        "response": Look(shades["response"], "++", (0, (3, 1, 1, 1)), "p"),
+        "other": SpanStyle(shades["other"], "\\\\\\\\", (0, (1, 1)), "x"),
+        "end_to_end": SpanStyle(shades["end_to_end"], "", "-", "h"),
+        "response": SpanStyle(shades["response"], "++", (0, (3, 1, 1, 1)), "p"),
     }
 
 
 def result_dash(i: int) -> Dash:
-    """Return the line of the i-th of several results in one picture: each has its own.
+    """Return the dash of the i-th of several results in one picture; no two are equal.
 
     Examples
     --------
@@ -67,7 +67,7 @@ def result_dash(i: int) -> Dash:
 
 
 def result_marker(i: int) -> str:
-    """Return the mark on the line of the i-th of several results, where one span is drawn.
+    """Return the marker of the i-th of several results, in a picture of one span.
 
     Examples
     --------
