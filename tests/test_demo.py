@@ -14,10 +14,10 @@ import psutil
 import pytest
 from needs import require
 
-import latprof.demo
-from latprof.demo import crew, wire
-from latprof.demo.card import alsa_environment
-from latprof.demo.frames import load_frames, packet_samples
+import latprof
+from latprof.demo import packets, processes
+from latprof.demo.packets import load_packets, packet_samples
+from latprof.demo.processes import Processes, alsa_environment, run
 from latprof.demo.relay import Relay
 from latprof.errors import DemoError
 
@@ -53,39 +53,36 @@ END = b"LATP\x03" + bytes(12)
 
 
 def test_header_is_17_bytes_little_endian():
-    assert wire.pack(wire.PACKET, 960, b"abc") == MESSAGE
-    assert wire.unpack(MESSAGE[:17]) == (wire.PACKET, 3, 960)
-    assert wire.pack(wire.END, 0) == END
-    assert wire.pack(wire.PACKET, -2)[9:] == b"\xfe" + b"\xff" * 7
+    assert packets.pack(packets.PACKET, 960, b"abc") == MESSAGE
+    assert packets.unpack(MESSAGE[:17]) == (packets.PACKET, 3, 960)
+    assert packets.pack(packets.END, 0) == END
+    assert packets.pack(packets.PACKET, -2)[9:] == b"\xfe" + b"\xff" * 7
 
 
-@pytest.mark.parametrize(
-    ("header", "rule"),
-    [
-        (b"", "header of 0 bytes"),
-        (MESSAGE[:16], "header of 16 bytes"),
-        (b"PTAL" + MESSAGE[4:17], "begins with 0x4c415450"),
-        (b"LATP\x01" + MESSAGE[5:17], "of type 1"),
-        (b"LATP\x00\x01\x10\x00\x00" + bytes(8), "announces 4097 bytes"),
-        (b"LATP\x00\xff\xff\xff\xff" + bytes(8), "announces 4294967295 bytes"),
-    ],
-)
-def test_bad_header(header, rule):
-    with pytest.raises(ValueError, match=rule):
-        wire.unpack(header)
+def test_an_invalid_header_is_an_error():
+    for header, rule in (
+        (b"", "header must have 17 bytes, got 0"),
+        (MESSAGE[:16], "header must have 17 bytes, got 16"),
+        (b"PTAL" + MESSAGE[4:17], "header must begin with 0x5054414c, got 0x4c415450"),
+        (b"LATP\x01" + MESSAGE[5:17], "type in header must be 0 or 3, got 1"),
+        (b"LATP\x00\x01\x10\x00\x00" + bytes(8), "must be at most 4096, got 4097"),
+        (b"LATP\x00\xff\xff\xff\xff" + bytes(8), "must be at most 4096, got 4294967295"),
+    ):
+        with pytest.raises(ValueError, match=rule):
+            packets.unpack(header)
 
 
-def test_read_packets():
-    stream = io.BytesIO(MESSAGE + wire.pack(wire.PACKET, 1920) + END + b"not read")
-    assert list(wire.read_packets(stream)) == [(960, b"abc"), (1920, b"")]
+def test_packets_are_read_up_to_the_end_message():
+    stream = io.BytesIO(MESSAGE + packets.pack(packets.PACKET, 1920) + END + b"not read")
+    assert list(packets.read_packets(stream)) == [(960, b"abc"), (1920, b"")]
 
 
-@pytest.mark.parametrize("cut", [0, 5, 17, 19])
-def test_stream_that_stops_before_its_end(cut):
-    packets = wire.read_packets(io.BytesIO(MESSAGE + MESSAGE[:cut]))
-    assert next(packets) == (960, b"abc")
-    with pytest.raises(EOFError, match="stops"):
-        next(packets)
+def test_a_stream_without_end_message_is_an_error():
+    for cut in (0, 5, 17, 19):
+        read = packets.read_packets(io.BytesIO(MESSAGE + MESSAGE[:cut]))
+        assert next(read) == (960, b"abc")
+        with pytest.raises(EOFError, match="the stream ended"):
+            next(read)
 
 
 # -- Opus ------------------------------------------------------------------------------------------
@@ -93,9 +90,8 @@ def test_stream_that_stops_before_its_end(cut):
 # TOC: configuration << 3 | stereo << 2 | code. 31 (0xF8): CELT, 20 ms. 3 (0x18): SILK, 60 ms.
 
 
-@pytest.mark.parametrize(
-    ("packet", "samples"),
-    [
+def test_samples_of_valid_packets():
+    for packet, samples in (
         (b"\xf8", 960),  # code 0, a frame of no bytes: nothing was sent
         (b"\xfc" + bytes(1275), 960),  # stereo makes no difference; the longest frame
         (b"\x18" + bytes(9), 2880),
@@ -111,15 +107,12 @@ def test_stream_that_stops_before_its_end(cut):
         (b"\xfb\x42\x03" + bytes(4 + 3), 1920),  # 2 frames of 2, padding 3
         (b"\xfb\x41\xff\x01" + bytes(2 + 255), 960),  # padding 254 + 1; 1 frame of 2
         (b"\xfb\xc2\x02\x01" + bytes(1 + 4 + 2), 1920),  # variable rate and padding: 1 + 4, 2
-    ],
-)
-def test_valid_packets(packet, samples):
-    assert packet_samples(packet) == samples
+    ):
+        assert packet_samples(packet) == samples
 
 
-@pytest.mark.parametrize(
-    ("packet", "rule"),
-    [
+def test_an_invalid_packet_is_an_error_that_names_the_rule():
+    for packet, rule in (
         (b"", "R1"),
         (b"\xfc" + bytes(1276), "R2"),
         (b"\xf9" + bytes(2552), "R2"),  # 2 x 1276
@@ -138,25 +131,23 @@ def test_valid_packets(packet, samples):
         (b"\xfb\x83\x01", "R7"),  # the second length is missing
         (b"\xfb\x82\x05" + bytes(4), "R7"),  # 5 announced, 4 there
         (b"\xfb\xc2\x04\x02" + bytes(5), "R7"),  # 2 + 4 of padding, 5 there
-    ],
-)
-def test_invalid_packets(packet, rule):
-    with pytest.raises(ValueError, match=rule):
-        packet_samples(packet)
+    ):
+        with pytest.raises(ValueError, match=rf"{rule}.*\)$"):
+            packet_samples(packet)
 
 
 def test_recording_is_58_seconds_of_packets_of_20_ms():
-    packets = load_frames()
-    assert len(packets) == 2908
-    assert {packet_samples(packet) for packet in packets} == {960}
-    assert len(set(packets)) > 2500
+    recording = load_packets()
+    assert len(recording) == 2908
+    assert {packet_samples(packet) for packet in recording} == {960}
+    assert len(set(recording)) > 2500
 
 
 # -- relay -----------------------------------------------------------------------------------------
 
 
-class Wire:
-    """Where a relay writes."""
+class Connection:
+    """Collects what a relay writes."""
 
     def __init__(self):
         self.written = b""
@@ -165,11 +156,11 @@ class Wire:
         self.written += data
 
 
-def test_relay_finds_frames_by_sequence_number_and_drops_what_is_invalid():
+def test_relay_finds_frames_by_sequence_number_and_drops_invalid_packets():
     clock = iter(range(100, 10_000, 100))
     owns = MARKS[:5]
     profiler = latprof.Profiler(latprof.AUDIO, owns=owns, clock=lambda: next(clock))
-    connection = Wire()
+    connection = Connection()
     good, bad = b"\xfc" + bytes(9), b"\xf9" + bytes(9)
     with profiler:
         relay = Relay(profiler, connection)
@@ -180,16 +171,16 @@ def test_relay_finds_frames_by_sequence_number_and_drops_what_is_invalid():
             relay.datagram(number)
         for number, payload in [(1, good), (65535, good), (0, bad)]:  # the network may reorder
             relay.packet(number, payload)
-    assert connection.written == wire.pack(0, 1920, good) + wire.pack(0, 0, good)
+    assert connection.written == packets.pack(0, 1920, good) + packets.pack(0, 0, good)
     trace = profiler.trace()
     assert trace.frame_id.tolist() == [2, 0, 1]
     assert trace.outcome.to_numpy().tolist() == ["finished", "finished", "invalid"]
 
 
-# -- the whole -------------------------------------------------------------------------------------
+# -- runs of the demo ------------------------------------------------------------------------------
 
 
-def test_private_methods_that_the_taps_replace():
+def test_libraries_have_the_private_methods_that_are_replaced():
     require("aiortc")
     import aioice.ice
     from aiortc import RTCDtlsTransport, RTCRtpReceiver
@@ -204,16 +195,17 @@ def check_trace(trace, frames):
     assert trace.frame_id.tolist() == list(range(frames))
     stamps = np.array([trace.marks[mark] for mark in MARKS])
     assert (np.diff(stamps, axis=0) >= 0).all()
-    # the recording's own sizes, in order: what was sent is what arrived
-    packets = load_frames()
-    assert trace.size.tolist() == [len(packets[i % 2908]) for i in range(frames)]
+    # the sizes in the recording, in order: every packet arrived as it was sent
+    recording = load_packets()
+    assert trace.size.tolist() == [len(recording[i % 2908]) for i in range(frames)]
 
 
-def test_real_time():
+@pytest.mark.slow
+def test_a_run_in_real_time_takes_as_long_as_its_sound():
     require("aiortc")
     news = []
     began = time.time()
-    trace = latprof.demo.run(seconds=2, on_progress=lambda *done: news.append(done))
+    trace = run(seconds=2, on_progress=lambda *done: news.append(done))
     took = time.time() - began
     check_trace(trace, 100)
     assert trace.meta["join"]["matched"] == 100
@@ -232,18 +224,19 @@ def test_real_time():
     assert began < start[0] / 1e9 < began + took
 
 
-def test_fast():
+def test_a_fast_run_records_all_frames():
     require("aiortc")
-    trace = latprof.demo.run(seconds=1, fast=True)
+    trace = run(seconds=1, fast=True)
     check_trace(trace, 50)
     assert trace.meta["run"]["mode"] == "fast"
     start = trace.marks["start"]
     assert (start[-1] - start[0]) / 1e9 < 0.5
 
 
-def test_slow_card_holds_the_server_back_and_then_packets_wait_for_it():
+@pytest.mark.slow
+def test_a_slow_card_blocks_the_server_and_then_packets_queue_up():
     require("aiortc")
-    trace = latprof.demo.run(seconds=4.5, slow_card_ppm=200_000)
+    trace = run(seconds=4.5, slow_card_ppm=200_000)
     check_trace(trace, 225)
     assert trace.meta["run"]["slow_card_ppm"] == 200_000
     marks = trace.marks
@@ -260,56 +253,54 @@ def test_slow_card_holds_the_server_back_and_then_packets_wait_for_it():
     assert 150 < slope < 250
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"seconds": 0}, "0 seconds"),
-        ({"seconds": float("nan")}, "nan seconds"),
-        ({"slow_card_ppm": -1}, "-1 ppm"),
-        ({"slow_card_ppm": 5000, "device": "hw:0"}, "choose one"),
-        ({"slow_card_ppm": 5000, "fast": True}, "choose one"),
-    ],
-)
-def test_settings_that_make_no_sense(settings, message):
-    with pytest.raises(DemoError, match=message):
-        latprof.demo.run(**settings)
+def test_invalid_settings_are_errors():
+    for settings, message in (
+        ({"seconds": 0}, "seconds must be more than 0, at most 86,400, got 0"),
+        ({"seconds": float("nan")}, "seconds must be .*, got nan"),
+        ({"slow_card_ppm": -1}, "slow_card_ppm must be from 0 to 1,000,000, got -1"),
+        ({"slow_card_ppm": 5000, "device": "hw:0"}, "device must not be given with slow_card_ppm"),
+        ({"slow_card_ppm": 5000, "fast": True}, "fast must not be given with slow_card_ppm"),
+    ):
+        with pytest.raises(DemoError, match=message):
+            run(**settings)
 
 
-def test_device_that_does_not_exist(tmp_path, monkeypatch):
+def test_an_unknown_device_is_an_error(tmp_path, monkeypatch):
     require("aiortc")
     monkeypatch.setenv("ALSA_CONFIG_DIR", str(tmp_path))
     (tmp_path / "alsa.conf").write_text("pcm.other { type null }\n")
-    with pytest.raises(DemoError, match=r"no_such_card .*: choose a device") as caught:
-        latprof.demo.run(seconds=1, device="no_such_card")
+    with pytest.raises(DemoError, match=r"no_such_card .*; choose a device") as caught:
+        run(seconds=1, device="no_such_card")
     assert "\n" not in str(caught.value)
 
 
-def test_device_of_the_system(tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_a_device_of_the_system_is_used(tmp_path, monkeypatch):
     require("aiortc")
     monkeypatch.setenv("ALSA_CONFIG_DIR", str(tmp_path))
     (tmp_path / "alsa.conf").write_text("pcm.other { type null }\n")
-    check_trace(latprof.demo.run(seconds=0.2, device="other"), 10)
+    check_trace(run(seconds=0.2, device="other"), 10)
 
 
-def test_system_without_alsa_configuration(tmp_path, monkeypatch):
+def test_a_system_without_alsa_configuration_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("ALSA_CONFIG_DIR", str(tmp_path))
     with pytest.raises(DemoError, match="install libasound2-data"):
         alsa_environment("hw:0", tmp_path)
 
 
 @pytest.mark.parametrize("package", ["aiortc", "av"])
-def test_without_the_extra(monkeypatch, package):
+def test_a_missing_package_is_an_error(monkeypatch, package):
     require("aiortc")
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(DemoError, match=rf'needs {package}: pip install "latprof\[audio\]"'):
-        latprof.demo.run(seconds=1)
+    with pytest.raises(DemoError, match=rf'needs {package}; pip install "latprof\[audio\]"'):
+        run(seconds=1)
 
 
-# -- what goes wrong on the way --------------------------------------------------------------------
+# -- failures --------------------------------------------------------------------
 
 
 def once(action):
-    """A progress callback that acts the first time."""
+    """Return a progress callback that calls `action` the first time."""
     actions = [action]
     return lambda done, total: actions.pop()() if actions else None
 
@@ -318,47 +309,53 @@ def once(action):
     ("victim", "settings"),
     [("server", {}), ("relay", {}), ("card", {"slow_card_ppm": 5000})],
 )
-def test_killed_process(victim, settings):
+@pytest.mark.slow
+def test_a_killed_process_is_an_error(victim, settings):
     require("aiortc")
     began = time.monotonic()
-    with pytest.raises(DemoError, match=rf"{victim} process was killed by signal 9.*again"):
-        latprof.demo.run(seconds=60, on_progress=once(lambda: roles()[victim].kill()), **settings)
+    with pytest.raises(
+        DemoError, match=rf"{victim} process of the demo was killed by signal 9.*again"
+    ):
+        run(seconds=60, on_progress=once(lambda: roles()[victim].kill()), **settings)
     assert time.monotonic() - began < 8
 
 
-def test_process_that_stands_still(monkeypatch):
+@pytest.mark.slow
+def test_a_process_without_progress_is_an_error(monkeypatch):
     require("aiortc")
 
     def stop():
-        monkeypatch.setattr(crew, "PATIENCE", 1.0)
+        monkeypatch.setattr(processes, "TIMEOUT", 1.0)
         roles()["server"].suspend()
 
     began = time.monotonic()
-    with pytest.raises(DemoError, match=r"stands still: no news for 1 s .* server process"):
-        latprof.demo.run(seconds=60, on_progress=once(stop))
+    with pytest.raises(DemoError, match=r"server process must send .* within 1 s, got no event"):
+        run(seconds=60, on_progress=once(stop))
     assert time.monotonic() - began < 8
 
 
-def test_process_that_raises(tmp_path):
-    with crew.Crew(tmp_path) as processes:
-        processes.start("card", ppm=0)  # there is no pipe
-        with pytest.raises(DemoError, match=r"card process ended with exit code 1 \(.*card.fifo"):
-            processes.wait_for("card", "ready", lambda event: None)
+def test_a_process_that_raises_is_an_error():
+    with Processes() as started:
+        started.start("card", ppm=0, pipe="no.fifo")
+        with pytest.raises(DemoError, match=r"demo ended with exit code 1 \(.*no.fifo"):
+            started.wait_for("card", "ready", lambda event: None)
 
 
-def test_interrupt_from_the_keyboard():
+@pytest.mark.slow
+def test_an_interrupt_from_the_keyboard_ends_all_processes():
     require("aiortc")
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
-        latprof.demo.run(seconds=60, on_progress=once(timer.start))
+        run(seconds=60, on_progress=once(timer.start))
     timer.join()
 
 
-def test_parent_that_is_killed(tmp_path):
+@pytest.mark.slow
+def test_processes_end_if_their_parent_is_killed(tmp_path):
     require("aiortc")
     code = (
-        "import latprof.demo\n"
-        "latprof.demo.run(seconds=60, on_progress=lambda *done: print('going', flush=True))"
+        "from latprof.demo.processes import run\n"
+        "run(seconds=60, on_progress=lambda *done: print('going', flush=True))"
     )
     environment = {
         **os.environ,
@@ -374,5 +371,5 @@ def test_parent_that_is_killed(tmp_path):
         parent.kill()
     _, alive = psutil.wait_procs(children.values(), timeout=5)
     assert alive == []
-    for folder in tmp_path.glob("latprof-demo-*"):  # nobody is left to remove it
+    for folder in tmp_path.glob("latprof-demo-*"):  # the killed process could not remove it
         shutil.rmtree(folder)

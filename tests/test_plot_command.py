@@ -131,7 +131,7 @@ def test_every_is_the_width_of_the_windows(folder, tmp_path):
     out = tmp_path / "time.svg"
     call = [folder / "a.parquet", "--kind", "timeline", "--every", "500ms"]
     assert run(*call, "-o", out) == 0
-    assert "by 500 ms" in words(out)
+    assert "in windows of 500 ms" in words(out)
 
 
 def test_spans_and_thresholds(folder, tmp_path):

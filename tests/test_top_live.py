@@ -1,4 +1,4 @@
-"""The numbers of the live view, against plain loops over frames."""
+"""The numbers of the live view are compared with plain loops over frames."""
 
 import math
 from collections import defaultdict
@@ -26,7 +26,7 @@ def rank(values, q):
     cut=st.integers(1, 60),
     width=st.sampled_from([1_000, 10_000, 10**9]),
 )
-def test_numbers_are_those_of_the_last_windows(seed, frames, cut, width):
+def test_numbers_are_of_the_recent_windows(seed, frames, cut, width):
     columns = seeded(CHAIN, frames, seed, scale=3_000)
     live = Live(CHAIN, Thresholds(), width_ns=width, recent=3, kept=8)
     for at in range(0, frames, cut):
@@ -50,7 +50,7 @@ def test_numbers_are_those_of_the_last_windows(seed, frames, cut, width):
             if ok and ns >= 0 and end != MISSING and end // width > max(known) - 3
         ]
         if cut < frames:
-            continue  # what comes late, for a window that is closed, is left out: see below
+            continue  # late frames of closed windows are left out, see below
         found = live.numbers(name)
         assert found.count == len(recent)
         if recent:
@@ -78,7 +78,7 @@ def test_rate_and_history_of_a_steady_recorder():
     assert live.finished == 7_000
 
 
-def test_seconds_without_frames_are_gaps_and_a_leap_forgets_the_past():
+def test_seconds_without_frames_are_gaps_in_the_history():
     live = Live(CHAIN, Thresholds())
     live.add(simple(CHAIN, steady(2, 10, 100)))
     live.add(simple(CHAIN, steady(1, 10, 100, first=5)))
@@ -90,7 +90,7 @@ def test_seconds_without_frames_are_gaps_and_a_leap_forgets_the_past():
     assert live.numbers("end_to_end").count == 10
 
 
-def test_late_frames_are_counted_though_their_window_is_closed():
+def test_late_frames_of_closed_windows_are_counted():
     live = Live(CHAIN, Thresholds(), recent=2, kept=5)
     for second in range(4):
         live.add(simple(CHAIN, steady(1, 10, 100, first=second)))
@@ -100,7 +100,7 @@ def test_late_frames_are_counted_though_their_window_is_closed():
     assert live.finished == 41
 
 
-def test_frames_above_are_counted_by_level_and_the_last_are_kept():
+def test_frames_above_thresholds_are_counted_and_the_last_ones_kept():
     limits = Thresholds(100, 1_000)
     live = Live(CHAIN, limits, last=3)
     rows = [(0, 0, 10, 20, ns) for ns in (50, 100, 101, 1_000, 1_001, 5_000)]
@@ -109,10 +109,10 @@ def test_frames_above_are_counted_by_level_and_the_last_are_kept():
     assert [v.frame_id for v in live.slow_frames] == [3, 4, 5]
     last = live.slow_frames[-1]
     assert (last.level, last.end_to_end_ns, last.source) == ("critical", 5_000, "in")
-    assert last.parts[0] == (CHAIN.stages[-1].name, 4_980)
+    assert last.spans[0] == (CHAIN.stages[-1].name, 4_980)
 
 
-def test_weights_count_as_the_frames_they_stand_for():
+def test_weights_are_numbers_of_frames():
     live = Live(CHAIN, Thresholds(critical_ns=10))
     frames = simple(CHAIN, [(0, 0, 0, 0, 20), (0, 0, 0, 0, 5)], weight=np.array([7, 3], np.uint32))
     live.add(frames)
@@ -121,7 +121,7 @@ def test_weights_count_as_the_frames_they_stand_for():
     assert live.numbers("end_to_end").count == 10
 
 
-def test_nothing_yet():
+def test_numbers_without_frames_are_none():
     live = Live(CHAIN, Thresholds())
     live.add(simple(CHAIN, []))
     live.add(simple(CHAIN, [(None,) * 5]))

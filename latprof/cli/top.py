@@ -3,19 +3,24 @@
 import argparse
 import contextlib
 import os
+import select
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from latprof.cli.common import NewCommand, add_pipeline, pipeline_of
+from latprof.errors import LatprofError
+from latprof.thresholds import Thresholds, parse_thresholds
+from latprof.top.feeds import FolderFeed, RingFeed, Update, feed_of
+from latprof.top.live import Live
+from latprof.units import parse_duration
 
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from latprof.top.feeds import FolderFeed, News, RingFeed
-    from latprof.top.live import Live
-
 __all__ = ["add", "run"]
+
+_LEAST_INTERVAL = 50_000_000  # ns
 
 
 def add(command: NewCommand) -> None:
@@ -25,55 +30,47 @@ def add(command: NewCommand) -> None:
     )
     top.description = (
         f"{top.description} Reads the ring file of a running process, or the trace files that it "
-        "writes to a folder; q quits. Where the output is no terminal, one look is printed."
+        "writes to a folder. Press q to quit. If the output is not a terminal, the screen is "
+        "printed once."
     )
     top.add_argument(
         "source", metavar="RING|FOLDER", help="a ring file, or a folder of trace files"
     )
     add_pipeline(top)
     top.add_argument(
-        "--interval", default="1s", metavar="1s", help="how often to look (default: 1s)"
+        "--interval", default="1s", metavar="1s", help="how often to refresh (default: 1s)"
     )
-    top.add_argument("--warning", metavar="50ms", help="frames above are counted and listed")
+    top.add_argument("--warning", metavar="50ms", help="count and list frames above this")
     top.add_argument(
         "--critical",
         metavar="100ms",
-        help="the same, in red (default: the recorder's thresholds, else the pipeline's period)",
+        help="the same, in red (default: the recorder's thresholds, or the pipeline's period)",
     )
-    top.add_argument("--once", action="store_true", help="print one look and end")
+    top.add_argument("--once", action="store_true", help="print the screen once and exit")
     top.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Look, and show, until q is pressed."""
-    from latprof.errors import LatprofError
-    from latprof.top.feeds import feed_of
-    from latprof.units import parse_duration
-
-    try:
-        interval = parse_duration(options.interval, name="interval") / 1e9
-    except ValueError as error:
-        raise LatprofError(str(error)) from None
-    if interval < 0.05:
-        raise LatprofError(f"interval {options.interval!r} is too short: give at least 50ms")
+    """Show the view until q is pressed, or print it once."""
+    interval = parse_duration(options.interval, name="--interval", error=LatprofError)
+    if interval < _LEAST_INTERVAL:
+        raise LatprofError(f"--interval must be at least 50ms, got {options.interval!r}")
     view = _View(options)
     feed = feed_of(options.source, pipeline_of(options.pipeline))
     try:
         if options.once or not sys.stdout.isatty():
             view.print(feed)
         else:
-            view.watch(feed, interval)
+            view.watch(feed, interval / 1e9)
     finally:
         feed.close()
 
 
 class _View:
-    """What was seen so far, and where it is shown."""
+    """The numbers so far, and the console that shows them."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         from rich.console import Console
-
-        from latprof.thresholds import parse_thresholds
 
         self.path = options.source
         self.limits = parse_thresholds(options.warning, options.critical)
@@ -81,52 +78,89 @@ class _View:
         self.live: Live | None = None
         self.lost = 0
 
-    def print(self, feed: "RingFeed | FolderFeed") -> None:
-        """Print one look."""
-        self.console.print(self._shown(feed.look(), height=1_000))
+    def print(self, feed: RingFeed | FolderFeed) -> None:
+        """Print the screen once."""
+        self.console.print(self._screen(feed.read(), height=1_000))
 
-    def watch(self, feed: "RingFeed | FolderFeed", interval: float) -> None:
-        """Show what is new, again and again."""
+    def watch(self, feed: RingFeed | FolderFeed, interval: float) -> None:
+        """Show the screen, and refresh it every `interval` seconds until q is pressed."""
         from rich.console import ConsoleDimensions
         from rich.live import Live as Display
 
-        from latprof.top.keys import Keys
-
-        with Keys() as keys, Display(console=self.console, screen=True, auto_refresh=False) as on:
+        with _Keys() as keys, Display(console=self.console, screen=True, auto_refresh=False) as on:
             while True:
-                # of the terminal as it is now: COLUMNS, where it is set, knows of no change
+                # the current size of the terminal; COLUMNS, if it is set, does not change
                 with contextlib.suppress(OSError):
                     size = os.get_terminal_size(sys.stdout.fileno())
                     self.console.size = ConsoleDimensions(size.columns, size.lines)
-                on.update(self._shown(feed.look(), height=self.console.height), refresh=True)
+                on.update(self._screen(feed.read(), height=self.console.height), refresh=True)
                 if "q" in keys.pressed(interval).lower():
                     return
 
-    def _shown(self, news: "News", *, height: int) -> "Group":
-        from latprof.thresholds import Thresholds
-        from latprof.top.live import Live
+    def _screen(self, update: Update, *, height: int) -> "Group":
         from latprof.top.screen import screen
 
-        pipeline = news.pipeline
-        if pipeline is not None:
+        if update.pipeline is not None:
             limits = self.limits
             if limits == Thresholds():
-                limits = news.thresholds or Thresholds()
+                limits = update.thresholds or Thresholds()
             if limits == Thresholds():
-                limits = Thresholds(critical_ns=pipeline.period)
-            # another recorder may have taken its place
-            if self.live is None or (self.live.pipeline, self.live.limits) != (pipeline, limits):
-                self.live, self.lost = Live(pipeline, limits), 0
-        if self.live is not None:
-            for columns in news.batches:
+                limits = Thresholds(critical_ns=update.pipeline.period)
+            # another recorder may have replaced the ring
+            key = (update.pipeline, limits)
+            if self.live is None or (self.live.pipeline, self.live.limits) != key:
+                self.live, self.lost = Live(*key), 0
+            for columns in update.batches:
                 self.live.add(columns)
-        self.lost += news.lost
+        self.lost += update.lost
         return screen(
             self.live,
-            news,
+            update,
             self.lost,
             path=self.path,
             now_ns=time.time_ns(),
             width=self.console.width,
             height=height,
         )
+
+
+class _Keys:
+    """Keys pressed on the standard input, if it is a terminal, without waiting for a line end.
+
+    On exit the terminal has its old settings.
+    """
+
+    def __init__(self) -> None:
+        self._input = -1
+        self._before: list[Any] | None = None
+
+    def __enter__(self) -> "_Keys":
+        try:
+            import termios
+            import tty
+        except ImportError:  # Windows
+            return self
+        try:
+            self._input = sys.stdin.fileno()
+            self._before = termios.tcgetattr(self._input)
+            tty.setcbreak(self._input)
+        except (OSError, ValueError, AttributeError, termios.error):
+            self._before = None  # not a terminal
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._before is not None:
+            import termios
+
+            termios.tcsetattr(self._input, termios.TCSADRAIN, self._before)
+
+    def pressed(self, seconds: float) -> str:
+        """Wait for keys; return them, or "", or "q" if the terminal was closed."""
+        if self._before is None:
+            time.sleep(seconds)
+            return ""
+        ready, _, _ = select.select([self._input], [], [], seconds)
+        if not ready:
+            return ""
+        typed = os.read(self._input, 64)
+        return typed.decode("utf-8", "replace") if typed else "q"

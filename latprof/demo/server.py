@@ -1,19 +1,20 @@
 """The audio server, the second process: Unix socket -> libopus -> ALSA.
 
 It owns the last three marks of a frame: ``cgo`` (packet read, before the decoder is called),
-``alsa`` (sound decoded, before it is written) and ``end`` (the write has returned). A plain loop
-that does one frame at a time: what it cannot take yet waits in the socket, which is the ipc stage.
+``alsa`` (sound decoded, before it is written) and ``end`` (the write has returned). A loop handles
+one frame at a time; later packets wait in the socket, which is the ipc stage.
 """
 
 import socket
 import time
 from typing import TYPE_CHECKING, Any
 
-from latprof import AUDIO, Profiler
-from latprof.demo.crew import PATIENCE, PeerGoneError, run_role, tell
-from latprof.demo.frames import FRAME_SAMPLES, SAMPLE_RATE
-from latprof.demo.wire import read_packets
+from latprof.demo.packets import FRAME_SAMPLES, SAMPLE_RATE, read_packets
+from latprof.demo.processes import TIMEOUT, PeerGoneError, run_role, send_event
 from latprof.errors import DemoError
+from latprof.pipeline import AUDIO
+from latprof.recorder.profiler import Profiler
+from latprof.text import clip
 
 if TYPE_CHECKING:
     from av import AudioCodecContext, AudioStream
@@ -21,12 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "open_decoder", "open_device"]
 
-_NEWS_EVERY = 0.2
-"""Seconds between two reports of progress."""
+_PROGRESS_EVERY = 0.2  # seconds
 
 
 def main(settings: dict[str, Any]) -> None:
-    """Play what comes over the socket; save the trace of it when the stream ends."""
+    """Play the packets that arrive on the socket, and save the trace when the stream ends."""
     import av
 
     decoder = open_decoder()
@@ -34,14 +34,14 @@ def main(settings: dict[str, Any]) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(settings["socket"])
         listener.listen(1)
-        tell(ready=True)
-        listener.settimeout(PATIENCE)
+        send_event(ready=True)
+        listener.settimeout(TIMEOUT)
         connection, _ = listener.accept()
-    connection.settimeout(PATIENCE)
+    connection.settimeout(TIMEOUT)
 
     profiler = Profiler(AUDIO, owns=("cgo", "alsa", "end"), capacity=settings["frames"])
     with connection, connection.makefile("rb") as packets, profiler:
-        next_news = 0.0
+        next_progress = 0.0
         try:
             for done, (timestamp, payload) in enumerate(read_packets(packets), start=1):
                 frame_id = timestamp // FRAME_SAMPLES
@@ -58,18 +58,18 @@ def main(settings: dict[str, Any]) -> None:
 
                 if settings["acknowledge"]:
                     connection.sendall(b"\0")
-                if time.monotonic() >= next_news:
-                    next_news = time.monotonic() + _NEWS_EVERY
-                    tell(done=done)
+                if time.monotonic() >= next_progress:
+                    next_progress = time.monotonic() + _PROGRESS_EVERY
+                    send_event(done=done)
         except (EOFError, ConnectionError):
             raise PeerGoneError from None
     profiler.trace().save(settings["trace"])
-    tell(saved=settings["trace"])
+    send_event(saved=settings["trace"])
     output.close()
 
 
 def open_decoder() -> "AudioCodecContext":
-    """Return libopus, ready to decode."""
+    """Return the libopus decoder."""
     import av
 
     decoder = av.CodecContext.create("libopus", "r")
@@ -88,7 +88,7 @@ def open_device(device: str) -> "tuple[OutputContainer, AudioStream]":
     """
     import av.logging
 
-    av.logging.set_level(av.logging.ERROR)  # else an error does not say what alsa-lib said
+    av.logging.set_level(av.logging.ERROR)  # otherwise errors lack the message of alsa-lib
     try:
         output = av.open(device, "w", format="alsa")
         stream = output.add_stream("pcm_s16le", rate=SAMPLE_RATE, layout="stereo")
@@ -97,8 +97,8 @@ def open_device(device: str) -> "tuple[OutputContainer, AudioStream]":
         log = getattr(error, "log", None)
         reason = log[-1].strip() if log else str(error)
         raise DemoError(
-            f"ALSA: {reason}: choose a device that `aplay -L` lists, "
-            "or leave it out (null needs no sound card)"
+            f"cannot open the ALSA device: {clip(reason, 160)}; choose a device that `aplay -L` "
+            "lists, or leave it out (null needs no sound card)"
         ) from None
     return output, stream
 

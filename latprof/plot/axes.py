@@ -26,6 +26,7 @@ __all__ = [
     "legend",
     "log_time",
     "new_axes",
+    "note",
     "note_at_top",
     "readable_on",
     "row_labels",

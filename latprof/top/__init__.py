@@ -1,10 +1,7 @@
-"""A live view of a recorder: what it records is read from outside, nothing is asked of it.
+"""A live view of a recorder, from the files that it writes; the recorder itself is not involved.
 
-`feeds` reads a ring file or a folder of trace files, `live` keeps the numbers of the last minute,
-`screen` lays them out, `keys` tells which key was pressed.
+`feeds` reads a ring file or a folder of trace files, `live` computes the numbers of the last
+minute, `screen` lays them out.
 """
 
-from latprof.top.feeds import feed_of
-from latprof.top.live import Live
-
-__all__ = ["Live", "feed_of"]
+__all__: list[str] = []

@@ -13,25 +13,37 @@ from latprof.frames import Columns
 from latprof.pipeline import Pipeline
 from latprof.ring.reader import RingReader
 from latprof.ring.ring import to_columns
-from latprof.text import counted, escape
+from latprof.text import counted, shown_path
 from latprof.thresholds import LEVELS, Thresholds
 
-__all__ = ["FIRST_ROWS", "FolderFeed", "News", "RingFeed", "feed_of"]
+__all__ = ["FIRST_ROWS", "FolderFeed", "RingFeed", "Update", "feed_of"]
 
 FIRST_ROWS = 1_000_000
-"""Of what is in a folder already, the newest rows are read until there are so many."""
+"""How many of the newest rows that are already in a folder are read at first."""
 
 _NEEDED = ("source", "outcome", "weight")
 
 
 @dataclass(frozen=True, slots=True)
-class News:
-    """What one look has found: frames in the order they came, and how many were lost or torn.
+class Update:
+    """What is new in a ring file or folder.
 
-    `status` says what the recorder does, in a word or two; `pipeline` is None until it is known.
-    `remedy` is the command that helps where its process has ended; `thresholds` are those of the
-    recorder, None: not known. `arriving` says whether each frame is seen as it comes, and not
-    only when a file is finished.
+    Attributes
+    ----------
+    batches
+        New frames, in order of arrival.
+    lost
+        Number of frames that were lost or torn.
+    status
+        What the recorder does, in a few words.
+    pipeline
+        What the marks mean, or None if no file has been read yet.
+    remedy
+        The command to recover the ring if its process has ended; otherwise "".
+    thresholds
+        Those of the recorder, or None if they are not known.
+    each_frame
+        Whether frames are seen as soon as they are recorded, and not only when a file is finished.
     """
 
     batches: list[Columns]
@@ -40,45 +52,45 @@ class News:
     pipeline: Pipeline | None
     remedy: str = ""
     thresholds: Thresholds | None = None
-    arriving: bool = True
+    each_frame: bool = True
 
 
 class RingFeed:
-    """New rows of a ring file, also when another process takes its place.
+    """New rows of a ring file, also after another process has replaced the file.
 
     Raises
     ------
     TraceError
-        The file cannot be read, or is no ring.
+        The file cannot be read, or is not a ring.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._reader = RingReader(path)
-        self._inode = self._identity()
-        self._newest = 0
+        self._open(RingReader(path), self._identity())
+
+    def _open(self, reader: RingReader, inode: int | None) -> None:
+        self._reader, self._inode, self._newest = reader, inode, 0
         self._unfinished: Ints | None = None
 
-    def look(self) -> News:
-        """Return what is new since the last look; the first one finds all that is there."""
+    def read(self) -> Update:
+        """Return what is new since the last call; the first call returns all rows."""
         inode = self._identity()
         if inode is not None and inode != self._inode:
             self._reopen(inode)
-        seen = self._reader.scan(after=self._newest, unfinished=self._unfinished)
-        # of frames that were overwritten before the first look nobody has missed anything
+        reader = self._reader
+        seen = reader.scan(after=self._newest, unfinished=self._unfinished)
+        # frames that were overwritten before the first call do not count as lost
         lost = seen.lost if self._newest else seen.torn + seen.refused
         self._newest, self._unfinished = seen.newest, seen.unfinished
-        status, remedy = "recording", ""
+        status, remedy = "stopped" if reader.stopped else "recording", ""
         if inode is None:
             status = "the ring file is gone"
-        elif self._reader.ended():
+        elif reader.ended():
             status = "the process has ended"
             remedy = f"latprof recover {shlex.quote(str(self.path))} -o crash.parquet"
-        elif self._reader.stopped:
-            status = "stopped"
-        found = to_columns(seen.rows, self._reader, self._reader.offset_ns)
-        batches, limits = [found] if len(found) else [], _thresholds(self._reader.metadata)
-        return News(batches, lost, status, self._reader.pipeline, remedy, limits)
+        found = to_columns(seen.rows, reader, reader.offset_ns)
+        thresholds = _thresholds(reader.metadata)
+        return Update([found] * bool(len(found)), lost, status, reader.pipeline, remedy, thresholds)
 
     def close(self) -> None:
         """Close the file."""
@@ -91,17 +103,17 @@ class RingFeed:
             return None
 
     def _reopen(self, inode: int) -> None:
-        """Read the ring that has taken the place of the last one, as soon as it can be read."""
+        """Read the ring that has replaced the last one, as soon as it can be read."""
         try:
             reader = RingReader(self.path)
         except TraceError:
-            return  # it is just being made
+            return  # it is being created
         self._reader.close()
-        self._reader, self._inode, self._newest, self._unfinished = reader, inode, 0, None
+        self._open(reader, inode)
 
 
 def _thresholds(metadata: dict[str, Any]) -> Thresholds | None:
-    """Return the thresholds that the recorder wrote into the ring's file, or None."""
+    """Return the thresholds in the metadata of a ring, or None if there are none."""
     given = metadata.get("thresholds")
     if given is None:
         return None
@@ -109,76 +121,73 @@ def _thresholds(metadata: dict[str, Any]) -> Thresholds | None:
 
 
 class FolderFeed:
-    """Frames of the trace files that appear in a folder and those in it.
+    """Frames of the trace files in a folder, and of those that appear in it.
 
     Parameters
     ----------
     path
-        The folder; it may be empty still.
+        The folder, with all folders inside; it may be empty at first.
     pipeline
-        What the marks mean, for files that do not say so.
+        What the marks mean, for files that were not written by latprof.
     """
 
     def __init__(self, path: str | os.PathLike[str], pipeline: Pipeline | None = None) -> None:
         self.path = Path(path)
         self._given = pipeline
         self._pipeline: Pipeline | None = None
-        self._read: set[tuple[str, int, int]] = set()
-        self._trouble = ""
-        self._looked = False
+        self._known: set[tuple[str, int, int]] = set()
+        self._error = ""
+        self._first = True
 
-    def look(self) -> News:
-        """Return the frames of files that are new since the last look."""
+    def read(self) -> Update:
+        """Return the frames of the files that are new since the last call."""
         batches: list[Columns] = []
-        lost, room = 0, None if self._looked else FIRST_ROWS
-        # at first the newest file is read first, for as long as there is room
-        for _, path in sorted(self._fresh(), reverse=not self._looked):
+        lost, rows = 0, FIRST_ROWS if self._first else None
+        # at first the newest file is read first, until there are enough rows
+        for _, path in sorted(self._new_files(), reverse=self._first):
             try:
-                lost += self._take(path, batches, room)
+                lost += self._read(path, batches, rows)
             except TraceError as error:
-                self._trouble = str(error)
-            if room is not None:
-                room = FIRST_ROWS - sum(map(len, batches))
-        if not self._looked:
+                self._error = f"; {error}"
+        if self._first:
             batches.reverse()
-            lost = 0  # nobody has missed what was lost before
-        self._looked = True
-        n = len(self._read)
-        files = counted(n, "file") if n else "no trace file yet"
-        status = f"{files}; {self._trouble}" if self._trouble else files
-        return News(batches, lost, status, self._pipeline, arriving=False)
+            lost = 0  # frames that were lost before the view began do not count
+        self._first = False
+        files = counted(len(self._known), "file") if self._known else "no trace file yet"
+        return Update(batches, lost, f"{files}{self._error}", self._pipeline, each_frame=False)
 
     def close(self) -> None:
-        """Nothing is open between looks."""
+        """Do nothing, as no file is open between calls."""
 
-    def _fresh(self) -> Iterator[tuple[int, str]]:
-        """Yield when it was written, and the path, of each file that was not read yet."""
+    def _new_files(self) -> Iterator[tuple[int, str]]:
+        """Yield the time of the last change, and the path, of each new or changed file."""
         for path in self.path.rglob("*.parquet"):
             try:
                 about = path.stat()
             except OSError:
-                continue  # it is gone again
+                continue  # it was removed meanwhile
             key = (str(path), about.st_mtime_ns, about.st_size)
-            if key not in self._read:
-                self._read.add(key)
+            if key not in self._known:
+                self._known.add(key)
                 yield about.st_mtime_ns, str(path)
 
-    def _take(self, path: str, batches: list[Columns], room: int | None) -> int:
-        """Add the row groups of a file, or from the last one on those that there is room for."""
+    def _read(self, path: str, batches: list[Columns], rows: int | None) -> int:
+        """Add the row groups of a file, or only the last `rows`; return how many frames it lost."""
         from latprof.io.reader import Reader
 
         with Reader(path, self._given) as reader:
             if self._pipeline is None:
                 self._pipeline = reader.pipeline
             elif reader.pipeline != self._pipeline:
-                raise TraceError(f"{escape(path)} is of another pipeline: left out")
+                raise TraceError(
+                    f"{shown_path(path)} has another pipeline and is left out; watch it separately"
+                )
             wanted = (*reader.pipeline.marks, *_NEEDED)
             indices = range(reader.num_batches)
-            for index in indices if room is None else reversed(indices):
-                if room is not None and room <= 0:
+            for index in indices if rows is None else reversed(indices):
+                if rows is not None and sum(map(len, batches)) >= rows:
                     break
                 batches.append(reader.batch(index, wanted))
-                room = None if room is None else room - len(batches[-1])
             return int(reader.meta.get("lost") or 0)
 
 
@@ -188,12 +197,13 @@ def feed_of(path: str, pipeline: Pipeline | None = None) -> RingFeed | FolderFee
     Raises
     ------
     TraceError
-        It is neither.
+        The path is neither.
     """
     if Path(path).is_dir():
         return FolderFeed(path, pipeline)
     if path.endswith(".parquet") and Path(path).is_file():
         raise TraceError(
-            f"{escape(path)} is a trace file, and finished: use latprof report, or give the folder"
+            f"source must be a ring file or a folder, got the trace file {shown_path(path)}; "
+            "use latprof report, or give its folder"
         )
     return RingFeed(path)

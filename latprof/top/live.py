@@ -1,7 +1,7 @@
-"""The numbers of the last minute, second by second, from frames as they come.
+"""The numbers of the last minute, by second, from frames as they arrive.
 
-Frames fall into windows of time by their end. Of the last windows the histograms are kept, so that
-percentiles over all of them are right; of older ones only what a sparkline shows.
+Frames are assigned to windows of time by their end. The histograms of the most recent windows are
+kept, for percentiles over all of them; of older windows only p99 is kept, for the sparkline.
 """
 
 from collections import Counter, deque
@@ -20,7 +20,7 @@ __all__ = ["Live", "Numbers", "SlowFrame"]
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """Of a span in the last windows: how many frames have it, percentiles and maximum in ns."""
+    """Number of frames with a span in the recent windows; percentiles and maximum in ns."""
 
     count: int
     p50: int | None
@@ -30,9 +30,9 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class SlowFrame:
-    """A frame above a threshold: when it ended (UTC ns), and its parts, ns by span.
+    """A frame above a threshold: its end in UTC ns, and its spans with their lengths in ns.
 
-    First those that are above thresholds of their own, then the longest.
+    The spans above their own thresholds come first, then the longest ones.
     """
 
     end_ns: int
@@ -40,23 +40,26 @@ class SlowFrame:
     source: str | None
     end_to_end_ns: int
     level: str
-    parts: tuple[tuple[str, int], ...]
+    spans: tuple[tuple[str, int], ...]
 
 
 class Live:
-    """What is known of the frames that came.
+    """Counts, percentiles and slow frames of a stream of frames.
 
     Parameters
     ----------
     pipeline
         What the marks mean.
     limits
-        Frames above them are counted, and the last ones kept.
-    width_ns, recent, kept
-        Width of a window; the numbers are over so many of the last windows, the history has so
-        many.
+        Thresholds; frames above them are counted, and the last ones kept.
+    width_ns
+        Width of a window.
+    recent
+        Number of windows that percentiles are computed over.
+    kept
+        Number of windows in the history.
     last
-        How many slow frames are kept.
+        Number of slow frames that are kept.
 
     Examples
     --------
@@ -96,7 +99,7 @@ class Live:
         self._p99: dict[int, dict[str, int | None]] = {}
 
     def add(self, columns: Columns) -> None:
-        """Take in n frames, in whatever order."""
+        """Add n frames, in any order."""
         finished = columns.finished()
         if finished is not None:
             self.dropped += _weighed(columns, ~finished)
@@ -124,7 +127,7 @@ class Live:
         self._counts[window] = self._counts.get(window, 0) + _weighed(columns)
         assert self.newest is not None
         if window <= self.newest - self.recent and window in self._p99:
-            return  # too late for a window whose histograms are gone
+            return  # its histograms were already dropped
         found = self._histograms.setdefault(window, {name: Histogram() for name in self.names})
         for name in self.names:
             lengths = latencies(self.pipeline, columns, name)
@@ -134,14 +137,14 @@ class Live:
                 found[name].add(lengths[valid], weights)
 
     def _forget(self) -> None:
-        """Keep of windows that are no longer recent their p99 alone, of old ones nothing."""
+        """Reduce windows that are no longer recent to their p99, and drop old ones."""
         assert self.newest is not None
         for window in [w for w in self._histograms if w <= self.newest - self.recent]:
             found = self._histograms.pop(window)
             self._p99[window] = {name: h.value_at(99) for name, h in found.items()}
-        for part in (self._p99, self._counts):
-            for window in [w for w in part if w <= self.newest - self.kept]:
-                del part[window]
+        for numbers in (self._p99, self._counts):
+            for window in [w for w in numbers if w <= self.newest - self.kept]:
+                del numbers[window]
 
     def _find_slow_frames(self, columns: Columns) -> None:
         if not self._watched:
@@ -161,30 +164,25 @@ class Live:
 
     def _slow_frame(self, frame: Columns, level: str) -> SlowFrame:
         stages = [*(stage.name for stage in self.pipeline.stages), "other"]
-        parts = {
+        lengths = {
             name: int(latencies(self.pipeline, frame, name)[0])
             for name in dict.fromkeys([*self.limits.spans, *stages])
             if name in self.names
         }
-        # those that are above their own thresholds come first
-        above = {name for name in self.limits.spans if self.limits.of(name).level(parts.get(name))}
-        longest = sorted(
-            (
-                (name, ns)
-                for name, ns in parts.items()
-                if name in above or (ns > 0 and name in stages)
-            ),
-            key=lambda part: (part[0] not in above, -part[1]),
-        )
-        source = None if frame.source is None else frame.source.to_numpy()[0]
+        above = [name for name, ns in lengths.items() if self._own_level(name, ns)]
+        shown = [name for name, ns in lengths.items() if name in stages and ns > 0]
+        shown = sorted({*above, *shown}, key=lambda name: (name not in above, -lengths[name]))
         return SlowFrame(
             int(frame.marks["end"][0]),
             int(frame.frame_id[0]),
-            source,
+            None if frame.source is None else frame.source.to_numpy()[0],
             int(latencies(self.pipeline, frame, "end_to_end")[0]),
             level,
-            tuple(longest[: max(3, len(above))]),
+            tuple((name, lengths[name]) for name in shown[: max(3, len(above))]),
         )
+
+    def _own_level(self, name: str, ns: int) -> str:
+        return self.limits.of(name).level(ns) if name in self.limits.spans else ""
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -197,7 +195,7 @@ class Live:
         return Numbers(merged.count, p50, p99, merged.max)
 
     def history(self, name: str) -> list[int | None]:
-        """Return p99 by window, the newest last; None where there is no frame."""
+        """Return p99 by window, the newest last, and None for windows without frames."""
         if self.newest is None:
             return [None] * self.kept
         known = {window: found[name] for window, found in self._p99.items()}
@@ -212,13 +210,13 @@ class Live:
             return None
         begin = max(self.newest - self.recent + 1, self.first)
         frames = sum(n for window, n in self._counts.items() if window >= begin)
-        # the last window is not over
+        # the last window has not ended
         seconds = (self.last_end_ns - begin * self.width_ns) / 1e9
         return frames / seconds if seconds > 0 else None
 
 
 def _weighed(columns: Columns, rows: Mask | None = None) -> int:
-    """Return how many frames the rows stand for."""
+    """Return the number of frames that rows represent."""
     if columns.weight is None:
         return len(columns) if rows is None else int(np.count_nonzero(rows))
     return int(columns.weight.sum() if rows is None else columns.weight[rows].sum())
