@@ -1,8 +1,8 @@
-"""Each notebook runs in a real kernel; its cells assert the story's numbers.
+"""Each notebook runs in a real kernel, and its outputs equal the committed ones.
 
-What is committed must be what comes out. A notebook on the repository's recordings gives the same
-text each time (its metadata says ``"outputs": "exact"``); in others all but the numbers is
-compared, and nothing in cells with the tag ``varies``.
+A notebook on the recordings in the repository gives the same text in each run, and its metadata has
+``"outputs": "exact"``. In other notebooks the text is compared without its numbers, and cells with
+the tag ``varies`` are not compared.
 """
 
 import re
@@ -12,12 +12,12 @@ import pytest
 from needs import require
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-# a number, with what belongs to it: signs, digits, a unit; 12.5 ms and 980 us are of one shape
+# a number with its sign and unit; 12.5 ms and 980 us have the same shape
 NUMBER = re.compile(r"[-+]?\d[\d,.:eETZ+-]*(\s?(ns|us|ms|s|min|h|B|kB|MB|GB|%)\b)?\??")
 
 
 def texts(cell):
-    """Return what a cell shows as text, and of which kinds the rest is."""
+    """Return the texts that a cell shows, and the kinds of its other outputs."""
     found = []
     for output in cell.outputs:
         if output.output_type == "stream":
@@ -33,7 +33,7 @@ def shape_of(text):
 
 
 def compared(notebook):
-    """Return the text of all cells that is the same in each run."""
+    """Return the texts that must be equal in each run."""
     exact = notebook.metadata.get("latprof", {}).get("outputs") == "exact"
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     return [
@@ -43,9 +43,10 @@ def compared(notebook):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-@pytest.mark.filterwarnings("default")  # of the kernel's own packages
-def test_notebook_gives_what_is_committed(path):
+@pytest.mark.filterwarnings("default")  # packages of the kernel warn
+def test_a_notebook_gives_its_committed_outputs(path):
     nbformat, nbclient = require("nbformat"), require("nbclient")
     require("ipykernel")
     notebook = nbformat.read(path, as_version=4)
@@ -70,15 +71,12 @@ def test_there_are_notebooks():
     assert NOTEBOOKS
 
 
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
+def test_shapes_of_texts_are_equal_if_only_numbers_differ():
+    for one, other, same in (
         ("mean 12.5 ms, 99%", "mean 980 us, 98%", True),
         ("p99.9 1.19 ms? (a)", "p99.9 2 s (a)", True),
         ("store 1  2.5e+06", "store   -3,000  7", True),
         ("store 1", "parse 1", False),
         ("in 3 files", "in 3 folders", False),
-    ],
-)
-def test_shapes(one, other, same):
-    assert (shape_of(one) == shape_of(other)) is same
+    ):
+        assert (shape_of(one) == shape_of(other)) is same

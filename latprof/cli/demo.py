@@ -5,7 +5,6 @@ from pathlib import Path
 
 from latprof.analysis import analyze
 from latprof.cli.common import NewCommand, draw, print_report
-from latprof.demo.processes import run as run_demo
 from latprof.errors import DemoError
 from latprof.io.atomic import write_file
 from latprof.report.report import Report
@@ -51,6 +50,7 @@ def run(options: argparse.Namespace) -> None:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from latprof import plot
+    from latprof.demo.processes import run as run_demo  # loads subprocess and more
 
     folder: Path = options.out
     if not folder.is_dir():

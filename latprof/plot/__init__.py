@@ -3,24 +3,33 @@
 Each function draws a profile or a trace, and most draw several in one picture. It draws on `ax`,
 or on a new figure if `ax` is None, and returns the Axes. Colours, line widths and fonts without a
 meaning of their own are those of the current matplotlib style, light or dark.
+
+`Results` is the type of what can be drawn. `colors` and `span_styles` are for pictures of your own,
+and `without_windows` is for pictures that are written to files on a computer without a display.
 """
 
+from latprof.plot.axes import without_windows
 from latprof.plot.breakdown import stages, waterfall
 from latprof.plot.cumulative import ecdf, percentiles
 from latprof.plot.histograms import histogram
 from latprof.plot.over_time import heatmap, timeline
 from latprof.plot.queueing import blame, what_if
+from latprof.plot.results import Results
+from latprof.plot.style import span_styles
 from latprof.table import colors
 
 __all__ = [
+    "Results",
     "blame",
     "colors",
     "ecdf",
     "heatmap",
     "histogram",
     "percentiles",
+    "span_styles",
     "stages",
     "timeline",
     "waterfall",
     "what_if",
+    "without_windows",
 ]
