@@ -1,7 +1,7 @@
 """Accounts: how many frames were started, finished, dropped, lost, and why."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from latprof.arrays import Count
@@ -44,10 +44,7 @@ class Accounts:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the accounts as JSON values."""
-        return {
-            name: dict(value) if isinstance(value := getattr(self, name), dict) else value
-            for name in self.__slots__
-        }
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +65,7 @@ class Recovery:
     cut_off
         Slots beyond the end of a truncated file.
     being_written
-        Slots whose row a living process was writing when the file was read.
+        Slots with a row that a living process was writing when the file was read.
     """
 
     whole: int

@@ -317,34 +317,18 @@ def latencies(pipeline: Pipeline, columns: Columns, name: str) -> Ints:
     [2, 9]
     """
     if isinstance(name, str) and name == OTHER:
-        return _other(pipeline, columns)
-    span = pipeline.span(name)
-    begin, end = columns.marks[span.begin], columns.marks[span.end]
-    lengths = end - begin  # does not overflow: stamps are below 2**62; gaps are set below
-    gaps = _gaps(columns, span.begin, span.end)
-    if gaps is not None:
-        lengths[gaps] = MISSING
-    return lengths
-
-
-def _gaps(columns: Columns, *marks: str) -> Mask | None:
-    found = None
-    for mark in marks:
-        if mark not in columns.complete:
-            gaps = np.equal(columns.marks[mark], MISSING)
-            found = gaps if found is None else found | gaps
-    return found
-
-
-def _other(pipeline: Pipeline, columns: Columns) -> Ints:
-    rest = latencies(pipeline, columns, "end_to_end")
-    gaps = _gaps(columns, "start", "end")
-    for stage in pipeline.stages:
-        lengths = latencies(pipeline, columns, stage.name)
-        missing = _gaps(columns, stage.begin, stage.end)
-        if missing is not None:
-            lengths[missing] = 0
-        rest -= lengths
-    if gaps is not None:
+        rest = latencies(pipeline, columns, "end_to_end")
+        gaps = rest == MISSING
+        for stage in pipeline.stages:
+            lengths = latencies(pipeline, columns, stage.name)
+            lengths[lengths == MISSING] = 0
+            rest -= lengths
         rest[gaps] = MISSING
-    return rest
+        return rest
+    span = pipeline.span(name)
+    # does not overflow: stamps are below 2**62; gaps are set below
+    lengths = columns.marks[span.end] - columns.marks[span.begin]
+    for mark in (span.begin, span.end):
+        if mark not in columns.complete:
+            lengths[columns.marks[mark] == MISSING] = MISSING
+    return lengths

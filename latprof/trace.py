@@ -184,7 +184,8 @@ class Trace:
 
     def sections(self) -> list[Section]:
         """Return what a notebook shows: a summary, and the latencies of the first frames."""
-        lines = []
+        first = self.columns.take(slice(0, _FIRST_FRAMES))
+        lines, columns, values = [], [Column("frame_id", "name")], [first.frame_id.tolist()]
         for name in ("source", "outcome"):
             labels = getattr(self, name)
             if labels is not None:
@@ -192,15 +193,11 @@ class Trace:
                 shown = [f"{clip(known or '(none)')} {n:,}" for known, n in counts[:_MOST_NAMES]]
                 more = ", ..." if len(counts) > _MOST_NAMES else ""
                 lines.append(f"{name}: {', '.join(shown)}{more}")
+                columns.append(Column(name))
+                names = getattr(first, name).to_numpy().tolist()
+                values.append([label or "" for label in names])
         if self.tags:
             lines.append(f"tags: {', '.join(self.tags)}")
-        first = self.columns.take(slice(0, _FIRST_FRAMES))
-        columns, values = [Column("frame_id", "name")], [first.frame_id.tolist()]
-        for name in ("source", "outcome"):
-            labels = getattr(first, name)
-            if isinstance(labels, Labels):
-                columns.append(Column(name))
-                values.append([label or "" for label in labels.to_numpy().tolist()])
         for name in self.pipeline.span_names:
             columns.append(Column(name, "time"))
             lengths = latencies(self.pipeline, first, name).tolist()

@@ -41,7 +41,7 @@ def refused(path, pipeline=None):
 
 
 def with_metadata(path, text, table=None):
-    """Write a small trace whose metadata is `text`."""
+    """Write a small trace with `text` as its metadata."""
     mic(3).save(path)
     table = pq.read_table(path) if table is None else table
     raw = text if isinstance(text, bytes) else json.dumps(text).encode()

@@ -141,7 +141,7 @@ def check(trace, capacity, finished):
     assert (recovery.whole, recovery.refused, recovery.cut_off) == (len(trace), 0, 0)
     assert recovery.whole + recovery.torn + recovery.never_written == capacity
     assert recovery.torn <= len(finished)
-    # a number may be claimed whose row is torn or was not begun
+    # the row of a claimed number may be torn, or was not begun
     assert len(trace) >= min(sum(finished), capacity - len(finished))
 
 

@@ -342,7 +342,7 @@ class PlainTable:
         return self.last[slot][0] == "empty" and self.latest(slot) <= self.capacity
 
     def number(self, slot, alive=True):
-        """Return the number whose row the slot holds part of, as far as that is known."""
+        """Return the number of the row that the slot holds part of, as far as it is known."""
         begun = self.last[slot][1]
         if begun or self.untouched(slot):
             return begun or self.latest(slot)

@@ -318,9 +318,7 @@ def plan(schema: pa.Schema, pipeline: Pipeline) -> Plan:
         kind = schema.field(name).type
         if _is_text(kind):
             text.append(name)
-        if name in marks or name in Columns.OPTIONAL or name == "frame_id":
-            continue
-        if _DERIVED.fullmatch(name):
+        if name in ("frame_id", *marks, *Columns.OPTIONAL) or _DERIVED.fullmatch(name):
             continue
         try:
             check_name(name, "column")

@@ -140,7 +140,7 @@ def _nanoseconds(values: npt.NDArray[Any], what: str) -> Ints:
 def columns_of(
     frame_id: Any, marks: Mapping[str, Any], optional: Mapping[str, Any], tags: Mapping[str, Any]
 ) -> Columns:
-    """Return columns, by name, as `Columns`; a mark that is None is missing in all frames.
+    """Return columns, by name, as `Columns`; a mark given as None is missing in all frames.
 
     Raises
     ------
@@ -206,11 +206,9 @@ def _array(values: Any, what: str) -> tuple[npt.NDArray[Any], Mask | None]:
     """Return any sequence as numpy values and a mask of missing ones."""
     if isinstance(values, list | tuple) and values and all(type(each) is int for each in values):
         values = _integer_array(values, what)
-    if isinstance(values, np.ndarray) and not isinstance(values, np.ma.MaskedArray):
-        if values.ndim != 1:
-            raise TraceError(f"{what} must be a 1-D array, got shape {values.shape}")
-        if values.dtype.kind in "iufbMm":
-            return values.astype(values.dtype.newbyteorder("="), copy=False), None
+    plain = isinstance(values, np.ndarray) and not isinstance(values, np.ma.MaskedArray)
+    if plain and values.ndim == 1 and values.dtype.kind in "iufbMm":
+        return values.astype(values.dtype.newbyteorder("="), copy=False), None
     from latprof.io import arrow
 
     return arrow.numbers(arrow.from_sequence(values, what), what)

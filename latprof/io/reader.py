@@ -45,9 +45,9 @@ class Reader:
 
     Attributes
     ----------
-    pipeline, meta, rows, num_batches
-        The contents of the file. ``meta["dropped_columns"]`` lists the columns that cannot be
-        kept, with the reason.
+    pipeline, meta, rows, num_batches, tags
+        The contents of the file; `tags` are names of columns. ``meta["dropped_columns"]`` lists
+        the columns that cannot be kept, with the reason.
 
     Raises
     ------
@@ -100,11 +100,7 @@ class Reader:
         )
         self.rows: int = parquet.metadata.num_rows
         self.num_batches: int = parquet.num_row_groups
-
-    @property
-    def tags(self) -> tuple[str, ...]:
-        """The names of the columns that are tags."""
-        return self._plan.tags
+        self.tags = self._plan.tags
 
     def _check_own_marks(self, schema: pa.Schema) -> None:
         for mark in self.meta.get("owns") or self.pipeline.marks:

@@ -1,7 +1,8 @@
 """The recordings to join: traces and files, with those of one process put together first.
 
-A profiler that rotates its file, or whose ring was recovered, leaves several traces of one
-recording. They share an id (``recording``); the files of a stream are numbered as well (``part``).
+A profiler that rotates its file leaves several traces of one recording, and so does one with a ring
+that was recovered. They share an id (``recording``); the files of a stream are numbered as well
+(``part``).
 """
 
 from collections.abc import Sequence

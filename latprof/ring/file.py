@@ -293,7 +293,7 @@ def is_locked(file: int) -> bool:
     """Return whether a writer has locked a ring file.
 
     A reader asks by taking a shared lock for a moment; a writer that wants to lock the file in
-    that moment tries again. On a system without locks there is no writer.
+    that moment tries again. A system without locks has no writers.
     """
     if fcntl is None:
         return False

@@ -78,8 +78,8 @@ class Scan:
     never_written
         Slots that are as they were when the file was created.
     being_written
-        Slots near the newest number whose row a living process has begun or is about to begin,
-        and slots with a row that was written during the scan and is left for the next one.
+        Slots near the newest number with a row that a living process has begun or is about to
+        begin, and slots with a row that was written during the scan and is left for the next one.
     cut_off
         Slots beyond the end of the file.
     """
@@ -144,7 +144,7 @@ class SlotTable:
         self.frozen = False
         self._empty = np.empty(0, dtype), np.empty(0, _SLOT)
         self._chunks: list[tuple[npt.NDArray[np.void], npt.NDArray[np.void]]] = []
-        self._overwritten: list[npt.NDArray[np.void]] = []  # rows whose slots were read again
+        self._overwritten: list[npt.NDArray[np.void]] = []  # rows of slots that were read again
 
     def _table(self) -> tuple[npt.NDArray[np.void], npt.NDArray[np.void]]:
         """Return the rows and the states of all slots."""
@@ -309,6 +309,8 @@ class RingReader:
         Of the ring.
     metadata
         Metadata of the recording, see `latprof.io.metadata`.
+    offset_ns
+        Wall clock minus the profiler's clock.
     sources, outcomes
         Names by code, as far as the last scan found them.
     starts, stops
@@ -350,6 +352,7 @@ class RingReader:
             raise
         self.pipeline, self.capacity = self._header.pipeline, self._header.capacity
         self.metadata = self._header.metadata
+        self.offset_ns = int(self.metadata.get("clock_offset_ns") or 0)
         self.sources, self.outcomes = NameTable(None), NameTable(FINISHED)
         self.starts: list[tuple[int, int]] = []
         self.stops: list[tuple[int, int]] = []
@@ -368,11 +371,6 @@ class RingReader:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
-
-    @property
-    def offset_ns(self) -> int:
-        """Wall clock minus the profiler's clock."""
-        return int(self.metadata.get("clock_offset_ns") or 0)
 
     @property
     def stopped(self) -> bool:
@@ -406,7 +404,7 @@ class RingReader:
         all of them twice, at once; then those near the newest number that may be in the middle of
         a write, during 50 ms in all. So a scan takes up to three times as long as a single read of
         the slots, and 50 ms; if no row is missing, it takes a single read. If the process is dead
-        or has stopped, slots are read once and there is no waiting.
+        or has stopped, slots are read once, without waiting.
 
         Raises
         ------

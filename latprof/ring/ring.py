@@ -12,8 +12,8 @@ what a slot holds before it is first written. A row is committed when both field
 belong to its slot. No lock is taken: `itertools.count` hands out each position once, and a reader
 drops rows that changed while it copied them.
 
-Claiming a number and writing its row are two steps. A number that is claimed but whose row is not
-in its slot is pending; a writer that is a whole lap late even overwrites a newer row. Only time
+Claiming a number and writing its row are two steps. A number that is claimed is pending until its
+row is in its slot; a writer that is a whole lap late even overwrites a newer row. Only time
 distinguishes these cases: a reader looks again later, and counts what does not arrive as lost or
 torn.
 """
@@ -77,9 +77,9 @@ class NameTable:
     Parameters
     ----------
     first
-        The name of code 0, or None if code 0 means that there is no name.
+        The name of code 0, or None if code 0 means that a row has none.
     limit
-        Number of codes. The last one is reserved for `OTHER_NAME`, which stands for all names
+        Number of codes. The last one is reserved for `OTHER_NAME`, the name of all names
         that come when the table is full.
     store
         Called with a new code, its name, and whether the name is `OTHER_NAME`, before the code is
@@ -195,9 +195,9 @@ class Snapshot:
     first, last
         The range; `last` < `first` if it is empty.
     overwritten
-        Numbers whose slots hold newer rows.
+        Numbers with newer rows in their slots.
     pending
-        Numbers that are claimed and whose rows are not in their slots (yet).
+        Numbers that are claimed, without rows in their slots (yet).
     """
 
     rows: npt.NDArray[np.void]
@@ -269,7 +269,13 @@ class Ring:
         self.width = pipeline.row_dtype.itemsize
         self.file: RingFile | None = None
         if path is None:
-            self.buffer: Any = self._in_memory()
+            try:
+                self.buffer: Any = bytearray(capacity * self.width)
+            except MemoryError:
+                raise ProfilerError(
+                    f"capacity {capacity:,} needs {capacity * self.width:,} bytes, which cannot be "
+                    "allocated; choose a smaller capacity"
+                ) from None
             self.sources, self.outcomes = NameTable(None), NameTable(FINISHED)
         else:
             file = self.file = RingFile(path, pipeline, capacity, metadata or {})
@@ -279,16 +285,6 @@ class Ring:
         self.array = np.frombuffer(self.buffer, pipeline.row_dtype)
         self.positions = itertools.count(capacity * self.width, self.width)
         self.pack = row_struct(len(pipeline.marks)).pack_into
-
-    def _in_memory(self) -> bytearray:
-        size = self.capacity * self.width
-        try:
-            return bytearray(size)
-        except MemoryError:
-            raise ProfilerError(
-                f"capacity {self.capacity:,} needs {size:,} bytes, which cannot be allocated; "
-                "choose a smaller capacity"
-            ) from None
 
     @property
     def claimed(self) -> int:
