@@ -152,7 +152,12 @@ def background(ax: "Axes") -> Any:
 
 
 def note(
-    ax: "Axes", text: str, at: tuple[float, float], offset: tuple[float, float], **options: Any
+    ax: "Axes",
+    text: str,
+    at: tuple[float, float],
+    offset: tuple[float, float] = (0, 0),
+    size: str = "small",
+    **options: Any,
 ) -> None:
     """Write small text beside a point, on a background that hides the lines below it.
 
@@ -163,7 +168,7 @@ def note(
         at,
         offset,
         textcoords="offset points",
-        fontsize="small",
+        fontsize=size,
         annotation_clip=True,
         bbox={"facecolor": background(ax), "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
         zorder=4,

@@ -56,7 +56,7 @@ def percentiles(
     drawing = _Drawing(result, spans, thresholds)
     ax = new_axes(ax)
     if not drawing.lines:
-        return explain(ax, drawing.no_values())
+        return explain(ax, no_values(drawing.named, drawing.spans))
     values, fewest = [max(limit, 1) for limit in drawing.thresholds], 0.1
     for name, i, span in drawing.lines:
         curve, color = span.curve(), drawing.styles[name].color
@@ -121,7 +121,7 @@ def ecdf(
     drawing = _Drawing(result, spans, thresholds)
     ax = new_axes(ax)
     if not drawing.lines:
-        return explain(ax, drawing.no_values())
+        return explain(ax, no_values(drawing.named, drawing.spans))
     ends = [max(limit, 1) for limit in drawing.thresholds]
     for place, (name, i, span) in enumerate(drawing.lines):
         known = span.ecdf()
@@ -183,10 +183,6 @@ class _Drawing:
         if len(self.styles) > 1:
             return self.styles[name].marker
         return result_marker(i) if len(self.named) > 1 else ""
-
-    def no_values(self) -> str:
-        """Return why there are no lines."""
-        return no_values(self.named, self.spans)
 
     def name(self, ax: "Axes") -> None:
         """Add a title and a legend."""

@@ -9,13 +9,13 @@ from latprof.arrays import Floats
 from latprof.errors import ProfileError
 from latprof.histogram import Histogram, rank_of
 from latprof.plot.axes import (
-    background,
     draw_threshold,
     explain,
     label,
     legend,
     log_time,
     new_axes,
+    note,
     note_at_top,
     text_color,
 )
@@ -228,17 +228,9 @@ def _mark(ax: "Axes", marks: list[tuple[float, int]], base: int, *, named: bool)
         if not named or (left and right):
             continue
         side = "right" if right or places[i] > 0.97 else "left" if left else "center"
-        ax.annotate(
-            f"p{q:g}",
-            (x, base + _LANE + 0.04),
-            ({"left": 2, "right": -2, "center": 0}[side], 0),
-            textcoords="offset points",
-            fontsize="x-small",
-            color=text_color(0.85),
-            va="bottom",
-            ha=side,
-            annotation_clip=True,
-        )
+        shift = {"left": 2, "right": -2, "center": 0}[side]
+        at = (x, base + _LANE + 0.04)
+        note(ax, f"p{q:g}", at, (shift, 0), "x-small", color=text_color(0.85), va="bottom", ha=side)
 
 
 def _write_outside(ax: "Axes", outside: list[int], edges: Floats) -> None:
@@ -247,16 +239,8 @@ def _write_outside(ax: "Axes", outside: list[int], edges: Floats) -> None:
         outside, edges[[0, -1]], (0.005, 0.995), ("left", "right"), "<>", strict=True
     ):
         if count:
-            ax.text(
-                x,
-                0.02,
-                f"{counted(count, 'frame')} {sign} {format_ns(edge)}",
-                transform=ax.transAxes,
-                ha=side,
-                fontsize="small",
-                color=THRESHOLD,
-                bbox={"facecolor": background(ax), "edgecolor": "none", "alpha": 0.8, "pad": 1},
-            )
+            text = f"{counted(count, 'frame')} {sign} {format_ns(edge)}"
+            note(ax, text, (x, 0.02), xycoords=ax.transAxes, ha=side, color=THRESHOLD)
 
 
 def _edges_given(bins: int | Sequence[str | int]) -> Floats | None:

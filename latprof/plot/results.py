@@ -28,7 +28,6 @@ __all__ = [
     "durations",
     "heading",
     "legend_lines",
-    "legend_name",
     "no_values",
     "spans_of",
 ]
@@ -170,15 +169,10 @@ def legend_lines(
     if len(named) > 1:
         for i, (key, profile) in enumerate(named):
             marker = result_marker(i) if marked and len(styles) == 1 else ""
-            text = legend_name(key, profile, len(named))
+            frames = f" ({counted(profile.frames, 'frame')})" if len(named) <= _COUNTED else ""
+            text = f"{label(key)}{frames}"
             lines.append(line(color=text_color(), ls=result_dash(i), marker=marker, label=text))
     return lines
-
-
-def legend_name(key: str, profile: Profile, results: int) -> str:
-    """Return the name of a result in a legend, with its number of frames if results are few."""
-    frames = f" ({counted(profile.frames, 'frame')})" if results <= _COUNTED else ""
-    return f"{label(key)}{frames}"
 
 
 def no_values(named: Named, names: Sequence[str]) -> str:
