@@ -53,6 +53,12 @@ class Thresholds:
         found = {span: getattr(each, f"{level}_ns") for span, each in every.items()}
         return {span: ns for span, ns in found.items() if ns is not None}
 
+    @property
+    def limits(self) -> dict[str, int]:
+        """The thresholds of end_to_end in ns, by level; a level without a threshold is left out."""
+        known = {"warning": self.warning_ns, "critical": self.critical_ns}
+        return {level: ns for level, ns in known.items() if ns is not None}
+
     def of(self, name: str) -> "Thresholds":
         """Return the thresholds of a span; a span without its own has those of end_to_end."""
         return self.spans.get(name, self)

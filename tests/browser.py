@@ -28,10 +28,16 @@ class Visit:
     def ask(self, script: str) -> Any:
         return self.page.evaluate(script)
 
-    def axe(self) -> list[dict[str, Any]]:
-        """Return the violations that axe-core finds: rule, impact, nodes."""
+    def show(self, *, width: int = 1280, scheme: str = "light", media: str = "screen") -> None:
+        """Show the page in a window of another width, another colour scheme or as printed."""
+        self.page.set_viewport_size({"width": width, "height": 900})
+        self.page.emulate_media(color_scheme=scheme, media=media)
+
+    def axe(self, *rules: str) -> list[dict[str, Any]]:
+        """Return the violations of all or of some rules that axe-core finds."""
         axe = require("axe_playwright_python.sync_playwright")
-        return axe.Axe().run(self.page).response["violations"]
+        options = {"runOnly": list(rules)} if rules else {}
+        return axe.Axe().run(self.page, options=options).response["violations"]
 
 
 @contextlib.contextmanager
@@ -50,9 +56,7 @@ def chromium() -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def visit(
-    context: Any, path: Path, *, width: int = 1280, scheme: str = "light", media: str = "screen"
-) -> Iterator[Visit]:
+def visit(context: Any, path: Path) -> Iterator[Visit]:
     """Open a file in a new tab."""
     page = context.new_page()
     seen = Visit(page)
@@ -60,8 +64,7 @@ def visit(
     page.on("pageerror", lambda error: seen.errors.append(str(error)))
     page.on("console", lambda message: seen.errors.append(f"{message.type}: {message.text}"))
     try:
-        page.set_viewport_size({"width": width, "height": 900})
-        page.emulate_media(color_scheme=scheme, media=media)
+        seen.show()
         page.goto(path.as_uri())
         yield seen
     finally:

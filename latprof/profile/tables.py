@@ -1,6 +1,5 @@
 """A profile in sentences and tables, for reports, `str(profile)` and notebooks."""
 
-import contextlib
 from typing import TYPE_CHECKING
 
 from latprof.errors import ProfileError
@@ -14,7 +13,17 @@ if TYPE_CHECKING:
     from latprof.profile.profile import Profile
     from latprof.queueing.causes import Causes
 
-__all__ = ["MOST_ROWS", "as_html", "as_text", "groups", "headline", "other_cause", "pace", "spans"]
+__all__ = [
+    "MOST_ROWS",
+    "as_html",
+    "as_text",
+    "groups",
+    "headline",
+    "known_causes",
+    "other_cause",
+    "pace",
+    "spans",
+]
 
 MOST_ROWS = 20  # of groups and windows in a table
 
@@ -60,25 +69,25 @@ def headline(profile: "Profile") -> str:
         return f"{name}: {format_ns(total.mean)} mean end to end; no frame has a whole stage"
     slowest = profile[stage]
     part = "" if slowest.share is None else f", {slowest.share:.0%} of end to end"
-    behind = ""
-    with contextlib.suppress(ProfileError):  # the report's summary gives the reason
-        cause = other_cause(profile)
-        behind = "" if cause is None else f"; its cause is {cause.cause}"
+    cause = other_cause(profile)
+    behind = "" if cause is None else f"; its cause is {cause.cause}"
     return f"{name}: the bottleneck is {stage}, {format_ns(slowest.mean)} mean{part}{behind}"
 
 
 def other_cause(profile: "Profile") -> "Causes | None":
-    """Return the causes if they were folded and name another stage than the highest mean does.
+    """Return the causes if they are known and name another stage than the highest mean does."""
+    found, _ = known_causes(profile)
+    return None if found is None or found.cause in (profile.bottleneck(), None) else found
 
-    Raises
-    ------
-    ProfileError
-        The causes are not available; the message says why.
-    """
+
+def known_causes(profile: "Profile") -> tuple["Causes | None", str]:
+    """Return the causes, or None and why they are not available ("" if they were not folded)."""
     if profile.cause_sums is None:
-        return None
-    found = profile.causes
-    return None if found.cause in (profile.bottleneck(), None) else found
+        return None, ""
+    try:
+        return profile.causes, ""
+    except ProfileError as error:
+        return None, str(error)
 
 
 def pace(profile: "Profile") -> str | None:

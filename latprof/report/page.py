@@ -7,16 +7,15 @@ sections of the report, further tables for which a terminal has no room, and pic
 import datetime as dt
 import platform
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latprof.errors import ProfileError
 from latprof.profile.answers import Slice, middle_of, slice_of
 from latprof.profile.build import Recorders
 from latprof.profile.profile import Profile
 from latprof.profile.span import TABLE_PERCENTILES
-from latprof.report.pictures import Picture, pictures
+from latprof.profile.tables import known_causes
+from latprof.report.pictures import pictures
 from latprof.table import Cell, Column, Section, Table, colors, html_table
 from latprof.text import clip, counted, escape
 from latprof.thresholds import Thresholds
@@ -29,11 +28,6 @@ __all__ = ["page"]
 
 WORST = 10  # slowest frames that are listed, unless the report asks for another number
 
-_ORDER = (
-    *("spans", "picture-stages", "causes", "tail", "picture-histogram", "ranges"),
-    *("picture-percentiles", "percentiles", "picture-timeline", "windows", "groups"),
-    *("picture-waterfall", "worst", "order", "accounts"),
-)
 _MOST_RECORDERS = 12
 
 
@@ -65,9 +59,7 @@ def page(report: "Report", *, made: dt.datetime | None = None) -> str:
     summary = found[0]
     cause, causes = _causes(profile)
     origin = f"read from {report.origin}"  # both are shown elsewhere in the page
-    tables = (*found[1:], *causes, *_further(profile, report.marked))
-    parts: dict[str, Section | Picture] = {section.key: section for section in tables}
-    parts |= {f"picture-{picture.name}": picture for picture in pictures(profile, report.marked)}
+    sections = (*found[1:], *causes, *_further(profile, report.marked))
     folder = Path(__file__).parent
     environment = Environment(
         loader=FileSystemLoader(folder),
@@ -81,49 +73,40 @@ def page(report: "Report", *, made: dt.datetime | None = None) -> str:
     return environment.get_template("page.html.jinja").render(
         headline=summary.title,
         cause=cause,
-        figures=list(_figures(profile, report.marked)),
+        figures=_figures(profile, report.marked),
         summary=[line for line in summary.lines if line not in (origin, cause)],
-        parts=[parts[key] for key in _ORDER if key in parts],
-        provenance=list(_provenance(report, made or dt.datetime.now(dt.UTC))),
+        sections={section.key: section for section in sections},
+        pictures=pictures(profile, report.marked),
+        provenance=_provenance(report, made or dt.datetime.now(dt.UTC)),
         pipeline=Section("Spans of the pipeline", (), profile.pipeline.table(), "pipeline"),
         css=Markup((folder / "page.css").read_text(encoding="utf-8")),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Figure:
-    """A number at the top of the page."""
-
-    name: str
-    value: str
-    note: str = ""
-    level: str = ""
-
-
-def _figures(profile: Profile, thresholds: Thresholds) -> Iterator[_Figure]:
+def _figures(profile: Profile, thresholds: Thresholds) -> Iterator[tuple[str, str, str, str]]:
+    """Yield name, value, note and level of each number at the top of the page."""
     total = profile["end_to_end"]
     rate = profile.throughput
     per_second = "" if rate is None else f"{format_quantity(rate)} a second"
-    yield _Figure("frames", f"{profile.frames:,}", per_second)
+    yield "frames", f"{profile.frames:,}", per_second, ""
     if total.mean is None:
         return
-    yield _Figure("mean", format_ns(total.mean), "end to end", thresholds.level(total.mean))
+    yield "mean", format_ns(total.mean), "end to end", thresholds.level(total.mean)
     for q in (50, 99):
         known = total.percentile(q)
-        level = thresholds.level(known.value)
-        yield _Figure(f"p{q}", format_ns(known.value), _interval(known) or "too few frames", level)
+        note = _interval(known) or "too few frames"
+        yield f"p{q}", format_ns(known.value), note, thresholds.level(known.value)
     frame = "" if total.peak_frame is None else f"frame {total.peak_frame}"
-    yield _Figure("slowest", format_ns(total.max), frame, thresholds.level(total.max))
+    yield "slowest", format_ns(total.max), frame, thresholds.level(total.max)
     missed = profile.deadline
     if missed is not None and missed.ratio is not None:
-        level = "critical" if missed.misses else ""
         note = f"{missed.ratio:.1%} beyond {format_ns(missed.deadline_ns)}"
-        yield _Figure("deadline missed", f"{missed.misses:,}", note, level)
+        yield "deadline missed", f"{missed.misses:,}", note, "critical" if missed.misses else ""
     accounts = profile.accounts
     dropped, lost = sum(accounts.dropped.values()), accounts.lost + accounts.torn
     if dropped + lost:
         note = f"{dropped:,} dropped, {lost:,} lost"
-        yield _Figure("not finished", f"{dropped + lost:,}", note, "warning")
+        yield "not finished", f"{dropped + lost:,}", note, "warning"
 
 
 # -- tables that only the page has room for ---------------------------------------------------
@@ -131,12 +114,10 @@ def _figures(profile: Profile, thresholds: Thresholds) -> Iterator[_Figure]:
 
 def _causes(profile: Profile) -> tuple[str, list[Section]]:
     """Return a sentence on the cause, or why it is not known, and a table if there is one."""
-    if profile.cause_sums is None:
-        return "", []
-    try:
-        sentence, stages, *_ = profile.causes.sections()
-    except ProfileError as error:
-        return str(error), []
+    found, unavailable = known_causes(profile)
+    if found is None:
+        return unavailable, []
+    sentence, stages = found.sections()
     lines = (*stages.lines, *sentence.lines)
     return sentence.title, [Section("Who waits for whom", lines, stages.table, "causes")]
 

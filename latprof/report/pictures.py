@@ -1,38 +1,45 @@
-"""The pictures of a page: drawn by latprof.plot, each with a sentence on what it shows."""
+"""The pictures of a page: drawn by latprof.plot, as SVG elements that share one page.
 
+Every id in a picture is unique in the page. Two placeholder colours become variables of the page,
+so that pictures follow its light or dark scheme. Text stays text, and the page decides its font.
+"""
+
+import io
+import re
 import warnings
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from latprof.errors import ProfileError
 from latprof.profile.profile import Profile
+from latprof.profile.tables import known_causes
 from latprof.queueing.blame import SELF_TIME
-from latprof.report.svg import INK, PAPER, inline, svg_of
 from latprof.thresholds import Thresholds
 
 if TYPE_CHECKING:
     import pandas as pd
     from markupsafe import Markup
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["Picture", "pictures"]
+__all__ = ["INK", "PAPER", "inline", "pictures", "svg_of"]
+
+INK = "#010203"
+PAPER = "#fcfdfe"
+"""Placeholders for the colours of text and background of the page; no picture uses them."""
 
 WORST = 12  # frames of the waterfall
 
 _WIDTH = 8.4  # inches; with letters of 9.5 points it is readable if the page is 600 pixels wide
 
+_INKED = ("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor")
+
 # independent of the style that the process has set
 _STYLE: Any = {
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": INK,
-    "axes.titlecolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.facecolor": PAPER,
-    "figure.facecolor": PAPER,
+    **dict.fromkeys((*_INKED, "xtick.color", "ytick.color"), INK),
+    **dict.fromkeys(("axes.facecolor", "figure.facecolor"), PAPER),
     "font.family": ["sans-serif"],
+    "font.sans-serif": ["DejaVu Sans"],  # only to measure text
     "font.size": 9.5,
     "axes.titlesize": "medium",
     "axes.spines.top": False,
@@ -41,98 +48,55 @@ _STYLE: Any = {
     "hatch.linewidth": 0.5,
 }
 
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture: its name in the page, its title, what it shows in a sentence, and the SVG."""
-
-    name: str
-    title: str
-    caption: str
-    svg: "Markup"
+_NAMESPACE = ' xmlns="http://www.w3.org/2000/svg"'
+_XLINK = "{http://www.w3.org/1999/xlink}href"
+_REFERENCE = re.compile(r"(?:^|url\()#([^)]*)")
+_LONG_NUMBER = re.compile(r"(\d\.\d\d)\d+")
+_LONG_SHAPE = 2_000  # characters
 
 
-def pictures(profile: Profile, thresholds: Thresholds) -> list[Picture]:
-    """Return the pictures of a profile, or none if it has no frame with a start and an end."""
+def pictures(profile: Profile, thresholds: Thresholds) -> "dict[str, Markup]":
+    """Return the pictures of a profile, SVG by name; none if no frame has a start and an end."""
     import matplotlib as mpl
     from matplotlib import style
 
-    if not profile["end_to_end"].count:
-        return []
-    shapes: dict[str, str] = {}
-    with style.context("default"), mpl.rc_context(_STYLE):
-        return [
-            Picture(name, title, caption, _drawn(name, height, paint, shapes))
-            for name, title, caption, height, paint in _plans(profile, thresholds)
-        ]
-
-
-def _plans(
-    profile: Profile, thresholds: Thresholds
-) -> list[tuple[str, str, str, float, "Callable[[Axes], object]"]]:
-    """Return name, title, caption, height in inches and painter of each picture."""
     from latprof import plot
 
-    given = (thresholds.warning_ns, thresholds.critical_ns)
-    limits = [limit for limit in given if limit is not None]
+    if not profile["end_to_end"].count:
+        return {}
+    limits = list(thresholds.limits.values())
     count = len(profile.pipeline.stages) + 1
     blame = _blame(profile)
     worst = min(len(profile.sums.worst.frames), WORST)
-    return [
-        (
-            "stages",
-            "Where the time goes",
-            "Each stage's share of end to end: in all frames, in the middle fifth and in the "
-            "slowest 1 %. A stage that grows from the middle to the slowest makes frames slow.",
-            3.6,
-            lambda ax: plot.stages(profile, ax=ax),
-        ),
-        (
-            "histogram",
-            "How long frames take",
-            "A row for each stage, time on a logarithmic axis, p50 and p99 marked. Two peaks in a "
-            "row point to two kinds of frames.",
+    # height in inches, and what draws
+    plans: dict[str, tuple[float, Callable[[Axes], object]]] = {
+        "stages": (3.6, lambda ax: plot.stages(profile, ax=ax)),
+        "histogram": (
             max(3.2, 0.62 * count + 0.8),
             lambda ax: plot.histogram(profile, ax=ax, thresholds=limits),
         ),
-        (
-            "percentiles",
-            "How slow the slowest frames are",
-            "End to end by percentile: each step to the right leaves a tenth of the frames. The "
-            "band is the 95 % confidence interval; where the line is thin there is none.",
-            3.8,
-            lambda ax: plot.percentiles(profile, ax=ax, thresholds=limits),
-        ),
-        (
-            "timeline",
-            "When frames were slow",
-            "Median, p99 and maximum of end to end by window of time; times without frames are "
-            "shaded.",
+        "percentiles": (3.8, lambda ax: plot.percentiles(profile, ax=ax, thresholds=limits)),
+        "timeline": (
             3.6,
             lambda ax: plot.timeline(profile, ax=ax, threshold=limits[-1] if limits else None),
         ),
-        (
-            "waterfall",
-            "What the slowest frames waited for",
-            "The slowest frames from mark to mark, each from its own start. Waiting is hatched.",
+        "waterfall": (
             1.6 + 0.24 * max(worst, 4),
             lambda ax: plot.waterfall(profile, ax=ax, n=WORST, blame=blame),
         ),
-    ]
+    }
+    shapes: dict[str, str] = {}
+    with style.context("default"), mpl.rc_context(_STYLE):
+        return {name: _drawn(name, *plan, shapes) for name, plan in plans.items()}
 
 
 def _blame(profile: Profile) -> "pd.DataFrame | None":
     """Return what each hand-off waits for, as shares of its time, or None if it is not known."""
     import pandas as pd
 
+    found, _ = known_causes(profile)
     # a stage of that name would share the column of the time that hand-offs take by themselves
-    if profile.cause_sums is None or any(
-        stage.name == SELF_TIME for stage in profile.pipeline.stages
-    ):
-        return None
-    try:
-        found = profile.causes
-    except ProfileError:
+    if found is None or any(stage.name == SELF_TIME for stage in profile.pipeline.stages):
         return None
     shares: dict[str, dict[str, float]] = {}
     for handoff, paths in found.waits.items():
@@ -162,6 +126,77 @@ def _drawn(
         axes = figure.add_subplot()
         paint(axes)
         axes.set_title("")  # the page has one above the picture
-        svg = inline(svg_of(figure), name, shapes)
+        svg = inline(svg_of(figure, name), shapes)
     # parsed and written again from what matplotlib wrote, which escapes names
     return Markup(svg)
+
+
+def svg_of(figure: "Figure", name: str) -> str:
+    """Return a figure as SVG text; equal figures of the same name give equal text.
+
+    The ids of shapes depend on the name, so that figures of other names have other ids.
+    """
+    import matplotlib as mpl
+
+    out = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(out, format="svg", facecolor=PAPER, metadata={"Date": None})
+    return out.getvalue()
+
+
+def inline(svg: str, shapes: dict[str, str] | None = None) -> str:
+    """Return an SVG that matplotlib wrote as an element for a page.
+
+    Parameters
+    ----------
+    svg
+        The result of `svg_of`.
+    shapes
+        Ids of long hatch shapes in the page, by shape; new ones are added. Sharing them matters,
+        because a hatch of dots takes 100 kB.
+
+    Examples
+    --------
+    >>> text = '<svg xmlns="http://www.w3.org/2000/svg"><g id="a"><path id="b" '
+    >>> text += 'style="fill: #010203; clip-path: url(#c)"/></g><clipPath id="c"/></svg>'
+    >>> print(inline(text))
+    <svg><g><path style="fill: var(--ink); clip-path: url(#c)" /></g><clipPath id="c" /></svg>
+    """
+    root = ET.fromstring(svg.replace(_NAMESPACE, "", 1))  # elements of a page need no namespace
+    _share(root, {} if shapes is None else shapes)
+    values = [value for element in root.iter() for value in element.attrib.values()]
+    used = {id for value in values for id in _REFERENCE.findall(value)}
+    for element in list(root.iter()):
+        for child in list(element):
+            if child.tag in ("metadata", "style"):
+                element.remove(child)
+        element.tail = None
+        if element.tag != "text":
+            element.text = None
+        given = dict(element.attrib)
+        element.attrib.clear()
+        for key, value in given.items():
+            if key == "d":
+                # two decimals of a point suffice
+                element.set(key, _LONG_NUMBER.sub(r"\1", " ".join(value.split())))
+            elif key != "id" or value in used:
+                shown = value.replace(INK, "var(--ink)").replace(PAPER, "var(--paper)")
+                element.set("href" if key == _XLINK else key, shown)
+    for key in ("width", "height", "version"):
+        root.attrib.pop(key, None)
+    return ET.tostring(root, encoding="unicode")
+
+
+def _share(root: ET.Element, shapes: dict[str, str]) -> None:
+    """Define long hatch shapes once, and refer to them from hatches in other colours."""
+    for path in root.findall(".//pattern/path"):
+        shape = path.get("d", "")
+        if len(shape) < _LONG_SHAPE:
+            continue
+        style = path.get("style", "")
+        if shape not in shapes:
+            shapes[shape] = f"latprof-shape-{len(shapes)}"
+            shared = ET.SubElement(root, "defs")
+            ET.SubElement(shared, "path", {"id": shapes[shape], "d": shape})
+        path.tag = "use"
+        path.attrib = {"href": f"#{shapes[shape]}", "style": style}

@@ -10,7 +10,7 @@ from latprof.errors import ProfileError
 from latprof.profile.answers import middle_of, slice_of, timeline_rows, worst_frames
 from latprof.profile.file import is_profile
 from latprof.profile.profile import Profile, load_profile
-from latprof.profile.tables import headline
+from latprof.profile.tables import headline, known_causes
 from latprof.report.page import page
 from latprof.report.sections import sections, summary_lines
 from latprof.table import Section, colors, html, markdown, text
@@ -228,9 +228,7 @@ def _tail(profile: Profile) -> dict[str, Any]:
 
 
 def _causes(profile: Profile) -> dict[str, Any] | None:
-    if profile.cause_sums is None:
-        return None
-    try:
-        return profile.causes.to_dict()
-    except ProfileError as error:
-        return {"not_available": str(error)}
+    found, unavailable = known_causes(profile)
+    if unavailable:
+        return {"not_available": unavailable}
+    return None if found is None else found.to_dict()

@@ -2,15 +2,21 @@
 
 from collections.abc import Iterable
 
-from latprof.errors import ProfileError
 from latprof.profile.answers import COARSE_ERROR, stages_of, timeline_rows, worst_frames
 from latprof.profile.build import NO_GROUP
 from latprof.profile.profile import Profile
-from latprof.profile.tables import MOST_ROWS, groups, other_cause, pace, spans
+from latprof.profile.tables import (
+    MOST_ROWS,
+    groups,
+    known_causes,
+    other_cause,
+    pace,
+    spans,
+)
 from latprof.sequence.order import OrderBySource
 from latprof.table import Cell, Column, Section, Table
 from latprof.text import clip, counted
-from latprof.thresholds import LEVELS, Thresholds
+from latprof.thresholds import Thresholds
 from latprof.units import format_ns
 
 __all__ = ["above_thresholds", "range_name", "sections", "summary_lines"]
@@ -82,12 +88,10 @@ def _interval(profile: Profile) -> Iterable[str]:
 
 def above_thresholds(profile: Profile, thresholds: Thresholds) -> Iterable[str]:
     """Give the number of frames above each threshold of end_to_end."""
-    limits = {level: getattr(thresholds, f"{level}_ns") for level in LEVELS}
-    if profile["end_to_end"].count and any(limit is not None for limit in limits.values()):
+    if profile["end_to_end"].count and thresholds.limits:
         yield "; ".join(
             f"above {format_ns(limit)} ({level}): {_above(profile, limit)}"
-            for level, limit in limits.items()
-            if limit is not None
+            for level, limit in thresholds.limits.items()
         )
 
 
@@ -161,13 +165,12 @@ def _disagreement(profile: Profile) -> Iterable[str]:
 
 def _causes(profile: Profile) -> Iterable[str]:
     """Name the cause if it is another stage than the one with the highest mean."""
-    try:
-        found = other_cause(profile)
-    except ProfileError as error:
-        yield str(error)
-    else:
-        if found is not None:
-            yield found.sentence
+    _, unavailable = known_causes(profile)
+    other = other_cause(profile)
+    if unavailable:
+        yield unavailable
+    elif other is not None:
+        yield other.sentence
 
 
 # -- tables -------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from rich.text import Text
 
 from latprof.report.report import Report
 from latprof.table import Section, Table, lay_out, wrapped
-from latprof.thresholds import LEVELS, Thresholds
+from latprof.thresholds import Thresholds
 from latprof.units import format_ns
 
 __all__ = ["LEVEL_STYLES", "bar", "print_report", "print_sections", "styled_table"]
@@ -69,9 +69,8 @@ def bar(share: float, width: int) -> str:
 
 
 def _legend(thresholds: Thresholds) -> Text:
-    parts = []
-    for level, color in zip(LEVELS, ("yellow", "red"), strict=True):
-        limit = getattr(thresholds, f"{level}_ns")
-        if limit is not None:
-            parts.append(Text(f"{color}: above {format_ns(limit)}", style=LEVEL_STYLES[level]))
-    return Text(", ").join(parts)
+    color = {"warning": "yellow", "critical": "red"}
+    return Text(", ").join(
+        Text(f"{color[level]}: above {format_ns(limit)}", style=LEVEL_STYLES[level])
+        for level, limit in thresholds.limits.items()
+    )
