@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from latprof.recorder.alerts import Alerts, Tally
-from latprof.thresholds import Thresholds
+from latprof.thresholds import END_TO_END
 
 MS = 1_000_000
 
@@ -30,7 +30,8 @@ def made(log: logging.Handler, warning: int | None = 50 * MS, critical: int | No
     logger = logging.Logger("test")
     logger.addHandler(log)
     now = [0]
-    return Alerts(logger, Thresholds(warning, critical), lambda: now[0]), now
+    limits = [{} if ns is None else {END_TO_END: ns} for ns in (warning, critical)]
+    return Alerts(logger, *limits, lambda: now[0]), now
 
 
 def test_a_latency_at_the_threshold_is_not_above_it(log: Log) -> None:

@@ -1,4 +1,4 @@
-"""Rings whose rows must not be overwritten: frames are dropped, or their writers wait."""
+"""Rings without overwriting: if no slot is free, frames are dropped or their writers wait."""
 
 import contextlib
 import ctypes
@@ -68,7 +68,7 @@ def test_interrupted_writers_neither_block_others_nor_duplicate_frames(
     a = profiler.accounts
     assert a.finished == a.folded + a.lost + a.torn
     assert a.started == a.in_flight + a.finished + sum(a.rejected.values())
-    # an interrupted frame is in flight forever, torn or complete; none is there twice
+    # an interrupted frame is in flight forever, torn or complete; no frame is recorded twice
     assert len(returned) <= a.finished <= threads * frames
     assert a.torn <= raised
     assert profiler.report().profile.frames == a.folded

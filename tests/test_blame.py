@@ -207,7 +207,7 @@ def test_other_stations_can_be_given():
     [
         ({"meta": {"sampling_rate": 0.1}}, "not available: sampling rate 0.1"),
         ({"meta": {"lost": 1204}}, "not available: 1,204 frames lost here"),
-        ({"weight": [2]}, "not available: rows stand for several frames"),
+        ({"weight": [2]}, "not available: rows represent several frames"),
     ],
 )
 def test_without_every_frame_it_is_not_available(optional, why):

@@ -350,7 +350,9 @@ def test_a_source_of_any_type_is_stored_as_text() -> None:
 
 def test_more_sources_than_codes_share_one_name() -> None:
     with Profiler(MIC, capacity=66_000) as profiler:
-        for n in range(65_600):
+        names = [str(n) for n in range(65_500)]
+        profiler.record_many(np.arange(65_500), np.tile([1, 2, 3, 4], (65_500, 1)), source=names)
+        for n in range(65_500, 65_600):
             profiler.frame(n, source=str(n)).finish()
         for n in range(3):
             profiler.frame(n, source=str(n)).finish()

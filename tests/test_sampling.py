@@ -224,10 +224,13 @@ def test_percentiles_of_kept_frames_are_close_to_those_of_all() -> None:
     whole, kept = profiler.report().profile, latprof.analyze(trace)
     assert len(trace) < 4_000
     assert abs(kept.frames - 30_000) < 0.02 * 30_000
-    assert kept["end_to_end"].mean == pytest.approx(whole["end_to_end"].mean, rel=0.1)
-    for q in (50, 99, 99.9):
+    assert kept["end_to_end"].mean == pytest.approx(whole["end_to_end"].mean, rel=0.2)
+    for q in (99, 99.9):  # frames above are all kept
         exact = np.quantile(took, q / 100, method="inverted_cdf")
         assert kept["end_to_end"].percentile(q).value == pytest.approx(exact, rel=0.1)
+    # five standard deviations of a binomial: one in 32 frames near the median is kept
+    below = (took <= kept["end_to_end"].percentile(50).value).mean()
+    assert abs(below - 0.5) < 5 * 0.5 / (30_000 / KEEP_EVERY) ** 0.5
 
 
 def test_frames_that_are_folded_one_by_one_keep_their_stamps() -> None:

@@ -61,7 +61,7 @@ def incomplete(meta: Mapping[str, Any], columns: Columns | None = None) -> str:
     if lost:
         return f"{counted(lost, 'frame')} lost here"
     if columns is not None and columns.weight is not None and (columns.weight != 1).any():
-        return "rows stand for several frames"
+        return "rows represent several frames"
     return ""
 
 

@@ -5,12 +5,12 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from latprof.ring.ring import count_of
 from latprof.text import counted, escape
-from latprof.thresholds import END_TO_END, LEVELS, Thresholds
+from latprof.thresholds import END_TO_END
 from latprof.units import format_ns
 
 __all__ = ["BACKGROUND_ERRORS", "Alerts", "Tally", "Violation"]
@@ -103,8 +103,8 @@ class Alerts:
     ----------
     logger
         The logger of all records.
-    thresholds
-        Frames above them are counted and logged.
+    warning, critical
+        Thresholds in ns, by span. Frames above them are counted and logged.
     now
         A clock in ns that is used for the rate of the log only.
     on_critical
@@ -113,7 +113,7 @@ class Alerts:
     Attributes
     ----------
     warning, critical, lowest
-        The thresholds in ns, by span; `lowest` has the lower one of each span.
+        The thresholds; `lowest` has the lower one of each span.
     """
 
     BURST = 10
@@ -122,15 +122,15 @@ class Alerts:
     def __init__(
         self,
         logger: logging.Logger,
-        thresholds: Thresholds,
+        warning: Mapping[str, int],
+        critical: Mapping[str, int],
         now: Callable[[], int] = time.monotonic_ns,
         on_critical: Callable[[Violation], object] | None = None,
     ) -> None:
         self.notes = Tally()
         self._rejected = Tally()
-        self.thresholds = thresholds
-        self.warning, self.critical = map(thresholds.by_span, LEVELS)
-        self.lowest = self.critical | self.warning  # a warning is never above a critical one
+        self.warning, self.critical = warning, critical
+        self.lowest = {**critical, **warning}  # a warning is never above a critical one
         self.on_critical = on_critical
         self._logger = logger
         self._now = now

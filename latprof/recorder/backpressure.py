@@ -1,4 +1,4 @@
-"""Free slots of a ring whose rows must not be overwritten before they are folded.
+"""Free slots of a ring, for rows that must not be overwritten before they are folded.
 
 There is one token for each free slot, in a deque: `pop` and `extend` are atomic in CPython, so that
 writers take and the background thread returns tokens without a lock. A ring that may be

@@ -24,13 +24,13 @@ _get = CURRENT.get
 
 
 def current_frame() -> Frame:
-    """Return the frame whose ``with`` block the caller is in: the innermost unfinished one.
+    """Return the innermost unfinished frame that the caller is in the ``with`` block of.
 
     Returns
     -------
     Frame
-        A frame of any profiler. If there is none, a shared frame that does nothing and whose
-        truth value is False.
+        A frame of any profiler. If there is none, a shared frame that does nothing; its truth
+        value is False.
 
     Examples
     --------

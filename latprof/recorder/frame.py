@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 ENTERED = -1
-"""Offset in the row of a frame whose block was entered; replaced when the frame is committed."""
+"""Offset in the row of a frame after its block was entered, until the frame is committed."""
 
 
 class Frame:
@@ -135,7 +135,7 @@ _tracking = False
 
 
 def track_class(kind: type[Frame]) -> None:
-    """Register a class whose frames set `CURRENT` once tracking has started."""
+    """Register a class of frames; they set `CURRENT` once tracking has started."""
     _classes.add(kind)
     if _tracking:
         _track(kind)
@@ -155,7 +155,7 @@ def start_tracking() -> None:
 
 
 def is_entered(value: object) -> bool:
-    """Return whether a value is a frame whose block was entered, and neither left nor finished."""
+    """Return whether a value is an unfinished frame, and its block was entered and not left."""
     if not isinstance(value, Frame) or type(value) not in _classes:
         return False
     row = getattr(value, "_row", None)  # another thread may be making the frame
@@ -186,7 +186,7 @@ def _track(kind: type[Frame]) -> None:
 
 
 def _entered_before() -> Frame | None:
-    """Return the frame whose block the caller is in, entered before tracking started.
+    """Return the frame that the caller entered before tracking started and has not left.
 
     A frame that has a name is found among the local variables of the callers; otherwise it is
     the only entered frame that exists, or None if there are several.

@@ -50,8 +50,8 @@ class HotPath:
     Attributes
     ----------
     frame, record
-        Begin a frame and record a finished one: plain functions whose first argument, the
-        profiler, is not used. `Profiler` puts them in place of its methods.
+        Begin a frame and record a finished one: plain functions that ignore their first argument,
+        the profiler. `Profiler` puts them in place of its methods.
     started, skipped
         Counters; `latprof.ring.ring.count_of` reads them.
     rejected
@@ -197,7 +197,7 @@ def measure_cost_ns(pipeline: Pipeline, owns: tuple[str, ...], alerts: Alerts) -
     The thresholds are those of `alerts`. The clock is `time.perf_counter_ns`, as extra reads of
     the profiler's clock could disturb it.
     """
-    quiet = Alerts(_SILENT, alerts.thresholds)
+    quiet = Alerts(_SILENT, alerts.warning, alerts.critical)
     hot = HotPath(Ring(pipeline, COST_FRAMES), time.perf_counter_ns, owns, quiet, 2**64)
     hot.switch(True)
     caller = type("Caller", (), {"frame": hot.frame})()  # called as a method, as in a program
@@ -226,7 +226,7 @@ def _copied(module: ModuleType) -> dict[str, Any]:
     names = dict(vars(module))
 
     def of_function(given: FunctionType) -> FunctionType:
-        """Return a copy of a function whose globals are `names`."""
+        """Return a copy of a function, with `names` as its globals."""
         new = FunctionType(given.__code__.replace(), names, given.__name__, given.__defaults__)
         new.__kwdefaults__, new.__annotations__ = given.__kwdefaults__, given.__annotations__
         new.__doc__ = given.__doc__

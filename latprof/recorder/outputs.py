@@ -72,7 +72,7 @@ class Outputs:
             self._files = TraceFiles(
                 path, settings.rotate, ring.pipeline, recording, accounts, alerts
             )
-        # the background folds when many rows wait, a file whose time is over needs them earlier
+        # the background folds when many rows wait; rotation by time needs the rows earlier
         self._every_s: float | None = None
         if settings.rotate.ns is not None:
             self._every_s = min(settings.rotate.ns / 4e9, FOLD_EVERY_S)

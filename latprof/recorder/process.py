@@ -38,8 +38,13 @@ if hasattr(os, "register_at_fork"):
 def get_profiler() -> Profiler:
     """Return the process-wide profiler; the first call makes it.
 
-    It records every frame of `AUDIO`, warns from 50 ms, is critical from 100 ms and logs a report
-    every 30 s. The child of a fork gets its own. `enable` makes one with other settings.
+    Returns
+    -------
+    Profiler
+        A profiler of `AUDIO` that records every frame, with a warning threshold of 50 ms, a
+        critical one of 100 ms and a report in the log every 30 s. It records once it is started,
+        by `enable` for example, which also makes one with other settings. The child of a fork
+        gets its own.
     """
     return _shared or _made({"pipeline": AUDIO, **_DEFAULTS})
 
@@ -50,13 +55,13 @@ def enable(pipeline: Pipeline | None = None, **settings: Any) -> Profiler:
     Parameters
     ----------
     pipeline
-        The pipeline of its frames. The default is `AUDIO`, or the profiler that exists if no
-        settings are given either.
+        The pipeline of its frames; None means `AUDIO`. Without a pipeline and settings, a
+        profiler that exists is used as it is.
     settings
         Settings of `Profiler`. The defaults are those of `Profiler`, except for
         ``warning="50ms"``, ``critical="100ms"`` and ``report_interval="30s"``. A stopped profiler
-        with other settings is replaced. Settings are compared by what they mean: ``"50ms"`` equals
-        ``50_000_000``.
+        with other settings is replaced. Settings are compared by their meaning, so that ``"50ms"``
+        equals ``50_000_000``.
 
     Raises
     ------
@@ -149,7 +154,8 @@ def profile_frame(
     Returns
     -------
     object
-        The result of `function`, or without one the frame: ``with profile_frame(7) as frame:``.
+        The result of `function`. Without a function, the frame: a `Frame` for
+        ``with profile_frame(7) as frame:``.
     """
     frame = get_profiler().frame(frame_id, size, source)
     if function is None:

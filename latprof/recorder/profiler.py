@@ -29,7 +29,7 @@ from latprof.recorder.sampling import threshold
 from latprof.recorder.settings import OnCritical, PathLike, check_settings
 from latprof.ring.ring import Ring
 from latprof.text import counted
-from latprof.thresholds import END_TO_END, Duration, Thresholds
+from latprof.thresholds import END_TO_END, Duration
 from latprof.trace import Trace
 
 if TYPE_CHECKING:
@@ -52,10 +52,12 @@ class Profiler:
         Number of frames that the ring holds for `trace`. Older frames are overwritten after they
         were folded; the totals of `report` include them.
     sampling_rate
-        The part of the runs of 64 frame ids that is recorded, a number between 0 and 1.
+        The share of frames that is recorded, a number between 0 and 1. Of each source, whole runs
+        of 64 consecutive ids are recorded or skipped.
     warning, critical
-        Thresholds of end_to_end, ``"50ms"``, or of spans between marks that this process owns,
-        ``{"alsa": "20ms"}``. Frames above a threshold are counted, and logged at a bounded rate.
+        A threshold of end_to_end such as ``"50ms"``, or thresholds of spans between marks that
+        this process owns, such as ``{"alsa": "20ms"}``. Frames above a threshold are counted, and
+        logged at a bounded rate.
     owns
         The marks that this process stamps, if other processes stamp the rest; None means all.
     clock
@@ -81,13 +83,22 @@ class Profiler:
         The folder of traces saved by ``"freeze"``, made if needed. The newest 8 are kept.
     keep
         Which frames `trace` and `path` keep; the report counts all frames. ``"slow"`` keeps those
-        slower than a running p99, and one in 32 of the others, which stands for them by its
-        weight. A duration is a fixed limit in place of the p99. None keeps all.
+        slower than a running p99, and one in 32 of the others, with weight 32. A duration replaces
+        the p99 by a fixed limit. None keeps all.
     logger
         The logger of all messages; None means the logger ``latprof``.
     ring
         A file that holds the ring; an existing one is replaced. `latprof.recover` reads the frames
         of a process that died. /dev/shm is a fast place. None keeps the ring in memory.
+
+    Attributes
+    ----------
+    pipeline, owns, capacity, sampling_rate, overflow
+        As given; `owns` has the names in the pipeline's order.
+    warning, critical, report_interval
+        As given, in ns.
+    clock_offset_ns
+        Wall clock minus the profiler's clock, in ns.
 
     Raises
     ------
@@ -175,11 +186,10 @@ class Profiler:
         self.pipeline = pipeline
         self.owns = checked.owns or pipeline.marks
         self.sampling_rate = checked.sampling_rate
-        by_level = {"warning": checked.warning, "critical": checked.critical}
         # as they were given: ns, or ns by span
         self.warning, self.critical = (
-            ns if isinstance(given, Mapping) else ns.get(END_TO_END)
-            for ns, given in zip(by_level.values(), (warning, critical), strict=True)
+            by_span if isinstance(given, Mapping) else by_span.get(END_TO_END)
+            for given, by_span in ((warning, checked.warning), (critical, checked.critical))
         )
         self.report_interval = checked.report_interval
         self.overflow = checked.overflow
@@ -188,11 +198,13 @@ class Profiler:
         self.clock_offset_ns = self._recording.offset_ns
         metadata = None  # of the ring, which is made last as it may create a file
         if ring is not None:
-            metadata = self._recording.meta() | {"thresholds": by_level}
+            metadata = self._recording.meta() | {
+                "thresholds": {"warning": checked.warning, "critical": checked.critical}
+            }
         self._ring = Ring(pipeline, capacity, path=ring, metadata=metadata)
         self.capacity = self._ring.capacity
         self._recording.note = self._ring.note
-        self._alerts = Alerts(checked.logger, Thresholds.from_spans(**by_level))
+        self._alerts = Alerts(checked.logger, checked.warning, checked.critical)
         self._sampled_below = threshold(self.sampling_rate)
         slots = None
         if self.overflow != "overwrite":
@@ -346,7 +358,7 @@ class Profiler:
         -------
         Frame
             If the profiler is stopped or the frame is not sampled, a shared frame that does nothing
-            and whose truth value is False.
+            and has the truth value False.
 
         Raises
         ------

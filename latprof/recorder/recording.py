@@ -205,7 +205,7 @@ class TraceFiles:
         next(self._begins)
 
     def write(self, columns: Columns, frames: int) -> None:
-        """Add rows that stand for `frames` frames: all of them, or the rows that were kept."""
+        """Add the rows of `frames` frames: all rows, or those that were kept."""
         if not frames:
             return
         # a thread may be late when recording has stopped
@@ -223,7 +223,7 @@ class TraceFiles:
                 self._finish(final=False)
 
     def tick(self) -> None:
-        """Close a file whose time is over, even if it has no frames."""
+        """Close the open file if its time is over, even if it has no frames."""
         if self._writer is not None and self._is_over:
             with self._errors_counted():
                 self._finish(final=False)

@@ -262,7 +262,7 @@ def record(
 def _frame_started_elsewhere(
     frame_id: int, size: int | None, source: str | None, start: int | None
 ) -> Frame:
-    """Begin a frame whose ``start`` is given, or is owned by another process."""
+    """Begin a frame with a given ``start``, or with one that another process owns."""
     if start is not None and not owns_start:
         raise _no_such_mark("start")
     row = copy_blank()

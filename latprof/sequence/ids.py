@@ -39,7 +39,7 @@ class IdResult:
     lost, longest_loss
         Ids between the smallest and the largest that never came; most of them in a row.
     duplicates
-        Frames whose id has come before.
+        Frames with an id that came before.
 
     Examples
     --------

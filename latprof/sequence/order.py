@@ -188,7 +188,7 @@ class Order:
         """
         self.frames += len(columns)
         if columns.weight is not None and (columns.weight != 1).any():
-            self.mark_incomplete("rows stand for several frames")
+            self.mark_incomplete("rows represent several frames")
         if self.reason or not len(columns):
             return
         ids = columns.frame_id.view(np.int64) ^ SIGN_BIT
