@@ -1,7 +1,6 @@
 """Analysis: traces and files in, a profile out, a row group at a time."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from latprof.arrays import Mask
 from latprof.errors import ProfileError
@@ -144,7 +143,7 @@ def analyze(
                 if profile.cause_sums is not None:
                     # frames in the range may wait for frames outside of it
                     profile.cause_sums.add(columns, meta, time_range.inside(columns))
-                profile.add(time_range.within(columns), _rate(meta))
+                profile.add(time_range.within(columns), float(meta.get("sampling_rate") or 1))
             if profile.cause_sums is not None:
                 profile.cause_sums.end()
             profile.note(meta)
@@ -197,7 +196,3 @@ class _TimeRange:
             return segments
         cut = {(max(begin, self.first), min(end, self.last)) for begin, end in segments}
         return {(begin, end) for begin, end in cut if begin < end}
-
-
-def _rate(meta: dict[str, Any]) -> float:
-    return float(meta.get("sampling_rate") or 1.0)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,6 @@ from latprof.errors import ProfileError
 from latprof.text import quoted
 
 __all__ = [
-    "BIN_RULE",
     "ERROR_BOUND",
     "FIRST_PLACE",
     "PLACES",
@@ -31,9 +31,6 @@ __all__ = [
     "bin_of",
     "rank_of",
 ]
-
-BIN_RULE = "float64-top-10"
-"""Name of the bin rule; histograms of another rule do not merge."""
 
 ERROR_BOUND = 0.0005
 """Largest relative error of a percentile read from the histogram."""
@@ -52,7 +49,7 @@ PLACES = FIRST_PLACE + (63 << _BITS) + 2
 _LARGEST = 2**63 - 2  # ns: the distance of the two stamps that are farthest apart
 
 
-def bin_of(values: Floats, out: Ints | None = None) -> Ints:
+def bin_of(values: Floats) -> Ints:
     """Return the bins (n,) of float values of 0 and more.
 
     Examples
@@ -60,10 +57,9 @@ def bin_of(values: Floats, out: Ints | None = None) -> Ints:
     >>> bin_of(np.array([0.0, 1.0, 2.0, 3.0, 2048.0, 2049.0]))
     array([    0,     1,  1025,  1537, 11265, 11265])
     """
-    bins = np.right_shift(values.view(np.int64), SHIFT, out=out)
-    np.subtract(bins, FIRST_PLACE, out=bins)
     # 0.0 is the only integer whose bits are below those of 1.0
-    return np.maximum(bins, 0, out=bins)
+    bins: Ints = np.maximum((values.view(np.int64) >> SHIFT) - FIRST_PLACE, 0)
+    return bins
 
 
 def bin_edges(bins: Ints | int) -> tuple[Ints, Ints]:
@@ -101,15 +97,23 @@ def rank_of(q: float, count: int) -> int:
     >>> rank_of(99.9, 1000), rank_of(50, 7), rank_of(0, 7)
     (999, 4, 1)
     """
-    try:
-        exact = Fraction(Decimal(repr(float(q)) if isinstance(q, float) else str(q)))
-    except (ValueError, ArithmeticError, OverflowError):
-        exact = Fraction(-1)
-    if isinstance(q, str) or not 0 <= exact <= 100:
+    share = None
+    if not isinstance(q, str):
+        share = _share_of(repr(float(q)) if isinstance(q, float) else str(q))
+    if share is None or not 0 <= share <= 1:
         raise ProfileError(
             f"percentile must be a number from 0 to 100, got {quoted(q)}; for example 99.9"
         )
-    return max(1, -(-exact.numerator * count // (exact.denominator * 100)))
+    return max(1, -(-share.numerator * count // share.denominator))
+
+
+@lru_cache
+def _share_of(percentile: str) -> Fraction | None:
+    """Return a percentile divided by 100, or None if it is not a decimal number."""
+    try:
+        return Fraction(Decimal(percentile)) / 100
+    except (ValueError, ArithmeticError):
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,32 +218,24 @@ class Histogram:
 
     def add_counts(self, first: int, found: Ints, low: int, high: int) -> None:
         """Add counts of bins from `first` on; `low` and `high` are the extreme values in them."""
-        self._reserve(first + len(found))
-        self.bins[first : first + len(found)] += found
+        missing = first + len(found) - len(self.bins)
+        if missing > 0:
+            self.bins = np.pad(self.bins, (0, missing))
         self.count += int(found.sum())
+        self.bins[first : first + len(found)] += found  # the last use: `found` may be these bins
         self.min = low if self.min is None else min(self.min, low)
         self.max = high if self.max is None else max(self.max, high)
 
     def merge(self, other: "Histogram") -> None:
         """Add the counts of another histogram."""
-        self._reserve(len(other.bins))
-        self.bins[: len(other.bins)] += other.bins
-        self.count += other.count
         if other.min is not None and other.max is not None:
-            self.min = other.min if self.min is None else min(self.min, other.min)
-            self.max = other.max if self.max is None else max(self.max, other.max)
+            self.add_counts(0, other.bins, other.min, other.max)
 
     def copy(self) -> "Histogram":
         """Return an independent histogram with the same counts."""
         same = Histogram()
         same.merge(self)
         return same
-
-    def _reserve(self, length: int) -> None:
-        if length > len(self.bins):
-            grown = np.zeros(length, np.int64)
-            grown[: len(self.bins)] = self.bins
-            self.bins = grown
 
     # -- reading --------------------------------------------------------------------------------
 

@@ -10,13 +10,11 @@ so stages + other = end_to_end to the nanosecond. Dropped frames are counted by 
 """
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from operator import index, itemgetter
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
-import numpy.typing as npt
 
 from latprof.arrays import Bounds, Count, Counts, Duration, FrameId, Ids, Ints, Latency, Stamp
 from latprof.fold.moments import Exact, between, widen
@@ -190,46 +188,23 @@ class Worst:
         self.keep(found)
 
     def _slowest(self, columns: Columns, end_to_end: Ints) -> Ints:
-        """Return the places of at most `MOST_WORST` frames: no other frame needs to be kept.
-
-        The frames are narrowed down key by key, so that it takes no longer if many are equal.
-        """
+        """Return the places of at most `MOST_WORST` frames: no other frame needs to be kept."""
         rows = np.flatnonzero(end_to_end >= self.limit_ns)
-        first, most = [], MOST_WORST
         if len(self.frames) == MOST_WORST:
             last = self.frames[-1]
-            for key, bound in self._keys(columns, end_to_end, last):
-                first.append(rows[key[rows] < bound])
-                rows = rows[key[rows] == bound]
-                if not len(rows):
-                    break
-            # frames that equal the last one that is kept would not replace it
-            first, rows = [], np.concatenate(first)
-        for key, _ in self._keys(columns, end_to_end, None):
-            if len(rows) <= most:
-                break
-            bound = np.partition(key[rows], most - 1)[most - 1]
-            first.append(rows[key[rows] < bound])
-            rows = rows[key[rows] == bound]
-            most -= len(first[-1])
-        return np.concatenate((*first, rows[:most]))
-
-    def _keys(
-        self, columns: Columns, end_to_end: Ints, frame: WorstFrame | None
-    ) -> Iterator[tuple[npt.NDArray[Any], int]]:
-        """Yield what frames are ordered by: an array (n,), and the value of `frame`."""
-        yield -end_to_end, 0 if frame is None else -frame.end_to_end_ns
-        yield columns.frame_id, 0 if frame is None else frame.frame_id
-        sources = columns.source or Labels.constant(None, len(columns))
-        source = None if frame is None else frame.source
-        names = sorted({*sources.names, *([] if source is None else [source])})
-        ranks = dict(zip(names, range(len(names)), strict=True)) | {None: -1}
-        yield (
-            np.array([ranks[name] for name in (*sources.names, None)])[sources.codes],
-            ranks[source],
-        )
-        for mark in self.marks:
-            yield columns.marks[mark], 0 if frame is None else frame.marks.get(mark, MISSING)
+            slower = end_to_end[rows] > last.end_to_end_ns
+            rows = rows[slower | (columns.frame_id[rows] <= last.frame_id)]
+        if len(rows) > MOST_WORST:
+            slow = end_to_end[rows]
+            rows = rows[slow >= np.partition(slow, -MOST_WORST)[-MOST_WORST]]
+        if len(rows) > MOST_WORST:  # many are equally slow
+            sources = columns.source or Labels.constant(None, len(columns))
+            ranks = {name: rank for rank, name in enumerate(sorted(sources.names))}
+            by_code = np.array([*map(ranks.__getitem__, sources.names), -1])  # code -1: no source
+            marks = (columns.marks[mark] for mark in reversed(self.marks))
+            keys = (*marks, by_code[sources.codes], columns.frame_id, -end_to_end)
+            rows = rows[np.lexsort([key[rows] for key in keys])[:MOST_WORST]]
+        return rows
 
     def merge(self, other: "Worst") -> None:
         """Add the slowest of other frames."""

@@ -119,12 +119,6 @@ class Windows:
         counts[:, begin : begin + table.shape[1]] = table[: self.length]
         return counts
 
-    def add_counts(self, name: str, rows: Ints, bins: Ints, counts: Ints) -> None:
-        """Add counts (n,) of one latency in windows `rows` and coarse bins `bins`."""
-        if len(bins):
-            table = self._table_for(name, int(bins.min()), int(bins.max()))
-            np.add.at(table, (rows, bins - self.first_bin[name]), counts)
-
     def _table_for(self, name: str, low: int, high: int) -> Ints:
         """Return the table of one latency, wide enough for coarse bins from `low` to `high`."""
         table, begin = self.tables[name], self.first_bin[name]
@@ -155,7 +149,8 @@ class Windows:
         width = self.width_ns
         while last_ns // width - first_ns // width >= self.most:
             width *= 2
-        self._widen(width)
+        if width > self.width_ns:
+            self._widen(width)
         first = first_ns // width
         if self.length and first < self.first:
             for array in self._arrays():
@@ -165,28 +160,23 @@ class Windows:
         self.first, self.length = first, last_ns // width - first + 1
 
     def _widen(self, width: int) -> None:
-        while self.length and self.width_ns < width:
-            self._double()
+        """Join windows to windows of a multiple of their width."""
+        if not self.length:
+            self.width_ns = width
+            return
+        places = self.begins_ns // width
+        begins = _run_begins(places)
+        joined_most = min(width // self.width_ns, self.length)
         self.width_ns = width
-
-    def _double(self) -> None:
-        odd = self.first & 1  # the first window is the second half of a doubled one
-        self.width_ns *= 2
-        self.first //= 2
-        length = (self.length + odd + 1) // 2
         for name, sums in self.sums.items():
-            self.sums[name] = widen(sums, 2 * int(sums.max()))
+            self.sums[name] = widen(sums, joined_most * int(sums.max()))
         peaks = {id(peak) for peak in self.peaks.values()}
         for array in self._arrays():
             join = np.maximum if id(array) in peaks else np.add
-            joined = np.zeros((length, *array.shape[1:]), array.dtype)
-            first, second = array[odd : self.length : 2], array[1 - odd : self.length : 2]
-            joined[odd : odd + len(first)] = first
-            into = joined[: len(second)]
-            join(into, second, out=into)
+            joined = join.reduceat(array[: self.length], begins, axis=0)
             array[: self.length] = 0
-            array[:length] = joined
-        self.length = length
+            array[: len(begins)] = joined
+        self.first, self.length = int(places[0]), len(begins)
 
     def _arrays(self) -> list[Exact]:
         return [*self.tables.values(), *self.sums.values(), *self.peaks.values()]
@@ -195,18 +185,19 @@ class Windows:
         """Add the counts of other frames, in windows of the same base width."""
         if not other.length:
             return
-        self._widen(max(self.width_ns, other.width_ns))
+        if other.width_ns > self.width_ns:
+            self._widen(other.width_ns)
         begin = other.first * other.width_ns
         self.cover(begin, begin + other.length * other.width_ns - 1)
-        begins = np.arange(other.first, other.first + other.length) * other.width_ns
-        index = begins // self.width_ns - self.first
-        for name in self.names:
-            rows, bins = np.nonzero(other.tables[name][: other.length])
-            counts = other.tables[name][rows, bins]
-            self.add_counts(name, index[rows], bins + other.first_bin[name], counts)
+        rows = other.begins_ns // self.width_ns - self.first
+        begins = _run_begins(rows)
+        for name, counts in other.tables.items():
+            if counts.shape[1]:
+                joined = np.add.reduceat(counts[: other.length], begins, axis=0)
+                self._add_table(name, slice(rows[0], rows[-1] + 1), other.first_bin[name], joined)
         for name in self.sums:
             sums, peaks = other.sums[name][: other.length], other.peaks[name][: other.length]
-            self.add_moments(name, index, sums, peaks, sum(sums.tolist()))
+            self.add_moments(name, rows, sums, peaks, sum(sums.tolist()))
 
     def locate(self, times: Ints, low: int, high: int) -> "WindowIndex":
         """Extend the windows to `times` (n,) from `low` to `high`, and return where each one is.
@@ -228,9 +219,15 @@ class Windows:
 
     def add_run(self, name: str, begin_ns: int, first: int, counts: Ints) -> None:
         """Add counts of coarse bins from `first` on to the window that begins at `begin_ns`."""
-        table = self._table_for(name, first, first + len(counts) - 1)
+        row = self.row(begin_ns)
+        self._add_table(name, slice(row, row + 1), first, counts[np.newaxis])
+
+    def _add_table(self, name: str, rows: slice, first: int, counts: Ints) -> None:
+        """Add counts (windows, coarse bins) to some rows of a table, from bin `first` on."""
+        width = counts.shape[1]
+        table = self._table_for(name, first, first + width - 1)
         place = first - self.first_bin[name]
-        table[self.row(begin_ns), place : place + len(counts)] += counts
+        table[rows, place : place + width] += counts
 
     def add_moments(
         self, name: str, rows: Ints, sums: Exact | list[int], peaks: Ints, bound: int
@@ -273,7 +270,7 @@ class WindowIndex:
         rows = self.rows
         if isinstance(rows, int):
             return np.zeros(1, np.int64)
-        return np.concatenate((np.zeros(1, np.int64), np.flatnonzero(rows[1:] != rows[:-1]) + 1))
+        return _run_begins(rows)
 
     def add(
         self,
@@ -388,6 +385,11 @@ class ChunkWindows:
     def _mixed(self, begin: int, end: int) -> Run:
         rows = slice(begin, end)
         return Run(rows, None, tuple(index.take(rows) for index in self.indexes))
+
+
+def _run_begins(values: Ints) -> Ints:
+    """Return where each run of equal values begins in an array (n,), n > 0."""
+    return np.concatenate((np.zeros(1, np.int64), np.flatnonzero(values[1:] != values[:-1]) + 1))
 
 
 def coarse_bin(value: int) -> int:

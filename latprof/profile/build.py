@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -65,9 +65,8 @@ class Written:
     last: str = ""
 
     def __add__(self, other: "Written") -> "Written":
-        known = sorted(filter(None, (self.first, self.last, other.first, other.last)))
-        first, last = (known[0], known[-1]) if known else ("", "")
-        return Written(self.files + other.files, first, last)
+        first = min(filter(None, (self.first, other.first)), default="")
+        return Written(self.files + other.files, first, max(self.last, other.last))
 
 
 @dataclass(slots=True)
@@ -114,10 +113,8 @@ class Recorders:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values: host, versions, number of files, the first and the last time."""
-        rows = [
-            [*(known.host, known.python, known.latprof), written.files, written.first, written.last]
-            for known, written in sorted(self.written.items(), key=lambda item: item[0])
-        ]
+        known = sorted(self.written)
+        rows = [[*astuple(recorder), *astuple(self.written[recorder])] for recorder in known]
         return {"files": rows, "others": self.others}
 
 

@@ -18,6 +18,7 @@ from latprof.profile.span import (
     SpanProfile,
     check_integer,
     check_percentile,
+    percentile_key,
 )
 from latprof.text import counted, quoted
 from latprof.units import format_ns
@@ -236,7 +237,7 @@ class Profile(FoldedFrames):
             index=pd.Index([row["span"] for row in rows], name="span"),
         )
         if unit != "ns":
-            times = ["mean", "std", "min", *map(_percentile_key, TABLE_PERCENTILES), "max"]
+            times = ["mean", "std", "min", *map(percentile_key, TABLE_PERCENTILES), "max"]
             frame[times] /= UNITS[unit]
         return frame
 
@@ -445,20 +446,16 @@ class Profile(FoldedFrames):
 
 def _row(span: SpanProfile) -> dict[str, Any]:
     known = [span.percentile(q) for q in TABLE_PERCENTILES]
-    row = {name: getattr(span, name) for name in ("kind", "count", "missing", "negative")}
-    row |= {name: getattr(span, name) for name in ("mean", "std", "min")}
-    row |= {_percentile_key(p.q): p.value for p in known}
+    first = ("kind", "count", "missing", "negative", "mean", "std", "min")
+    row: dict[str, Any] = {"span": span.name} | {name: getattr(span, name) for name in first}
+    row |= {percentile_key(p.q): p.value for p in known}
     row |= {name: getattr(span, name) for name in ("max", "peak_frame", "share")}
     row["resolves"] = max((p.q for p in known if p.low is not None), default=None)
     row["intervals"] = [
         {"q": p.q, "low": p.low, "high": p.high, "note": p.note, "effective_frames": p.effective}
         for p in known
     ]
-    return {"span": span.name, **row}
-
-
-def _percentile_key(q: float) -> str:
-    return f"p{q:g}".replace(".", "_")
+    return row
 
 
 def load_profile(path: "str | os.PathLike[str]") -> Profile:

@@ -25,6 +25,7 @@ __all__ = [
     "check_percentile",
     "ecdf",
     "percentile_curve",
+    "percentile_key",
 ]
 
 TABLE_PERCENTILES = (50, 90, 99, 99.9)
@@ -243,10 +244,19 @@ def percentile_curve(histogram: Histogram, batches: Ints, *, per_decade: int = 1
     )
 
 
-def check_percentile(q: Any, *, stacklevel: int = 3) -> float:
-    """Return a percentile that a user asked for; warn if it looks like a fraction.
+def percentile_key(q: float) -> str:
+    """Return the name of a percentile in a table.
 
-    `stacklevel` is that of the warning: 3 is the caller of the function that calls this one.
+    Examples
+    --------
+    >>> percentile_key(99.9)
+    'p99_9'
+    """
+    return f"p{q:g}".replace(".", "_")
+
+
+def check_percentile(q: Any) -> float:
+    """Return a percentile that a user asked for; warn its caller if it looks like a fraction.
 
     Raises
     ------
@@ -259,7 +269,7 @@ def check_percentile(q: Any, *, stacklevel: int = 3) -> float:
         warnings.warn(
             f"percentiles go from 0 to 100: {q} is below the first one, {100 * float(q):g} may be "
             "meant",
-            stacklevel=stacklevel,
+            stacklevel=3,
         )
     return q  # type: ignore[return-value]  # a float, or another number that behaves like one
 

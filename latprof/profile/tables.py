@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from latprof.errors import ProfileError
-from latprof.profile.span import TABLE_PERCENTILES
+from latprof.profile.span import TABLE_PERCENTILES, percentile_key
 from latprof.table import Cell, Column, Section, Table, colors, html, text
 from latprof.text import clip
 from latprof.thresholds import Thresholds
@@ -129,7 +129,7 @@ def spans(profile: "Profile", thresholds: Thresholds | None = None) -> Section:
             Cell(row["min"], level(row["min"])),
         ]
         for q in TABLE_PERCENTILES:
-            value = row[f"p{q:g}".replace(".", "_")]
+            value = row[percentile_key(q)]
             weak = value is not None and q > (row["resolves"] or 0)
             doubtful |= weak
             cells.append(Cell(value, level(value), doubtful=weak))
