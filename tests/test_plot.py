@@ -143,7 +143,7 @@ def test_a_single_span_with_frames_keeps_its_colour(ax):
 
 
 @pytest.mark.parametrize(
-    ("profile", "said"),
+    ("profile", "message"),
     [
         (lambda: Profile(CHAIN), "no frame of mic has decode or resample or play or end_to_end"),
         (
@@ -154,9 +154,9 @@ def test_a_single_span_with_frames_keeps_its_colour(ax):
     ],
     ids=["empty", "missing", "negative"],
 )
-def test_a_picture_without_values_gives_the_reason(ax, profile, said):
+def test_a_picture_without_values_gives_the_reason(ax, profile, message):
     plot.histogram(profile(), ax=ax, thresholds=("50ms",))
-    assert texts(drawn(ax))[0].startswith(said)
+    assert texts(drawn(ax))[0].startswith(message)
     assert len(ax.patches) == 0
     assert len(ax.get_yticks()) == len(ax.get_xticks()) == 0
 

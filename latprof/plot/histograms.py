@@ -40,7 +40,7 @@ __all__ = ["histogram"]
 
 _LANE = 0.6  # part of a lane's height that its histogram takes; the rest is for names
 _CROWDED = 10  # number of lanes from which on names of percentiles do not fit
-_OVERLAID = 3  # most results of one span that can be told apart when drawn over each other
+_OVERLAID = 3  # most results of one span that are drawn over each other
 _NEAR = 0.08  # part of the width below which the names of two percentiles would overlap
 
 
