@@ -111,7 +111,7 @@ class Recording:
         return now if fits else time.time_ns() - self.offset_ns
 
     def meta(self, segments: list[tuple[int, int]] | None = None) -> dict[str, Any]:
-        """Return the metadata of a trace of these segments; without them, what is known before."""
+        """Return the metadata of a trace of these segments; without them, of a ring."""
         meta: dict[str, Any] = {
             **self._about,
             "clock_offset_ns": self.offset_ns,

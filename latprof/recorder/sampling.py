@@ -90,7 +90,7 @@ class TailSampler:
     pipeline, capacity
         The pipeline of the rows, and the number of rows that are held.
     limit_ns
-        Frames that take longer are all kept; None uses a running p99.
+        All frames that take longer than this are kept. If it is None, the limit is a running p99.
     rng
         Draws the sample.
 

@@ -206,7 +206,7 @@ class Order:
 
     def _states(self, columns: Columns, done: Mask | None, ended: Mask | None) -> Ints:
         """Return whether each frame was in time, missed its deadline or does not count."""
-        states: Any = np.zeros(len(columns), np.int8)
+        states: Any = np.zeros(len(columns), np.int8)  # smaller than `Ints`, there is one per row
         if self.settings.deadline_ns is None:
             return states  # type: ignore[no-any-return]
         begin = "due" if self.settings.deadline_span == "response" else "start"

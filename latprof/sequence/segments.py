@@ -337,7 +337,7 @@ class Segments(Generic[RunT]):
         self._join_neighbours()
 
     def merge(self, other: "Segments[RunT]") -> None:
-        """Add the rows of `other`, whichever of them come first."""
+        """Add the rows of `other`, which may be earlier, later, or both."""
         self.segments += [segment.copy() for segment in other.segments]
         self._open = None
         self.reason = self.reason or other.reason
@@ -413,7 +413,7 @@ def _merged(left: Rows, right: Rows) -> Rows:
 
 
 def _sorted(rows: Rows) -> Rows:
-    """Return rows by stamp, then id, then all else: one order, whichever way they came."""
+    """Return rows sorted by stamp, then id, then the other columns, so that the order is unique."""
     stamps, ids = rows[0], rows[1]
     if (stamps[1:] > stamps[:-1]).all():
         return rows
