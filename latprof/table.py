@@ -75,6 +75,7 @@ _WRITTEN: dict[Kind, Callable[[Any], str]] = {
 _NAMES = ("span", "name")
 _UNIT = re.compile(r"(\d) (?=[a-z%])")
 _EMPTY = ("-", "0", "0.0%", "0 ns")
+_MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\|`*_[]#"} | {"<": "&lt;", "&": "&amp;"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,10 +360,7 @@ def _markdown_blocks(section: Section) -> list[str]:
 
 
 def _markdown_text(text: str) -> str:
-    text = escape(text)
-    for mark in ("\\", "|", "`", "*", "_", "<", "[", "]", "#"):
-        text = text.replace(mark, f"\\{mark}")
-    return text.replace("&", "&amp;").replace("\\<", "&lt;")
+    return escape(text).translate(_MARKDOWN)
 
 
 # -- HTML ---------------------------------------------------------------------------------------
@@ -405,12 +403,11 @@ def html_table(
         for column in columns
     )
     body = ""
+    known = span_colors if span_colors and columns[0].kind == "span" else {}
     for row in table.cells():
-        # all bars of a row have the colour of its span
-        color = (span_colors or {}).get(str(row[0].value), "") if columns[0].kind == "span" else ""
-        body += (
-            f"<tr>{''.join(_html_cell(x, columns[k], k, color) for k, x in enumerate(row))}</tr>"
-        )
+        color = known.get(str(row[0].value), "")  # of all bars of the row
+        cells = (_html_cell(cell, columns[k], k, color) for k, cell in enumerate(row))
+        body += f"<tr>{''.join(cells)}</tr>"
     return (
         f'<table style="font-variant-numeric:tabular-nums">{shown}'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

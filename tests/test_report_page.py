@@ -119,6 +119,12 @@ def test_a_page_has_five_pictures_if_any_frame_has_start_and_end(pages):
 # -- what it says -------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Pages without pictures, which take longest to make."""
+    monkeypatch.setattr("latprof.report.page.pictures", lambda *_: {})
+
+
 def sections(html):
     return re.findall(r'<section id="([\w-]+)"', html)
 
@@ -158,6 +164,7 @@ def test_tables_say_what_the_report_says(pages):
         assert cells[start : start + len(shown)] == shown
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_ranges_above_a_threshold_are_marked_with_their_shares():
     frames = simple(CHAIN, [(0, 0, 0, 0, 700_000)] * 3 + [(0, 0, 0, 0, 3_000_000)])
     profile = Profile(CHAIN)
@@ -171,6 +178,7 @@ def test_ranges_above_a_threshold_are_marked_with_their_shares():
     assert re.findall(r"linear-gradient\(90deg,#\w+ ([\d.]+)%", ranges) == ["75.0", "25.0"]
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_tail_names_the_stage_that_grows_most_in_slow_frames():
     # 99 frames of 10 + 20, and one that plays for 1,000 more
     rows = [(0, 0, 10, 10, 30)] * 99 + [(0, 0, 10, 10, 1_030)]
@@ -293,6 +301,7 @@ def test_a_saved_profile_has_the_same_sections(trace, tmp_path, capsys):
     capsys.readouterr()
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_values_above_thresholds_are_marked(trace, tmp_path, capsys):
     out = tmp_path / "r.html"
     limits = ["--warning", "500us", "--critical", "2ms"]

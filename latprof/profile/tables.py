@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from latprof.errors import ProfileError
 from latprof.profile.span import TABLE_PERCENTILES, percentile_key
 from latprof.table import Cell, Column, Section, Table, colors, html, text
-from latprof.text import clip
+from latprof.text import clip, counted
 from latprof.thresholds import Thresholds
 from latprof.units import format_bytes, format_ns, format_quantity, format_utc
 
@@ -95,8 +95,7 @@ def pace(profile: "Profile") -> str | None:
     if profile.time_range_ns is None or profile.sums.first_ns is None:
         return None
     about = "about " if profile.by_weight else ""
-    frames = f"{profile.frames:,} frame{'' if profile.frames == 1 else 's'}"
-    parts = [f"{about}{frames} in {format_ns(profile.time_range_ns)}"]
+    parts = [f"{about}{counted(profile.frames, 'frame')} in {format_ns(profile.time_range_ns)}"]
     if profile.throughput is not None:
         scaled = " (scaled up from the sampled frames)" if profile.sampled else ""
         over = ""
@@ -121,19 +120,14 @@ def spans(profile: "Profile", thresholds: Thresholds | None = None) -> Section:
     level = (thresholds or Thresholds()).level
     rows, doubtful = [], False
     for row in profile.rows():
-        cells = [
-            Cell(row["span"]),
-            Cell(row["share"], bar=row["share"]),
-            Cell(row["mean"], level(row["mean"])),
-            Cell(row["std"]),
-            Cell(row["min"], level(row["min"])),
-        ]
+        least, mean, most = (Cell(row[key], level(row[key])) for key in ("min", "mean", "max"))
+        cells = [row["span"], Cell(row["share"], bar=row["share"]), mean, row["std"], least]
         for q in TABLE_PERCENTILES:
             value = row[percentile_key(q)]
             weak = value is not None and q > (row["resolves"] or 0)
             doubtful |= weak
             cells.append(Cell(value, level(value), doubtful=weak))
-        rows.append([*cells, Cell(row["max"], level(row["max"]))])
+        rows.append([*cells, most])
     times = ["mean", "std", "min", *(f"p{q:g}" for q in TABLE_PERCENTILES), "max"]
     columns = (
         Column("span", "span"),

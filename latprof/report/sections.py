@@ -2,17 +2,10 @@
 
 from collections.abc import Iterable
 
+from latprof.profile import tables
 from latprof.profile.answers import COARSE_ERROR, stages_of, timeline_rows, worst_frames
 from latprof.profile.build import NO_GROUP
 from latprof.profile.profile import Profile
-from latprof.profile.tables import (
-    MOST_ROWS,
-    groups,
-    known_causes,
-    other_cause,
-    pace,
-    spans,
-)
 from latprof.sequence.order import OrderBySource
 from latprof.table import Cell, Column, Section, Table
 from latprof.text import clip, counted
@@ -39,11 +32,11 @@ def sections(profile: Profile, thresholds: Thresholds, worst: int) -> list[Secti
     """
     found = []
     if profile.frames:
-        found += [spans(profile, thresholds), _ranges(profile, thresholds)]
+        found += [tables.spans(profile, thresholds), _ranges(profile, thresholds)]
     if profile.order is not None and profile.frames:
         found.append(_order(profile, profile.order))
     if profile.groups:
-        found.append(groups(profile, thresholds))
+        found.append(tables.groups(profile, thresholds))
     if profile.sums.timeline is not None:
         found.append(_windows(profile, thresholds))
     if worst and profile.sums.worst.frames:
@@ -56,7 +49,7 @@ def sections(profile: Profile, thresholds: Thresholds, worst: int) -> list[Secti
 
 def summary_lines(profile: Profile, thresholds: Thresholds) -> list[str]:
     """Return what is most worth knowing beside the headline."""
-    frames = pace(profile)
+    frames = tables.pace(profile)
     if frames is None:
         return []
     total = profile["end_to_end"]
@@ -165,8 +158,8 @@ def _disagreement(profile: Profile) -> Iterable[str]:
 
 def _causes(profile: Profile) -> Iterable[str]:
     """Name the cause if it is another stage than the one with the highest mean."""
-    _, unavailable = known_causes(profile)
-    other = other_cause(profile)
+    _, unavailable = tables.known_causes(profile)
+    other = tables.other_cause(profile)
     if unavailable:
         yield unavailable
     elif other is not None:
@@ -219,7 +212,7 @@ def _order(profile: Profile, orders: OrderBySource) -> Section:
             "ids are followed for each source; if sources share a counter, frames that look lost "
             "may be those of another source"
         )
-    for source, found in list(results.items())[:MOST_ROWS]:
+    for source, found in list(results.items())[: tables.MOST_ROWS]:
         lines.append(f"{clip(source or NO_GROUP)}: {found.sentence()}")
     return Section("Order of frames", tuple(lines), key="order")
 
@@ -228,7 +221,7 @@ def _windows(profile: Profile, thresholds: Thresholds) -> Section:
     found = [row for row in timeline_rows(profile.sums) if row["span"] == "end_to_end"]
     rows = [
         (row["window_ns"], row["count"], *(Cell(row[k], thresholds.level(row[k])) for k in _TIMES))
-        for row in found[:MOST_ROWS]
+        for row in found[: tables.MOST_ROWS]
     ]
     lines = [f"p50 and p99 of windows are within {COARSE_ERROR:.1%}"]
     if len(found) > len(rows):
@@ -294,7 +287,7 @@ def _accounts(profile: Profile) -> Section:
     kinds = {"dropped": dropped_by, "rejected": a.rejected, "counted": a.notes}
     for what, counts in kinds.items():
         reasons = sorted(counts.items())
-        lines += [f"{what}: {clip(why, 160)}: {n:,}" for why, n in reasons[:MOST_ROWS]]
-        if len(reasons) > MOST_ROWS:
-            lines.append(f"{what}: {len(reasons) - MOST_ROWS:,} more reasons")
+        lines += [f"{what}: {clip(why, 160)}: {n:,}" for why, n in reasons[: tables.MOST_ROWS]]
+        if len(reasons) > tables.MOST_ROWS:
+            lines.append(f"{what}: {len(reasons) - tables.MOST_ROWS:,} more reasons")
     return Section("Accounts", tuple(lines), key="accounts")
