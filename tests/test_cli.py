@@ -644,13 +644,15 @@ def test_long_work_shows_a_bar_only_on_a_terminal(path, monkeypatch, capsys):
     import latprof.cli.common as inputs
 
     monkeypatch.setattr(inputs, "LONG_WORK", 1)
-    told = []
-    monkeypatch.setattr(inputs, "_bar", lambda: contextlib.nullcontext(lambda *at: told.append(at)))
+    shown = []
+    monkeypatch.setattr(
+        inputs, "_bar", lambda: contextlib.nullcontext(lambda *at: shown.append(at))
+    )
     assert run("report", path) == 0
-    assert told == []
+    assert shown == []
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert run("report", path) == 0
-    assert told == [(40, 40)]
+    assert shown == [(40, 40)]
     capsys.readouterr()
 
 
@@ -658,8 +660,8 @@ def test_the_bar_is_drawn(monkeypatch, capfd):
     import latprof.cli.common as inputs
 
     monkeypatch.setenv("FORCE_COLOR", "1")
-    with inputs._bar() as told:
-        told(5, 10)
+    with inputs._bar() as shown:
+        shown(5, 10)
     assert "reading" in capfd.readouterr().err
 
 

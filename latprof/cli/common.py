@@ -160,7 +160,7 @@ def pipeline_of(name: str | None) -> Pipeline | None:
 
 
 def check_ending(path: str, endings: tuple[str, ...]) -> None:
-    """Refuse an output whose ending does not name one of the formats."""
+    """Refuse an output that does not end in one of `endings`."""
     if not path.endswith(endings):
         raise LatprofError(f"output must end in {', '.join(endings)}, got {shown_path(path)}")
 

@@ -42,7 +42,7 @@ def add(command: NewCommand) -> None:
 
     rescue = command(
         "recover",
-        "save the frames of a ring file, whose process may be alive or dead",
+        "save the frames of a ring file; its process may be alive or dead",
         "recover /dev/shm/mic.ring -o crash.parquet",
     )
     rescue.add_argument("ring", help="the file that Profiler(ring=...) was given")
@@ -119,7 +119,7 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _check_rates(recordings: Sequence[Member]) -> None:
-    """Refuse files whose rows represent different numbers of frames."""
+    """Refuse files with different sampling rates."""
     first, *others = recordings
     expected = float(first.meta.get("sampling_rate") or 1.0)
     for other in others:

@@ -24,7 +24,7 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, as all errors of the command are."""
+    """A parser with errors of one line, as all errors of the command are."""
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         try:
@@ -58,7 +58,7 @@ def _did_you_mean(given: object, known: Iterable[str]) -> str:
 
 
 class _Formatter(argparse.HelpFormatter):
-    """Help whose examples stay on one line, to be copied."""
+    """Help with examples that stay on one line, to be copied."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         if text.startswith("Example: "):
