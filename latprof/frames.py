@@ -160,8 +160,8 @@ class Columns:
     @property
     def optional(self) -> dict[str, Any]:
         """Those of the columns `OPTIONAL` that are not None, by name."""
-        columns = {name: getattr(self, name) for name in self.OPTIONAL}
-        return {name: column for name, column in columns.items() if column is not None}
+        names = self.OPTIONAL
+        return {name: column for name in names if (column := getattr(self, name)) is not None}
 
     def apply(self, change: Callable[[Any], Any]) -> "Columns":
         """Return the columns with `change` applied to each of them."""
@@ -321,7 +321,8 @@ def latencies(pipeline: Pipeline, columns: Columns, name: str) -> Ints:
         gaps = rest == MISSING
         for stage in pipeline.stages:
             lengths = latencies(pipeline, columns, stage.name)
-            lengths[lengths == MISSING] = 0
+            if not columns.complete.issuperset((stage.begin, stage.end)):
+                lengths[lengths == MISSING] = 0
             rest -= lengths
         rest[gaps] = MISSING
         return rest
