@@ -220,8 +220,8 @@ def contradiction(station: str, breaks: int, frames: int) -> str:
 def _evidence(model: QueueModel) -> dict[str, StationEvidence]:
     breaks, found = breaks_of(model), {}
     for name, visits in model.visits.items():
-        new = model.is_new(visits.frame)
-        entered = int(np.count_nonzero(model.is_new(visits.unknown)))
+        new = model.new[visits.frame]
+        entered = int(np.count_nonzero(model.new[visits.unknown]))
         blocked: dict[tuple[str, str], BlockedTime] = {}
         for each in model.blocked[name]:
             lengths = each.lengths[new]

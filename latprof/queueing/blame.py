@@ -291,7 +291,7 @@ class _BlameSums:
     def add(self, model: QueueModel, *, queued: bool) -> None:
         for wait in model.waits(queued=queued):
             row = self._rows[wait.handoff]
-            row.frames += len(wait.rows)
+            row.frames += len(wait.total)
             row.total += int(wait.total.sum())
             by_stage = wait.by_stage()
             for name, amounts in by_stage.items():

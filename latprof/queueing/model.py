@@ -24,7 +24,7 @@ from latprof.queueing.blocking import (
     blocking_of,
 )
 from latprof.queueing.delays import Delays, delays_of
-from latprof.queueing.stations import Service, Stations, Visits, stations_of, visits_to
+from latprof.queueing.stations import Stations, Visits, stations_of, visits_to
 
 __all__ = ["QueueModel", "Wait", "queue_model"]
 
@@ -33,12 +33,11 @@ __all__ = ["QueueModel", "Wait", "queue_model"]
 class Wait:
     """The time of n frames in one hand-off, and what they waited for.
 
-    `rows` (n,) are the rows of the frames, `total` (n,) the whole time in ns, and `by_path` (n,)
-    the waiting in ns by path: see `latprof.queueing.blocking`.
+    `total` (n,) is the whole time in ns, and `by_path` (n,) the waiting in ns by path: see
+    `latprof.queueing.blocking`.
     """
 
     handoff: str
-    rows: Ints
     total: Amounts
     by_path: dict[Path, Amounts]
 
@@ -67,7 +66,7 @@ class QueueModel:
     counted
         Which frames results are about: finished ones. All others only keep them waiting.
     new
-        Which frames are in no other window, dropped ones included; None if all are.
+        Which frames are in no other window, dropped ones included.
     """
 
     stations: Stations
@@ -76,11 +75,7 @@ class QueueModel:
     counted: Mask
     visits: dict[str, Visits]
     delays: dict[str, Delays]
-    new: Mask | None = None
-
-    def is_new(self, rows: Ints) -> Mask:
-        """Return which of some rows are in no other window."""
-        return np.ones(len(rows), bool) if self.new is None else self.new[rows]
+    new: Mask
 
     @cached_property
     def _blocking(self) -> tuple[dict[str, dict[Path, BusyTime]], dict[str, list[Blocked]]]:
@@ -113,62 +108,45 @@ class QueueModel:
 
         With `queued` only what a frame waited after its transport delay counts.
         """
-        services = self.stations.services
-        behind = {service.handoff: i for i, service in enumerate(services) if service.handoff}
+        services = {x.handoff: i for i, x in enumerate(self.stations.services)}
         found = []
         for stage in self.stations.pipeline.stages:
             if stage.station is not None:
                 continue
-            rows, total = self.lengths(stage)
-            i = behind.get(stage.name)
-            if i is None:
-                found.append(Wait(stage.name, rows, total, {}))
+            if stage.name not in services:
+                found.append(Wait(stage.name, self.lengths(stage)[1], {}))
                 continue
-            visit, low, high = self._intervals(i, queued=queued)
-            by_path = self._waited(services[i], visit, low)
-            waiting = self.visits[services[i].station].frame[visit]
-            if len(waiting) == len(rows):
-                # the same frames, perhaps in another order
-                total = high - self.columns.marks[stage.begin][waiting]
-                found.append(Wait(stage.name, waiting, total, by_path))
-                continue
-            # some frames entered at an unknown time, but their time in the hand-off is known
-            position = np.full(len(self.columns), -1, np.int64)
-            position[rows] = np.arange(len(rows))
-            at = position[waiting]
-            spread: dict[Path, Amounts] = {}
-            for path, amounts in by_path.items():
-                spread[path] = np.zeros(len(rows), amounts.dtype)  # type: ignore[assignment]
-                spread[path][at[at >= 0]] = amounts[at >= 0]
-            found.append(Wait(stage.name, rows, total, spread))
+            i = services[stage.name]
+            mine = self.visits[self.stations.services[i].station]
+            visit, low = self._waiting(i, queued=queued)
+            total = (mine.begin - mine.arrive)[visit]
+            found.append(Wait(stage.name, total, self._waited(mine, visit, low)))
         return found
 
-    def _intervals(self, i: int, *, queued: bool) -> tuple[Ints | slice, Ints, Ints]:
-        """Return of counted frames at service `i`: visits, begins and ends of their waits."""
-        service = self.stations.services[i]
-        mine, delays = self.visits[service.station], self.delays[service.station]
+    def _waiting(self, i: int, *, queued: bool) -> tuple[Ints | slice, Ints]:
+        """Return which visits of counted frames to service `i` may have waited, and from when."""
+        station = self.stations.services[i].station
+        mine, delays = self.visits[station], self.delays[station]
         known = self.counted[mine.frame] & (mine.arrive != MISSING) & (mine.arrive <= mine.begin)
-        if len(self.stations.services_of(service.station)) > 1:
-            known &= mine.service == i
-        low, high = mine.arrive, mine.begin
+        known &= mine.service == i
+        low = mine.arrive
         if queued:
-            low = np.where(delays.queued, delays.arrive + delays.delay, high)
-            for blocked in self.blocked[service.station]:
+            low = np.where(delays.queued, delays.arrive + delays.delay, mine.begin)
+            for blocked in self.blocked[station]:
                 if blocked.stage not in mine.stages:
                     # the next frame came to a server that was idle because a full queue blocked it
                     held = np.append(False, blocked.lengths[:-1] > 0)
                     usual = delays.arrive + np.minimum(delays.delay, delays.usual_ns or 0)
                     low = np.where(held, np.minimum(low, usual), low)
         visit = _positions(known)
-        return visit, low[visit], high[visit]
+        return visit, low[visit]
 
-    def _waited(self, service: Service, visit: Ints | slice, low: Ints) -> dict[Path, Amounts]:
-        """Return how much of the wait of each visit (n,), from `low` on, was for each path."""
-        mine = self.visits[service.station]
+    def _waited(self, mine: Visits, visit: Ints | slice, low: Ints) -> dict[Path, Amounts]:
+        """Return how much of the wait of chosen visits (n,), from `low` on, was for each path."""
         high = mine.begin[visit]
         found: dict[Path, Amounts] = {}
         located: tuple[Ints, Ints] | None = None  # one search for all with the same entries
-        for path, busy in self.busy[service.station].items():
+        for path, busy in self.busy[mine.station].items():
             if not isinstance(busy, Intervals):
                 found[path] = busy.until(high) - busy.until(low)
                 continue
@@ -206,11 +184,11 @@ def queue_model(
     depth
         The largest number of stages of a path.
     counted, new
-        (n,) which frames results are about, and which are in no other window. None: all.
+        (n,) which frames results are about, and which are in no other window; None means all.
     earlier
         Known delays by station, if the frames are not the first: see `delays_of`.
     certain
-        (n,) frames that delays are estimated from. None: all.
+        (n,) frames that delays are estimated from; None means all.
     like
         A model of these and other frames, whose servers and estimates are used.
     settle
@@ -232,6 +210,7 @@ def queue_model(
             limit, past = like.delays[name].limit_ns, like.delays[name].known
             known = np.zeros(len(found), bool)
         delays[name] = delays_of(found, limit, past, known)
+    new = np.ones(len(columns), bool) if new is None else new
     return QueueModel(stations, columns, depth, mine, visits, delays, new)
 
 

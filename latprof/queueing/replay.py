@@ -402,7 +402,7 @@ def breaks_of(model: QueueModel) -> dict[str, int]:
         known = (mine.begin - delays.arrive)[~delays.queued]
         longest = max(int(known.max()) if len(known) else 0, delays.limit_ns)
         overtaken = delays.queued & (delays.arrive + longest < np.maximum.accumulate(delays.arrive))
-        breaks = (overtaken | mine.conflicts | mine.no_end) & model.is_new(mine.frame)
-        unknown = np.count_nonzero(model.is_new(mine.unknown))
+        breaks = (overtaken | mine.conflicts | mine.no_end) & model.new[mine.frame]
+        unknown = np.count_nonzero(model.new[mine.unknown])
         found[name] = int(np.count_nonzero(breaks)) + int(unknown)
     return found

@@ -179,20 +179,6 @@ class Visits:
         return replace(self, servers=servers, conflicts=conflicts)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Part:
-    """The visits to one service of a station, in order of rows."""
-
-    frame: Ints
-    service: Ints
-    arrive: Ints
-    begin: Ints
-    end: Ints
-    no_end: Mask
-    stages: dict[str, _Interval]
-    unknown: Ints
-
-
 def visits_to(stations: Stations, station: str, columns: Columns) -> Visits:
     """Return the visits to a station.
 
@@ -215,31 +201,39 @@ def visits_to(stations: Stations, station: str, columns: Columns) -> Visits:
     ([1, 0], [5, 10], [7, 12], 1)
     """
     finished = columns.finished()
-    parts = [_part(stations, i, columns, finished) for i in stations.services_of(station)]
-    names = [s.name for i in stations.services_of(station) for s in stations.services[i].stages]
-    frame, service = _joined([x.frame for x in parts]), _joined([x.service for x in parts])
-    arrive, no_end = _joined([x.arrive for x in parts]), _joined([x.no_end for x in parts])
-    begin, end = _joined([x.begin for x in parts]), _joined([x.end for x in parts])
-    stages = {}
-    for name in names:
-        inside = [x.stages.get(name, (x.begin, x.begin)) for x in parts]
-        stages[name] = _joined([low for low, _ in inside]), _joined([high for _, high in inside])
+    parts = [
+        _visits_to_service(stations, i, columns, finished) for i in stations.services_of(station)
+    ]
+    visits = {name: _joined([part[name] for part, _, _ in parts]) for name in parts[0][0]}
+    stages: dict[str, _Interval] = {}
+    for name in (name for _, inside, _ in parts for name in inside):
+        # a visit to another service does not have the stage
+        known = [inside.get(name, (part["begin"],) * 2) for part, inside, _ in parts]
+        stages[name] = _joined([low for low, _ in known]), _joined([high for _, high in known])
+    begin, end = visits["begin"], visits["end"]
     if len(begin) > 1 and not (begin[1:] > begin[:-1]).all():
         # of two frames that entered at one time, one that left at once was first: they did not
         # overlap
-        order = np.lexsort((end, arrive, end > begin, begin))
-        frame, service, arrive = frame[order], service[order], arrive[order]
-        begin, end, no_end = begin[order], end[order], no_end[order]
+        order = np.lexsort((end, visits["arrive"], end > begin, begin))
+        visits = {name: column[order] for name, column in visits.items()}
         stages = {name: (low[order], high[order]) for name, (low, high) in stages.items()}
+        begin, end = visits["begin"], visits["end"]
     overlaps = begin < latest_departures(end)
     most = min(len(begin), 1)
     if overlaps.any():
         # a visit of no length takes no server
         present = _present(begin, end)[end > begin] + 1
         most = max(int(present.max(initial=1)), 1)
-    unknown = np.concatenate([x.unknown for x in parts])
-    times = frame, service, arrive, begin, end
-    found = Visits(station, *times, stages, 1, most, overlaps, overlaps, no_end, unknown)
+    found = Visits(
+        station,
+        **visits,
+        stages=stages,
+        servers=1,
+        most_at_once=most,
+        overlaps=overlaps,
+        conflicts=overlaps,
+        unknown=np.concatenate([unknown for _, _, unknown in parts]),
+    )
     one_server = np.count_nonzero(overlaps) <= MOST_CONFLICTS * len(begin)
     return found if one_server else found.with_servers(most)
 
@@ -257,7 +251,10 @@ def latest_departures(ends: Ints) -> Ints:
     return latest
 
 
-def _part(stations: Stations, i: int, columns: Columns, finished: Mask | None) -> _Part:
+def _visits_to_service(
+    stations: Stations, i: int, columns: Columns, finished: Mask | None
+) -> tuple[dict[str, Any], dict[str, _Interval], Ints]:
+    """Return the visits to one service in order of rows, their stages, and `Visits.unknown`."""
     service = stations.services[i]
     begins, ends, stages = _intervals(stations, service, columns, finished)
     entered = begins != MISSING
@@ -269,16 +266,16 @@ def _part(stations: Stations, i: int, columns: Columns, finished: Mask | None) -
         ends, stages = _until_last_mark(stations, service, columns, ~complete, begins, ends, stages)
     rows = slice(None) if entered.all() else np.flatnonzero(entered)
     numbers = np.arange(len(columns), dtype=np.int64)[rows]
-    return _Part(
-        numbers,
-        np.broadcast_to(np.int64(i), len(numbers)),  # no array: all are the same number
-        columns.marks[service.arrive][rows],
-        begins[rows],
-        ends[rows],
-        ~complete[rows],
-        {name: (low[rows], high[rows]) for name, (low, high) in stages.items()},
-        np.flatnonzero(~entered & left),
-    )
+    visits = {
+        "frame": numbers,
+        "service": np.broadcast_to(np.int64(i), len(numbers)),  # no array: all are the same number
+        "arrive": columns.marks[service.arrive][rows],
+        "begin": begins[rows],
+        "end": ends[rows],
+        "no_end": ~complete[rows],
+    }
+    stages = {name: (low[rows], high[rows]) for name, (low, high) in stages.items()}
+    return visits, stages, np.flatnonzero(~entered & left)
 
 
 def _intervals(

@@ -212,7 +212,7 @@ def utilization(
 def _busy_until(model: QueueModel, name: str, times: Ints) -> Ints:
     """Return the time of all new visits up to each time, from counts of begun and of ended ones."""
     mine, result = model.visits[name], np.zeros(len(times), np.int64)
-    new = model.is_new(mine.frame)
+    new = model.new[mine.frame]
     for stamps, sign in ((mine.begin[new], 1), (np.sort(mine.end[new]), -1)):
         if len(stamps):
             base = int(stamps[0])
@@ -242,7 +242,7 @@ class _StationLoad:
     def add(self, model: QueueModel) -> None:
         mine, delays = model.visits[self.station], model.delays[self.station]
         self.servers = mine.servers
-        new = np.flatnonzero(model.is_new(mine.frame))
+        new = np.flatnonzero(model.new[mine.frame])
         if not len(new):
             return
         begin, end, arrive = (x[new] for x in (mine.begin, mine.end, delays.arrive))
@@ -389,7 +389,7 @@ class _Occupancy:
         begin, end = (model.columns.marks[x] for x in (self.first.begin, self.last.end))
         rows = np.flatnonzero((begin != MISSING) & (end != MISSING) & (end >= begin))
         rows = rows[np.lexsort((end[rows], begin[rows]))]
-        begin, end, new = begin[rows], end[rows], model.is_new(rows)
+        begin, end, new = begin[rows], end[rows], model.new[rows]
         if not new.any():
             return
         lengths, free = end - begin, latest_departures(end)
