@@ -20,7 +20,7 @@ from latprof.queueing.blocking import Path
 from latprof.queueing.model import QueueModel, queue_model
 from latprof.queueing.replay import MOST_BREAKS, Change, breaks_of, one_server, replay
 from latprof.queueing.stations import MOST_CONFLICTS, stations_of
-from latprof.queueing.windows import Windows, incomplete, needed
+from latprof.queueing.windows import Windows, incomplete
 from latprof.sequence.segments import EDGE_ROWS, Edges, Rows, concatenated, join_closest
 from latprof.units import STAMP_LIMIT
 
@@ -421,7 +421,7 @@ class CausesAccumulator:
         if self._ended and not self._windows.continued_by(columns):
             self.settle()
         self._ended = False
-        self._edges.extend(_rows_of(needed(columns, stations_of(self.pipeline).marks), counted))
+        self._edges.extend(_rows_of(columns, stations_of(self.pipeline).marks, counted))
         for model in self._windows.add(columns, counted):
             self._count(model)
 
@@ -620,13 +620,10 @@ def _model(
     )
 
 
-def _rows_of(columns: Columns, counted: Mask | None) -> Rows:
-    finished, every = columns.finished(), np.ones(len(columns), np.int64)
-    return (
-        *columns.marks.values(),
-        every if finished is None else finished.astype(np.int64),
-        every if counted is None else counted.astype(np.int64),
-    )
+def _rows_of(columns: Columns, marks: tuple[str, ...], counted: Mask | None) -> Rows:
+    every = np.ones(len(columns), bool)
+    masks = (every if mask is None else mask for mask in (columns.finished(), counted))
+    return (*(columns.marks[mark] for mark in marks), *(mask.astype(np.int64) for mask in masks))
 
 
 def _early(model: QueueModel) -> tuple[int, int]:

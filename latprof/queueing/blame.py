@@ -11,11 +11,10 @@ from latprof.errors import TraceError
 from latprof.histogram import rank_of
 from latprof.io.dataset import DatasetLike
 from latprof.pipeline import Pipeline
-from latprof.queueing.blocking import MOST_STAGES, Amounts, check_depth
-from latprof.queueing.delays import parse_hand_over
-from latprof.queueing.model import QueueModel, queue_model
+from latprof.queueing.blocking import MOST_STAGES, Amounts
+from latprof.queueing.model import QueueModel
 from latprof.queueing.stations import Stations, latest_departures, stations_of
-from latprof.queueing.windows import attempts, open_dataset, read_frames
+from latprof.queueing.windows import Recordings
 from latprof.text import quoted
 
 if TYPE_CHECKING:
@@ -72,8 +71,8 @@ def waited_for(
     TraceError
         Sampled or lossy recordings, or a row that the trace does not have.
     """
-    dataset = open_dataset(trace, "waited_for", pipeline=pipeline, stations=stations)
-    columns = read_frames(dataset, "waited_for")
+    model = Recordings(trace, "waited_for", stations=stations, pipeline=pipeline).model()
+    columns = model.columns
     try:
         chosen = [operator.index(row) for row in rows]
     except TypeError:
@@ -83,7 +82,6 @@ def waited_for(
     for row in chosen:
         if not 0 <= row < len(columns):
             raise TraceError(f"rows must be from 0 to {len(columns) - 1:,}, got {row:,}")
-    model = queue_model(dataset.pipeline, columns)
     found: dict[int, list[Waited]] = {row: [] for row in chosen}
     for i, service in enumerate(model.stations.services):
         if service.handoff is None:
@@ -203,21 +201,23 @@ def blame_rows(
     """
     if not isinstance(value, str) or value not in _VALUES:
         raise TraceError(f"value must be one of {', '.join(_VALUES)}, got {quoted(value)}")
-    depth, over = check_depth(depth), parse_hand_over(hand_over)
-    dataset = open_dataset(trace, "blame", pipeline=pipeline, stations=stations)
-    if any(stage.name == SELF_TIME for stage in dataset.pipeline.stages):
+    recordings = Recordings(
+        trace, "blame", hand_over=hand_over, depth=depth, stations=stations, pipeline=pipeline
+    )
+    kind = recordings.pipeline
+    if any(stage.name == SELF_TIME for stage in kind.stages):
         raise TraceError(
             f"stages must not be named {SELF_TIME!r}, which is the column of the time of hand-offs "
-            f"that is not waiting; rename the stage of pipeline {dataset.pipeline.name!r}"
+            f"that is not waiting; rename the stage of pipeline {kind.name!r}"
         )
-    where = stations_of(dataset.pipeline)
-    most = dataset.rows if value == "p99" else None
-    sums = _BlameSums(where, most)
-    for models in attempts(dataset, "blame", hand_over=over, depth=depth):
-        sums = _BlameSums(where, most)
+
+    def table(models: Iterable[QueueModel]) -> list[dict[str, float | str | None]]:
+        sums = _BlameSums(stations_of(kind), recordings.rows if value == "p99" else None)
         for model in models:
             sums.add(model, queued=queued)
-    return sums.table(value)
+        return sums.table(value)
+
+    return recordings.in_windows(table)
 
 
 class Highest:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 from latprof.io.dataset import DatasetLike
 from latprof.pipeline import Pipeline
 from latprof.queueing.accumulator import NO_STATION, CausesAccumulator, CauseSums
-from latprof.queueing.blocking import MOST_STAGES, Path, check_depth
-from latprof.queueing.delays import parse_hand_over
-from latprof.queueing.windows import attempts, open_dataset
+from latprof.queueing.blocking import MOST_STAGES, Path
+from latprof.queueing.windows import Recordings
 from latprof.table import Cell, Column, Section, Table, html, text
 from latprof.units import format_ns
 
@@ -249,13 +248,11 @@ def causes(
     >>> found.sentence
     'queue looks slowest (40 ns mean); 100 % of it is waiting for work: the cause is work'
     """
-    depth, over = check_depth(depth), parse_hand_over(hand_over)
-    dataset = open_dataset(trace, "causes", pipeline=pipeline, stations=stations)
-    sums = CauseSums.empty(dataset.pipeline)
-    for models in attempts(dataset, "causes", hand_over=over, depth=depth):
-        sums = CauseSums.empty(dataset.pipeline)
-        for model in models:
-            sums = sums + CauseSums.of(model)
+    recordings = Recordings(
+        trace, "causes", hand_over=hand_over, depth=depth, stations=stations, pipeline=pipeline
+    )
+    empty = CauseSums.empty(recordings.pipeline)
+    sums = recordings.in_windows(lambda models: sum(map(CauseSums.of, models), empty))
     return _causes(sums, tuple(sorted({*sums.notes, *sums.station_notes()})))
 
 

@@ -1,6 +1,6 @@
 """How busy stations are, whether queues grow without bound, and which stages look like stations."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +10,9 @@ from latprof.arrays import Floats, Ints, Mask
 from latprof.frames import MISSING
 from latprof.io.dataset import DatasetLike
 from latprof.pipeline import Pipeline, Span
-from latprof.queueing.delays import parse_hand_over
 from latprof.queueing.model import QueueModel
 from latprof.queueing.stations import latest_departures, stations_of
-from latprof.queueing.windows import attempts, open_dataset
+from latprof.queueing.windows import Recordings
 from latprof.table import Section, text
 from latprof.text import escape
 from latprof.units import format_ns, format_utc
@@ -178,34 +177,41 @@ def utilization(
     TraceError
         Sampled or lossy recordings.
     """
-    over = parse_hand_over(hand_over)
-    dataset = open_dataset(trace, "utilization", pipeline=pipeline, stations=stations)
-    names = stations_of(dataset.pipeline).names
-    loads: dict[str, _StationLoad] = {}
-    count = 0
-    for models in attempts(dataset, "utilization", hand_over=over):
-        loads, count = {name: _StationLoad(name) for name in names}, 0
-        for model in models:
-            count, last_model = count + 1, model
+    recordings = Recordings(
+        trace, "utilization", hand_over=hand_over, stations=stations, pipeline=pipeline
+    )
+    names = stations_of(recordings.pipeline).names
+
+    def loads_of(
+        models: Iterable[QueueModel],
+    ) -> tuple[dict[str, _StationLoad], list[QueueModel]]:
+        loads, kept = {name: _StationLoad(name) for name in names}, []
+        for count, model in enumerate(models):
+            kept = [] if count else [model]
             for load in loads.values():
                 load.add(model)
+        return loads, kept
+
+    loads, kept = recordings.in_windows(loads_of)
     used = [load for load in loads.values() if load.visits]
-    edges = np.zeros(0, np.int64)
-    busy: dict[str, Floats] = {}
-    if used:
-        first, last = min(load.first for load in used), max(load.last for load in used)
-        edges = first + max(-(-(last - first) // _WINDOWS), 1) * np.arange(_WINDOWS + 1)
-        # more than one window is read once more: now its limits are known
-        again = (
-            attempts(dataset, "utilization", hand_over=over) if count > 1 else [iter([last_model])]
+    if not used:
+        return Utilization(
+            {name: load.result() for name, load in loads.items()}, np.zeros(0, np.int64), {}
         )
-        for models in again:
-            times = {name: np.zeros(len(edges), np.int64) for name in loads}
-            for model in models:
-                for name in times:
-                    times[name] += _busy_until(model, name, edges)
-        widths = np.diff(edges)
-        busy = {name: np.diff(x) / (widths * loads[name].servers) for name, x in times.items()}
+    first, last = min(load.first for load in used), max(load.last for load in used)
+    edges = first + max(-(-(last - first) // _WINDOWS), 1) * np.arange(_WINDOWS + 1)
+
+    def busy_until(models: Iterable[QueueModel]) -> dict[str, Ints]:
+        times = {name: np.zeros(len(edges), np.int64) for name in names}
+        for model in models:
+            for name in names:
+                times[name] += _busy_until(model, name, edges)
+        return times
+
+    # more than one window is read once more: now its limits are known
+    times = busy_until(kept) if kept else recordings.in_windows(busy_until)
+    widths = np.diff(edges)
+    busy = {name: np.diff(x) / (widths * loads[name].servers) for name, x in times.items()}
     return Utilization({name: load.result() for name, load in loads.items()}, edges, busy)
 
 
@@ -438,20 +444,26 @@ def suggest_stations(
     TraceError
         Sampled or lossy recordings.
     """
-    dataset = open_dataset(trace, "suggest_stations", pipeline=pipeline, stations=stations)
-    stages = dataset.pipeline.stages
-    # each run of consecutive stages without a station, by its first and its last stage
-    runs: dict[tuple[int, int], _Occupancy] = {}
-    for models in attempts(dataset, "suggest_stations"):
-        runs = {
-            (i, j): _Occupancy(stages[i], stages[j])
-            for i in range(len(stages))
-            for j in range(i, len(stages))
-            if all(stage.station is None for stage in stages[i : j + 1])
-        }
-        for model in models if runs else ():
+    recordings = Recordings(trace, "suggest_stations", stations=stations, pipeline=pipeline)
+    stages = recordings.pipeline.stages
+    # consecutive stages without a station, by the first and the last one
+    pairs = [
+        (i, j)
+        for i in range(len(stages))
+        for j in range(i, len(stages))
+        if all(stage.station is None for stage in stages[i : j + 1])
+    ]
+    if not pairs:
+        return ()
+
+    def occupancies(models: Iterable[QueueModel]) -> dict[tuple[int, int], _Occupancy]:
+        runs = {(i, j): _Occupancy(stages[i], stages[j]) for i, j in pairs}
+        for model in models:
             for run in runs.values():
                 run.add(model)
+        return runs
+
+    runs = recordings.in_windows(occupancies)
     found: list[Suggestion] = []
     taken = {stage.station for stage in stages}
     i = 0

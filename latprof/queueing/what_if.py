@@ -13,8 +13,7 @@ from latprof.histogram import rank_of
 from latprof.io.dataset import DatasetLike
 from latprof.pipeline import Pipeline
 from latprof.queueing.accumulator import contradiction
-from latprof.queueing.delays import parse_hand_over
-from latprof.queueing.model import QueueModel, queue_model
+from latprof.queueing.model import QueueModel
 from latprof.queueing.replay import (
     Replayed,
     Scale,
@@ -25,7 +24,7 @@ from latprof.queueing.replay import (
     server_counts,
     subtracted,
 )
-from latprof.queueing.windows import open_dataset, read_frames
+from latprof.queueing.windows import Recordings
 from latprof.table import Cell, Column, Section, Table, html, text
 from latprof.text import counted, quoted
 from latprof.units import format_ns
@@ -248,13 +247,14 @@ def what_if(
             raise TraceError(
                 f"{name} must be a dict (for example {_EXAMPLES[name]}), got {quoted(given)}"
             )
-    over = parse_hand_over(hand_over)
-    dataset = open_dataset(trace, "what_if", pipeline=pipeline, stations=stations)
+    recordings = Recordings(
+        trace, "what_if", hand_over=hand_over, stations=stations, pipeline=pipeline
+    )
     given_changes = changes or {}
     scales = {
-        name: change_of(dataset.pipeline, name, value) for name, value in given_changes.items()
+        name: change_of(recordings.pipeline, name, value) for name, value in given_changes.items()
     }
-    model = queue_model(dataset.pipeline, read_frames(dataset, "what_if"), hand_over=over)
+    model = recordings.model()
     counts, limits = server_counts(model, servers or {}), drop_limits(model, drop or {})
     breaks = _check_order(model)
     first = replay(model, scales, servers=counts, limits=limits)
@@ -348,14 +348,14 @@ def sensitivity_rows(
     number = isinstance(less, int | float | np.number) and not isinstance(less, bool)
     if not number or not 0 <= less <= 1:
         raise TraceError(f"less must be a number from 0 to 1, got {quoted(less)}")
-    over = parse_hand_over(hand_over)
-    dataset = open_dataset(trace, "sensitivity", pipeline=pipeline, stations=stations)
-    model = queue_model(dataset.pipeline, read_frames(dataset, "sensitivity"), hand_over=over)
+    model = Recordings(
+        trace, "sensitivity", hand_over=hand_over, stations=stations, pipeline=pipeline
+    ).model()
     _check_order(model)
     rows, lengths = model.end_to_end
     table: list[dict[str, Any]] = []
-    for stage in dataset.pipeline.stages:
-        change = change_of(dataset.pipeline, stage.name, 1 - less)
+    for stage in model.stations.pipeline.stages:
+        change = change_of(model.stations.pipeline, stage.name, 1 - less)
         after = lengths + replay(model, {stage.name: change}).shift[rows]
         row = dict.fromkeys(("mean", "mean_share", "p99", "p99_share"))
         if len(rows):
@@ -458,6 +458,7 @@ def places_in_flight(model: QueueModel) -> int | None:
     >>> start = np.concatenate((np.zeros(5, np.int64), left[:-5] + 1))  # when the fifth before left
     >>> at = {"start": start, "queue": start, "work": np.append(0, left[:-1]), "end": left}
     >>> trace = Trace(line, frame_id=np.arange(500), marks=at)
+    >>> from latprof.queueing.model import queue_model
     >>> places_in_flight(queue_model(line, trace.columns))
     5
     """

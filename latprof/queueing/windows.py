@@ -6,9 +6,9 @@ back until later rows are known, which may have entered a station before them.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,7 +17,8 @@ from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns
 from latprof.io.dataset import Dataset, DatasetLike, lowest_start
 from latprof.pipeline import Pipeline
-from latprof.queueing.blocking import MOST_STAGES
+from latprof.queueing.blocking import MOST_STAGES, check_depth
+from latprof.queueing.delays import parse_hand_over
 from latprof.queueing.model import QueueModel, queue_model
 from latprof.queueing.stations import MOST_CONFLICTS, Visits, stations_of
 from latprof.sequence.segments import EDGE_ROWS
@@ -27,13 +28,12 @@ __all__ = [
     "HELD_BACK_ROWS",
     "MOST_CONTEXT_ROWS",
     "WINDOW_ROWS",
+    "Recordings",
     "Windows",
-    "attempts",
     "incomplete",
-    "needed",
-    "open_dataset",
-    "read_frames",
 ]
+
+ResultT = TypeVar("ResultT")
 
 WINDOW_ROWS = 131_072
 """Rows that are modelled together with their context, those held back included."""
@@ -45,125 +45,19 @@ MOST_CONTEXT_ROWS = 1_048_576
 """Rows before a window that are kept at most: waiting for earlier frames is not seen."""
 
 
-def incomplete(meta: Mapping[str, Any], columns: Columns | None = None) -> str:
-    """Return why frames of a recording are missing, so that waiting is unknown; empty if none."""
-    lost = meta.get("lost") or 0
-    parts = (meta.get("join") or {}).get("parts") or []
-    for part in (meta, *parts):
-        rate = float(part.get("sampling_rate") or 1.0)
-        if rate < 1:
-            return f"sampling rate {rate:g}"
-        lost = max(lost, part.get("lost") or 0)
-    for part in parts or [meta]:
-        torn = (part.get("accounts") or {}).get("torn") or 0
-        if torn:
-            return f"{counted(torn, 'frame')} torn here"
-    if lost:
-        return f"{counted(lost, 'frame')} lost here"
-    if columns is not None and columns.weight is not None and (columns.weight != 1).any():
-        return "rows represent several frames"
-    return ""
-
-
-def open_dataset(
-    recordings: DatasetLike,
-    what: str,
-    *,
-    pipeline: Pipeline | None = None,
-    stations: Mapping[str, str | None] | None = None,
-) -> Dataset:
-    """Return recordings that have every frame, as far as that is known without reading them.
-
-    Raises
-    ------
-    TraceError
-        No recording, recordings of different pipelines, or sampled or lossy ones: `what` is not
-        available for them.
-    """
-    dataset = Dataset(recordings, pipeline=pipeline, stations=stations)
-    for recording in dataset.members:
-        _check_complete(recording.meta, recording.columns, what)
-    return dataset
-
-
-def read_frames(dataset: Dataset, what: str) -> Columns:
-    """Return all frames at once: the marks that a model needs, and outcomes.
-
-    Raises
-    ------
-    TraceError
-        Rows that stand for several frames.
-    """
-    columns = dataset.read(_names(dataset))
-    _check_complete({}, columns, what)
-    return needed(columns, stations_of(dataset.pipeline).marks)
-
-
-def attempts(
-    dataset: Dataset, what: str, *, hand_over: int | None = None, depth: int = MOST_STAGES
-) -> Iterator[Iterator[QueueModel]]:
-    """Yield the models of all windows, again and again until they are right from the start.
-
-    Nearly always the first attempt is right. A second one is needed if later frames show that a
-    station has another number of servers, or if more than 1 % of the rows are further out of order
-    than windows allow for: then each file is loaded and sorted as a whole.
-    """
-    sort_files, servers = False, None
-    while True:
-        windows = Windows(dataset.pipeline, hand_over=hand_over, depth=depth, servers=servers)
-        yield _models(windows, dataset, what, sort_files=sort_files)
-        if not sort_files and windows.late > MOST_CONFLICTS * windows.rows:
-            sort_files = True
-        elif servers is None and windows.changed:
-            servers = windows.servers
-        else:
-            return
-
-
-def _models(
-    windows: "Windows", dataset: Dataset, what: str, *, sort_files: bool
-) -> Iterator[QueueModel]:
-    names = _names(dataset)
-    for columns in dataset.merged(names, slack=HELD_BACK_ROWS, sort_files=sort_files):
-        _check_complete({}, columns, what)
-        yield from windows.add(columns)
-    yield from windows.close()
-
-
-def _names(dataset: Dataset) -> list[str]:
-    return ["frame_id", *stations_of(dataset.pipeline).marks, "outcome", "weight"]
-
-
-def _check_complete(meta: Mapping[str, Any], columns: Columns | None, what: str) -> None:
-    reason = incomplete(meta, columns)
-    if reason:
-        raise TraceError(
-            f"{what} is not available: {reason}; record without sampling and with enough capacity "
-            "for all frames"
-        )
-
-
-def needed(columns: Columns, marks: tuple[str, ...], cut: slice = slice(None)) -> Columns:
-    """Return some rows of columns, without what models do not need."""
-    return Columns(
-        columns.frame_id[cut],
-        {mark: columns.marks[mark][cut] for mark in marks},
-        outcome=None if columns.outcome is None else columns.outcome[cut],
-        complete=columns.complete,
-    )
-
-
 @dataclass
 class _ServerCount:
     """How many servers a station has, as the visits of all windows so far show.
 
-    The rule is that of `latprof.queueing.stations.visits_to`; `fixed` is known beforehand.
+    The rule is that of `latprof.queueing.stations.visits_to`; `fixed` is known beforehand. `used`
+    are the numbers that models were made with.
     """
 
+    fixed: int | None
     visits: int = 0
     overlapping: int = 0
     most: int = 0
-    fixed: int | None = None
+    used: set[int] = field(default_factory=set)
 
     @property
     def servers(self) -> int:
@@ -175,35 +69,11 @@ class _ServerCount:
         """Add the visits of new frames; return all visits, with the number of servers so far."""
         added = new[mine.frame]
         self.visits += int(np.count_nonzero(added))
-        if mine.overlaps.any():
-            self.overlapping += int(np.count_nonzero(mine.overlaps & added))
+        self.overlapping += int(np.count_nonzero(mine.overlaps & added))
         self.most = max(self.most, mine.most_at_once)
+        if len(mine):
+            self.used.add(self.servers)
         return mine.with_servers(self.servers)
-
-
-@dataclass(slots=True)
-class _Pending:
-    """Rows that no window has counted yet, and which of them results are about (None: all)."""
-
-    columns: Columns
-    counted: Mask | None
-
-    def split(self, rows: int) -> tuple["_Pending", "_Pending"]:
-        return self._cut(slice(rows)), self._cut(slice(rows, None))
-
-    def _cut(self, cut: slice) -> "_Pending":
-        mask = None if self.counted is None else self.counted[cut]
-        return _Pending(self.columns.take(cut), mask)
-
-
-def _joined(parts: list[_Pending]) -> tuple[Columns, Mask | None]:
-    """Return rows together, and which of them results are about (None: all)."""
-    columns = [part.columns for part in parts]
-    whole = columns[0] if len(columns) == 1 else Columns.concat(columns)
-    if all(part.counted is None for part in parts):
-        return whole, None
-    masks = [np.ones(len(x.columns), bool) if x.counted is None else x.counted for x in parts]
-    return whole, np.concatenate(masks)
 
 
 class Windows:
@@ -244,16 +114,13 @@ class Windows:
         self.rows = self.late = 0
         stations = stations_of(pipeline)
         self._marks = stations.marks
-        self._servers = {
-            name: _ServerCount(fixed=None if servers is None else servers[name])
-            for name in stations.names
-        }
-        self._used: dict[str, set[int]] = {name: set() for name in stations.names}
+        known = servers or {}
+        self._servers = {name: _ServerCount(known.get(name)) for name in stations.names}
         self.clear()
 
     def clear(self) -> None:
         """Forget the frames that are not counted yet, and those before them."""
-        self._pending: list[_Pending] = []
+        self._pending: list[Columns] = []  # rows that no window has counted yet
         self._count = 0
         self._context: Columns | None = None  # counted frames that others may have waited for
         self._counted_to = MISSING  # the latest start of a counted frame
@@ -267,20 +134,23 @@ class Windows:
     @property
     def changed(self) -> bool:
         """Whether the model of a window had another number of servers."""
-        return any(used - {self._servers[name].servers} for name, used in self._used.items())
+        return any(count.used - {count.servers} for count in self._servers.values())
 
     def add(self, columns: Columns, counted: Mask | None = None) -> Iterator[QueueModel]:
         """Add n frames; those that are not `counted` only keep others waiting."""
+        mask = np.ones(len(columns), bool) if counted is None else counted
+        columns = columns.only((*self._marks, "outcome"))
+        # a column more, so that it is cut, sorted and joined with the others
+        columns = replace(columns, tags={"counted": mask})
         for start in range(0, len(columns), WINDOW_ROWS):
-            cut = slice(start, start + WINDOW_ROWS)
-            part = needed(columns, self._marks, cut)
+            part = columns.take(slice(start, start + WINDOW_ROWS))
             starts = part.marks["start"]
             if self._counted_to > MISSING:
                 known = starts if "start" in part.complete else starts[starts != MISSING]
                 self.late += int(np.count_nonzero(known < self._counted_to))
             self.rows += len(part)
             self._count += len(part)
-            self._pending.append(_Pending(part, None if counted is None else counted[cut]))
+            self._pending.append(part)
             # rows that come up to HELD_BACK_ROWS later may belong before the end of the window
             while self._count >= self._target + HELD_BACK_ROWS:
                 yield self._next(self._target, HELD_BACK_ROWS)
@@ -296,10 +166,10 @@ class Windows:
     def continued_by(self, columns: Columns) -> bool:
         """Return whether frames follow the recording, up to rows that are a little out of order."""
         first = lowest_start(columns)
-        known = [lowest_start(x.columns) for x in self._pending[:1]]
+        known = [lowest_start(x) for x in self._pending[:1]]
         if first < max([self._counted_to, *known]):
             return False
-        later = sum(np.count_nonzero(x.columns.marks["start"] > first) for x in self._pending)
+        later = sum(np.count_nonzero(x.marks["start"] > first) for x in self._pending)
         return bool(later <= HELD_BACK_ROWS)
 
     @property
@@ -313,8 +183,8 @@ class Windows:
         parts = self._in_order(rows)
         context = 0 if self._context is None else len(self._context)
         if self._context is not None:
-            parts.insert(0, _Pending(self._context, None))
-        whole, wanted = _joined(parts)
+            parts.insert(0, self._context)
+        whole = _joined(parts)
         cut = context + rows - held_back
         new = np.zeros(len(whole), bool)
         new[context:cut] = True
@@ -323,21 +193,18 @@ class Windows:
             whole,
             hand_over=self.hand_over,
             depth=self.depth,
-            counted=new if wanted is None else new & wanted,
+            counted=new & np.asarray(whole.tags["counted"]),
             new=new,
             earlier=self._delays,
             certain=self._certain(len(whole), last=not held_back),
             settle=lambda visits: self._servers[visits.station].settled(visits, new),
         )
-        for name, visits in found.visits.items():
-            if len(visits):
-                self._used[name].add(visits.servers)
         self._delays = {name: delays.known for name, delays in found.delays.items()}
         self._count -= rows - held_back
         if held_back:
             # a copy, which does not keep the window in memory
             rest = whole.take(np.arange(cut, len(whole)))
-            self._pending.insert(0, _Pending(rest, None if wanted is None else wanted[cut:]))
+            self._pending.insert(0, rest)
             latest = int(whole.marks["start"][context:cut].max(initial=MISSING))
             self._counted_to = max(self._counted_to, latest)
             self._context = self._still_present(whole.take(slice(0, cut)), rest)
@@ -359,28 +226,26 @@ class Windows:
             certain[-EDGE_ROWS:] = False
         return certain
 
-    def _in_order(self, rows: int) -> list[_Pending]:
+    def _in_order(self, rows: int) -> list[Columns]:
         """Take the next rows in order of start."""
-        starts = [part.columns.marks["start"] for part in self._pending]
-        ends = itertools.pairwise(starts)
+        starts = [part.marks["start"] for part in self._pending]
         ordered = all((x[1:] >= x[:-1]).all() for x in starts)
-        if not ordered or any(before[-1] > after[0] for before, after in ends):
-            columns, wanted = _joined(self._take(min(rows + HELD_BACK_ROWS, self._count)))
+        if not ordered or any(x[-1] > later[0] for x, later in itertools.pairwise(starts)):
+            columns = _joined(self._take(min(rows + HELD_BACK_ROWS, self._count)))
             order = np.argsort(columns.marks["start"], kind="stable")
-            wanted = None if wanted is None else wanted[order]
-            self._pending.insert(0, _Pending(columns.take(order), wanted))
+            self._pending.insert(0, columns.take(order))
         return self._take(rows)
 
-    def _take(self, rows: int) -> list[_Pending]:
+    def _take(self, rows: int) -> list[Columns]:
         """Take the next rows in the order in which they came."""
-        parts: list[_Pending] = []
+        parts: list[Columns] = []
         while rows:
             part = self._pending.pop(0)
-            if len(part.columns) > rows:
-                part, later = part.split(rows)
-                self._pending.insert(0, later)
+            if len(part) > rows:
+                self._pending.insert(0, part.take(slice(rows, None)))
+                part = part.take(slice(rows))
             parts.append(part)
-            rows -= len(part.columns)
+            rows -= len(part)
         return parts
 
     def _still_present(self, past: Columns, rest: Columns) -> Columns:
@@ -392,3 +257,115 @@ class Windows:
             keep |= past.marks[mark] >= first
         keep[: max(len(past) - MOST_CONTEXT_ROWS, 0)] = False
         return past.take(keep)
+
+
+def _joined(parts: list[Columns]) -> Columns:
+    return parts[0] if len(parts) == 1 else Columns.concat(parts)
+
+
+# -- recordings ---------------------------------------------------------------------------------
+
+
+def incomplete(meta: Mapping[str, Any], columns: Columns | None = None) -> str:
+    """Return why frames of a recording are missing, so that waiting is unknown; empty if none."""
+    lost = meta.get("lost") or 0
+    parts = (meta.get("join") or {}).get("parts") or []
+    for part in (meta, *parts):
+        rate = float(part.get("sampling_rate") or 1.0)
+        if rate < 1:
+            return f"sampling rate {rate:g}"
+        lost = max(lost, part.get("lost") or 0)
+    for part in parts or [meta]:
+        torn = (part.get("accounts") or {}).get("torn") or 0
+        if torn:
+            return f"{counted(torn, 'frame')} torn here"
+    if lost:
+        return f"{counted(lost, 'frame')} lost here"
+    if columns is not None and columns.weight is not None and (columns.weight != 1).any():
+        return "rows represent several frames"
+    return ""
+
+
+class Recordings:
+    """Recordings that have every frame, and how models of their frames are made.
+
+    Parameters
+    ----------
+    trace, hand_over, depth, stations, pipeline
+        See `latprof.blame`.
+    what
+        The name of the result, for errors.
+
+    Attributes
+    ----------
+    pipeline
+        Of all recordings.
+    rows
+        Number of rows of all recordings.
+
+    Raises
+    ------
+    TraceError
+        No recording, recordings of different pipelines, a wrong `hand_over` or `depth`, or sampled
+        or lossy recordings. The last error is also raised while frames are read, if a row stands
+        for several frames.
+    """
+
+    def __init__(
+        self,
+        trace: DatasetLike,
+        what: str,
+        *,
+        hand_over: str | int | None = None,
+        depth: int = MOST_STAGES,
+        stations: Mapping[str, str | None] | None = None,
+        pipeline: Pipeline | None = None,
+    ) -> None:
+        self._what, self._depth = what, check_depth(depth)
+        self._hand_over = parse_hand_over(hand_over)
+        self._dataset = Dataset(trace, pipeline=pipeline, stations=stations)
+        for member in self._dataset.members:
+            self._check(member.meta, member.columns)
+        self.pipeline, self.rows = self._dataset.pipeline, self._dataset.rows
+        self._names = ("frame_id", *stations_of(self.pipeline).marks, "outcome", "weight")
+
+    def model(self) -> QueueModel:
+        """Return one model of all frames."""
+        columns = self._dataset.read(self._names)
+        self._check({}, columns)
+        return queue_model(self.pipeline, columns.only(self._names[:-1]), hand_over=self._hand_over)
+
+    def in_windows(self, add_up: Callable[[Iterator[QueueModel]], ResultT]) -> ResultT:
+        """Return what a function makes of the models of all windows.
+
+        Nearly always the function is called once. It is called again if later frames show that a
+        station has another number of servers, or if more than 1 % of the rows are further out of
+        order than windows allow for: then each file is loaded and sorted as a whole.
+        """
+        sort_files, servers = False, None
+        while True:
+            windows = Windows(
+                self.pipeline, hand_over=self._hand_over, depth=self._depth, servers=servers
+            )
+            result = add_up(self._models(windows, sort_files=sort_files))
+            if not sort_files and windows.late > MOST_CONFLICTS * windows.rows:
+                sort_files = True
+            elif servers is None and windows.changed:
+                servers = windows.servers
+            else:
+                return result
+
+    def _models(self, windows: Windows, *, sort_files: bool) -> Iterator[QueueModel]:
+        merged = self._dataset.merged(self._names, slack=HELD_BACK_ROWS, sort_files=sort_files)
+        for columns in merged:
+            self._check({}, columns)
+            yield from windows.add(columns)
+        yield from windows.close()
+
+    def _check(self, meta: Mapping[str, Any], columns: Columns | None) -> None:
+        reason = incomplete(meta, columns)
+        if reason:
+            raise TraceError(
+                f"{self._what} is not available: {reason}; record without sampling and with enough "
+                "capacity for all frames"
+            )
