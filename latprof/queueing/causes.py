@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from latprof.io.dataset import DatasetLike
 from latprof.pipeline import Pipeline
-from latprof.queueing.accumulator import NO_STATION, CausesAccumulator, CauseSums
+from latprof.queueing.accumulator import CausesAccumulator
 from latprof.queueing.blocking import MOST_STAGES, Path
+from latprof.queueing.cause_sums import NO_STATION, CauseSums
 from latprof.queueing.windows import Recordings
 from latprof.table import Cell, Column, Section, Table, html, text
 from latprof.units import format_ns

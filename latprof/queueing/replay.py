@@ -28,12 +28,12 @@ from latprof.text import escape, quoted
 from latprof.units import STAMP_LIMIT, parse_duration
 
 __all__ = [
-    "MOST_BREAKS",
     "Change",
     "Replayed",
     "Scale",
     "breaks_of",
     "change_of",
+    "contradiction",
     "drop_limits",
     "one_server",
     "replay",
@@ -42,9 +42,7 @@ __all__ = [
     "subtracted",
 ]
 
-MOST_BREAKS = 0.01
-"""Share of the frames at a station that may contradict first in, first out."""
-
+_MOST_BREAKS = 0.01  # share of the frames at a station that may contradict first in, first out
 _MOST_FACTOR = 1e6
 _MOST_SERVERS = 10_000
 
@@ -406,3 +404,13 @@ def breaks_of(model: QueueModel) -> dict[str, int]:
         unknown = np.count_nonzero(model.new[mine.unknown])
         found[name] = int(np.count_nonzero(breaks)) + int(unknown)
     return found
+
+
+def contradiction(station: str, breaks: int, frames: int) -> str:
+    """Return why a station cannot be replayed, or an empty text if it can."""
+    if breaks <= _MOST_BREAKS * max(frames, 1):
+        return ""
+    return (
+        f"a replay is not available: {breaks:,} of {frames:,} frames at station {station!r} "
+        "contradict first in, first out, or lack a mark there: at most 1 % may"
+    )

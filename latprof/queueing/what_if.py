@@ -12,13 +12,13 @@ from latprof.frames import MISSING
 from latprof.histogram import rank_of
 from latprof.io.dataset import DatasetLike
 from latprof.pipeline import Pipeline
-from latprof.queueing.accumulator import contradiction
 from latprof.queueing.model import QueueModel
 from latprof.queueing.replay import (
     Replayed,
     Scale,
     breaks_of,
     change_of,
+    contradiction,
     drop_limits,
     replay,
     server_counts,

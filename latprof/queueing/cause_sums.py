@@ -1,0 +1,292 @@
+"""Sums behind causes, of the frames of a model: waits, gains, and what was seen at stations."""
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from latprof.arrays import Count
+from latprof.errors import TraceError
+from latprof.frames import Columns
+from latprof.pipeline import Pipeline
+from latprof.queueing.blocking import Path
+from latprof.queueing.model import QueueModel, queue_model
+from latprof.queueing.replay import Change, breaks_of, contradiction, one_server, replay
+from latprof.queueing.stations import stations_of
+
+__all__ = ["MOST_NOTES", "NO_STATION", "BlockedTime", "CauseSums", "StationEvidence"]
+
+NO_STATION = "no stage has a station: which stages frames wait for is not known"
+
+MOST_NOTES = 20
+"""Notes that are kept at most."""
+
+
+@dataclass
+class BlockedTime:
+    """Visits to a station that the next station blocked, and for how long."""
+
+    visits: Count = 0
+    ns: Count = 0
+
+    def __add__(self, other: "BlockedTime") -> "BlockedTime":
+        return BlockedTime(self.visits + other.visits, self.ns + other.ns)
+
+
+@dataclass
+class StationEvidence:
+    """What was seen at a station.
+
+    Attributes
+    ----------
+    frames, unknown, breaks
+        Frames in all, those whose entry or departure is unknown, and those that contradict first
+        in, first out.
+    servers
+        How many frames were served at once.
+    service_ns
+        Time of all visits.
+    blocked
+        By the station that blocked it, and the stage in which it did.
+    """
+
+    frames: Count = 0
+    unknown: Count = 0
+    breaks: Count = 0
+    servers: Count = 1
+    service_ns: Count = 0
+    blocked: dict[tuple[str, str], BlockedTime] = field(default_factory=dict)
+
+    def __add__(self, other: "StationEvidence") -> "StationEvidence":
+        return StationEvidence(
+            self.frames + other.frames,
+            self.unknown + other.unknown,
+            self.breaks + other.breaks,
+            max(self.servers, other.servers),
+            self.service_ns + other.service_ns,
+            _by_key(operator.add, self.blocked, other.blocked, BlockedTime()),
+        )
+
+
+@dataclass
+class CauseSums:
+    """Sums over frames, in ns, by stage.
+
+    Attributes
+    ----------
+    total, counts
+        Time of the stage, and how many frames have it.
+    waits
+        By hand-off and path, what its frames waited for: see `latprof.queueing.blocking`.
+    gain
+        By how much the sum of end_to_end would be less with the stage held to its own median, or
+        None if no replay is available.
+    end_to_end, frames
+        The sum of end_to_end, and over how many frames.
+    stations
+        By station, what was seen there, of each frame once.
+    notes
+        Why gains or waits are unknown.
+    """
+
+    total: dict[str, Count]
+    counts: dict[str, Count]
+    waits: dict[str, dict[Path, float]]
+    gain: dict[str, float] | None
+    end_to_end: Count
+    frames: Count
+    stations: dict[str, StationEvidence]
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, model: QueueModel) -> "CauseSums":
+        """Return the sums of a window."""
+        stages = model.stations.pipeline.stages
+        lengths = {stage.name: model.lengths(stage)[1] for stage in stages}
+        waits = {
+            wait.handoff: {path: float(ns.sum()) for path, ns in wait.by_path.items()}
+            for wait in model.waits(queued=True)
+        }
+        _count_queue_of_blocked(model, waits)
+        _count_blocked(model, waits)
+        notes = () if model.stations.names else (NO_STATION,)
+        gain: dict[str, float] | None = None
+        try:
+            gain = _gains(model)
+        except TraceError as error:
+            notes = (*notes, str(error))
+        _, end_to_end = model.end_to_end
+        return cls(
+            {name: int(ns.sum()) for name, ns in lengths.items()},
+            {name: len(ns) for name, ns in lengths.items()},
+            waits,
+            gain,
+            int(end_to_end.sum()),
+            len(end_to_end),
+            _evidence(model),
+            notes,
+        )
+
+    @classmethod
+    def empty(cls, pipeline: Pipeline) -> "CauseSums":
+        """Return the sums of no frames."""
+        none = np.zeros(0, np.int64)
+        marks = dict.fromkeys(stations_of(pipeline).marks, none)
+        return cls.of(queue_model(pipeline, Columns(none.view(np.uint64), marks)))
+
+    def __add__(self, other: "CauseSums") -> "CauseSums":
+        return self._with(operator.add, other)
+
+    def __sub__(self, other: "CauseSums") -> "CauseSums":
+        """Return the sums without those of frames that are counted once more elsewhere."""
+        return self._with(operator.sub, other)
+
+    def _with(self, put: Callable[[Any, Any], Any], other: "CauseSums") -> "CauseSums":
+        known = self.gain is not None and other.gain is not None
+        return CauseSums(
+            _by_key(put, self.total, other.total),
+            _by_key(put, self.counts, other.counts),
+            _by_key(partial(_by_key, put), self.waits, other.waits, {}),
+            _by_key(put, self.gain or {}, other.gain or {}) if known else None,
+            put(self.end_to_end, other.end_to_end),
+            put(self.frames, other.frames),
+            # what is taken away was never evidence: it is of frames that are not new
+            _by_key(operator.add, self.stations, other.stations, StationEvidence()),
+            tuple(dict.fromkeys((*self.notes, *other.notes)))[:MOST_NOTES],
+        )
+
+    def out_of_order(self) -> str:
+        """Return why no replay of the stations is available, or an empty text."""
+        reasons = (contradiction(name, x.breaks, x.frames) for name, x in self.stations.items())
+        return next(filter(None, reasons), "")
+
+    def station_notes(self) -> list[str]:
+        """Return what was inferred of the stations."""
+        lines = []
+        for name, seen in self.stations.items():
+            for (by, stage), blocked in seen.blocked.items():
+                part = blocked.ns / max(seen.service_ns, 1)
+                lines.append(
+                    f"station {name} was held up by a full queue in front of {by} (inferred from "
+                    f"{blocked.visits:,} visits; {part:.0%} of the time of its visits, at {stage})"
+                )
+        for name, seen in self.stations.items():
+            if seen.servers > 1:
+                lines.append(f"station {name} serves up to {seen.servers} frames at once")
+            if seen.unknown:
+                lines.append(f"{seen.unknown:,} frames were in station {name} at unknown times")
+        return [*lines, *filter(None, [self.out_of_order()])]
+
+
+def _evidence(model: QueueModel) -> dict[str, StationEvidence]:
+    breaks, found = breaks_of(model), {}
+    for name, visits in model.visits.items():
+        new = model.new[visits.frame]
+        entered = int(np.count_nonzero(model.new[visits.unknown]))
+        blocked: dict[tuple[str, str], BlockedTime] = {}
+        for each in model.blocked[name]:
+            lengths = each.lengths[new]
+            time = BlockedTime(int(np.count_nonzero(lengths)), int(lengths.sum()))
+            blocked[each.by, each.stage] = time
+        found[name] = StationEvidence(
+            int(np.count_nonzero(new)) + entered,
+            int(np.count_nonzero(visits.no_end & new)) + entered,
+            breaks[name],
+            max(visits.servers, 1),
+            int((visits.end - visits.begin)[new].sum()),
+            blocked,
+        )
+    return found
+
+
+def _count_queue_of_blocked(model: QueueModel, waits: dict[str, dict[Path, float]]) -> None:
+    """Count the queue in front of a blocked station for the station that blocked it.
+
+    While a frame of the queue is served nothing is blocked. But without the blocked time before,
+    the queue would be shorter by what a replay of the station without that time takes away.
+    """
+    for service in model.stations.services:
+        mine, delays = model.visits[service.station], model.delays[service.station]
+        names = {stage.name for stage in service.stages}
+        held = [x for x in model.blocked[service.station] if x.stage in names]
+        alone = len(model.stations.services_of(service.station)) == 1
+        if not held or service.handoff is None or not alone:
+            continue
+        parts = waits[service.handoff]
+        after = mine.end - mine.begin - held[0].lengths
+        ready = delays.arrive + delays.delay
+        sooner = one_server(ready, delays.hand_over, after) - after
+        counted = model.counted[mine.frame] & delays.queued
+        gone = float(np.maximum(mine.begin - np.maximum(sooner, ready), 0)[counted].sum())
+        chained = {path: ns for path, ns in parts.items() if path[-1] not in names}
+        known = sum(chained.values())
+        own = sum(parts.values()) - known
+        more = min(max(gone - known, 0.0), own)
+        if known > 0 and own > 0 and more > 0:
+            for path in parts:
+                parts[path] *= 1 + more / known if path in chained else 1 - more / own
+
+
+def _count_blocked(model: QueueModel, waits: dict[str, dict[Path, float]]) -> None:
+    """Add what stages themselves waited because the next station blocked them."""
+    for station, found in model.blocked.items():
+        mine = model.visits[station]
+        for blocked in found:
+            if blocked.stage not in mine.stages:  # the time of a hand-off is counted already
+                continue
+            counted = model.counted[mine.frame]
+            parts = waits.setdefault(blocked.stage, {})
+            for path, busy in model.busy[blocked.by].items():
+                ns = (busy.until(blocked.high) - busy.until(blocked.low))[counted].sum()
+                parts[path] = parts.get(path, 0.0) + float(ns)
+
+
+def _gains(model: QueueModel) -> dict[str, float]:
+    """Return by stage what holding it to its own median takes off the sum of end_to_end."""
+    rows, _ = model.end_to_end
+    gains = {}
+    for stage in model.stations.pipeline.stages:
+        change = _held_to_median(model, stage.name)
+        gains[stage.name] = 0.0
+        if change is not None:
+            shift = replay(model, {stage.name: change}).shift
+            gains[stage.name] = float(-int(shift[rows].sum()))  # not -0.0
+    return gains
+
+
+def _held_to_median(model: QueueModel, name: str) -> Change | None:
+    """Return the change that holds a stage to its median: of a hand-off its delay, if known."""
+    for service in model.stations.services:
+        if service.handoff == name:
+            usual = model.delays[service.station].usual_ns
+            return None if usual is None else _at_most(usual)
+        if any(stage.name == name for stage in service.stages):
+            low, high = model.visits[service.station].stages[name]
+            lengths = high - low
+            for blocked in model.blocked[service.station]:
+                if blocked.stage == name:
+                    # time that it was blocked is not its own
+                    waited = blocked.lengths
+                    usual = int(np.median(lengths - waited)) if len(lengths) else 0
+                    return lambda x: np.where(x - waited > usual, usual + waited, x)
+            break
+    else:
+        _, lengths = model.lengths(model.stations.pipeline.span(name))
+    return _at_most(int(np.median(lengths))) if len(lengths) else None
+
+
+def _at_most(usual: int) -> Change:
+    return lambda lengths: np.minimum(lengths, usual)
+
+
+def _by_key(
+    put: Callable[[Any, Any], Any],
+    left: Mapping[Any, Any],
+    right: Mapping[Any, Any],
+    empty: object = 0,
+) -> dict[Any, Any]:
+    """Return the values of two dicts put together; a missing value is `empty`."""
+    return {key: put(left.get(key, empty), right.get(key, empty)) for key in {**left, **right}}
