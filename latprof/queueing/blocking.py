@@ -7,7 +7,13 @@ Blocking after service looks like time of the stage upstream: a frame cannot lea
 behind it is full, or the server cannot take the next frame. It is inferred if the station
 downstream was busy throughout, and if most of these intervals end at a departure there, which makes
 room. Frames that wait for a blocked frame then wait for what that frame waits for: a path, which is
-followed station by station.
+followed station by station. In the picture frame 2 waits for stage a, and then for b by the path
+(a, b), because the queue between the two stations has room for no frame::
+
+    stage a   |--- 1 ---|.. 1 is blocked ..|--- 2 ---|
+    stage b   |------------- 0 ------------|--- 1 ---|
+    hand-off  |-- 2 waits for a, (a, b) ---|
+    until(t)  cumulative time of a stage: the wait from s to t is until(t) - until(s)
 """
 
 from collections.abc import Mapping
@@ -171,14 +177,13 @@ class Blocked:
     """The (n,) intervals, by visit to a station, in which the next station blocked it.
 
     `stage` is where the recording has that time: a stage of the station or the hand-off behind
-    it. `usual_ns` is what the stage takes otherwise.
+    it.
     """
 
     stage: str
     by: str
     low: Ints
     high: Ints
-    usual_ns: int
 
     @property
     def lengths(self) -> Ints:
@@ -223,21 +228,15 @@ def blocking_of(
         following = stations.next_service(services[-1])
         if following is None:
             continue
-        following_service = stations.services[following]
-        by = following_service.station
-        if (
-            len(services) > 1
-            or by not in busy
-            or len(stations.services_of(by)) > 1
-            or mine.servers > 1
-            or visits[by].servers > 1
-        ):
+        by = following.station
+        counts = len(services), len(stations.services_of(by)), mine.servers, visits[by].servers
+        if by not in busy or max(counts) > 1:  # inferred only between stations in a row
             continue
         last = stations.services[services[0]].stages[-1].name
         slack = max(delays[by].limit_ns, delays[station].limit_ns)
         for blocked in (
             _blocked_stage(mine, visits[by], last, slack),
-            _blocked_server(mine, visits[by], delays[station], following_service.handoff, slack),
+            _blocked_server(mine, visits[by], delays[station], following.handoff, slack),
         ):
             if blocked is None:
                 continue
@@ -272,7 +271,7 @@ def _blocked_stage(mine: Visits, downstream: Visits, stage: str, slack: int) -> 
         return None
     candidates &= _busy_throughout(downstream, high - excess, high, candidates)
     interval = high - excess, high
-    return _if_explained(candidates, at_departure, interval, stage, downstream.station, usual)
+    return _if_explained(candidates, at_departure, interval, stage, downstream.station)
 
 
 def _blocked_server(
@@ -294,7 +293,7 @@ def _blocked_server(
         return None
     at_departure = _at_departure(downstream, high, slack)
     candidates &= _busy_throughout(downstream, low, high, candidates)
-    return _if_explained(candidates, at_departure, (low, high), handoff, downstream.station, 0)
+    return _if_explained(candidates, at_departure, (low, high), handoff, downstream.station)
 
 
 def _at_departure(downstream: Visits, times: Ints, slack: int) -> Mask:
@@ -319,7 +318,6 @@ def _if_explained(
     interval: tuple[Ints, Ints],
     stage: str,
     by: str,
-    usual: int,
 ) -> Blocked | None:
     """Return the candidates that end at a departure, if they are most of the candidates."""
     low, high = interval
@@ -327,4 +325,4 @@ def _if_explained(
     explained, total = int(lengths[blocked].sum()), int(lengths[candidates].sum())
     if np.count_nonzero(blocked) < _FEWEST or explained < _LEAST_EXPLAINED * total:
         return None
-    return Blocked(stage, by, np.where(blocked, low, high), high, usual)
+    return Blocked(stage, by, np.where(blocked, low, high), high)

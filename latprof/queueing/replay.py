@@ -294,36 +294,36 @@ def _through(
     position: int,
     result: Replayed,
 ) -> None:
-    """Send the frames through one station, at a position of the pipeline; changes `result`."""
+    """Send the frames through one station, at a position of the pipeline; changes `result`.
+
+    ::
+
+        arrays of visits, in recorded order of entry   mine, delays, lengths
+          without conflicts and dropped frames         served
+          in order of presence                         order
+        shift of the frames, by row                    shift[rows] = out - ends
+    """
     mine, shift, dropped = model.visits[service.station], result.shift, result.dropped_at
-    rows, delay, over = mine.frame, delays.delay, delays.hand_over
-    served = dropped[rows] < 0
-    recorded = mine.end - mine.begin
-    changed = recorded.copy()
-    for stage in service.stages:
-        if stage.name in changes:
-            low, high = mine.stages[stage.name]
-            changed += changes[stage.name](high - low) - (high - low)
-    changed -= _unblocked(model, service, changes)
-    np.maximum(changed, 0, out=changed)
-    if service.handoff is not None and service.handoff in changes:
-        delay = changes[service.handoff](delay)
-    moved, ends = shift[rows], mine.end
+    rows, ends, arrive, before = mine.frame, mine.end, delays.arrive, delays.delay
+    lengths = _changed_lengths(model, service, changes)
+    change = changes.get(service.handoff or "")
+    delay = before if change is None else change(before)
+    moved, over, served = shift[rows], delays.hand_over, dropped[rows] < 0
     passing = mine.conflicts
     if passing.any():
-        passing = passing & (mine.end <= latest_departures(mine.end))
+        passing = passing & (ends <= latest_departures(ends))
         # no server was free for them, and none has waited for them: they do so again
-        later = moved + (delay - delays.delay) + (changed - recorded)
+        later = moved + (delay - before) + (lengths - (ends - mine.begin))
         if limit is not None:
             late = passing & served & (delay > limit)
-            later[late] = (delays.arrive + moved + limit - ends)[late]
+            later[late] = (arrive + moved + limit - ends)[late]
             dropped[rows[late]] = position
         shift[rows[passing & served]] = later[passing & served]
-        served = served & ~passing
-    arrive, before = delays.arrive, delays.delay
+        served &= ~passing
     if not served.all():
-        rows, delay, over, changed = rows[served], delay[served], over[served], changed[served]
-        moved, ends, arrive, before = moved[served], ends[served], arrive[served], before[served]
+        rows, ends, arrive, before, lengths, delay, moved, over = (
+            column[served] for column in (rows, ends, arrive, before, lengths, delay, moved, over)
+        )
     if not len(rows):
         return
     # the first to be there is served first; as long as nothing has moved, in the recorded order
@@ -336,17 +336,31 @@ def _through(
     del moved, before
     if (present[1:] < present[:-1]).any():
         order = np.argsort(present, kind="stable")
-        rows, arrive, delay, over = rows[order], arrive[order], delay[order], over[order]
-        changed, ends = changed[order], ends[order]
+        rows, ends, arrive, lengths, delay, over = (
+            column[order] for column in (rows, ends, arrive, lengths, delay, over)
+        )
     del present
     ready = arrive + delay
-    _check_range(service.station, ready, over, changed)
+    _check_range(service.station, ready, over, lengths)
     if servers == 1 and limit is None:
-        out = one_server(ready, over, changed)
+        out = one_server(ready, over, lengths)
     else:
-        out, gone = several_servers(ready, over, changed, servers, arrive, limit)
+        out, gone = several_servers(ready, over, lengths, servers, arrive, limit)
         dropped[rows[gone]] = position
     shift[rows] = out - ends
+
+
+def _changed_lengths(model: QueueModel, service: Service, changes: Mapping[str, Change]) -> Ints:
+    """Return how long the visits to a station would be, without the queue behind it."""
+    mine = model.visits[service.station]
+    lengths = mine.end - mine.begin
+    for stage in service.stages:
+        if stage.name in changes:
+            low, high = mine.stages[stage.name]
+            lengths += changes[stage.name](high - low) - (high - low)
+    lengths -= _unblocked(model, service, changes)
+    np.maximum(lengths, 0, out=lengths)
+    return lengths
 
 
 def _check_range(name: str, ready: Ints, hand_over: Ints, service: Ints) -> None:

@@ -89,13 +89,13 @@ class Stations:
         """Return the positions of the services of a station."""
         return [i for i, service in enumerate(self.services) if service.station == station]
 
-    def next_service(self, i: int) -> int | None:
+    def next_service(self, i: int) -> Service | None:
         """Return the service after service `i`, if at most one hand-off is between them."""
         if i + 1 == len(self.services):
             return None
         this, following = self.services[i : i + 2]
         adjacent = following.arrive == this.end and following.station != this.station
-        return i + 1 if adjacent else None
+        return following if adjacent else None
 
 
 def stations_of(pipeline: Pipeline) -> Stations:

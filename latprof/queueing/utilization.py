@@ -136,11 +136,10 @@ class Utilization:
         table = []
         for load in self.loads.values():
             row = asdict(load)
-            growth = row.pop("growth")
-            row["saturated"] = growth is not None
-            row["onset_ns"] = growth and growth["onset_ns"]
-            for name in ("rate", "low", "high"):
-                row[f"growth_{name}" if name != "rate" else "growth"] = growth and growth[name]
+            growth = row.pop("growth") or {}
+            row |= {"saturated": bool(growth), "onset_ns": growth.get("onset_ns")}
+            row |= {"growth": growth.get("rate")}
+            row |= {f"growth_{name}": growth.get(name) for name in ("low", "high")}
             table.append(row)
         return table
 
@@ -239,9 +238,8 @@ class _StationLoad:
         self.longest, self.longest_begin = -1, 0
         self.busy_since: int | None = None
         self.in_front = 0
-        # since the queue was empty for the last time: arrivals, waits, and how many of each there
-        # are for one that is kept
-        self.arrivals, self.waits = np.zeros((2, 0), np.int64)
+        # since the queue was empty for the last time: arrivals and waits of every n-th frame
+        self.since_empty = np.zeros((2, 0), np.int64)
         self.every = 1
         self.onset: int | None = None
 
@@ -270,18 +268,13 @@ class _StationLoad:
             found = np.flatnonzero(empty & (mine.arrive[new] != MISSING))
             if len(found):
                 start, self.every, self.onset = int(found[-1]) + 1, 1, None
-                self.arrivals, self.waits = np.zeros((2, 0), np.int64)
+                self.since_empty = self.since_empty[:, :0]
         if self.onset is None and start < len(new):
             self.onset = int(begin[start])
-        cut = slice(start, None, self.every)
-        self.arrivals = np.concatenate([self.arrivals, arrive[cut]])
-        self.waits = np.concatenate([self.waits, waits[cut]])
-        while len(self.waits) > _MOST_WAITS:
-            self.arrivals, self.waits, self.every = (
-                self.arrivals[::2],
-                self.waits[::2],
-                2 * self.every,
-            )
+        added = np.stack([arrive, waits])[:, start :: self.every]
+        self.since_empty = np.hstack([self.since_empty, added])
+        while self.since_empty.shape[1] > _MOST_WAITS:
+            self.since_empty, self.every = self.since_empty[:, ::2], 2 * self.every
 
     def _add_busy(self, begin: Ints, end: Ints, queued: Mask) -> None:
         """Extend the longest time in which the station was busy: it ends before idle servers."""
@@ -316,16 +309,16 @@ class _StationLoad:
         )
 
     def _growth(self) -> Growth | None:
-        if self.onset is None or len(self.waits) * self.every < _FEWEST_WAITS:
+        arrivals, waits = self.since_empty
+        if self.onset is None or len(waits) * self.every < _FEWEST_WAITS:
             return None
         if self.last - self.onset < _LEAST_LASTING * (self.last - self.first):
             return None
-        order = np.argsort(self.arrivals, kind="stable")
-        seconds = (self.arrivals[order] - self.arrivals[order[0]]) / 1e9
-        waits = self.waits[order].astype(np.float64)
+        order = np.argsort(arrivals, kind="stable")
+        seconds = (arrivals[order] - arrivals[order[0]]) / 1e9
         x, y = (
             np.array([batch.mean() for batch in np.array_split(values, _BATCHES)])
-            for values in (seconds, waits)
+            for values in (seconds, waits[order].astype(np.float64))
         )
         if not (np.diff(x) > 0).all():
             return None

@@ -41,6 +41,8 @@ __all__ = [
     "what_if",
 ]
 
+_GAINS = ("mean", "mean_share", "p99", "p99_share")
+
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 
 _EXAMPLES = {"changes": '{"alsa": 0.9}', "servers": '{"server": 2}', "drop": '{"ipc": "40ms"}'}
@@ -326,8 +328,7 @@ def sensitivity(
         trace, less=less, hand_over=hand_over, stations=stations, pipeline=pipeline
     )
     index = pd.Index([row.pop("stage") for row in rows], name="stage", dtype=object)
-    columns = ["mean", "mean_share", "p99", "p99_share"]
-    return pd.DataFrame(rows, index=index, columns=columns, dtype="float64")
+    return pd.DataFrame(rows, index=index, columns=list(_GAINS), dtype="float64")
 
 
 def sensitivity_rows(
@@ -357,18 +358,13 @@ def sensitivity_rows(
     for stage in model.stations.pipeline.stages:
         change = change_of(model.stations.pipeline, stage.name, 1 - less)
         after = lengths + replay(model, {stage.name: change}).shift[rows]
-        row = dict.fromkeys(("mean", "mean_share", "p99", "p99_share"))
+        row = {"stage": stage.name, **dict.fromkeys(_GAINS)}
         if len(rows):
             mean, p99 = float(lengths.mean() - after.mean()), _p99(lengths) - _p99(after)
-            mean_share = mean / lengths.mean() if lengths.any() else 0.0
-            p99_share = p99 / _p99(lengths) if _p99(lengths) else 0.0
-            row = {
-                "mean": mean,
-                "mean_share": mean_share,
-                "p99": float(p99),
-                "p99_share": p99_share,
-            }
-        table.append({"stage": stage.name, **row})
+            row["mean"], row["p99"] = mean, float(p99)
+            row["mean_share"] = mean / lengths.mean() if lengths.any() else 0.0
+            row["p99_share"] = p99 / _p99(lengths) if _p99(lengths) else 0.0
+        table.append(row)
     return sorted(table, key=lambda row: (-(row["mean"] or 0), -(row["p99"] or 0)))
 
 
