@@ -1,4 +1,4 @@
-"""Pipelines simulated twice, as they are and with a change, from the same draws."""
+"""Pipelines that are simulated twice with the same draws: unchanged, and with a change."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ PERIOD = 20_000_000
 
 
 def compared(seed, kind="quicker", frames=4_000):
-    """Return by p50 and p99: truth, replayed, by subtraction, low, high (ns)."""
+    """Return (truth, replayed, by subtraction, low, high) in ns, for p50 and p99."""
     rng = np.random.default_rng(seed)
     count = int(rng.integers(1, 5))
     starts = np.cumsum(rng.exponential(PERIOD, frames).astype(np.int64) // 2 + PERIOD // 2)

@@ -21,7 +21,7 @@ def pipeline(kind, seed, frames=1_500):
     if kind == "full queue":  # it needs a station in front
         culprit = int(rng.integers(1, count))
         innocent = int(rng.choice([i for i in range(count) if i != culprit]))
-    # an effect that matters: each culprit adds a tenth of end to end and more
+    # each culprit adds at least a tenth of end to end
     starts = np.arange(frames) * PERIOD + rng.integers(0, PERIOD // 50, frames)
     stations = []
     for i in range(count):
@@ -40,7 +40,7 @@ def pipeline(kind, seed, frames=1_500):
     named = stations[culprit].name
     guilty = stations[culprit]
     if kind == "slow server":
-        # its mean is below the innocent's, and now and then it takes several periods
+        # its mean is below that of the innocent stage, and 6 % of its visits take several periods
         base = rng.uniform(0.2, 0.4) * PERIOD
         slow = rng.random(frames) < 0.06
         guilty.service = np.where(slow, base + rng.uniform(3, 6) * PERIOD, base).astype(np.int64)
@@ -49,7 +49,7 @@ def pipeline(kind, seed, frames=1_500):
         stalled = np.arange(frames) % every == every // 2
         guilty.service = guilty.service + np.where(stalled, length, 0).astype(np.int64)
     elif kind == "burst arrivals":
-        # frames come many at a time: the station that they queue for is the slowest single server
+        # frames come in bursts, and queue for the slowest station with a single server
         burst = int(rng.integers(8, 14))
         starts = np.sort(np.arange(frames) // burst * burst * PERIOD)
         starts = starts + np.arange(frames) % burst * int(rng.integers(100_000, 400_000))
@@ -93,14 +93,20 @@ def by_mean(trace, stages):
 
 
 def rankings(kind, seeds):
-    """Return how often the cause, the largest mean, and that of the stations is the culprit."""
+    """Return how often three rankings name the culprit.
+
+    The rankings are `causes`, the largest mean of all stages, and the largest mean of the stages
+    that have a station.
+    """
     named = mean = stations = 0
     for seed in seeds:
         trace, culprit, innocent = pipeline(kind, seed)
         stages = trace.pipeline.stages
         served = [stage.name for stage in stages if stage.station is not None]
         longest = by_mean(trace, served)
-        assert kind == "full queue" or longest == innocent  # there it looks like the one upstream
+        assert (
+            kind == "full queue" or longest == innocent
+        )  # blocked time looks like that of the stage upstream
         named += causes(trace).cause == culprit
         mean += by_mean(trace, [stage.name for stage in stages]) == culprit
         stations += longest == culprit

@@ -6,7 +6,7 @@ a time.
 
 import heapq
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,10 +16,12 @@ from latprof.frames import MISSING, Labels
 
 @dataclass
 class Station:
-    """A station: how long it takes for each frame (ns), how many at once, how many may wait.
+    """A station of the simulation.
 
-    `transport` is how long each frame is on its way to it. With `room`, a frame that finds the
-    queue full keeps the server of the station before it (blocking after service).
+    `service` and `transport` are how long it serves each frame, and how long each frame is on its
+    way to it (ns). It serves `servers` frames at once. With `room`, at most that many frames wait
+    for it: a frame that finds the queue full keeps the server of the station before it (blocking
+    after service). With `limit`, frames that wait longer (ns) are dropped.
     """
 
     name: str
@@ -27,24 +29,22 @@ class Station:
     transport: np.ndarray
     servers: int = 1
     room: int | None = None
-    stages: int = 1
-    limit: int | None = None  # frames that wait longer are dropped
-    pauses: list = field(default_factory=list)
+    limit: int | None = None
 
 
 def simulate(starts, stations):
-    """Return by station (n,) arrays of begin and end; end is when the frame has left.
+    """Return begin and end by station, (n,) each, and the station index by dropped frame.
 
-    And which frames were dropped, by station.
+    `end` is when the frame has left the station.
     """
     n = len(starts)
     begin = {s.name: np.zeros(n, np.int64) for s in stations}
     end = {s.name: np.zeros(n, np.int64) for s in stations}
     dropped = {}
-    queues = [deque() for _ in stations]  # frames that are there and wait
-    coming = [0] * len(stations)  # on their way to a station with room for few
+    queues = [deque() for _ in stations]  # frames that wait in front of the station
+    coming = [0] * len(stations)  # number of frames on their way to the station
     idle = [s.servers for s in stations]
-    blocked = [deque() for _ in stations]  # served, and no room in front of the next
+    blocked = [deque() for _ in stations]  # served frames without room in front of the next one
     events = []
     count = 0
 
@@ -61,7 +61,7 @@ def simulate(starts, stations):
     def has_room(k):
         if k == len(stations) or stations[k].room is None:
             return True
-        # those that a free server will take do not need the queue
+        # frames that an idle server takes do not need room in the queue
         return coming[k] + len(queues[k]) < stations[k].room + idle[k]
 
     def leave(time, k, frame):
@@ -85,11 +85,9 @@ def simulate(starts, stations):
 
     for frame, start in enumerate(starts):
         at(int(start), "starts", 0, frame)
-    sent = {}
     while events:
         time, _, what, k, frame = heapq.heappop(events)
         if what == "starts":
-            sent[frame, 0] = time
             send(time, 0, frame)
         elif what == "arrives":
             coming[k] -= 1
@@ -104,7 +102,7 @@ def simulate(starts, stations):
 
 
 def pipeline_of(stations, name="sim"):
-    """Return the pipeline: a hand-off `to_x` in front of each station x, whose stage is x."""
+    """Return the pipeline: for each station x a hand-off `to_x` and a stage `x`."""
     marks, spans, before = ["start"], [], "start"
     for i, s in enumerate(stations):
         enter = f"in_{s.name}"

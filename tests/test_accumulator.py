@@ -14,14 +14,14 @@ from latprof.sequence.segments import EDGE_ROWS
 
 
 def stalling(n, seed=0, *, stall=400):
-    """Return rows of frames that queue for a worker, by dozens now and then."""
+    """Return rows of frames that queue for a worker, sometimes by dozens."""
     rng = np.random.default_rng(seed)
     gets = np.where(rng.random(n) < 0.01, stall, rng.integers(0, 9, n))
     return served(np.sort(rng.integers(0, 12 * n, n)).tolist(), gets.tolist(), [2] * n)
 
 
 def idle_or_queued(rows):
-    """Return the self time of the hand-off of rows whose worker was busy if a frame waited."""
+    """Return the self time of the hand-off: what frames waited while the worker was idle."""
     free, self_time = 0, 0
     for start, begin, _, leave, _ in rows:
         self_time += begin - max(start, min(free, begin))
@@ -71,7 +71,7 @@ def test_parts_of_any_cut_merge_in_any_order_to_the_whole(tmp_path):
 
 
 def test_parts_whose_frames_interleave_merge_to_the_whole():
-    # so few frames are kept as a whole, so that delays are drawn from those of all frames
+    # all rows of short recordings are kept, so that delays are drawn from those of all frames
     for dropped in (0.0, 0.1):
         trace = audio(2_000, dropped=dropped, load=0.9)
         whole = analyze(trace, causes=True).causes
@@ -233,7 +233,7 @@ def test_what_is_kept_of_a_recording_does_not_grow():
     assert sizes == [(EDGE_ROWS, EDGE_ROWS)] * 2
 
 
-def test_profiles_without_causes_do_not_merge_to_some():
+def test_merging_with_a_profile_without_causes_leaves_none():
     with_causes = analyze(line(ROWS[:100]), causes=True)
     without = analyze(line(ROWS[100:]))
     for profile in (with_causes + without, without + with_causes):

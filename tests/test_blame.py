@@ -52,7 +52,7 @@ def test_blame_is_what_a_loop_over_pairs_finds(draws, random):
     assert np.allclose(shares.sum(axis=1), 1)
 
 
-def test_blame_is_what_each_instant_says():
+def test_blame_equals_an_analysis_of_each_instant():
     for seed, troubles in itertools.product(range(200), (False, True)):
         pipeline, rows, outcomes = instants.drawn(seed, 1 + seed % 40, troubles=troubles)
         order = np.random.default_rng(seed).permutation(len(rows))
@@ -63,15 +63,15 @@ def test_blame_is_what_each_instant_says():
             assert found == pytest.approx(expected, nan_ok=True), (seed, handoff)
 
 
-def test_marks_that_are_not_in_between_count_no_further_than_the_visit():
-    # the first one's `b` is after it has left: by then the second is served
+def test_marks_outside_of_a_visit_are_cut_to_the_visit():
+    # `b` of the first frame is after its departure, when the second frame is served
     rows = [(0, 0, 25, 20, 20), (5, 20, 30, 40, 40), (6, 40, 41, 42, 42)]
     table = blame(line(rows), value="total")
     assert table.loc["queue"].to_dict() == {"get": 15 + 14 + 10, "put": 10, "self_time": 0}
 
 
-def test_frames_that_left_at_no_known_time_waited_too():
-    # the second lacks `c`: known is that it waited 20 for the first, and got until 25
+def test_frames_without_a_departure_waited_too():
+    # the second frame lacks `c`: it waited 20 for the first one, and was in get until 25
     rows = [(0, 0, 10, 20, 20), (0, 20, 25, None, 30), (22, 30, 31, 32, 32)]
     table = blame(line(rows), value="total")
     assert table.loc["queue"].to_dict() == {"get": 10 + 3, "put": 10, "self_time": 5}
@@ -81,7 +81,7 @@ def test_frames_that_left_at_no_known_time_waited_too():
         what_if(line(rows), {"get": 0.9})
 
 
-def test_dropped_frames_keep_others_waiting_and_are_not_told_of():
+def test_dropped_frames_keep_others_waiting_and_are_not_counted():
     # the first is dropped in put at 90, the third while it queues
     rows = [(0, 0, 30, None, 90), (10, 90, 91, 92, 93), (15, None, None, None, 50)]
     table = blame(line(rows, outcome=["late", None, "late"]), value="total")
@@ -96,15 +96,15 @@ def test_dropped_frames_keep_others_waiting_and_are_not_told_of():
         ([(0, 5, 6, 7, 8)], [0, 0, 1]),
         ([(0, 0, 0, 0, 0)] * 3, [0, 0, 1]),
         ([(None,) * 5] * 2, [np.nan] * 3),
-        ([(9, 5, 6, 7, 8), (0, 7, 8, 9, 9)], [1 / 7, 1 / 7, 5 / 7]),  # negative: not told of
-        ([(0, None, 6, 7, 8), (0, 7, 8, 9, 9)], [0, 0, 1]),  # entered at no known time
+        ([(9, 5, 6, 7, 8), (0, 7, 8, 9, 9)], [1 / 7, 1 / 7, 5 / 7]),  # negative: not counted
+        ([(0, None, 6, 7, 8), (0, 7, 8, 9, 9)], [0, 0, 1]),  # entry unknown
     ],
 )
 def test_traces_with_few_or_odd_frames(rows, expected):
     assert blame(line(rows)).loc["queue"].tolist() == pytest.approx(expected, nan_ok=True)
 
 
-def test_the_few_that_enter_a_busy_station_are_cut_to_what_is_left():
+def test_a_few_visits_to_a_busy_station_are_cut_to_the_time_that_is_left():
     rows = served(range(0, 4000, 10), [4] * 400, [9] * 400)
     rows[7] = (rows[7][0], rows[7][1] - 5, *rows[7][2:])
     table = blame(line(rows), value="total")
@@ -113,8 +113,8 @@ def test_the_few_that_enter_a_busy_station_are_cut_to_what_is_left():
     assert table.loc["queue"].sum() == total
 
 
-def test_several_servers_share_the_blame():
-    # two at once: the third waits from 4 to 20 for both, and 10 of it while put is on in one
+def test_frames_in_several_servers_count_for_equal_parts():
+    # two servers: the third frame waits from 4 to 20 for both, for 10 ns of it for one put
     rows = [(0, 0, 10, 20, 20), (1, 1, 30, 40, 40), (4, 20, 30, 50, 50), (5, 40, 41, 42, 43)]
     table = blame(line(rows), value="total")
     # frame 2: [4, 10) get + get, [10, 20) put + get; frame 3: [5, 10), [10, 20) as before, then
@@ -139,7 +139,7 @@ def test_transport_is_left_out_of_queued_blame():
     assert blame(trace, value="total").loc["to_s0", "s0"] > 2 * waited
 
 
-def test_a_full_queue_is_a_chain():
+def test_waiting_behind_a_full_queue_counts_for_the_station_that_blocks():
     n, period = 600, 20_000_000
     service = np.full(n, 5_000_000)
     slow = np.full(n, 8_000_000)
@@ -152,7 +152,7 @@ def test_a_full_queue_is_a_chain():
     assert blame(trace, depth=1).loc["to_s0", "s0"] > 0.7
 
 
-def test_a_server_that_idles_behind_a_full_queue_is_a_chain_too():
+def test_so_does_waiting_for_a_server_that_idles_behind_a_full_queue():
     # the stage ends before its frame is put into the full queue
     n, period = 600, 20_000_000
     slow = np.full(n, 8_000_000)
@@ -164,7 +164,7 @@ def test_a_server_that_idles_behind_a_full_queue_is_a_chain_too():
     assert blame(trace).loc["to_s0", "s1"] > 0.7
 
 
-def test_frames_and_the_intervals_they_waited_for():
+def test_waited_for_returns_the_intervals_and_the_frames_in_front():
     trace = line([(0, 0, 30, 40, 40), (10, 40, 55, 70, 71), (50, 70, 71, 72, 80)])
     found = [(w.row, w.stage, w.other_row, w.begin_ns, w.end_ns) for w in waited_for(trace, [2, 1])]
     assert found == [
@@ -189,7 +189,7 @@ def test_frames_of_several_files_wait_for_each_other(tmp_path):
     assert whole.equals(blame([paths[2], line(rows[0::3]), str(paths[1])], value="total"))
 
 
-def test_other_stations_can_be_given():
+def test_stations_can_be_given():
     chain = Pipeline.chain("mic", "queue", "play")
     marks = {"start": [0, 0], "queue": [0, 1], "play": [0, 9], "end": [9, 12]}
     trace = Trace(chain, frame_id=[0, 1], marks={m: np.array(x) for m, x in marks.items()})
@@ -210,7 +210,7 @@ def test_other_stations_can_be_given():
         ({"weight": [2]}, "not available: rows represent several frames"),
     ],
 )
-def test_without_every_frame_it_is_not_available(optional, why):
+def test_blame_is_not_available_if_frames_are_missing(optional, why):
     with pytest.raises(TraceError, match=why):
         blame(line([(0, 1, 2, 3, 4)], **optional))
 
@@ -235,7 +235,7 @@ def test_wrong_arguments_are_refused():
         blame([])
 
 
-def test_a_stage_named_self_time_is_refused_where_that_is_a_column(tmp_path, capsys):
+def test_blame_refuses_a_stage_named_self_time(tmp_path, capsys):
     spans = (Span("queue", "start", "a"), Span("self_time", "a", "end", station="worker"))
     marks = {"start": np.array([0, 10]), "a": np.array([0, 30]), "end": np.array([30, 60])}
     trace = Trace(Pipeline("p", ("start", "a", "end"), spans), frame_id=[0, 1], marks=marks)

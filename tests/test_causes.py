@@ -77,7 +77,7 @@ def test_without_stations_it_is_unknown_what_frames_wait_for():
     assert found.sentence.startswith("play is slowest (6 ns mean); whether it is the cause is unk")
 
 
-def test_a_hand_over_that_is_alike_for_all_was_queued_for():
+def test_frames_with_equal_hand_overs_were_queued():
     # a worker that takes 22 us a frame, and 2.0 to 2.4 us to fetch the next: more than a twentieth
     worker = Pipeline.chain("docs", "queued", "parse", stations={"parse": "worker"})
     arrive, begin, free = np.arange(2_000) * 1_000, [], 0
@@ -102,8 +102,8 @@ def test_sampled_or_lossy_recordings():
     with pytest.raises(ProfileError, match=r"causes are not available: sampling rate 0\.1"):
         profile.bottleneck("cause")
     assert "causes are not available: sampling rate 0.1" in str(latprof.Report(profile))
-    told = latprof.Report(profile).to_dict()["causes"]
-    assert told == {"not_available": "causes are not available: sampling rate 0.1"}
+    content = latprof.Report(profile).to_dict()["causes"]
+    assert content == {"not_available": "causes are not available: sampling rate 0.1"}
 
 
 # -- in profiles --------------------------------------------------------------------------------

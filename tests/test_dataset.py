@@ -12,7 +12,7 @@ from traces import MIC, mic
 
 import latprof
 from latprof import AUDIO, LatprofError, Pipeline, PipelineError, Trace, TraceError
-from latprof.frames import Columns
+from latprof.frames import MISSING, Columns
 from latprof.io.dataset import Dataset, find_files
 from latprof.io.reader import Reader
 
@@ -26,7 +26,7 @@ def link(starts, first_id=0):
     return Trace(
         LINK,
         frame_id=ids,
-        marks={"start": starts, "end": starts + 1},
+        marks={"start": starts, "end": np.where(starts == MISSING, MISSING, starts + 1)},
         source="input",
         tags={"room": ids},
     )
@@ -203,6 +203,21 @@ def test_merged_yields_overlapping_recordings_in_order_of_start(tmp_path, monkey
             assert found == sorted(int(start) for t in traces for start in t.marks["start"])
             ids = [i for columns in merged for i in columns.frame_id.tolist()]
             assert sorted(ids) == list(range(first_id))
+
+
+def test_merged_keeps_rows_of_one_recording_and_reads_recordings_without_a_start_last():
+    for given, expected in (
+        ([[5, 6, 7], [1, 2, 3]], [1, 2, 3, 5, 6, 7]),
+        ([[1, 9], [2, 3], [4, 8]], [1, 2, 3, 4, 8, 9]),
+        ([[3, 1, 2]], [3, 1, 2]),
+        ([[MISSING, MISSING], [1]], [1, MISSING, MISSING]),
+        ([[1, 4], [MISSING, 2]], [MISSING, 1, 2, 4]),  # they overlap
+        ([[], [1]], [1]),
+        ([[]], []),
+    ):
+        merged = Dataset([link(starts) for starts in given]).merged(["start"])
+        found = [start for columns in merged for start in columns.marks["start"].tolist()]
+        assert found == expected
 
 
 def test_merged_sorts_recordings_that_are_out_of_order_by_more_than_the_slack(tmp_path):

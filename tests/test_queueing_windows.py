@@ -101,7 +101,7 @@ def test_windows_give_what_a_loop_over_pairs_finds(resize):
 
 
 def test_windows_agree_on_the_number_of_servers(small):
-    # two frames at once are seen late only, and three once: all windows have three servers
+    # two frames at once only in later windows, three only once: all windows use three servers
     starts = np.arange(3_000) * 10
     begin = starts + 3
     end = begin + 8
@@ -200,7 +200,7 @@ def test_windows_give_one_note_on_blocking(small):
     trace = pipeline("full queue", 3, 4_000)[0]
     found = [note for note in causes(trace).notes if "held up" in note]
     assert len(found) == 1
-    # each blocked visit counts once: as many as in one window, but for those near a limit
+    # each blocked visit counts once, as in one window (except a few near the limits)
     visits = int(re.search(r"from ([\d,]+) visits", found[0])[1].replace(",", ""))
     blocked = queue_model(trace.pipeline, trace.columns).blocked
     (held,) = (each for some in blocked.values() for each in some)
@@ -217,7 +217,7 @@ def test_disorder_in_one_window_is_measured_by_all_frames(small):
     assert "a replay is not available" not in " ".join(found.notes)
     for i in range(1_000, 1_100):
         rows[i] = (*rows[i][:2], rows[i][1] + 5, rows[i][1] + 11, rows[i][4])
-    # so many show that it has two servers
+    # a hundred such frames show that it has two servers
     assert "station worker serves up to 2 frames at once" in causes(line(rows)).notes
 
 

@@ -40,7 +40,7 @@ def test_no_frames():
     assert load.sentences == ["worker: no frame was served"]
 
 
-def test_the_slow_card_grows_as_it_was_made_to():
+def test_the_queue_of_the_slow_card_grows_at_the_injected_rate():
     found = utilization(DATA / "mic-slow-card.parquet")
     growth = found["server"].growth
     injected = latprof.read(DATA / "mic-slow-card.parquet").meta["run"]["slow_card_ppm"]
@@ -54,7 +54,7 @@ def test_the_slow_card_grows_as_it_was_made_to():
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_growth_is_told_apart_from_bursts(seed):
+def test_growth_is_distinguished_from_bursts(seed):
     rng = np.random.default_rng(seed)
     n, period = 2_000, 20 * MS
     starts = np.arange(n) * period
@@ -91,7 +91,7 @@ def test_stations_are_suggested_never_used():
     assert suggest_stations(line([])) == ()
 
 
-def test_what_overlaps_is_no_station():
+def test_no_station_is_suggested_for_stages_that_overlap():
     rows = served(range(0, 4_000, 10), [4] * 400, [9] * 400)
     chain = Pipeline(
         "x",

@@ -81,8 +81,8 @@ def test_factor_1_gives_every_end_back_of_simulated_pipelines():
         assert (result.replayed_ns == result.measured_ns).all()
 
 
-def test_factor_1_gives_every_end_back_whatever_the_frames_do():
-    told = 0
+def test_factor_1_gives_every_end_back_of_drawn_frames():
+    replayed = 0
     for seed in range(200):
         pipeline, rows, outcomes = instants.drawn(seed, (5, 30, 150)[seed % 3])
         try:
@@ -91,8 +91,8 @@ def test_factor_1_gives_every_end_back_whatever_the_frames_do():
             continue
         assert (result.replayed_ns == result.measured_ns).all(), seed
         assert (result.other_ns == result.measured_ns).all(), seed
-        told += 1
-    assert told > 100
+        replayed += 1
+    assert replayed > 100
 
 
 def test_frames_of_no_time_in_a_busy_station_take_no_server():
@@ -114,7 +114,7 @@ def test_a_departure_of_several_at_once_leaves_room():
 
 
 def test_a_change_by_hand():
-    # each takes 16, one comes every 10: with 6 ns less nobody waits
+    # each takes 16 ns, one comes every 10 ns: with 6 ns less no frame waits
     result = what_if(line(ROWS), {"put": "-6ns"})
     assert set(result.replayed_ns.tolist()) == {13}
     assert result.subtraction_ns.tolist() == [13 + 6 * i for i in range(40)]
@@ -127,7 +127,7 @@ def test_a_change_by_hand():
 
 
 @pytest.mark.parametrize("rows", [[], [(0, 5, 6, 7, 8)]])
-def test_where_no_frame_is_left_nothing_is_told_of_it(rows):
+def test_without_frames_the_replayed_times_are_missing(rows):
     result = what_if(line(rows), drop={"queue": 1})
     assert result.table["replayed"].isna().all()
     assert all(dtype.kind in "if" for dtype in result.table.dtypes)
@@ -142,7 +142,7 @@ def test_a_stamp_that_is_too_early_takes_no_frame_before_its_start():
     assert result.replayed_ns[0] == 0
 
 
-def test_all_changes_of_one_name_are_told():
+def test_all_changes_of_one_name_are_listed():
     result = what_if(line(ROWS), {"get": 0.5, "queue": "-1ns"}, drop={"queue": "2us"})
     assert result.changes == {"get": "x 0.5", "queue": "-1ns, dropped after 2.00 us"}
     named = what_if(line(ROWS), {"get": 2}, servers={"get": 2}, stations={"get": "get"})
@@ -172,7 +172,7 @@ def test_a_quicker_network_comes_sooner():
     ("kind", "most"), [("quicker", 0.01), ("slower", 0.01), ("several", 0.03), ("servers", 0.03)]
 )
 def test_against_the_changed_pipeline_itself(kind, most):
-    """Also: never worse than subtraction, but for what is within a third of what is allowed."""
+    """Check that a replay is near the truth, and no worse than subtraction (within a third)."""
     for seed in range(20):
         for q, (truth, replayed, subtraction, *_) in compared(seed, kind).items():
             error, plain = abs(replayed / truth - 1), abs(subtraction / truth - 1)
@@ -186,7 +186,7 @@ def test_dropping_against_the_changed_pipeline_itself():
             assert abs(replayed / truth - 1) <= 0.01, (seed, q)
 
 
-def test_where_effort_pays():
+def test_sensitivity_by_hand():
     table = sensitivity(line(ROWS))
     assert list(table.index) == ["get", "put", "queue", "gone"]
     # a tenth of 9, or of 7, is 1 (rounded): the n-th frame ends n sooner
@@ -225,14 +225,14 @@ def test_wrong_arguments_are_refused():
             sensitivity(line(ROWS), less=less)
 
 
-def test_what_contradicts_first_in_first_out_is_refused():
+def test_frames_that_contradict_first_in_first_out_are_refused():
     rows = [[x * 10**6 for x in row] for row in served(range(0, 4000, 10), [4] * 400, [9] * 400)]
     rows[50:90] = [[a[0], *b[1:]] for a, b in zip(rows[50:90], rows[50:90][::-1], strict=True)]
     with pytest.raises(TraceError, match="of 400 frames at station 'worker' contradict first in"):
         what_if(line(rows), {"get": 0.9})
 
 
-def test_a_station_that_frames_come_to_twice():
+def test_a_station_that_frames_visit_twice_is_refused():
     twice = Pipeline(
         "twice",
         ("start", "a", "b", "end"),
@@ -247,7 +247,7 @@ def test_a_station_that_frames_come_to_twice():
         what_if(Trace(twice, frame_id=np.arange(3), marks=at), {"x": 0.5})
 
 
-def test_nothing_to_replay():
+def test_a_replay_of_no_frames():
     result = what_if(line([]), {"get": 0.5})
     assert result.mean == {"measured": None, "replayed": None, "subtraction": None}
     assert result.table.isna().all(axis=None)
@@ -283,10 +283,10 @@ def places(trace):
     return places_in_flight(queue_model(trace.pipeline, trace.columns))
 
 
-def test_a_replay_of_a_closed_loop_is_no_forecast():
+def test_a_replay_of_a_closed_loop_gives_a_warning():
     for room in (4, 20):
         trace = closed(1_000, room, 50_000)
-        # those in the queue, the one that is parsed, the one that waits for a place
+        # the frames in the queue, the one in parse, and the one that waits for a place
         assert abs(places(trace) - (room + 2)) <= 1
         result = what_if(trace, {"parse": 0.9})
         assert "their source waits for room" in result.warning

@@ -2,7 +2,12 @@
 
 A frame that enters a station within `limit_ns` after the departure that it may have waited for was
 queued. How much of its time in front of the station was transport delay is then unknown, except
-that the delay was over by that departure. The time of all other frames is delay.
+that the delay was over by that departure. The time of all other frames is delay::
+
+    server    |-- earlier frame --|    |-- this frame --
+              ^ arrive            ^ free  ^ begin
+    queued    |-- delay --| waits |<-->|  hand-over: at most `limit_ns`
+    bound     |-- delay is at most -|
 """
 
 from dataclasses import dataclass, replace
@@ -115,7 +120,7 @@ def delays_of(
         visit does not count, as earlier frames may have kept it waiting. Nor does it count if it is
         longer than all others.
     certain
-        (n,) visits with known predecessors, which the estimates are made from. None: all.
+        (n,) visits with known predecessors, which the estimates are made from. None means all.
 
     Notes
     -----

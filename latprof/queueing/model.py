@@ -1,8 +1,13 @@
-"""What is known of a window of frames: visits to stations, delays, blocking, and who waited.
+"""Models of frames: visits to stations, delays, blocking, and what frames waited for.
 
-A `QueueModel` is made once for a window of frames; blame, causes, replays and utilization read it.
-Its `busy` times say what a waiting frame waited for, and its `blocked` intervals when a full queue
-held up a station: a model of queues with limited room replaces both.
+A `QueueModel` is made once for a window of frames, in this order::
+
+    frames -> stations_of, visits_to    when each frame was in which station
+           -> delays_of                 which part of the time in front of it was transport
+           -> blocking_of               what frames waited for (`busy`), and full queues (`blocked`)
+
+Blame, causes, replays and utilization read the model. A model of queues with limited room, batches
+or pools replaces `busy` and `blocked`: they are all that `QueueModel.waits` uses beside the visits.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,12 +1,12 @@
-"""Frames a second of blame, causes and what_if, and their memory.
+"""Speed and memory of blame, causes and what_if.
 
     python -m tests.benchmarks.causes [--frames 1000000 10000000] [--runs 3]
     python -m tests.benchmarks.causes --culprits [--seeds 200]
 
-The frames are of `AUDIO`, at a server of load 0.8 in front of which they queue. Each measurement
-has a process of its own; the memory is what the process had at most, and beside it what making the
-trace alone takes; of a file no trace is in memory. ``--culprits`` tells instead how often the
-injected cause of simulated pipelines is named.
+The frames are of `AUDIO` and queue in front of the server, which has a load of 0.8. Each
+measurement runs in a process of its own. The table shows the peak memory of the process, and beside
+it the peak of a process that only makes the trace; files are read without a trace in memory.
+``--culprits`` prints how often the injected cause of simulated pipelines is named.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def queueing(count: int) -> Trace:
 
 
 def measure(what: str, count: int, path: str) -> None:
-    """Do it once, in this process; print seconds and memory as JSON."""
+    """Measure one call in this process; print seconds and memory as JSON."""
     import pandas  # noqa: F401  (its import is not what is timed)
     import pyarrow.parquet  # noqa: F401
 
@@ -64,7 +64,7 @@ def measure(what: str, count: int, path: str) -> None:
         "blame of the file": lambda: latprof.blame(trace),
         "causes of the file": lambda: latprof.causes(trace),
     }
-    questions[what]  # a wrong name fails before the work
+    questions[what]  # a wrong name fails before anything is measured
     begin = time.perf_counter()
     questions[what]()
     print(json.dumps({"seconds": time.perf_counter() - begin, "peak_kb": own_peak_kb()}))
@@ -83,7 +83,7 @@ def culprits(seeds: int) -> None:
 
 
 def _of(count: int, runs: int, path: str) -> list[list[str]]:
-    """Measure all of it for so many frames; return the rows of the table."""
+    """Measure each call with `count` frames; return the rows of the table."""
     rows, alone = [], "-"
     for what in ("write", *IN_MEMORY, *OF_A_FILE):
         call = ["--measure", what, "--frames", str(count), "--path", path]
