@@ -10,14 +10,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from latprof.errors import LatprofError, PipelineError
-from latprof.table import Column, Section, Table, colors, html
 from latprof.text import clip, quoted
 from latprof.units import format_ns, parse_duration
+
+if TYPE_CHECKING:
+    from latprof.table import Section, Table
 
 __all__ = ["AUDIO", "OTHER", "RESERVED", "Pipeline", "Span", "check_name", "check_pipeline"]
 
@@ -171,16 +173,22 @@ class Pipeline:
         return pipeline if stations is None else pipeline.with_stations(stations)
 
     def _repr_html_(self) -> str:
+        from latprof.table import colors, html  # a program that records needs no tables
+
         return html(self.sections(), colors(self))
 
-    def sections(self) -> list[Section]:
+    def sections(self) -> "list[Section]":
         """Return what a notebook shows of it: the marks in a row, the spans as a table."""
+        from latprof.table import Section
+
         period = "" if self.period is None else f", a frame every {format_ns(self.period)}"
         title = f"pipeline {self.name}{period}"
         return [Section(title, (" → ".join(self.marks),)), Section(table=self.table())]
 
-    def table(self) -> Table:
+    def table(self) -> "Table":
         """Return the spans as a table: kind, marks, station."""
+        from latprof.table import Column, Table
+
         rows = []
         for span in self.all_spans:
             station = span.station or ("hand-off" if span.kind == "stage" else "")

@@ -18,12 +18,13 @@ from latprof.io import metadata
 from latprof.io.atomic import file_errors
 from latprof.io.checks import columns_of_arguments
 from latprof.pipeline import Pipeline, check_pipeline
-from latprof.table import Column, Section, Table, html
 from latprof.text import clip, counted, quoted
 from latprof.units import Time, format_ns, format_utc, parse_time
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from latprof.table import Section
 
 __all__ = ["Trace", "read"]
 
@@ -180,10 +181,14 @@ class Trace:
         return f"<Trace of {self.pipeline.name!r}: {count}>"
 
     def _repr_html_(self) -> str:
+        from latprof.table import html
+
         return html(self.sections())
 
-    def sections(self) -> list[Section]:
+    def sections(self) -> "list[Section]":
         """Return what a notebook shows: a summary, and the latencies of the first frames."""
+        from latprof.table import Column, Section, Table
+
         first = self.columns.take(slice(0, _FIRST_FRAMES))
         lines, columns, values = [], [Column("frame_id", "name")], [first.frame_id.tolist()]
         for name in ("source", "outcome"):
