@@ -54,8 +54,9 @@ def quoted(value: object, limit: int = 80) -> str:
     try:
         text = repr(value[: limit + 1] if isinstance(value, str | bytes) else value)
     except Exception:  # of an object that cannot be shown, for example a very large integer
-        text = f"<{type(value).__name__}>"
-    return clip(text, limit)
+        text = "\n"
+    # an object of several lines, such as a DataFrame, is named by its type
+    return clip(f"<{type(value).__name__}>" if "\n" in text else text, limit)
 
 
 def shown_path(path: str | os.PathLike[str], limit: int = 240) -> str:

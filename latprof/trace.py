@@ -18,7 +18,7 @@ from latprof.io import metadata
 from latprof.io.atomic import file_errors
 from latprof.io.checks import columns_of_arguments
 from latprof.pipeline import Pipeline, check_pipeline
-from latprof.text import clip, counted, quoted
+from latprof.text import clip, counted, quoted, shown_path
 from latprof.units import Time, format_ns, format_utc, parse_time
 
 if TYPE_CHECKING:
@@ -296,8 +296,10 @@ class Trace:
         Raises
         ------
         TraceError
-            The file cannot be written.
+            The file cannot be written, or its name ends in ``.csv``.
         """
+        if str(path).lower().endswith(".csv"):
+            raise TraceError(f"path must not end in .csv, got {shown_path(path)}; use to_csv")
         with file_errors(path, "cannot be written"):  # loading pyarrow may fail as well
             from latprof.io.writer import Writer
 
@@ -334,6 +336,7 @@ class Trace:
 
         Its columns are named as those of `to_pandas`, in any order; marks are datetimes of any
         unit or integer ns. Times with a zone are converted to UTC, times without a zone are UTC.
+        A mark without a column is missing in all frames.
         `<span>_latency` columns are derived, so ignored; all others are tags. Columns that cannot
         be kept are listed in ``meta["dropped_columns"]``.
 
@@ -360,7 +363,7 @@ class Trace:
                 arrays.append(pa.nulls(len(table), pa.binary()))
         whole = pa.table(arrays, names=[str(name) for name in table.columns])
         plan = arrow.plan(whole.schema, pipeline)
-        columns = arrow.to_columns(whole, plan.names, plan, pipeline)
+        columns = arrow.to_columns(whole, {*plan.names, *pipeline.marks}, plan, pipeline)
         return cls.of(
             pipeline, columns, {"dropped_columns": plan.dropped} if plan.dropped else None
         )

@@ -86,6 +86,7 @@ def test_what_is_not_a_dataset_is_refused(tmp_path):
     for given, message in (
         ([], "no recordings were given; pass at least one trace or file"),
         (7, "a recording must be a Trace or a path, got int; pass one of these, or a list of them"),
+        (latprof.Profile(MIC), "a recording must be a Trace or a path, got Profile"),
         (trace.to_pandas(), r"got DataFrame; latprof.Trace.from_pandas\(table, pipeline\) makes"),
         ("no.parquet", "^no.parquet: file not found; pass a trace, a path, a folder or a glob"),
         ("no*.parquet", r"^no\*.parquet: file not found"),

@@ -1,5 +1,6 @@
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import oracle
@@ -8,7 +9,8 @@ import pytest
 from strategies import BARE, CHAIN, DUE, GAPS, SMALL, seeded, simple
 
 import latprof
-from latprof import LatprofError, Profiler
+from latprof import LatprofError, Profiler, read
+from latprof.cli.main import main
 from latprof.frames import Labels
 from latprof.pipeline import AUDIO, Pipeline, Span
 from latprof.profile.profile import Profile
@@ -287,3 +289,12 @@ def test_bars_in_text_have_the_length_of_the_share():
 )
 def test_range_name(low, high, name):
     assert range_name(low, high) == name
+
+
+def test_a_report_of_a_trace_or_a_path_says_what_the_command_says(capsys):
+    path = Path(__file__).parents[1] / "data" / "mic-slow-card.parquet"
+    assert main(["report", str(path), "--format", "json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert "its cause is alsa" in printed["headline"]
+    for source in (path, read(path)):
+        assert json.loads(Report(source).to_json()) == printed

@@ -8,7 +8,7 @@ from traces import MIC, any_columns, check_complete, contents, mic, rich
 
 import latprof
 from latprof import AUDIO, Pipeline
-from latprof.errors import PipelineError, TraceError
+from latprof.errors import LatprofError, PipelineError, TraceError
 from latprof.frames import MISSING, NO_SIZE, Labels
 from latprof.trace import Trace, read
 
@@ -426,6 +426,31 @@ def test_from_pandas_accepts_ids_in_the_index_and_times_of_any_unit():
     assert trace.marks["start"].tolist() == [10**9, MISSING]
     assert trace.marks["end"].tolist() == [5, 6]
     assert list(trace.meta["dropped_columns"]) == ["odd"]
+
+
+def test_a_mark_without_a_column_is_missing_in_all_frames(tmp_path):
+    table = pd.DataFrame({"frame_id": [7, 8], "start": [1, 2], "end": [5, 6]})
+    trace = Trace.from_pandas(table, MIC)
+    assert trace.marks["play"].tolist() == [MISSING, MISSING]
+    assert latprof.analyze(trace)["end_to_end"].mean == 4.0
+    assert latprof.analyze(trace)["play"].missing == 2
+    trace.save(tmp_path / "t.parquet")
+    assert latprof.read(tmp_path / "t.parquet").marks["play"].tolist() == [MISSING, MISSING]
+
+
+def test_save_refuses_a_name_of_a_csv_file(tmp_path):
+    trace = Trace.from_pandas(pd.DataFrame({"frame_id": [7], "start": [1], "end": [5]}), LINK)
+    refused(
+        r"path must not end in .csv, got .*t.csv; use to_csv",
+        lambda: trace.save(tmp_path / "t.csv"),
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_swapped_arguments_of_from_pandas_are_named_by_their_types():
+    table = pd.DataFrame({"frame_id": [7], "start": [1], "end": [5]})
+    with pytest.raises(LatprofError, match="got <DataFrame>"):
+        Trace.from_pandas(LINK, table)
 
 
 def test_from_pandas_refuses_a_table_that_is_not_a_trace():

@@ -354,11 +354,10 @@ def _traces_and_files(recordings: DatasetLike) -> Iterator[TraceLike | Path]:
     """
     given: Any = recordings
     # iterating over a DataFrame would yield the names of its columns
-    if isinstance(given, str | os.PathLike) or _is_trace(given) or _is_table(given):
-        given = [given]
+    one = isinstance(given, str | os.PathLike) or _is_trace(given) or _is_table(given)
     try:
-        several = iter(given)
-    except TypeError:
+        several = iter([given] if one or not isinstance(given, Iterable) else given)
+    except TypeError:  # an array without dimensions
         several = iter([given])
     for recording in several:
         if _is_trace(recording):

@@ -111,6 +111,9 @@ class _NoFrame(Frame):
     def __bool__(self) -> bool:
         return False
 
+    def __repr__(self) -> str:
+        return "<no frame>"
+
     def __enter__(self) -> "Frame":
         return self
 

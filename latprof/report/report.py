@@ -33,7 +33,8 @@ class Report:
     ----------
     source
         A `Profile`; a `Profiler`, for the frames so far; a `Trace`, or the path of trace files or
-        of a saved profile, which are analyzed with the defaults of `latprof.analyze`.
+        of a saved profile. Recordings are analyzed as `latprof report` does: with what depends on
+        the order of frames, and with causes if the pipeline has stations.
     origin
         Where the profile comes from, to be shown; by default the path, if there is one.
     worst
@@ -207,7 +208,7 @@ def _profile_of(source: Any) -> Profile:
     if isinstance(source, str | os.PathLike) and is_profile(source):
         return load_profile(source)
     if isinstance(source, Trace | str | os.PathLike):
-        return analyze(source)
+        return analyze(source, order=True, causes=None)
     remedy = "use Report(latprof.analyze(...))"
     if hasattr(source, "columns"):
         remedy = "use Report(Trace.from_pandas(frame, pipeline)) for a DataFrame"
