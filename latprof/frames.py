@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from latprof.arrays import Ints, Mask
+from latprof.errors import TraceError
 from latprof.pipeline import OTHER, Pipeline
+from latprof.units import STAMP_LIMIT
 
 __all__ = [
     "ABSENT",
@@ -24,6 +26,7 @@ __all__ = [
     "Columns",
     "Labels",
     "as_text",
+    "check_stamps",
     "common_dtype",
     "latencies",
 ]
@@ -42,6 +45,8 @@ LOST_IN_TRANSIT = "lost in transit"
 
 CAME_TWICE = "came twice"
 """The outcome, set by a join, of the second row of a frame in one recording."""
+
+_YEARS = "between -2**62 and 2**62 ns (the years 1824 to 2116)"
 
 Index = Mask | npt.NDArray[np.integer[Any]] | slice
 
@@ -333,3 +338,55 @@ def latencies(pipeline: Pipeline, columns: Columns, name: str) -> Ints:
         if mark not in columns.complete:
             lengths[columns.marks[mark] == MISSING] = MISSING
     return lengths
+
+
+def check_stamps(values: npt.NDArray[Any], missing: Mask | None, what: str) -> tuple[Ints, bool]:
+    """Return a mark in ns, `MISSING` if it was not stamped, and whether every row has a stamp.
+
+    Raises
+    ------
+    TraceError
+        Neither integers nor datetime64, a fraction of a nanosecond, or a time that is 2**62 ns
+        or more from 1970.
+    """
+    kind = values.dtype.kind
+    if missing is not None and missing.all():
+        ns = np.full(len(values), MISSING)
+    elif kind == "M":
+        ns = _nanoseconds(values, what)
+    elif kind in "iu":
+        if values.dtype == np.uint64 and len(values) and int(values.max()) >= STAMP_LIMIT:
+            raise TraceError(f"{what} must be {_YEARS}, got {int(values.max())}")
+        ns = values.astype(np.int64, copy=False)
+    else:
+        exact = "; floats do not hold today's time to the nanosecond" if kind == "f" else ""
+        raise TraceError(f"{what} must be int64 ns or datetime64, got {values.dtype}{exact}")
+    if missing is not None and missing.any():
+        ns = np.where(missing, MISSING, ns)
+    # usually one pass is enough: without a bit from 2**62 up all are in range and none is missing
+    if not len(ns) or 0 <= int(np.bitwise_or.reduce(ns)) < STAMP_LIMIT:
+        return ns, True
+    wrong = ns[(ns >= STAMP_LIMIT) | ((ns <= -STAMP_LIMIT) & (ns != MISSING))]
+    if len(wrong):
+        raise TraceError(f"{what} must be {_YEARS}, got {int(wrong[0])}")
+    return ns, int(ns.min()) != MISSING
+
+
+def _nanoseconds(values: npt.NDArray[Any], what: str) -> Ints:
+    unit, step = np.datetime_data(values.dtype)
+    if unit == "generic":
+        raise TraceError(f"{what} must be a datetime64 with a unit, got none; use datetime64[ns]")
+    values = np.ascontiguousarray(values)
+    if unit == "ns" and step == 1:
+        return values.view(np.int64)
+    try:
+        ns = values.astype("M8[ns]")
+        wrong = (ns.astype(values.dtype) != values) & ~np.isnat(values)  # cut, or wrapped around
+    except OverflowError:
+        ns, wrong = values, np.ones(len(values), bool)
+    if wrong.any():
+        got = f"got {values[wrong][0]}"
+        if unit in ("ps", "fs", "as"):
+            raise TraceError(f"{what} must be whole nanoseconds, {got}; round to ns")
+        raise TraceError(f"{what} must be {_YEARS}, {got}")
+    return ns.view(np.int64)

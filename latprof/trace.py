@@ -16,7 +16,7 @@ from latprof.errors import TraceError
 from latprof.frames import FINISHED, MISSING, NO_SIZE, Columns, Labels, latencies
 from latprof.io import metadata
 from latprof.io.atomic import file_errors
-from latprof.io.checks import columns_of_arguments
+from latprof.io.checks import columns_of_arguments, columns_of_table
 from latprof.pipeline import Pipeline, check_pipeline
 from latprof.text import clip, counted, quoted, shown_path
 from latprof.units import Time, format_ns, format_utc, parse_time
@@ -363,7 +363,7 @@ class Trace:
                 arrays.append(pa.nulls(len(table), pa.binary()))
         whole = pa.table(arrays, names=[str(name) for name in table.columns])
         plan = arrow.plan(whole.schema, pipeline)
-        columns = arrow.to_columns(whole, {*plan.names, *pipeline.marks}, plan, pipeline)
+        columns = columns_of_table(whole, {*plan.names, *pipeline.marks}, plan, pipeline)
         return cls.of(
             pipeline, columns, {"dropped_columns": plan.dropped} if plan.dropped else None
         )

@@ -321,7 +321,7 @@ def test_lack_of_memory_is_a_memory_error(tmp_path, monkeypatch):
     def fail(*arguments, **options):
         raise MemoryError("malloc of size 7 failed")
 
-    monkeypatch.setattr("latprof.io.reader.to_columns", fail)
+    monkeypatch.setattr("latprof.io.reader.columns_of_table", fail)
     for call in (latprof.read, latprof.analyze):
         with pytest.raises(MemoryError, match="malloc of size 7 failed"):
             call(tmp_path / "t.parquet")
@@ -333,7 +333,7 @@ def test_lack_of_threads_is_not_a_corrupt_file(tmp_path, monkeypatch):
     def fail(*arguments, **options):
         raise OSError("Failed to launch worker thread: Resource temporarily unavailable")
 
-    monkeypatch.setattr("latprof.io.reader.to_columns", fail)
+    monkeypatch.setattr("latprof.io.reader.columns_of_table", fail)
     with pytest.raises(TraceError, match="cannot be read: no thread can be started; "):
         latprof.read(tmp_path / "t.parquet")
 

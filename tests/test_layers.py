@@ -8,8 +8,6 @@ import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-import pytest
-
 PACKAGE = Path(__file__).parents[1] / "latprof"
 
 # A module or package may import from its own row and from the rows above it.
@@ -78,7 +76,6 @@ def row_of(module):
     return ROW[module.split(".")[0]]
 
 
-@pytest.mark.xfail(strict=False, reason="modules still move")
 def test_modules_import_from_their_own_row_and_from_lower_rows():
     upward = [
         f"{module} imports {other}"
@@ -89,7 +86,6 @@ def test_modules_import_from_their_own_row_and_from_lower_rows():
     assert upward == []
 
 
-@pytest.mark.xfail(strict=False, reason="modules still move")
 def test_imports_make_no_circle():
     graph = {module: first_party(module) - {module} for module in MODULES}
     for module in MODULES:  # importing a module loads the packages that it is in
@@ -102,7 +98,6 @@ def test_imports_make_no_circle():
         raise AssertionError(" -> ".join(error.args[1])) from None
 
 
-@pytest.mark.xfail(strict=False, reason="modules still move")
 def test_few_imports_of_latprof_are_inside_functions():
     hidden = [
         f"{module} imports {name}"

@@ -4,7 +4,7 @@ Loads pyarrow; `latprof` itself does not import this module when it is imported.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +16,7 @@ from pyarrow import types
 
 from latprof.arrays import Mask
 from latprof.errors import PipelineError, TraceError
-from latprof.frames import ABSENT, MISSING, Columns, Labels, as_text, common_dtype
-from latprof.io import checks
+from latprof.frames import ABSENT, MISSING, Columns, Labels, as_text, check_stamps, common_dtype
 from latprof.io.atomic import first_line
 from latprof.pipeline import Pipeline, check_name
 from latprof.text import clip, quoted
@@ -31,7 +30,6 @@ __all__ = [
     "record_batch",
     "strings",
     "tag",
-    "to_columns",
     "to_labels",
 ]
 
@@ -208,7 +206,7 @@ def tag(column: pa.Array | pa.ChunkedArray, name: str) -> npt.NDArray[Any] | Lab
     array, missing = numbers(column, what)
     if array.dtype.kind in "Mm":  # a duration is checked as a time is
         unit = array.dtype.str.replace("m8", "M8")
-        return checks.stamps(array.view(unit), None, what)[0].view(f"{array.dtype.kind}8[ns]")
+        return check_stamps(array.view(unit), None, what)[0].view(f"{array.dtype.kind}8[ns]")
     if missing is None:
         return array
     dtype = common_dtype([array], gaps=True)
@@ -238,7 +236,7 @@ def from_sequence(values: Any, what: str) -> pa.Array | pa.ChunkedArray:
                 raise TraceError(f"{what} must be a 1-D array, got shape {values.shape}")
             values = values.astype(values.dtype.newbyteorder("="), copy=False)
             if values.dtype.kind == "M":
-                return pa.array(checks.stamps(values, None, what)[0].view("M8[ns]"))
+                return pa.array(check_stamps(values, None, what)[0].view("M8[ns]"))
         array = pa.array(values, from_pandas=True)
         if types.is_timestamp(array.type) and array.type.unit == "us":
             # inferred from datetimes; pandas Timestamps among them may have nanoseconds
@@ -329,28 +327,3 @@ def plan(schema: pa.Schema, pipeline: Pipeline) -> Plan:
             tags.append(name)
     optional = tuple(name for name in Columns.OPTIONAL if name in names)
     return Plan(marks, optional, tuple(tags), tuple(text), dropped)
-
-
-def to_columns(
-    table: pa.Table | pa.RecordBatch, names: Iterable[str], plan: Plan, pipeline: Pipeline
-) -> Columns:
-    """Return those columns of a table that are in `names`; marks that it lacks are missing.
-
-    Parameters
-    ----------
-    names
-        Marks of the pipeline, columns of `Columns.OPTIONAL` and tags of the plan.
-
-    Raises
-    ------
-    TraceError
-        A column of a wrong type, or with values that cannot be kept.
-    """
-    wanted = frozenset(names)
-    column = {name: table.column(name) for name in plan.names if name in {"frame_id", *wanted}}
-    return checks.columns_of(
-        column["frame_id"],
-        {mark: column.get(mark) for mark in pipeline.marks if mark in wanted},
-        {name: column[name] for name in plan.optional if name in wanted},
-        {name: column[name] for name in plan.tags if name in wanted},
-    )

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latprof.arrays import Ints, Mask
+from latprof.arrays import Mask
 from latprof.errors import PipelineError, TraceError
-from latprof.frames import MISSING, NO_SIZE, Columns, Labels
+from latprof.frames import MISSING, NO_SIZE, Columns, Labels, check_stamps
 from latprof.pipeline import Pipeline, check_name
 from latprof.text import quoted
-from latprof.units import STAMP_LIMIT
 
-__all__ = ["columns_of", "columns_of_arguments", "stamps"]
+__all__ = ["columns_of", "columns_of_arguments", "columns_of_table"]
 
 # by column: its type, what a missing value becomes, and the lowest value
 _INTEGERS: dict[str, tuple[type[np.integer[Any]], int, int]] = {
@@ -26,8 +25,6 @@ _INTEGERS: dict[str, tuple[type[np.integer[Any]], int, int]] = {
     "rss": (np.uint64, 0, 0),
     "weight": (np.uint32, 1, 1),
 }
-
-_YEARS = "between -2**62 and 2**62 ns (the years 1824 to 2116)"
 
 # -- arrays: `missing` is a mask of missing values, or None ---------------------------------------
 
@@ -82,58 +79,6 @@ def _integers(name: str, values: npt.NDArray[Any], missing: Mask | None) -> npt.
     return result
 
 
-def stamps(values: npt.NDArray[Any], missing: Mask | None, what: str) -> tuple[Ints, bool]:
-    """Return a mark in ns, `MISSING` if it was not stamped, and whether every row has a stamp.
-
-    Raises
-    ------
-    TraceError
-        Neither integers nor datetime64, a fraction of a nanosecond, or a time that is 2**62 ns
-        or more from 1970.
-    """
-    kind = values.dtype.kind
-    if missing is not None and missing.all():
-        ns = np.full(len(values), MISSING)
-    elif kind == "M":
-        ns = _nanoseconds(values, what)
-    elif kind in "iu":
-        if values.dtype == np.uint64 and len(values) and int(values.max()) >= STAMP_LIMIT:
-            raise TraceError(f"{what} must be {_YEARS}, got {int(values.max())}")
-        ns = values.astype(np.int64, copy=False)
-    else:
-        exact = "; floats do not hold today's time to the nanosecond" if kind == "f" else ""
-        raise TraceError(f"{what} must be int64 ns or datetime64, got {values.dtype}{exact}")
-    if missing is not None and missing.any():
-        ns = np.where(missing, MISSING, ns)
-    # usually one pass is enough: without a bit from 2**62 up all are in range and none is missing
-    if not len(ns) or 0 <= int(np.bitwise_or.reduce(ns)) < STAMP_LIMIT:
-        return ns, True
-    wrong = ns[(ns >= STAMP_LIMIT) | ((ns <= -STAMP_LIMIT) & (ns != MISSING))]
-    if len(wrong):
-        raise TraceError(f"{what} must be {_YEARS}, got {int(wrong[0])}")
-    return ns, int(ns.min()) != MISSING
-
-
-def _nanoseconds(values: npt.NDArray[Any], what: str) -> Ints:
-    unit, step = np.datetime_data(values.dtype)
-    if unit == "generic":
-        raise TraceError(f"{what} must be a datetime64 with a unit, got none; use datetime64[ns]")
-    values = np.ascontiguousarray(values)
-    if unit == "ns" and step == 1:
-        return values.view(np.int64)
-    try:
-        ns = values.astype("M8[ns]")
-        wrong = (ns.astype(values.dtype) != values) & ~np.isnat(values)  # cut, or wrapped around
-    except OverflowError:
-        ns, wrong = values, np.ones(len(values), bool)
-    if wrong.any():
-        got = f"got {values[wrong][0]}"
-        if unit in ("ps", "fs", "as"):
-            raise TraceError(f"{what} must be whole nanoseconds, {got}; round to ns")
-        raise TraceError(f"{what} must be {_YEARS}, {got}")
-    return ns.view(np.int64)
-
-
 # -- columns of any kind --------------------------------------------------------------------------
 
 
@@ -154,7 +99,7 @@ def columns_of(
             columns.marks[mark] = np.full(len(columns), MISSING)
             continue
         what = f"mark {mark!r}"
-        columns.marks[mark], is_complete = stamps(*_array(values, what), what)
+        columns.marks[mark], is_complete = check_stamps(*_array(values, what), what)
         if is_complete:
             complete.append(mark)
     columns.complete = frozenset(complete)
@@ -168,6 +113,29 @@ def columns_of(
         setattr(columns, name, column)
     columns.tags = {name: _tag(values, name) for name, values in tags.items()}
     return columns
+
+
+def columns_of_table(table: Any, names: Iterable[str], plan: Any, pipeline: Pipeline) -> Columns:
+    """Return those columns of a table that are in `names`; marks that it lacks are missing.
+
+    Parameters
+    ----------
+    names
+        Marks of the pipeline, columns of `Columns.OPTIONAL` and tags of the plan.
+
+    Raises
+    ------
+    TraceError
+        A column of a wrong type, or with values that cannot be kept.
+    """
+    wanted = frozenset(names)
+    column = {name: table.column(name) for name in plan.names if name in {"frame_id", *wanted}}
+    return columns_of(
+        column["frame_id"],
+        {mark: column.get(mark) for mark in pipeline.marks if mark in wanted},
+        {name: column[name] for name in plan.optional if name in wanted},
+        {name: column[name] for name in plan.tags if name in wanted},
+    )
 
 
 def columns_of_arguments(

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 from latprof.errors import LatprofError, TraceError
 from latprof.frames import Columns
 from latprof.io import metadata
-from latprof.io.arrow import STAMP, plan, to_columns
+from latprof.io.arrow import STAMP, plan
 from latprof.io.atomic import file_errors, first_line
+from latprof.io.checks import columns_of_table
 from latprof.io.writer import ROW_GROUP
 from latprof.pipeline import Pipeline
 from latprof.text import clip, quoted, shown_path
@@ -166,7 +167,7 @@ class Reader:
 
     def _made(self, table: pa.Table, wanted: tuple[str, ...]) -> Columns:
         with self._errors():
-            return to_columns(table, wanted, self._plan, self.pipeline)
+            return columns_of_table(table, wanted, self._plan, self.pipeline)
 
     def _tables(self, wanted: tuple[str, ...]) -> Iterator[pa.Table]:
         if _FEW_ROWS * self.num_batches < self.rows <= 2 * ROW_GROUP * self.num_batches:
@@ -219,7 +220,7 @@ class Reader:
         if not parts:
             with self._errors():
                 empty = self._parquet.schema_arrow.empty_table()
-                return to_columns(empty, wanted, self._plan, self.pipeline)
+                return columns_of_table(empty, wanted, self._plan, self.pipeline)
         whole = Columns.concat(parts) if len(parts) > 1 else parts[0]
         whole.frame_id, whole.marks = ids, marks
         return whole
