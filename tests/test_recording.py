@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -429,3 +430,19 @@ def test_metadata_of_a_part_is_checked(tmp_path: Path) -> None:
         with pytest.raises(TraceError, match=key):
             trace.save(tmp_path / "a.parquet")
         del trace.meta[key]
+
+
+def test_a_program_that_never_stops_its_profiler_leaves_its_file(tmp_path):
+    code = """
+        import sys
+        from latprof import Pipeline, Profiler
+        profiler = Profiler(Pipeline.chain("web", "handle"), path=sys.argv[1])
+        profiler.start()
+        for i in range(50):
+            with profiler.frame(i) as frame:
+                frame.mark("handle")
+    """
+    call = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "web.parquet")]
+    done = subprocess.run(call, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert latprof.read(tmp_path / "web.parquet").frame_id.tolist() == list(range(50))

@@ -176,7 +176,10 @@ class Freezer:
         trace: Callable[[], Trace],
         alerts: Alerts,
     ) -> None:
-        import latprof.io.writer  # not in the thread, see `Background`
+        # not in the thread, see `Background`; pyarrow imports pandas with the first array
+        import pandas  # noqa: F401
+
+        import latprof.io.writer
 
         self._folder = folder.absolute()
         self._stem = file_stem(ring.pipeline.name)

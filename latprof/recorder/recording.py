@@ -166,7 +166,10 @@ class TraceFiles:
         accounts: Callable[[], Accounts],
         alerts: Alerts,
     ) -> None:
-        from latprof.io.writer import Writer  # not in the thread, see `Background`
+        # not in the thread, see `Background`; nor at exit, where pandas cannot be imported any more
+        import pandas  # noqa: F401  (pyarrow imports it with the first array)
+
+        from latprof.io.writer import Writer
 
         self._open: Callable[..., Writer] = Writer
         self._rotation = rotation
