@@ -85,7 +85,7 @@ def analyze(
     TraceError
         A file does not exist or is not a trace, or traces are of different pipelines.
     ProfileError
-        There is no column `by`, it has too many values, or another argument is invalid.
+        The column `by` does not exist or has too many values, or another argument is invalid.
 
     Examples
     --------

@@ -57,7 +57,7 @@ def bin_of(values: Floats) -> Ints:
     >>> bin_of(np.array([0.0, 1.0, 2.0, 3.0, 2048.0, 2049.0]))
     array([    0,     1,  1025,  1537, 11265, 11265])
     """
-    # 0.0 is the only integer whose bits are below those of 1.0
+    # 0.0 alone has bits below those of 1.0, as all values are integers
     bins: Ints = np.maximum((values.view(np.int64) >> SHIFT) - FIRST_PLACE, 0)
     return bins
 

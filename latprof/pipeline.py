@@ -428,7 +428,7 @@ class Pipeline:
 
     @classmethod
     def from_dict(cls, content: object) -> "Pipeline":
-        """Return the pipeline that `to_dict` has written.
+        """Return the pipeline that `to_dict` has returned as a dict.
 
         Raises
         ------

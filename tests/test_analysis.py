@@ -238,7 +238,7 @@ def test_files_rewritten_by_other_tools_give_the_same_profile(tmp_path, path, wa
             analyze(where)
         again = analyze(where, by="room", every="1s", pipeline=CHAIN)
         assert_same(content(again, tmp_path), whole)
-    # all of them together are so many times the frames
+    # the folder has the same frames once per file
     files = list(folder.iterdir())
     assert analyze(folder, pipeline=CHAIN).frames == len(files) * analyze(path).frames
 
@@ -374,7 +374,7 @@ def test_frames_without_a_start_are_in_no_range():
     assert analyze(trace, until=SECOND).frames == 2
     assert analyze(trace, skip=1).frames == 1
     nothing = Trace.of(BARE, simple(BARE, [(None, 5)]))
-    assert analyze(nothing, skip=1).frames == 1  # there is no first start to count from
+    assert analyze(nothing, skip=1).frames == 1  # `skip` needs a first start, and none is known
 
 
 def test_frames_left_out_are_counted_with_their_weight():

@@ -29,7 +29,7 @@ def profiled(pipeline, *parts, **options):
 
 
 def chain_of(*stages):
-    """Return frames whose decode, resample and play last as given."""
+    """Return frames with the given times of decode, resample and play."""
     return simple(CHAIN, [(0, 0, a, a + b, a + b + c) for a, b, c in stages])
 
 

@@ -94,7 +94,7 @@ def test_frames_with_equal_hand_overs_were_queued():
     )
 
 
-def test_sampled_or_lossy_recordings():
+def test_causes_are_refused_for_sampled_recordings():
     trace = line([(0, 1, 2, 3, 4)], meta={"sampling_rate": 0.1})
     with pytest.raises(TraceError, match=r"causes is not available: sampling rate 0\.1"):
         causes(trace)
@@ -104,6 +104,15 @@ def test_sampled_or_lossy_recordings():
     assert "causes are not available: sampling rate 0.1" in str(latprof.Report(profile))
     content = latprof.Report(profile).to_dict()["causes"]
     assert content == {"not_available": "causes are not available: sampling rate 0.1"}
+
+
+def test_causes_are_refused_for_lossy_recordings():
+    why = "not available: 1,204 frames lost here"
+    trace = line([(0, 1, 2, 3, 4)], meta={"lost": 1204})
+    with pytest.raises(TraceError, match=f"causes is {why}"):
+        causes(trace)
+    with pytest.raises(ProfileError, match=f"causes are {why}"):
+        analyze(trace, causes=True).bottleneck("cause")
 
 
 # -- in profiles --------------------------------------------------------------------------------

@@ -352,6 +352,7 @@ MISTAKES = {
     "report {path} --by size": "use one of source, outcome\n",
     "report {mic}": "the file is a ring; latprof recover {mic} -o FILE saves its frames",
     "report {path} --pipeline none.json": "--pipeline must be 'audio' or a file of Pip",
+    "report {path} --pipeline {cut}": "must be JSON text in UTF-8; write it with Pipeline",
     "report {path} --every often": "every must be a duration",
     "report {path} --every 0s": "every must be above 0",
     "report {path} --deadline=-5ms": "deadline must be 0 or more, got '-5ms'",
@@ -413,7 +414,7 @@ def test_a_mistake_is_one_line_and_exit_status_2(inputs, capsys):
     assert not Path("x").exists()
 
 
-def test_long_names_in_a_call_are_cut(inputs, capsys):
+def test_long_arguments_are_shortened_in_error_messages(inputs, capsys):
     long = "a" * 70_000
     for call in (
         ["report", long],

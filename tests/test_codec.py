@@ -15,7 +15,7 @@ from strategies import BARE
 from latprof.arrays import Bounds, Count, Counts, FrameId, Ids, Ints, Length, Mask, Stamp
 from latprof.errors import ProfileError
 from latprof.pipeline import Pipeline
-from latprof.profile.codec import Decoder, encode
+from latprof.profile.codec import CORRUPT, Decoder, encode
 
 T = TypeVar("T")
 
@@ -164,7 +164,7 @@ def test_values_of_another_kind_or_out_of_bounds_name_the_field(change, said):
         Decoder(BARE).decode(Outer, content)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert str(caught.value).endswith("; the file is corrupt")
+    assert str(caught.value).endswith(f"; {CORRUPT}")
 
 
 def test_arrays_that_were_changed_are_refused():

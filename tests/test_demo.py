@@ -127,7 +127,7 @@ def test_an_invalid_packet_is_an_error_that_names_the_rule():
         (b"\xfb", "R6"),  # no frame count
         (b"\xfb\x03" + bytes(7), "R6"),  # 7 / 3
         (b"\xfb\x41\x05" + bytes(4), "R6"),  # more padding than there is
-        (b"\xfb\x41\xff", "R6"),  # padding whose length goes on past the end
+        (b"\xfb\x41\xff", "R6"),  # the length of the padding continues past the end
         (b"\xfb\x83\x01", "R7"),  # the second length is missing
         (b"\xfb\x82\x05" + bytes(4), "R7"),  # 5 announced, 4 there
         (b"\xfb\xc2\x04\x02" + bytes(5), "R7"),  # 2 + 4 of padding, 5 there

@@ -80,7 +80,7 @@ def test_the_recordings_are_what_their_readme_says():
 
 def test_profile_of_format_1():
     profile = latprof.load_profile(DATA / "golden" / "profile-v1.latprof")
-    # of the trace of format 1, worked out by hand: three finished rows stand for 1, 2 and 1 frames
+    # of the trace of format 1, computed by hand: three finished rows represent 1, 2 and 1 frames
     assert profile.frames == 4
     found = {
         row["span"]: (row["count"], row["missing"], row["negative"], row["min"], row["max"])
@@ -157,8 +157,8 @@ def test_ring_of_format_1():
     assert trace.outcome.to_numpy().tolist() == ["finished"] * 4 + ["late"]
     assert trace.rss.tolist() == [n << 20 for n in numbers]
     assert trace.cpu.tolist() == [12.5 * n for n in numbers]
-    told = trace.recovery
-    assert (told.whole, told.torn, told.never_written, told.refused) == (5, 1, 0, 0)
+    recovery = trace.recovery
+    assert (recovery.whole, recovery.torn, recovery.never_written, recovery.refused) == (5, 1, 0, 0)
     assert trace.meta["lost"] == 3
     assert trace.meta["owns"] == ["start", "decode", "play", "end"]
     assert (trace.meta["host"], trace.meta["pid"], trace.meta["boot_id"]) == ("höst", 4711, "b")

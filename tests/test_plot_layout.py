@@ -67,7 +67,7 @@ def long_names():
 
 
 def chain_of(stages, frames, *, name="mic", longest=MS):
-    """Return a chain of stages whose times grow from 1 ns to `longest`."""
+    """Return a chain of stages. Their times grow from 1 ns to `longest`."""
     pipeline = Pipeline.chain(name, *stages)
     at = 1_700_000_000 * 10**9 + np.arange(frames) * 20_000_000
     marks = {"start": at}

@@ -360,10 +360,10 @@ def test_waiting_is_hatched_and_the_legend_names_its_main_cause(ax):
         index=["ipc", "transit"],
     )
     plot.waterfall(profile, ax=ax, blame=shares)
-    told = {bars.get_label(): bars[0].get_hatch() for bars in ax.containers}
-    assert told["ipc (80% waiting for alsa)"]
-    assert told["transit (waiting)"]
-    assert not told["alsa"]
+    hatches = {bars.get_label(): bars[0].get_hatch() for bars in ax.containers}
+    assert hatches["ipc (80% waiting for alsa)"]
+    assert hatches["transit (waiting)"]
+    assert not hatches["alsa"]
     ax.clear()
     plot.waterfall(profile, ax=ax, blame=shares.assign(self_time=[0.95, 1.0]))
     assert "ipc (95% self time)" in {bars.get_label() for bars in ax.containers}

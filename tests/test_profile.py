@@ -120,7 +120,7 @@ def test_variance_share_is_negative_for_a_stage_that_is_fast_when_frames_are_slo
 
 
 def chain_of(*stages):
-    """Return frames whose decode, resample and play last as given."""
+    """Return frames with the given times of decode, resample and play."""
     rows = [(0, 0, a, a + b, a + b + c) for a, b, c in stages]
     return simple(CHAIN, rows)
 

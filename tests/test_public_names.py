@@ -76,7 +76,7 @@ def test_modules_import_public_names_only(module):
                 assert alias.name in known, f"{alias.name} of {node.module}"
 
 
-def test_every_name_of_the_package_is_there():
+def test_every_name_in_all_can_be_imported_and_is_listed_by_its_module():
     for name in latprof.__all__:
         value = getattr(latprof, name)
         assert getattr(latprof, name) is value

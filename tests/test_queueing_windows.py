@@ -207,7 +207,7 @@ def test_windows_give_one_note_on_blocking(small):
     assert visits == pytest.approx(np.count_nonzero(held.lengths), rel=0.02)
 
 
-def test_disorder_in_one_window_is_measured_by_all_frames(small):
+def test_share_of_disorder_is_relative_to_all_frames_not_to_one_window(small):
     # twenty frames in a row enter a busy station: 4 % of a window, 0.7 % of all
     rows = served(range(0, 30_000, 10), [3] * 3_000, [4] * 3_000)
     for i in range(1_000, 1_020):

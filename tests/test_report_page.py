@@ -21,7 +21,7 @@ from latprof.profile.profile import Profile
 from latprof.report.page import page
 from latprof.report.pictures import INK, PAPER, inline, svg_of
 from latprof.report.report import Report
-from latprof.table import written
+from latprof.table import Section, written
 from latprof.thresholds import Thresholds
 
 MADE = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
@@ -230,6 +230,17 @@ def drawn(text="x", name="a"):
     return inline(svg_of(figure, name))
 
 
+def test_a_section_without_a_place_on_the_page_is_appended(monkeypatch):
+    report = REPORTS["one frame"]()
+    found = [*report.sections(), Section("Weather", ("It rains <today>.",), key="weather")]
+    monkeypatch.setattr(Report, "sections", lambda self, *, worst=None: found)
+    html = page(report, made=MADE)
+    Reader(html)
+    assert html.count('<section id="weather"') == 1
+    assert "It rains &lt;today&gt;." in html
+    assert html.index('id="accounts"') < html.index('id="weather"') < html.index('id="definitions"')
+
+
 def test_two_pictures_have_no_id_in_common():
     one, two = (drawn(name=name) for name in ("a", "b"))
     first, second = (set(re.findall(r'id="([^"]*)"', svg)) for svg in (one, two))
@@ -237,7 +248,7 @@ def test_two_pictures_have_no_id_in_common():
     assert first.isdisjoint(second)
 
 
-def test_ink_and_paper_become_variables_of_the_page():
+def test_text_and_background_colours_become_css_variables():
     svg = drawn()
     assert INK not in svg
     assert PAPER not in svg

@@ -47,7 +47,7 @@ def expected(frames):
 
 
 def ties(n, latencies, ids, sources, seed):
-    """Return n frames whose latencies, ids and sources are drawn from a few."""
+    """Return n frames. Their latencies, ids and sources are drawn from a few."""
     rng = np.random.default_rng(seed)
     start = rng.integers(0, 3, n) * 10
     marks = {"start": start, "end": start + rng.integers(0, latencies, n)}
@@ -70,7 +70,7 @@ def test_ties_are_resolved_alike_in_any_order_and_cut(n, ids, latencies):
 
 
 def test_of_frames_with_one_id_the_first_source_is_kept():
-    # 100 is no multiple of 3: the last one kept is a matter of the source alone
+    # 100 is not a multiple of 3: of the last id only one frame is kept, chosen by its source
     ids = np.repeat(np.arange(60, dtype=np.uint64), 3)
     start = np.zeros(180, np.int64)
     for names in ("cab", "bca", "abc"):
@@ -148,7 +148,7 @@ def test_frames_faster_than_the_last_one_kept_need_not_be_added():
 
 
 def marks_that_tie(n, seed):
-    """Return n frames of one id and two sources with one latency, whose other marks differ."""
+    """Return n frames with one id, two sources, one latency and different other marks."""
     rng = np.random.default_rng(seed)
     columns = [np.zeros(n, np.int64), *rng.integers(3, 6, (3, n)), np.full(n, 9)]
     columns[2] = np.where(rng.random(n) < 0.3, MISSING, columns[2])

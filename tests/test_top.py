@@ -185,10 +185,10 @@ def test_thresholds_of_single_spans(tmp_path, capsys):
     assert re.search(r"frame 3  5\.00 ms  play 2\.00 ms, ", text)
 
 
-@pytest.mark.parametrize("told", [3, {"critical": 3}, {"critical": {"end_to_end": -1}}])
-def test_invalid_thresholds_in_metadata_are_errors(tmp_path, told):
+@pytest.mark.parametrize("thresholds", [3, {"critical": 3}, {"critical": {"end_to_end": -1}}])
+def test_invalid_thresholds_in_metadata_are_errors(tmp_path, thresholds):
     with pytest.raises(ProfilerError, match="metadata 'thresholds' must be"):
-        Ring(MIC, 4, path=tmp_path / "mic.ring", metadata={"thresholds": told})
+        Ring(MIC, 4, path=tmp_path / "mic.ring", metadata={"thresholds": thresholds})
 
 
 def test_a_ring_that_is_replaced_is_read_again(tmp_path):
@@ -289,7 +289,7 @@ def lively(**settings):
     return live
 
 
-def test_the_screen_shows_rate_percentiles_lost_and_slow_frames():
+def test_screen_shows_rate_percentiles_lost_and_slow_frames():
     text = shown(lively(), lost=3, now=10_000 * MS)
     assert text.startswith("mic  recording, no frame for 9.01 s  mic.ring\n")
     assert "101 frames/s, 100 frames, 3 lost, 1 above 50.0 ms" in text
@@ -301,11 +301,11 @@ def test_the_screen_shows_rate_percentiles_lost_and_slow_frames():
     assert text.rstrip().endswith("q quits")
 
 
-def test_the_screen_shows_how_long_no_frame_has_arrived():
+def test_time_since_the_last_frame_is_shown():
     assert "recording, no frame for 41.0 s" in shown(lively(), now=42 * 1_000 * MS - 9 * MS)
 
 
-def test_the_screen_of_a_folder_shows_the_age_of_the_newest_frame(tmp_path):
+def test_folder_of_old_files_is_not_reported_as_a_silent_recorder(tmp_path):
     save(tmp_path / "a.parquet", 0, 3)
     update = FolderFeed(tmp_path).read()
     live = Live(MIC, Thresholds())

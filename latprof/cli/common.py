@@ -118,7 +118,7 @@ def queues_of(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def pairs(values: Sequence[str], flag: str) -> dict[str, str]:
-    """Return the values of an option NAME=VALUE that may be repeated, by name.
+    """Return the values given as ``--flag NAME=VALUE`` (repeatable) as a dict by name.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def pipeline_of(name: str | None) -> Pipeline | None:
     Raises
     ------
     PipelineError
-        There is no such file, or it does not contain a pipeline.
+        The file does not exist, or does not contain a pipeline.
     """
     if name is None:
         return None
@@ -155,7 +155,11 @@ def pipeline_of(name: str | None) -> Pipeline | None:
         )
     try:
         return Pipeline.from_json(path.read_text(encoding="utf-8"))
-    except (PipelineError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise PipelineError(
+            f"{shown_path(name)} must be JSON text in UTF-8; write it with Pipeline.to_json()"
+        ) from None
+    except PipelineError as error:
         raise PipelineError(f"{shown_path(name)}: {error}") from None
 
 

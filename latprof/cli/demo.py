@@ -37,7 +37,7 @@ def add(command: NewCommand) -> None:
         "--slow-card",
         type=float,
         metavar="PPM",
-        help="play to a simulated card whose clock is slow by PPM parts per million",
+        help="play to a simulated card with a clock that is slow by PPM parts per million",
     )
     demo.add_argument("--fast", action="store_true", help="run as fast as possible")
     demo.add_argument("--out", type=Path, default=Path(), help="folder (default: the current one)")

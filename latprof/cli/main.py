@@ -15,10 +15,10 @@ from latprof.cli import causes, completion, convert, demo, plot, report, top, wh
 from latprof.errors import LatprofError
 from latprof.text import escape, shown_path
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMAND_MODULES", "main"]
 
 # in the order of the help; `add` declares a module's commands
-COMMANDS = (demo, report, causes, what_if, plot, convert, top, completion)
+COMMAND_MODULES = (demo, report, causes, what_if, plot, convert, top, completion)
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -144,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(command=made)
         return made
 
-    for module in COMMANDS:
+    for module in COMMAND_MODULES:
         module.add(command)
     parser.set_defaults(parser=parser)  # `latprof completion` needs all of it
     return parser

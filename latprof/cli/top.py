@@ -155,7 +155,10 @@ class _Keys:
             termios.tcsetattr(self._input, termios.TCSADRAIN, self._before)
 
     def pressed(self, seconds: float) -> str:
-        """Wait for keys; return them, or "", or "q" if the terminal was closed."""
+        """Wait at most `seconds` for a key.
+
+        Return the key, "" if none was pressed, or "q" if the terminal is gone.
+        """
         if self._before is None:
             time.sleep(seconds)
             return ""

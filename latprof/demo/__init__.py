@@ -11,7 +11,7 @@ record the marks they own with a `Profiler` of their own, and the recordings are
 `packets`    the Opus packets, their check, and the messages between the processes
 ===========  ==========================================================================
 
-What is not real: unless a device is given there is no sound card (the null device of ALSA accepts
+What is not real: unless a device is given, no sound card is used (the null device of ALSA accepts
 all sound at once); the slow card is a simulated clock behind a real, blocking write; the network is
 loopback, without loss or jitter; and ``end`` is when ALSA has accepted the sound, not when it is
 heard.

@@ -109,7 +109,8 @@ def run(
         )
         processes.wait_for("server", "saved", on_event)
         if slow_card_ppm is not None:
-            processes.stop("server")  # otherwise it waits until the buffer of ALSA, 3 s, was played
+            # otherwise it would first play out ALSA's 3 s buffer
+            processes.stop("server")
         processes.wait_for("relay", "exit", on_event)
         processes.wait_for("server", "exit", on_event)
         trace = join([folder / "relay.parquet", folder / "server.parquet"])

@@ -1,10 +1,11 @@
-"""Counting the latencies of a chunk by bin: the work arrays of a fold.
+"""Counts latencies by bin, and owns the work arrays of a fold.
 
-Counts are added with `np.add.at` to arrays that have a place for every float64 from 0 to 2**63,
-most of which are never touched and take no memory. The place of a value is the top of its bits:
-no search, and no result to allocate. The counts of a run of frames in one window are collected
-in arrays of their own, which are added to the window as a whole before a run in another window is
-counted. At the end all counts are moved to the sums, over the range of the values only.
+Counts are added with `np.add.at` to arrays with an element for every bin of values from 0 to 2**63.
+Most of the elements are never touched and take no memory. The index of a value, its *place*, is the
+upper bits of its float64. Computing it needs neither a search nor a temporary array. The counts of
+a run of frames in one window are collected in separate arrays. These are added to the window before
+a run in another window is counted. At the end all counts are moved to the sums, over the range of
+the values only.
 """
 
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ LARGE_NS = 2**62
 """Times that add up to this or more are not added to int64 arrays; with the most that may have
 been added to them before, the sum stays below 2**63."""
 
-# coarse bin of place 0, to be subtracted: coarse bins are 0 for the value 0, 1 for the value 1
+# offset that gives value 1 the coarse bin 1
 _COARSE_OF_ZERO = ((FIRST_PLACE + 1) >> COARSE) - 1
 
 # where the fine bins of each coarse bin begin, for `np.add.reduceat`
@@ -51,8 +52,8 @@ class Chunk:
     columns
         The rows, at most as many as the work arrays hold.
     weights
-        (n,) the number of frames that each row stands for, or None if that is 1 for all.
-    ones
+        (n,) the number of frames that each row represents, or None if that is 1 for all.
+    row_weights
         (n,) the weights, also if they are all 1.
     frames
         The number of frames.
@@ -61,18 +62,18 @@ class Chunk:
     """
 
     def __init__(
-        self, columns: Columns, weights: Ints | None, ones: Ints, windows: ChunkWindows
+        self, columns: Columns, weights: Ints | None, row_weights: Ints, windows: ChunkWindows
     ) -> None:
         self.columns = columns
         self.weights = weights
-        self.ones = ones[: len(columns)] if weights is None else weights
+        self.row_weights = row_weights[: len(columns)] if weights is None else weights
         self.frames = len(columns) if weights is None else int(weights.sum())
         self.windows = windows
 
     def take(self, mask: Mask) -> "Chunk":
         """Return the chunk of some of the rows."""
         weights = None if self.weights is None else self.weights[mask]
-        return Chunk(self.columns.take(mask), weights, self.ones, self.windows.take(mask))
+        return Chunk(self.columns.take(mask), weights, self.row_weights, self.windows.take(mask))
 
     def count(self, mask: Mask) -> int:
         """Return the number of frames in a mask of the rows."""
@@ -182,9 +183,9 @@ class Bins:
         np.right_shift(floats.view(np.int64), SHIFT, out=places)
         for run in chunk.windows.runs:
             rows = run.rows
-            np.add.at(self._counts_for(name, run, extremes), places[rows], chunk.ones[rows])
+            np.add.at(self._counts_for(name, run, extremes), places[rows], chunk.row_weights[rows])
             if run.where is None:
-                self._sort_in(name, run, places[rows], latencies, chunk)
+                self._count_by_window(name, run, places[rows], latencies, chunk)
             else:
                 weights = None if chunk.weights is None else chunk.weights[rows]
                 for windows, begin_ns in run.where:
@@ -200,15 +201,18 @@ class Bins:
     def add_tails(
         self, sums: Sums, name: str, places: Ints, latency: Ints, chunk: Chunk, bound: int
     ) -> None:
-        """Add a stage's time in frames whose end_to_end is at `places` and adds up to `bound`."""
+        """Add a stage's time (n,) to the tails.
+
+        The frames have their end_to_end at `places` (n,); it adds up to `bound`.
+        """
         if bound < LARGE_NS:
             times = latency if chunk.weights is None else latency * chunk.weights
             np.add.at(self.tails[name], places, times)
         else:
-            large: Exact = latency.astype(object) * chunk.ones
+            large: Exact = latency.astype(object) * chunk.row_weights
             sums.tails.add_each(name, np.maximum(places - FIRST_PLACE, 0), large)
 
-    def bound_tails(self, total: int) -> None:
+    def add_to_tails_bound(self, total: int) -> None:
         """Note the sum of end_to_end of a chunk before its times are added to the tails."""
         if total < LARGE_NS:
             self.tails_bound += total
@@ -218,13 +222,13 @@ class Bins:
         if run.where is None:
             return self.counts[name]
         if self._run_window.get(name, run.where) != run.where:
-            self._move_run(name)
+            self._flush_run(name)
         known = self._run_extremes.get(name, extremes)
         self._run_extremes[name] = min(extremes[0], known[0]), max(extremes[1], known[1])
         self._run_window[name] = run.where
         return self._run_counts[name]
 
-    def _sort_in(
+    def _count_by_window(
         self, name: str, run: Run, places: Ints, latencies: Latencies, chunk: Chunk
     ) -> None:
         """Count each latency of a run in the window of its frame."""
@@ -238,9 +242,11 @@ class Bins:
         rows = run.rows
         extremes, bound = (latencies.low, latencies.high), latencies.high * chunk.frames
         for index in run.indexes:
-            index.add(name, coarse, latencies.ns[rows], chunk.ones[rows], work, extremes, bound)
+            index.add(
+                name, coarse, latencies.ns[rows], chunk.row_weights[rows], work, extremes, bound
+            )
 
-    def _move_run(self, name: str) -> None:
+    def _flush_run(self, name: str) -> None:
         """Add the counts of runs in one window to the window, and to the counts of all windows."""
         where = self._run_window.pop(name)
         low, high = map(coarse_bin, self._run_extremes.pop(name))
@@ -253,12 +259,12 @@ class Bins:
             low = 1
         if high == 0:
             return
-        reach = slice(FIRST_PLACE + _first_fine(low), FIRST_PLACE + _first_fine(high + 1))
-        found = run_counts[reach]
+        bins = slice(FIRST_PLACE + _first_fine(low), FIRST_PLACE + _first_fine(high + 1))
+        found = run_counts[bins]
         coarse = np.add.reduceat(found, _COARSE_BEGINS[: high + 1 - low])
         for windows, begin_ns in where:
             windows.add_run(name, begin_ns, low, coarse)
-        counts[reach] += found
+        counts[bins] += found
         found[:] = 0
 
     def count_zeros(self, sums: Sums, name: str, chunk: Chunk) -> None:
@@ -269,14 +275,14 @@ class Bins:
             span.add_peak(0, int(chunk.columns.frame_id.min()))
         span.add_moments(chunk.frames, 0, 0.0)
         for run in chunk.windows.runs:
-            ones = chunk.ones[run.rows]
-            count = len(ones) if chunk.weights is None else ones.sum()
+            row_weights = chunk.row_weights[run.rows]
+            count = len(row_weights) if chunk.weights is None else row_weights.sum()
             self._counts_for(name, run, (0, 0))[0] += count
-            zeros, work = self._coarse[: len(ones)], self._work[: len(ones)]
+            zeros, work = self._coarse[: len(row_weights)], self._work[: len(row_weights)]
             if run.where is None:
                 zeros.fill(0)  # the coarse bin of 0 is 0 as well
             for index in run.indexes:
-                index.add(name, zeros, zeros, ones, work, (0, 0), 0)
+                index.add(name, zeros, zeros, row_weights, work, (0, 0), 0)
 
     def _extend(self, name: str, low: int, high: int) -> None:
         """Extend the range of the values that were counted."""
@@ -286,16 +292,16 @@ class Bins:
     def flush(self, sums: Sums) -> None:
         """Move all counts to the sums, and reset the arrays to 0."""
         for name in list(self._run_window):
-            self._move_run(name)
+            self._flush_run(name)
         for name, (low, high) in self._extremes.items():
             first, last = bin_of(np.array([low, high], np.float64)).tolist()
-            reach = slice(FIRST_PLACE + first, FIRST_PLACE + 1 + last)
-            found = _drain(self.counts[name], reach, first)
+            bins = slice(FIRST_PLACE + first, FIRST_PLACE + 1 + last)
+            found = _drain(self.counts[name], bins, first)
             sums.spans[name].histogram.add_counts(first, found, low, high)
             if name == TOTAL:
-                attributed = found - _drain(self.unattributed, reach, first)
+                attributed = found - _drain(self.unattributed, bins, first)
                 tails: dict[str, Exact] = {
-                    part: _drain(self.tails[part], reach, first) for part in self.parts
+                    part: _drain(self.tails[part], bins, first) for part in self.parts
                 }
                 sums.tails.add(first, attributed, tails)
         self._extremes.clear()
@@ -312,11 +318,11 @@ def _first_fine(coarse: int) -> int:
     return ((coarse - 1) << COARSE) + 1
 
 
-def _drain(array: Ints, reach: slice, first: int) -> Ints:
+def _drain(array: Ints, bins: slice, first: int) -> Ints:
     """Return the values at a range of places, from bin `first` on, and set them to 0."""
     if first == 0:
         # 0.0 has place 0, far from 1.0: move it next to 1.0
         array[FIRST_PLACE], array[0] = array[0], 0
-    found = array[reach].copy()
-    array[reach] = 0
+    found = array[bins].copy()
+    array[bins] = 0
     return found

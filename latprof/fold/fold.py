@@ -130,7 +130,7 @@ class Fold:
         bins, marks, k = self._bins, chunk.columns.marks, len(chunk.columns)
         latency = np.subtract(marks["end"], marks["start"], out=self._latency[:k])
         total = bins.count(sums, TOTAL, Latencies(latency), chunk)
-        bins.bound_tails(total.total)
+        bins.add_to_tails_bound(total.total)
         shares, covariances = {TOTAL: total.total}, {}
         for stage in self.pipeline.stages:
             latencies = intervals[stage.begin, stage.end]
@@ -161,7 +161,7 @@ class Fold:
         attributed = self._attribution_set(sums, chunk, measured, other)
         end_to_end = measured[TOTAL]
         rest = ~attributed if end_to_end.mask is None else end_to_end.mask & ~attributed
-        np.add.at(bins.unattributed, places_of(end_to_end.latency[rest]), chunk.ones[rest])
+        np.add.at(bins.unattributed, places_of(end_to_end.latency[rest]), chunk.row_weights[rest])
         total = end_to_end.latency[attributed]
         if len(total) == 0:
             return
@@ -169,7 +169,7 @@ class Fold:
         n, high, weights = chunk.frames, int(total.max()), chunk.weights
         places, floats = places_of(total), total.astype(np.float64)
         shares, covariances = {TOTAL: exact_sum(total, high, weights)}, {}
-        bins.bound_tails(shares[TOTAL])
+        bins.add_to_tails_bound(shares[TOTAL])
         for name in bins.parts:
             latency = (other if name == "other" else measured[name].latency)[attributed]
             shares[name] = exact_sum(latency, high, weights)
@@ -281,15 +281,15 @@ def _add_times(sums: Sums, columns: Columns, complete: dict[str, bool]) -> Chunk
 
 def _add_sizes(sums: Sums, chunk: Chunk) -> None:
     """Add the known sizes."""
-    sizes, ones = chunk.columns.size, chunk.ones
+    sizes, row_weights = chunk.columns.size, chunk.row_weights
     if sizes is None:
         return
     if int(sizes.max()) == NO_SIZE:
         known = sizes != NO_SIZE
-        sizes, ones = sizes[known], ones[known]
-    times = sizes if chunk.weights is None else sizes * ones
+        sizes, row_weights = sizes[known], row_weights[known]
+    times = sizes if chunk.weights is None else sizes * row_weights
     sums.size_bytes += int(times.sum(dtype=np.int64))
-    sums.sized += int(ones.sum())
+    sums.sized += int(row_weights.sum())
 
 
 def _add_dropped(sums: Sums, columns: Columns) -> None:

@@ -289,7 +289,7 @@ class WindowIndex:
         name
             Name of the latency.
         coarse, latency, weights
-            (n,) coarse bins, ns, and how many frames each row stands for.
+            (n,) coarse bins, latencies in ns, and the number of frames that each row represents.
         work
             (n,) that is overwritten.
         extremes

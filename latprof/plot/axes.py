@@ -207,7 +207,7 @@ def draw_threshold(
 
 
 def label(name: str) -> str:
-    r"""Return a name as pictures show it: escaped, shortened, never read as a formula.
+    r"""Return a name for a picture: control characters and `$` escaped, shortened if too long.
 
     Examples
     --------
@@ -235,7 +235,7 @@ def shorten(text: str, longest: int = _LONGEST_LABEL) -> str:
 
 
 def format_tick(ns: float) -> str:
-    """Return a round time of an axis as text.
+    """Return the text of an axis tick.
 
     Examples
     --------

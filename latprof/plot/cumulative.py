@@ -179,7 +179,7 @@ class _Drawing:
         return result_dash(i) if len(self.named) > 1 else self.styles[name].dash
 
     def marker(self, name: str, i: int) -> str:
-        """Return the marker of a span of the i-th result."""
+        """Return the marker: one per span; if there is only one span, one per result."""
         if len(self.styles) > 1:
             return self.styles[name].marker
         return result_marker(i) if len(self.named) > 1 else ""

@@ -53,8 +53,9 @@ def timeline(
     Parameters
     ----------
     result
-        A profile, with its windows (``analyze(..., every="1s")``) or otherwise its 33 to 64 time
-        batches, whose maxima have an error of up to 1.6 %; or a trace. Several results are drawn
+        A trace, or a profile. A profile is drawn by its windows (``analyze(..., every="1s")``), or
+        without them by its 33 to 64 time batches. The maxima of batches have an error of up to
+        1.6 %. Several results are drawn
         over each other, each from its own start, without maxima.
     span
         Name of the span.

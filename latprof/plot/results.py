@@ -36,7 +36,7 @@ Result = Union[Profile, Trace, "Report"]
 Results = Union[Result, Sequence[Result], Mapping[str, Result]]  # noqa: UP007
 
 _NAMED = 5  # most spans that are named in one sentence
-_COUNTED = 3  # most results whose frames are counted in a legend
+_COUNTED = 3  # most results in a legend that shows their numbers of frames
 
 Named = list[tuple[str, Profile]]
 """Profiles with their names in a legend; the name of a single profile is empty."""
@@ -56,8 +56,8 @@ def as_profiles(results: Results, *, every: str | int | None = None) -> Named:
     Raises
     ------
     ProfileError
-        No result, something else, or results of pipelines with different spans; `every` for a
-        profile, whose windows cannot be changed.
+        No result, something else, or results of pipelines with different spans; or `every`
+        for a profile, as its windows cannot be changed.
     """
     if isinstance(results, Mapping):
         given = list(results.items())

@@ -160,7 +160,7 @@ class FoldedFrames:
         self.undeclared = False  # whether a recording did not say when it was recording
         self.rates: Counter[float] = Counter()  # finished frames by sampling rate
         self.files = 0
-        self.by_weight = 0  # rows that stand for several frames: numbers of frames are estimates
+        self.by_weight = 0  # rows that represent several frames each, by estimate
         self.recorders = Recorders()
         self.stamp_ns = 0  # the slowest clock read of the recordings, 0 if unknown
         self.cause_sums: CausesAccumulator | None = None  # if causes were asked for
@@ -173,7 +173,7 @@ class FoldedFrames:
         Raises
         ------
         ProfileError
-            There is no column `by`, or it has more than 1,000 values (less, if there are very
+            The column `by` does not exist, or has more than 1,000 values (less, if there are very
             many spans or windows of time).
         TraceError
             A stamp is 2**62 ns or more.

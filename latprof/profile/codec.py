@@ -29,7 +29,9 @@ from latprof.errors import LatprofError, ProfileError
 from latprof.pipeline import Pipeline
 from latprof.text import quoted
 
-__all__ = ["Decoder", "encode"]
+__all__ = ["CORRUPT", "Decoder", "encode"]
+
+CORRUPT = "the file is corrupt: use an intact copy or make the profile again from its traces"
 
 LARGEST_INT = 2**128  # the sum of 2**63 frames of 2**62 ns is smaller
 LARGEST_FLOAT = 1e80  # and so is the square of such a sum
@@ -99,9 +101,11 @@ class Decoder:
     --------
     >>> Decoder(None).decode(dict[str, tuple[int, ...]], {"a": [1, 2]})
     {'a': (1, 2)}
-    >>> Decoder(None).decode(dict[str, int], {"a": "x"}, "counts")
-    Traceback (most recent call last):
-    latprof.errors.ProfileError: field 'counts.a' must be an integer, got 'x'; the file is corrupt
+    >>> try:
+    ...     Decoder(None).decode(dict[str, int], {"a": "x"}, "counts")
+    ... except ProfileError as error:
+    ...     print(str(error).partition(";")[0])
+    field 'counts.a' must be an integer, got 'x'
     """
 
     def __init__(self, pipeline: Pipeline | None) -> None:
@@ -109,7 +113,7 @@ class Decoder:
         self._elements = 0
 
     def decode(self, hint: Any, content: Any, field: str = "") -> Any:
-        """Return the value of a type that `content` stands for.
+        """Return the value of type `hint` that `content` encodes.
 
         Raises
         ------
@@ -162,7 +166,7 @@ class Decoder:
         try:
             return cls(**values)
         except (LatprofError, ValueError) as error:
-            raise ProfileError(f"field {quoted(field)}: {error}; the file is corrupt") from None
+            raise ProfileError(f"field {quoted(field)}: {error}; {CORRUPT}") from None
 
     def _dict(self, cls: Any, args: tuple[Any, ...], content: Any, field: str) -> Any:
         key, item = args if len(args) == 2 else (args[0], Annotated[int, Bounds(0, LARGEST_INT)])
@@ -265,7 +269,7 @@ def _refuse(field: str, rule: str, value: Any) -> NoReturn:
     got = f"got {quoted(value, 40)}"
     if isinstance(value, dict | list):
         got = f"got a {'mapping' if isinstance(value, dict) else 'list'} of {len(value):,}"
-    raise ProfileError(f"field {quoted(field)} must {rule}, {got}; the file is corrupt")
+    raise ProfileError(f"field {quoted(field)} must {rule}, {got}; {CORRUPT}")
 
 
 # -- fields of a dataclass ----------------------------------------------------------------------

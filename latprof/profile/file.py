@@ -16,7 +16,7 @@ from latprof.fold.sums import Sums
 from latprof.io.atomic import file_errors, write_file
 from latprof.pipeline import Pipeline
 from latprof.profile.build import FoldedFrames, Recorders
-from latprof.profile.codec import Decoder, encode
+from latprof.profile.codec import CORRUPT, Decoder, encode
 from latprof.queueing.accumulator import CausesAccumulator
 from latprof.sequence.order import OrderBySource
 from latprof.text import quoted
@@ -110,10 +110,11 @@ def write_profile(path: StrPath, profile: FoldedFrames) -> None:
         "profile": encode(_content_of(profile)),
     }
     text = json.dumps(values, separators=(",", ":"), allow_nan=False).encode()
-    if len(text) > MOST_BYTES or _values_in(text) > MOST_VALUES:
+    found = _values_in(text)
+    if len(text) > MOST_BYTES or found > MOST_VALUES:
         raise ProfileError(
-            "the profile is too large to be saved; group by a column of fewer values, or use "
-            "wider windows"
+            f"the profile must have at most {_limit()}, got {len(text):,} bytes and {found:,} "
+            "values; group by a column of fewer values, or use wider windows"
         )
     with write_file(path, error=ProfileError) as file:
         # no time is written, so that the same profile gives the same bytes
@@ -137,7 +138,7 @@ def read_profile(path: StrPath, kind: type[ProfileT]) -> ProfileT:
         for each in (content, *content.groups.values()):
             rule = each.broken_rule()
             if rule is not None:
-                raise ProfileError(f"{rule}; the file is corrupt")
+                raise ProfileError(f"{rule}; {CORRUPT}")
         return _profile_of(content, pipeline, kind)
 
 
@@ -166,7 +167,14 @@ def _parse(path: StrPath) -> Any:
         raise ProfileError(
             "not a saved profile, or a corrupt one; use a file that Profile.save wrote"
         ) from None
-    raise ProfileError("larger than a saved profile can be; the file is corrupt")
+    raise ProfileError(
+        f"the profile must have at most {_limit()}, got more; use an intact copy or make it again "
+        "from its traces"
+    )
+
+
+def _limit() -> str:
+    return f"{MOST_BYTES:,} bytes and {MOST_VALUES:,} values of JSON"
 
 
 def _values_in(text: bytes) -> int:

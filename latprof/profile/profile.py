@@ -44,7 +44,7 @@ class Profile(FoldedFrames):
     by
         ``"source"``, ``"outcome"`` or a tag: each of its values gets a profile as well.
     edges_ns
-        Upper edges of ranges of end_to_end whose frames are counted exactly.
+        Upper edges of ranges of end_to_end. The frames in each range are counted exactly.
     every
         Width of the windows of `timeline`, ``"1s"``; it doubles if there are more than 512.
     deadline
@@ -186,7 +186,7 @@ class Profile(FoldedFrames):
         Raises
         ------
         ProfileError
-            There is no span of that name.
+            The pipeline has no span of that name.
         """
         sums = self.sums
         if not isinstance(name, str) or name not in sums.spans:
@@ -216,7 +216,7 @@ class Profile(FoldedFrames):
         Raises
         ------
         ProfileError
-            There is no such unit.
+            The unit is unknown.
         """
         import pandas as pd
 
@@ -421,7 +421,7 @@ class Profile(FoldedFrames):
         Raises
         ------
         ProfileError
-            There is no such span, or `qs` are not percentiles.
+            The pipeline has no such span, or `qs` are not percentiles.
         """
         if isinstance(qs, str) or not isinstance(qs, Sequence | np.ndarray):
             raise ProfileError(f"qs must be a list of percentiles, got {quoted(qs)}")
@@ -433,7 +433,7 @@ class Profile(FoldedFrames):
         Raises
         ------
         ProfileError
-            There is no span of that name, or `most` is not an integer from 1 on.
+            The pipeline has no span of that name, or `most` is not an integer from 1 on.
         """
         most = check_integer("most", most, 1, 10**6)
         return answers.heat_of(self.sums, self[span].name, most=most)
@@ -486,7 +486,7 @@ def merge(profiles: Sequence[Profile]) -> Profile:
     Raises
     ------
     ProfileError
-        There is no profile, something is not a profile, or two profiles do not fit.
+        The list is empty, an item is not a profile, or two profiles do not fit.
     """
     if not isinstance(profiles, Sequence) or isinstance(profiles, str):
         raise ProfileError(

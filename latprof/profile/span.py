@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 TABLE_PERCENTILES = (50, 90, 99, 99.9)
+"""The percentiles that report, notebook and page show."""
 
 POINTS = 1_000
 """Most steps of height, and most of width, that an `Ecdf` keeps apart."""

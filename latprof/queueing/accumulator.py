@@ -1,4 +1,4 @@
-"""Sums behind causes, of recordings that are merged in any order.
+"""Accumulates the sums from which `causes` is computed. Recordings may be merged in any order.
 
 The first frames of a recording may have waited for the last frames of the one before. Both ends
 are therefore kept: see `latprof.sequence.segments.Edges`. Short recordings are kept as a whole, and

@@ -80,6 +80,8 @@ def waited_for(
             f"rows must be row numbers (for example [0, 5]), got {quoted(rows)}"
         ) from None
     for row in chosen:
+        if not len(columns):
+            raise TraceError(f"the trace has no rows, got row {row:,}; choose no row")
         if not 0 <= row < len(columns):
             raise TraceError(f"rows must be from 0 to {len(columns) - 1:,}, got {row:,}")
     found: dict[int, list[Waited]] = {row: [] for row in chosen}
@@ -192,7 +194,9 @@ def blame_rows(
     stations: Mapping[str, str | None] | None = None,
     pipeline: Pipeline | None = None,
 ) -> list[dict[str, float | str | None]]:
-    """Return the table of `blame` as plain values: a dict for each hand-off, None if unknown.
+    """Return the table of `blame` as plain values.
+
+    One dict per hand-off; a value that is unknown is None.
 
     Raises
     ------

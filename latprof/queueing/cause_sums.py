@@ -1,4 +1,4 @@
-"""Sums behind causes, of the frames of a model: waits, gains, and what was seen at stations."""
+"""Sums behind causes, of the frames of a model: waits, gains and evidence of stations."""
 
 import operator
 from collections.abc import Callable, Mapping
@@ -38,19 +38,19 @@ class BlockedTime:
 
 @dataclass
 class StationEvidence:
-    """What was seen at a station.
+    """Counts and times of the visits to one station, kept as evidence for its causes.
 
     Attributes
     ----------
     frames, unknown, breaks
-        Frames in all, those whose entry or departure is unknown, and those that contradict first
-        in, first out.
+        All frames, those without a known entry or departure, and those that contradict first in,
+        first out.
     servers
         How many frames were served at once.
     service_ns
         Time of all visits.
     blocked
-        By the station that blocked it, and the stage in which it did.
+        Visits by (blocking station, stage that was held up).
     """
 
     frames: Count = 0

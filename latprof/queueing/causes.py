@@ -145,7 +145,7 @@ class Causes:
         return pd.DataFrame(rows, index=index, dtype="float64")
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the table as plain values: a dict for each stage, None if unknown."""
+        """Return the table as plain values: a dict per stage; unknown values are None."""
         n, whole = self.frames, self.end_to_end
         return [
             {

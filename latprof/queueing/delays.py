@@ -1,11 +1,12 @@
-"""What the time between arrival and entry was: transport delay, or queueing.
+"""Splits the time between arrival and entry into transport delay and queueing.
 
 A frame that enters a station within `limit_ns` after the departure that it may have waited for was
 queued. How much of its time in front of the station was transport delay is then unknown, except
 that the delay was over by that departure. The time of all other frames is delay::
 
     server    |-- earlier frame --|    |-- this frame --
-              ^ arrive            ^ free  ^ begin
+              ^ arrive            ^ freed_at
+                                          ^ begin
     queued    |-- delay --| waits |<-->|  hand-over: at most `limit_ns`
     bound     |-- delay is at most -|
 """
@@ -45,7 +46,7 @@ class Delays:
         that entered while all servers were busy.
     queued
         Which frames waited.
-    free
+    freed_at
         The departure that each frame may have waited for, `MISSING` if there is none.
     arrive
         When the frames arrived, or their entry if that is unknown.
@@ -60,7 +61,7 @@ class Delays:
     delay: Ints
     hand_over: Ints
     queued: Mask
-    free: Ints
+    freed_at: Ints
     arrive: Ints
     limit_ns: int
     usual_ns: int | None
@@ -69,20 +70,20 @@ class Delays:
     @property
     def found_busy(self) -> Mask:
         """Which frames arrived before the departure that they may have waited for."""
-        return (self.arrive < self.free) & (self.free > MISSING)
+        return (self.arrive < self.freed_at) & (self.freed_at > MISSING)
 
     @property
     def is_ambiguous(self) -> bool:
         """Whether some frames that found the station busy do not count as queued."""
         return bool((self.found_busy != self.queued).any())
 
-    def all_queued(self, begin: Ints) -> "Delays":
-        """Return the other reading: all frames that found the station busy were queued."""
+    def with_all_queued(self, begin: Ints) -> "Delays":
+        """Return the split in which every frame that found the station busy counts as queued."""
         queued, delay = self.found_busy, self.delay.copy()
         added = queued & ~self.queued
-        most = np.maximum(np.minimum(self.free, begin) - self.arrive, 0)
+        most = np.maximum(np.minimum(self.freed_at, begin) - self.arrive, 0)
         delay[added] = np.minimum(most[added], self.usual_ns or 0)
-        hand_over = np.where(queued, begin - self.free, self.hand_over)
+        hand_over = np.where(queued, begin - self.freed_at, self.hand_over)
         return replace(self, delay=delay, hand_over=hand_over, queued=queued)
 
 
@@ -110,11 +111,7 @@ def delays_of(
     visits
         The visits to the station.
     hand_over
-        Frames that enter within this many ns after a departure were queued. None estimates it from
-        frames that were surely queued, because they arrived longer before the departure than delays
-        take: 4 times the 99th percentile of their hand-overs, at most 20 times the median and at
-        most a quarter of the usual service; or twice the 90th percentile if that is like the
-        10th; at least 1 us.
+        Frames that enter within this many ns after a departure were queued. None estimates it.
     earlier
         (k,) delays of frames before these that were not queued. If given, the delay of the first
         visit does not count, as earlier frames may have kept it waiting. Nor does it count if it is
@@ -124,19 +121,31 @@ def delays_of(
 
     Notes
     -----
-    The delay of a queued frame is drawn from those delays of frames that were not queued which
-    would have been over in time. Delays of queued frames are known to be below a bound, which the
-    distribution allows for: it is the product-limit estimate for left-censored values (Kaplan and
-    Meier, 1958, with time reversed).
+    1. Find the departure that each frame may have waited for. A frame that arrived after it was not
+       queued, and its whole time in front of the station is transport delay.
+    2. Estimate the longest hand-over, if `hand_over` is None, from frames that were surely queued:
+       they arrived longer before the departure than transport takes. The estimate is 4 times the
+       99th percentile of their hand-overs, at most 20 times the median and at most a quarter of
+       the usual service. If the 90th percentile is like the 10th, it may be twice the 90th. It is
+       at least 1 us.
+    3. Count each frame as queued that entered within that time after the departure.
+    4. Draw the delay of each queued frame from the delays of frames that were not queued, of which
+       only those count that would have been over in time. Delays of queued frames are known to be
+       below a bound. The distribution allows for that: it is the product-limit estimate for
+       left-censored values (Kaplan and Meier, 1958, with time reversed).
     """
     begin = visits.begin
-    free = latest_departures(visits.end) if visits.servers == 1 else _room_made(visits)
+    freed_at = (
+        latest_departures(visits.end)
+        if visits.servers == 1
+        else _departures_from_full_station(visits)
+    )
     arrive = np.where(visits.arrive == MISSING, begin, visits.arrive)
     arrive = np.minimum(arrive, begin)
     waited = begin - arrive
-    behind = (arrive < free) & (free > MISSING)
-    after = np.where(behind, begin - free, np.iinfo(np.int64).max)
-    bound = np.where(behind, np.minimum(free, begin) - arrive, 0)
+    behind = (arrive < freed_at) & (freed_at > MISSING)
+    gap_after_departure = np.where(behind, begin - freed_at, np.iinfo(np.int64).max)
+    bound = np.where(behind, np.minimum(freed_at, begin) - arrive, 0)
     counted = np.ones(len(begin), bool) if certain is None else certain.copy()
     past = np.zeros(0, np.int64)
     if earlier is not None:
@@ -144,29 +153,31 @@ def delays_of(
     unqueued = np.concatenate([past, waited[~behind & counted]])
     several = len(unqueued) > _FEWEST and earlier is None
     if several and counted[0] and unqueued[0] > unqueued[1:].max():
-        # of a recording that begins while a queue is there, the first wait is no delay
+        # if a recording begins while a queue exists, the first wait is not a delay
         counted[0], unqueued = False, unqueued[1:]
     if hand_over is None:
         sure = behind & counted
-        hand_over = _estimated_limit(visits, waited, unqueued, sure, after, bound)
-    queued = after <= hand_over
+        hand_over = _estimated_limit(visits, waited, unqueued, sure, gap_after_departure, bound)
+    queued = gap_after_departure <= hand_over
     if len(unqueued):
         # a few hand-overs may be slower, if the whole time would be still more unusual as a delay
         farther = waited / max(int(unqueued.max()), 1)
-        slower = behind & ~queued & (after / max(hand_over, 1) < farther)
+        slower = behind & ~queued & (gap_after_departure / max(hand_over, 1) < farther)
         if np.count_nonzero(slower) <= MOST_CONFLICTS * np.count_nonzero(queued):
             queued |= slower
     known = np.concatenate([past, waited[~queued & counted]])
     delay = waited.copy()
     delay[queued] = _drawn(known, bound[queued])
-    over = np.where(queued, begin - free, 0)
+    hand_overs = np.where(queued, begin - freed_at, 0)
     if visits.conflicts.any():  # they entered before there was room, and do so again in a replay
-        over = np.where(visits.conflicts & (free > MISSING), begin - free, over)
+        hand_overs = np.where(visits.conflicts & (freed_at > MISSING), begin - freed_at, hand_overs)
     usual = int(np.median(known)) if len(known) else None
-    return Delays(delay, over, queued, free, arrive, hand_over, usual, known[-_MOST_KEPT:])
+    return Delays(
+        delay, hand_overs, queued, freed_at, arrive, hand_over, usual, known[-_MOST_KEPT:]
+    )
 
 
-def _room_made(visits: Visits) -> Ints:
+def _departures_from_full_station(visits: Visits) -> Ints:
     """Return the latest departure from a full station before each entry, or `MISSING`."""
     ends = ordered(visits.end)
     last = np.searchsorted(ends, visits.begin, side="right") - 1
@@ -178,7 +189,12 @@ def _room_made(visits: Visits) -> Ints:
 
 
 def _estimated_limit(
-    visits: Visits, waited: Ints, unqueued: Ints, behind: Mask, after: Ints, bound: Ints
+    visits: Visits,
+    waited: Ints,
+    unqueued: Ints,
+    behind: Mask,
+    gap_after_departure: Ints,
+    bound: Ints,
 ) -> int:
     """Return how soon after a departure queued frames enter."""
     if not behind.any():
@@ -189,7 +205,7 @@ def _estimated_limit(
         return LEAST_HAND_OVER_NS
     usual_service = int(np.median(visits.end - visits.begin))
     # slow hand-overs count as well, but not frames that were still in transport
-    gaps = np.maximum(after[sure], 0)
+    gaps = np.maximum(gap_after_departure[sure], 0)
     quick, middle, most, slow = np.quantile(gaps, (0.1, 0.5, 0.9, 0.99))
     # frames in transport enter after gaps of all lengths; hand-overs take about the same time
     alike = most <= _MOST_SPREAD * quick

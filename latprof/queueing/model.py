@@ -105,7 +105,7 @@ class QueueModel:
 
     @cached_property
     def end_to_end(self) -> tuple[Ints, Ints]:
-        """The rows of counted frames whose end is not before their start, and their end_to_end."""
+        """The rows of counted frames with an end_to_end of 0 or more, and these times."""
         return self.lengths(self.stations.pipeline.totals[0])
 
     def waits(self, *, queued: bool) -> list[Wait]:
@@ -150,7 +150,8 @@ class QueueModel:
         """Return how much of the wait of chosen visits (n,), from `low` on, was for each path."""
         high = mine.begin[visit]
         found: dict[Path, Amounts] = {}
-        located: tuple[Ints, Ints] | None = None  # one search for all with the same entries
+        # cache: consecutive paths with the same `entries` array share one search
+        located: tuple[Ints, Ints] | None = None
         for path, busy in self.busy[mine.station].items():
             if not isinstance(busy, Intervals):
                 found[path] = busy.until(high) - busy.until(low)
@@ -195,7 +196,7 @@ def queue_model(
     certain
         (n,) frames that delays are estimated from; None means all.
     like
-        A model of these and other frames, whose servers and estimates are used.
+        A model of these and other frames. Its servers and estimates are used.
     settle
         Returns visits to a station with the number of servers that it has.
     """

@@ -188,8 +188,8 @@ def several_servers(
 
     Notes
     -----
-    If frames overtake each other, or a dropped frame makes room, there is no closed form: the
-    frames are served one by one, in 0.5 us each.
+    A closed form gives the times if no frame overtakes another and no dropped frame makes room.
+    Otherwise the frames are served one by one, in 0.5 us each.
     """
     present = np.maximum.accumulate(ready)
     lasting = service > 0

@@ -132,7 +132,7 @@ class Utilization:
         return pd.DataFrame(columns, index=index)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the table as plain values: a dict for each station, None if unknown."""
+        """Return the table as plain values: a dict per station; unknown values are None."""
         table = []
         for load in self.loads.values():
             row = asdict(load)
@@ -162,9 +162,9 @@ def utilization(
 ) -> Utilization:
     """Return how busy each station was, and whether it could keep up.
 
-    A station is saturated if its queue has not emptied from some time on until the recording ends,
-    and if frames waited longer and longer in both halves of that time. A burst or a stall makes a
-    queue as well, but that queue shrinks again.
+    A station is saturated if, from some moment until the end of the recording, its queue is never
+    empty, and if frames waited longer and longer in both halves of that time. A burst or a stall
+    makes a queue as well, but that queue shrinks again.
 
     Parameters
     ----------
@@ -343,10 +343,12 @@ class Suggestion:
     ----------
     stages
         Their names.
-    frames, overlaps
-        How many frames were in them, and how many entered before the one before had left.
+    frames
+        How many frames passed these stages.
+    overlaps
+        How many entered before their predecessor had left.
     back_to_back
-        How many entered right after it had left: within a tenth of the usual time.
+        How many entered within a tenth of the usual time after their predecessor left.
     busy
         Share of the time in which a frame was in them.
     stations

@@ -266,7 +266,7 @@ def what_if(
     other = replayed
     if any(delays.is_ambiguous for delays in model.delays.values()):
         readings = {
-            name: delays.all_queued(model.visits[name].begin)
+            name: delays.with_all_queued(model.visits[name].begin)
             for name, delays in model.delays.items()
         }
         second = replay(model, scales, servers=counts, limits=limits, delays=readings)

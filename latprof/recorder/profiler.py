@@ -438,8 +438,8 @@ class Profiler:
 
         The mark at which the stage begins is stamped at the first call of the function for a
         frame. The mark at which it ends is stamped when the function returns, unless another span
-        begins there or it is ``end``. The function may be ``async def``. If there is no current
-        frame of this profiler (`latprof.current_frame`), nothing is stamped.
+        begins there or it is ``end``. The function may be ``async def``. Nothing is stamped
+        while this profiler has no current frame (`latprof.current_frame`).
 
         Parameters
         ----------

@@ -166,7 +166,9 @@ def _checked_thresholds(
 def _path_text(path: PathLike, name: str) -> str:
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
     if not isinstance(text, str) or not text or "\0" in text:
-        raise ProfilerError(f"{name} must be the path of a file or folder, got {quoted(path)}")
+        raise ProfilerError(
+            f"{name} must be a non-empty path without null bytes, got {quoted(path)}"
+        )
     return text
 
 

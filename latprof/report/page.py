@@ -30,6 +30,14 @@ WORST = 10  # slowest frames that are listed, unless the report asks for another
 
 _MOST_RECORDERS = 12
 
+# keys of the sections that have a place in the template; others are shown after them
+_PLACES = frozenset(
+    (
+        *("spans", "causes", "tail", "ranges", "percentiles"),
+        *("windows", "groups", "worst", "order", "accounts"),
+    )
+)
+
 
 def page(report: "Report", *, made: dt.datetime | None = None) -> str:
     """Return a report as a page of HTML.
@@ -75,7 +83,8 @@ def page(report: "Report", *, made: dt.datetime | None = None) -> str:
         cause=cause,
         figures=_figures(profile, report.marked),
         summary=[line for line in summary.lines if line not in (origin, cause)],
-        sections={section.key: section for section in sections},
+        sections={section.key: section for section in sections if section.key in _PLACES},
+        further=[section for section in sections if section.key not in _PLACES],
         pictures=pictures(profile, report.marked),
         provenance=_provenance(report, made or dt.datetime.now(dt.UTC)),
         pipeline=Section("Spans of the pipeline", (), profile.pipeline.table(), "pipeline"),

@@ -244,7 +244,7 @@ class IdRun:
         return np.cumsum(steps) + number
 
     def fresh(self) -> Self:
-        """Return a run that depends on the same past and has counted nothing."""
+        """Return a run that starts where this one stands, with all counters at 0."""
         number, top = self.last_number, self.top
         return type(self)(self.bits, self.last, number, top, entry_number=number, entry_top=top)
 

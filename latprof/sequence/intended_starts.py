@@ -77,7 +77,8 @@ class Intended:
                 self._first[name] = int(ids[known][first]), int(starts[rows][known][first])
             if name in self._first:
                 first_id, begin = self._first[name]
-                # ids are unsigned: their differences, taken as signed numbers, wrap around
+                # the wrap-around is intended: uint64 differences viewed as int64 give the signed
+                # distance
                 steps = (ids - np.uint64(first_id)).view(np.int64)
                 reach = (STAMP_LIMIT - abs(begin)) // self._period
                 times = begin + np.clip(steps, -reach, reach) * self._period

@@ -78,7 +78,7 @@ class StartRun:
             self.timing.feed(rows)
 
     def fresh(self) -> Self:
-        """Return a run that depends on the same past and has counted nothing."""
+        """Return a run that starts where this one stands, with all counters at 0."""
         return type(self)(self.ids.fresh(), self.timing.fresh())
 
     def follow(self, body: Self) -> None:
@@ -264,7 +264,7 @@ class Order:
 
 @dataclass(slots=True, eq=False)
 class OrderBySource:
-    """An `Order` for each source; batches of one recording come in order of time.
+    """One `Order` per source. Batches of one recording must be added in order of time.
 
     Attributes
     ----------

@@ -68,7 +68,7 @@ class Run(Protocol):
         """Add rows that come after all others."""
 
     def fresh(self) -> Self:
-        """Return a run that depends on the same past and has counted nothing."""
+        """Return a run that starts where this one stands, with all counters at 0."""
 
     def follow(self, body: Self) -> None:
         """Add what a run that began as `fresh` has counted of the rows that come next."""
@@ -105,10 +105,22 @@ class Edges:
     def __post_init__(self) -> None:
         for rows in (self.head, self.tail):
             if len({len(column) for column in rows}) > 1 or (rows and len(rows[0]) > EDGE_ROWS):
-                raise ValueError("rows are missing or too many")
+                lengths = sorted({len(column) for column in rows})
+                raise ValueError(
+                    f"columns must have the same length of at most {EDGE_ROWS:,} rows, "
+                    f"got {lengths}"
+                )
         kept = sum(len(rows[0]) for rows in (self.head, self.tail) if rows)
-        if len(self.head) != len(self.tail) or kept != min(self.count, 2 * EDGE_ROWS):
-            raise ValueError("rows do not match their count")
+        if len(self.head) != len(self.tail):
+            raise ValueError(
+                f"head and tail must have the same columns, got {len(self.head)} and "
+                f"{len(self.tail)}"
+            )
+        if kept != min(self.count, 2 * EDGE_ROWS):
+            raise ValueError(
+                f"head and tail of {self.count:,} rows must have "
+                f"{min(self.count, 2 * EDGE_ROWS):,} rows, got {kept:,}"
+            )
 
     @property
     def complete(self) -> bool:
@@ -221,8 +233,14 @@ class Segment(Edges, Generic[RunT]):
 
     def __post_init__(self) -> None:
         Edges.__post_init__(self)
-        if not self.count or (self.body is None) != self.complete:
-            raise ValueError("rows do not match their count")
+        if not self.count:
+            raise ValueError("a segment must have at least 1 row, got 0")
+        if (self.body is None) != self.complete:
+            raise ValueError(
+                f"a segment must have a body if it has more than {2 * EDGE_ROWS:,} rows and none "
+                f"otherwise, got {self.count:,} rows {'without' if self.body is None else 'with'} "
+                "a body"
+            )
 
     @property
     def key(self) -> Key:
@@ -249,7 +267,7 @@ class Segment(Edges, Generic[RunT]):
         return self.body is None or _key(rows, 0) >= self.end
 
     def add(self, rows: Rows, empty: RunT) -> None:
-        """Add rows that this segment `takes`; `empty` is a run that has seen nothing."""
+        """Add rows that this segment `takes`; `empty` is a run that was fed no rows."""
         for between in self.extend(rows, ordered=True):
             self.feed(between, empty)
 
@@ -264,7 +282,7 @@ class Segment(Edges, Generic[RunT]):
         self.end = _key(rows, -1)
 
     def started(self, empty: RunT) -> RunT:
-        """Return the body; a new one has seen the head, and counted nothing of it."""
+        """Return the body; a new one starts after the head, with all counters at 0."""
         if self.body is None:
             run = copy.deepcopy(empty)
             run.feed(self.head)
@@ -307,7 +325,7 @@ class Segments(Generic[RunT]):
     Parameters
     ----------
     empty
-        A run that has seen no row.
+        A run that was fed no rows.
 
     Attributes
     ----------

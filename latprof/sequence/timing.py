@@ -45,7 +45,9 @@ def _no_numbers() -> Ints:
 
 @dataclass(frozen=True, slots=True)
 class JitterResult:
-    """Inter-arrival jitter of RFC 3550 in order of end, ns, over frames with an end_to_end >= 0.
+    """RFC 3550 inter-arrival jitter in ns, in order of end.
+
+    Only frames with an end_to_end of 0 or more count.
 
     `last` and `peak` are of the filtered jitter, `mean` is of the differences between successive
     latencies.
@@ -108,18 +110,20 @@ class DeadlineResult:
 
 @dataclass(frozen=True, slots=True)
 class Streak:
-    """Runs of missed deadlines among n frames: at the first frame, at the last, the longest.
+    """The number of missed deadlines in a row, among `count` frames.
+
+    At the first frame, at the last frame, and the longest run.
 
     Examples
     --------
     >>> Streak.of(np.array([True, False, True, True])) + Streak.of(np.array([True, False]))
-    Streak(count=6, prefix=1, suffix=0, best=3)
+    Streak(count=6, misses_at_first=1, misses_at_last=0, longest=3)
     """
 
     count: int = 0
-    prefix: int = 0
-    suffix: int = 0
-    best: int = 0
+    misses_at_first: int = 0
+    misses_at_last: int = 0
+    longest: int = 0
 
     @classmethod
     def of(cls, missed: Mask) -> Self:
@@ -134,9 +138,11 @@ class Streak:
     def __add__(self, later: Self) -> Self:
         return type(self)(
             count=self.count + later.count,
-            prefix=self.prefix + (later.prefix if self.prefix == self.count else 0),
-            suffix=later.suffix + (self.suffix if later.suffix == later.count else 0),
-            best=max(self.best, later.best, self.suffix + later.prefix),
+            misses_at_first=self.misses_at_first
+            + (later.misses_at_first if self.misses_at_first == self.count else 0),
+            misses_at_last=later.misses_at_last
+            + (self.misses_at_last if later.misses_at_last == later.count else 0),
+            longest=max(self.longest, later.longest, self.misses_at_last + later.misses_at_first),
         )
 
 
@@ -265,7 +271,7 @@ class TimingRun:
                 self.first_missed = int(ids[missed[0]])
 
     def fresh(self) -> Self:
-        """Return a run that depends on the same past and has counted nothing."""
+        """Return a run that starts where this one stands, with all counters at 0."""
         return type(self)(last=self.last, open=self.open, entry=self.open)
 
     def follow(self, body: Self) -> None:
@@ -288,7 +294,7 @@ class TimingRun:
 
     def _follow_flight(self, body: Self) -> None:
         """Join the peaks: frames unknown to the body were in flight during it as well."""
-        # if several ends are equal, the body knows as many of them as its entry has
+        # match equal ends one to one: the k-th equal value in `entry` removes the k-th in `open`
         nth = np.arange(len(body.entry)) - np.searchsorted(body.entry, body.entry)
         unknown = np.ones(len(self.open), bool)
         unknown[np.searchsorted(self.open, body.entry) + nth] = False
@@ -331,7 +337,7 @@ class TimingRun:
             frames,
             misses,
             misses / frames if frames else None,
-            longest_run=self.streak.best,
+            longest_run=self.streak.longest,
             first_missed=None if first is None else first - int(SIGN_BIT),
             last_missed=None if last is None else last - int(SIGN_BIT),
         )
@@ -340,12 +346,12 @@ class TimingRun:
 # -- jitter -------------------------------------------------------------------------------------
 
 
-ROW = 1_024  # differences that are filtered together
+BLOCK = 1_024  # differences that are filtered together
 DECAY = 15 / 16
 # a filter J += (x - J) / 16 is a sum of x / 16 / decay**i, times decay**i: all of it is positive,
 # so that nothing is lost, and decay**-1024 is only 5e28
-UP = DECAY ** -np.arange(ROW) / 16
-DOWN = DECAY ** np.arange(ROW)
+UP = DECAY ** -np.arange(BLOCK) / 16
+DOWN = DECAY ** np.arange(BLOCK)
 
 
 @dataclass(slots=True, eq=False)
@@ -388,9 +394,9 @@ class Jitter:
         np.abs(differences, out=differences)
         self.count += n
         self.total += exact_sum(differences, int(differences.max()))
-        weighted = np.empty(-(-n // ROW) * ROW)
+        weighted = np.empty(-(-n // BLOCK) * BLOCK)
         weighted[:n], weighted[n:] = differences, 0
-        table = weighted.reshape(-1, ROW)
+        table = weighted.reshape(-1, BLOCK)
         table *= UP
         value = self.value
         values = []
@@ -405,7 +411,7 @@ class Jitter:
         self.peak = max(self.peak, float(weighted.max()))
 
     def fresh(self) -> Self:
-        """Return a run that depends on the same past and has counted nothing."""
+        """Return a run that starts where this one stands, with all counters at 0."""
         return type(self)(self.last, self.value, self.value)
 
     def follow(self, body: Self) -> None:

@@ -103,11 +103,14 @@ class RingFeed:
             return None
 
     def _reopen(self, inode: int) -> None:
-        """Read the ring that has replaced the last one, as soon as it can be read."""
+        """Switch to the ring that replaced the current one.
+
+        Do nothing while it cannot be read yet.
+        """
         try:
             reader = RingReader(self.path)
         except TraceError:
-            return  # it is being created
+            return  # not complete yet (or corrupt): try again at the next look
         self._reader.close()
         self._open(reader, inode)
 
@@ -121,7 +124,7 @@ def _thresholds(metadata: dict[str, Any]) -> Thresholds | None:
 
 
 class FolderFeed:
-    """Frames of the trace files in a folder, and of those that appear in it.
+    """The frames of all trace files in a folder, including files that appear later.
 
     Parameters
     ----------

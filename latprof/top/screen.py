@@ -97,7 +97,7 @@ def _spans(live: Live, width: int) -> Text:
         level = live.limits.of(name).level
         rows.append((name, *(Cell(ns, level(ns)) for ns in (found.p50, found.p99, found.max))))
     lines = styled_table(Table(columns, rows), width)[0].split()
-    # the newest seconds of the history are shown if there is no space for all
+    # if the line is too short for the whole history, its newest seconds are shown
     left = max(width - 2 - max(line.cell_len for line in lines), 8)
     lines[0].append("  p99, last minute", "dim")
     for line, name in zip(lines[1:], live.names, strict=True):
