@@ -536,7 +536,11 @@ def test_streaks_of_two_parts_add_up_to_the_whole(missed, cut):
     assert both == Streak.of(np.array(missed, bool))
     runs = "".join("x" if miss else " " for miss in missed).split(" ")
     longest = max(map(len, runs))
-    assert (both.best, both.prefix, both.suffix) == (longest, len(runs[0]), len(runs[-1]))
+    assert (both.longest, both.misses_at_first, both.misses_at_last) == (
+        longest,
+        len(runs[0]),
+        len(runs[-1]),
+    )
 
 
 def test_id_sets_of_parts_join_to_the_whole():
