@@ -90,7 +90,7 @@ def analyze(
     Examples
     --------
     >>> import numpy as np
-    >>> from latprof import Trace
+    >>> from latprof import Pipeline, Trace, analyze
     >>> mic = Pipeline.chain("mic", "decode", "play")
     >>> start = np.arange(3) * 20_000_000
     >>> marks = {"start": start, "decode": start, "play": start + 700, "end": start + 1000}

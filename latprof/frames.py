@@ -359,8 +359,13 @@ def check_stamps(values: npt.NDArray[Any], missing: Mask | None, what: str) -> t
             raise TraceError(f"{what} must be {_YEARS}, got {int(values.max())}")
         ns = values.astype(np.int64, copy=False)
     else:
-        exact = "; floats do not hold today's time to the nanosecond" if kind == "f" else ""
-        raise TraceError(f"{what} must be int64 ns or datetime64, got {values.dtype}{exact}")
+        remedy = ""
+        if kind == "f":
+            remedy = (
+                "; floats do not hold today's time to the nanosecond, convert seconds with "
+                'pd.to_datetime(column, unit="s")'
+            )
+        raise TraceError(f"{what} must be int64 ns or datetime64, got {values.dtype}{remedy}")
     if missing is not None and missing.any():
         ns = np.where(missing, MISSING, ns)
     # usually one pass is enough: without a bit from 2**62 up all are in range and none is missing

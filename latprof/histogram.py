@@ -157,6 +157,8 @@ class Histogram:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from latprof import Histogram
     >>> h = Histogram()
     >>> h.add(np.array([3, 5, 5, 1_000_000]))
     >>> h.count, h.min, h.max, h.value_at(50)

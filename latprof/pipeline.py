@@ -101,6 +101,21 @@ class Pipeline:
     period
         The time between frames if it is fixed: ``"20ms"`` or integer nanoseconds.
 
+    Attributes
+    ----------
+    stages
+        The stages, in order.
+    sides
+        The side spans, as declared.
+    totals
+        ``end_to_end`` and, if the pipeline has the mark ``due``, ``response``.
+    all_spans
+        Stages, sides and totals: every span with two marks.
+    span_names
+        Names of everything that has a length in each frame: stages, sides, ``other``, totals.
+    row_dtype
+        The numpy type of a frame in the file of a ring.
+
     Raises
     ------
     PipelineError
@@ -110,6 +125,7 @@ class Pipeline:
 
     Examples
     --------
+    >>> from latprof import Pipeline, Span
     >>> mic = Pipeline.chain("mic", "decode", "resample", "play", period="20ms")
     >>> mic.marks
     ('start', 'decode', 'resample', 'play', 'end')
@@ -148,16 +164,33 @@ class Pipeline:
     ) -> "Pipeline":
         """Return a pipeline of stages that follow each other, each begun by the mark of its name.
 
-        The time between ``start`` and the first stage's mark is `other`. `stations` maps stages
-        to what serves them; the other stages are hand-offs.
+        The time between ``start`` and the first stage's mark is ``other``.
+
+        Parameters
+        ----------
+        name
+            Name of the pipeline.
+        stages
+            Names of the stages in order. The last one ends at ``end``.
+        period
+            The time between frames if it is fixed: ``"20ms"`` or integer nanoseconds.
+        stations
+            What serves a stage, by stage: ``{"decode": "cpu"}``. The other stages are hand-offs.
+
+        Returns
+        -------
+        Pipeline
+            Its marks are ``start``, the names of the stages and ``end``.
 
         Raises
         ------
         PipelineError
-            A stage with the name of a mark that every pipeline has, and as the constructor.
+            A stage has the name of a mark that every pipeline may have, a station is given for
+            something that is not a stage, or a name or the period is invalid.
 
         Examples
         --------
+        >>> from latprof import Pipeline
         >>> docs = Pipeline.chain("docs", "queued", "parse", stations={"parse": "worker"})
         >>> [(stage.name, stage.station) for stage in docs.stages]
         [('queued', None), ('parse', 'worker')]
@@ -172,13 +205,18 @@ class Pipeline:
         pipeline = cls(name, ("start", *stages, "end"), spans, period=period)
         return pipeline if stations is None else pipeline.with_stations(stations)
 
+    def __str__(self) -> str:
+        from latprof.table import text  # a program that records needs no tables
+
+        return text(self.sections())
+
     def _repr_html_(self) -> str:
-        from latprof.table import colors, html  # a program that records needs no tables
+        from latprof.table import colors, html
 
         return html(self.sections(), colors(self))
 
     def sections(self) -> "list[Section]":
-        """Return what a notebook shows of it: the marks in a row, the spans as a table."""
+        """Return what `print` and notebooks show: the marks in a row, the spans as a table."""
         from latprof.table import Section
 
         period = "" if self.period is None else f", a frame every {format_ns(self.period)}"
@@ -326,6 +364,7 @@ class Pipeline:
 
         Examples
         --------
+        >>> from latprof import Pipeline
         >>> a, b = Pipeline.chain("a", "x"), Pipeline.chain("a", "x", stations={"x": "worker"})
         >>> a == b, a.difference(b), a.difference(Pipeline.chain("a", "y"))
         (False, None, 'marks')
@@ -368,6 +407,7 @@ class Pipeline:
 
         Examples
         --------
+        >>> from latprof import Pipeline
         >>> mic = Pipeline.chain("mic", "queue", "play").with_stations({"play": "card"})
         >>> [(stage.name, stage.station) for stage in mic.stages]
         [('queue', None), ('play', 'card')]

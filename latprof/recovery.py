@@ -40,8 +40,8 @@ def recover(path: str | os.PathLike[str]) -> Trace:
     Examples
     --------
     >>> import tempfile
-    >>> from latprof import Pipeline, Profiler
-    >>> path = os.path.join(tempfile.mkdtemp(), "mic.ring")
+    >>> from latprof import Pipeline, Profiler, recover
+    >>> path = tempfile.mkdtemp() + "/mic.ring"
     >>> with Profiler(Pipeline.chain("mic", "decode"), capacity=4, ring=path) as profiler:
     ...     profiler.frame(7).finish()
     >>> trace = recover(path)

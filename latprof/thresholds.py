@@ -107,7 +107,7 @@ def parse_thresholds(
             of = "" if span == END_TO_END else f" of {quoted(span)}"
             raise error(
                 f"warning{of} ({_exact(low[span])}) must not exceed critical{of} "
-                f"({_exact(high[span])})"
+                f"({_exact(high[span])}); swap them or raise critical"
             )
     return Thresholds.from_spans(low, high)
 

@@ -30,8 +30,8 @@ __all__ = ["Trace", "read"]
 
 StrPath = str | os.PathLike[str]
 
-_FIRST_FRAMES = 5  # shown in a notebook
-_MOST_NAMES = 10  # of sources and outcomes, shown in a notebook
+_FIRST_FRAMES = 5  # shown by print and in a notebook
+_MOST_NAMES = 10  # of sources and outcomes, shown there
 
 
 class Trace:
@@ -67,12 +67,14 @@ class Trace:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from latprof import Pipeline, Trace
     >>> mic = Pipeline.chain("mic", "decode", "play")
     >>> start = np.arange(3) * 20_000_000
     >>> marks = {"start": start, "decode": start, "play": start + 900, "end": start + 1500}
     >>> trace = Trace(mic, frame_id=[7, 8, 9], marks=marks, source="input")
     >>> trace
-    <Trace of 'mic': 3 frames in 40.0 ms, sources input>
+    <Trace of mic: 3 frames in 40.0 ms, sources input>
     >>> trace.span("play")
     array([600, 600, 600])
     >>> trace.select(since=20_000_000).frame_id
@@ -178,7 +180,12 @@ class Trace:
             there = [n for n in self.source.counts() if n is not None]
             shown = ", ".join(clip(n, 40) for n in there[:3]) + (", ..." if len(there) > 3 else "")
             count += f", sources {shown or 'none'}"
-        return f"<Trace of {self.pipeline.name!r}: {count}>"
+        return f"<Trace of {self.pipeline.name}: {count}>"
+
+    def __str__(self) -> str:
+        from latprof.table import text
+
+        return text(self.sections())
 
     def _repr_html_(self) -> str:
         from latprof.table import html
@@ -186,7 +193,7 @@ class Trace:
         return html(self.sections())
 
     def sections(self) -> "list[Section]":
-        """Return what a notebook shows: a summary, and the latencies of the first frames."""
+        """Return what `print` and notebooks show: a summary, and the first frames' latencies."""
         from latprof.table import Column, Section, Table
 
         first = self.columns.take(slice(0, _FIRST_FRAMES))
@@ -345,6 +352,11 @@ class Trace:
         TraceError
             No frame_id, no mark, or values that cannot be kept exactly.
         """
+        if hasattr(pipeline, "iloc"):
+            raise TraceError(
+                f"pipeline must be a Pipeline (for example latprof.AUDIO), got "
+                f"{type(pipeline).__name__}; the DataFrame comes first"
+            )
         check_pipeline(pipeline, TraceError)
         if not (hasattr(table, "columns") and hasattr(table, "iloc")):
             raise TraceError(f"table must be a DataFrame, got {quoted(table)}")

@@ -91,7 +91,7 @@ def parse_duration(
     (50000000, 1500, 7)
     """
     ns: int | None = None
-    rule = 'a duration such as "50ms" (units: ns, us, ms, s, min, h, d) or integer nanoseconds'
+    rule = 'a duration such as "50ms" (units: ns, us, ms, s, min, h, d)'
     if isinstance(value, str):
         match = _DURATION.fullmatch(value)
         if match is not None:
@@ -106,7 +106,8 @@ def parse_duration(
         with contextlib.suppress(TypeError):  # an array of several values
             ns = value.__index__()
     if ns is None:
-        raise error(f"{name} must be {rule}, got {quoted(value)}")
+        integer = "" if isinstance(value, str) else " or integer nanoseconds"
+        raise error(f"{name} must be {rule}{integer}, got {quoted(value)}")
     if ns < 0 and not signed:
         raise error(f"{name} must be 0 or more, got {quoted(value)}")
     if abs(ns) >= STAMP_LIMIT:

@@ -227,11 +227,11 @@ def test_results_print_as_text_and_have_a_short_repr():
     found = causes(SLOW)
     assert str(found).startswith(f"{SENTENCE}\n")
     assert "self time  blocking time   gain" in str(found)
-    assert repr(found) == "<Causes of 3,000 frames: alsa>"
+    assert repr(found) == "<Causes of 3,000 frames: cause alsa>"
     assert "<table" in found._repr_html_()
     result = what_if(SLOW, {"alsa": 0.9})
     assert str(result).startswith("What if alsa x 0.9\n3,000 frames, 0 dropped by the change")
-    assert repr(result) == "<WhatIf alsa x 0.9: 3,000 frames>"
+    assert repr(result) == "<WhatIf of 3,000 frames: alsa x 0.9>"
     assert "server: busy 88%" in str(utilization(SLOW))
 
 

@@ -1,5 +1,6 @@
 """Every public name has a page of documentation that can be read on its own."""
 
+import doctest
 import inspect
 import pydoc
 
@@ -41,3 +42,22 @@ def test_docstrings_name_all_parameters_and_errors():
         text = inspect.getdoc(value)
         for parameter in inspect.signature(value).parameters:
             assert parameter in text, f"latprof.{name} does not document {parameter}"
+
+
+def test_examples_can_be_copied():
+    finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner(verbose=False)
+    for name in latprof.__all__:
+        value = getattr(latprof, name)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            for example in finder.find(value, f"latprof.{name}", globs={}):
+                assert runner.run(example).failed == 0, example.name
+
+
+def test_no_public_function_refers_to_another_for_its_parameters():
+    for name in latprof.__all__:
+        value = getattr(latprof, name)
+        if inspect.isfunction(value) and value.__module__.startswith("latprof.queueing"):
+            text = inspect.getdoc(value)
+            assert "See `" not in text, name
+            for title in ("Parameters", "Returns", "Raises"):
+                assert f"{title}\n---" in text, (name, title)

@@ -90,7 +90,7 @@ def test_frames_in_too_few_time_batches_have_no_interval():
     known = profile["end_to_end"].percentile(50)
     assert known.value == 1_499
     assert (known.low, known.high) == (None, None)
-    assert known.note == "1 time batch, at least 32 needed"
+    assert known.note == "1 time batch, at least 32 needed; record longer"
     known = profile["end_to_end"].percentile(50, independent=True)
     assert known.low <= 1_499 <= known.high
 

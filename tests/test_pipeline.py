@@ -416,3 +416,16 @@ def test_text_that_is_not_json_is_refused():
             Pipeline.from_json(text)
         assert str(caught.value).isprintable()
         assert len(str(caught.value)) < 250
+
+
+def test_print_shows_the_spans_as_a_table():
+    text = str(Pipeline.chain("mic", "queue", "play", period="20ms", stations={"play": "card"}))
+    assert [line.split() for line in text.splitlines()] == [
+        ["pipeline", "mic,", "a", "frame", "every", "20.0", "ms"],
+        ["start", "→", "queue", "→", "play", "→", "end"],
+        [],
+        ["span", "kind", "marks", "station"],
+        ["queue", "stage", "queue", "→", "play", "hand-off"],
+        ["play", "stage", "play", "→", "end", "card"],
+        ["end_to_end", "total", "start", "→", "end"],
+    ]

@@ -4,8 +4,9 @@ import pytest
 from matplotlib.figure import Figure
 from strategies import BARE, CHAIN, DUE, seeded, simple
 
-from latprof import plot
-from latprof.errors import ProfileError
+import latprof
+from latprof import Trace, plot
+from latprof.errors import ProfileError, TraceError
 from latprof.pipeline import AUDIO
 from latprof.profile.profile import Profile
 
@@ -165,6 +166,21 @@ def test_other_and_response_can_be_drawn(ax):
     profile = profiled(DUE, seeded(DUE, 100, 1))
     plot.histogram(profile, ["other", "response"], ax=ax)
     assert len(drawn(ax).patches) == 4
+
+
+def test_a_picture_of_a_path_is_that_of_its_profile(tmp_path):
+    rows = [(0, 5), (10, 16), (20, 31)]
+    trace = Trace.of(BARE, simple(BARE, rows))
+    trace.save(tmp_path / "bare.parquet")
+    latprof.analyze(trace).save(tmp_path / "bare.latprof")
+    expected = plot.histogram(trace, "end_to_end", ax=Figure().add_subplot())
+    for path in (tmp_path / "bare.parquet", str(tmp_path / "bare.latprof")):
+        found = plot.histogram(path, "end_to_end", ax=Figure().add_subplot())
+        assert found.get_title() == expected.get_title()
+        for mine, theirs in zip(stairs(found), stairs(expected), strict=True):
+            assert mine.values.tolist() == theirs.values.tolist()
+    with pytest.raises(TraceError, match=r"no\.parquet: file not found"):
+        plot.histogram(tmp_path / "no.parquet")
 
 
 def test_invalid_arguments_are_errors_and_leave_no_figure():

@@ -572,8 +572,7 @@ def test_pictures_refuse_what_is_not_a_result():
     for given, message in (
         ([], "at least one profile or trace"),
         ({}, "at least one profile or trace"),
-        (7, "result must be a profile or a trace, got 7"),
-        ("mic.parquet", "result must be a profile or a trace, got 'mic.parquet'"),
+        (7, "result must be a profile, a trace or a path, got 7"),
         ([Profile(CHAIN), Profile(AUDIO)], "the same spans, got pipelines 'mic' and 'audio'"),
     ):
         for draw in DRAWN.values():

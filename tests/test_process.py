@@ -78,7 +78,7 @@ def test_other_settings_are_refused_while_it_runs_and_taken_when_it_is_stopped()
     disable()
     with pytest.raises(ProfilerError, match=r"pipeline must be a Pipeline \(for example"):
         enable("mic")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="capacitiy"):
+    with pytest.raises(ProfilerError, match="must be those of Profiler, got 'capacitiy'; use cap"):
         enable(capacitiy=5)
     assert get_profiler() is second
 

@@ -703,7 +703,8 @@ def test_invalid_settings_are_refused() -> None:
         ({"path": 5}, "path must be a non-empty path without null bytes, got 5"),
         ({"path": ""}, "path must be a non-empty path without null bytes, got ''"),
         ({"path": "a\0b"}, "path must be a non-empty path without null bytes, got 'a"),
-        ({"path": "/no/such/folder/a.parquet"}, "path must be in an existing folder, got /no/such"),
+        ({"path": "/no/such/a.parquet"}, "existing folder, got /no/such/a.parquet; create the"),
+        ({"ring": "/no/such/a.ring"}, "No such file or directory; create the folder '/no/such'"),
         ({"rotate": "1h"}, "rotate must come with a path, got '1h'"),
         (
             {"path": "a.parquet", "rotate": "often"},

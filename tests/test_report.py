@@ -9,7 +9,7 @@ import pytest
 from strategies import BARE, CHAIN, DUE, GAPS, SMALL, seeded, simple
 
 import latprof
-from latprof import LatprofError, Profiler, read
+from latprof import LatprofError, Profiler, Trace, read
 from latprof.cli.main import main
 from latprof.frames import Labels
 from latprof.pipeline import AUDIO, Pipeline, Span
@@ -155,6 +155,11 @@ def test_a_report_takes_a_profile_a_trace_a_path_or_a_profiler(tmp_path):
     assert Report(paths[0], origin="my laptop").origin == "my laptop"
     unstarted = Report(Profiler(CHAIN))
     assert "never started" in str(unstarted)
+
+
+def test_frames_without_a_source_are_named_so_in_the_order_of_frames():
+    trace = Trace.of(CHAIN, simple(CHAIN, [(0, 1, 2, 3, 4), (10, 11, 12, 13, 14)]))
+    assert "\nno source: no frame lost, late or duplicated" in str(Report(trace))
 
 
 def test_a_report_of_anything_else_says_in_one_line_what_to_do():

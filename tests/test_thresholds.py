@@ -52,7 +52,7 @@ INVALID = [  # warning, critical, what the error says
     (0.5, None, "warning must be a duration"),
     ({"play": None}, None, "warning of 'play' must be a duration"),
     (None, {"play": "x" * 1_000}, "critical of 'play' must be a duration"),
-    ("60ms", "50ms", "warning (60 ms) must not exceed critical (50 ms)"),
+    ("60ms", "50ms", "warning (60 ms) must not exceed critical (50 ms); swap them or "),
     ("2s", "1s", "warning (2 s) must not exceed critical (1 s)"),
     ("50.01ms", "50ms", "warning (50010 us) must not exceed critical (50 ms)"),
     (5, 0, "warning (5 ns) must not exceed critical (0 ns)"),

@@ -255,11 +255,23 @@ def test_of_keeps_the_columns_without_a_copy():
 
 
 def test_repr():
-    assert repr(mic(3)) == "<Trace of 'mic': 3 frames in 40.0 ms>"
-    assert repr(mic(1, source="a\x1b")) == r"<Trace of 'mic': 1 frame in 0 ns, sources a\x1b>"
-    assert repr(link([])) == "<Trace of 'link': 0 frames>"
+    assert repr(mic(3)) == "<Trace of mic: 3 frames in 40.0 ms>"
+    assert repr(mic(1, source="a\x1b")) == r"<Trace of mic: 1 frame in 0 ns, sources a\x1b>"
+    assert repr(link([])) == "<Trace of link: 0 frames>"
     many = mic(5, source=list("abcde"))
-    assert repr(many) == "<Trace of 'mic': 5 frames in 80.0 ms, sources a, b, c, ...>"
+    assert repr(many) == "<Trace of mic: 5 frames in 80.0 ms, sources a, b, c, ...>"
+
+
+def test_print_shows_the_first_frames_as_a_table():
+    start = np.arange(7) * 10
+    marks = {"start": start, "end": start + 5}
+    trace = Trace(LINK, frame_id=np.arange(7), marks=marks)
+    lines = str(trace).splitlines()
+    assert lines[0] == "Trace of link: 7 frames in 60 ns"
+    assert lines[2].split() == ["frame_id", "other", "end_to_end"]
+    assert lines[3].split() == ["0", "5", "ns", "5", "ns"]
+    assert len(lines) == 9
+    assert lines[-1] == "and 2 more frames"
 
 
 # -- spans ----------------------------------------------------------------------------------------
@@ -449,21 +461,31 @@ def test_save_refuses_a_name_of_a_csv_file(tmp_path):
 
 def test_swapped_arguments_of_from_pandas_are_named_by_their_types():
     table = pd.DataFrame({"frame_id": [7], "start": [1], "end": [5]})
-    with pytest.raises(LatprofError, match="got <DataFrame>"):
+    with pytest.raises(LatprofError, match=r"got DataFrame; the DataFrame comes first$"):
         Trace.from_pandas(LINK, table)
 
 
 def test_from_pandas_refuses_a_table_that_is_not_a_trace():
     for table, reason in [
-        ({"start": [1]}, "the table must have a column 'frame_id', got 'start'"),
+        ({"start": [1]}, "the table must have a column 'frame_id', got 'start'; .*len.table"),
         ({"frame_id": [1]}, r"the table must have a mark of pipeline 'link' \(start, end\)"),
         ({"frame_id": [1.5], "end": [1]}, "frame_id must be integers, got double|float64"),
-        ({"frame_id": [1], "end": [1.5]}, "mark 'end' must be int64 ns .*floats do not hold"),
-        ({"frame_id": [1], "end": ["1"]}, "mark 'end' must be numbers or times"),
+        ({"frame_id": [1], "end": [1.5]}, "mark 'end' must be int64 ns .*floats .*unit=.s"),
+        ({"frame_id": [1], "end": ["1"]}, "mark 'end' must be numbers or times.*pd.to_datetime"),
         ({"frame_id": [1], "end": [{}]}, "mark 'end' must be numbers or times"),
         ({"frame_id": [1], "end": [1], "End": [1]}, "must differ by more than case"),
     ]:
         refused(reason, lambda table=table: Trace.from_pandas(pd.DataFrame(table), LINK))
+
+
+def test_the_remedies_for_a_table_that_is_not_a_trace_make_it_one():
+    seconds = pd.DataFrame({"start": [1.0], "end": ["1970-01-01T00:00:03"]})
+    seconds["frame_id"] = range(len(seconds))
+    seconds["start"] = pd.to_datetime(seconds["start"], unit="s")
+    seconds["end"] = pd.to_datetime(seconds["end"])
+    trace = Trace.from_pandas(seconds, LINK)
+    assert trace.frame_id.tolist() == [0]
+    assert trace.span("end_to_end").tolist() == [2 * 10**9]
 
 
 def test_to_csv(tmp_path):

@@ -62,6 +62,8 @@ def test_parse_duration_refuses_what_is_not_a_duration():
             parse_duration(wrong, name="warning")
         assert str(caught.value).isprintable()
         assert len(str(caught.value)) < 250
+        # a text may come from a command, which takes no integers
+        assert ("or integer nanoseconds" in str(caught.value)) is not isinstance(wrong, str)
 
 
 def test_parse_duration_raises_the_error_that_is_asked_for():

@@ -17,7 +17,7 @@ from latprof.pipeline import AUDIO, Pipeline
 from latprof.profile.file import is_profile
 from latprof.profile.profile import Profile, load_profile
 from latprof.report.report import Report
-from latprof.text import quoted, shown_path
+from latprof.text import clip, quoted, shown_path
 from latprof.units import parse_time
 
 if TYPE_CHECKING:
@@ -113,12 +113,14 @@ def add_queues(parser: argparse.ArgumentParser) -> None:
 
 def queues_of(options: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments that functions on queues have in common: pipeline and stations."""
-    stations = pairs(options.station, "station")
+    stations = pairs(options.station, "station", "cpu")
     return {"pipeline": pipeline_of(options.pipeline), "stations": stations or None}
 
 
-def pairs(values: Sequence[str], flag: str) -> dict[str, str]:
+def pairs(values: Sequence[str], flag: str, example: str) -> dict[str, str]:
     """Return the values given as ``--flag NAME=VALUE`` (repeatable) as a dict by name.
+
+    `example` is a value that the message on another form shows.
 
     Raises
     ------
@@ -129,7 +131,10 @@ def pairs(values: Sequence[str], flag: str) -> dict[str, str]:
     for value in values:
         name, _, rest = value.partition("=")
         if not name or not rest:
-            raise TraceError(f"--{flag} must be NAME=VALUE, got {quoted(value)}")
+            shown = f"--{flag} {clip(name, 40) or 'decode'}={example}"
+            raise TraceError(
+                f"--{flag} must be NAME=VALUE, got {quoted(value)}; for example {shown}"
+            )
         if name in found:
             raise TraceError(f"--{flag} must not name {quoted(name)} twice; give one value")
         found[name] = rest

@@ -31,9 +31,9 @@ def add(command: NewCommand) -> None:
 def run(options: argparse.Namespace) -> None:
     """Replay and print."""
     given = queues_of(options) | {"hand_over": options.hand_over}
-    changes, drop = changes_of(options), pairs(options.drop, "drop")
+    changes, drop = changes_of(options), pairs(options.drop, "drop", "40ms")
     servers = {
-        name: _count(name, value) for name, value in pairs(options.servers, "servers").items()
+        name: _count(name, value) for name, value in pairs(options.servers, "servers", "2").items()
     }
     if changes or servers or drop:
         result = what_if(options.trace, changes, servers=servers, drop=drop, **given)
@@ -95,7 +95,7 @@ def changes_of(options: argparse.Namespace) -> dict[str, float | str]:
     """
     changes: dict[str, float | str] = {}
     for flag, sign in (("faster", -1), ("slower", 1)):
-        for name, value in pairs(getattr(options, flag), flag).items():
+        for name, value in pairs(getattr(options, flag), flag, "10%").items():
             if name in changes:
                 raise TraceError(f"--{flag} must not change {quoted(name)} again; give one change")
             changes[name] = _change(value, sign, f"--{flag} {escape(name)}")

@@ -86,7 +86,8 @@ def percentile(
         filled = batches[batches.any(axis=1)]
         if len(filled) < FEWEST_BATCHES:
             found = counted(len(filled), "time batch", "time batches")
-            return Percentile(q, value, note=f"{found}, at least {FEWEST_BATCHES} needed")
+            note = f"{found}, at least {FEWEST_BATCHES} needed; record longer"
+            return Percentile(q, value, note=note)
         inflation = _inflation(filled, value, n - rank_of(q, n))
         spread = t_quantile(len(filled) - 1)
     effective = n / inflation

@@ -115,7 +115,10 @@ def numbers(column: pa.Array | pa.ChunkedArray, what: str) -> tuple[npt.NDArray[
         unit = "M8[D]"
         array = pc.cast(array, pa.date32()).view(pa.int32()).cast(pa.int64())
     elif not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
-        raise TraceError(f"{what} must be numbers or times, got {clip(str(kind), 40)}")
+        remedy = ""
+        if _is_text(kind):
+            remedy = "; convert times with pd.to_datetime(column), numbers with pd.to_numeric"
+        raise TraceError(f"{what} must be numbers or times, got {clip(str(kind), 40)}{remedy}")
     missing = None
     if array.null_count:
         missing = _plain(array.is_null())
@@ -294,8 +297,8 @@ def plan(schema: pa.Schema, pipeline: Pipeline) -> Plan:
     listed = ", ".join([*shown, "..."] if len(names) > _MOST_NAMES else shown) or "no columns"
     if "frame_id" not in names:
         raise TraceError(
-            f"the table must have a column 'frame_id', got {listed}; rename the "
-            "column that has the ids of the frames"
+            f"the table must have a column 'frame_id', got {listed}; rename the column that "
+            'has the ids of the frames, or add one: table["frame_id"] = range(len(table))'
         )
     marks = tuple(mark for mark in pipeline.marks if mark in names)
     if not marks:

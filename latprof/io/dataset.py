@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -49,7 +49,7 @@ class TraceLike(Protocol):
     meta: dict[str, Any]
 
 
-RecordingLike = Union[TraceLike, str, "os.PathLike[str]"]
+RecordingLike = TraceLike | str | os.PathLike[str]
 DatasetLike = RecordingLike | Iterable[RecordingLike]
 """What the functions that analyze frames accept."""
 

@@ -284,7 +284,10 @@ def _opened(path: str) -> pa.NativeFile:
                 f"the file is a ring; latprof recover {shown_path(path)} -o FILE saves its frames"
             )
         if head != b"PAR1":
-            raise TraceError("the file must be Parquet; name a trace that latprof has saved")
+            raise TraceError(
+                "the file must be Parquet, as latprof saves traces; for a table of timestamps: "
+                "latprof.Trace.from_pandas(pandas.read_csv(...), pipeline).save(...)"
+            )
         file.seek(-min(8, file.seek(0, os.SEEK_END)), os.SEEK_END)
         if file.read()[-4:] != b"PAR1" or file.tell() < 12:
             raise TraceError("the end of the file is missing; copy it again")

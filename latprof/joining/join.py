@@ -102,6 +102,7 @@ def join(recordings: Iterable[RecordingLike]) -> Trace:
 
     Examples
     --------
+    >>> from latprof import Pipeline, Trace, join
     >>> pipeline = Pipeline("link", ("start", "arrived", "end"))
     >>> sent = Trace(pipeline, frame_id=[1, 2], marks={"start": [100, 200]})
     >>> played = Trace(pipeline, frame_id=[1], marks={"arrived": [150], "end": [170]})

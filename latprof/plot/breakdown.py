@@ -44,8 +44,8 @@ def stages(result: Results, *, ax: "Axes | None" = None, slow: float = 99) -> "A
     Parameters
     ----------
     result
-        A profile or trace, or several, also by name. Each has a bar for all its frames, for the
-        middle ones (40th to 60th percentile) and for the slow ones.
+        A profile or trace, or the path of one, or several, also by name. Each has a bar for all its
+        frames, for the middle ones (40th to 60th percentile) and for the slow ones.
     ax
         Where to draw; by default a new figure.
     slow
@@ -127,7 +127,7 @@ def waterfall(
     Parameters
     ----------
     result
-        One profile or trace.
+        One profile or trace, or its path.
     ax
         Where to draw; by default a new figure.
     n

@@ -38,7 +38,7 @@ def percentiles(
     Parameters
     ----------
     result
-        A profile or trace, or several, also by name.
+        A profile or trace, or the path of one, or several, also by name.
     spans
         Names of one or several spans, or None for the stages and end_to_end.
     ax
@@ -105,7 +105,7 @@ def ecdf(
     Parameters
     ----------
     result
-        A profile or trace, or several, also by name.
+        A profile or trace, or the path of one, or several, also by name.
     spans
         Names of one or several spans; by default the stages and end_to_end.
     ax

@@ -59,8 +59,9 @@ def histogram(
     Parameters
     ----------
     result
-        A profile or trace. Several, in a sequence or by name (``profile.groups``), are drawn over
-        each other with different dashes; more than three results of one span have a lane each.
+        A profile or trace, or the path of one. Several, in a sequence or by name
+        (``profile.groups``), are drawn over each other with different dashes; more than three
+        results of one span have a lane each.
     spans
         One name, for a histogram with its counts; or several, for a lane each, scaled to its
         fullest bin. By default the stages and end_to_end.

@@ -53,10 +53,10 @@ def timeline(
     Parameters
     ----------
     result
-        A trace, or a profile. A profile is drawn by its windows (``analyze(..., every="1s")``), or
-        without them by its 33 to 64 time batches. The maxima of batches have an error of up to
-        1.6 %. Several results are drawn
-        over each other, each from its own start, without maxima.
+        A trace, or a profile, or the path of one. A profile is drawn by its windows
+        (``analyze(..., every="1s")``), or without them by its 33 to 64 time batches. The maxima of
+        batches have an error of up to 1.6 %. Several results are drawn over each other, each from
+        its own start, without maxima.
     span
         Name of the span.
     ax
@@ -210,7 +210,7 @@ def heatmap(
     Parameters
     ----------
     result
-        One profile or trace; see `timeline` for its windows.
+        One profile or trace, or its path; see `timeline` for its windows.
     span
         Name of the span.
     ax

@@ -1,5 +1,6 @@
 """What pictures draw: profiles or traces, one or several, and their spans; titles and legends."""
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Union
@@ -9,7 +10,8 @@ from latprof.errors import ProfileError
 from latprof.pipeline import Pipeline
 from latprof.plot.axes import label, text_color
 from latprof.plot.style import SpanStyle, result_dash, result_marker
-from latprof.profile.profile import Profile
+from latprof.profile.file import is_profile
+from latprof.profile.profile import Profile, load_profile
 from latprof.text import counted, quoted
 from latprof.trace import Trace
 from latprof.units import parse_duration
@@ -32,7 +34,7 @@ __all__ = [
     "spans_of",
 ]
 
-Result = Union[Profile, Trace, "Report"]
+Result = Union[Profile, Trace, str, os.PathLike[str], "Report"]
 Results = Union[Result, Sequence[Result], Mapping[str, Result]]  # noqa: UP007
 
 _NAMED = 5  # most spans that are named in one sentence
@@ -43,13 +45,13 @@ Named = list[tuple[str, Profile]]
 
 
 def as_profiles(results: Results, *, every: str | int | None = None) -> Named:
-    """Return results as profiles with names; traces are analyzed.
+    """Return results as profiles with names; traces and files of traces are analyzed.
 
     Parameters
     ----------
     results
-        One profile, trace or report, a sequence, or a mapping by name, such as
-        ``profile.groups``.
+        One profile, trace or report, or the path of one; a sequence; or a mapping by name, such
+        as ``profile.groups``.
     every
         Width of the windows of traces.
 
@@ -100,10 +102,12 @@ def as_profile(results: Results, what: str, *, every: str | int | None = None) -
 
 def _profile(result: object, every: str | int | None) -> Profile:
     result = getattr(result, "profile", result)  # of a report
-    if isinstance(result, Trace):
+    if isinstance(result, str | os.PathLike) and is_profile(result):
+        result = load_profile(result)
+    if isinstance(result, Trace | str | os.PathLike):
         return analyze(result, every=every)
     if not isinstance(result, Profile):
-        raise ProfileError(f"result must be a profile or a trace, got {quoted(result)}")
+        raise ProfileError(f"result must be a profile, a trace or a path, got {quoted(result)}")
     if every is not None:
         raise ProfileError(
             f"every= must be None for a profile, got {quoted(every)}; "

@@ -62,8 +62,9 @@ class Profile(FoldedFrames):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from latprof import Pipeline, Profile
     >>> from latprof.frames import Columns
-    >>> from latprof.pipeline import Pipeline
     >>> profile = Profile(Pipeline.chain("mic", "decode", "play"))
     >>> ids = np.arange(2, dtype=np.uint64)
     >>> start = np.array([0, 20_000])
@@ -469,7 +470,7 @@ def load_profile(path: "str | os.PathLike[str]") -> Profile:
     Examples
     --------
     >>> import tempfile
-    >>> from latprof.pipeline import AUDIO
+    >>> from latprof import AUDIO, Profile, load_profile
     >>> path = tempfile.mkdtemp() + "/audio.latprof"
     >>> Profile(AUDIO).save(path)
     >>> load_profile(path)

@@ -268,8 +268,8 @@ def check_percentile(q: Any) -> float:
         raise ProfileError(f"percentile must be a number from 0 to 100, got {quoted(q)}")
     if 0 < float(q) < 1:
         warnings.warn(
-            f"percentiles go from 0 to 100: {q} is below the first one, {100 * float(q):g} may be "
-            "meant",
+            f"percentiles go from 0 to 100: {q} is below the first percentile; did you mean "
+            f"{100 * float(q):g}?",
             stacklevel=3,
         )
     return q  # type: ignore[return-value]  # a float, or another number that behaves like one

@@ -157,11 +157,13 @@ def blame(
     ------
     TraceError
         Sampled or lossy recordings, an unknown `value`, or a stage named ``"self_time"``.
+    PipelineError
+        A name in `stations` that is not a stage, or a `pipeline` with other marks or spans.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from latprof import AUDIO, Trace
+    >>> from latprof import AUDIO, Trace, blame
     >>> start = np.array([0, 10])
     >>> at = {mark: start for mark in ("start", "webrtc", "validation", "serialization", "ipc")}
     >>> at |= {"cgo": np.array([0, 30]), "alsa": np.array([5, 35]), "end": np.array([28, 40])}

@@ -168,8 +168,24 @@ def utilization(
 
     Parameters
     ----------
-    trace, hand_over, stations, pipeline
-        See `latprof.blame`.
+    trace
+        A trace, a path, a folder, a glob, or several of them. All their frames are taken together,
+        of all sources, dropped ones included.
+    hand_over
+        How soon after a departure queued frames enter a station, ``"1us"``. None estimates it from
+        the frames.
+    stations
+        Stations by stage, instead of those of the pipeline: ``{"decode": "cpu"}``. None as a
+        station makes the stage a hand-off.
+    pipeline
+        What the marks mean, for files that do not contain it.
+
+    Returns
+    -------
+    Utilization
+        ``result["worker"]`` is the `Load` of a station: its busy share, the longest time without a
+        pause, the frames in front of it, the growth of its queue. ``table`` is a DataFrame of
+        these, and ``sentences`` says them.
 
     Raises
     ------

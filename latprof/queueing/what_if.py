@@ -58,8 +58,15 @@ _STEADY = 0.5  # of the spread of the time between starts
 class WhatIf:
     """End_to_end as measured, as replayed with the changes, and by plain subtraction.
 
+    `what_if` returns it. ``print(result)`` shows all of it.
+
     Attributes
     ----------
+    table
+        A DataFrame by percentile, in ns: ``measured``, ``replayed``, ``subtraction``, and ``low``
+        and ``high``, between which the replay is in both readings of the recording.
+    mean
+        Mean of ``measured``, ``replayed`` and ``subtraction`` in ns.
     measured_ns, replayed_ns, subtraction_ns
         Sorted arrays, of the finished frames; in the second without those that the changes drop.
     other_ns
@@ -88,7 +95,7 @@ class WhatIf:
     warning: str = ""
 
     def __repr__(self) -> str:
-        return f"<WhatIf {self._changes}: {counted(self.counts['frames'], 'frame')}>"
+        return f"<WhatIf of {counted(self.counts['frames'], 'frame')}: {self._changes}>"
 
     def __str__(self) -> str:
         return text(self.sections())
@@ -103,7 +110,14 @@ class WhatIf:
 
     @property
     def table(self) -> "pd.DataFrame":
-        """By percentile (50 to 99.9), ns: measured, replayed, subtraction, low and high of both."""
+        """By percentile (50 to 99.9), in ns: measured, replayed, subtraction, low and high.
+
+        ``measured`` is the recording; ``replayed`` the recording with the changes, queues included;
+        ``subtraction`` the recording with the change subtracted from each frame, as if there were
+        no queues. ``low`` and ``high`` are the lower and the higher of two replays, which read the
+        gaps between departures and entries differently. If `warning` is not empty, the range also
+        includes ``measured``.
+        """
         import pandas as pd
 
         rows = self.rows()
@@ -211,8 +225,9 @@ def what_if(
     Parameters
     ----------
     trace
-        See `latprof.blame`. All frames are in memory at once, some 250 bytes each, because they are
-        replayed together.
+        A trace, a path, a folder, a glob, or several of them. All their frames are taken together,
+        of all sources, dropped ones included. All frames are in memory at once, some 250
+        bytes each, because they are replayed together.
     changes
         By stage a factor, ``0.9``, or a fixed change with its sign, ``"-2ms"``. No time becomes
         negative. For a hand-off in front of a station its delay is changed, not its queue.
@@ -222,10 +237,21 @@ def what_if(
         By hand-off in front of a station how long frames wait at most, ``{"ipc": "40ms"}``: those
         that would wait longer are dropped there, and the station does not serve them.
     hand_over
-        How soon after a departure a queued frame enters. None estimates it from the frames, at
-        least 1 us. The result has the values used.
-    stations, pipeline
-        See `latprof.blame`.
+        How soon after a departure a queued frame enters, ``"1us"``. None estimates it from the
+        frames, at least 1 us. The result has the values used.
+    stations
+        Stations by stage, instead of those of the pipeline: ``{"decode": "cpu"}``. None as a
+        station makes the stage a hand-off.
+    pipeline
+        What the marks mean, for files that do not contain it.
+
+    Returns
+    -------
+    WhatIf
+        ``table`` is a DataFrame by percentile of end_to_end, in ns: ``measured`` is the recording,
+        ``replayed`` the recording with the changes, queues included, ``subtraction`` what
+        subtracting the change from each frame says, ``low`` and ``high`` the range of the replay.
+        `latprof.WhatIf` describes all fields.
 
     Raises
     ------
@@ -233,10 +259,13 @@ def what_if(
         No stage, station or hand-off of that name, or not a change; sampled or lossy recordings;
         more than 1 % of the frames contradict first in, first out; a station that frames come to
         more than once.
+    PipelineError
+        A name in `stations` that is not a stage, or a `pipeline` with other marks or spans.
 
     Examples
     --------
-    >>> from latprof import Span, Trace
+    >>> import numpy as np
+    >>> from latprof import Pipeline, Span, Trace, what_if
     >>> line = Pipeline("line", ("start", "in", "end"), (Span("queue", "start", "in"),
     ...     Span("work", "in", "end", station="worker")))
     >>> at = {"start": np.arange(4) * 10, "in": np.arange(4) * 20, "end": np.arange(4) * 20 + 20}
@@ -305,11 +334,18 @@ def sensitivity(
     Parameters
     ----------
     trace
-        See `latprof.blame`.
+        A trace, a path, a folder, a glob, or several of them. All their frames are taken together,
+        of all sources, dropped ones included.
     less
         How much less, from 0 to 1.
-    hand_over, stations, pipeline
-        See `what_if`.
+    hand_over
+        How soon after a departure queued frames enter a station, ``"1us"``. None estimates it from
+        the frames.
+    stations
+        Stations by stage, instead of those of the pipeline: ``{"decode": "cpu"}``. None as a
+        station makes the stage a hand-off.
+    pipeline
+        What the marks mean, for files that do not contain it.
 
     Returns
     -------
@@ -320,7 +356,20 @@ def sensitivity(
     Raises
     ------
     TraceError
-        See `what_if`.
+        `less` is not a number from 0 to 1; sampled or lossy recordings; more than 1 % of the
+        frames contradict first in, first out; a station that frames come to more than once.
+    PipelineError
+        A name in `stations` that is not a stage, or a `pipeline` with other marks or spans.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from latprof import Pipeline, Span, Trace, sensitivity
+    >>> line = Pipeline("line", ("start", "in", "end"), (Span("queue", "start", "in"),
+    ...     Span("work", "in", "end", station="worker")))
+    >>> at = {"start": np.arange(4) * 10, "in": np.arange(4) * 20, "end": np.arange(4) * 20 + 20}
+    >>> sensitivity(Trace(line, frame_id=np.arange(4), marks=at), less=0.5)["mean"].to_dict()
+    {'work': 25.0, 'queue': 0.0}
     """
     import pandas as pd
 

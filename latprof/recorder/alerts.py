@@ -75,6 +75,7 @@ class Violation:
 
     Examples
     --------
+    >>> from latprof import Violation
     >>> print(Violation("alsa", 7, "input", 21_000_000, 20_000_000))
     frame 7 of input, alsa 21.0 ms above 20.0 ms
     """

@@ -34,7 +34,7 @@ def current_frame() -> Frame:
 
     Examples
     --------
-    >>> from latprof.recorder.profiler import Profiler
+    >>> from latprof import Pipeline, Profiler, current_frame
     >>> def decode():
     ...     current_frame().mark("decode")
     >>> with Profiler(Pipeline.chain("mic", "decode")) as profiler:

@@ -11,6 +11,7 @@ from latprof.pipeline import AUDIO, Pipeline
 from latprof.recorder.frame import Frame
 from latprof.recorder.profiler import Profiler
 from latprof.recorder.settings import check_settings
+from latprof.text import quoted
 
 __all__ = ["disable", "enable", "get_profiler", "profile_frame"]
 
@@ -66,14 +67,14 @@ def enable(pipeline: Pipeline | None = None, **settings: Any) -> Profiler:
     Raises
     ------
     ProfilerError
-        The process-wide profiler runs with other settings, or a setting is invalid.
+        The process-wide profiler runs with other settings, a setting is invalid, or `Profiler` has
+        no setting of that name.
     PipelineError
         `owns` contains a name that is not a mark of the pipeline.
-    TypeError
-        `Profiler` has no setting of that name.
 
     Examples
     --------
+    >>> from latprof import AUDIO, Pipeline, disable, enable, get_profiler, profile_frame
     >>> profiler = enable(Pipeline.chain("mic", "decode"), critical=None, capacity=1_024)
     >>> with profile_frame(7) as frame:
     ...     frame.mark("decode")
@@ -84,6 +85,12 @@ def enable(pipeline: Pipeline | None = None, **settings: Any) -> Profiler:
     False
     >>> disable()
     """
+    for name in settings:
+        if name not in _DEFAULTS:
+            raise ProfilerError(
+                f"settings must be those of Profiler, got {quoted(name)}; use "
+                f"{', '.join(_DEFAULTS)}"
+            )
     with _lock:
         wanted = {"pipeline": AUDIO if pipeline is None else pipeline, **_DEFAULTS, **settings}
         differing: list[str] = []

@@ -44,6 +44,9 @@ _R = TypeVar("_R")
 class Profiler:
     """Records the frames of a pipeline from `start` until `stop`, or within ``with``.
 
+    A profiler that still runs when the program exits is stopped then, which completes its trace
+    files. A program that is killed leaves the frames of its `ring` file.
+
     Parameters
     ----------
     pipeline
@@ -71,16 +74,17 @@ class Profiler:
         counted.
     path
         A trace file, or a folder for trace files, to which all frames are written while they are
-        recorded. A path that ends in ``/`` is a folder, which is made if it does not exist.
+        recorded. The path of a folder ends in ``/``; the folder is made if it does not exist.
     rotate
         When a new file begins, ``"1h"`` or ``"64MB"``. The files are then named after `path`, the
         time and a number.
     on_critical
         What happens if a critical threshold is exceeded: ``"freeze"`` saves the frames around it
-        as a trace, in the background; a function is called with the `Violation`, in the thread
-        that finishes the frame. Its exceptions are logged, not raised.
+        as a trace in the folder `freeze_to`, in the background; a function is called with the
+        `Violation`, in the thread that finishes the frame. Its exceptions are logged, not raised.
     freeze_to
-        The folder of traces saved by ``"freeze"``, made if needed. The newest 8 are kept.
+        The folder of traces saved by ``"freeze"``, made if needed; by default ``latprof-freezes``
+        in the working directory. The newest 8 are kept.
     keep
         Which frames `trace` and `path` keep; the report counts all frames. ``"slow"`` keeps those
         slower than a running p99, and one in 32 of the others, with weight 32. A duration replaces
@@ -88,8 +92,10 @@ class Profiler:
     logger
         The logger of all messages; None means the logger ``latprof``.
     ring
-        A file that holds the ring; an existing one is replaced. `latprof.recover` reads the frames
-        of a process that died. /dev/shm is a fast place. None keeps the ring in memory.
+        A file that holds the ring, in a folder that exists. `latprof.recover` reads the frames of a
+        process that died. /dev/shm is a fast place. If the ring of the run before has frames, it
+        is renamed to the same name with ``.previous`` at the end. The file stays after `stop`;
+        remove it when it is no longer needed. None keeps the ring in memory.
 
     Attributes
     ----------
@@ -115,6 +121,7 @@ class Profiler:
     Examples
     --------
     >>> import itertools
+    >>> from latprof import Pipeline, Profiler
     >>> ticks = itertools.count(1_000, 1_000).__next__     # a clock that makes times exact
     >>> with Profiler(Pipeline.chain("mic", "decode", "play"), clock=ticks) as profiler:
     ...     frame = profiler.frame(7, size=960, source="input")
@@ -399,9 +406,9 @@ class Profiler:
 
     def record_many(
         self,
-        frame_ids: npt.ArrayLike,
-        stamps: npt.ArrayLike,
-        size: npt.ArrayLike | None = None,
+        frame_ids: "npt.ArrayLike",  # a string, as help() would show all types behind it
+        stamps: "npt.ArrayLike",
+        size: "npt.ArrayLike | None" = None,
         source: str | Sequence[str | None] | Labels | None = None,
     ) -> None:
         """Record n frames from their stamps.
@@ -455,6 +462,7 @@ class Profiler:
 
         Examples
         --------
+        >>> from latprof import Pipeline, Profiler
         >>> profiler = Profiler(Pipeline.chain("mic", "decode"))
         >>> @profiler.stage("decode")
         ... def decode(packet):

@@ -183,8 +183,8 @@ def _checked_path(path: PathLike) -> str:
             )
     elif not checked.is_dir() and not checked.parent.is_dir():
         raise ProfilerError(
-            f"path must be in an existing folder, got {escape(text)}; make "
-            f"{escape(str(checked.parent))}, or choose another"
+            f"path must be in an existing folder, got {escape(text)}; create the folder "
+            f"{quoted(str(checked.parent))}, or choose another"
         )
     return text
 

@@ -55,7 +55,7 @@ class Report:
 
     Examples
     --------
-    >>> from latprof.pipeline import AUDIO
+    >>> from latprof import AUDIO, Profile, Report
     >>> print(str(Report(Profile(AUDIO))).splitlines()[0])
     audio: no frame has finished
     """

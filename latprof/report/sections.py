@@ -4,7 +4,6 @@ from collections.abc import Iterable
 
 from latprof.profile import tables
 from latprof.profile.answers import COARSE_ERROR, stages_of, timeline_rows, worst_frames
-from latprof.profile.build import NO_GROUP
 from latprof.profile.profile import Profile
 from latprof.sequence.order import OrderBySource
 from latprof.table import Cell, Column, Section, Table
@@ -213,7 +212,7 @@ def _order(profile: Profile, orders: OrderBySource) -> Section:
             "may be those of another source"
         )
     for source, found in list(results.items())[: tables.MOST_ROWS]:
-        lines.append(f"{clip(source or NO_GROUP)}: {found.sentence()}")
+        lines.append(f"{clip(source or 'no source')}: {found.sentence()}")
     return Section("Order of frames", tuple(lines), key="order")
 
 

@@ -97,9 +97,12 @@ class RingFile:
         try:
             self._create(raw)
         except OSError as error:
+            remedy = "choose another folder or a smaller capacity"
+            if isinstance(error, FileNotFoundError):
+                remedy = f"create the folder {quoted(os.path.dirname(self.path))}"
             raise ProfilerError(
                 f"cannot create {self._shown} of {format_bytes(self._header.size)}: "
-                f"{error.strerror}; choose another folder or a smaller capacity"
+                f"{error.strerror}; {remedy}"
             ) from None
         mappings = {0: self._head, self._header.rows_at: self.rows}
         self._make_private = _private_copies(self._mapped, mappings)
