@@ -23,6 +23,7 @@ ROWS = served(range(0, 400, 10), [7] * 40, [9] * 40)
 SENTENCE = "ipc looks slowest (109 ms mean); 99 % of it is waiting for alsa: the cause is alsa"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [range(8), pytest.param(range(50), marks=pytest.mark.slow)])
 def test_the_injected_cause_is_named(seeds):
     for kind in KINDS:

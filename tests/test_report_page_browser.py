@@ -22,6 +22,8 @@ from latprof.thresholds import Thresholds
 DATA = Path(__file__).parents[1] / "data"
 SHOWN = ("spans", "picture-stages", "picture-histogram", "percentiles", "accounts", "provenance")
 
+pytestmark = pytest.mark.slow
+
 
 def recorded():
     profile = analyze(DATA / "mic-slow-card.parquet", by="source", every="5s", order=True)

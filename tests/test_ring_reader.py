@@ -522,6 +522,7 @@ record(0)
 """
 
 
+@pytest.mark.slow
 def test_rows_read_beside_writing_threads_are_never_mixed(tmp_path):
     path = tmp_path / "mic.ring"
     writer = subprocess.Popen([sys.executable, "-c", WRITER, path], stdout=subprocess.PIPE)
@@ -531,8 +532,9 @@ def test_rows_read_beside_writing_threads_are_never_mixed(tmp_path):
         rows = 0
         with RingReader(path) as reader:
             newest = 0
-            until = time.monotonic() + 1.5
-            while time.monotonic() < until:
+            begin = time.monotonic()
+            # on a busy machine the writer needs longer
+            while (seconds := time.monotonic() - begin) < 1.5 or (rows <= 1_000 and seconds < 30):
                 seen = reader.scan(after=newest)
                 assert seen.newest >= newest
                 assert seen.refused == 0

@@ -92,6 +92,7 @@ deadlines = st.sampled_from([None, 1, 20, 10**6])
 # -- round trip ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(traces, every, deadlines, st.sampled_from([None, "source", "outcome"]))
 @settings(max_examples=20)
 def test_any_profile_comes_back_equal(tmp_path_factory, trace, every, deadline, by):
@@ -107,6 +108,7 @@ def test_any_profile_comes_back_equal(tmp_path_factory, trace, every, deadline, 
     assert path.read_bytes() == text
 
 
+@pytest.mark.slow
 @given(traces, st.lists(st.integers(0, 2), max_size=10), every)
 @settings(max_examples=8)
 def test_loaded_profiles_merge_like_those_that_were_saved(tmp_path_factory, trace, places, every):
@@ -368,6 +370,7 @@ FREE |= {"by_weight", "stamp_ns", "recorders"}
 WRONG = [None, -1, 1.5, "x", [], {}, True, 2**63, 2**70, math.inf, [[0], [0]], [1, 2, 3], {"a": 1}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["path", "grouped"])
 def test_values_of_a_wrong_kind_are_refused_or_mean_no_harm(request, which):
     path = request.getfixturevalue(which)
@@ -386,6 +389,7 @@ def test_values_of_a_wrong_kind_are_refused_or_mean_no_harm(request, which):
         assert refused >= 12
 
 
+@pytest.mark.slow
 def test_changed_orders_and_causes_are_refused_or_mean_no_harm(tmp_path):
     path = tmp_path / "p.latprof"
     profile = analyze(DATA / "mic-healthy.parquet", order=True, causes=True)
@@ -404,6 +408,7 @@ def test_changed_orders_and_causes_are_refused_or_mean_no_harm(tmp_path):
             assert merge([changed, profile]).frames == 2 * profile.frames
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["path", "grouped"])
 def test_a_number_that_is_off_by_one_contradicts_another(request, which):
     path = request.getfixturevalue(which)

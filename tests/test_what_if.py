@@ -168,6 +168,7 @@ def test_a_quicker_network_comes_sooner():
     assert result.replayed_ns.tolist() == [1 + 2, 21 + 2, 21 + 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "most"), [("quicker", 0.01), ("slower", 0.01), ("several", 0.03), ("servers", 0.03)]
 )

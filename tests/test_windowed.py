@@ -81,6 +81,7 @@ def test_windows_of_no_frames():
         Profile(CHAIN).heat("nope")
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(columns(CHAIN, max_size=20), st.sampled_from([3, 10**9]), st.sampled_from([4, 100]))
 def test_heat_counts_each_frame_where_it_is(frames, every, most):
