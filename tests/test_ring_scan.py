@@ -618,6 +618,16 @@ def test_each_number_is_counted_once(drawn, pauses, dies_in):
     assert len(rows) + lost + seen.lost == seen.newest
 
 
+def test_new_rows_after_a_long_stretch_of_old_ones_are_found():
+    world = World(0, 40, 1, 0, 0, 0)
+    for number in range(1, 97):
+        if number != 61:
+            world.write(number)
+    seen = Watched(world, 0).scan(after=80, unfinished=np.array([61]))
+    assert seen.rows["seq"].tolist() == list(range(81, 97))
+    assert (seen.newest, seen.lost + len(seen.unfinished)) == (96, 1)
+
+
 @WAITS
 @given(worlds(), st.integers(0, 900))
 def test_a_writer_in_order_loses_only_overwritten_rows(drawn, steps):

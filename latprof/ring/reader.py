@@ -449,7 +449,9 @@ class RingReader:
             rows, moved = self._read_rows(slot, min(size, high - slot))
             found = table.add(np.arange(slot, slot + len(rows)), rows, moved)
             read, without = read + len(rows), 0 if found else without + len(rows)
-            if after and without >= POLL_CHUNK and first + read >= table.newest:
+            # rows up to `after` are read for unfinished numbers: new rows come after them
+            enough = first + read >= max(table.newest, after + POLL_CHUNK)
+            if after and without >= POLL_CHUNK and enough:
                 break
         return table
 
