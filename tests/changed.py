@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import numpy as np
-import simulator
-from simulator import Station
+import queueing
+from queueing import Source, Station
 
 from latprof.queueing.what_if import what_if
 
@@ -28,7 +28,7 @@ def compared(seed, kind="quicker", frames=4_000):
     if kind == "several":
         stations[at].servers = 2
         stations[at].service *= 2
-    trace = simulator.trace_of(starts, stations)
+    trace = queueing.trace_of(starts, stations)
     changed, call = list(stations), {}
     if kind == "servers":
         changed[at] = replace(stations[at], servers=2)
@@ -42,9 +42,7 @@ def compared(seed, kind="quicker", frames=4_000):
         service = np.rint(stations[at].service * factor).astype(np.int64)
         changed[at] = replace(stations[at], service=service)
         call = {"changes": {name: factor}}
-    _, end, dropped = simulator.simulate(starts, changed)
-    kept = np.array([n not in dropped for n in range(frames)])
-    truth = (end[changed[-1].name] - starts)[kept]
+    truth = queueing.simulate(Source(due=starts), changed).end_to_end
     table = what_if(trace, **call).table
     rows = {}
     for q in (50, 99):

@@ -1,8 +1,8 @@
 """Simulated pipelines with a known culprit, and an innocent stage that takes longest by itself."""
 
 import numpy as np
-import simulator
-from simulator import Station
+import queueing
+from queueing import Station
 
 from latprof import causes
 
@@ -83,7 +83,7 @@ def pipeline(kind, seed, frames=1_500):
         long = rng.uniform(6, 8) * PERIOD * rng.gamma(100, 0.01, frames)
         guilty.transport = np.where(late, long, PERIOD // 20).astype(np.int64)
         named = f"to_{guilty.name}"
-    return simulator.trace_of(starts, stations), named, stations[innocent].name
+    return queueing.trace_of(starts, stations), named, stations[innocent].name
 
 
 def by_mean(trace, stages):

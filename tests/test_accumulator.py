@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from simulator import LINE, audio, line, overlaps, rows_of, served
+from lines import LINE, audio, line, overlaps, rows_of, served
 
 import latprof
 from latprof import Profile, analyze, causes

@@ -4,10 +4,11 @@ from pathlib import Path
 import instants
 import numpy as np
 import pytest
-import simulator
+import queueing
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulator import Station, line, overlaps, served
+from lines import line, overlaps, served
+from queueing import Station
 
 from latprof import AUDIO, Pipeline, Span, Trace, analyze, what_if
 from latprof.cli.main import main
@@ -132,7 +133,7 @@ def test_transport_is_left_out_of_queued_blame():
     service = np.full(n, 12_000)
     service[::50] = 70_000
     station = Station("s0", service, np.full(n, 50_000))
-    trace = simulator.trace_of(starts, [station])
+    trace = queueing.trace_of(starts, [station])
     waited = (trace.marks["in_s0"] - starts - 50_000).sum()
     found = blame(trace, value="total", queued=True).loc["to_s0"]
     assert found["s0"] == pytest.approx(waited, rel=0.01)
@@ -146,7 +147,7 @@ def test_waiting_behind_a_full_queue_counts_for_the_station_that_blocks():
     slow[20::60] = 15 * period
     first = Station("s0", service, np.full(n, 1_000_000))
     second = Station("s1", slow, np.full(n, 1_000), room=2)
-    trace = simulator.trace_of(np.arange(n) * period, [first, second])
+    trace = queueing.trace_of(np.arange(n) * period, [first, second])
     table = blame(trace)
     assert table.loc["to_s0", "s1"] > 0.7
     assert blame(trace, depth=1).loc["to_s0", "s0"] > 0.7
@@ -159,7 +160,7 @@ def test_so_does_waiting_for_a_server_that_idles_behind_a_full_queue():
     slow[20::60] = 15 * period
     first = Station("s0", np.full(n, 5_000_000), np.full(n, 1_000_000))
     second = Station("s1", slow, np.full(n, 1_000), room=2)
-    trace = simulator.trace_of(np.arange(n) * period, [first, second])
+    trace = queueing.trace_of(np.arange(n) * period, [first, second])
     trace.marks["out_s0"][:] = trace.marks["in_s0"] + 5_000_000
     assert blame(trace).loc["to_s0", "s1"] > 0.7
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from culprits import KINDS, rankings
-from simulator import line, served
+from lines import line, served
 
 import latprof
 from latprof import Pipeline, Trace, analyze, causes, utilization, what_if

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 from culprits import KINDS, pipeline
-from simulator import LINE, audio, line, overlaps, rows_of, served, shuffled
+from lines import LINE, audio, line, overlaps, rows_of, served, shuffled
 
 import latprof
 from latprof import blame, causes

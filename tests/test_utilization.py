@@ -2,8 +2,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import simulator
-from simulator import Station, line, served
+import queueing
+from lines import line, served
+from queueing import Station
 
 import latprof
 from latprof import Pipeline, Span, Trace, utilization
@@ -62,14 +63,14 @@ def test_growth_is_distinguished_from_bursts(seed):
     service[::300] += 20 * period  # stalls, one of them late
     service[-100] += 30 * period
     transport = np.full(n, 45 * MS)
-    bursts = simulator.trace_of(starts, [Station("s0", service, transport)])
+    bursts = queueing.trace_of(starts, [Station("s0", service, transport)])
     assert utilization(bursts)["station_s0"].growth is None
     onset = int(rng.integers(500, 1_000))
     slow = service.copy()
     slow[::300] -= 20 * period
     slow[-100] -= 30 * period
     slow[onset:] = (1.05 * period * rng.gamma(400, 1 / 400, n - onset)).astype(np.int64)
-    growth = utilization(simulator.trace_of(starts, [Station("s0", slow, transport)]))[
+    growth = utilization(queueing.trace_of(starts, [Station("s0", slow, transport)]))[
         "station_s0"
     ].growth
     assert growth.rate == pytest.approx(0.05e9, rel=0.1)

@@ -9,7 +9,7 @@ from changed import compared
 from culprits import KINDS, pipeline
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from simulator import LINE, line, served
+from lines import LINE, line, served
 
 from latprof import AUDIO, Pipeline, Span, Trace, read, sensitivity, what_if
 from latprof.errors import TraceError
