@@ -47,7 +47,7 @@ class Station:
     servers
         Number of threads. None is a thread for each frame, as in an event loop.
     room
-        A put waits while the queue holds this number of frames. None if there is no limit.
+        A put waits while the queue holds this number of frames. None if it is unbounded.
     limit
         A frame that has waited longer (ns) is dropped when it is taken from the queue.
     batch, patience
