@@ -14,6 +14,7 @@ KINDS = (
     "unbounded",
     "pool",
     "batch",
+    "after put",
 )
 
 UNIT = 10_000_000  # ns; a stage takes about this long
@@ -161,4 +162,6 @@ def program(kind, seed, frames=1_500):
             source.due = np.cumsum(rng.exponential(period, frames)).astype(np.int64)
         if rng.random() < 0.5:
             source.service = service(rng, UNIT * rng.uniform(0.05, 0.3), frames)
-    return Program(kind, seed, source, stations)
+    return Program(
+        kind, seed, source, stations, "after put" if kind == "after put" else "before put"
+    )
