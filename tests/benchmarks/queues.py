@@ -23,7 +23,7 @@ from latprof import LatprofError, causes, what_if
 from tests.benchmarks.generated import machine, table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from programs import KINDS, LESS, Program, program  # noqa: E402  (a folder of test modules)
+from programs import KINDS, LESS, Program, program
 
 METHODS = ("what-if", "unbounded", "subtraction")
 VALUES = ("mean", "p50", "p99")
@@ -93,22 +93,22 @@ def score(kind: str, seed: int) -> Score:
     result.rooms = [(room, read.get(name)) for name, room in this.rooms.items()]
     for stage in this.stages:
         true = summary(this.quicker[stage])
-        told = {"subtraction": summary(subtraction(this, stage))}
+        forecasts = {"subtraction": summary(subtraction(this, stage))}
         if kind != "batch":  # a replay without batches is not defined
-            told["unbounded"] = summary(unbounded(this, stage))
+            forecasts["unbounded"] = summary(unbounded(this, stage))
         try:
             forecast = what_if(this.trace, {stage: 1 - LESS})
         except LatprofError:
             result.refused += 1
         else:
-            told["what-if"] = summary(forecast.replayed_ns)
+            forecasts["what-if"] = summary(forecast.replayed_ns)
             result.inside += inside(forecast, true)
-        for method, values in told.items():
+        for method, values in forecasts.items():
             result.errors[method] += (np.abs(values - true) / true).tolist()
-        error = np.abs(told.get("what-if", true) - true) / true
+        error = np.abs(forecasts.get("what-if", true) - true) / true
         if error.max() > result.worst[0]:
             at = int(error.argmax())
-            text = f"{stage} {VALUES[at]}: {told['what-if'][at]:,.0f} for {true[at]:,.0f} ns"
+            text = f"{stage} {VALUES[at]}: {forecasts['what-if'][at]:,.0f} for {true[at]:,.0f} ns"
             result.worst = float(error.max()), text
     return result
 
