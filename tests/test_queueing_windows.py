@@ -228,3 +228,24 @@ def test_windows_name_the_injected_cause(small):
             found = causes(trace)
             assert found.cause == culprit, (kind, seed)
             assert len(found.notes) <= 12
+
+
+@pytest.mark.parametrize("load", [0.5, 1.2, 3.0])
+def test_a_hand_off_in_front_of_a_station_is_never_the_cause_however_long(resize, load):
+    # constant service: frame k is sent when the server is free, and waits longer and longer
+    resize(2_000, 100)
+    k = np.arange(20_000)
+    at = {"start": k * int(60_000 / load), "queue": k * int(60_000 / load)}
+    sent = np.maximum(at["start"], k * 60_000)
+    marks = at | {"serve": sent, "end": sent + 60_000}
+    trace = latprof.Trace(
+        latprof.Pipeline.chain("p", "queue", "serve", stations={"serve": "server"}),
+        frame_id=k,
+        marks=marks,
+    )
+    parts = [latprof.analyze(rows_of(trace, x), causes=True) for x in np.array_split(k, 3)]
+    for found in (causes(trace), (parts[2] + parts[0] + parts[1]).causes):
+        assert found.cause == "serve"
+        assert not any("a replay is not available" in note for note in found.notes), found.notes
+        assert found.gain["queue"] == 0
+        assert found.blocking_time["serve"] == pytest.approx(found.total["queue"])

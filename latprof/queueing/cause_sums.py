@@ -88,6 +88,8 @@ class CauseSums:
         The sum of end_to_end, and over how many frames.
     stations
         By station, what was seen there, of each frame once.
+    unseen
+        By hand-off, what queued frames waited for frames from before the recording.
     notes
         Why gains or waits are unknown.
     """
@@ -99,6 +101,7 @@ class CauseSums:
     end_to_end: Count
     frames: Count
     stations: dict[str, StationEvidence]
+    unseen: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -106,9 +109,10 @@ class CauseSums:
         """Return the sums of a window."""
         stages = model.stations.pipeline.stages
         lengths = {stage.name: model.lengths(stage)[1] for stage in stages}
+        found = model.waits(queued=True)
         waits = {
             wait.handoff: {path: float(ns.sum()) for path, ns in wait.by_path.items()}
-            for wait in model.waits(queued=True)
+            for wait in found
         }
         _count_queue_of_blocked(model, waits)
         _count_blocked(model, waits)
@@ -127,6 +131,7 @@ class CauseSums:
             int(end_to_end.sum()),
             len(end_to_end),
             _evidence(model),
+            {wait.handoff: wait.unseen_ns for wait in found},
             notes,
         )
 
@@ -155,8 +160,19 @@ class CauseSums:
             put(self.frames, other.frames),
             # what is taken away was never evidence: it is of frames that are not new
             _by_key(operator.add, self.stations, other.stations, StationEvidence()),
+            _by_key(put, self.unseen, other.unseen),
             tuple(dict.fromkeys((*self.notes, *other.notes)))[:MOST_NOTES],
         )
+
+    def waited_for(self, handoff: str) -> dict[Path, float]:
+        """Return by path what the frames of a hand-off waited for.
+
+        Frames from before the recording are taken for ones like those that were seen.
+        """
+        seen = self.waits.get(handoff, {})
+        known, unseen = sum(seen.values()), self.unseen.get(handoff, 0)
+        more = 1 + unseen / known if known > 0 else 1.0
+        return {path: ns * more for path, ns in seen.items()}
 
     def out_of_order(self) -> str:
         """Return why no replay of the stations is available, or an empty text."""

@@ -311,16 +311,18 @@ def causes_of(accumulator: CausesAccumulator) -> Causes:
 def _causes(sums: CauseSums, notes: tuple[str, ...]) -> Causes:
     self_time = {name: float(ns) for name, ns in sums.total.items()}
     blocking_time = dict.fromkeys(sums.total, 0.0)
-    for name, paths in sums.waits.items():
+    waits = {name: sums.waited_for(name) for name in sums.waits}
+    for name, paths in waits.items():
         for path, ns in paths.items():
             self_time[name] -= ns
             blocking_time[path[-1]] += ns
+        self_time[name] = max(self_time[name], 0.0)
     return Causes(
         self_time,
         blocking_time,
         None if sums.out_of_order() else sums.gain,
         sums.total,
-        sums.waits,
+        waits,
         sums.counts,
         sums.end_to_end,
         sums.frames,

@@ -56,6 +56,8 @@ class Delays:
         The median delay of the frames that were not queued, or None if all were.
     known
         (k,) the last of these delays.
+    starts_late
+        Whether earlier frames that are not in the recording may have kept the first ones waiting.
     """
 
     delay: Ints
@@ -66,6 +68,7 @@ class Delays:
     limit_ns: int
     usual_ns: int | None
     known: Ints
+    starts_late: bool
 
     @property
     def found_busy(self) -> Mask:
@@ -113,9 +116,9 @@ def delays_of(
     hand_over
         Frames that enter within this many ns after a departure were queued. None estimates it.
     earlier
-        (k,) delays of frames before these that were not queued. If given, the delay of the first
-        visit does not count, as earlier frames may have kept it waiting. Nor does it count if it is
-        longer than all others.
+        (k,) delays of frames before these that were not queued. If given, the time of the first
+        visits does not count as delay, as earlier frames may have kept them waiting; nor does it
+        if it is more than twice as long as all other delays.
     certain
         (n,) visits with known predecessors, which the estimates are made from. None means all.
 
@@ -147,14 +150,16 @@ def delays_of(
     gap_after_departure = np.where(behind, begin - freed_at, np.iinfo(np.int64).max)
     bound = np.where(behind, np.minimum(freed_at, begin) - arrive, 0)
     counted = np.ones(len(begin), bool) if certain is None else certain.copy()
-    past = np.zeros(0, np.int64)
-    if earlier is not None:
-        counted[:1], past = False, earlier
+    past = np.zeros(0, np.int64) if earlier is None else earlier
+    others = waited[1:][~behind[1:] & counted[1:]]
+    starts_late = len(begin) > 1 and bool(waited[0] > 2 * others.max(initial=0))
+    starts_late |= earlier is not None
+    if starts_late:
+        # frames before these may have kept the first ones waiting: that time is not delay
+        counted[: visits.servers] = False
+        arrive[: visits.servers] = begin[: visits.servers]
+        waited[: visits.servers] = 0
     unqueued = np.concatenate([past, waited[~behind & counted]])
-    several = len(unqueued) > _FEWEST and earlier is None
-    if several and counted[0] and unqueued[0] > unqueued[1:].max():
-        # if a recording begins while a queue exists, the first wait is not a delay
-        counted[0], unqueued = False, unqueued[1:]
     if hand_over is None:
         sure = behind & counted
         hand_over = _estimated_limit(visits, waited, unqueued, sure, gap_after_departure, bound)
@@ -172,9 +177,8 @@ def delays_of(
     if visits.conflicts.any():  # they entered before there was room, and do so again in a replay
         hand_overs = np.where(visits.conflicts & (freed_at > MISSING), begin - freed_at, hand_overs)
     usual = int(np.median(known)) if len(known) else None
-    return Delays(
-        delay, hand_overs, queued, freed_at, arrive, hand_over, usual, known[-_MOST_KEPT:]
-    )
+    kept = known[-_MOST_KEPT:]
+    return Delays(delay, hand_overs, queued, freed_at, arrive, hand_over, usual, kept, starts_late)
 
 
 def _departures_from_full_station(visits: Visits) -> Ints:

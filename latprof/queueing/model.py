@@ -39,12 +39,14 @@ class Wait:
     """The time of n frames in one hand-off, and what they waited for.
 
     `total` (n,) is the whole time in ns, and `by_path` (n,) the waiting in ns by path: see
-    `latprof.queueing.blocking`.
+    `latprof.queueing.blocking`. `unseen_ns` is what queued frames waited, all together, before the
+    first visit of the recording: for frames that are not in it.
     """
 
     handoff: str
     total: Amounts
     by_path: dict[Path, Amounts]
+    unseen_ns: int = 0
 
     def by_stage(self) -> dict[str, Amounts]:
         """Return the waiting (n,) in ns by the stage that caused it."""
@@ -125,7 +127,11 @@ class QueueModel:
             mine = self.visits[self.stations.services[i].station]
             visit, low = self._waiting(i, queued=queued)
             total = (mine.begin - mine.arrive)[visit]
-            found.append(Wait(stage.name, total, self._waited(mine, visit, low)))
+            unseen = 0
+            if queued and len(low) and self.delays[mine.station].starts_late:
+                first = np.minimum(mine.begin[0], mine.begin[visit])
+                unseen = int(np.maximum(first - low, 0).sum())
+            found.append(Wait(stage.name, total, self._waited(mine, visit, low), unseen))
         return found
 
     def _waiting(self, i: int, *, queued: bool) -> tuple[Ints | slice, Ints]:

@@ -413,7 +413,8 @@ def breaks_of(model: QueueModel) -> dict[str, int]:
         delays = model.delays[name]
         known = (mine.begin - delays.arrive)[~delays.queued]
         longest = max(int(known.max()) if len(known) else 0, delays.limit_ns)
-        overtaken = delays.queued & (delays.arrive + longest < np.maximum.accumulate(delays.arrive))
+        arrived = np.maximum.accumulate(np.minimum(mine.arrive, mine.begin))
+        overtaken = delays.queued & (delays.arrive + longest < arrived)
         breaks = (overtaken | mine.conflicts | mine.no_end) & model.new[mine.frame]
         unknown = np.count_nonzero(model.new[mine.unknown])
         found[name] = int(np.count_nonzero(breaks)) + int(unknown)
