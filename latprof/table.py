@@ -27,6 +27,7 @@ __all__ = [
     "Section",
     "Table",
     "colors",
+    "doubtful",
     "html",
     "html_table",
     "lay_out",
@@ -75,6 +76,7 @@ _WRITTEN: dict[Kind, Callable[[Any], str]] = {
 _NAMES = ("span", "name")
 _UNIT = re.compile(r"(\d) (?=[a-z%])")
 _EMPTY = ("-", "0", "0.0%", "0 ns")
+_DOUBT = "margin:.3em 0;padding-left:.6em;border-left:4px solid #d9822b"
 _MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\|`*_[]#"} | {"<": "&lt;", "&": "&amp;"})
 
 
@@ -148,12 +150,16 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of a report: a title, a table, lines of text. `key` is its name for programs."""
+    """A part of a report: a title, doubts, a table, lines of text.
+
+    `key` is its name for programs. `doubts` are reasons why its numbers may be wrong.
+    """
 
     title: str = ""
     lines: tuple[str, ...] = ()
     table: Table | None = None
     key: str = ""
+    doubts: tuple[str, ...] = ()
 
 
 def written(cell: Cell, kind: Kind, most: int = 64) -> str:
@@ -199,10 +205,16 @@ def text(sections: Sequence[Section]) -> str:
 
 def _text_lines(section: Section) -> list[str]:
     lines = wrapped(section.title, TEXT_WIDTH) if section.title else []
+    lines += [part for line in doubtful(section) for part in wrapped(line, TEXT_WIDTH)]
     if section.table is not None:
         laid = lay_out(section.table, TEXT_WIDTH, spare=False, draw=_hashes)
         lines += ["".join(part for part, _ in line).rstrip() for line in laid.lines]
     return lines + [part for line in section.lines for part in wrapped(line, TEXT_WIDTH)]
+
+
+def doubtful(section: Section) -> list[str]:
+    """Return the doubts of a section as lines of text."""
+    return [f"doubtful: {doubt}" for doubt in section.doubts]
 
 
 def wrapped(line: str, width: int, *, indent: str = "  ") -> list[str]:
@@ -346,6 +358,8 @@ def markdown(sections: Sequence[Section]) -> str:
 
 def _markdown_blocks(section: Section) -> list[str]:
     blocks = [f"### {_markdown_text(section.title)}"] if section.title else []
+    if section.doubts:
+        blocks.append("\n".join(f"> **{_markdown_text(line)}**  " for line in doubtful(section)))
     if section.table is not None:
         columns = section.table.columns
         rows = [[_markdown_text(column.name) for column in columns]]
@@ -381,6 +395,7 @@ def html(sections: Sequence[Section], span_colors: Mapping[str, str] | None = No
     for section in sections:
         lines = "<br>".join(_html_text(line) for line in section.lines)
         title = _html_text(section.title)
+        parts += [f'<p style="{_DOUBT}">{_html_text(line)}</p>' for line in doubtful(section)]
         if section.table is not None:
             parts.append(html_table(section.table, span_colors, caption=section.title))
         elif title:

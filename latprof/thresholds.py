@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from latprof.errors import LatprofError, ProfileError
 from latprof.text import quoted
-from latprof.units import parse_duration
+from latprof.units import format_exact, parse_duration
 
 __all__ = ["END_TO_END", "LEVELS", "Duration", "Thresholds", "parse_thresholds"]
 
@@ -106,8 +106,8 @@ def parse_thresholds(
         if low[span] > high[span]:
             of = "" if span == END_TO_END else f" of {quoted(span)}"
             raise error(
-                f"warning{of} ({_exact(low[span])}) must not exceed critical{of} "
-                f"({_exact(high[span])}); swap them or raise critical"
+                f"warning{of} ({format_exact(low[span])}) must not exceed critical{of} "
+                f"({format_exact(high[span])}); swap them or raise critical"
             )
     return Thresholds.from_spans(low, high)
 
@@ -123,11 +123,3 @@ def _parsed(
         span: parse_duration(value, name=f"{level} of {quoted(span)}", error=error)
         for span, value in given.items()
     }
-
-
-def _exact(ns: int) -> str:
-    """Write a duration without rounding it."""
-    for unit, scale in (("s", 10**9), ("ms", 10**6), ("us", 10**3)):
-        if ns and ns % scale == 0:
-            return f"{ns // scale} {unit}"
-    return f"{ns} ns"

@@ -19,6 +19,7 @@ __all__ = [
     "STAMP_LIMIT",
     "Time",
     "format_bytes",
+    "format_exact",
     "format_ns",
     "format_quantity",
     "format_utc",
@@ -181,6 +182,29 @@ def format_ns(ns: float | None) -> str:
         return f"{int(scaled)} ns"
     digits = 3 - len(str(int(abs(float(f"{scaled:.3g}"))))) if abs(scaled) >= 1 else 2
     return f"{scaled:.{max(digits, 0)}f} {unit}"
+
+
+def format_exact(ns: int) -> str:
+    """Return a time as text without rounding it, as people give deadlines and thresholds.
+
+    Examples
+    --------
+    >>> [format_exact(t) for t in (50_000_000, 17_050_000, 1_500_000_000, 120_000_000_000, 7)]
+    ['50 ms', '17.05 ms', '1.5 s', '2 min', '7 ns']
+    >>> format_exact(3_599_800_000_000), format_exact(-5_000), format_exact(0)
+    ('3,599.8 s', '-5 us', '0 ns')
+    """
+    sign, size = "-" if ns < 0 else "", abs(ns)
+    for unit, scale in (("d", 86_400 * 10**9), ("h", 3_600 * 10**9), ("min", 60 * 10**9)):
+        if size > scale and size % scale == 0:
+            return f"{sign}{size // scale:,} {unit}"
+    unit, digits = next(
+        ((unit, digits) for unit, digits in (("s", 9), ("ms", 6), ("us", 3)) if size >= 10**digits),
+        ("ns", 0),
+    )
+    whole, rest = divmod(size, 10**digits)
+    decimals = f"{rest:0{digits}d}".rstrip("0") if rest else ""
+    return f"{sign}{whole:,}{'.' if decimals else ''}{decimals} {unit}"
 
 
 def format_quantity(value: float, digits: int = 3) -> str:

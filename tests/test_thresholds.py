@@ -54,7 +54,7 @@ INVALID = [  # warning, critical, what the error says
     (None, {"play": "x" * 1_000}, "critical of 'play' must be a duration"),
     ("60ms", "50ms", "warning (60 ms) must not exceed critical (50 ms); swap them or "),
     ("2s", "1s", "warning (2 s) must not exceed critical (1 s)"),
-    ("50.01ms", "50ms", "warning (50010 us) must not exceed critical (50 ms)"),
+    ("50.01ms", "50ms", "warning (50.01 ms) must not exceed critical (50 ms)"),
     (5, 0, "warning (5 ns) must not exceed critical (0 ns)"),
     ({"end_to_end": 5}, 4, "warning (5 ns) must not exceed critical (4 ns)"),
     (

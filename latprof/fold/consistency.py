@@ -76,6 +76,8 @@ def _settings(windows: Windows | None) -> object:
 
 def _rules_of_span(span: SpanSums) -> Iterator[str]:
     known = span.histogram
+    if bool(span.negative) != bool(span.most_negative):
+        yield "the most negative value must be below 0 if there are negative ones"
     peak = span.peak, span.peak_frame is None
     if known.count != int(known.bins.sum()):
         yield "the count must be that of the bins"

@@ -231,20 +231,24 @@ class _Measured:
         self.latency = np.subtract(end, begin, out=out)
         self.mask: Mask | None = None
         self.missing = self.negative = 0
+        self.lowest = int(self.latency.min())
         if not (complete[span.begin] and complete[span.end]):
             absent = (begin == MISSING) | (end == MISSING)
             self.missing = chunk.count(absent)
             self.latency[absent] = 0
             self.mask = ~absent
-        if int(self.latency.min()) < 0:
+            self.lowest = int(self.latency.min())
+        if self.lowest < 0:
             backwards = self.latency < 0
             self.negative = chunk.count(backwards)
             self.mask = ~backwards if self.mask is None else self.mask & ~backwards
 
     def add_to(self, bins: Bins, sums: Sums, chunk: Chunk) -> None:
         """Count the latencies of 0 and more; the other frames as missing or negative."""
-        sums.spans[self.name].missing += self.missing
-        sums.spans[self.name].negative += self.negative
+        span = sums.spans[self.name]
+        span.missing += self.missing
+        span.negative += self.negative
+        span.most_negative = min(span.most_negative, self.lowest)
         latency = self.latency
         if self.mask is not None:
             latency, chunk = latency[self.mask], chunk.take(self.mask)

@@ -22,6 +22,7 @@ from latprof.fold.windows import COARSE, COARSE_BINS, Windows, coarse_bin
 from latprof.frames import MISSING, Columns, Labels
 from latprof.histogram import Histogram, bin_edges, bin_of
 from latprof.pipeline import Pipeline
+from latprof.units import STAMP_LIMIT
 
 __all__ = [
     "MOST_WORST",
@@ -65,11 +66,13 @@ class SpanSums:
     """Sums of one span over the finished frames that have it; times in ns.
 
     `total` is exact, whatever its size; `m2` is the sum of squared distances from the mean.
+    `most_negative` is the most negative length, or 0.
     """
 
     count: Count = 0
     missing: Count = 0
     negative: Count = 0
+    most_negative: Annotated[int, Bounds(2 - 2 * STAMP_LIMIT, 0)] = 0
     total: Count = 0
     m2: float = 0.0
     peak: Latency | None = None
@@ -96,6 +99,7 @@ class SpanSums:
         self.add_moments(other.count, other.total, other.m2)
         self.missing += other.missing
         self.negative += other.negative
+        self.most_negative = min(self.most_negative, other.most_negative)
         self.histogram.merge(other.histogram)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from latprof.errors import ProfileError
 from latprof.profile import answers
 from latprof.profile.build import FoldedFrames
+from latprof.profile.doubts import Doubt, doubts_of
 from latprof.profile.span import (
     TABLE_PERCENTILES,
     SpanProfile,
@@ -142,6 +143,11 @@ class Profile(FoldedFrames):
         return [name for name, mean in means if mean is not None and mean < 10 * self.stamp_ns]
 
     @property
+    def doubts(self) -> list[Doubt]:
+        """Why numbers may be wrong, such as clocks that disagree; the most severe comes first."""
+        return doubts_of(self)
+
+    @property
     def deadline(self) -> answers.Deadline | None:
         """The misses of the declared deadline, or None if none was declared."""
         return answers.deadline(self.sums)
@@ -233,7 +239,7 @@ class Profile(FoldedFrames):
             {
                 key: pd.array([row[key] for row in rows], dtype=types.get(key, "float64"))
                 for key in rows[0]
-                if key not in ("span", "kind", "intervals")
+                if key not in ("span", "kind", "most_negative", "intervals")
             },
             index=pd.Index([row["span"] for row in rows], name="span"),
         )
@@ -447,7 +453,7 @@ class Profile(FoldedFrames):
 
 def _row(span: SpanProfile) -> dict[str, Any]:
     known = [span.percentile(q) for q in TABLE_PERCENTILES]
-    first = ("kind", "count", "missing", "negative", "mean", "std", "min")
+    first = ("kind", "count", "missing", "negative", "most_negative", "mean", "std", "min")
     row: dict[str, Any] = {"span": span.name} | {name: getattr(span, name) for name in first}
     row |= {percentile_key(p.q): p.value for p in known}
     row |= {name: getattr(span, name) for name in ("max", "peak_frame", "share")}

@@ -67,6 +67,8 @@ class SpanProfile:
     count, missing, negative
         How many finished frames have the span, lack one of its marks, or have its end before its
         begin.
+    most_negative
+        The most negative of the negative lengths, or 0 if there are none.
     total, mean, std
         The exact sum, the mean, and the standard deviation (n - 1; None for fewer than 2 values).
     min, max, peak_frame
@@ -85,6 +87,7 @@ class SpanProfile:
     count: int
     missing: int
     negative: int
+    most_negative: int
     total: int
     mean: float | None
     std: float | None
@@ -105,6 +108,7 @@ class SpanProfile:
             n,
             sums.missing,
             sums.negative,
+            sums.most_negative,
             total,
             total / n if n else None,
             math.sqrt(max(sums.m2, 0.0) / (n - 1)) if n > 1 else None,

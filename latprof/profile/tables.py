@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from latprof.errors import ProfileError
+from latprof.profile.doubts import MANY_LEFT_OUT, how_negative
 from latprof.profile.span import TABLE_PERCENTILES, percentile_key
 from latprof.table import Cell, Column, Section, Table, colors, html, text
 from latprof.text import clip, counted
@@ -42,8 +43,14 @@ def as_html(profile: "Profile") -> str:
 
 
 def _sections(profile: "Profile") -> list[Section]:
-    lines = pace(profile)
-    summary = Section(headline(profile), () if lines is None else (lines,), key="summary")
+    lines, first = pace(profile), headline(profile)
+    every = (doubt.sentence for doubt in profile.doubts)
+    summary = Section(
+        first,
+        () if lines is None else (lines,),
+        key="summary",
+        doubts=tuple(sentence for sentence in every if sentence not in first),
+    )
     by_group = [groups(profile)] if profile.groups else []
     return [summary, spans(profile), *by_group]
 
@@ -60,6 +67,10 @@ def headline(profile: "Profile") -> str:
     if profile.frames == 0:
         return f"{name}: no frame has finished"
     total = profile["end_to_end"]
+    if total.mean is None and total.negative:
+        every = "all frames end" if total.negative == profile.frames else "all frames with both end"
+        by = f"by up to {how_negative(profile)}"
+        return f"{name}: {every} before they begin, {by}: clocks or time zones?"
     if total.mean is None:
         return f"{name}: no frame has both start and end"
     if profile.unclaimed is not None:
@@ -68,10 +79,21 @@ def headline(profile: "Profile") -> str:
     if stage is None or profile[stage].mean is None:
         return f"{name}: {format_ns(total.mean)} mean end to end; no frame has a whole stage"
     slowest = profile[stage]
+    frames, attributed = profile.frames, profile.sums.attributed
+    some = (
+        f" in {slowest.count:,} of {frames:,} frames" if _lacks_many(slowest.count, frames) else ""
+    )
     part = "" if slowest.share is None else f", {slowest.share:.0%} of end to end"
+    if part and _lacks_many(attributed, frames):
+        part += f" in {attributed:,} of {frames:,} frames"
     cause = other_cause(profile)
     behind = "" if cause is None else f"; its cause is {cause.cause}"
-    return f"{name}: the bottleneck is {stage}, {format_ns(slowest.mean)} mean{part}{behind}"
+    return f"{name}: the bottleneck is {stage}, {format_ns(slowest.mean)} mean{some}{part}{behind}"
+
+
+def _lacks_many(some: int, frames: int) -> bool:
+    """Return whether a number is over so few of the frames that it must say so."""
+    return frames - some >= MANY_LEFT_OUT * frames
 
 
 def other_cause(profile: "Profile") -> "Causes | None":
@@ -150,7 +172,10 @@ def _missing(profile: "Profile") -> str:
     parts = []
     for what in ("missing", "negative"):
         found = {name: getattr(profile[name], what) for name in profile.spans}
-        named = ", ".join(f"{name} {n:,}" for name, n in found.items() if n)
+        amounts = dict.fromkeys(found, "")
+        if what == "negative":
+            amounts = {name: f" (by up to {how_negative(profile, name)})" for name in found}
+        named = ", ".join(f"{name} {n:,}{amounts[name]}" for name, n in found.items() if n)
         parts.append(f"{what}: {named or 'none'}")
     excluded = profile.sums.excluded
     if excluded:

@@ -16,7 +16,7 @@ from latprof.profile.profile import Profile
 from latprof.profile.span import TABLE_PERCENTILES
 from latprof.profile.tables import known_causes
 from latprof.report.pictures import pictures
-from latprof.table import Cell, Column, Section, Table, colors, html_table
+from latprof.table import Cell, Column, Section, Table, colors, doubtful, html_table
 from latprof.text import clip, counted, escape
 from latprof.thresholds import Thresholds
 from latprof.units import format_ns, format_quantity, format_utc
@@ -81,6 +81,7 @@ def page(report: "Report", *, made: dt.datetime | None = None) -> str:
     return environment.get_template("page.html.jinja").render(
         headline=summary.title,
         cause=cause,
+        doubts=doubtful(summary),
         figures=_figures(profile, report.marked),
         summary=[line for line in summary.lines if line not in (origin, cause)],
         sections={section.key: section for section in sections if section.key in _PLACES},

@@ -111,6 +111,13 @@ class Report:
             return f"{name}: the profiler was never started; use it in `with`, or call start()"
         return headline(self.profile)
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Sentences on why numbers may be wrong; without the one that is the headline."""
+        first = self.headline()
+        every = (doubt.sentence for doubt in self.profile.doubts)
+        return tuple(sentence for sentence in every if sentence not in first)
+
     def sections(self, *, worst: int | None = None) -> list[Section]:
         """Return the report's sections, in order.
 
@@ -123,7 +130,7 @@ class Report:
         below = [self.overhead] if self.overhead else []
         lines = (*above, *summary_lines(self.profile, self.thresholds), *below)
         return [
-            Section(self.headline(), lines, key="summary"),
+            Section(self.headline(), lines, key="summary", doubts=self.doubts),
             *sections(self.profile, self.marked, self.worst if worst is None else worst),
         ]
 
@@ -150,6 +157,7 @@ class Report:
             "format": 1,
             "pipeline": profile.pipeline.to_dict(),
             "headline": self.headline(),
+            "doubts": [asdict(doubt) for doubt in profile.doubts],
             "frames": profile.frames,
             "first_start_ns": sums.first_ns,
             "last_end_ns": sums.last_ns,

@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.text import Text
 
 from latprof.report.report import Report
-from latprof.table import Section, Table, lay_out, wrapped
+from latprof.table import Section, Table, doubtful, lay_out, wrapped
 from latprof.thresholds import Thresholds
 from latprof.units import format_ns
 
@@ -33,6 +33,9 @@ def print_sections(sections: list[Section], console: Console | None = None) -> N
             console.print()
         for part in wrapped(section.title, console.width) if section.title else []:
             console.print(Text(part, style="bold"))
+        for line in doubtful(section):
+            for part in wrapped(line, console.width):
+                console.print(Text(part, style="bold yellow"))
         if section.table is not None:
             table, left_out = styled_table(section.table, console.width)
             console.print(table)

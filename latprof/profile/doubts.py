@@ -1,0 +1,93 @@
+"""Why numbers of a profile may be wrong: one list, which every output shows.
+
+A doubt is about the recording, not about a single cell: clocks, units, frames that are left out.
+Each one has the number that it is about. A recorder counts what it doubts in the notes of its
+accounts; `COUNTED` says which of those counts are doubts.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from latprof.text import counted
+from latprof.units import format_exact, format_ns, format_quantity, format_utc
+
+if TYPE_CHECKING:
+    from latprof.profile.profile import Profile
+
+__all__ = ["COUNTED", "MANY_LEFT_OUT", "Doubt", "doubts_of", "how_negative"]
+
+COUNTED = {
+    "files given more than once": "files given more than once: {n:,}; their frames count again",
+}
+"""Notes of the accounts that are doubts, and the sentence on each; `n` is the count."""
+
+MANY_LEFT_OUT = 0.01  # of the finished frames
+FASTEST_RATE = 10_000_000  # frames a second
+SHORTEST_NS = 1_000  # not every frame of a pipeline is quicker
+YEAR_1971_NS = 365 * 86_400 * 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A reason why numbers may be wrong: `key` for programs, and a sentence with the number."""
+
+    key: str
+    sentence: str
+
+
+def doubts_of(profile: "Profile") -> list[Doubt]:
+    """Return the doubts about a profile, the most severe first."""
+    found: list[Doubt] = []
+    if profile.frames:
+        found += [*_negative(profile), *_unit(profile), *_left_out(profile)]
+    notes = profile.accounts.notes
+    known = (name for name in COUNTED if notes.get(name))
+    return [*found, *(Doubt(name, COUNTED[name].format(n=notes[name])) for name in known)]
+
+
+def how_negative(profile: "Profile", name: str = "end_to_end") -> str:
+    """Return by how much the span that is most negative ends before it begins, ``"5 us"``."""
+    ns = -profile[name].most_negative
+    return format_exact(ns if ns < 10**9 else round(ns, -8))
+
+
+def _negative(profile: "Profile") -> Iterator[Doubt]:
+    total = profile["end_to_end"]
+    if total.negative:
+        every = total.negative == profile.frames
+        which = "all frames" if every else f"{total.negative:,} of {profile.frames:,} frames"
+        yield Doubt(
+            "negative",
+            f"{which} end before they begin, by up to {how_negative(profile)}: "
+            "clocks or time zones?",
+        )
+
+
+def _unit(profile: "Profile") -> Iterator[Doubt]:
+    """Doubt the unit of stamps; a profiler of latprof, which says what a stamp takes, has ns."""
+    first, most, rate = profile.sums.first_ns, profile["end_to_end"].max, profile.throughput
+    if profile.stamp_ns:
+        return
+    signs = []
+    if first is not None and 0 <= first < YEAR_1971_NS:
+        signs.append(f"frames start in 1970 ({format_utc(first)})")
+    if rate is not None and rate > FASTEST_RATE:
+        signs.append(f"{format_quantity(rate)} frames/s")
+    if most is not None and most < SHORTEST_NS:
+        signs.append(f"no frame takes longer than {format_ns(most)}")
+    if signs:
+        yield Doubt("unit", f"{', '.join(signs)}: are stamps in ms or us given as ns?")
+
+
+def _left_out(profile: "Profile") -> Iterator[Doubt]:
+    excluded, frames = profile.sums.excluded, profile.frames
+    n = sum(excluded.values())
+    if n >= MANY_LEFT_OUT * frames:
+        named = ", ".join(f"{reason} {count:,}" for reason, count in sorted(excluded.items()))
+        left = counted(profile.sums.attributed, "frame")
+        yield Doubt(
+            "left out",
+            f"shares are over {left} of {frames:,}, means over all that have the span; "
+            f"left out of shares: {named}",
+        )
