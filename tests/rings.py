@@ -7,12 +7,7 @@ from latprof.ring.ring import Ring, cpu_word
 
 def claim(ring: Ring) -> int:
     """Claim the next sequence number."""
-    return ring.number_of(next(ring.positions))
-
-
-def position(ring: Ring, number: int) -> int:
-    """Return what the row of a number holds as `begin` and `seq`."""
-    return (number - 1 + ring.capacity) * ring.width
+    return ring.numbers.draw()
 
 
 def write(
@@ -26,18 +21,19 @@ def write(
     outcome: int = 0,
     rss: int = 0,
     cpu: float = float("nan"),
+    weight: int = 1,
+    tags: tuple[int, ...] = (),
 ) -> None:
     """Write the row of a claimed number; 0 is a missing stamp."""
     at = (number - 1) % ring.capacity * ring.width
-    begin = position(ring, number)
-    labels = source | outcome << 16
-    ring.pack(ring.buffer, at, begin, frame_id, *stamps, rss, size, labels, cpu_word(cpu), begin)
+    rest = (rss, size, source | outcome << 16, cpu_word(cpu, weight), *tags)
+    ring.pack(ring.buffer, at, number, frame_id, *stamps, *rest, number)
 
 
 def begin(ring: Ring) -> int:
     """Claim a number and begin its row without ending it."""
     number = claim(ring)
     at = (number - 1) % ring.capacity * ring.width
-    row = struct.pack("<Q", position(ring, number))
+    row = struct.pack("<Q", number)
     ring.buffer[at : at + ring.width] = row.ljust(ring.width, b"\0")
     return number

@@ -7,20 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rings import claim, position, write
+from rings import claim, write
 
 from latprof.errors import ProfilerError
 from latprof.frames import MISSING, NO_SIZE
 from latprof.pipeline import AUDIO, Pipeline
-from latprof.ring.ring import (
-    OTHER_NAME,
-    NameTable,
-    Ring,
-    count_of,
-    row_struct,
-    storable,
-    to_columns,
-)
+from latprof.ring.layout import row_dtype
+from latprof.ring.names import OTHER_NAME, NameTable
+from latprof.ring.ring import Ring, count_of, row_struct, storable, to_columns
 
 MIC = Pipeline.chain("mic", "decode")  # marks start, decode, end
 
@@ -34,8 +28,10 @@ def filled(capacity: int, frames: int) -> Ring:
 
 
 def test_rows_are_packed_like_the_dtype() -> None:
-    for pipeline in (MIC, AUDIO):
-        assert row_struct(len(pipeline.marks)).size == pipeline.row_dtype.itemsize
+    for pipeline, tags in itertools.product((MIC, AUDIO), ((), ("a",), ("a", "b"))):
+        size = row_dtype(pipeline, tags).itemsize
+        assert row_struct(len(pipeline.marks), len(tags)).size == size
+    assert row_dtype(AUDIO).itemsize == row_dtype(AUDIO, ("a", "b")).itemsize - 8 == 112
     ring = Ring(MIC, 1)
     source, outcome = ring.sources.code("input"), ring.outcomes.code("late")
     write(
@@ -153,19 +149,19 @@ def test_a_torn_row_is_not_read() -> None:
     assert found.rows["frame_id"].tolist() == [1]
     assert found.pending == [2]
     assert ring.is_torn(2)
-    ring.array["begin"][0] = position(ring, 3)  # a newer writer has begun
+    ring.array["begin"][0] = 3  # a newer writer has begun
     assert ring.read(0).overwritten == 1
 
 
 def test_many_rows_are_written_at_once() -> None:
     ring = filled(5, 3)
-    block = np.zeros(4, MIC.row_dtype)
+    block = np.zeros(4, ring.dtype)
     block["frame_id"] = [4, 5, 6, 7]
     ring.write_rows(block)
     assert ring.read(0).rows["frame_id"].tolist() == [3, 4, 5, 6, 7]
     assert ring.read(0).rows["seq"].tolist() == [3, 4, 5, 6, 7]
     assert block["seq"].tolist() == [0, 0, 0, 0]  # the caller's array is left alone
-    ring.write_rows(np.zeros(12, MIC.row_dtype))  # longer than the ring
+    ring.write_rows(np.zeros(12, ring.dtype))  # longer than the ring
     assert ring.read(0).rows["seq"].tolist() == [15, 16, 17, 18, 19]
     assert ring.claimed == 19
 
@@ -199,7 +195,7 @@ def test_names_after_the_table_is_full_share_one_code() -> None:
 
 
 def test_a_full_table_has_65534_names() -> None:
-    names = NameTable(None)
+    names = NameTable(None, most_bytes=2**23)
     codes = [names.code(str(n)) for n in range(65_534)]
     assert codes[-1] == 65_534
     assert names.overflowed == 0
@@ -212,6 +208,38 @@ def test_names_that_look_alike_in_the_table_are_one_label() -> None:
     codes = [names.code(name) for name in ("\ud800", "\\ud800", "a")]
     labels = names.labels(np.array([*codes, codes[0]], np.uint16))
     assert labels.counts() == {"\\ud800": 3, "a": 1}
+
+
+def test_names_are_bounded_in_bytes() -> None:
+    # an entry of the log has 12 bytes more than the name, up to the next multiple of 8
+    names = NameTable(None, most_bytes=24 + 3 * 32)  # "(other)" takes 24 bytes
+    texts = [f"a source named {n}" for n in range(5)]
+    assert [names.code(text) for text in texts] == [1, 2, 3, 65_535, 65_535]
+    assert names.code(texts[1]) == 2
+    assert (names.overflowed, names.table[65_535]) == (2, OTHER_NAME)
+
+
+def test_names_that_are_too_long_are_cut_and_stay_apart() -> None:
+    names = NameTable(None)
+    codes = [names.code(text) for text in ("x" * 10**6, "x" * 10**6 + "y", "x" * 10**6)]
+    assert codes == [1, 2, 1]
+    assert names.clipped == 3
+    cut = [str(name) for name in names.table[1:]]
+    assert all(len(name) == 1_000 and name.startswith("x" * 980) for name in cut)
+    assert cut[0] != cut[1]
+    assert max(len(str(name)) for name in names.codes) == 1_000
+
+
+def test_labels_of_used_names_have_no_others() -> None:
+    names = NameTable(None)
+    for n in range(100):
+        names.code(str(n))
+    codes = np.array([5, 0, 99, 5], np.uint32)
+    labels = names.labels_used(codes)
+    assert labels.to_numpy().tolist() == names.labels(codes).to_numpy().tolist()
+    assert labels.to_numpy().tolist() == ["4", None, "98", "4"]
+    assert sorted(labels.names) == ["4", "98"]
+    assert len(names.labels_used(codes[:0])) == 0
 
 
 def test_lone_surrogates_are_escaped() -> None:
@@ -241,6 +269,35 @@ def test_columns_hold_utc_stamps_and_missing_values() -> None:
     assert columns.outcome.to_numpy().tolist() == ["finished", "late"]
     assert columns.rss is not None
     assert columns.rss.tolist() == [0, 0]
+
+
+def test_tags_are_columns() -> None:
+    ring = Ring(MIC, 3, tags=("endpoint", "status"))
+    cart = ring.tags[0].code("/cart")
+    ok = ring.tags[1].code("200")
+    write(ring, claim(ring), 7, (100, 0, 170), tags=(cart, ok))
+    write(ring, claim(ring), 8, (200, 0, 270), tags=(0, ok))
+    columns = to_columns(ring.read(0).rows, ring, 0)
+    assert {name: tag.to_numpy().tolist() for name, tag in columns.tags.items()} == {
+        "endpoint": ["/cart", None],
+        "status": ["200", "200"],
+    }
+
+
+def test_invalid_tags_are_refused() -> None:
+    for tags, reason in [
+        ("endpoint", "tags must be a list of names, got 'endpoint'"),
+        (7, "tags must be a list of names, got 7"),
+        (("a", 7), "tags must be a list of names"),
+        (("a", "a"), "at most 16 different names"),
+        ([f"t{n}" for n in range(17)], "at most 16 different names"),
+        (("source",), "must not be a reserved name"),
+        (("decode",), "must not be a mark"),
+        (("a b",), "must be an identifier"),
+        (("a", "A"), "must differ from"),
+    ]:
+        with pytest.raises(ProfilerError, match=reason):
+            Ring(MIC, 3, tags=tags)  # type: ignore[arg-type]
 
 
 def test_columns_are_copies() -> None:

@@ -13,8 +13,10 @@ import pytest
 import latprof
 from latprof import AUDIO, Pipeline, Profiler, ProfilerError
 from latprof.ring.file import PREVIOUS
+from latprof.ring.layout import SLOTS, row_dtype
+from latprof.ring.names import OTHER_NAME
 from latprof.ring.reader import RingReader
-from latprof.ring.ring import OTHER_NAME, Ring
+from latprof.ring.ring import Ring
 
 MIC = Pipeline.chain("mic", "decode")
 
@@ -95,7 +97,7 @@ def test_the_file_is_private_and_fully_allocated(tmp_path):
         os.umask(old)
     found = path.stat()
     assert found.st_mode & 0o777 == 0o600
-    assert found.st_size > 65_536 * MIC.row_dtype.itemsize
+    assert found.st_size > (65_536 + SLOTS) * row_dtype(MIC).itemsize
     assert found.st_blocks * 512 >= found.st_size  # allocated, not sparse
 
 
@@ -191,6 +193,45 @@ def test_the_ring_of_a_stopped_profiler_is_renamed(tmp_path):
     assert ids(str(path) + PREVIOUS) == [7]
     Profiler(MIC, ring=path)
     assert ids(str(path) + PREVIOUS) == [7]
+    assert ids(str(path) + PREVIOUS + ".2") == [1, 2]
+    assert len(os.listdir(tmp_path)) == 3
+
+
+def test_older_rings_are_kept_up_to_the_limit(tmp_path):
+    path = tmp_path / "mic.ring"
+    previous = [f"{path}{PREVIOUS}", *(f"{path}{PREVIOUS}.{k}" for k in range(2, 7))]
+    for run in range(1, 9):
+        with Profiler(MIC, ring=path, keep_previous=3) as profiler:
+            record(profiler, [run])
+        # the newest is always .previous
+        kept = [run - k for k in range(1, 4) if run > k]
+        assert [ids(name) for name in previous[: len(kept)]] == [[n] for n in kept]
+        assert len(os.listdir(tmp_path)) == 1 + len(kept)
+    # a name that is free is used before an older ring is replaced
+    os.unlink(previous[0])
+    with Profiler(MIC, ring=path) as profiler:
+        record(profiler, [9])
+    assert [ids(name) for name in previous[:3]] == [[8], [6], [5]]
+    for run in range(10, 15):
+        with Profiler(MIC, ring=path) as profiler:
+            record(profiler, [run])
+    assert [ids(name) for name in previous[:5]] == [[n] for n in range(13, 8, -1)]
+    assert len(os.listdir(tmp_path)) == 6
+    for wrong in (0, -1, True, "5", 1.0, 1_001):
+        with pytest.raises(ProfilerError, match="keep_previous must be an integer between 1 and"):
+            Profiler(MIC, ring=tmp_path / "other.ring", keep_previous=wrong)
+    assert len(os.listdir(tmp_path)) == 6
+
+
+def test_a_ring_with_frames_in_flight_alone_is_kept(tmp_path):
+    path = tmp_path / "mic.ring"
+    ring = Ring(MIC, 4, path=path)
+    np.frombuffer(ring.slots, ring.dtype, ring.slot_count)["begin"][700] = 1
+    ring.release()
+    second = Ring(MIC, 4, path=path)
+    assert sorted(os.listdir(tmp_path)) == ["mic.ring", "mic.ring.previous"]
+    second.release()
+    Ring(MIC, 4, path=path)
     assert sorted(os.listdir(tmp_path)) == ["mic.ring", "mic.ring.previous"]
 
 
@@ -212,7 +253,7 @@ os.kill(os.getpid(), 9)
 
 
 def test_rings_of_other_formats_are_renamed_and_not_removed(tmp_path):
-    for name, content in [("old", b"LATPRING\2"), ("new", b"LATPROFR\2")]:
+    for name, content in [("old", b"LATPRING\2"), ("new", b"LATPROFR\3")]:
         path = tmp_path / f"{name}.ring"
         path.write_bytes(content + bytes(200))
         Profiler(MIC, ring=path)
@@ -276,45 +317,46 @@ def test_invalid_paths_are_refused(tmp_path):
 
 def test_names_are_stored_in_the_file(tmp_path):
     ring = Ring(MIC, 4, path=tmp_path / "mic.ring")
-    hostile = ["söurce <b>\x1b[31m", "", "a\0b", "\ud800", "x" * 1_024]
+    hostile = ["söurce <b>\x1b[31m", "", "a\0b", "\ud800", "x" * 1_000]
     codes = [ring.sources.code(name) for name in hostile]
     late = ring.outcomes.code("late")
     with RingReader(tmp_path / "mic.ring") as reader:
         reader.scan()
         found = reader.sources.labels(np.array(codes, np.uint16)).to_numpy().tolist()
-        assert found == ["söurce <b>\x1b[31m", "", "a\0b", "\\ud800", "x" * 1_024]
+        assert found == ["söurce <b>\x1b[31m", "", "a\0b", "\\ud800", "x" * 1_000]
         assert reader.outcomes.labels(np.array([late, 0], np.uint16)).to_numpy().tolist() == [
             "late",
             "finished",
         ]
 
 
-def test_long_names_are_cut_and_stay_distinct(tmp_path):
-    ring = Ring(MIC, 4, path=tmp_path / "mic.ring")
-    codes = [ring.sources.code("é" * 600 + end) for end in "ab"]
-    with RingReader(tmp_path / "mic.ring") as reader:
-        reader.scan()
-        names = reader.sources.labels(np.array(codes, np.uint16)).to_numpy().tolist()
-    assert names == ["é" * 508 + "... (1)", "é" * 508 + "... (2)"]
-
-
 def test_names_after_the_table_is_full_share_one_name(tmp_path):
-    with Profiler(MIC, capacity=100_000, ring=tmp_path / "mic.ring") as profiler:
-        for n in range(20_000):
-            profiler.frame(n, source=f"a source named {n}", start=1).finish(at=2)
-        with pytest.raises(KeyError), profiler.frame(20_000):
+    long = "x" * 900
+    with Profiler(MIC, capacity=3_000, ring=tmp_path / "mic.ring") as profiler:
+        for n in range(2_500):
+            profiler.frame(n, source=f"{long}{n}", start=1).finish(at=2)
+        with pytest.raises(KeyError), profiler.frame(2_500):
             raise KeyError
     names = latprof.recover(tmp_path / "mic.ring").source.to_numpy().tolist()
     kept = names.index(OTHER_NAME)
-    # 12 bytes, 14 characters and the number, up to the next multiple of 8
-    assert kept == pytest.approx(2**18 * 7 / 8 / 32, rel=0.05)
-    assert names == [f"a source named {n}" for n in range(kept)] + [OTHER_NAME] * (
-        20_000 - kept
-    ) + [None]
-    assert profiler.accounts.notes["names beyond the table"] == 20_000 - kept
+    # 12 bytes, 900 characters and the number, up to the next multiple of 8
+    assert kept == pytest.approx(2**21 / 916, rel=0.01)
+    assert names == [f"{long}{n}" for n in range(kept)] + [OTHER_NAME] * (2_500 - kept) + [None]
+    assert profiler.accounts.notes["names beyond the table"] == 2_500 - kept
     trace = latprof.recover(tmp_path / "mic.ring")
     assert trace.outcome.to_numpy().tolist()[-1] == "KeyError"
     assert trace.source.counts() == profiler.trace().source.counts()
+
+
+def test_names_that_are_too_long_are_cut_in_memory_and_in_the_file(tmp_path):
+    with Profiler(MIC, ring=tmp_path / "mic.ring") as profiler:
+        for end in "ab":
+            profiler.frame(1, source="é" * 600 + end).finish()
+    names = latprof.recover(tmp_path / "mic.ring").source.names
+    assert len(set(names)) == 2
+    assert all(name.startswith("é" * 490) and len(name.encode()) <= 1_000 for name in names)
+    assert names == profiler.trace().source.names
+    assert profiler.accounts.notes["names that were cut"] == 2
 
 
 # -- forks ----------------------------------------------------------------------------------------
@@ -332,7 +374,7 @@ path = sys.argv[1]
 with Profiler(AUDIO, ring=path, capacity=100) as profiler:
     profiler.frame(1, source="mine").finish()
     frame = profiler.frame(2)
-    hot, ring = profiler._hot, profiler._ring
+    ring = profiler._ring
     before = open(path, "rb").read()
     pid = os.fork()
     if pid == 0:
@@ -340,13 +382,9 @@ with Profiler(AUDIO, ring=path, capacity=100) as profiler:
         profiler.record(3, [1] * 8, source="a child's")
         profiler.record_many([4], np.ones((1, 8), int), source=["another"])
         profiler.frame(5, source="a third").drop("why")
-        # beyond all checks: the mapping itself is no longer that of the parent
-        hot.switch(True)
-        profiler.frame(6, source="a fourth").finish()
-        ring.sources.code("a fifth")
-        ring.file.store_name(1, 77, "a sixth")
-        ring.write_rows(np.ones(3, AUDIO.row_dtype))
-        ring.buffer[:] = b"x" * len(ring.buffer)
+        # beyond the checks of the recorder
+        ring.sources.code("a fourth")
+        ring.file.store_name(1, 77, "a fifth")
         ring.note(True, 1, 1)
         assert open(path, "rb").read() == before
         for attempt in (profiler.start, lambda: Profiler(AUDIO, ring=path)):

@@ -16,7 +16,7 @@ from latprof.frames import MISSING, NO_SIZE, Columns, Labels, check_stamps
 from latprof.pipeline import Pipeline, check_name
 from latprof.text import quoted
 
-__all__ = ["columns_of", "columns_of_arguments", "columns_of_table"]
+__all__ = ["check_tag_name", "columns_of", "columns_of_arguments", "columns_of_table"]
 
 # by column: its type, what a missing value becomes, and the lowest value
 _INTEGERS: dict[str, tuple[type[np.integer[Any]], int, int]] = {
@@ -162,7 +162,7 @@ def columns_of_arguments(
                 f"({', '.join(pipeline.marks)}), got {quoted(mark)}"
             )
     for name in tags:
-        _check_tag_name(name, pipeline, tags)
+        check_tag_name(name, pipeline, tags)
     all_marks = {mark: marks.get(mark) for mark in pipeline.marks}
     given = {name: values for name, values in optional.items() if values is not None}
     columns = columns_of(frame_id, all_marks, given, tags)
@@ -218,7 +218,14 @@ def _tag(values: Any, name: str) -> npt.NDArray[Any] | Labels:
     return arrow.tag(arrow.from_sequence(values, f"tag {name!r}"), name)
 
 
-def _check_tag_name(name: object, pipeline: Pipeline, tags: Iterable[object]) -> None:
+def check_tag_name(name: object, pipeline: Pipeline, tags: Iterable[object]) -> None:
+    """Refuse a name that a tag of the pipeline must not have, or that resembles another tag's.
+
+    Raises
+    ------
+    TraceError
+        The name is invalid.
+    """
     try:
         checked = check_name(name, "tag")
     except PipelineError as error:

@@ -19,7 +19,8 @@ from latprof.profile.profile import Profile
 from latprof.recorder.alerts import BACKGROUND_ERRORS
 from latprof.recorder.hotpath import HotPath
 from latprof.recorder.stamping import BAD_STAMP, shown
-from latprof.ring.ring import OTHER_NAME, Ring, Snapshot, count_of, storable, to_columns
+from latprof.ring.names import OTHER_NAME
+from latprof.ring.ring import Ring, Snapshot, count_of, storable, to_columns
 
 __all__ = ["SHORTEST_CPU_S", "Background", "LiveFold", "cpu_and_memory_sampler"]
 

@@ -27,6 +27,7 @@ from latprof.recorder.outputs import Outputs
 from latprof.recorder.recording import Recording
 from latprof.recorder.sampling import threshold
 from latprof.recorder.settings import OnCritical, PathLike, check_settings
+from latprof.ring.file import KEEP_PREVIOUS
 from latprof.ring.ring import Ring
 from latprof.text import counted
 from latprof.thresholds import END_TO_END, Duration
@@ -94,8 +95,11 @@ class Profiler:
     ring
         A file that holds the ring, in a folder that exists. `latprof.recover` reads the frames of a
         process that died. /dev/shm is a fast place. If the ring of the run before has frames, it
-        is renamed to the same name with ``.previous`` at the end. The file stays after `stop`;
-        remove it when it is no longer needed. None keeps the ring in memory.
+        is renamed to the same name with ``.previous`` at the end, and older ones to
+        ``.previous.2`` and so on. The file stays after `stop`; remove it when it is no longer
+        needed. None keeps the ring in memory.
+    keep_previous
+        Number of older ring files that are kept.
 
     Attributes
     ----------
@@ -171,6 +175,7 @@ class Profiler:
         keep: Duration | None = None,
         logger: logging.Logger | None = None,
         ring: PathLike | None = None,
+        keep_previous: int = KEEP_PREVIOUS,
     ) -> None:
         self._settings = checked = check_settings(
             pipeline,
@@ -189,6 +194,7 @@ class Profiler:
             keep=keep,
             logger=logger,
             ring=ring,
+            keep_previous=keep_previous,
         )
         self.pipeline = pipeline
         self.owns = checked.owns or pipeline.marks
@@ -208,7 +214,13 @@ class Profiler:
             metadata = self._recording.meta() | {
                 "thresholds": {"warning": checked.warning, "critical": checked.critical}
             }
-        self._ring = Ring(pipeline, capacity, path=ring, metadata=metadata)
+        self._ring = Ring(
+            pipeline,
+            capacity,
+            path=ring,
+            metadata=metadata,
+            keep_previous=keep_previous,
+        )
         self.capacity = self._ring.capacity
         self._recording.note = self._ring.note
         self._alerts = Alerts(checked.logger, checked.warning, checked.critical)
@@ -483,9 +495,13 @@ class Profiler:
         """The accounts of all frames since the first start: where they are now, and the notes."""
         accounts = self._fold.accounts()
         accounts.notes = self._alerts.notes.read()
-        overflowed = self._ring.sources.overflowed + self._ring.outcomes.overflowed
-        if overflowed:
-            accounts.notes["names beyond the table"] = overflowed
+        tables = (self._ring.sources, self._ring.outcomes, *self._ring.tags)
+        for what, count in (
+            ("names beyond the table", sum(table.overflowed for table in tables)),
+            ("names that were cut", sum(table.clipped for table in tables)),
+        ):
+            if count:
+                accounts.notes[what] = count
         return accounts
 
     def trace(self) -> Trace:

@@ -44,7 +44,7 @@ class Settings:
 
     Durations are in ns, and thresholds in ns by span, so that settings that mean the same are
     equal. `owns` is None if all marks are owned; `keep` is ``"slow"``, a limit in ns, or None.
-    `capacity` and `ring` are checked by the ring.
+    `capacity`, `ring` and `keep_previous` are checked by the ring.
     """
 
     pipeline: Pipeline
@@ -63,6 +63,7 @@ class Settings:
     keep: str | int | None
     logger: logging.Logger
     ring: PathLike | None
+    keep_previous: int
 
 
 def check_settings(pipeline: Pipeline, **given: Any) -> Settings:

@@ -93,11 +93,12 @@ spent: list[Any]
 count_started: Callable[[], int]
 count_skipped: Callable[[], int]
 draw: Callable[[], int]
-"""Returns the ticket of the next row."""
+"""Returns the sequence number of the next row."""
 pack: Callable[..., None]
 buffer: Any
-ring_bytes: int
-"""Bytes of the whole ring."""
+capacity: int
+width: int
+"""Bytes of a row."""
 source_codes: dict[str | None, int]
 samples: bool
 """Whether only a part of the frames is recorded."""
@@ -141,7 +142,7 @@ class LiveFrame(Frame):
         row[end_at] = clock()
         # the same as _commit(row), without a call
         row[2] = row[seq_at] = ticket = draw()
-        row[1] = ticket % ring_bytes
+        row[1] = (ticket - 1) % capacity * width
         try:
             pack(*row)
         except Exception:
@@ -247,7 +248,7 @@ def record(
     ticket = draw()
     try:
         # one call: begin first, seq last; joining tuples is faster than unpacking them
-        head: Any = (buffer, ticket % ring_bytes, ticket, frame_id)
+        head: Any = (buffer, (ticket - 1) % capacity * width, ticket, frame_id)
         pack(*(head + stamps + (rss, size, label, cpu_word, ticket)))
     except Exception:
         _void(ticket, [0, 0, 0, frame_id, *stamps, 0, size])
@@ -283,7 +284,7 @@ def _commit(row: list[Any]) -> bool:
     if free_slots is not None and not free_slots.acquire():
         return True  # the frame is counted as lost
     row[2] = row[seq_at] = ticket = draw()
-    row[1] = ticket % ring_bytes
+    row[1] = (ticket - 1) % capacity * width
     try:
         pack(*row)
     except Exception:
@@ -401,7 +402,7 @@ def _is_sampled(frame_id: int, source: str | None) -> bool:
 
 def _void(ticket: int, row: list[Any]) -> None:
     """Count a frame that could not be stored, by the value that is the reason."""
-    voids.add(ring.number_of(ticket))
+    voids.add(ticket)
     frame_id, stamps, size = row[ID_AT], row[MARKS_AT : MARKS_AT + mark_count], row[size_at]
     if not _fits(frame_id, 2**64):
         reason = BAD_FRAME_ID

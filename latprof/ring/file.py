@@ -7,7 +7,6 @@ have to wait until the page is written back.
 """
 
 import contextlib
-import ctypes
 import gc
 import itertools
 import mmap
@@ -18,8 +17,10 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from latprof.errors import ProfilerError, TraceError
 from latprof.pipeline import Pipeline
@@ -32,14 +33,14 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["LOG_SIZE", "PREVIOUS", "RingFile", "is_locked"]
-
-LOG_SIZE = 2**18  # bytes of the log: some ten thousand short names
-
-RESERVE = 4_096  # bytes of the log that names of outcomes leave for other entries
+__all__ = ["KEEP_PREVIOUS", "PREVIOUS", "RingFile", "is_locked"]
 
 PREVIOUS = ".previous"
-"""Suffix of the name that a ring with frames gets when a new ring takes its place."""
+"""Suffix of the name that a ring with frames gets when a new ring takes its place; older ones get
+``.previous.2``, ``.previous.3`` and so on."""
+
+KEEP_PREVIOUS = 5  # older rings that are kept, unless another number is requested
+MOST_PREVIOUS = 1_000
 
 _open_files: "weakref.WeakSet[RingFile]" = weakref.WeakSet()
 
@@ -51,18 +52,22 @@ class RingFile:
     ----------
     path
         Where to create it. A ring with frames that a dead or stopped process has left there is
-        renamed to ``<path>.previous``, which replaces an older file of that name.
+        renamed to ``<path>.previous``, and older ones to ``<path>.previous.2`` and so on.
     pipeline, capacity
         Of the ring.
     metadata
         Metadata of the recording, see `latprof.io.metadata`.
-    log_size
-        Bytes for names and times.
+    tags
+        Names of the tags of the frames.
+    slots
+        Number of frames in flight that the file holds.
+    keep_previous
+        Number of older rings that are kept; the oldest is removed if there would be more.
 
     Attributes
     ----------
-    rows
-        The mapped rows: a buffer that begins with the first slot.
+    rows, slots
+        The mapped rows, and the mapped slots of frames in flight.
 
     Raises
     ------
@@ -78,7 +83,9 @@ class RingFile:
         capacity: int,
         metadata: dict[str, Any],
         *,
-        log_size: int = LOG_SIZE,
+        tags: Sequence[str] = (),
+        slots: int = layout.SLOTS,
+        keep_previous: int = KEEP_PREVIOUS,
     ) -> None:
         if not isinstance(path, str | bytes | os.PathLike) or "\0" in os.fsdecode(path):
             raise ProfilerError(f"ring must be a path, got {quoted(path)}")
@@ -86,13 +93,22 @@ class RingFile:
         self._shown = f"ring {shown_path(self.path)}"
         if fcntl is None or not hasattr(os, "posix_fallocate"):
             raise ProfilerError(f"{self._shown} needs file locks and posix_fallocate; omit ring=")
-        page = mmap.ALLOCATIONGRANULARITY
+        for name, value, low, high in (
+            ("keep_previous", keep_previous, 1, MOST_PREVIOUS),
+            ("slots", slots, 1, layout.MOST_SLOTS),
+        ):
+            if type(value) is not int or not low <= value <= high:
+                raise ProfilerError(
+                    f"{name} must be an integer between {low} and {high:,}, got {quoted(value)}"
+                )
+        self._keep_previous = keep_previous
         try:
-            raw, self._header = layout.encode_header(pipeline, capacity, metadata, log_size, page)
+            raw, self._header = layout.encode_header(
+                pipeline, capacity, metadata, mmap.ALLOCATIONGRANULARITY, tags=tags, slots=slots
+            )
         except TraceError as error:
             raise ProfilerError(f"{self._shown}: {error}") from None
         self._lock = threading.RLock()  # reentrant: a signal handler may interrupt its holder
-        self._used = 0  # bytes of the log
         self._units = itertools.count()  # of 8 bytes of the log
         try:
             self._create(raw)
@@ -104,8 +120,6 @@ class RingFile:
                 f"cannot create {self._shown} of {format_bytes(self._header.size)}: "
                 f"{error.strerror}; {remedy}"
             ) from None
-        mappings = {0: self._head, self._header.rows_at: self.rows}
-        self._make_private = _private_copies(self._mapped, mappings)
         _open_files.add(self)
 
     def _create(self, header: bytes) -> None:
@@ -120,12 +134,13 @@ class RingFile:
             self._mapped = os.open(self.path, flags)
             _closing(self, self._mapped)
             os.posix_fallocate(file, 0, self._header.size)
-            rows_at, shared = self._header.rows_at, mmap.MAP_SHARED
-            self._head = mmap.mmap(self._mapped, rows_at, flags=shared)
+            slots_at, rows_at = self._header.slots_at, self._header.rows_at
+            self._head = mmap.mmap(self._mapped, slots_at)
             # load all pages now, none while a frame is stamped
-            loaded = shared | getattr(mmap, "MAP_POPULATE", 0)
+            loaded = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+            self.slots = mmap.mmap(self._mapped, rows_at - slots_at, loaded, offset=slots_at)
             size = self._header.size - rows_at
-            self.rows = mmap.mmap(self._mapped, size, flags=loaded, offset=rows_at)
+            self.rows = mmap.mmap(self._mapped, size, loaded, offset=rows_at)
             # the magic is last: until it is there, the file is not finished
             magic = len(layout.MAGIC)
             self._head[magic : len(header)] = header[magic:]
@@ -181,51 +196,58 @@ class RingFile:
             if not _is_at(old, self.path):
                 return  # another process has moved it
             if header:
-                has_frames = bool(os.pread(old, 8, header.rows_at).strip(b"\0"))
+                has_frames = _has_frames(old, header)
             if has_frames:
-                os.replace(self.path, self.path + PREVIOUS)
+                self._keep_old()
             else:
                 os.unlink(self.path)
         finally:
             os.close(old)
 
+    def _keep_old(self) -> None:
+        """Rename the ring at the path, after the older ones; the oldest of all is replaced."""
+        names = [
+            self.path,
+            self.path + PREVIOUS,
+            *(f"{self.path}{PREVIOUS}.{k}" for k in range(2, self._keep_previous + 1)),
+        ]
+        # up to the first name that is free
+        free = next((k for k, name in enumerate(names) if not os.path.lexists(name)), len(names))
+        for k in range(min(free, len(names) - 1), 0, -1):
+            os.replace(names[k - 1], names[k])
+
     # -- the log --------------------------------------------------------------------------------
 
-    def store_name(self, kind: int, code: int, name: str, last: bool = False) -> bool:
-        """Store a name before its code is used; return whether there was space.
+    def store_name(self, kind: int, code: int, name: str) -> bool:
+        """Store a name of `layout.LONGEST_PAYLOAD` bytes at most before its code is used.
 
         Parameters
         ----------
         kind
-            `layout.SOURCE` or `layout.OUTCOME`.
+            `layout.SOURCE`, `layout.OUTCOME`, or `layout.TAG` plus the number of the tag.
         code, name
-            A name that is longer than an entry is cut, and its code is appended.
-        last
-            All further names share this one: space is reserved for it.
+            As in `latprof.ring.names.NameTable`.
+
+        Returns
+        -------
+        bool
+            Whether there was space.
         """
-        text, longest = name.encode(), layout.LONGEST_PAYLOAD
-        if len(text) > longest:
-            tail = f"... ({code})".encode()
-            text = text[: longest - len(tail)].decode(errors="ignore").encode() + tail
-        # the number of sources may have no limit: they leave space for outcomes
-        reserve = self._header.log_size // 8 if kind == layout.SOURCE else RESERVE
-        return self._append(kind, code, text, reserve=0 if last else reserve)
+        return self._append(kind, code, name.encode())
 
     def note(self, started: bool, now: int, wall: int) -> None:
         """Store that recording starts or stops: the profiler's clock and the wall clock, ns."""
         kind = layout.STARTED if started else layout.STOPPED
-        self._append(kind, 0, struct.pack("<qq", now, wall), reserve=layout.LONGEST_PAYLOAD)
+        self._append(kind, 0, struct.pack("<qq", now, wall))
 
-    def _append(self, kind: int, code: int, payload: bytes, *, reserve: int) -> bool:
-        size = self._header.log_size
+    def _append(self, kind: int, code: int, payload: bytes) -> bool:
+        length = layout.entry_size(len(payload))
         with self._lock:
-            length = len(layout.encode_entry(0, kind, code, payload))
-            if self._used + length > size - min(reserve, size // 2):
+            if not self._unlock.alive:  # in the child of a fork
                 return False
             # claimed in one step: a signal handler that interrupts here gets a place of its own
             offset = 8 * deque(itertools.islice(self._units, length // 8))[0]
-            self._used = max(self._used, offset + length)
-            if self._used > size:
+            if offset + length > self._header.log_size:
                 return False
             at = self._header.log_at + offset
             self._head[at : at + length] = layout.encode_entry(offset, kind, code, payload)
@@ -253,11 +275,11 @@ class RingFile:
             )
 
     def abandon(self) -> None:
-        """Detach from the file in the child of a fork: the file belongs to the parent.
+        """Close the file in the child of a fork: it belongs to the parent.
 
-        Both mappings become private: what is written to them from now on stays in this process.
+        Nothing is stored in the log any more. The mappings stay, as arrays refer to them, so that
+        a recorder must not write rows or slots after a fork.
         """
-        self._make_private()
         self._lock = threading.RLock()
         self._unlock()  # close only: unlocking would release the lock of the parent
 
@@ -317,32 +339,17 @@ def _is_at(file: int, path: str) -> bool:
     return False
 
 
+def _has_frames(file: int, header: layout.Header) -> bool:
+    """Return whether a ring file has a row, or a frame in flight."""
+    if os.pread(file, 8, header.rows_at).strip(b"\0"):
+        return True
+    raw = os.pread(file, header.slots * header.width, header.slots_at)
+    slots = np.frombuffer(raw, header.dtype, len(raw) // header.width)
+    return bool(slots["begin"].any())
+
+
 def _header_of(file: int) -> layout.Header | None:
     """Return the header of a ring file, or None if it is not valid."""
     with contextlib.suppress(TraceError, OSError):
         return layout.parse_header(os.pread(file, layout.LONGEST_HEADER, 0), "")
     return None
-
-
-def _private_copies(file: int, mappings: dict[int, mmap.mmap]) -> Callable[[], None]:
-    """Return a function that replaces shared mappings, given by their offsets, by private ones.
-
-    They stay at the same addresses, so buffers of them stay valid. The function is prepared before
-    a fork: the child of a process with threads should neither import modules nor look up symbols.
-    """
-    remap = ctypes.CDLL(None, use_errno=True).mmap
-    remap.restype = ctypes.c_void_p
-    remap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-    places = [
-        (ctypes.addressof(ctypes.c_char.from_buffer(mapping)), len(mapping), offset)
-        for offset, mapping in mappings.items()
-    ]
-    fixed = 0x10  # MAP_FIXED: the same number on Linux, the BSDs and macOS
-    flags, access = mmap.MAP_PRIVATE | fixed, mmap.PROT_READ | mmap.PROT_WRITE
-
-    def replace() -> None:
-        for address, length, offset in places:
-            # fails only for lack of memory; the profiler does not record in the child in any case
-            remap(address, length, access, flags, file, offset)
-
-    return replace

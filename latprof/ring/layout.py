@@ -1,32 +1,51 @@
-"""The layout of a ring file: how its header and log are encoded and checked. Opens no file.
+"""The layout of a ring file: how its header, log and rows are encoded and checked. Opens no file.
 
 ===========  =====================================================================================
 part         bytes
 ===========  =====================================================================================
 header       magic, format, CRC-32 of the header, length of the JSON text, width of a row,
-             capacity, offset and size of the log, offset of the rows; then the JSON text with the
-             pipeline and the metadata of the recording. Written once, before the ring is used
+             capacity, offset and size of the log, offset and number of the slots for frames in
+             flight, offset of the rows; then the JSON text with the pipeline, the names of the
+             tags and the metadata of the recording. Written once, before the ring is used
 log          append-only entries: CRC-32, kind, code, length, payload, padded to 8 bytes. They
-             hold the names of sources and outcomes by code, each stored before its code is used,
-             and the times at which recording started and stopped
-rows         `capacity` rows of `Pipeline.row_dtype`. `begin` and `seq` hold the stream position
-             of the row (see `latprof.ring.ring`)
+             hold the names of sources, outcomes and values of tags by code, each stored before
+             its code is used, and the times at which recording started and stopped
+slots        rows of `row_dtype`, one for each frame in flight: its stamps so far
+rows         `capacity` rows of `row_dtype`: finished and dropped frames. `begin` and `seq` hold
+             the sequence number of the row (see `latprof.ring.ring`)
 ===========  =====================================================================================
 
 All numbers are little endian on every machine. The checksum of a log entry covers the offset of
 the entry, so an entry that was moved or written in part is not valid.
+
+A slot has the fields of a row, with another meaning of three of them:
+
+- ``begin`` is 0 if the slot is free; otherwise it is the serial number of the frame, which is
+  unique in the recording. It is stored last when a frame takes the slot, and set to 0 before
+  anything else when the frame gives the slot back.
+- ``rss`` is the native id of the thread that began the frame.
+- ``seq`` is 0 until the frame is finished or dropped. It then gets the sequence number of the
+  frame's row before the row is written. If that row is committed, the frame is finished and the
+  slot does not count; otherwise the frame is still in flight.
+
+A row with ``weight`` 0 is that of a frame that was rejected after it got a sequence number. Its
+outcome is the reason, after the prefix `REJECTED`.
 """
 
 import json
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from latprof.errors import TraceError
+from latprof.io.checks import check_tag_name
 from latprof.io.metadata import check_meta
 from latprof.pipeline import Pipeline
-from latprof.text import clip
+from latprof.text import clip, quoted
 from latprof.units import STAMP_LIMIT
 
 __all__ = [
@@ -35,16 +54,27 @@ __all__ = [
     "LONGEST_HEADER",
     "LONGEST_PAYLOAD",
     "MAGIC",
+    "MOST_SLOTS",
+    "MOST_TAGS",
+    "NAME_BYTES",
     "OLD_MAGIC",
     "OUTCOME",
+    "OUTCOME_BYTES",
+    "REJECTED",
+    "SLOTS",
     "SOURCE",
     "STARTED",
     "STOPPED",
+    "TAG",
     "Header",
+    "check_tags",
     "encode_entry",
     "encode_header",
+    "entry_size",
     "find_entries",
+    "log_size",
     "parse_header",
+    "row_dtype",
 ]
 
 MAGIC = b"LATPROFR"
@@ -52,25 +82,76 @@ MAGIC = b"LATPROFR"
 OLD_MAGIC = b"LATPRING"
 """First bytes of a ring file from before the format numbers were restarted at 1."""
 
-FORMAT = 1
+FORMAT = 2
 """The format that is written and read."""
 
 LARGEST_CAPACITY = 2**31  # rows
 
+SLOTS = 1_024  # frames in flight that a ring file holds, unless another number is requested
+
+MOST_SLOTS = 2**20
+
+MOST_TAGS = 16
+
 LONGEST_HEADER = 2**20  # bytes
 
-LONGEST_LOG = 2**20  # bytes
+NAME_BYTES = 2**21  # bytes of the log for the sources, and for the values of each tag
+
+OUTCOME_BYTES = 2**17  # bytes of the log for the outcomes
+
+TIMES_BYTES = 2**14  # bytes of the log for the times of starts and stops
+
+LONGEST_LOG = OUTCOME_BYTES + TIMES_BYTES + (1 + MOST_TAGS) * NAME_BYTES
 
 LONGEST_PAYLOAD = 1_024  # bytes of one log entry
 
 SOURCE, OUTCOME, STARTED, STOPPED = 1, 2, 3, 4
+TAG = 16
 """Kinds of log entries: a name of a source or an outcome; a time as 2 x i8, the profiler's clock
-and the wall clock in ns."""
+and the wall clock in ns; `TAG` + k is a value of tag number k."""
 
-_PREFIX = struct.Struct("<8sIIIIQQQQ")
+REJECTED = "rejected: "
+"""Prefix of the outcome of a rejected frame; the reason follows."""
+
+_PREFIX = struct.Struct("<8sIIIIQQQQQQ")
 _CRC_AT = 12
 _ENTRY = struct.Struct("<IHHI")
 _OFFSET_LIMIT = 2**40  # bytes
+
+
+def row_dtype(pipeline: Pipeline, tags: Sequence[str] = ()) -> np.dtype[np.void]:
+    """Return the row of a ring: 8-byte aligned, little endian; only there a mark of 0 is missing.
+
+    Each tag has a code, in the field ``tag 0``, ``tag 1`` and so on.
+    """
+    codes = [(f"tag {k}", "<u4") for k in range(len(tags))]
+    padding = [("padding", "<u4")] if len(tags) % 2 else []
+    return np.dtype(
+        [("begin", "<u8"), ("frame_id", "<u8")]
+        + [(mark, "<i8") for mark in pipeline.marks]
+        + [("rss", "<u8"), ("size", "<u4"), ("source", "<u2"), ("outcome", "<u2")]
+        + [("cpu", "<f4"), ("weight", "<u4"), *codes, *padding, ("seq", "<u8")]
+    )
+
+
+def check_tags(tags: object, pipeline: Pipeline) -> tuple[str, ...]:
+    """Return the names of tags as a tuple.
+
+    Raises
+    ------
+    TraceError
+        Not a sequence of different names, too many, or a name that a column has already.
+    """
+    # a single text would be a sequence of letters
+    if not isinstance(tags, tuple | list) or not all(isinstance(tag, str) for tag in tags):
+        raise TraceError(f"tags must be a list of names, got {quoted(tags)}")
+    if len(tags) > MOST_TAGS or len(set(tags)) < len(tags):
+        raise TraceError(
+            f"tags must be at most {MOST_TAGS} different names, got {quoted(list(tags))}"
+        )
+    for tag in tags:
+        check_tag_name(tag, pipeline, tags)
+    return tuple(tags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,25 +160,35 @@ class Header:
 
     Parameters
     ----------
-    pipeline, capacity
+    pipeline, capacity, tags
         Of the ring.
     metadata
         Metadata of the recording, see `latprof.io.metadata`.
-    log_at, log_size, rows_at
-        Offset and size of the log, and offset of the rows, in bytes.
+    log_at, log_size, slots_at, rows_at
+        Offset and size of the log, and offsets of the slots and the rows, in bytes.
+    slots
+        Number of slots for frames in flight.
     """
 
     pipeline: Pipeline
     capacity: int
+    tags: tuple[str, ...]
     metadata: dict[str, Any]
     log_at: int
     log_size: int
+    slots_at: int
+    slots: int
     rows_at: int
+
+    @property
+    def dtype(self) -> np.dtype[np.void]:
+        """The row."""
+        return row_dtype(self.pipeline, self.tags)
 
     @property
     def width(self) -> int:
         """Bytes of a row."""
-        return self.pipeline.row_dtype.itemsize
+        return self.dtype.itemsize
 
     @property
     def size(self) -> int:
@@ -105,16 +196,38 @@ class Header:
         return self.rows_at + self.capacity * self.width
 
 
+def log_size(tags: Sequence[str]) -> int:
+    """Return how many bytes the log of a ring with these tags needs at most."""
+    return OUTCOME_BYTES + TIMES_BYTES + (1 + len(tags)) * NAME_BYTES
+
+
 def encode_header(
-    pipeline: Pipeline, capacity: int, metadata: dict[str, Any], log_size: int, page: int
+    pipeline: Pipeline,
+    capacity: int,
+    metadata: dict[str, Any],
+    page: int,
+    *,
+    tags: Sequence[str] = (),
+    slots: int = SLOTS,
 ) -> tuple[bytes, Header]:
-    """Return the bytes of a new header and the header; rows begin at a multiple of `page`."""
-    content = {"pipeline": pipeline.to_dict(), "metadata": check_meta(metadata, pipeline)}
+    """Return the bytes of a new header and the header.
+
+    Slots and rows begin at multiples of `page`.
+    """
+    tags = check_tags(tags, pipeline)
+    content: dict[str, Any] = {
+        "pipeline": pipeline.to_dict(),
+        "tags": list(tags),
+        "metadata": check_meta(metadata, pipeline),
+    }
     text = json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
     log_at = _round_up(_PREFIX.size + len(text), 8)
-    rows_at = _round_up(log_at + log_size, page)
-    header = Header(pipeline, capacity, content["metadata"], log_at, log_size, rows_at)
-    numbers = (len(text), header.width, capacity, log_at, log_size, rows_at)
+    size, width = log_size(tags), row_dtype(pipeline, tags).itemsize
+    slots_at = _round_up(log_at + size, page)
+    rows_at = _round_up(slots_at + slots * width, page)
+    meta = content["metadata"]
+    header = Header(pipeline, capacity, tags, meta, log_at, size, slots_at, slots, rows_at)
+    numbers = (len(text), width, capacity, log_at, size, slots_at, slots, rows_at)
     raw = _PREFIX.pack(MAGIC, FORMAT, 0, *numbers) + text
     return _PREFIX.pack(MAGIC, FORMAT, _header_crc(raw), *numbers) + text, header
 
@@ -158,29 +271,33 @@ def parse_header(raw: bytes, name: str) -> Header:
         raise refusal("is not a ring file", "name a file that Profiler(ring=...) wrote")
     if len(raw) < _PREFIX.size:
         raise refusal(f"is cut short: {len(raw)} bytes hold no header")
-    _, version, crc, length, width, capacity, log_at, log_size, rows_at = _PREFIX.unpack_from(raw)
-    if version > FORMAT:
-        reason = f"has ring format {version}, and this latprof reads format {FORMAT}"
-        raise refusal(reason, "upgrade latprof")
+    _, version, crc, length, width, *numbers = _PREFIX.unpack_from(raw)
+    capacity, log_at, size, slots_at, slots, rows_at = numbers
+    if version != FORMAT:
+        remedy = "upgrade latprof" if version > FORMAT else "use the latprof that wrote it"
+        raise refusal(f"has ring format {version}, and this latprof reads format {FORMAT}", remedy)
     end = _PREFIX.size + length
     if len(raw) < end <= LONGEST_HEADER:
         raise refusal("is cut short within its header")
-    if version != FORMAT or end > LONGEST_HEADER or _header_crc(raw[:end]) != crc:
+    if end > LONGEST_HEADER or _header_crc(raw[:end]) != crc:
         raise refusal("has a header with a wrong checksum")
     try:
         content = json.loads(raw[_PREFIX.size : end])
         pipeline = Pipeline.from_dict(content["pipeline"])
+        tags = check_tags(content["tags"], pipeline)
         metadata = check_meta(content["metadata"], pipeline)
     except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
         reason = clip(f"{type(error).__name__}: {error}", limit=300)
         raise refusal(f"has an invalid header ({reason})") from None
-    header = Header(pipeline, capacity, metadata, log_at, log_size, rows_at)
+    header = Header(pipeline, capacity, tags, metadata, log_at, size, slots_at, slots, rows_at)
     valid = (
         width == header.width
         and 1 <= capacity <= LARGEST_CAPACITY
+        and 0 <= slots <= MOST_SLOTS
         and end <= log_at
-        and log_size <= LONGEST_LOG
-        and log_at + log_size <= rows_at < _OFFSET_LIMIT
+        and size <= LONGEST_LOG
+        and log_at + size <= slots_at
+        and slots_at + slots * width <= rows_at < _OFFSET_LIMIT
         and abs(metadata.get("clock_offset_ns") or 0) < STAMP_LIMIT
     )
     if not valid:
@@ -188,11 +305,16 @@ def parse_header(raw: bytes, name: str) -> Header:
     return header
 
 
+def entry_size(length: int) -> int:
+    """Return how many bytes an entry with a payload of `length` bytes takes in the log."""
+    return _round_up(_ENTRY.size + length, 8)
+
+
 def encode_entry(offset: int, kind: int, code: int, payload: bytes) -> bytes:
     """Return the bytes of an entry at `offset` of the log, padded to 8 bytes."""
     rest = _ENTRY.pack(0, kind, code, len(payload))[4:] + payload
     raw = struct.pack("<I", zlib.crc32(rest, offset)) + rest
-    return raw.ljust(_round_up(len(raw), 8), b"\0")
+    return raw.ljust(entry_size(len(payload)), b"\0")
 
 
 def find_entries(log: bytes, offset: int = 0) -> tuple[list[tuple[int, int, bytes]], int]:
@@ -225,7 +347,8 @@ def find_entries(log: bytes, offset: int = 0) -> tuple[list[tuple[int, int, byte
     while at < used and at + _ENTRY.size <= len(log):
         crc, kind, code, length = _ENTRY.unpack_from(log, at)
         stop = at + _ENTRY.size + length
-        valid = SOURCE <= kind <= STOPPED and length <= LONGEST_PAYLOAD and stop <= len(log)
+        known = SOURCE <= kind <= STOPPED or TAG <= kind < TAG + MOST_TAGS
+        valid = known and length <= LONGEST_PAYLOAD and stop <= len(log)
         if valid and zlib.crc32(log[at + 4 : stop], offset + at) == crc:
             found.append((kind, code, log[at + _ENTRY.size : stop]))
             at = end = _round_up(stop, 8)

@@ -25,7 +25,8 @@ from latprof.errors import TraceError
 from latprof.frames import FINISHED
 from latprof.ring import layout
 from latprof.ring.file import is_locked
-from latprof.ring.ring import NameTable, storable
+from latprof.ring.names import NameTable
+from latprof.ring.ring import storable
 from latprof.text import quoted, shown_path
 from latprof.units import STAMP_LIMIT
 
@@ -34,6 +35,10 @@ __all__ = ["RingReader", "Scan", "SlotTable"]
 CHUNK = 65_536  # slots that are read at a time
 
 POLL_CHUNK = 4_096  # the same, if only few new rows are expected
+
+LOG_PIECE = 65_536  # bytes of the log that are read at a time
+
+_TIMES = struct.Struct("<qq")
 
 PAUSES_S = (0, 0, 0.001, 0.002, 0.004, 0.008, 0.015, 0.02)
 """Waiting times before each further read. The first two reads find rows that were written while
@@ -55,7 +60,7 @@ class Scan:
     Parameters
     ----------
     rows
-        (n,) of the pipeline's `row_dtype`: rows that are whole and valid, in commit order.
+        (n,) of the ring's `dtype`: rows that are whole and valid, in commit order.
     newest
         The largest sequence number that was found up to now.
     unfinished
@@ -177,20 +182,16 @@ class SlotTable:
     def _parsed(
         self, slots: Ints, rows: npt.NDArray[np.void], moved: Mask
     ) -> tuple[npt.NDArray[np.void], npt.NDArray[np.void]]:
-        """Return a copy of (n,) rows with numbers in place of positions, and the slots' state."""
-        begin, seq, width = rows["begin"], rows["seq"], np.uint64(rows.itemsize)
-        laps, offset = np.divmod(begin, np.uint64(self.capacity) * width)
-        begun = ~moved & (laps > 0) & (offset == slots.astype(np.uint64) * width)
+        """Return a copy of (n,) rows, and the slots' state."""
+        begin, seq = rows["begin"], rows["seq"]
+        numbers = begin.astype(np.int64)  # below 0 if it is too large
+        begun = ~moved & (numbers > 0) & ((numbers - 1) % self.capacity == slots)
         state = np.empty(len(rows), _SLOT)
         state["slot"] = slots
-        state["number"] = np.where(
-            begun, (laps.astype(np.int64) - 1) * self.capacity + slots + 1, 0
-        )
+        state["number"] = np.where(begun, numbers, 0)
         state["whole"] = begun & (begin == seq)
         state["empty"] = ~moved & (begin == 0) & (seq == 0)
-        rows = rows.copy()
-        rows["begin"] = rows["seq"] = state["number"]
-        return rows, state
+        return rows.copy(), state
 
     def _advance(self, state: npt.NDArray[np.void]) -> int:
         found = state["number"][state["whole"] & self._is_requested(state["number"])]
@@ -305,14 +306,14 @@ class RingReader:
 
     Attributes
     ----------
-    pipeline, capacity
+    pipeline, capacity, tag_names, dtype
         Of the ring.
     metadata
         Metadata of the recording, see `latprof.io.metadata`.
     offset_ns
         Wall clock minus the profiler's clock.
-    sources, outcomes
-        Names by code, as far as the last scan found them.
+    sources, outcomes, tags
+        Names by code, as far as the last scan found them; of the tags a table each.
     starts, stops
         When recording started and stopped, as far as the last scan found it: pairs of the
         profiler's clock and the wall clock, ns.
@@ -351,9 +352,11 @@ class RingReader:
             self.close()
             raise
         self.pipeline, self.capacity = self._header.pipeline, self._header.capacity
+        self.tag_names, self.dtype = self._header.tags, self._header.dtype
         self.metadata = self._header.metadata
         self.offset_ns = int(self.metadata.get("clock_offset_ns") or 0)
         self.sources, self.outcomes = NameTable(None), NameTable(FINISHED)
+        self.tags = tuple(NameTable(None) for _ in self.tag_names)
         self.starts: list[tuple[int, int]] = []
         self.stops: list[tuple[int, int]] = []
         self._log_read = 0
@@ -437,7 +440,7 @@ class RingReader:
 
     def _read_slots(self, after: int, unfinished: Ints) -> SlotTable:
         """Return a first read of the slots, from the oldest requested number on."""
-        table = SlotTable(self.pipeline.row_dtype, self.capacity, after, unfinished)
+        table = SlotTable(self.dtype, self.capacity, after, unfinished)
         old = unfinished[unfinished > after - self.capacity]  # those that may be in the ring
         first = int(old.min(initial=after + 1)) - 1
         begin, stored = first % self.capacity, self._stored()
@@ -485,7 +488,7 @@ class RingReader:
 
         Three reads: a row did not change if the first gives its `seq` and the last its `begin`.
         """
-        dtype = self.pipeline.row_dtype
+        dtype = self.dtype
         at = self._header.rows_at + slot * dtype.itemsize
         raw = [self._bytes(at, count * dtype.itemsize) for _ in range(3)]
         there = min(map(len, raw)) // dtype.itemsize
@@ -501,18 +504,30 @@ class RingReader:
             ) from None
 
     def _read_log(self) -> None:
-        header = self._header
-        raw = self._bytes(header.log_at + self._log_read, header.log_size - self._log_read)
-        entries, self._log_read = layout.find_entries(raw, self._log_read)
-        for kind, code, payload in entries:
-            if kind in (layout.STARTED, layout.STOPPED) and len(payload) == 16:
-                times = struct.unpack("<qq", payload)
-                if max(map(abs, times)) < STAMP_LIMIT:
-                    (self.starts if kind == layout.STARTED else self.stops).append(times)
-            elif kind in (layout.SOURCE, layout.OUTCOME):
-                names = self.sources if kind == layout.SOURCE else self.outcomes
-                with contextlib.suppress(UnicodeDecodeError):  # of a forged entry
-                    names.restore(code, payload.decode())
+        """Read the entries that are new; the log is read in pieces, as most of it may be empty."""
+        header, piece = self._header, LOG_PIECE
+        while left := header.log_size - self._log_read:
+            raw = self._bytes(header.log_at + self._log_read, min(piece, left))
+            entries, end = layout.find_entries(raw, self._log_read)
+            self._log_read = end
+            for entry in entries:
+                self._restore(*entry)
+            if not entries:
+                # damaged bytes are skipped, unless they may be the start of an entry
+                if piece >= left or not raw.strip(b"\0"):
+                    return
+                piece *= 2
+
+    def _restore(self, kind: int, code: int, payload: bytes) -> None:
+        """Add what an entry of the log says."""
+        if kind in (layout.STARTED, layout.STOPPED):
+            if len(payload) == 16 and max(map(abs, times := _TIMES.unpack(payload))) < STAMP_LIMIT:
+                (self.starts if kind == layout.STARTED else self.stops).append(times)
+            return
+        tables = {layout.SOURCE: self.sources, layout.OUTCOME: self.outcomes}
+        tables |= {layout.TAG + k: table for k, table in enumerate(self.tags)}
+        with contextlib.suppress(UnicodeDecodeError, KeyError):  # of a forged entry
+            tables[kind].restore(code, payload.decode())
 
     def _valid(self, rows: npt.NDArray[np.void]) -> Mask:
         """Return which of (n,) whole rows a profiler can have written."""
@@ -521,5 +536,7 @@ class RingReader:
         for mark in self._foreign:
             valid &= rows[mark] == 0
         valid &= self.sources.known(rows["source"]) & self.outcomes.known(rows["outcome"])
+        for k, table in enumerate(self.tags):
+            valid &= table.known(rows[f"tag {k}"])
         cpu = rows["cpu"]
         return np.asarray(valid & (rows["weight"] > 0) & ~(cpu < 0) & ~np.isinf(cpu))

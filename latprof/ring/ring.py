@@ -1,19 +1,13 @@
 """The ring: a preallocated structured array that frames are committed into, oldest overwritten.
 
 Rows have sequence numbers 1, 2, 3, ...; number n is stored in slot ``(n - 1) % capacity``. A writer
-claims a number and then writes the row in one call, in the order of its fields: ``begin`` first,
-``seq`` last. Both hold the *stream position* of the row::
+draws a number and then writes the row, in the order of its fields: ``begin`` first, ``seq`` last.
+Both hold the number. A row is committed when both fields are equal and belong to its slot. No
+lock is taken: each number is drawn once, and a reader drops rows that changed while it copied
+them.
 
-    position = (n - 1 + capacity) * width        width: bytes of a row
-    offset of the row in the buffer = position % (capacity * width)
-
-So a writer needs a single operation to find the place of a row, and no position is 0, which is
-what a slot holds before it is first written. A row is committed when both fields are equal and
-belong to its slot. No lock is taken: `itertools.count` hands out each position once, and a reader
-drops rows that changed while it copied them.
-
-Claiming a number and writing its row are two steps. A number that is claimed is pending until its
-row is in its slot; a writer that is a whole lap late even overwrites a newer row. Only time
+Drawing a number and writing its row are two steps. A number that is drawn is pending until its row
+is in its slot; a writer that is a whole lap late even overwrites a newer row. Only time
 distinguishes these cases: a reader looks again later, and counts what does not arrive as lost or
 torn.
 """
@@ -22,8 +16,8 @@ import itertools
 import os
 import struct
 import sys
-import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -32,17 +26,26 @@ import numpy as np
 import numpy.typing as npt
 
 from latprof.arrays import Ints, Mask
-from latprof.errors import ProfilerError
-from latprof.frames import FINISHED, MISSING, Columns, Labels
+from latprof.errors import ProfilerError, TraceError
+from latprof.frames import FINISHED, MISSING, Columns
 from latprof.pipeline import Pipeline
-from latprof.ring.file import RingFile
-from latprof.ring.layout import LARGEST_CAPACITY, OUTCOME, SOURCE
+from latprof.ring.file import KEEP_PREVIOUS, RingFile
+from latprof.ring.layout import (
+    LARGEST_CAPACITY,
+    OUTCOME,
+    OUTCOME_BYTES,
+    SLOTS,
+    SOURCE,
+    TAG,
+    check_tags,
+    row_dtype,
+)
+from latprof.ring.names import NameTable
 from latprof.text import quoted
 from latprof.units import STAMP_LIMIT
 
 __all__ = [
-    "OTHER_NAME",
-    "NameTable",
+    "Numbers",
     "Ring",
     "RowSource",
     "Snapshot",
@@ -52,9 +55,6 @@ __all__ = [
     "storable",
     "to_columns",
 ]
-
-OTHER_NAME = "(other)"
-"""The name of all sources or outcomes that came after the table of names was full."""
 
 
 def count_of(counter: "itertools.count[int]") -> int:
@@ -71,117 +71,29 @@ def count_of(counter: "itertools.count[int]") -> int:
     return int(repr(counter)[len("count(") : -1].split(",")[0])  # a step may follow
 
 
-class NameTable:
-    """An append-only table of names with u2 codes; each is stored before its code is used.
-
-    Parameters
-    ----------
-    first
-        The name of code 0, or None if code 0 means that a row has none.
-    limit
-        Number of codes. The last one is reserved for `OTHER_NAME`, the name of all names
-        that come when the table is full.
-    store
-        Called with a new code, its name, and whether the name is `OTHER_NAME`, before the code is
-        used; returns False if there was no space, and then the table is full.
-
-    Attributes
-    ----------
-    table
-        Names by code; None where the code has no name.
-    codes
-        Codes by name.
+class Numbers:
+    """Hands out sequence numbers 1, 2, 3, ..., each once.
 
     Examples
     --------
-    >>> sources = NameTable(None)
-    >>> sources.code("input"), sources.code("output"), sources.code("input"), sources.code(None)
-    (1, 2, 1, 0)
-    >>> sources.labels(np.array([2, 0, 1], np.uint16)).to_numpy()
-    array(['output', None, 'input'], dtype=object)
+    >>> numbers = Numbers()
+    >>> numbers.draw(), numbers.draw(3), numbers.draw(), numbers.drawn
+    (1, 2, 5, 5)
     """
 
-    def __init__(
-        self,
-        first: str | None,
-        *,
-        limit: int = 2**16,
-        store: Callable[[int, str, bool], bool] | None = None,
-    ) -> None:
-        self.table: list[str | None] = [first]
-        self.codes: dict[str | None, int] = {first: 0}
-        self._overflowed = itertools.count()
-        self._other: int | None = None  # the code of `OTHER_NAME`, once the table is full
-        self._limit = limit
-        self._store = store or (lambda code, name, other: True)
-        self.reset_lock()
-
-    def reset_lock(self) -> None:
-        """Create a new lock: in the child of a fork the old one may never be released."""
-        self._lock = threading.RLock()  # reentrant: a signal handler may interrupt its holder
-
-    def code(self, name: str | None) -> int:
-        """Return the code of a name; a name that is new gets a new one."""
-        found = self.codes.get(name)
-        if found is not None:
-            return found
-        with self._lock:
-            return self._add(str(name))
+    def __init__(self) -> None:
+        self._count = itertools.count(1)
+        self.next = self._count.__next__
 
     @property
-    def overflowed(self) -> int:
-        """How often a name was requested that came after the table was full."""
-        return count_of(self._overflowed)
+    def drawn(self) -> int:
+        """The newest number that was drawn, or 0."""
+        return count_of(self._count) - 1
 
-    def _add(self, name: str) -> int:
-        if name in self.codes:  # another thread has added it
-            return self.codes[name]
-        if self._other is not None:
-            next(self._overflowed)
-            return self._other
-        # UTF-8 cannot hold half of a surrogate pair
-        stored = name.encode("utf-8", "backslashreplace").decode()
-        code = self._append(stored)
-        if code < self._limit - 1 and self._store(code, stored, False):
-            known = self.codes.setdefault(name, code)
-            if known != code:  # a signal handler added it meanwhile: no row has this code
-                self.table[code] = f"{stored} ({code})"
-            return known
-        next(self._overflowed)
-        if self._other is None and code < self._limit:
-            self._other = code
-            self.table[code] = OTHER_NAME
-            self._store(code, OTHER_NAME, True)
-        return self._limit - 1 if self._other is None else self._other
-
-    def _append(self, stored: str) -> int:
-        """Append a name to the table and return its index.
-
-        Appending is one step, and then the entry is looked for: a signal handler that interrupts
-        may append names, too.
-        """
-        self.table.append(stored)
-        index = len(self.table) - 1
-        while self.table[index] is not stored:
-            index -= 1
-        return index
-
-    def restore(self, code: int, name: str) -> None:
-        """Set the name of a code that was read from a file, unless the code has one."""
-        self.table += [None] * (code + 1 - len(self.table))
-        if code and self.table[code] is None:
-            self.table[code] = name
-
-    def known(self, codes: npt.NDArray[np.uint16]) -> Mask:
-        """Return which of (n,) codes have a name or are 0."""
-        named = np.zeros(2**16, bool)
-        named[: len(self.table)] = [name is not None for name in self.table]
-        named[0] = True
-        return np.asarray(named[codes])
-
-    def labels(self, codes: npt.NDArray[np.uint16]) -> Labels:
-        """Return the names of (n,) codes."""
-        return Labels.encode(self.table[: int(codes.max(initial=0)) + 1])[codes]
+    def draw(self, count: int = 1) -> int:
+        """Draw `count` consecutive numbers and return the first."""
+        # one call, in which no other thread runs
+        return deque(itertools.islice(self._count, count))[0]
 
 
 @dataclass(slots=True)
@@ -191,7 +103,7 @@ class Snapshot:
     Parameters
     ----------
     rows
-        (n,) of the pipeline's `row_dtype`, committed rows in order of their numbers.
+        (n,) of the ring's `dtype`, committed rows in order of their numbers.
     first, last
         The range; `last` < `first` if it is empty.
     overwritten
@@ -220,30 +132,41 @@ class Ring:
         A file that holds the rows, or None for rows in memory.
     metadata
         Metadata of the recording for the file, see `latprof.io.metadata`.
+    tags
+        Names of the tags of the frames.
+    slots
+        Number of frames in flight that the file holds.
+    keep_previous
+        Number of older rings that are kept beside the file.
 
     Attributes
     ----------
     file
         The `RingFile`, or None.
+    dtype, width
+        The row, see `latprof.ring.layout.row_dtype`, and its bytes.
     buffer, array
-        The rows as bytes and as (capacity,) of the pipeline's `row_dtype`.
-    positions
-        Hands out the stream positions of new rows.
-    sources, outcomes
-        Names by code.
-    width, pack
-        Bytes of a row; packs a row into a buffer, see `row_struct`.
+        The rows as bytes and as (capacity,) of `dtype`.
+    slots, slot_count
+        The slots of frames in flight as bytes, and their number; None and 0 for rows in memory.
+    numbers
+        Hands out the sequence numbers of new rows: an object like `Numbers`.
+    sources, outcomes, tags
+        Names by code; of the tags a table each, in the order of `tag_names`.
+    pack
+        Packs a row into a buffer, see `row_struct`.
 
     Raises
     ------
     ProfilerError
-        The capacity is not an integer in range, or the file cannot be created.
+        The capacity is not an integer in range, a tag has an invalid name, or the file cannot be
+        created.
 
     Examples
     --------
     >>> mic = Pipeline.chain("mic", "decode")
     >>> ring = Ring(mic, capacity=2)
-    >>> rows = np.zeros(3, mic.row_dtype)
+    >>> rows = np.zeros(3, ring.dtype)
     >>> rows["frame_id"] = 7, 8, 9
     >>> ring.write_rows(rows)
     >>> ring.read(after=0).rows["frame_id"], ring.read(after=0).overwritten
@@ -257,6 +180,9 @@ class Ring:
         *,
         path: str | os.PathLike[str] | None = None,
         metadata: dict[str, Any] | None = None,
+        tags: Sequence[str] = (),
+        slots: int = SLOTS,
+        keep_previous: int = KEEP_PREVIOUS,
     ) -> None:
         is_int = isinstance(capacity, int) and not isinstance(capacity, bool)
         if not is_int or not 1 <= capacity <= LARGEST_CAPACITY:
@@ -264,10 +190,17 @@ class Ring:
                 f"capacity must be an integer between 1 and {LARGEST_CAPACITY:,}, "
                 f"got {quoted(capacity)}"
             )
+        try:
+            self.tag_names = check_tags(tags, pipeline)
+        except TraceError as error:
+            raise ProfilerError(str(error)) from None
         self.pipeline = pipeline
         self.capacity = capacity
-        self.width = pipeline.row_dtype.itemsize
+        self.dtype = row_dtype(pipeline, self.tag_names)
+        self.width = self.dtype.itemsize
         self.file: RingFile | None = None
+        self.slots: Any = None
+        self.slot_count = 0
         if path is None:
             try:
                 self.buffer: Any = bytearray(capacity * self.width)
@@ -276,24 +209,36 @@ class Ring:
                     f"capacity {capacity:,} needs {capacity * self.width:,} bytes, which cannot be "
                     "allocated; choose a smaller capacity"
                 ) from None
-            self.sources, self.outcomes = NameTable(None), NameTable(FINISHED)
         else:
-            file = self.file = RingFile(path, pipeline, capacity, metadata or {})
-            self.buffer = file.rows
-            self.sources = NameTable(None, store=partial(file.store_name, SOURCE))
-            self.outcomes = NameTable(FINISHED, store=partial(file.store_name, OUTCOME))
-        self.array = np.frombuffer(self.buffer, pipeline.row_dtype)
-        self.positions = itertools.count(capacity * self.width, self.width)
-        self.pack = row_struct(len(pipeline.marks)).pack_into
+            file = self.file = RingFile(
+                path,
+                pipeline,
+                capacity,
+                metadata or {},
+                tags=self.tag_names,
+                slots=slots,
+                keep_previous=keep_previous,
+            )
+            self.buffer, self.slots, self.slot_count = file.rows, file.slots, slots
+        self.sources = NameTable(None, store=self._stored_as(SOURCE))
+        self.outcomes = NameTable(
+            FINISHED, most_bytes=OUTCOME_BYTES, store=self._stored_as(OUTCOME)
+        )
+        self.tags = tuple(
+            NameTable(None, store=self._stored_as(TAG + k)) for k in range(len(self.tag_names))
+        )
+        self.array = np.frombuffer(self.buffer, self.dtype)
+        self.numbers = Numbers()
+        self.pack = row_struct(len(pipeline.marks), len(self.tag_names)).pack_into
+
+    def _stored_as(self, kind: int) -> Callable[[int, str], bool] | None:
+        """Return what stores names of a kind in the file, or None for rows in memory."""
+        return None if self.file is None else partial(self.file.store_name, kind)
 
     @property
     def claimed(self) -> int:
-        """The newest sequence number that a writer has claimed."""
-        return self.number_of(count_of(self.positions)) - 1
-
-    def number_of(self, position: int) -> int:
-        """Return the sequence number of a stream position."""
-        return position // self.width - self.capacity + 1
+        """The newest sequence number that a writer has drawn."""
+        return self.numbers.drawn
 
     def acquire(self) -> None:
         """Lock the file, if there is one; ProfilerError if another profiler has locked it."""
@@ -314,15 +259,15 @@ class Ring:
         """Claim numbers for (n,) rows and write the rows, in blocks that fit the ring."""
         for start in range(0, len(rows), self.capacity):
             block = rows[start : start + self.capacity].copy()
-            claimed = itertools.islice(self.positions, len(block))
-            positions = np.fromiter(claimed, np.uint64, len(block))
-            index = self._index(positions.astype(np.int64) // self.width - self.capacity + 1)
-            block["begin"] = positions
+            first = self.numbers.draw(len(block))
+            numbers = np.arange(first, first + len(block))
+            index = self._index(numbers)
+            block["begin"] = numbers
             block["seq"] = 0
             # a row is not committed from the first of these three until the last
             self.array["seq"][index] = 0
             self.array[index] = block
-            self.array["seq"][index] = positions
+            self.array["seq"][index] = numbers
 
     def read(self, after: int, limit: int | None = None) -> Snapshot:
         """Return a copy of the rows with numbers above `after`, the oldest `limit` of them."""
@@ -350,17 +295,16 @@ class Ring:
     def _copy(self, numbers: Ints) -> tuple[npt.NDArray[np.void], list[int]]:
         """Return the committed rows of (n,) ascending numbers, and the numbers that are pending."""
         index = self._index(numbers)
-        positions = (numbers + (self.capacity - 1)).astype(np.uint64) * np.uint64(self.width)
+        wanted = numbers.astype(np.uint64)
         # in this order: a writer that comes meanwhile changes `begin` before anything else
         seq = self.array["seq"][index].copy()
         rows = self.array[index].copy()
         begin = self.array["begin"][index].copy()
-        whole = (seq == positions) & (rows["begin"] == positions)
-        whole &= (rows["seq"] == positions) & (begin == positions)
-        rows["begin"] = rows["seq"] = numbers
+        whole = (seq == wanted) & (rows["begin"] == wanted)
+        whole &= (rows["seq"] == wanted) & (begin == wanted)
         if whole.all():
             return rows, []
-        newer = (begin > positions) | (seq > positions)
+        newer = (begin > wanted) | (seq > wanted)
         return rows[whole], numbers[~whole & ~newer].tolist()
 
     def _index(self, numbers: Ints) -> Any:
@@ -373,16 +317,17 @@ class Ring:
         return slots
 
 
-def row_struct(marks: int) -> struct.Struct:
-    """Return what packs a row with this number of marks: the fields of `Pipeline.row_dtype`.
+def row_struct(marks: int, tags: int = 0) -> struct.Struct:
+    """Return what packs a row with these numbers of marks and tags: the fields of `row_dtype`.
 
     source and outcome are packed as one u4, ``source | outcome << 16``, cpu and weight as a
-    `cpu_word`: packing fewer values is faster.
+    `cpu_word`: packing fewer values is faster. Codes of tags come before ``seq``.
     """
+    padding = "4x" * (tags % 2)
     # "N" is size_t: CPython converts integers to it three times as fast as to "Q"
     if sys.byteorder == "little" and struct.calcsize("@N") == 8:
-        return struct.Struct(f"@{marks + 3}N2I2N")
-    return struct.Struct(f"<{marks + 3}Q2I2Q")
+        return struct.Struct(f"@{marks + 3}N2IN{tags}I{padding}N")
+    return struct.Struct(f"<{marks + 3}Q2IQ{tags}I{padding}Q")
 
 
 def cpu_word(cpu: float, weight: int = 1) -> int:
@@ -416,6 +361,8 @@ class RowSource(Protocol):
     pipeline: Pipeline
     sources: NameTable
     outcomes: NameTable
+    tags: tuple[NameTable, ...]
+    tag_names: tuple[str, ...]
 
 
 def to_columns(rows: npt.NDArray[np.void], source: RowSource, offset_ns: int) -> Columns:
@@ -438,5 +385,9 @@ def to_columns(rows: npt.NDArray[np.void], source: RowSource, offset_ns: int) ->
         outcome=source.outcomes.labels(rows["outcome"]),
         cpu=rows["cpu"].copy(),
         rss=rows["rss"].copy(),
+        tags={
+            name: table.labels_used(rows[f"tag {k}"])
+            for k, (name, table) in enumerate(zip(source.tag_names, source.tags, strict=True))
+        },
         complete=frozenset(complete),
     )
