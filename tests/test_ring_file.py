@@ -112,11 +112,11 @@ import os, resource, subprocess, sys
 from latprof import AUDIO, Profiler, ProfilerError
 folder = sys.argv[1]
 mounted = not subprocess.run(
-    ["mount", "-t", "tmpfs", "-o", "size=2M", "latprof-test", folder], capture_output=True
+    ["mount", "-t", "tmpfs", "-o", "size=4M", "latprof-test", folder], capture_output=True
 ).returncode
 try:
     if not mounted:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2**21, 2**21))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**22, 2**22))
     reason = "No space left on device" if mounted else "File too large"
     path = os.path.join(folder, "mic.ring")
     try:
