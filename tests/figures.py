@@ -35,12 +35,12 @@ def shown_texts(figure):
     return found
 
 
-def clipped(figure):
-    """Return the texts that extend beyond the figure."""
+def clipped(figure, shown):
+    """Return those of the `shown_texts` that extend beyond the figure."""
     whole = figure.bbox
     return [
         text.get_text()
-        for text, box in shown_texts(figure)
+        for text, box in shown
         if box.x0 < whole.x0 - 1
         or box.y0 < whole.y0 - 1
         or box.x1 > whole.x1 + 1
@@ -48,10 +48,10 @@ def clipped(figure):
     ]
 
 
-def overlapping(figure, slack=1.5):
-    """Return the pairs of texts that overlap by more than `slack` px in both directions."""
+def overlapping(shown, slack=1.5):
+    """Return the pairs of `shown_texts` that overlap by more than `slack` px in both directions."""
     pairs = []
-    for (a, one), (b, two) in combinations(shown_texts(figure), 2):
+    for (a, one), (b, two) in combinations(shown, 2):
         wide = min(one.x1, two.x1) - max(one.x0, two.x0)
         high = min(one.y1, two.y1) - max(one.y0, two.y0)
         if wide > slack and high > slack:

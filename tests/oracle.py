@@ -67,9 +67,10 @@ def mean(values):
 
 def std(values):
     """Return the standard deviation (n - 1): only the square root is rounded."""
-    middle = mean(values)
-    squares = sum((Fraction(v) - middle) ** 2 for v in values)
-    return math.sqrt(squares / (len(values) - 1))
+    n = len(values)
+    # n times the sum of squared distances from the mean
+    scaled = n * sum(v * v for v in values) - sum(values) ** 2
+    return math.sqrt(Fraction(scaled, n * (n - 1)))
 
 
 def comoment(xs, ys):
@@ -140,7 +141,9 @@ def fold(columns, pipeline, edges_ns=EDGES_NS):
     result = {
         "finished": len(done),
         "dropped": Counter(
-            (row["outcome"], last_mark(row, pipeline)) for row in rows if row not in done
+            (row["outcome"], last_mark(row, pipeline))
+            for row in rows
+            if row["outcome"] not in (None, "finished")
         ),
         "attributed": len(kept),
         "excluded": left_out,

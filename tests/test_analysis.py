@@ -280,9 +280,9 @@ def test_weighted_numbers_of_frames_are_reported_as_estimates(tmp_path):
 # -- cut in files -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("cuts", "by"), [(2, None), (7, "source"), (100, None)])
+@pytest.mark.parametrize(("cuts", "by"), [(2, None), (7, "source"), (40, None)])
 def test_a_trace_cut_in_files_in_any_order_folds_to_the_whole(tmp_path, cuts, by):
-    n = 1_500
+    n = 800
     frames = seeded(AUDIO, n, 13, weights=True)
     options = {"by": by, "every": "300ms", "deadline": "4ms"}
     whole = analyze(Trace.of(AUDIO, frames), **options)

@@ -15,8 +15,6 @@ from latprof.errors import ProfileError
 from latprof.frames import Labels
 from latprof.profile.profile import Profile, merge
 
-pytestmark = pytest.mark.usefixtures("run_lengths")
-
 MS = 10**6
 SECOND = 10**9
 
@@ -64,6 +62,7 @@ def test_an_exemplar_is_a_frame_of_that_range(trace):
     assert_exemplars(profiled(pipeline, frames), frames, pipeline)
 
 
+@pytest.mark.usefixtures("run_lengths")
 def test_exemplars_of_a_long_trace_in_any_cut():
     frames = seeded(AUDIO, 2_000, 6)
     rng = np.random.default_rng(1)
@@ -130,6 +129,7 @@ def assert_timeline(table, truth):
             assert row[f"p{q}"] <= row["max"]
 
 
+@pytest.mark.usefixtures("run_lengths")
 @pytest.mark.parametrize("pipeline", SMALL, ids=lambda p: p.name)
 @pytest.mark.parametrize("weights", [False, True], ids=["single", "weighted"])
 def test_timeline_is_a_plain_loop(pipeline, weights):
@@ -140,6 +140,7 @@ def test_timeline_is_a_plain_loop(pipeline, weights):
     assert_timeline(merge(parts).timeline(), windows_of(frames, pipeline, 700 * MS))
 
 
+@pytest.mark.usefixtures("run_lengths")
 @given(columns(CHAIN), st.sampled_from([1, 3, 10**9]))
 @settings(max_examples=20)
 def test_timeline_of_any_trace(frames, every):
@@ -156,6 +157,7 @@ def test_timeline_of_any_trace(frames, every):
     assert_timeline(profiled(CHAIN, frames, every=every).timeline(), truth)
 
 
+@pytest.mark.usefixtures("run_lengths")
 def test_windows_double_as_time_grows():
     rows = [(i * SECOND, i * SECOND + 100) for i in range(1_100)]
     profile = profiled(BARE, simple(BARE, rows), every="1s")
@@ -164,6 +166,7 @@ def test_windows_double_as_time_grows():
     assert (counts.index[1] - counts.index[0]).total_seconds() == 4
 
 
+@pytest.mark.usefixtures("run_lengths")
 def test_timeline_by_groups():
     source = Labels.encode(["a", "b"] * 4)
     rows = [(i * SECOND, i * SECOND + 5 + i) for i in range(8)]
@@ -303,22 +306,28 @@ def tail_truth(kept, q, high=100):
     return max(last - first, 0), sums
 
 
-@pytest.mark.parametrize("q", [0, 50, 90, 99, 99.9, 100])
 @pytest.mark.parametrize("scale", [2, 50, 1e6], ids=["ties", "few ties", "no ties"])
 @pytest.mark.parametrize("pipeline", [AUDIO, CHAIN, GAPS], ids=lambda p: p.name)
-def test_tail_is_that_of_exact_ranks(pipeline, scale, q):
+def test_tail_is_that_of_exact_ranks(pipeline, scale):
     frames = seeded(pipeline, 700, 37, scale=scale, weights=True)
     kept = oracle.fold(frames, pipeline)["kept"]
-    table = profiled(pipeline, frames).tail(q)
-    for what, low, high in (("slow", q, 100), ("middle", 40, 60)):
-        count, sums = tail_truth(kept, low, high)
-        whole = sums.pop("end_to_end")
-        assert table[f"{what}_frames"].tolist() == [count] * len(table)
-        assert table.index.tolist() == list(sums)
-        for name, total in sums.items():
-            mean, share = table.loc[name, [f"{what}_mean", f"{what}_share"]]
-            assert (mean == pytest.approx(float(total / count))) if count else math.isnan(mean)
-            assert (share == pytest.approx(float(total / whole))) if whole else math.isnan(share)
+    profile = profiled(pipeline, frames)
+    middle = tail_truth(kept, 40, 60)
+    for q in (0, 50, 90, 99, 99.9, 100):
+        table = profile.tail(q)
+        assert_tail(table, "slow", *tail_truth(kept, q))
+        assert_tail(table, "middle", *middle)
+
+
+def assert_tail(table, what, count, sums):
+    whole = sums["end_to_end"]
+    assert table[f"{what}_frames"].tolist() == [count] * len(table)
+    assert [*table.index, "end_to_end"] == list(sums)
+    for name in table.index:
+        mean, share = table.loc[name, [f"{what}_mean", f"{what}_share"]]
+        total = sums[name]
+        assert (mean == pytest.approx(float(total / count))) if count else math.isnan(mean)
+        assert (share == pytest.approx(float(total / whole))) if whole else math.isnan(share)
 
 
 def test_tail_of_values_below_a_microsecond_is_exact():

@@ -466,8 +466,7 @@ def test_groups_have_accounts_of_their_own_frames():
 # -- merging ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("by", [None, "source"])
-@pytest.mark.parametrize("cuts", [2, 7, 30])
+@pytest.mark.parametrize(("cuts", "by"), [(2, "source"), (7, None), (15, "source")])
 def test_parts_in_any_order_merge_to_the_whole(cuts, by):
     frames = seeded(AUDIO, 600, 12, weights=True)
     whole = profiled(AUDIO, frames, by=by)

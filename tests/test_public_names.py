@@ -3,6 +3,7 @@ import importlib
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,12 +22,14 @@ HEAVY = ["pandas", "pyarrow", "matplotlib", "rich", "psutil", "importlib.metadat
 HEAVY += ["jinja2", "shtab"]
 
 
+@cache
 def tree_of(module):
     path = PACKAGE.parent.joinpath(*module.split("."))
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@cache
 def listed(module):
     """Return a module's __all__ without loading it: some need optional packages."""
     for node in tree_of(module).body:
@@ -46,13 +49,15 @@ def as_sorted(names):
     return sorted(names, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_all_is_sorted_and_names_what_is_defined_here(module):
-    names = listed(module)
-    assert names is not None, f"{module} has no __all__"
-    assert names == as_sorted(set(names))
-    if module == "latprof":
-        return
+def test_all_is_sorted():
+    for module in MODULES:
+        names = listed(module)
+        assert names is not None, f"{module} has no __all__"
+        assert names == as_sorted(set(names)), module
+
+
+def names_bound_in(module):
+    """Return the functions and classes that a module defines, and all other names that it binds."""
     defined, assigned = set(), set()
     for node in tree_of(module).body:
         for name in ast.walk(node) if isinstance(node, ast.Assign | ast.AnnAssign) else ():
@@ -62,18 +67,27 @@ def test_all_is_sorted_and_names_what_is_defined_here(module):
             assigned |= {alias.name for alias in node.names}
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             defined.add(node.name)
-    public = {name for name in defined if not name.startswith("_")}
-    assert public <= set(names), f"{module}: public, but not in __all__"
-    assert set(names) <= public | assigned, f"{module}: in __all__, but not there"
+    return defined, assigned
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_modules_import_public_names_only(module):
-    for node in ast.walk(tree_of(module)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("latprof."):
-            for alias in node.names:
-                known = [*listed(node.module), *modules_in(node.module)]
-                assert alias.name in known, f"{alias.name} of {node.module}"
+def test_all_names_what_is_defined_here():
+    for module in MODULES:
+        if module == "latprof":
+            continue
+        names = set(listed(module))
+        defined, assigned = names_bound_in(module)
+        public = {name for name in defined if not name.startswith("_")}
+        assert public <= names, f"{module}: public, but not in __all__"
+        assert names <= public | assigned, f"{module}: in __all__, but not there"
+
+
+def test_modules_import_public_names_only():
+    for module in MODULES:
+        for node in ast.walk(tree_of(module)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("latprof."):
+                known = {*listed(node.module), *modules_in(node.module)}
+                taken = {alias.name for alias in node.names}
+                assert taken <= known, f"{module} imports from {node.module}"
 
 
 def test_every_name_in_all_can_be_imported_and_is_listed_by_its_module():

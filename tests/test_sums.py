@@ -1,6 +1,7 @@
 """Frames that a profile keeps: the slowest ones, and the smallest id of each range of latency."""
 
 import time
+from itertools import product
 
 import numpy as np
 import pytest
@@ -55,18 +56,17 @@ def ties(n, latencies, ids, sources, seed):
     return Columns(rng.integers(0, ids, n).astype(np.uint64), marks, source=Labels.encode(names))
 
 
-@pytest.mark.parametrize("latencies", [1, 2, 50])
-@pytest.mark.parametrize("ids", [1, 40, 10**6])
 @pytest.mark.parametrize("n", [5, 99, 100, 101, 700])
-def test_ties_are_resolved_alike_in_any_order_and_cut(n, ids, latencies):
-    frames = ties(n, latencies, ids, 4, seed=n)
-    truth = expected(frames)
-    assert shown(profiled(BARE, frames)) == truth
-    rng = np.random.default_rng(1)
-    for cuts in (2, 7):
-        parts = [frames.take(rows) for rows in np.array_split(rng.permutation(n), cuts)]
-        assert shown(profiled(BARE, *parts)) == truth
-        assert shown(merge([profiled(BARE, part) for part in parts])) == truth
+def test_ties_are_resolved_alike_in_any_order_and_cut(n):
+    for ids, latencies in product((1, 40, 10**6), (1, 2, 50)):
+        frames = ties(n, latencies, ids, 4, seed=n)
+        truth = expected(frames)
+        assert shown(profiled(BARE, frames)) == truth
+        rng = np.random.default_rng(1)
+        for cuts in (2, 5):
+            parts = [frames.take(rows) for rows in np.array_split(rng.permutation(n), cuts)]
+            assert shown(profiled(BARE, *parts)) == truth
+            assert shown(merge([profiled(BARE, part) for part in parts])) == truth
 
 
 def test_of_frames_with_one_id_the_first_source_is_kept():

@@ -274,10 +274,10 @@ def counted(pipeline, parts, long):
 @pytest.mark.parametrize("weights", [False, True])
 @pytest.mark.parametrize("pipeline", SMALL, ids=lambda p: p.name)
 def test_long_runs_and_single_frames_are_counted_alike(pipeline, weights):
-    frames = seeded(pipeline, 3_000, 5, weights=weights, missing=0.001, negative=0.001)
+    frames = seeded(pipeline, 2_000, 5, weights=weights, missing=0.001, negative=0.001)
     order = np.argsort(frames.marks["end"], kind="stable")
     ordered = frames.take(order)
-    parts = [ordered.take(slice(i, i + 700)) for i in (1400, 0, 2100, 700, 2800)]
+    parts = [ordered.take(slice(i, i + 600)) for i in (1200, 0, 1800, 600)]
     one_by_one = counted(pipeline, parts, 10**9)
     for long in (1, 5, 100):
         assert counted(pipeline, parts, long) == one_by_one
