@@ -12,7 +12,7 @@ from latprof.profile.build import check_by, duration
 from latprof.profile.profile import Profile
 from latprof.profile.span import check_integer
 from latprof.queueing.accumulator import CausesAccumulator
-from latprof.sequence.intended_starts import Intended
+from latprof.sequence.order import Intended
 from latprof.text import quoted
 from latprof.units import STAMP_LIMIT, Time, parse_time
 
@@ -63,7 +63,7 @@ def analyze(
         The notes of the accounts contain the number of frames left out.
     intended
         Compute when frames should have started, from the pipeline's period; ``response`` is
-        measured from there, beside end_to_end (see `latprof.sequence.intended_starts`).
+        measured from there, beside end_to_end (see `latprof.sequence.order.Intended`).
     order
         Also compute what depends on the order of frames: lost and late ids, jitter, period,
         frames in flight, consecutive missed deadlines.

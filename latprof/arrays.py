@@ -1,11 +1,11 @@
-"""Types for annotations: numpy arrays, and numbers and arrays with limits.
+"""Types for annotations: numpy arrays, and numbers and arrays with limits; exact sums of integers.
 
 The limits say what a saved profile may hold; `latprof.profile.codec` checks them when it reads a
 file.
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ __all__ = [
     "Count",
     "Counts",
     "Duration",
+    "Exact",
     "Floats",
     "FrameId",
     "Ids",
@@ -25,12 +26,17 @@ __all__ = [
     "Length",
     "Mask",
     "Stamp",
+    "exact_sum",
+    "widen",
 ]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Ids = npt.NDArray[np.uint64]
+
+Exact = npt.NDArray[np.int64] | npt.NDArray[np.object_]
+"""An array of integer sums: int64 while they fit, Python integers beyond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +67,29 @@ Duration = Annotated[int, Bounds(1, STAMP_LIMIT - 1)]
 FrameId = Annotated[int, Bounds(0, 2**64 - 1)]
 
 Counts = Annotated[Ints, Bounds(0, 2**63 - 1, total=2**63)]
+
+
+def exact_sum(values: Ints, high: int, weights: Ints | None = None) -> int:
+    """Return the exact sum of n values from 0 to `high`, each counted `weights` times.
+
+    Examples
+    --------
+    >>> exact_sum(np.full(8, 2**61), 2**61) == 2**64
+    True
+    """
+    heaviest = 1 if weights is None else int(weights.max(initial=1))
+    exact: npt.NDArray[Any] = values
+    if high * heaviest * max(len(values), 1) >= 2**63:
+        exact = values.astype(object)
+    return int(exact.sum() if weights is None else (exact * weights).sum())
+
+
+def widen(sums: Exact, bound: int) -> Exact:
+    """Return the sums as an array that can hold values up to `bound`.
+
+    Examples
+    --------
+    >>> widen(np.zeros(1, np.int64), 2**63 - 1).dtype, widen(np.zeros(1, np.int64), 2**63).dtype
+    (dtype('int64'), dtype('O'))
+    """
+    return sums if bound < 2**63 else sums.astype(object)

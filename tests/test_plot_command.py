@@ -12,7 +12,7 @@ import latprof
 from latprof import Pipeline, Span, Trace
 from latprof.cli.main import main
 from latprof.cli.plot import KINDS
-from latprof.cli.what_if import changes_of
+from latprof.cli.queueing import changes_of
 from latprof.errors import LatprofError
 
 MIC = Pipeline(

@@ -15,7 +15,7 @@ from latprof import AUDIO, Pipeline, Trace, plot
 from latprof.accounts import Accounts
 from latprof.errors import LatprofError, ProfileError
 from latprof.frames import FINISHED, Labels
-from latprof.plot.style import THRESHOLD, span_styles
+from latprof.plot.axes import THRESHOLD, span_styles
 from latprof.profile.profile import Profile
 
 MS, SECOND = 10**6, 10**9

@@ -6,7 +6,7 @@ from matplotlib.colors import to_rgb
 
 from latprof.pipeline import AUDIO, Pipeline, Span
 from latprof.plot import colors
-from latprof.plot.style import THRESHOLD, result_dash, span_styles
+from latprof.plot.axes import THRESHOLD, result_dash, span_styles
 from latprof.table import PALETTE
 
 # Machado, Oliveira and Fernandes (2009), "A Physiologically-based Model for Simulation of Color

@@ -28,7 +28,6 @@ __all__ = [
     "NewCommand",
     "add_input",
     "add_pipeline",
-    "add_queues",
     "add_traces",
     "check_ending",
     "draw",
@@ -38,7 +37,6 @@ __all__ = [
     "print_report",
     "profile_of",
     "progress",
-    "queues_of",
 ]
 
 LONG_WORK = 2_000_000  # frames; from this many on, progress is shown
@@ -90,31 +88,6 @@ def add_input(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to", dest="until", metavar="TIME", help="leave out frames that start at TIME or later"
     )
-
-
-def add_queues(parser: argparse.ArgumentParser) -> None:
-    """Add what commands on queues have in common; `queues_of` reads the options."""
-    add_traces(parser, ", taken as one")
-    parser.add_argument(
-        "--station",
-        action="append",
-        default=[],
-        metavar="STAGE=NAME",
-        help="the station that serves a stage, if the pipeline does not name it; may be repeated",
-    )
-    parser.add_argument(
-        "--hand-over",
-        metavar="1us",
-        help="a frame that enters a station this soon after a departure was queued "
-        "(default: found in the data)",
-    )
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
-
-
-def queues_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the arguments that functions on queues have in common: pipeline and stations."""
-    stations = pairs(options.station, "station", "cpu")
-    return {"pipeline": pipeline_of(options.pipeline), "stations": stations or None}
 
 
 def pairs(values: Sequence[str], flag: str, example: str) -> dict[str, str]:

@@ -11,14 +11,14 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-from latprof.cli import causes, completion, convert, demo, plot, report, top, what_if
+from latprof.cli import completion, convert, demo, plot, queueing, report, top
 from latprof.errors import LatprofError
 from latprof.text import escape, shown_path
 
 __all__ = ["COMMAND_MODULES", "main"]
 
 # in the order of the help; `add` declares a module's commands
-COMMAND_MODULES = (demo, report, causes, what_if, plot, convert, top, completion)
+COMMAND_MODULES = (demo, report, queueing, plot, convert, top, completion)
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 

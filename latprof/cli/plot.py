@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latprof.cli.common import NewCommand, add_input, check_ending, draw, pipeline_of, profile_of
-from latprof.cli.what_if import add_changes, changes_of
+from latprof.cli.queueing import add_changes, changes_of
 from latprof.errors import LatprofError
 from latprof.profile.file import is_profile
 from latprof.profile.profile import Profile

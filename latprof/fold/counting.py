@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from latprof.arrays import Floats, Ints, Mask
-from latprof.fold.moments import Exact, comoment, dot, exact_sum, is_spread
-from latprof.fold.sums import Sums, offer_exemplars
+from latprof.arrays import Exact, Floats, Ints, Mask, exact_sum
+from latprof.fold.sums import Sums, comoment, dot, is_spread, offer_exemplars
 from latprof.fold.windows import COARSE, ChunkWindows, Run, Windows, coarse_bin
 from latprof.frames import Columns
 from latprof.histogram import FIRST_PLACE, PLACES, SHIFT, bin_of

@@ -10,10 +10,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from latprof.arrays import Ints, Mask
+from latprof.arrays import Ints, Mask, exact_sum
 from latprof.fold.counting import LARGE_NS, TOTAL, Bins, Chunk, Latencies, places_of
-from latprof.fold.moments import comoment, exact_sum
-from latprof.fold.sums import NO_MARK, Sums
+from latprof.fold.sums import NO_MARK, Sums, comoment
 from latprof.fold.windows import ChunkWindows
 from latprof.frames import MISSING, NO_SIZE, Columns
 from latprof.pipeline import Pipeline, Span

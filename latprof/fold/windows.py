@@ -12,8 +12,7 @@ from typing import Annotated
 
 import numpy as np
 
-from latprof.arrays import Bounds, Count, Counts, Duration, Ints, Length, Mask
-from latprof.fold.moments import Exact, widen
+from latprof.arrays import Bounds, Count, Counts, Duration, Exact, Ints, Length, Mask, widen
 from latprof.units import STAMP_LIMIT
 
 __all__ = ["COARSE", "COARSE_BINS", "ChunkWindows", "Run", "WindowIndex", "Windows", "coarse_bin"]

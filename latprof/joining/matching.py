@@ -9,6 +9,7 @@ of choices that match about as many so that the frames are nearest in time.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,9 @@ import numpy as np
 from latprof.arrays import Ids, Ints
 from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns, Labels
-from latprof.joining.recordings import Process
 from latprof.pipeline import Pipeline
 
-__all__ = ["first_stamps", "laps", "match_frames"]
+__all__ = ["Process", "first_stamps", "laps", "match_frames"]
 
 AROUND = 4
 """Rows on either side over which the level is taken."""
@@ -32,6 +32,25 @@ STRAGGLERS = 64
 
 MOST_SHIFTS = 8
 """Ways to match the laps of two recordings that are tried: those nearest in time."""
+
+
+@dataclass(slots=True, eq=False)
+class Process:
+    """What one process has recorded.
+
+    Attributes
+    ----------
+    owns
+        The marks that it stamps, in the order of the pipeline.
+    rows
+        Its row for each row of the joined trace, -1 if it has none.
+    """
+
+    name: str
+    columns: Columns
+    meta: dict[str, Any]
+    owns: tuple[str, ...]
+    rows: Ints = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 def match_frames(processes: Sequence[Process], pipeline: Pipeline) -> int:

@@ -8,14 +8,13 @@ meaning of their own are those of the current matplotlib style, light or dark.
 and `without_windows` is for pictures that are written to files on a computer without a display.
 """
 
-from latprof.plot.axes import without_windows
+from latprof.plot.axes import span_styles, without_windows
 from latprof.plot.breakdown import stages, waterfall
 from latprof.plot.cumulative import ecdf, percentiles
 from latprof.plot.histograms import histogram
 from latprof.plot.over_time import heatmap, timeline
 from latprof.plot.queueing import blame, what_if
 from latprof.plot.results import Results
-from latprof.plot.style import span_styles
 from latprof.table import colors
 
 __all__ = [

@@ -15,11 +15,11 @@ from latprof.plot.axes import (
     new_axes,
     readable_on,
     row_labels,
+    span_styles,
     text_color,
     unit_of,
 )
 from latprof.plot.results import Results, as_profile, as_profiles, heading, no_values
-from latprof.plot.style import span_styles
 from latprof.profile.answers import Slice, worst_frames
 from latprof.profile.span import check_integer
 from latprof.queueing.blame import SELF_TIME

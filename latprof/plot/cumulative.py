@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from latprof.plot.axes import draw_threshold, explain, legend, log_time, new_axes
+from latprof.plot.axes import (
+    Dash,
+    draw_threshold,
+    explain,
+    legend,
+    log_time,
+    new_axes,
+    result_dash,
+    result_marker,
+    span_styles,
+)
 from latprof.plot.results import (
     Named,
     Results,
@@ -16,7 +26,6 @@ from latprof.plot.results import (
     no_values,
     spans_of,
 )
-from latprof.plot.style import Dash, result_dash, result_marker, span_styles
 from latprof.profile.span import SpanProfile
 
 if TYPE_CHECKING:

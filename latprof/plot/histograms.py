@@ -9,6 +9,9 @@ from latprof.arrays import Floats
 from latprof.errors import ProfileError
 from latprof.histogram import Histogram, rank_of
 from latprof.plot.axes import (
+    THRESHOLD,
+    Dash,
+    SpanStyle,
     draw_threshold,
     explain,
     label,
@@ -17,6 +20,8 @@ from latprof.plot.axes import (
     new_axes,
     note,
     note_at_top,
+    result_dash,
+    span_styles,
     text_color,
 )
 from latprof.plot.results import (
@@ -28,7 +33,6 @@ from latprof.plot.results import (
     no_values,
     spans_of,
 )
-from latprof.plot.style import THRESHOLD, Dash, SpanStyle, result_dash, span_styles
 from latprof.profile.span import SpanProfile
 from latprof.text import counted, quoted
 from latprof.units import format_ns

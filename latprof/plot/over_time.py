@@ -6,12 +6,15 @@ import numpy as np
 
 from latprof.arrays import Floats, Ints
 from latprof.plot.axes import (
+    THRESHOLD,
     background,
     draw_threshold,
     explain,
     legend,
     log_time,
     new_axes,
+    result_dash,
+    span_styles,
     text_color,
     unit_of,
 )
@@ -24,7 +27,6 @@ from latprof.plot.results import (
     legend_lines,
     no_values,
 )
-from latprof.plot.style import THRESHOLD, result_dash, span_styles
 from latprof.profile.answers import Stretch, WindowNumbers
 from latprof.units import format_ns, format_utc
 

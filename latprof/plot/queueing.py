@@ -7,6 +7,7 @@ import numpy as np
 from latprof.arrays import Floats
 from latprof.errors import ProfileError
 from latprof.plot.axes import (
+    Dash,
     background,
     explain,
     label,
@@ -17,7 +18,6 @@ from latprof.plot.axes import (
     text_color,
 )
 from latprof.plot.cumulative import percentile_axis
-from latprof.plot.style import Dash
 from latprof.queueing.blame import SELF_TIME
 from latprof.queueing.blame import blame as blame_of
 from latprof.table import PALETTE

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Union
 from latprof.analysis import analyze
 from latprof.errors import ProfileError
 from latprof.pipeline import Pipeline
-from latprof.plot.axes import label, text_color
-from latprof.plot.style import SpanStyle, result_dash, result_marker
+from latprof.plot.axes import SpanStyle, label, result_dash, result_marker, text_color
 from latprof.profile.file import is_profile
 from latprof.profile.profile import Profile, load_profile
 from latprof.text import counted, quoted

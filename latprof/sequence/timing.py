@@ -9,8 +9,8 @@ from typing import Self
 
 import numpy as np
 
-from latprof.arrays import Ints, Mask, Stamp
-from latprof.fold.moments import between, exact_sum
+from latprof.arrays import Ints, Mask, Stamp, exact_sum
+from latprof.fold.sums import between
 from latprof.frames import MISSING
 from latprof.sequence.ids import NOT_AVAILABLE, SIGN_BIT, Number
 from latprof.sequence.segments import Rows

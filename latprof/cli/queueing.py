@@ -1,36 +1,110 @@
-"""``latprof what-if``: what a change would give, or where effort pays."""
+"""``latprof causes`` and ``latprof what-if``: what frames wait for, what a change would give."""
 
 import argparse
 import re
 from typing import Any
 
-from latprof.cli.common import NewCommand, add_queues, pairs, print_json, queues_of
+from latprof.cli.common import NewCommand, add_traces, pairs, pipeline_of, print_json
 from latprof.errors import TraceError
+from latprof.queueing.blame import blame_rows
+from latprof.queueing.causes import causes
+from latprof.queueing.utilization import suggest_stations, utilization
 from latprof.queueing.what_if import sensitivity_rows, what_if
 from latprof.table import Column, Section, Table, text
 from latprof.text import escape, quoted
 from latprof.units import parse_duration
 
-__all__ = ["add", "add_changes", "changes_of", "run"]
+__all__ = ["add", "add_changes", "changes_of"]
 
 
 def add(command: NewCommand) -> None:
-    """Declare the command."""
+    """Declare the two commands."""
+    parser = command("causes", "show which stage the others wait for", "causes mic.parquet")
+    _add_queues(parser)
+    parser.set_defaults(run=_run_causes)
+
     parser = command(
         "what-if",
         "show what a change would give, queues included; without a change, where effort pays",
         "what-if mic.parquet --faster alsa=10% --servers server=2",
     )
-    add_queues(parser)
+    _add_queues(parser)
     add_changes(parser)
     _add_pairs(parser, "--servers", "STATION=2", "how many frames a station serves at once")
     _add_pairs(parser, "--drop", "HANDOFF=40ms", "drop frames that wait longer in a hand-off")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=_run_what_if)
 
 
-def run(options: argparse.Namespace) -> None:
+def _add_queues(parser: argparse.ArgumentParser) -> None:
+    """Add what commands on queues have in common; `_queues_of` reads the options."""
+    add_traces(parser, ", taken as one")
+    parser.add_argument(
+        "--station",
+        action="append",
+        default=[],
+        metavar="STAGE=NAME",
+        help="the station that serves a stage, if the pipeline does not name it; may be repeated",
+    )
+    parser.add_argument(
+        "--hand-over",
+        metavar="1us",
+        help="a frame that enters a station this soon after a departure was queued "
+        "(default: found in the data)",
+    )
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+
+
+def _queues_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments that functions on queues have in common: pipeline and stations."""
+    stations = pairs(options.station, "station", "cpu")
+    return {"pipeline": pipeline_of(options.pipeline), "stations": stations or None}
+
+
+# -- causes -----------------------------------------------------------------------------------
+
+
+def _run_causes(options: argparse.Namespace) -> None:
+    """Look for the cause and print."""
+    given = _queues_of(options)
+    shares = blame_rows(options.trace, **given)
+    found = causes(options.trace, hand_over=options.hand_over, **given)
+    load = utilization(options.trace, hand_over=options.hand_over, **given)
+    suggestions = suggest_stations(options.trace, **given)
+    if options.format == "json":
+        content = found.to_dict()
+        content["blame"] = {row.pop("handoff"): row for row in shares}
+        content["stations"] = load.rows()
+        content["suggestions"] = [
+            {"sentence": each.sentence, "stations": each.stations} for each in suggestions
+        ]
+        print_json(content)
+        return
+    tried = tuple(
+        f"{each.sentence}; to try it: "
+        + " ".join(f"--station {stage}={name}" for stage, name in each.stations.items())
+        for each in suggestions
+    )
+    head, *stages = found.sections()
+    print(text([head, *_blame(shares), *stages, *load.sections(), Section("", tried)]).rstrip())
+
+
+def _blame(rows: list[dict[str, float | str | None]]) -> list[Section]:
+    """Return a table of what frames waited for in each hand-off, if there are hand-offs."""
+    if not rows:
+        return []
+    columns = [Column(name.replace("_", " "), "share") for name in list(rows[0])[1:]]
+    table = Table((Column("waiting in", "span"), *columns), [list(row.values()) for row in rows])
+    return [
+        Section("Time in each hand-off that overlaps with service of earlier frames", (), table)
+    ]
+
+
+# -- what-if ----------------------------------------------------------------------------------
+
+
+def _run_what_if(options: argparse.Namespace) -> None:
     """Replay and print."""
-    given = queues_of(options) | {"hand_over": options.hand_over}
+    given = _queues_of(options) | {"hand_over": options.hand_over}
     changes, drop = changes_of(options), pairs(options.drop, "drop", "40ms")
     servers = {
         name: _count(name, value) for name, value in pairs(options.servers, "servers", "2").items()
