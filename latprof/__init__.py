@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from latprof.accounts import Accounts
     from latprof.analysis import analyze
     from latprof.histogram import Histogram
-    from latprof.io.formats.foreign import ForeignFile
     from latprof.joining.join import join
     from latprof.profile.profile import Profile, load_profile, merge
     from latprof.profile.span import SpanProfile
@@ -53,7 +52,6 @@ __all__ = [
     "Accounts",
     "Causes",
     "DemoError",
-    "ForeignFile",
     "Frame",
     "Histogram",
     "LatprofError",
@@ -95,7 +93,6 @@ _MODULES = {
     "accounts": ("Accounts",),
     "analysis": ("analyze",),
     "histogram": ("Histogram",),
-    "io.formats.foreign": ("ForeignFile",),
     "joining.join": ("join",),
     "profile.profile": ("Profile", "load_profile", "merge"),
     "profile.span": ("SpanProfile",),

@@ -161,26 +161,34 @@ class Pipeline:
         *stages: str,
         period: str | int | None = None,
         stations: Mapping[str, str] | None = None,
+        ends: bool = False,
     ) -> "Pipeline":
         """Return a pipeline of stages that follow each other, each begun by the mark of its name.
 
-        The time between ``start`` and the first stage's mark is ``other``.
+        A stage ends where the next one begins, or, with `ends`, at a mark of its own. Time that
+        belongs to no stage is ``other``, such as the time between ``start`` and the first stage.
 
         Parameters
         ----------
         name
             Name of the pipeline.
         stages
-            Names of the stages in order. The last one ends at ``end``.
+            Names of the stages in order. Without `ends`, the last one ends at ``end``.
         period
             The time between frames if it is fixed: ``"20ms"`` or integer nanoseconds.
         stations
             What serves a stage, by stage: ``{"decode": "cpu"}``. The other stages are hand-offs.
+        ends
+            Give each stage an end mark: stage ``db`` is between the marks ``db`` and ``db_end``.
+            Use it if some frames leave out a stage, and for functions that are stages, see
+            `Profiler.stage`: the stage ends when the function returns. Without end marks, a frame
+            that leaves out a stage has no value for the stage before it either.
 
         Returns
         -------
         Pipeline
-            Its marks are ``start``, the names of the stages and ``end``.
+            Its marks are ``start``, the names of the stages, each followed by the end of the stage
+            if there are `ends`, and ``end``.
 
         Raises
         ------
@@ -194,15 +202,23 @@ class Pipeline:
         >>> docs = Pipeline.chain("docs", "queued", "parse", stations={"parse": "worker"})
         >>> [(stage.name, stage.station) for stage in docs.stages]
         [('queued', None), ('parse', 'worker')]
+        >>> Pipeline.chain("web", "db", "render", ends=True).marks
+        ('start', 'db', 'db_end', 'render', 'render_end', 'end')
         """
+        if type(ends) is not bool:
+            raise PipelineError(f"ends must be True or False, got {quoted(ends)}")
         for stage in stages:
             if check_name(stage, "stage") in _ALWAYS:
                 raise PipelineError(
                     f"stages must not have the name of a mark that every pipeline may have, got "
                     f"{stage!r} ({_ALWAYS[stage]}); choose another name"
                 )
-        spans = tuple(map(Span, stages, stages, (*stages[1:], "end")))
-        pipeline = cls(name, ("start", *stages, "end"), spans, period=period)
+        marks, last_marks = list(stages), [*stages[1:], "end"]
+        if ends:
+            last_marks = [f"{stage}_end" for stage in stages]
+            marks = [mark for pair in zip(stages, last_marks, strict=True) for mark in pair]
+        spans = tuple(map(Span, stages, stages, last_marks))
+        pipeline = cls(name, ("start", *marks, "end"), spans, period=period)
         return pipeline if stations is None else pipeline.with_stations(stations)
 
     def __str__(self) -> str:

@@ -137,7 +137,7 @@ def test_names_get_one_code_each(tmp_path: Path, same: bool, stride: int) -> Non
         )
         assert dict(zip(trace.frame_id.tolist(), found, strict=True)) == expected
     groups = set(profiler.report().profile.groups)
-    assert groups <= {source for source, _ in expected.values()} | {"(other)"}
+    assert groups <= {source for source, _ in expected.values()} | {"(others)"}
 
 
 def test_names_beyond_the_table_share_one_name(tmp_path: Path) -> None:
@@ -154,9 +154,9 @@ def test_names_beyond_the_table_share_one_name(tmp_path: Path) -> None:
     assert trace.source is not None
     for frame_id, source in zip(trace.frame_id.tolist(), trace.source.to_numpy(), strict=True):
         begin = f"{frame_id} " if frame_id < 10**6 else f"b{frame_id - 10**6} "
-        assert source == "(other)" or source.startswith(begin)
+        assert source == "(others)" or source.startswith(begin)
     a = balanced(profiler)
-    assert a.notes["names beyond the table"] == (trace.source.to_numpy() == "(other)").sum() > 0
+    assert a.notes["names beyond the table"] == (trace.source.to_numpy() == "(others)").sum() > 0
 
 
 def test_violations_of_a_handler_are_counted() -> None:

@@ -347,7 +347,8 @@ def test_a_missing_file_is_reported_with_what_to_do(tmp_path):
     with pytest.raises(TraceError) as caught:
         read(tmp_path / "none.parquet")
     assert str(caught.value) == (
-        f"{tmp_path / 'none.parquet'}: file not found; pass a trace, a path, a folder or a glob"
+        f"{tmp_path / 'none.parquet'}: cannot be read: No such file or directory; check the path "
+        "and its permissions"
     )
 
 
@@ -361,11 +362,11 @@ def test_devices_are_written_to_directly():
 
 def test_files_that_are_not_traces(tmp_path):
     path = tmp_path / "t.parquet"
-    assert "file not found" in refused(path)
+    assert "No such file" in refused(path)
     assert refused(tmp_path) == "the path must be of a file, got a folder; name a file in it"
     for content, reason in [
         (b"", "the file is empty (0 bytes)"),
-        (b"frame_id,start,end\n", "a table needs the columns that have the times"),
+        (b"frame_id,start,end\n", "the file must be Parquet, as latprof saves traces; for a table"),
         (b"PAR1", "the end of the file is missing"),
         (b"PAR1\xff\xff\xff\xffPAR1", "the file is corrupt or not a trace"),
         (b"PAREPARE", "the file is encrypted Parquet"),

@@ -212,3 +212,30 @@ def test_errors_of_saving_are_logged_once(tmp_path: Path, monkeypatch: pytest.Mo
     assert sum("errors of freezing" in line for line in log.lines) == 1
     assert profiler.accounts.finished == 3
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_the_file_of_an_earlier_run_is_kept_under_another_name(tmp_path):
+    path = tmp_path / "mic.parquet"
+    for run in range(3):
+        with Profiler(MIC, path=path) as profiler:
+            profiler.frame(run).finish()
+    assert latprof.read(path).frame_id.tolist() == [2]
+    assert latprof.read(tmp_path / "mic.parquet.previous").frame_id.tolist() == [1]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "mic.parquet",
+        "mic.parquet.previous",
+    ]
+
+
+def test_the_process_id_may_be_part_of_the_names_of_files_and_ring(tmp_path):
+    settings = {"path": f"{tmp_path}/{{pid}}/", "ring": tmp_path / "mic-{pid}.ring"}
+    with Profiler(MIC, **settings) as profiler:
+        profiler.frame(7).finish()
+        with pytest.raises(ProfilerError, match=rf"in use by process {os.getpid()}; .*\{{pid\}}"):
+            Profiler(MIC, ring=settings["ring"])
+    (file,) = (tmp_path / str(os.getpid())).iterdir()
+    assert latprof.read(file).frame_id.tolist() == [7]
+    assert (tmp_path / f"mic-{os.getpid()}.ring").exists()
+    with Profiler(MIC, path=str(tmp_path / "{pid}.parquet")) as profiler:
+        profiler.frame(8).finish()
+    assert latprof.read(tmp_path / f"{os.getpid()}.parquet").frame_id.tolist() == [8]

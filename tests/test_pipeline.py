@@ -1,3 +1,4 @@
+import itertools
 import json
 import pickle
 from dataclasses import FrozenInstanceError, replace
@@ -9,6 +10,7 @@ from strategies import pipelines
 
 from latprof.errors import PipelineError
 from latprof.pipeline import AUDIO, RESERVED, Pipeline, Span, check_name
+from latprof.recorder.profiler import Profiler
 
 MARKS = ("start", "a", "b", "end")
 DUE = Pipeline(
@@ -429,3 +431,51 @@ def test_print_shows_the_spans_as_a_table():
         ["play", "stage", "play", "→", "end", "card"],
         ["end_to_end", "total", "start", "→", "end"],
     ]
+
+
+def test_a_chain_with_end_marks_keeps_the_stage_before_one_that_did_not_run():
+    web = Pipeline.chain("web", "db", "cache", "render", ends=True, stations={"db": "pool"})
+    assert web.marks == (
+        "start",
+        "db",
+        "db_end",
+        "cache",
+        "cache_end",
+        "render",
+        "render_end",
+        "end",
+    )
+    assert [(stage.name, stage.begin, stage.end) for stage in web.stages] == [
+        ("db", "db", "db_end"),
+        ("cache", "cache", "cache_end"),
+        ("render", "render", "render_end"),
+    ]
+    assert web.span("db").station == "pool"
+    assert eval(repr(web)) == web == Pipeline.from_json(web.to_json())
+    profiler = Profiler(web, clock=itertools.count(10, 10).__next__)
+    with profiler, profiler.frame(1) as frame:
+        for mark in ("db", "db_end", "render", "render_end"):  # no cache
+            frame.mark(mark)
+    profile = profiler.report().profile
+    assert {span: profile[span].total for span in ("db", "cache", "render", "other")} == {
+        "db": 10,
+        "cache": 0,
+        "render": 10,
+        "other": 30,
+    }
+    assert profile["cache"].missing == 1
+    assert profile["end_to_end"].total == 50
+    # without end marks, the stage before is lost as well
+    plain = Pipeline.chain("web", "db", "cache", "render")
+    profiler = Profiler(plain, clock=itertools.count(10, 10).__next__)
+    with profiler, profiler.frame(1) as frame:
+        frame.mark("db")
+        frame.mark("render")
+    assert profiler.report().profile["db"].missing == 1
+
+
+def test_end_marks_are_asked_for_with_true_or_false():
+    with pytest.raises(PipelineError, match="ends must be True or False, got 1"):
+        Pipeline.chain("web", "db", ends=1)
+    with pytest.raises(PipelineError, match="unique"):
+        Pipeline.chain("web", "db", "db_end", ends=True)

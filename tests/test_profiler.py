@@ -362,7 +362,7 @@ def test_more_sources_than_codes_share_one_name() -> None:
     source = profiler.trace().source
     assert source is not None
     counts = source.counts()
-    assert counts["(other)"] == 66
+    assert counts["(others)"] == 66
     assert counts["2"] == 2
     groups = profiler.report().profile.groups
     assert len(groups) < 1_000

@@ -212,7 +212,7 @@ def test_names_that_look_alike_in_the_table_are_one_label() -> None:
 
 def test_names_are_bounded_in_bytes() -> None:
     # an entry of the log has 12 bytes more than the name, up to the next multiple of 8
-    names = NameTable(None, most_bytes=24 + 3 * 32)  # "(other)" takes 24 bytes
+    names = NameTable(None, most_bytes=24 + 3 * 32)  # "(others)" takes 24 bytes
     texts = [f"a source named {n}" for n in range(5)]
     assert [names.code(text) for text in texts] == [1, 2, 3, 65_535, 65_535]
     assert names.code(texts[1]) == 2

@@ -154,7 +154,7 @@ print("mounted" if mounted else "limited")
 def test_two_profilers_do_not_share_a_ring(tmp_path):
     path = tmp_path / "mic.ring"
     first = Profiler(MIC, ring=path)
-    reason = f"is in use by process {os.getpid()}; choose another name"
+    reason = f"is in use by process {os.getpid()}; choose another name, such as"
     with pytest.raises(ProfilerError, match=reason):
         Profiler(MIC, ring=path)
     with first:

@@ -240,3 +240,25 @@ def test_frames_that_are_folded_one_by_one_keep_their_stamps() -> None:
             profiler.report()
         ends = profiler.trace().marks["end"] - profiler.clock_offset_ns
     assert ends.tolist() == [400, 401, 402]
+
+
+def test_analyze_takes_the_exact_accounts_of_a_recorder_that_keeps_some_frames(tmp_path):
+    path = tmp_path / "kept.parquet"
+    with Profiler(MIC, keep="1ms", path=path) as profiler:
+        for i in range(1_000):
+            slow = 2_000_000 if i % 10 == 0 else 1_000
+            profiler.record(i, [1_000 + i, 2_000 + i, 3_000 + i, 1_000 + i + slow])
+        for i in range(7):
+            profiler.frame(i).drop("late")
+    live = profiler.accounts
+    assert (live.started, live.finished, live.dropped) == (1_007, 1_000, {"late": 7})
+    found = latprof.analyze(path)
+    assert found.frames % 32 == 100 % 32  # an estimate: the slow frames and 32 for each other one
+    assert (found.accounts.started, found.accounts.finished) == (1_007, 1_000)
+    assert (found.accounts.folded, found.accounts.dropped) == (1_007, {"late": 7})
+    merged = latprof.merge([found, latprof.analyze(path)])
+    assert merged.accounts.finished == 2_000
+    # the accounts are of all frames, so they do not describe a selection of them
+    some = latprof.analyze(latprof.read(path).select(outcome="finished"))
+    assert some.accounts.finished == some.frames
+    assert latprof.analyze(path, skip="1ns").accounts.finished != 1_000

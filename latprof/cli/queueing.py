@@ -4,14 +4,7 @@ import argparse
 import re
 from typing import Any
 
-from latprof.cli.common import (
-    NewCommand,
-    add_traces,
-    pairs,
-    pipeline_of,
-    print_json,
-    recordings_of,
-)
+from latprof.cli.common import NewCommand, add_traces, pairs, pipeline_of, print_json
 from latprof.errors import TraceError
 from latprof.queueing.blame import blame_rows
 from latprof.queueing.causes import causes
@@ -72,11 +65,11 @@ def _queues_of(options: argparse.Namespace) -> dict[str, Any]:
 
 def _run_causes(options: argparse.Namespace) -> None:
     """Look for the cause and print."""
-    given, recordings = _queues_of(options), recordings_of(options)
-    shares = blame_rows(recordings, **given)
-    found = causes(recordings, hand_over=options.hand_over, **given)
-    load = utilization(recordings, hand_over=options.hand_over, **given)
-    suggestions = suggest_stations(recordings, **given)
+    given = _queues_of(options)
+    shares = blame_rows(options.trace, **given)
+    found = causes(options.trace, hand_over=options.hand_over, **given)
+    load = utilization(options.trace, hand_over=options.hand_over, **given)
+    suggestions = suggest_stations(options.trace, **given)
     if options.format == "json":
         content = found.to_dict()
         content["blame"] = {row.pop("handoff"): row for row in shares}
@@ -117,10 +110,10 @@ def _run_what_if(options: argparse.Namespace) -> None:
         name: _count(name, value) for name, value in pairs(options.servers, "servers", "2").items()
     }
     if changes or servers or drop:
-        result = what_if(recordings_of(options), changes, servers=servers, drop=drop, **given)
+        result = what_if(options.trace, changes, servers=servers, drop=drop, **given)
         content, sections = result.to_dict(), result.sections()
     else:
-        rows = sensitivity_rows(recordings_of(options), **given)
+        rows = sensitivity_rows(options.trace, **given)
         content, sections = {"format": 1, "less": 0.1, "sensitivity": rows}, [_sensitivity(rows)]
     if options.format == "json":
         print_json(content)

@@ -58,7 +58,7 @@ class Fold:
     def add(self, sums: Sums, columns: Columns) -> None:
         """Fold n frames into `sums`; `columns` has every mark of the pipeline."""
         if self._sums is not sums:
-            self._flush()
+            self.flush()
             self._sums = sums
         try:
             for begin in range(0, len(columns), CHUNK):
@@ -73,7 +73,7 @@ class Fold:
                     self._bins.flush(sums)
         finally:
             if not self._deferred:
-                self._flush()
+                self.flush()
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -83,9 +83,10 @@ class Fold:
             yield
         finally:
             self._deferred = False
-            self._flush()
+            self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Move all counts to the sums that they belong to."""
         if self._sums is not None:
             self._bins.flush(self._sums)
             self._sums = None

@@ -241,6 +241,8 @@ class Worst:
 
     def keep(self, found: list[WorstFrame]) -> None:
         """Add frames, and remove those that are no longer among the slowest."""
+        if len(self._sort_keys) != len(self.frames):
+            self._sort_keys = [self._key(frame) for frame in self.frames]
         keyed = list(zip(self._sort_keys, self.frames, strict=True))
         keyed += [(self._key(frame), frame) for frame in found]
         keyed.sort(key=itemgetter(0))

@@ -12,9 +12,11 @@ from latprof.accounts import Accounts
 from latprof.arrays import Count
 from latprof.errors import ProfileError
 from latprof.fold.fold import Fold
+from latprof.fold.packed import PackedSums
 from latprof.fold.sums import RANGE_EDGES_NS, Sums
 from latprof.frames import FINISHED, Columns, Labels, as_text
 from latprof.pipeline import Pipeline
+from latprof.profile.groups import PackedGroup, PackedGroups, split
 from latprof.sequence.order import OrderBySource, OrderSettings
 from latprof.text import clip, quoted, shown_path
 from latprof.units import parse_duration
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MOST_RECORDERS",
     "NO_GROUP",
+    "PACKED_FROM",
     "FoldedFrames",
     "Recorder",
     "Recorders",
@@ -34,7 +37,8 @@ __all__ = [
 ]
 
 MOST_GROUPS = 1_000
-MOST_WINDOWS_OF_GROUPS = 1 << 20  # of all spans of all groups; a window takes some kB
+MOST_WINDOWS_OF_GROUPS = 1 << 20  # of all spans of all groups, if windows are kept
+PACKED_FROM = 32  # groups from which on groups are packed while no frames are added to them
 
 NO_GROUP = "(none)"
 
@@ -147,25 +151,26 @@ class FoldedFrames:
         self.pipeline = pipeline
         self.by = by
         every_ns, deadline_ns = duration(every, "every"), duration(deadline, "deadline")
-        self.ungrouped = Sums(pipeline, _edges(edges_ns), every_ns, deadline_ns)
+        self._own: Sums | PackedSums = Sums(pipeline, _edges(edges_ns), every_ns, deadline_ns)
         self._merged: Sums | None = None  # of the groups, until frames are added
         self._fold: Fold | None = None  # its work arrays are created when they are needed
         self.order: OrderBySource | None = None
         if order:
             settings = OrderSettings(id_bits, deadline_ns, self.ungrouped.deadline_span)
             self.order = OrderBySource(settings)
-        self.groups: dict[str, Self] = {}
+        self._groups: dict[str, Self] = {}
+        self.most_groups = MOST_GROUPS
+        self._packed: PackedGroups | None = None  # the groups while frames are added to many
         self.accounts = Accounts()
         self.segments: set[tuple[int, int]] = set()  # recorded, UTC ns
         self.undeclared = False  # whether a recording did not say when it was recording
+        self._recorded: list[Accounts] = []  # of the files that say where each frame went
         self.rates: Counter[float] = Counter()  # finished frames by sampling rate
         self.files = 0
         self.by_weight = 0  # rows that represent several frames each, by estimate
         self.recorders = Recorders()
         self.stamp_ns = 0  # the slowest clock read of the recordings, 0 if unknown
         self.cause_sums: CausesAccumulator | None = None  # if causes were asked for
-        self.reading: set[str] = set()  # what was assumed when files of other tools were read
-        self.untimed = False  # whether the frames have durations, but no times
 
     # -- adding frames --------------------------------------------------------------------------
 
@@ -187,37 +192,92 @@ class FoldedFrames:
         if self._fold is None:
             self._fold = Fold(self.pipeline)
         if self.by is None or len(columns) == 0:
-            before = self.ungrouped.finished
-            self._fold.add(self.ungrouped, columns)
-            self.rates[sampling_rate] += self.ungrouped.finished - before
+            before = self._own.finished
+            if isinstance(self._own, PackedSums):
+                self._own = self._own.plus(columns, self._fold)
+            else:
+                self._fold.add(self._own, columns)
+            self.rates[sampling_rate] += self._own.finished - before
+            return
+        labels = _labels_by(columns, self.by)
+        found = {labels.names[code] for code in np.flatnonzero(np.bincount(labels.codes)).tolist()}
+        if self._packed is not None or len(found.union(self._groups)) > PACKED_FROM:
+            self._add_to_packed(columns, labels, found, sampling_rate)
             return
         self._merged = None
-        for name, rows in _split(columns, self.by):
-            if name not in self.groups:
-                self.groups[name] = self._new_group()
-            group = self.groups[name]
-            before = group.ungrouped.finished
+        for name, rows in split(columns, labels):
+            if name not in self._groups:
+                self._check_most(len(self._groups))
+                self._groups[name] = self._new_group()
+            group = self._groups[name]
+            before = group._own.finished
             group.add(rows, sampling_rate)
-            self.rates[sampling_rate] += group.ungrouped.finished - before
+            self.rates[sampling_rate] += group._own.finished - before
+
+    def _add_to_packed(
+        self: Self, columns: Columns, labels: Labels, found: set[str], rate: float
+    ) -> None:
+        """Fold frames into the sums of the whole, and gather them for their groups."""
+        assert self._fold is not None
+        if self._packed is None:
+            self._fold.flush()
+            if self._merged is None:
+                self._merged = self._merge_groups()
+            empty = PackedGroup(PackedSums(self.ungrouped.empty_like()), Counter(), 0)
+            self._packed = PackedGroups(
+                {name: group.pack() for name, group in self._groups.items()}, empty
+            )
+        assert self._merged is not None
+        for name in found.difference(self._packed.by_name):
+            self._check_most(len(self._packed.by_name))
+            self._packed.new(name)
+        before = self._merged.finished
+        self._fold.add(self._merged, columns)
+        self.rates[rate] += self._merged.finished - before
+        self._packed.add(columns, labels, rate, self._fold)
 
     @property
-    def most_groups(self) -> int:
-        """The largest number of groups: each one has windows of time for each span."""
-        return min(MOST_GROUPS, max(MOST_WINDOWS_OF_GROUPS // self.ungrouped.most_windows, 1))
+    def groups(self) -> dict[str, Self]:
+        """The profiles of the groups by name, which have no groups themselves."""
+        if self._packed is not None:
+            packed, self._packed = self._packed, None
+            self._fold = self._fold or Fold(self.pipeline)
+            packed.fold_all(self._fold)
+            for name, known in packed.by_name.items():
+                group = self._groups.get(name) or self._new_group()
+                group._own, group.rates, group.by_weight = known
+                self._groups[name] = group
+        return self._groups
 
-    def _new_group(self) -> Self:
-        most = self.most_groups
-        if len(self.groups) == most:
-            why = ""
-            if most < MOST_GROUPS:
-                windows = " and windows (every=)" if self.ungrouped.every_ns is not None else ""
-                why = f", the most for {len(self.ungrouped.spans)} spans{windows}"
+    @groups.setter
+    def groups(self, groups: dict[str, Self]) -> None:
+        self._groups, self._packed, self._merged = groups, None, None
+
+    @property
+    def ungrouped(self) -> Sums:
+        """The sums of the frames that are in no group; they must not be changed."""
+        return self._own.read() if isinstance(self._own, PackedSums) else self._own
+
+    @ungrouped.setter
+    def ungrouped(self, sums: Sums) -> None:
+        self._own = sums
+
+    def _check_most(self, known: int) -> None:
+        most, why = self.most_groups, ""
+        if self.ungrouped.every_ns is not None:
+            windows = max(MOST_WINDOWS_OF_GROUPS // self.ungrouped.most_windows, 1)
+            if windows < most:
+                most = windows
+                why = f", the most for {len(self.ungrouped.spans)} spans and windows (every=)"
+        if known >= most:
             raise ProfileError(
                 f"by={quoted(self.by)} has more than {most:,} values{why}: group by a column of "
                 "fewer, or select some of them first"
             )
+
+    def _new_group(self) -> Self:
         group = type(self)(self.pipeline)
-        group.ungrouped, group._fold = self.ungrouped.empty_like(), self._fold
+        group._own, group._fold = self.ungrouped.empty_like(), self._fold
         return group
 
     @contextmanager
@@ -234,8 +294,6 @@ class FoldedFrames:
         """Add what the metadata of a recording says: its time, its recorder, its lost frames."""
         lost = meta.get("lost") or 0
         self.files += 1
-        self.reading.update(meta.get("reading") or ())
-        self.untimed |= bool(meta.get("untimed"))
         self.recorders.add(meta)
         if self.order is not None:
             self.order.end_recording(lost)
@@ -251,24 +309,37 @@ class FoldedFrames:
             )
             # the processes of one pipeline leave out the same frames
             sampled_out = recorded.get("sampled_out", 0)
+            if {"started", "finished", "folded"} <= recorded.keys() and not meta.get("join"):
+                known = {name: recorded[name] for name in Accounts.__slots__ if name in recorded}
+                self._recorded.append(Accounts(**known))
             accounts.sampled_out = max(accounts.sampled_out, sampled_out)
         self.accounts += accounts
         segments = meta.get("segments")
         self.undeclared |= not segments
         self.segments.update((int(a), int(b)) for a, b in segments or ())
 
+    def forget_recorded(self) -> None:
+        """Do not take the accounts of recorders, as some of their frames are left out."""
+        self._recorded.clear()
+
     def balance(self) -> None:
-        """Complete the accounts of traces that were read: all of their frames are folded."""
+        """Complete the accounts of traces that were read: all of their frames are folded.
+
+        If rows represent several frames, the accounts of the recorder are taken: they are exact.
+        """
         accounts, finished = self.accounts, self.sums.finished
-        accounts.dropped = self.sums.dropped_by_reason
-        dropped, rejected = sum(accounts.dropped.values()), sum(accounts.rejected.values())
-        accounts.folded = finished + dropped
-        accounts.finished = finished + accounts.lost + accounts.torn
-        accounts.started = accounts.in_flight + accounts.finished + dropped + rejected
+        if self.by_weight and self.files and len(self._recorded) == self.files:
+            self.accounts = sum(self._recorded, Accounts())
+            self.accounts.notes = accounts.notes
+        else:
+            accounts.dropped = self.sums.dropped_by_reason
+            dropped, rejected = sum(accounts.dropped.values()), sum(accounts.rejected.values())
+            accounts.folded = finished + dropped
+            accounts.finished = finished + accounts.lost + accounts.torn
+            accounts.started = accounts.in_flight + accounts.finished + dropped + rejected
         for group in self.groups.values():
             # groups were recorded at the same time as the whole
             group.segments, group.undeclared = set(self.segments), self.undeclared
-            group.untimed = self.untimed
             group.balance()
 
     # -- merging --------------------------------------------------------------------------------
@@ -290,11 +361,19 @@ class FoldedFrames:
     def copy(self) -> Self:
         """Return an independent profile with the same content."""
         same = type(self)(self.pipeline, by=self.by)
-        same.ungrouped = self.ungrouped.empty_like()
         same.order = None if self.order is None else OrderBySource(self.order.settings)
         if self.cause_sums is not None:
             same.cause_sums = type(self.cause_sums).of(self.pipeline)
-        same.add_profile(self)
+        same._own = self._own  # shared, if nothing changes it
+        if not isinstance(self._own, PackedSums):
+            same._own = self._own.empty_like()
+            same._own.merge(self._own)
+        if self._packed is not None and self._merged is not None:
+            same._packed = self._packed.copy()
+            same._merged = self._merged.empty_like()
+            same._merged.merge(self._merged)
+        same._groups = {name: group.copy() for name, group in self._groups.items()}
+        same._add_notes(self)
         return same
 
     def add_profile(self, other: Self) -> None:
@@ -306,16 +385,35 @@ class FoldedFrames:
             As for `merge`.
         """
         self._check_same(other)
+        if isinstance(self._own, PackedSums):
+            sums = self._own.unpacked()
+            sums.merge(other.ungrouped)
+            self._own = PackedSums(sums)
+        else:
+            self._own.merge(other.ungrouped)
+        mine, theirs = self.groups, other.groups
+        for name, group in theirs.items():
+            if name in mine:
+                mine[name].add_profile(group)
+            else:
+                mine[name] = group.copy()
+        self._merged = None
+        if len(mine) > PACKED_FROM:
+            for group in mine.values():
+                group.pack()
+        self._add_notes(other)
+
+    def pack(self) -> PackedGroup:
+        """Keep the sums of a group of many in little memory; return what is known of it."""
+        if not isinstance(self._own, PackedSums):
+            self._own = PackedSums(self._own)
+        return PackedGroup(self._own, self.rates.copy(), self.by_weight)
+
+    def _add_notes(self, other: Self) -> None:
+        """Add all of another profile but its sums and groups."""
         if self.order is not None and other.order is not None:
             self.order.merge(other.order)
         self._merge_cause_sums(other)
-        self.ungrouped.merge(other.ungrouped)
-        self._merged = None
-        for name, group in other.groups.items():
-            if name in self.groups:
-                self.groups[name].add_profile(group)
-            else:
-                self.groups[name] = group.copy()
         self.accounts += other.accounts
         self.segments |= other.segments
         self.undeclared |= other.undeclared
@@ -324,8 +422,6 @@ class FoldedFrames:
         self.recorders.merge(other.recorders)
         self.by_weight += other.by_weight
         self.stamp_ns = max(self.stamp_ns, other.stamp_ns)
-        self.reading |= other.reading
-        self.untimed |= other.untimed
 
     def _check_same(self, other: Self) -> None:
         if not isinstance(other, FoldedFrames):
@@ -344,8 +440,6 @@ class FoldedFrames:
                     f"profiles with {what} {mine!r} and {theirs!r} do not merge: "
                     "fold both the same way"
                 )
-        if self.untimed != other.untimed and self.files and other.files:
-            raise ProfileError("profiles of frames with and without times do not merge")
         if (self.order is None) != (other.order is None):
             raise ProfileError("profiles with and without order do not merge: fold both with it")
 
@@ -366,34 +460,39 @@ class FoldedFrames:
     @property
     def sums(self) -> Sums:
         """The sums of all frames; those of the groups are merged when they are read."""
-        if not self.groups:
+        if self._merged is not None:
+            return self._merged
+        if not self._groups:
             return self.ungrouped
-        if self._merged is None:
-            self._merged = self.ungrouped.empty_like()
-            for _, group in sorted(self.groups.items()):
-                self._merged.merge(group.ungrouped)
+        self._merged = self._merge_groups()
         return self._merged
+
+    def _merge_groups(self) -> Sums:
+        merged = self.ungrouped.empty_like()
+        for _, group in sorted(self._groups.items()):
+            if isinstance(group._own, PackedSums):
+                group._own.add_to(merged)
+            else:
+                merged.merge(group._own)
+        return merged
 
     @property
     def frames(self) -> int:
         """Number of finished frames; the statistics are over them."""
-        return self.sums.finished
+        return self.sums.finished if self._groups or self._packed else self._own.finished
 
 
 # -- groups -------------------------------------------------------------------------------------
 
 
-def _split(columns: Columns, by: str) -> Iterator[tuple[str, Columns]]:
-    """Yield the name of each group and its frames."""
-    labels = _labels_by(columns, by)
-    names, codes = (NO_GROUP, *labels.names), labels.codes.astype(np.int64) + 1
-    found = np.flatnonzero(np.bincount(codes, minlength=len(names)))
-    for code in found.tolist():
-        yield names[code], columns if len(found) == 1 else columns.take(codes == code)
-
-
 def _labels_by(columns: Columns, by: str) -> Labels:
-    """Return the group of each frame; a value has the same name in all batches of a trace."""
+    """Return the name of the group of each frame."""
+    values = _values_by(columns, by)
+    return Labels(values.codes + np.int32(1), (NO_GROUP, *values.names))
+
+
+def _values_by(columns: Columns, by: str) -> Labels:
+    """Return a column as names; a value has the same name in all batches of a trace."""
     if by == "source":
         missing = Labels.constant(None, len(columns))
         return missing if columns.source is None else columns.source

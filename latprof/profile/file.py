@@ -15,7 +15,7 @@ from latprof.fold.consistency import inconsistency
 from latprof.fold.sums import Sums
 from latprof.io.atomic import file_errors, write_file
 from latprof.pipeline import Pipeline
-from latprof.profile.build import FoldedFrames, Recorders
+from latprof.profile.build import PACKED_FROM, FoldedFrames, Recorders
 from latprof.profile.codec import CORRUPT, Decoder, encode
 from latprof.queueing.accumulator import CausesAccumulator
 from latprof.sequence.order import OrderBySource
@@ -49,52 +49,87 @@ class _Content:
     segments: set[tuple[int, int]]
     rates: Counter[Annotated[float, Bounds(2**-64, 1)]]
     accounts: Accounts
-    reading: set[str]
-    untimed: bool
     ungrouped: Sums
     order: OrderBySource | None
     cause_sums: CausesAccumulator | None
-    groups: dict[str, "_Content"]
+    groups: dict[str, bool | None]  # they are read one by one, each with the same entries
 
-    def broken_rule(self) -> str | None:
-        """Return a rule that the values break, or None if they may be those of a profile."""
-        sums, groups = self.ungrouped, self.groups.values()
+    def broken_rule(self, finished: int) -> str | None:
+        """Return a rule that the values break, or None if they may be those of a profile.
+
+        `finished` is the number of finished frames in the groups.
+        """
+        sums = self.ungrouped
         if any(begin > end for begin, end in self.segments):
             return "segments must not end before they begin"
-        if any(group.groups or group.by is not None for group in groups):
-            return "groups must not have groups"
-        for what in ("edges_ns", "every_ns", "deadline_ns"):
-            if any(getattr(group.ungrouped, what) != getattr(sums, what) for group in groups):
-                return f"groups must have the {what} of the whole"
         if self.by is None and self.groups:
             return "groups must have a column `by`"
         if self.by is not None and (sums.finished or sums.dropped):
             return "with a column `by`, all frames must be in groups"
-        if self.rates.total() != sums.finished + sum(group.ungrouped.finished for group in groups):
+        if self.rates.total() != sums.finished + finished:
             return "rates must be those of the finished frames"
         return inconsistency(sums)
 
+    def broken_rule_of(self, group: "_Content") -> str | None:
+        """Return a rule that a group breaks, or None if it may be one of this profile."""
+        if group.groups or group.by is not None:
+            return "groups must not have groups"
+        for what in ("edges_ns", "every_ns", "deadline_ns"):
+            if getattr(group.ungrouped, what) != getattr(self.ungrouped, what):
+                return f"groups must have the {what} of the whole"
+        return group.broken_rule(0)
 
-_SAVED = tuple(each.name for each in fields(_Content))
+
+_SAVED = tuple(each.name for each in fields(_Content) if each.name != "groups")
 
 
-def _content_of(profile: FoldedFrames) -> _Content:
+def _encoded(profile: FoldedFrames) -> dict[str, Any]:
+    """Return a profile as JSON values, one group after the other: each is large for a moment."""
     if profile.order is not None:
         profile.order.end_recording()
     if profile.cause_sums is not None:
         profile.cause_sums.settle()
+    groups = {name: _encoded(group) for name, group in sorted(profile.groups.items())}
     values = {name: getattr(profile, name) for name in _SAVED}
-    groups = {name: _content_of(group) for name, group in sorted(profile.groups.items())}
-    return _Content(**values | {"groups": groups})
+    encoded: dict[str, Any] = encode(_Content(**values, groups={}))
+    return encoded | {"groups": groups}
+
+
+def _decoded(values: Any, pipeline: Pipeline, kind: type[ProfileT]) -> ProfileT:
+    """Return a profile from its JSON values.
+
+    Raises
+    ------
+    ProfileError
+        The values are not those of a profile.
+    """
+    found = values.get("groups") if isinstance(values, dict) else None
+    groups = found if isinstance(found, dict) else {}
+    whole = values | {"groups": dict.fromkeys(groups)} if groups else values
+    content = Decoder(pipeline).decode(_Content, whole, "profile")
+    profile = _profile_of(content, pipeline, kind)
+    parts = {}
+    for name, part in groups.items():
+        group = Decoder(pipeline).decode(_Content, part, f"profile.groups.{name}")
+        _check(content.broken_rule_of(group))
+        parts[name] = _profile_of(group, pipeline, kind)
+        if len(groups) > PACKED_FROM:
+            parts[name].pack()
+    _check(content.broken_rule(sum(group.frames for group in parts.values())))
+    profile.groups = parts
+    return profile
 
 
 def _profile_of(content: _Content, pipeline: Pipeline, kind: type[ProfileT]) -> ProfileT:
     profile = kind(pipeline)
     for name in _SAVED:
         setattr(profile, name, getattr(content, name))
-    groups = content.groups.items()
-    profile.groups = {name: _profile_of(group, pipeline, kind) for name, group in groups}
     return profile
+
+
+def _check(rule: str | None) -> None:
+    if rule is not None:
+        raise ProfileError(f"{rule}; {CORRUPT}")
 
 
 def write_profile(path: StrPath, profile: FoldedFrames) -> None:
@@ -109,7 +144,7 @@ def write_profile(path: StrPath, profile: FoldedFrames) -> None:
         "format": _NAME,
         "version": FORMAT,
         "pipeline": profile.pipeline.to_dict(),
-        "profile": encode(_content_of(profile)),
+        "profile": _encoded(profile),
     }
     text = json.dumps(values, separators=(",", ":"), allow_nan=False).encode()
     found = _values_in(text)
@@ -135,13 +170,7 @@ def read_profile(path: StrPath, kind: type[ProfileT]) -> ProfileT:
         values = _parse(path)
         _check_version(values)
         pipeline = Pipeline.from_dict(values.get("pipeline"))
-        decoder = Decoder(pipeline)
-        content = decoder.decode(_Content, values.get("profile"), "profile")
-        for each in (content, *content.groups.values()):
-            rule = each.broken_rule()
-            if rule is not None:
-                raise ProfileError(f"{rule}; {CORRUPT}")
-        return _profile_of(content, pipeline, kind)
+        return _decoded(values.get("profile"), pipeline, kind)
 
 
 def is_profile(path: StrPath) -> bool:

@@ -28,7 +28,6 @@ STEP_ROWS = 4_096  # rows folded at a time in the background
 CATCH_UP_ROWS = 65_536  # rows folded at a time while a caller waits for the result
 PENDING_LIMIT_NS = 1_000_000_000  # time after which a claimed number without a row is given up
 DRAIN_S = 0.02  # longest wait for a writer that is not done when recording stops
-RESERVED_GROUPS = 10  # groups of a profile left for frames without a source and "(other)"
 
 SHORTEST_CPU_S = 0.1  # shortest interval for a CPU sample: the kernel counts CPU time in ticks
 SAMPLE_EVERY_S = 0.5  # interval between samples of CPU and memory
@@ -53,11 +52,15 @@ class LiveFold:
         The sampling rate that the profile states.
     now
         A clock in ns that measures how long numbers are pending.
+    max_sources
+        How many sources get a profile of their own; the frames of others share one.
 
     Attributes
     ----------
     folded, lost, torn
         Counts of numbers.
+    beyond
+        How many of the folded frames have a source that came after `max_sources` others.
     sinks
         Functions that are called with the folded rows and their columns. They must not raise.
     """
@@ -69,8 +72,12 @@ class LiveFold:
         offset_ns: int,
         sampling_rate: float,
         now: Callable[[], int] = time.monotonic_ns,
+        max_sources: int = 1_000,
     ) -> None:
         self.profile = Profile(ring.pipeline, by="source", deadline=ring.pipeline.period)
+        self.profile.most_groups = max_sources + 2  # also "(none)" and "(others)"
+        self.beyond = 0
+        self._max_sources = max_sources
         self.capacity = ring.capacity
         self.folded = self.lost = self.torn = 0
         self._ring = ring
@@ -278,8 +285,9 @@ class LiveFold:
         columns = to_columns(rows, self._ring, self._offset_ns)
         for sink in self.sinks:
             sink(rows, columns)
-        columns.source = _grouped(columns.source, self.profile.most_groups - RESERVED_GROUPS)
+        columns.source, beyond = _grouped(columns.source, self._max_sources)
         self.profile.add(columns, self._rate)
+        self.beyond += beyond
         self.folded += len(rows)
 
     def _reject(self, rows: npt.NDArray[np.void]) -> None:
@@ -404,9 +412,13 @@ def cpu_and_memory_sampler(hot: HotPath) -> Callable[[], None]:
     return sample
 
 
-def _grouped(sources: Any, most: int) -> Labels:
-    """Return the sources with all but the first `most` names replaced by "(other)"."""
-    if len(sources.names) <= most:
-        return Labels(sources.codes, sources.names)
+def _grouped(sources: Any, most: int) -> tuple[Labels, int]:
+    """Return the sources with all but the first `most` names replaced by "(others)", and how many.
+
+    The names are in the order in which they came first.
+    """
+    beyond = int(np.count_nonzero(sources.codes >= most))
+    if not beyond:
+        return Labels(sources.codes, sources.names), 0
     names = (*sources.names[:most], OTHER_NAME)
-    return Labels(np.minimum(sources.codes, np.int32(most)), names)
+    return Labels(np.minimum(sources.codes, np.int32(most)), names), beyond

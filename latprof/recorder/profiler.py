@@ -75,7 +75,9 @@ class Profiler:
         counted.
     path
         A trace file, or a folder for trace files, to which all frames are written while they are
-        recorded. The path of a folder ends in ``/``; the folder is made if it does not exist.
+        recorded. The path of a folder ends in ``/``; the folder is made if it does not exist. In
+        this path and in that of `ring`, ``{pid}`` is replaced by the process id. A file of an
+        earlier run is renamed to the same name with ``.previous`` at the end.
     rotate
         When a new file begins, ``"1h"`` or ``"64MB"``. The files are then named after `path`, the
         time and a number.
@@ -90,6 +92,9 @@ class Profiler:
         Which frames `trace` and `path` keep; the report counts all frames. ``"slow"`` keeps those
         slower than a running p99, and one in 32 of the others, with weight 32. A duration replaces
         the p99 by a fixed limit. None keeps all.
+    max_sources
+        How many sources the report counts one by one, the first ones that occur; at most 1,000.
+        The frames of all others are counted as the source "(others)". Each takes some 100 kB.
     logger
         The logger of all messages; None means the logger ``latprof``.
     ring
@@ -173,6 +178,7 @@ class Profiler:
         on_critical: OnCritical | None = None,
         freeze_to: PathLike = "latprof-freezes",
         keep: Duration | None = None,
+        max_sources: int = 1_000,
         logger: logging.Logger | None = None,
         ring: PathLike | None = None,
         keep_previous: int = KEEP_PREVIOUS,
@@ -192,6 +198,7 @@ class Profiler:
             on_critical=on_critical,
             freeze_to=freeze_to,
             keep=keep,
+            max_sources=max_sources,
             logger=logger,
             ring=ring,
             keep_previous=keep_previous,
@@ -217,7 +224,7 @@ class Profiler:
         self._ring = Ring(
             pipeline,
             capacity,
-            path=ring,
+            path=checked.ring,
             metadata=metadata,
             keep_previous=keep_previous,
         )
@@ -229,7 +236,13 @@ class Profiler:
         if self.overflow != "overwrite":
             slots = FreeSlots(self.capacity, waits=self.overflow == "block")
         self._hot = HotPath(self._ring, clock, self.owns, self._alerts, self._sampled_below, slots)
-        self._fold = LiveFold(self._ring, self._hot, self.clock_offset_ns, self.sampling_rate)
+        self._fold = LiveFold(
+            self._ring,
+            self._hot,
+            self.clock_offset_ns,
+            self.sampling_rate,
+            max_sources=checked.max_sources,
+        )
         self._outputs = Outputs(
             checked, self._ring, self._fold, self._alerts, self._recording, lambda: self.accounts
         )
@@ -498,6 +511,7 @@ class Profiler:
         tables = (self._ring.sources, self._ring.outcomes, *self._ring.tags)
         for what, count in (
             ("names beyond the table", sum(table.overflowed for table in tables)),
+            ("frames of sources beyond max_sources", self._fold.beyond),
             ("names that were cut", sum(table.clipped for table in tables)),
         ):
             if count:

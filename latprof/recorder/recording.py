@@ -24,7 +24,7 @@ from latprof.pipeline import Pipeline
 from latprof.recorder.alerts import Alerts
 from latprof.recorder.settings import Rotation
 from latprof.ring.ring import count_of
-from latprof.text import quoted
+from latprof.text import escape, quoted
 from latprof.units import STAMP_LIMIT, format_utc
 
 __all__ = ["FILE_ERRORS", "NOT_WRITTEN", "Recording", "TraceFiles", "file_stem"]
@@ -34,6 +34,7 @@ NOT_WRITTEN = "frames not written to the trace file"
 
 MAX_ANCHORS = 1_000  # pairs of clock readings in the metadata
 ROW_GROUP = 1 << 16  # most rows in a row group
+PREVIOUS = ".previous"  # end of the name that a file of an earlier run gets
 RETRY_S = 1.0  # shortest time between an error and the next attempt to begin a file
 
 
@@ -192,6 +193,7 @@ class TraceFiles:
             # a row takes 25 to 100 bytes, so that files are little larger than requested
             self._row_group = max(1_000, min(ROW_GROUP, rotation.bytes // 100))
         self._writer: Writer | None = None
+        self._path = self._folder
         self._frames = 0  # frames in the open file
         self._begun = 0.0
         self._first_end: int | None = None
@@ -254,7 +256,7 @@ class TraceFiles:
         """Open the next file and return its writer."""
         self._part += 1
         number = "" if self._is_single and self._part == 1 else f"-{self._part:05d}"
-        path = self._folder / f"{self._stem}{number}{self._suffix}"
+        path = self._path = self._folder / f"{self._stem}{number}{self._suffix}"
         self._first_end = None
         self._begun = time.monotonic()
         meta = self._recording.meta()
@@ -297,6 +299,7 @@ class TraceFiles:
             "lost": since.lost + self._unreported,
             "accounts": since.to_dict(),
         }
+        self._keep_old()
         writer.close()
         self._writer = None
         self._frames = 0
@@ -305,6 +308,13 @@ class TraceFiles:
         self._reported += since
         self._reported_until = max((end for _, end in segments), default=self._reported_until)
         self._unreported = 0
+
+    def _keep_old(self) -> None:
+        """Rename a file of an earlier run that has the name of the open one."""
+        real = os.path.realpath(self._path)
+        if os.path.isfile(real):
+            os.replace(real, real + PREVIOUS)
+            self._alerts.info(f"the file of an earlier run is kept as {escape(real + PREVIOUS)}")
 
     def _lose(self, count: int) -> None:
         self._unreported += count

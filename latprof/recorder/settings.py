@@ -26,6 +26,8 @@ OVERFLOWS = ("overwrite", "drop", "block")
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(k|M|G)i?B\s*")
 _EXPONENTS = {"k": 1, "M": 2, "G": 3}
 
+MOST_SOURCES = 1_000  # each takes up to some 100 kB, and a saved profile has at most 1,000 groups
+
 SMALLEST_FILE = 65_536  # bytes
 SHORTEST_FILE_NS = 1_000_000
 
@@ -61,6 +63,7 @@ class Settings:
     on_critical: OnCritical | None
     freeze_to: Path
     keep: str | int | None
+    max_sources: int
     logger: logging.Logger
     ring: PathLike | None
     keep_previous: int
@@ -92,6 +95,9 @@ def check_settings(pipeline: Pipeline, **given: Any) -> Settings:
     path, rotate, keep = given["path"], given["rotate"], given["keep"]
     if path is not None:
         path = _checked_path(path)
+    ring = given["ring"]
+    if isinstance(ring, str | os.PathLike):
+        ring = _with_pid(os.fspath(ring))
     if keep is not None and keep != "slow":
         keep = parse_duration(keep, name='keep, unless "slow",', error=ProfilerError)
     interval = given["report_interval"]
@@ -102,6 +108,12 @@ def check_settings(pipeline: Pipeline, **given: Any) -> Settings:
             raise ProfilerError(
                 f"report_interval must be above 0, got {got}; leave it out for none"
             )
+    most = given["max_sources"]
+    if type(most) is not int or not 1 <= most <= MOST_SOURCES:
+        raise ProfilerError(
+            f"max_sources must be an integer from 1 to {MOST_SOURCES:,}, got {quoted(most)}; "
+            "sources beyond it are counted together"
+        )
     if not isinstance(overflow, str) or overflow not in OVERFLOWS:
         raise ProfilerError(
             f"overflow must be one of {', '.join(OVERFLOWS)}, got {quoted(overflow)}"
@@ -118,7 +130,7 @@ def check_settings(pipeline: Pipeline, **given: Any) -> Settings:
             "freeze_to": Path(_path_text(given["freeze_to"], "freeze_to")),
             "keep": keep,
             "logger": logging.getLogger("latprof") if logger is None else logger,
-            "ring": os.fspath(ring) if isinstance(ring := given["ring"], os.PathLike) else ring,
+            "ring": ring,
         },
     )
 
@@ -173,9 +185,14 @@ def _path_text(path: PathLike, name: str) -> str:
     return text
 
 
+def _with_pid(path: str) -> str:
+    """Return a path in which ``{pid}`` is replaced by the id of this process."""
+    return path.replace("{pid}", str(os.getpid())) if isinstance(path, str) else path
+
+
 def _checked_path(path: PathLike) -> str:
     """Return the path of trace files: a file in an existing folder, or a folder."""
-    text = _path_text(path, "path")
+    text = _with_pid(_path_text(path, "path"))
     checked = Path(text)
     if ends_in_separator(text):
         if checked.exists() and not checked.is_dir():

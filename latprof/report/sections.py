@@ -250,7 +250,7 @@ def _worst(profile: Profile, thresholds: Thresholds, n: int) -> Section:
             (
                 str(frame.frame_id),
                 frame.source or None,
-                None if profile.untimed else frame.marks["start"],
+                frame.marks["start"],
                 Cell(total, thresholds.level(total)),
                 ", ".join(longest),
             )
@@ -276,8 +276,10 @@ def _accounts(profile: Profile) -> Section:
         f"+ lost {a.lost:,} + torn {a.torn:,}",
     ]
     if profile.by_weight:
+        # the accounts of a recorder that keeps some frames are exact
+        other = "other " if a.folded != profile.frames + dropped else ""
         lines.append(
-            f"numbers of frames are estimates: {counted(profile.by_weight, 'row')} of the "
+            f"{other}numbers of frames are estimates: {counted(profile.by_weight, 'row')} of the "
             "recording have a weight above 1"
         )
     if a.sampled_out:

@@ -191,7 +191,7 @@ class RingFile:
                 if pid != os.getpid() or not _lock(old):
                     raise ProfilerError(
                         f"{self._shown} is in use by process {pid or '(unknown)'}; choose another "
-                        "name, as only one profiler can write to a ring"
+                        'name, such as "name-{pid}.ring", as only one profiler can write to a ring'
                     )
             if not _is_at(old, self.path):
                 return  # another process has moved it

@@ -19,7 +19,7 @@ from latprof.ring.layout import NAME_BYTES, entry_size
 
 __all__ = ["LONGEST_NAME", "OTHER_NAME", "NameTable"]
 
-OTHER_NAME = "(other)"
+OTHER_NAME = "(others)"
 """The name of all names that come after a table is full."""
 
 LONGEST_NAME = 1_000  # bytes; longer names are cut

@@ -1,3 +1,0 @@
-"""Files of other tools as frames: one small module for each family of formats."""
-
-__all__: list[str] = []

@@ -1,0 +1,115 @@
+"""The groups of a profile that has many: each is packed while no frames are added to it.
+
+Folding the frames of a group takes a few milliseconds, for one frame as for a thousand. So the
+frames of many batches are gathered first, sorted by group, and then folded group by group.
+"""
+
+from collections import Counter, deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from latprof.fold.fold import Fold
+from latprof.fold.packed import PackedSums
+from latprof.frames import Columns, Labels
+
+__all__ = ["PackedGroup", "PackedGroups", "split"]
+
+GATHERED_ROWS = 1 << 17  # rows that wait for their groups, some 12 MB
+
+
+class PackedGroup(NamedTuple):
+    """What a profile knows of one of its groups; see the attributes of `Profile`."""
+
+    sums: PackedSums
+    rates: Counter[float]
+    by_weight: int
+
+
+class PackedGroups:
+    """The groups of a profile by name, and the frames that wait to be folded into them.
+
+    Parameters
+    ----------
+    by_name
+        The groups so far.
+    empty
+        What a new group begins with.
+    """
+
+    def __init__(self, by_name: dict[str, PackedGroup], empty: PackedGroup) -> None:
+        self.by_name = by_name
+        self._empty = empty
+        self._gathered: list[tuple[Columns, Labels, float]] = []
+        self._rows = 0
+        self._sorted: deque[tuple[str, Columns, float]] = deque()
+
+    def copy(self) -> "PackedGroups":
+        """Return groups that share what is folded and what waits; neither ever changes."""
+        same = PackedGroups(self.by_name.copy(), self._empty)
+        same._gathered, same._rows = self._gathered.copy(), self._rows
+        same._sorted = self._sorted.copy()
+        return same
+
+    def new(self, name: str) -> None:
+        """Begin a group."""
+        self.by_name[name] = self._empty
+
+    def add(self, columns: Columns, labels: Labels, rate: float, fold: Fold) -> None:
+        """Gather frames with the names (n,) of their groups, recorded at a sampling rate.
+
+        As many frames that were gathered before are folded, so that no call takes long.
+        """
+        marks = columns.marks
+        kept = columns.only((*marks, "size", "source", "outcome", "weight"))
+        self._gathered.append((kept, labels, rate))
+        self._rows += len(columns)
+        handed = 0
+        while self._sorted and handed < 2 * len(columns):
+            handed += self._fold_next(fold)
+        if self._rows >= GATHERED_ROWS:
+            while self._sorted:
+                self._fold_next(fold)
+            self._sort()
+
+    def fold_all(self, fold: Fold) -> None:
+        """Fold all frames that wait."""
+        self._sort()
+        while self._sorted:
+            self._fold_next(fold)
+
+    def _fold_next(self, fold: Fold) -> int:
+        """Fold the waiting frames of one group; return their number."""
+        name, rows, rate = self._sorted[0]
+        group = self.by_name[name]
+        sums = group.sums.plus(rows, fold)
+        rates = group.rates.copy()
+        rates[rate] += sums.finished - group.sums.finished
+        weighted = 0 if rows.weight is None else int(np.count_nonzero(rows.weight > 1))
+        self.by_name[name] = PackedGroup(sums, rates, group.by_weight + weighted)
+        self._sorted.popleft()
+        return len(rows)
+
+    def _sort(self) -> None:
+        """Sort the gathered frames by group."""
+        gathered, self._gathered, self._rows = self._gathered, [], 0
+        for rate in dict.fromkeys(rate for _, _, rate in gathered):
+            parts = [(columns, labels) for columns, labels, each in gathered if each == rate]
+            columns = Columns.concat([columns for columns, _ in parts])
+            labels = Labels.concat([labels for _, labels in parts])
+            self._sorted.extend((name, rows, rate) for name, rows in split(columns, labels))
+
+
+def split(columns: Columns, labels: Labels) -> Iterator[tuple[str, Columns]]:
+    """Yield the name of each group and its frames; `labels` has a name for each frame."""
+    codes = labels.codes.astype(np.min_scalar_type(len(labels.names)))  # narrow ones sort fast
+    order = np.argsort(codes, kind="stable")
+    ordered = codes[order]
+    begins = np.flatnonzero(np.diff(ordered, prepend=np.int64(-1)))
+    if len(begins) == 1:
+        yield labels.names[int(ordered[0])], columns
+        return
+    columns = columns.take(order)
+    for begin, end in zip(begins, [*begins[1:], len(order)], strict=True):
+        yield labels.names[int(ordered[begin])], columns.take(slice(begin, end))
