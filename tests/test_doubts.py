@@ -9,6 +9,7 @@ import latprof
 from latprof import Pipeline, Report, Trace
 from latprof.cli.main import main
 from latprof.frames import MISSING
+from latprof.units import format_utc
 
 MIC = Pipeline.chain("mic", "decode", "play")
 NOW = 1_700_000_000_123_456_789
@@ -156,3 +157,108 @@ def test_files_that_were_given_twice_are_doubted(tmp_path, capsys):
     check_shown(profile, "files given more than once: 1; their frames count again")
     assert main(["report", str(tmp_path / "a.parquet"), str(tmp_path / "a.parquet")]) == 0
     assert "doubtful: files given more than once: 1; " in capsys.readouterr().out
+
+
+# -- windows and runs ---------------------------------------------------------------------------
+
+
+def test_no_percentile_of_a_window_is_outside_of_its_smallest_and_largest_value():
+    # in one coarse bin, in windows of their own: 1.00 s and 1.01 s; and one frame of 682 us
+    for every in (None, "10s"):
+        start = NOW // 10**10 * 10**10 + np.repeat([0, 10**10], 100) + np.tile(np.arange(100), 2)
+        length = np.repeat([10**9, 1_010_000_000], 100)
+        profile = latprof.analyze(mic(start, 0, length), every=every)
+        found = profile.windows(qs=(0, 50, 99, 100))
+        for q in (0, 50, 99, 100):
+            values = found.percentiles[q][found.counts > 0].tolist()
+            expected = [10**9, 1_010_000_000]
+            if every is None:  # batches have no extremes of their own: within 0.05 %
+                assert np.allclose(values, expected, rtol=0.0005)
+            else:
+                assert values == expected
+    one = latprof.analyze(mic(np.array([NOW]), 0, 682_000), every="1s")
+    for profile in (one, latprof.analyze(mic(np.array([NOW]), 0, 682_000))):
+        found = profile.windows(qs=(50, 99))
+        shown = [*found.percentiles[50], *found.percentiles[99], *found.max_ns]
+        assert {ns for ns in shown if ns} == {682_000}
+    [row] = [row for row in Report(one).to_dict()["windows"] if row["span"] == "end_to_end"]
+    assert (row["p50"], row["p99"], row["max"]) == (682_000,) * 3
+    same = latprof.analyze(mic(steady(100), 0, 10**9), every="1min")
+    assert "1.00 s  1.00 s  1.00 s  1.00 s" in str(Report(same)).split("by windows")[1]
+    assert "998 ms" not in str(Report(same))
+
+
+def test_extremes_of_windows_merge_and_are_saved(tmp_path):
+    lengths = np.random.default_rng(1).integers(10**6, 10**9, 600)
+    start = steady(600)
+    whole = latprof.analyze(mic(start, 0, lengths), every="1s")
+    parts = [latprof.analyze(mic(start[i::3], 0, lengths[i::3]), every="1s") for i in (2, 0, 1)]
+    latprof.merge(parts).save(tmp_path / "a.latprof")
+    window = start // 10**9
+    for profile in (whole, latprof.load_profile(tmp_path / "a.latprof")):
+        timeline = profile.sums.timeline
+        expected = [int(lengths[window == w].min()) for w in np.unique(window)]
+        assert timeline.lows("end_to_end").tolist() == expected
+        _, first, last = profile.sums.batches.ranges()
+        width = profile.sums.batches.width_ns
+        assert first.tolist() == [
+            start[start // width == w].min() for w in np.unique(start // width)
+        ]
+        assert last.tolist() == [
+            start[start // width == w].max() for w in np.unique(start // width)
+        ]
+
+
+def test_runs_that_are_days_apart_are_the_first_doubt():
+    days = 3 * 86_400 * 10**9
+    start = np.concatenate([steady(200), steady(200, begin=NOW + days)])
+    profile = latprof.analyze(mic(start, MS, MS))
+    sentence = doubts(profile)["paused"]
+    # two runs of 199 * 20 ms, more or less
+    assert sentence.startswith("frames come in 2 runs of 7.9")
+    assert "with 3.00 d between them, and rates are over the whole time" in sentence
+    last, first = start[199] + 1_000, start[200]
+    assert f"--to {format_utc(int(last))} and --from {format_utc(int(first))}" in sentence
+    check_shown(profile, sentence)
+    assert str(Report(profile)).splitlines()[1].startswith("doubtful: frames come in 2 runs")
+    # the command splits them there
+    assert latprof.analyze(mic(start, MS, MS), until=format_utc(int(last))).frames == 200
+    assert latprof.analyze(mic(start, MS, MS), since=format_utc(int(first))).frames == 200
+    parts = [latprof.analyze(mic(part, MS, MS)) for part in np.split(start, [50, 250])]
+    assert latprof.merge(parts[::-1]).doubts == profile.doubts
+
+
+def test_frames_that_come_rarely_do_not_pause():
+    for start in (NOW + np.arange(9) * 3_600 * 10**9, NOW + np.arange(500) * 3_600 * 10**9):
+        assert "paused" not in doubts(latprof.analyze(mic(start, MS, MS)))
+    bursts = NOW + np.repeat(np.arange(1_000) * 500 * MS, 12)
+    assert "paused" not in doubts(latprof.analyze(mic(bursts, MS, 0)))
+
+
+def test_recordings_of_the_same_time_are_doubted():
+    meta = [
+        {"segments": [[NOW, NOW + 10**10]]},
+        {"segments": [[NOW + 8 * 10**9, NOW + 2 * 10**10]]},
+    ]
+    traces = [mic(steady(100, begin=each["segments"][0][0]), MS, MS, meta=each) for each in meta]
+    profile = latprof.merge([latprof.analyze(trace) for trace in traces])
+    check_shown(profile, "recordings overlap for 2.00 s: rates are of all of them together")
+
+
+def test_times_of_dropped_frames_are_kept_by_reason(tmp_path):
+    outcome = ["finished", "late", "late", "closed"] * 3
+    lengths = np.array([1, 20, 40, 7] * 3) * MS
+    trace = mic(steady(12), 0, lengths, outcome=outcome)
+    trace.marks["end"][11] = MISSING
+    trace = Trace(MIC, frame_id=trace.frame_id, marks=trace.marks, outcome=outcome)
+    parts = [latprof.analyze(trace.select(np.arange(12) % 2 == i)) for i in (1, 0)]
+    latprof.merge(parts).save(tmp_path / "a.latprof")
+    for profile in (latprof.analyze(trace), latprof.load_profile(tmp_path / "a.latprof")):
+        late, closed = (profile.sums.dropped_times[name] for name in ("late", "closed"))
+        assert (late.count, late.total, late.histogram.min, late.peak) == (
+            6,
+            180 * MS,
+            20 * MS,
+            40 * MS,
+        )
+        assert (closed.count, closed.missing, closed.total) == (2, 1, 14 * MS)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from latprof.fold.sums import MOST_WORST, NO_FRAME_ID, NO_MARK, SpanSums, Sums
+from latprof.fold.sums import MOST_TIMED_REASONS, MOST_WORST, NO_FRAME_ID, NO_MARK, SpanSums, Sums
 from latprof.fold.windows import COARSE_BINS, Windows
 from latprof.histogram import FIRST_PLACE, PLACES, bin_of
 from latprof.units import STAMP_LIMIT
@@ -47,11 +47,12 @@ def _broken_rules(sums: Sums) -> Iterator[str]:
     yield from _rules_of_attribution(sums)
     yield from _rules_of_limits(sums)
     yield from _rules_of_frames(sums)
+    yield from _rules_of_dropped(sums)
 
 
 def _rules_of_settings(sums: Sums) -> Iterator[str]:
     empty = sums.empty_like()
-    for what in ("spans", "shares", "covariances", "gaps"):
+    for what in ("spans", "shares", "covariances", "gaps", "grids"):
         if list(getattr(sums, what)) != list(getattr(empty, what)):
             yield f"{what} must be those of the pipeline"
     lengths = {len(column) for column in sums.tails.sums.values()}
@@ -101,14 +102,34 @@ def _rules_of_span(span: SpanSums) -> Iterator[str]:
             yield "the variance must be possible for values in this range"
 
 
+def _rules_of_dropped(sums: Sums) -> Iterator[str]:
+    dropped = sums.dropped_by_reason
+    known = sorted(dropped)[:MOST_TIMED_REASONS]
+    if sorted(sums.dropped_times) != known:
+        yield "times of dropped frames must be those of their reasons"
+    for reason, times in sums.dropped_times.items():
+        if times.count + times.missing + times.negative != dropped.get(reason, 0):
+            yield "times of dropped frames must add up to the dropped frames"
+        yield from (f"dropped frames: {rule}" for rule in _rules_of_span(times))
+
+
 def _rules_of_windows(windows: Windows, name: str, span: SpanSums) -> Iterator[str]:
     counts = windows.counts(name).sum(axis=1)
+    if (counts > 0)[~windows.ranges()[0]].any():
+        yield "windows with values must have times"
     if int(counts.sum()) != span.count:
         yield "windows must contain all values"
     if name in windows.sums:
         peaks = windows.peaks[name][: windows.length]
         if (span.peak or 0) != int(peaks.max(initial=0)) or (peaks[counts == 0] != 0).any():
             yield "the largest peak of the windows must be the peak"
+        lows, depths = windows.lows(name), windows.depths[name][: windows.length]
+        if (counts == 0)[depths > 0].any() or (counts > 0)[depths == 0].any():
+            yield "windows with values must have a smallest one"
+        elif (lows > peaks).any() or span.histogram.min != min(
+            lows[counts > 0].tolist(), default=None
+        ):
+            yield "the smallest value of the windows must be the smallest value"
         if sum(windows.sums[name][: windows.length].tolist()) != span.total:
             yield "the sums of the windows must add up to the sum"
 

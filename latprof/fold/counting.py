@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from latprof.arrays import Exact, Floats, Ints, Mask, exact_sum
+from latprof.fold.grids import step_of
 from latprof.fold.sums import Sums, comoment, dot, is_spread, offer_exemplars
-from latprof.fold.windows import COARSE, ChunkWindows, Run, Windows, coarse_bin
+from latprof.fold.windows import COARSE, DEEPEST, ChunkWindows, Run, Windows, coarse_bin
 from latprof.frames import Columns
 from latprof.histogram import FIRST_PLACE, PLACES, SHIFT, bin_of
 from latprof.pipeline import Pipeline
@@ -143,6 +144,7 @@ class Bins:
         k, n, weights = len(latency), chunk.frames, chunk.weights
         self._extend(name, low, high)
         span = sums.spans[name]
+        span.step = step_of(span.step, latency)
         if span.peak is None or high >= span.peak:
             span.add_peak(high, int(chunk.columns.frame_id[latency == high].min()))
         if sums.deadline_ns is not None and name == sums.deadline_span and high > sums.deadline_ns:
@@ -190,8 +192,9 @@ class Bins:
                 for windows, begin_ns in run.where:
                     if name in windows.sums:
                         time = exact_sum(latency[rows], latencies.high, weights)
-                        row, peak = np.array([windows.row(begin_ns)]), latency[rows].max()
-                        windows.add_moments(name, row, [time], peak, time)
+                        row, some = np.array([windows.row(begin_ns)]), latency[rows]
+                        depth, peak = DEEPEST - some.min(keepdims=True), some.max(keepdims=True)
+                        windows.add_moments(name, row, [time], (depth, peak), time)
         if total is None:
             return dot(floats, floats), 0.0
         self.add_tails(sums, name, total.places[:k], latency, chunk, total.total)

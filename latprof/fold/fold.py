@@ -12,9 +12,10 @@ import numpy as np
 
 from latprof.arrays import Ints, Mask, exact_sum
 from latprof.fold.counting import LARGE_NS, TOTAL, Bins, Chunk, Latencies, places_of
-from latprof.fold.sums import NO_MARK, Sums, comoment
+from latprof.fold.grids import step_of
+from latprof.fold.sums import NO_MARK, SpanSums, Sums, comoment
 from latprof.fold.windows import ChunkWindows
-from latprof.frames import MISSING, NO_SIZE, Columns
+from latprof.frames import MISSING, NO_SIZE, Columns, Labels
 from latprof.pipeline import Pipeline, Span
 
 __all__ = ["CHUNK", "Fold"]
@@ -100,6 +101,7 @@ class Fold:
             for mark, column in columns.marks.items()
         }
         windows = _add_times(sums, columns, complete)
+        _add_grids(sums, columns, complete)
         chunk = Chunk(columns, weights, self._bins.ones, windows)
         sums.finished += chunk.frames
         _add_sizes(sums, chunk)
@@ -283,6 +285,14 @@ def _add_times(sums: Sums, columns: Columns, complete: dict[str, bool]) -> Chunk
     return ChunkWindows([some.locate(times, low, high) for some in windows], len(columns))
 
 
+def _add_grids(sums: Sums, columns: Columns, complete: dict[str, bool]) -> None:
+    """Add the stamps of each mark to its grid, unless that is known to be fine."""
+    for mark, grid in sums.grids.items():
+        if grid.step != 1:
+            stamps = columns.marks[mark]
+            grid.add(stamps if complete[mark] else stamps[stamps != MISSING])
+
+
 def _add_sizes(sums: Sums, chunk: Chunk) -> None:
     """Add the known sizes."""
     sizes, row_weights = chunk.columns.size, chunk.row_weights
@@ -310,3 +320,33 @@ def _add_dropped(sums: Sums, columns: Columns) -> None:
     for place in np.flatnonzero(counts).tolist():
         code, mark_index = divmod(place, len(marks))
         sums.dropped[outcome.names[code], marks[mark_index]] += int(counts[place])
+    _add_dropped_times(sums, columns, outcome)
+
+
+def _add_dropped_times(sums: Sums, columns: Columns, outcome: Labels) -> None:
+    """Count the time from start to end of dropped frames, by reason."""
+    start, end = columns.marks["start"], columns.marks["end"]
+    stamped = (start != MISSING) & (end != MISSING)
+    weights = np.ones(len(columns), np.int64)
+    if columns.weight is not None:
+        weights = columns.weight.astype(np.int64)
+    for code in np.flatnonzero(np.bincount(outcome.codes)).tolist():
+        rows = np.flatnonzero(outcome.codes == code)
+        times = sums.dropped_times.setdefault(outcome.names[code], SpanSums())
+        known = rows[stamped[rows]]
+        times.missing += int(weights[rows].sum() - weights[known].sum())
+        lengths = end[known] - start[known]
+        if len(known) and int(lengths.min()) < 0:
+            times.most_negative = min(times.most_negative, int(lengths.min()))
+            times.negative += int(weights[known[lengths < 0]].sum())
+            known, lengths = known[lengths >= 0], lengths[lengths >= 0]
+        if not len(known):
+            continue
+        n, high = int(weights[known].sum()), int(lengths.max())
+        total, floats = exact_sum(lengths, high, weights[known]), lengths.astype(np.float64)
+        squares = comoment(floats, floats, weights[known], n, total / n, total / n)
+        times.add_peak(high, int(columns.frame_id[known][lengths == high].min()))
+        times.add_moments(n, total, squares)
+        times.histogram.add(lengths, weights[known])
+        times.step = step_of(times.step, lengths)
+    sums.keep_reasons()

@@ -31,6 +31,7 @@ from latprof.arrays import (
     Stamp,
     widen,
 )
+from latprof.fold.grids import Grid, Step, step_of
 from latprof.fold.windows import COARSE, COARSE_BINS, Windows, coarse_bin
 from latprof.frames import MISSING, Columns, Labels
 from latprof.histogram import Histogram, bin_edges, bin_of
@@ -38,6 +39,7 @@ from latprof.pipeline import Pipeline
 from latprof.units import STAMP_LIMIT
 
 __all__ = [
+    "MOST_TIMED_REASONS",
     "MOST_WORST",
     "NO_FRAME_ID",
     "NO_MARK",
@@ -81,7 +83,10 @@ _LARGEST_PLAIN_RATIO = 1e4
 # several profiles are made at once; up to this length `dot` is four times as fast as einsum.
 _ONE_THREAD = 8_192
 
-_NARROWEST_BATCH_NS = 1 << 20
+_NARROWEST_BATCH_NS = 1 << 5
+
+MOST_TIMED_REASONS = 32
+"""Reasons of dropped frames with times: at most this many, the first in alphabetical order."""
 
 _Key = tuple[int | bool | str, ...]
 
@@ -91,13 +96,14 @@ class SpanSums:
     """Sums of one span over the finished frames that have it; times in ns.
 
     `total` is exact, whatever its size; `m2` is the sum of squared distances from the mean.
-    `most_negative` is the most negative length, or 0.
+    `most_negative` is the most negative length, or 0. All values are multiples of `step` ns.
     """
 
     count: Count = 0
     missing: Count = 0
     negative: Count = 0
     most_negative: Annotated[int, Bounds(2 - 2 * STAMP_LIMIT, 0)] = 0
+    step: Step = 0
     total: Count = 0
     m2: float = 0.0
     peak: Latency | None = None
@@ -125,6 +131,7 @@ class SpanSums:
         self.missing += other.missing
         self.negative += other.negative
         self.most_negative = min(self.most_negative, other.most_negative)
+        self.step = step_of(self.step, np.array([other.step]))
         self.histogram.merge(other.histogram)
 
 
@@ -316,6 +323,10 @@ class Sums:
         The slowest frames.
     exemplars
         The smallest frame id of each coarse bin of end_to_end; see `filled`.
+    grids
+        What the stamps of each mark are multiples of, finished frames only.
+    dropped_times
+        Time from start to end of dropped frames, by reason; of at most `MOST_TIMED_REASONS`.
     first_ns, last_ns
         First start and last end (UTC ns) of the finished frames, or None if there are none.
     size_bytes, sized
@@ -336,6 +347,8 @@ class Sums:
     late: Count = 0
     finished: Count = 0
     dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
+    dropped_times: dict[str, SpanSums] = field(default_factory=dict)
+    grids: dict[str, Grid] = field(default_factory=dict)
     at_most: list[Count] = field(default_factory=list)
     batches: Windows = field(default_factory=lambda: Windows((), _NARROWEST_BATCH_NS, BATCHES))
     timeline: Windows | None = None
@@ -361,6 +374,7 @@ class Sums:
         self.tails = Tails({name: np.zeros(0, np.int64) for name in parts})
         self.gaps = dict.fromkeys(_gaps(pipeline), 0)
         self.at_most = [0] * len(self.edges_ns)
+        self.grids = {mark: Grid() for mark in pipeline.marks}
         self.worst = Worst(pipeline.marks)
         self.batches = Windows(tuple(names), _NARROWEST_BATCH_NS, BATCHES)
         if self.every_ns is not None:
@@ -394,6 +408,11 @@ class Sums:
         self.late += other.late
         self.finished += other.finished
         self.dropped += other.dropped
+        for reason, times in other.dropped_times.items():
+            self.dropped_times.setdefault(reason, SpanSums()).merge(times)
+        self.keep_reasons()
+        for mark, grid in other.grids.items():
+            self.grids[mark].merge(grid)
         self.at_most = [a + b for a, b in zip(self.at_most, other.at_most, strict=True)]
         self.batches.merge(other.batches)
         if self.timeline is not None and other.timeline is not None:
@@ -403,6 +422,13 @@ class Sums:
         self.add_range(other.first_ns, other.last_ns)
         self.size_bytes += other.size_bytes
         self.sized += other.sized
+
+    def keep_reasons(self) -> None:
+        """Forget the times of reasons beyond `MOST_TIMED_REASONS`."""
+        # a reason among the first of the whole is among the first of each part: the times that
+        # are kept are complete
+        for reason in sorted(self.dropped_times)[MOST_TIMED_REASONS:]:
+            del self.dropped_times[reason]
 
     @property
     def filled(self) -> Ints:

@@ -15,7 +15,16 @@ import numpy as np
 from latprof.arrays import Bounds, Count, Counts, Duration, Exact, Ints, Length, Mask, widen
 from latprof.units import STAMP_LIMIT
 
-__all__ = ["COARSE", "COARSE_BINS", "ChunkWindows", "Run", "WindowIndex", "Windows", "coarse_bin"]
+__all__ = [
+    "COARSE",
+    "COARSE_BINS",
+    "DEEPEST",
+    "ChunkWindows",
+    "Run",
+    "WindowIndex",
+    "Windows",
+    "coarse_bin",
+]
 
 COARSE = 5
 """A coarse bin joins 2**5 bins of the histogram: 32 coarse bins an octave."""
@@ -26,6 +35,9 @@ COARSE_BINS = (63 << (10 - COARSE)) + 2
 LONG_RUN = 4_096
 """Frames from which on a run of frames in one window is counted as a whole: adding its counts to
 the window takes about as long as sorting this many frames into windows one by one."""
+
+DEEPEST = 2 * STAMP_LIMIT - 1
+"""The depth of the value 0."""
 
 _OCTAVE = 1 << (10 - COARSE)
 
@@ -46,15 +58,19 @@ class Windows:
     most
         Largest number of windows.
     moments
-        Whether to keep sums and peaks by window as well.
+        Whether to keep sums and extremes by window as well.
     width_ns
         The width of the windows now.
     first, length
         Start of the first window, in widths since 1970, and the number of windows.
     tables, first_bin
         Counts (most, coarse bins seen so far) of each latency, and the first of these bins.
-    sums, peaks
-        Sums and peaks (most,) of each latency by window, if there are `moments`.
+    sums, peaks, depths
+        Sums, peaks and depths (most,) of each latency by window, if there are `moments`. A depth is
+        `DEEPEST` minus the smallest value, and 0 without values, so that it is joined as a peak is.
+    earliest, latest
+        (most,) the first and the last time in each window, as `STAMP_LIMIT` minus the first and
+        plus the last one, and 0 without times; see `ranges`.
     """
 
     names: tuple[str, ...]
@@ -70,6 +86,13 @@ class Windows:
     first_bin: dict[str, Count] = field(default_factory=dict)
     sums: dict[str, Annotated[Exact, Bounds(0, 2**128)]] = field(default_factory=dict)
     peaks: dict[str, Annotated[Ints, Bounds(0, 2 * STAMP_LIMIT - 2)]] = field(default_factory=dict)
+    depths: dict[str, Annotated[Ints, Bounds(0, DEEPEST)]] = field(default_factory=dict)
+    earliest: Annotated[Ints, Bounds(0, DEEPEST)] = field(
+        default_factory=lambda: np.zeros(0, np.int64)
+    )
+    latest: Annotated[Ints, Bounds(0, DEEPEST)] = field(
+        default_factory=lambda: np.zeros(0, np.int64)
+    )
     _rows: Ints = field(default_factory=lambda: np.empty(0, np.int64), init=False)
 
     def __post_init__(self) -> None:
@@ -89,6 +112,8 @@ class Windows:
         names = self.names if self.moments else ()
         self.sums = {name: np.zeros(self.most, np.int64) for name in names}
         self.peaks = {name: np.zeros(self.most, np.int64) for name in names}
+        self.depths = {name: np.zeros(self.most, np.int64) for name in names}
+        self.earliest, self.latest = np.zeros((2, self.most), np.int64)
 
     def _check(self) -> None:
         doublings, rest = divmod(self.width_ns, self.base_ns)
@@ -101,15 +126,32 @@ class Windows:
         if self.length > self.most or begin <= -STAMP_LIMIT or end >= STAMP_LIMIT:
             raise ValueError("first and length must be those of windows of stamps")
         moments = self.names if self.moments else ()
-        keys = [tuple(each) for each in (self.tables, self.first_bin, self.sums, self.peaks)]
-        if keys != [self.names, self.names, moments, moments]:
-            raise ValueError("tables, first_bin, sums and peaks must be those of the names")
+        parts = (self.tables, self.first_bin, self.sums, self.peaks, self.depths)
+        if [tuple(part) for part in parts] != [self.names] * 2 + [moments] * 3:
+            raise ValueError("tables, first_bin, sums, peaks and depths must be those of the names")
         for name, counts in self.tables.items():
             if counts.ndim != 2 or self.first_bin[name] + counts.shape[1] > COARSE_BINS:
                 raise ValueError("tables must be of windows and coarse bins")
         for array in self._arrays():
             if len(array) != self.most or array[self.length :].any():
-                raise ValueError("tables, sums and peaks must be those of the windows")
+                raise ValueError("tables, sums, extremes and times must be those of the windows")
+        known, first, last = self.ranges()
+        places = np.floor_divide((first, last), self.width_ns)
+        if (self.latest[: self.length][~known] != 0).any() or (
+            places != self.first + np.flatnonzero(known)
+        ).any():
+            raise ValueError("first and last times must be in their windows")
+
+    def ranges(self) -> tuple[Mask, Ints, Ints]:
+        """Return which windows have times, and the first and the last time of each of them."""
+        known = self.earliest[: self.length] > 0
+        first = STAMP_LIMIT - self.earliest[: self.length][known]
+        return known, first, self.latest[: self.length][known] - STAMP_LIMIT
+
+    def lows(self, name: str) -> Ints:
+        """Return the smallest value of each window, 0 without values, if there are `moments`."""
+        depths = self.depths[name][: self.length]
+        return np.where(depths > 0, DEEPEST - depths, 0)
 
     def counts(self, name: str) -> Ints:
         """Return a copy of the counts (windows, coarse bins) of one latency."""
@@ -169,16 +211,17 @@ class Windows:
         self.width_ns = width
         for name, sums in self.sums.items():
             self.sums[name] = widen(sums, joined_most * int(sums.max()))
-        peaks = {id(peak) for peak in self.peaks.values()}
+        added = {id(array) for part in (self.tables, self.sums) for array in part.values()}
         for array in self._arrays():
-            join = np.maximum if id(array) in peaks else np.add
+            join = np.add if id(array) in added else np.maximum
             joined = join.reduceat(array[: self.length], begins, axis=0)
             array[: self.length] = 0
             array[: len(begins)] = joined
         self.first, self.length = int(places[0]), len(begins)
 
     def _arrays(self) -> list[Exact]:
-        return [*self.tables.values(), *self.sums.values(), *self.peaks.values()]
+        parts = (self.tables, self.sums, self.peaks, self.depths)
+        return [*(array for part in parts for array in part.values()), self.earliest, self.latest]
 
     def merge(self, other: "Windows") -> None:
         """Add the counts of other frames, in windows of the same base width."""
@@ -195,8 +238,11 @@ class Windows:
                 joined = np.add.reduceat(counts[: other.length], begins, axis=0)
                 self._add_table(name, slice(rows[0], rows[-1] + 1), other.first_bin[name], joined)
         for name in self.sums:
-            sums, peaks = other.sums[name][: other.length], other.peaks[name][: other.length]
-            self.add_moments(name, rows, sums, peaks, sum(sums.tolist()))
+            sums = other.sums[name][: other.length]
+            extremes = other.depths[name][: other.length], other.peaks[name][: other.length]
+            self.add_moments(name, rows, sums, extremes, sum(sums.tolist()))
+        np.maximum.at(self.earliest, rows, other.earliest[: other.length])
+        np.maximum.at(self.latest, rows, other.latest[: other.length])
 
     def locate(self, times: Ints, low: int, high: int) -> "WindowIndex":
         """Extend the windows to `times` (n,) from `low` to `high`, and return where each one is.
@@ -206,7 +252,10 @@ class Windows:
         self.cover(low, high)
         first = low // self.width_ns
         if high // self.width_ns == first:
-            return WindowIndex(self, first - self.first)
+            row = first - self.first
+            self.earliest[row] = max(self.earliest[row], STAMP_LIMIT - low)
+            self.latest[row] = max(self.latest[row], STAMP_LIMIT + high)
+            return WindowIndex(self, row)
         if len(times) > len(self._rows):
             self._rows = np.empty(len(times), np.int64)
         rows = self._rows[: len(times)]
@@ -214,7 +263,12 @@ class Windows:
             np.floor_divide(times, self.width_ns, out=rows)
         else:
             np.right_shift(times, self.width_ns.bit_length() - 1, out=rows)
-        return WindowIndex(self, np.subtract(rows, self.first, out=rows))
+        index = WindowIndex(self, np.subtract(rows, self.first, out=rows))
+        begins = index.run_begins
+        where = rows[begins]
+        np.maximum.at(self.earliest, where, STAMP_LIMIT - np.minimum.reduceat(times, begins))
+        np.maximum.at(self.latest, where, STAMP_LIMIT + np.maximum.reduceat(times, begins))
+        return index
 
     def add_run(self, name: str, begin_ns: int, first: int, counts: Ints) -> None:
         """Add counts of coarse bins from `first` on to the window that begins at `begin_ns`."""
@@ -229,13 +283,22 @@ class Windows:
         table[rows, place : place + width] += counts
 
     def add_moments(
-        self, name: str, rows: Ints, sums: Exact | list[int], peaks: Ints, bound: int
+        self,
+        name: str,
+        rows: Ints,
+        sums: Exact | list[int],
+        extremes: tuple[Ints, Ints],
+        bound: int,
     ) -> None:
-        """Add sums and peaks (n,) to windows `rows` (n,); the sums add up to at most `bound`."""
+        """Add sums, depths and peaks (n,) to windows `rows` (n,).
+
+        The sums add up to at most `bound`.
+        """
         exact = widen(self.sums[name], bound + int(self.sums[name].max()))
         np.add.at(exact, rows, np.asarray(sums, exact.dtype))
         self.sums[name] = exact
-        np.maximum.at(self.peaks[name], rows, peaks)
+        for array, values in zip((self.depths[name], self.peaks[name]), extremes, strict=True):
+            np.maximum.at(array, rows, values)
 
     def row(self, begin_ns: int) -> int:
         """Return the row of the window that begins at `begin_ns`."""
@@ -317,8 +380,9 @@ class WindowIndex:
             )
         else:
             totals = np.add.reduceat(latency.astype(object) * weights, self.run_begins)
+        depths = DEEPEST - np.minimum.reduceat(latency, self.run_begins)
         peaks = np.maximum.reduceat(latency, self.run_begins)
-        windows.add_moments(name, where, totals, peaks, bound)
+        windows.add_moments(name, where, totals, (depths, peaks), bound)
 
 
 @dataclass(frozen=True, slots=True)

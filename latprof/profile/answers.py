@@ -14,7 +14,7 @@ import numpy as np
 from latprof.arrays import Floats, Ints
 from latprof.fold.sums import MOST_WORST, Sums, Tails, WorstFrame
 from latprof.fold.windows import COARSE, COARSE_BINS
-from latprof.histogram import bin_edges, rank_of
+from latprof.histogram import Histogram, bin_edges, rank_of
 from latprof.profile.span import check_integer
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "TIMELINE_PERCENTILES",
     "Deadline",
     "Heat",
+    "Pause",
     "Slice",
     "Stretch",
     "WindowNumbers",
@@ -29,6 +30,7 @@ __all__ = [
     "deadline",
     "heat_of",
     "middle_of",
+    "pause_of",
     "slice_of",
     "stages_of",
     "stretches",
@@ -42,6 +44,13 @@ COARSE_ERROR = 0.016
 """Largest relative error of a percentile of a window, which has 32 bins an octave."""
 
 TIMELINE_PERCENTILES = (50, 90, 99)
+
+SILENCE = 8
+"""A stretch without frames is longer than this many mean distances between frames."""
+
+LONG_PAUSE = 100
+MOST_PAUSES = 10
+FEWEST_BETWEEN = 3
 
 _MIDDLE = (40, 60)  # percentiles of end_to_end that the middle frames are between
 
@@ -245,22 +254,41 @@ def window_numbers(sums: Sums, name: str, qs: Sequence[float] = (50, 99)) -> Win
     low, high = (edges[filled] for edges in coarse_edges())
     upto = np.cumsum(counts[:, filled], axis=1)
     some = np.flatnonzero(totals)
+    low, high = _narrowed(sums.spans[name].histogram, filled, low, high)
     middles = low // 2 + high // 2 + (low % 2 + high % 2) // 2  # low + high may overflow
-    peaks = np.zeros(len(totals), np.int64)
+    lows, peaks = np.zeros((2, len(totals)), np.int64)
     if windows.peaks:
-        peaks = windows.peaks[name][: len(totals)].copy()
+        lows, peaks = windows.lows(name), windows.peaks[name][: len(totals)].copy()
     elif len(some):
         last = len(filled) - 1 - np.argmax(counts[some][:, filled[::-1]] > 0, axis=1)
-        peaks[some] = np.minimum(middles[last], sums.spans[name].peak or 0)
+        peaks[some] = middles[last]
     percentiles = {}
     for q in qs:
         ranks = np.array([rank_of(q, n) for n in totals[some].tolist()], np.int64)
         places = (upto[some] < ranks[:, None]).sum(axis=1)
         values = np.zeros(len(totals), np.int64)
-        values[some] = np.minimum(middles[places], peaks[some])
+        values[some] = np.clip(middles[places], lows[some], peaks[some])
         percentiles[q] = values
     return WindowNumbers(
         windows.begins_ns, windows.width_ns, totals, percentiles, peaks, bool(windows.peaks)
+    )
+
+
+def _narrowed(histogram: Histogram, filled: Ints, low: Ints, high: Ints) -> tuple[Ints, Ints]:
+    """Return the least and the greatest value that coarse bins (n,) can contain.
+
+    The fine bins of all frames show which part of a coarse bin has values at all.
+    """
+    if histogram.min is None or histogram.max is None:
+        return low, high
+    fine = np.flatnonzero(histogram.bins)
+    coarse = np.where(fine == 0, 0, ((fine - 1) >> COARSE) + 1)
+    first = fine[np.searchsorted(coarse, filled)]
+    last = fine[np.searchsorted(coarse, filled, side="right") - 1]
+    least, greatest = bin_edges(first)[0], bin_edges(last)[1]
+    return (
+        np.maximum(np.maximum(low, least), histogram.min),
+        np.minimum(np.minimum(high, greatest), histogram.max),
     )
 
 
@@ -312,7 +340,8 @@ def stretches(
     Parameters
     ----------
     sums
-        Their windows or time batches say when there were frames; shorter stretches are not found.
+        Their windows or time batches say when there were frames; shorter stretches are not found,
+        nor those that are shorter than `SILENCE` mean distances between frames.
     segments
         When frames were recorded, UTC ns; None if that is unknown: the whole time range is then
         taken as recorded.
@@ -323,7 +352,9 @@ def stretches(
     if sums.first_ns is None or sums.last_ns is None:
         return []
     begins, ends = numbers.begins_ns, numbers.begins_ns + numbers.width_ns
-    recorded = union(segments) if segments is not None else [(sums.first_ns, sums.last_ns)]
+    # without segments: frames begin in windows, and the last one may end much later
+    end_ns = min(sums.last_ns, int(ends[-1])) if len(ends) else sums.last_ns
+    recorded = union(segments) if segments is not None else [(sums.first_ns, end_ns)]
     found = [Stretch(end, begin, "not recorded") for (_, end), (begin, _) in pairwise(recorded)]
     empty = numbers.counts == 0
     turns = np.flatnonzero(np.diff(empty.astype(np.int8), prepend=0, append=0)).tolist()
@@ -332,11 +363,44 @@ def stretches(
         silent.append((recorded[0][0], int(begins[0])))
         silent.append((int(ends[-1]), recorded[-1][1]))
     what = "lost" if lost else "no frames"
+    usual = sum(end - begin for begin, end in recorded) // max(int(numbers.counts.sum()), 1)
+    shortest = max(numbers.width_ns, SILENCE * usual)
     for begin, end in silent:
         for low, high in recorded:
-            if min(end, high) - max(begin, low) >= numbers.width_ns:
+            if min(end, high) - max(begin, low) >= shortest:
                 found.append(Stretch(max(begin, low), min(end, high), what))
     return sorted(found, key=lambda stretch: stretch.begin_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Times between frames that are far longer than all times with frames; UTC ns.
+
+    `active_ns` is the time with frames, `paused_ns` the time between them in `pauses`, (from, to).
+    """
+
+    active_ns: int
+    paused_ns: int
+    pauses: list[tuple[int, int]]
+
+
+def pause_of(sums: Sums) -> Pause | None:
+    """Return the pauses that are over `LONG_PAUSE` times as long as all other times, or None.
+
+    There are at most `MOST_PAUSES`, with several frames between two of them: frames that come
+    rarely do not pause.
+    """
+    _, first, last = sums.batches.ranges()
+    if len(first) < 2:
+        return None
+    gaps = first[1:] - last[:-1]
+    long = np.flatnonzero(gaps * 2 >= gaps.max())
+    paused = int(gaps[long].sum())
+    active = int(last[-1] - first[0]) - paused
+    frames = sums.finished // (len(long) + 1)
+    if len(long) > MOST_PAUSES or frames < FEWEST_BETWEEN or paused <= LONG_PAUSE * active:
+        return None
+    return Pause(active, paused, [(int(last[i]), int(first[i + 1])) for i in long.tolist()])
 
 
 def union(segments: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

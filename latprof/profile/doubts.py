@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from latprof.profile.answers import pause_of, union
 from latprof.text import counted
 from latprof.units import format_exact, format_ns, format_quantity, format_utc
 
@@ -40,7 +41,7 @@ def doubts_of(profile: "Profile") -> list[Doubt]:
     """Return the doubts about a profile, the most severe first."""
     found: list[Doubt] = []
     if profile.frames:
-        found += [*_negative(profile), *_unit(profile), *_left_out(profile)]
+        found += [*_negative(profile), *_unit(profile), *_paused(profile), *_left_out(profile)]
     notes = profile.accounts.notes
     known = (name for name in COUNTED if notes.get(name))
     return [*found, *(Doubt(name, COUNTED[name].format(n=notes[name])) for name in known)]
@@ -78,6 +79,27 @@ def _unit(profile: "Profile") -> Iterator[Doubt]:
         signs.append(f"no frame takes longer than {format_ns(most)}")
     if signs:
         yield Doubt("unit", f"{', '.join(signs)}: are stamps in ms or us given as ns?")
+
+
+def _paused(profile: "Profile") -> Iterator[Doubt]:
+    """Report several runs in one recording, and recordings of the same time."""
+    pause = pause_of(profile.sums)
+    if pause is not None:
+        before, after = max(pause.pauses, key=lambda pause: pause[1] - pause[0])
+        yield Doubt(
+            "paused",
+            f"frames come in {len(pause.pauses) + 1} runs of {format_ns(pause.active_ns)} in all, "
+            f"with {format_ns(pause.paused_ns)} between them, and rates are over the whole time: "
+            f"split them with --to {format_utc(before + 1_000)} and --from {format_utc(after)}",
+        )
+    known = union(profile.segments)
+    twice = sum(end - begin for begin, end in profile.segments)
+    twice -= sum(end - begin for begin, end in known)
+    if twice > 0:
+        yield Doubt(
+            "overlap",
+            f"recordings overlap for {format_ns(twice)}: rates are of all of them together",
+        )
 
 
 def _left_out(profile: "Profile") -> Iterator[Doubt]:

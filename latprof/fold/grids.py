@@ -1,0 +1,84 @@
+"""The grid that times are on: the resolution of the clock, or of the file, that they come from.
+
+A clock that counts whole milliseconds, or a file that keeps whole seconds, gives stamps that are
+multiples of its step. Differences of such stamps say nothing about shorter times.
+"""
+
+from dataclasses import dataclass
+from math import gcd
+from typing import Annotated
+
+import numpy as np
+
+from latprof.arrays import Bounds, Ints
+from latprof.units import STAMP_LIMIT
+
+__all__ = ["FINE_NS", "Grid", "Step", "step_of"]
+
+FINE_NS = 1_000
+"""Steps below it are not kept apart: they are kept as 1."""
+
+_FIRST = 64  # values that are looked at first: they show most fine steps
+
+Step = Annotated[int, Bounds(0, 2 * STAMP_LIMIT)]
+"""A step in ns: 1 if it is finer than `FINE_NS`, 0 if there are no two different values."""
+
+
+def step_of(step: int, values: Ints) -> int:
+    """Return the largest step of which `step` and all values (n,) are multiples; 1 if it is fine.
+
+    Examples
+    --------
+    >>> step_of(0, np.array([6_000, 9_000])), step_of(3_000, np.array([5_000])), step_of(0, [7])
+    (3000, 1000, 1)
+    """
+    for part in (values[:_FIRST], values):
+        if step == 1:
+            return 1
+        # a multiple of the step leaves it as it is; divisions by one number are quick
+        if not step or (np.multiply(part // step, step) != part).any():
+            step = gcd(step, int(np.gcd.reduce(part)))
+            step = 1 if 0 < step < FINE_NS else step
+    return step
+
+
+@dataclass(slots=True)
+class Grid:
+    """All stamps that were added are `phase` plus multiples of `step` ns.
+
+    Examples
+    --------
+    >>> grid = Grid()
+    >>> grid.add(np.array([5_000, 8_000, 14_000]))
+    >>> grid
+    Grid(step=3000, phase=2000)
+    """
+
+    step: Step = 0
+    phase: Annotated[int, Bounds(1 - STAMP_LIMIT, STAMP_LIMIT - 1)] | None = None
+
+    def add(self, stamps: Ints) -> None:
+        """Add stamps (n,), none of which is missing."""
+        if self.step == 1 or not len(stamps):
+            return
+        if self.phase is None:
+            self.phase = int(stamps[0])
+        for part in (stamps[:_FIRST], stamps):
+            self._set(step_of(self.step, part - self.phase))
+            if self.step == 1:
+                return
+
+    def merge(self, other: "Grid") -> None:
+        """Add the stamps of another grid."""
+        if other.phase is None or self.step == 1:
+            return
+        if self.phase is None:
+            self.step, self.phase = other.step, other.phase
+            return
+        step = gcd(self.step, other.step, other.phase - self.phase)
+        self._set(1 if 0 < step < FINE_NS or other.step == 1 else step)
+
+    def _set(self, step: int) -> None:
+        self.step = step
+        if step and self.phase is not None:
+            self.phase = 0 if step == 1 else self.phase % step
