@@ -38,13 +38,14 @@ if TYPE_CHECKING:
     from latprof.queueing.what_if import WhatIf, sensitivity, what_if
     from latprof.recorder.alerts import Violation
     from latprof.recorder.current import current_frame
-    from latprof.recorder.frame import Frame
+    from latprof.recorder.implementation import Frame
     from latprof.recorder.process import disable, enable, get_profiler, profile_frame
     from latprof.recorder.profiler import Profiler
     from latprof.recovery import recover
     from latprof.report.report import Report
     from latprof.trace import Trace, read
 
+    __impl__: str
     __version__: str
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "TraceError",
     "Violation",
     "WhatIf",
+    "__impl__",
     "__version__",
     "analyze",
     "blame",
@@ -102,7 +104,7 @@ _MODULES = {
     "queueing.what_if": ("WhatIf", "sensitivity", "what_if"),
     "recorder.alerts": ("Violation",),
     "recorder.current": ("current_frame",),
-    "recorder.frame": ("Frame",),
+    "recorder.implementation": ("Frame",),
     "recorder.process": ("disable", "enable", "get_profiler", "profile_frame"),
     "recorder.profiler": ("Profiler",),
     "recovery": ("recover",),
@@ -119,6 +121,8 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version  # slow to import
 
         value: object = version("latprof")
+    elif name == "__impl__":
+        value = import_module("latprof.recorder.implementation").IMPL
     elif name in _LAZY:
         value = getattr(import_module(f"latprof.{_LAZY[name]}"), name)
     else:

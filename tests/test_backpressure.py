@@ -31,7 +31,7 @@ def test_interrupted_writers_neither_block_others_nor_duplicate_frames(
     """Exceptions are raised in threads that record, at any instruction."""
     frames, threads = 20_000, 3
     interval = sys.getswitchinterval()
-    monkeypatch.setattr("latprof.recorder.backpressure.WAIT_LIMIT_S", 0.5)
+    monkeypatch.setattr("latprof.recorder.incidents.WAIT_LIMIT_S", 0.5)
     # an exception between two suppressions ends its thread
     monkeypatch.setattr(threading, "excepthook", lambda arguments: None)
     # one in a finalizer cannot be raised and would be printed
@@ -123,7 +123,7 @@ def test_drop_keeps_the_oldest_frames() -> None:
 
 
 def test_block_waits_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("latprof.recorder.backpressure.WAIT_LIMIT_S", 0.05)
+    monkeypatch.setattr("latprof.recorder.incidents.WAIT_LIMIT_S", 0.05)
     profiler = Profiler(MIC, capacity=8, overflow="block")
     with profiler:
         assert profiler._background is not None
@@ -148,9 +148,7 @@ def test_record_many_waits_for_free_slots() -> None:
 
 def test_a_missing_row_blocks_writers_for_a_second_at_most() -> None:
     with Profiler(MIC, capacity=16, overflow="block") as profiler:
-        profiler._hot.started.__next__()
-        assert profiler._hot.free_slots is not None
-        assert profiler._hot.free_slots.acquire()
+        profiler._core.count(started=1)
         claim(profiler._ring)  # a thread ends here
         before = time.monotonic()
         for n in range(100):
@@ -158,23 +156,3 @@ def test_a_missing_row_blocks_writers_for_a_second_at_most() -> None:
         assert time.monotonic() - before < 4
     a = profiler.accounts
     assert (a.finished, a.folded, a.lost, a.torn) == (101, 100, 0, 1)
-
-
-def test_slots_of_interrupted_writers_are_reclaimed() -> None:
-    profiler = Profiler(MIC, capacity=8, overflow="drop")
-    slots = profiler._hot.free_slots
-    assert slots is not None
-    profiler._hot.switch(True)
-    # by threads that were interrupted before they claimed a number
-    assert slots.acquire_many(3) == 3
-    for n in range(8):
-        profiler.frame(n).finish()
-    assert profiler.accounts.lost == 3
-    profiler._fold.reclaim_slots()
-    profiler._fold.reclaim_slots()
-    assert slots.acquire_many(9) == 3
-    slots.release(3)
-    profiler.report()
-    for _ in range(4):
-        profiler._fold.reclaim_slots()
-    assert slots.acquire_many(20) == 8

@@ -20,7 +20,7 @@ from profiling import MIC, balanced
 import latprof.accounts
 from latprof import Profiler
 from latprof.recorder.alerts import Tally
-from latprof.recorder.frame import Frame
+from latprof.recorder.implementation import Frame
 
 PACKAGE = str(Path(latprof.__file__).parent)
 
@@ -29,12 +29,10 @@ SIGNALS_AFTER = {"CALL", "CALL_FUNCTION_EX", "CALL_KW", "RESUME", "JUMP_BACKWARD
 """Instructions after which CPython handles signals and switches threads."""
 
 
-def interrupted(
-    action: Callable[[], object], step: int, handler: Callable[[], object], real: bool
-) -> bool:
+def interrupted(action: Callable[[], object], step: int, handler: Callable[[], object]) -> bool:
     """Call `handler` before instruction `step` of `action`; return False if there are fewer.
 
-    With `real`, only instructions count at which CPython may call a signal handler.
+    Only instructions count at which CPython may call a signal handler.
     """
     steps, reached = itertools.count(), False
     before: dict[FrameType, str] = {}
@@ -48,7 +46,7 @@ def interrupted(
             return trace
         last = before.get(frame, "RESUME")
         before[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-        if real and last not in SIGNALS_AFTER:
+        if last not in SIGNALS_AFTER:
             return trace
         if next(steps) == step:
             reached = True
@@ -68,7 +66,6 @@ def at_every_step(
     action: Callable[[int], object],
     handler: Callable[[int], object],
     stride: int = 1,
-    real: bool = False,
 ) -> int:
     """Interrupt `action` at every `stride`-th instruction; return the number of interruptions."""
     done: list[int] = []
@@ -76,7 +73,7 @@ def at_every_step(
     def run() -> None:
         for step in itertools.count(0, stride):
             n = len(done)
-            reached = interrupted(lambda n=n: action(n), step, lambda n=n: handler(n), real)
+            reached = interrupted(lambda n=n: action(n), step, lambda n=n: handler(n))
             if not reached:
                 break
             done.append(step)
@@ -105,7 +102,7 @@ def test_tallies_count_additions_of_a_handler() -> None:
         tallies[n].read()
 
     times = at_every_step(count, handler)
-    assert times > 50
+    assert times > 10
     expected = {"late": 2, "new": 7, "other": 1}
     assert [tally.read() for tally in tallies[:times]] == [expected] * times
 
@@ -125,7 +122,7 @@ def test_names_get_one_code_each(tmp_path: Path, same: bool, stride: int) -> Non
 
     with Profiler(MIC, ring=path) as profiler:
         times = at_every_step(lambda n: drop("a", n), lambda n: drop("b", n), stride)
-    assert times > 100
+    assert times > 30
     a = balanced(profiler)
     assert sum(a.dropped.values()) == a.started == 2 * times + 1
     assert a.notes == {}
@@ -141,16 +138,19 @@ def test_names_get_one_code_each(tmp_path: Path, same: bool, stride: int) -> Non
 
 
 def test_names_beyond_the_table_share_one_name(tmp_path: Path) -> None:
-    """Each long name takes about a thousand of the 262,144 bytes for names in the file."""
+    """Each long name takes about a thousand of the 2,097,152 bytes for names in the file."""
+    before = 2_055
     with Profiler(MIC, ring=tmp_path / "mic.ring") as profiler:
+        for n in range(before):
+            profiler.frame(n, source=f"{n} " * 500).finish()
         times = at_every_step(
-            lambda n: profiler.frame(n, source=f"{n} " * 500).finish(),
+            lambda n: profiler.frame(before + n, source=f"{before + n} " * 500).finish(),
             lambda n: profiler.frame(10**6 + n, source=f"b{n} " * 300).finish(),
         )
-    assert times > 100
+    assert times > 30
     trace = latprof.recover(tmp_path / "mic.ring")
     assert trace.recovery is not None
-    assert (trace.recovery.whole, trace.recovery.refused) == (2 * times + 1, 0)
+    assert (trace.recovery.whole, trace.recovery.refused) == (before + 2 * times + 1, 0)
     assert trace.source is not None
     for frame_id, source in zip(trace.frame_id.tolist(), trace.source.to_numpy(), strict=True):
         begin = f"{frame_id} " if frame_id < 10**6 else f"b{frame_id - 10**6} "
@@ -167,7 +167,7 @@ def test_violations_of_a_handler_are_counted() -> None:
             lambda n: profiler.frame(n, start=1).finish(at=100),
             lambda n: profiler.frame(10**6 + n, start=1).finish(at=100),
         )
-    assert times > 100
+    assert times > 30
     a = balanced(profiler)
     assert a.notes["criticals"] == a.finished == 2 * times + 1
 
@@ -196,9 +196,9 @@ def test_a_report_may_be_made_inside_a_report(stride: int) -> None:
         profiler._fold.catch_up()
         balanced(profiler)
 
-    profiler._hot.switch(True)  # without a thread: reports fold everything
+    profiler._core.start()  # without a thread: reports fold everything
     times = at_every_step(report, handler, stride=stride)
-    assert times > 30
+    assert times > 10
     profiler.report()
     a = balanced(profiler)
     assert a.started == 3 * (7 * times + 5)
@@ -224,10 +224,10 @@ def test_a_handler_may_use_the_process_wide_profiler(
         with latprof.profile_frame(n):
             pass
 
-    assert at_every_step(use, handler, stride=301 if first else 1) > 5
+    assert at_every_step(use, handler, stride=101 if first else 1) > 5
 
 
-@pytest.mark.parametrize("stride", [8_009, pytest.param(1_499, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [1_009, pytest.param(197, marks=pytest.mark.slow)])
 def test_a_handler_may_stop_the_profiler_inside_a_report(tmp_path: Path, stride: int) -> None:
     """As a handler of SIGTERM might do."""
     profilers: list[Profiler] = []
@@ -285,7 +285,7 @@ def test_a_frame_that_is_finished_twice_is_recorded_once(how: str) -> None:
                 frames[n].finish()
 
     with Profiler(MIC, logger=log) as profiler:
-        times = at_every_step(end, handler, real=True)
+        times = at_every_step(end, handler)
     assert times > 5
     a = balanced(profiler)
     assert (a.started, a.in_flight, a.folded) == (times + 1, 0, times + 1)

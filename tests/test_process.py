@@ -10,7 +10,7 @@ import pytest
 
 from latprof.errors import ProfilerError
 from latprof.pipeline import AUDIO, Pipeline
-from latprof.recorder.frame import Frame
+from latprof.recorder.implementation import Frame
 from latprof.recorder.process import disable, enable, get_profiler, profile_frame
 from latprof.recorder.profiler import Profiler
 

@@ -15,7 +15,6 @@ import latprof
 from latprof import Profiler
 from latprof.errors import ProfilerError
 from latprof.recorder import profiler as module
-from latprof.recorder.frame import is_entered
 
 
 def test_writers_that_wait_for_a_slot_at_the_stop_get_one(
@@ -30,8 +29,7 @@ def test_writers_that_wait_for_a_slot_at_the_stop_get_one(
     threads = [threading.Thread(target=profiler.record, args=(n, stamps)) for n in range(9)]
     for thread in threads:
         thread.start()
-    slots: Any = profiler._hot.free_slots
-    wait_for(lambda: len(slots._waiting) == 7)
+    wait_for(lambda: profiler._incidents.waiting == 7)
     profiler.stop()
     a = profiler.accounts
     assert (a.started, a.finished, a.folded, a.not_folded, a.lost) == (9, 9, 9, 0, 0)
@@ -45,7 +43,7 @@ def test_a_frame_that_comes_after_the_file_was_closed_is_counted(tmp_path: Path)
     with profiler:
         profiler.record(1, (1, 2, 3, 4))
     # a thread was suspended in `record` during the stop
-    profiler._hot.started.__next__()
+    profiler._core.count(started=1)
     write(profiler._ring, claim(profiler._ring), 2, (1, 2, 3, 4))
     report = profiler.report()
     assert report.profile.frames == 2
@@ -123,8 +121,8 @@ def test_a_finished_frame_may_be_entered() -> None:
         for frame in frames:
             frame.finish()
         with frames[0]:
-            pass
-        assert not any(map(is_entered, frames))
+            assert not latprof.current_frame()
+        assert not latprof.current_frame()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

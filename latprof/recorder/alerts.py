@@ -1,14 +1,12 @@
 """What the profiler counts and logs: counts are exact, log records have a bounded rate."""
 
-import itertools
 import logging
 import threading
 import time
-from collections import deque
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from latprof.ring.ring import count_of
 from latprof.text import counted, escape
 from latprof.thresholds import END_TO_END
 from latprof.units import format_ns
@@ -22,8 +20,7 @@ BACKGROUND_ERRORS = "errors in the background"
 class Tally:
     """Counts by name that many threads add to, for rare events.
 
-    No lock is taken, so that a signal handler or a finalizer may add while the thread that it
-    interrupts adds or reads. Each addition advances a counter in one step of C.
+    The lock is reentrant, as a signal handler may add while the thread that it interrupts adds.
 
     Examples
     --------
@@ -33,24 +30,22 @@ class Tally:
     """
 
     def __init__(self) -> None:
-        self._added: dict[str, itertools.count[int]] = {}
-        self._taken_back: dict[str, itertools.count[int]] = {}
+        self._counts: defaultdict[str, int] = defaultdict(int)
+        self.reset_lock()
 
     def add(self, name: str, count: int = 1) -> int:
-        """Add to a count and return its number of additions."""
-        counters = self._added if count > 0 else self._taken_back
-        counter = counters.get(name) or counters.setdefault(name, itertools.count())
-        if count == 1:
-            return next(counter) + 1
-        last = deque(itertools.islice(counter, abs(count)), maxlen=1)
-        return last[0] + 1 if last else count_of(counter)
+        """Add to a count and return it."""
+        with self._lock:
+            self._counts[name] += count
+            return self._counts[name]
 
     def read(self) -> dict[str, int]:
         """Return a copy of the counts that are not 0."""
-        counts = {name: count_of(counter) for name, counter in self._added.copy().items()}
-        for name, counter in self._taken_back.copy().items():
-            counts[name] = counts.get(name, 0) - count_of(counter)
-        return {name: count for name, count in counts.items() if count}
+        return {name: count for name, count in self._counts.copy().items() if count}
+
+    def reset_lock(self) -> None:
+        """Replace the lock in the child of a fork, where the thread that held it is gone."""
+        self._lock = threading.RLock()
 
     @property
     def total(self) -> int:
@@ -200,8 +195,10 @@ class Alerts:
             )
 
     def reset_lock(self) -> None:
-        """Replace the lock in the child of a fork, where the thread that held it is gone."""
+        """Replace the locks in the child of a fork, where the thread that held them is gone."""
         self._lock = threading.RLock()
+        self.notes.reset_lock()
+        self._rejected.reset_lock()
 
     def info(self, message: str) -> None:
         """Log a message that is not a problem."""

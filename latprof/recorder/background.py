@@ -16,11 +16,11 @@ import numpy.typing as npt
 from latprof.accounts import Accounts
 from latprof.frames import Columns, Labels
 from latprof.profile.profile import Profile
-from latprof.recorder.alerts import BACKGROUND_ERRORS
-from latprof.recorder.hotpath import HotPath
-from latprof.recorder.stamping import BAD_STAMP, shown
+from latprof.recorder.alerts import BACKGROUND_ERRORS, Alerts
+from latprof.recorder.implementation import Core
+from latprof.recorder.incidents import Incidents
 from latprof.ring.names import OTHER_NAME
-from latprof.ring.ring import Ring, Snapshot, count_of, storable, to_columns
+from latprof.ring.ring import Ring, Snapshot, to_columns
 
 __all__ = ["SHORTEST_CPU_S", "Background", "LiveFold", "cpu_and_memory_sampler"]
 
@@ -28,6 +28,7 @@ STEP_ROWS = 4_096  # rows folded at a time in the background
 CATCH_UP_ROWS = 65_536  # rows folded at a time while a caller waits for the result
 PENDING_LIMIT_NS = 1_000_000_000  # time after which a claimed number without a row is given up
 DRAIN_S = 0.02  # longest wait for a writer that is not done when recording stops
+UNLIMITED = 2**63 - 1  # the limit of a core that may overwrite rows that are not folded
 
 SHORTEST_CPU_S = 0.1  # shortest interval for a CPU sample: the kernel counts CPU time in ticks
 SAMPLE_EVERY_S = 0.5  # interval between samples of CPU and memory
@@ -37,15 +38,15 @@ LONGEST_PAUSE_S = 0.05  # longest interval between two looks at the ring
 class LiveFold:
     """Folds committed rows of a ring and accounts for every number that was claimed.
 
-    Each number ends up in one place: folded, void (the frame was rejected), lost (overwritten
-    before it was folded) or torn (claimed and never completely written). Numbers that are claimed
-    but not in their slots are pending: the fold looks for them again for a second or a lap of the
-    ring. One thread folds at a time.
+    Each number ends up in one place: folded, buried (the row is the tombstone of a rejected frame),
+    lost (overwritten before it was folded) or torn (drawn and never completely written). Numbers
+    that are drawn but not in their slots are pending: the fold looks for them again for a second or
+    a lap of the ring. One thread folds at a time.
 
     Parameters
     ----------
-    ring, hot
-        The rows, and the functions and counters that write them.
+    ring, core, incidents, alerts
+        The rows, the core that writes them, and what is counted beside them.
     offset_ns
         Wall clock minus the profiler's clock.
     sampling_rate
@@ -57,7 +58,7 @@ class LiveFold:
 
     Attributes
     ----------
-    folded, lost, torn
+    folded, torn
         Counts of numbers.
     beyond
         How many of the folded frames have a source that came after `max_sources` others.
@@ -68,7 +69,9 @@ class LiveFold:
     def __init__(
         self,
         ring: Ring,
-        hot: HotPath,
+        core: Core,
+        incidents: Incidents,
+        alerts: Alerts,
         offset_ns: int,
         sampling_rate: float,
         now: Callable[[], int] = time.monotonic_ns,
@@ -79,14 +82,15 @@ class LiveFold:
         self.beyond = 0
         self._max_sources = max_sources
         self.capacity = ring.capacity
-        self.folded = self.lost = self.torn = 0
-        self._ring = ring
-        self._hot = hot
+        self.folded = self.torn = 0
+        self._buried = 0
+        self._overwritten = 0  # lost rows and tombstones
+        self._ring, self._core = ring, core
+        self._incidents, self._alerts = incidents, alerts
         self._offset_ns = offset_ns
         self._rate = sampling_rate
         self._now = now
         self.sinks: list[Callable[[npt.NDArray[np.void], Columns], None]] = []
-        self._freed = 0  # slots of the numbers up to here are free again
         self._seen = 0  # the numbers up to here were looked for
         self._pending: dict[int, int] = {}  # number -> time of the first look
         self.lock = threading.RLock()
@@ -103,11 +107,6 @@ class LiveFold:
         pending = self._pending  # replaced, never changed: it may be read without the lock
         seen = min(pending) - 1 if pending else self._seen
         return self._ring.claimed - seen
-
-    @property
-    def refused(self) -> int:
-        """How many frames found no free slot in the ring."""
-        return 0 if self._hot.free_slots is None else self._hot.free_slots.refused
 
     def step(self, limit: int = STEP_ROWS) -> None:
         """Fold at most `limit` new rows."""
@@ -133,7 +132,7 @@ class LiveFold:
         if found.first <= found.last:
             self._seen = found.last
             self._account(found)
-        self._free_slots()
+        self._make_space()
 
     def catch_up(self, *, final: bool = False) -> None:
         """Fold all rows that are committed by now.
@@ -149,63 +148,56 @@ class LiveFold:
                 self._step(CATCH_UP_ROWS)
             if final:
                 self._wait_for_writers()
-            self._free_slots()
+            self._make_space()
 
     def _wait_for_writers(self) -> None:
-        self._free_slots()
+        self._make_space()
         deadline = time.monotonic() + DRAIN_S
-        while (self._pending or self._has_writers) and time.monotonic() < deadline:
+        while (self._pending or self._incidents.waiting) and time.monotonic() < deadline:
             time.sleep(0.001)
             if self._ring.claimed > self._seen:
                 deadline = time.monotonic() + DRAIN_S
             self._step(CATCH_UP_ROWS)
         self._look_again(limit_ns=-1)
 
-    @property
-    def _has_writers(self) -> bool:
-        """Whether writers that began before recording stopped wait for a slot or have one."""
-        slots = self._hot.free_slots
-        return slots is not None and slots.has_writers(self._ring.claimed - self._freed)
-
     def accounts(self) -> Accounts:
-        """Return where every frame is now."""
-        with self._only_fold() as may_fold:  # a fold in between would change some of the counts
-            if may_fold:
-                self._settle_voids()
-            return self._accounts()
+        """Return where every frame is now, and the notes."""
+        with self.lock:  # a fold in between would change some of the counts
+            accounts = self._accounts()
+        accounts.notes = self._alerts.notes.read()
+        tables = (self._ring.sources, self._ring.outcomes, *self._ring.tags)
+        for what, count in (
+            ("names beyond the table", sum(table.overflowed for table in tables)),
+            ("frames of sources beyond max_sources", self.beyond),
+            ("names that were cut", sum(table.clipped for table in tables)),
+            ("frames in flight beyond the slots", self._core.unprotected),
+        ):
+            if count:
+                accounts.notes[what] = count
+        return accounts
 
     def _accounts(self) -> Accounts:
-        hot = self._hot
-        # read in reverse order of writing: a frame is started before its number is claimed
-        rejected = hot.rejected.read()
-        void = hot.void.read()
-        dropped = hot.dropped.read()
-        refused = self.refused
-        claimed = self._ring.claimed - sum(void.values()) + refused
-        started = count_of(hot.started)
-        for reason, count in void.items():
-            rejected[reason] = rejected.get(reason, 0) + count
+        core, names = self._core, self._ring.outcomes.table
+        # read in reverse order of writing: a frame is started before its number is drawn
+        rejected = self._incidents.rejections.read()
+        tombstones, refused = core.tombstones, core.refused
+        dropped = {str(names[code]): count for code, count in dict(core.dropped).items()}
+        drawn = core.drawn - tombstones
+        started = core.started
+        # tombstones that were not seen may be among the overwritten rows
+        lost = max(0, self._overwritten - max(0, tombstones - self._buried))
         return Accounts(
             started=started,
-            in_flight=started - claimed - sum(rejected.values()),
-            finished=claimed - sum(dropped.values()),
+            in_flight=started - drawn - refused - sum(rejected.values()),
+            finished=drawn + refused - sum(dropped.values()),
             dropped=dropped,
             rejected=rejected,
-            sampled_out=count_of(hot.skipped),
+            sampled_out=core.skipped,
             folded=self.folded,
-            not_folded=claimed - refused - self.folded - self.lost - self.torn,
-            lost=self.lost + refused,
+            not_folded=drawn - self.folded - lost - self.torn,
+            lost=lost + refused,
             torn=self.torn,
         )
-
-    def rejected(self, numbers: npt.NDArray[np.uint64]) -> int:
-        """Return how many numbers belong to rejected frames.
-
-        `numbers` are those of invalid rows; they are added if they are not accounted for yet.
-        """
-        pending = np.array(list(self._pending), np.uint64)
-        unseen = np.count_nonzero((numbers > self._seen) | np.isin(numbers, pending))
-        return self._hot.void.total + int(unseen)
 
     def copy(self) -> Profile:
         """Return a copy of the running profile."""
@@ -217,34 +209,21 @@ class LiveFold:
         self.lock = threading.RLock()
         self._busy = False
 
-    def _free_slots(self) -> None:
-        """Free the slots of all numbers up to the first pending one."""
-        slots = self._hot.free_slots
-        if slots is not None:
+    def _make_space(self) -> None:
+        """Let the core draw the numbers that replace settled rows."""
+        if self._core.limit < UNLIMITED:
             settled = min(self._pending) - 1 if self._pending else self._seen
-            freed, self._freed = self._freed, max(self._freed, settled)
-            slots.release(self._freed - freed)
-
-    def reclaim_slots(self) -> None:
-        """Free the slots of writers that were interrupted before they claimed a number."""
-        if self._hot.free_slots is not None:
-            with self.lock:
-                self._hot.free_slots.reclaim(lambda: self._ring.claimed - self._freed)
+            self._core.limit = max(self._core.limit, settled + self.capacity)
 
     # -- numbers ---------------------------------------------------------------------------------
 
     def _account(self, found: Snapshot) -> None:
         """Account for numbers that are seen for the first time, and fold their rows."""
-        missing = set(found.pending)
-        void = {n for n in tuple(self._hot.voids) if found.first <= n <= found.last}
-        self._hot.voids -= void
-        now = self._now()
-        self._pending = self._pending | dict.fromkeys(missing - void, now)
-        self.lost += found.overwritten - len(void - missing)
+        self._pending = self._pending | dict.fromkeys(found.pending, self._now())
+        self._overwritten += found.overwritten
         self._fold(found.rows)
 
     def _look_again(self, limit_ns: int = PENDING_LIMIT_NS) -> None:
-        self._settle_voids()
         if not self._pending:
             return
         found = self._ring.read_numbers(list(self._pending))
@@ -258,30 +237,19 @@ class LiveFold:
         given_up = [number for number in found.pending if number not in waiting]
         torn = sum(map(self._ring.is_torn, given_up))
         self.torn += torn
-        self.lost += found.overwritten + len(given_up) - torn
+        self._overwritten += found.overwritten + len(given_up) - torn
         self._pending = waiting
         self._fold(found.rows)
-
-    def _settle_voids(self) -> None:
-        """Correct the counts of numbers that were rejected after they were accounted for."""
-        for number in [n for n in tuple(self._hot.voids) if n <= self._seen]:
-            self._hot.voids.discard(number)
-            if number in self._pending:
-                self._pending = {n: t for n, t in self._pending.items() if n != number}
-            elif self.lost:
-                self.lost -= 1
-            else:
-                self.torn -= 1
 
     # -- rows ------------------------------------------------------------------------------------
 
     def _fold(self, rows: npt.NDArray[np.void]) -> None:
+        live = rows["weight"] != 0
+        if not live.all():
+            self._buried += len(rows) - int(live.sum())
+            rows = rows[live]
         if not len(rows):
             return
-        fit = storable(rows, self._ring.pipeline)
-        if fit is not None:
-            self._reject(rows[~fit])
-            rows = rows[fit]
         columns = to_columns(rows, self._ring, self._offset_ns)
         for sink in self.sinks:
             sink(rows, columns)
@@ -289,14 +257,6 @@ class LiveFold:
         self.profile.add(columns, self._rate)
         self.beyond += beyond
         self.folded += len(rows)
-
-    def _reject(self, rows: npt.NDArray[np.void]) -> None:
-        """Count rows with stamps out of range: rejected, neither finished nor dropped."""
-        for name, count in self._ring.outcomes.labels(rows["outcome"]).counts().items():
-            if name != self._ring.outcomes.table[0]:
-                self._hot.dropped.add(str(name), -count)
-        self._hot.void.add(BAD_STAMP, len(rows))
-        self._hot.alerts.rejected(BAD_STAMP, shown(int(rows["frame_id"][0])))
 
 
 class Background(threading.Thread):
@@ -308,8 +268,8 @@ class Background(threading.Thread):
     ----------
     fold
         What folds the ring.
-    hot
-        Its new rows get the samples of CPU and memory.
+    core, alerts
+        Its new rows get the samples of CPU and memory; errors are counted and logged.
     interval_ns, report
         How often `report` is called; never if None.
     tick
@@ -319,14 +279,15 @@ class Background(threading.Thread):
     def __init__(
         self,
         fold: LiveFold,
-        hot: HotPath,
+        core: Core,
+        alerts: Alerts,
         interval_ns: int | None,
         report: Callable[[], None],
         tick: Callable[[], None],
     ) -> None:
         super().__init__(name="latprof", daemon=True)
         self._fold = fold
-        self._alerts = hot.alerts
+        self._alerts = alerts
         self._interval = None if interval_ns is None else interval_ns / 1e9
         self._report = report
         self._tick = tick
@@ -339,7 +300,7 @@ class Background(threading.Thread):
         # child
         self._sample: Callable[[], None] | None = None
         try:
-            self._sample = cpu_and_memory_sampler(hot)
+            self._sample = cpu_and_memory_sampler(core)
         except Exception as error:
             self._alerts.error(BACKGROUND_ERRORS, error)
 
@@ -373,7 +334,6 @@ class Background(threading.Thread):
                 if now >= next_sample:
                     next_sample = now + SAMPLE_EVERY_S
                     self._alerts.flush()
-                    self._fold.reclaim_slots()
                     if self._sample is not None:
                         self._sample()
                 if self._interval is not None and now >= next_report:
@@ -392,7 +352,7 @@ class Background(threading.Thread):
         return backlog < 2 * STEP_ROWS and backlog < self._fold.capacity // 4
 
 
-def cpu_and_memory_sampler(hot: HotPath) -> Callable[[], None]:
+def cpu_and_memory_sampler(core: Core) -> Callable[[], None]:
     """Return a function that gives new rows the CPU (percent of a core) and memory in use."""
     import psutil
 
@@ -402,12 +362,12 @@ def cpu_and_memory_sampler(hot: HotPath) -> Callable[[], None]:
 
     def sample() -> None:
         nonlocal since
-        hot.sample(process.memory_info().rss, hot.cpu)
+        core.rss = process.memory_info().rss
         now = time.monotonic()
         if now - since < SHORTEST_CPU_S:
             return  # in a shorter interval, one tick of the kernel is hundreds of percent
         since = now
-        hot.sample(hot.rss, process.cpu_percent(None))
+        core.cpu = process.cpu_percent(None)
 
     return sample
 

@@ -1,9 +1,7 @@
 """Recording many frames at once: arrays in, rows of the ring out, without a loop over frames."""
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,16 +10,14 @@ import numpy.typing as npt
 from latprof.arrays import Mask
 from latprof.errors import PipelineError, ProfilerError
 from latprof.frames import NO_SIZE, Labels
-from latprof.pipeline import Pipeline, Span
+from latprof.pipeline import Span
 from latprof.recorder.alerts import Alerts
 from latprof.recorder.background import LiveFold
-from latprof.recorder.backpressure import FreeSlots
-from latprof.recorder.hotpath import HotPath
+from latprof.recorder.implementation import Core
+from latprof.recorder.incidents import BAD_FRAME_ID, BAD_SIZE, BAD_STAMP, Incidents
 from latprof.recorder.sampling import RUN_BITS, fnv1a, run_hashes
-from latprof.recorder.stamping import BAD_FRAME_ID, BAD_SIZE, BAD_STAMP
 from latprof.ring.ring import Ring
 from latprof.text import quoted
-from latprof.units import STAMP_LIMIT
 
 __all__ = ["Batch", "batch_of", "write"]
 
@@ -47,8 +43,9 @@ class Batch:
 
 
 def batch_of(
-    pipeline: Pipeline,
+    ring: Ring,
     owns: tuple[str, ...],
+    stamp_limit: int,
     frame_ids: npt.ArrayLike,
     stamps: npt.ArrayLike,
     size: npt.ArrayLike | None,
@@ -57,7 +54,7 @@ def batch_of(
     """Check the arguments of `Profiler.record_many` and return them as rows."""
     ids = _integers(frame_ids, "frame_ids", 1)
     table = _integers(stamps, "stamps", 2)
-    marks = pipeline.marks
+    pipeline, marks = ring.pipeline, ring.pipeline.marks
     if table.shape[1] != len(marks) and table.size:
         raise PipelineError(
             f"stamps must have a column for each of the {len(marks)} marks of pipeline "
@@ -65,13 +62,13 @@ def batch_of(
         )
     _check_length(table, "stamps", len(ids))
     names, name_index = _names_of(source, len(ids))
-    rows = np.zeros(len(ids), pipeline.row_dtype)
+    rows = np.zeros(len(ids), ring.dtype)
     if not len(ids):
         return Batch(rows, names, name_index, {})
     bad_id = ids < 0 if ids.dtype.kind == "i" else np.zeros(len(ids), bool)
     rows["frame_id"] = ids.astype(np.uint64)
 
-    out_of_range = (table >= STAMP_LIMIT) | (table < 0)
+    out_of_range = (table >= stamp_limit) | (table < 0)
     bad_stamp = out_of_range.any(axis=1)
     for i, mark in enumerate(marks):
         column = table[:, i]
@@ -98,7 +95,16 @@ def batch_of(
     return Batch(rows, names, name_index, rejected)
 
 
-def write(batch: Batch, ring: Ring, hot: HotPath, fold: LiveFold, sampled_below: int) -> None:
+def write(
+    batch: Batch,
+    ring: Ring,
+    core: Core,
+    incidents: Incidents,
+    alerts: Alerts,
+    fold: LiveFold,
+    sampled_below: int,
+    owned: tuple[str, ...],
+) -> None:
     """Commit the rows that are sampled and can be stored; count the others."""
     rows = batch.rows
     sampled = np.ones(len(rows), bool)
@@ -108,45 +114,36 @@ def write(batch: Batch, ring: Ring, hot: HotPath, fold: LiveFold, sampled_below:
         sampled = run_hashes(runs, hashes) < np.uint64(sampled_below)
         for bad in batch.rejected.values():
             sampled |= bad  # rejected frames are counted as such, sampled or not
-        _count(hot.skipped, len(rows) - int(sampled.sum()))
-    _count(hot.started, int(sampled.sum()))
+    begun = int(sampled.sum())
+    core.count(started=begun, skipped=len(rows) - begun)
     for reason, bad in batch.rejected.items():
         if bad.any():
-            hot.rejected.add(reason, int(bad.sum()))
-            hot.alerts.rejected(reason, f"row {int(np.argmax(bad))} of those given")
+            incidents.rejections.add(reason, int(bad.sum()))
+            alerts.rejected(reason, f"row {int(np.argmax(bad))} of those given")
             sampled &= ~bad
     codes = [ring.sources.code(name) for name in batch.names]
     rows["source"] = np.array(codes, np.uint16)[batch.name_index]
     if not sampled.all():
         rows = rows[sampled]
-    rows["rss"], rows["cpu"] = hot.rss, hot.cpu
-    step = max(1, ring.capacity // 2)
-    for start in range(0, len(rows), step):
-        piece = rows[start : start + step]
-        # rows in the ring that are not folded yet must not be overwritten by this piece
-        if fold.backlog + len(piece) > ring.capacity:
+    rows["rss"], rows["cpu"] = core.rss, core.cpu
+    written = 0
+    while written < len(rows):
+        count = min(len(rows) - written, max(1, ring.capacity // 2))
+        # rows in the ring that are not folded yet must not be overwritten by these
+        if fold.backlog + count > ring.capacity or core.drawn >= core.limit:
             fold.catch_up()
-        if hot.free_slots is not None:
-            piece = piece[: _acquire(len(piece), hot.free_slots, fold)]
-        ring.write_rows(piece)
-    for span in ring.pipeline.all_spans:
-        limit = hot.alerts.lowest.get(span.name)
-        if limit is not None and {span.begin, span.end} <= hot.owned:
-            _check_limit(rows, ring, hot.alerts, span, limit)
-
-
-def _acquire(count: int, slots: FreeSlots, fold: LiveFold) -> int:
-    """Acquire slots for at most `count` rows; the other rows are counted as refused."""
-    acquired = slots.acquire_many(count)
-    while acquired < count:
-        fold.catch_up()
-        found = slots.acquire_many(count - acquired)
-        # if other writers were faster, or a row is pending: acquire one slot, waiting if allowed
-        if not found and not slots.acquire():
-            slots.refuse(count - acquired - 1)
+        first, count = core.draw_within_limit(count)
+        if count:
+            ring.write_rows(rows[written : written + count], first)
+            written += count
+        # other writers were faster, or a row is pending: wait if that is allowed
+        elif not core.waits or not incidents.wait(core):
+            core.count(refused=len(rows) - written)
             break
-        acquired += found or 1
-    return acquired
+    for span in ring.pipeline.all_spans:
+        limit = alerts.lowest.get(span.name)
+        if limit is not None and {span.begin, span.end} <= set(owned):
+            _check_limit(rows, ring, alerts, span, limit)
 
 
 def _check_limit(
@@ -166,11 +163,6 @@ def _check_limit(
     rest = critical[~single]
     alerts.suppress("criticals", int(rest.sum()))
     alerts.suppress("warnings", int((~rest).sum()))
-
-
-def _count(counter: Any, count: int) -> None:
-    """Advance a counter by `count`, in C."""
-    deque(islice(counter, count), maxlen=0)
 
 
 def _names_of(source: Any, length: int) -> tuple[tuple[str | None, ...], Any]:

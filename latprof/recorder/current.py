@@ -1,7 +1,7 @@
 """The frame that the calling task or thread is in, and functions as stages of it.
 
 A frame is current within its ``with`` block, there and in what is awaited or started as a task
-there (`contextvars`); a new thread has none. Importing this module starts the tracking.
+there (`contextvars`); a new thread has none.
 """
 
 import functools
@@ -11,16 +11,13 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from latprof.errors import PipelineError, ProfilerError
 from latprof.pipeline import Pipeline
-from latprof.recorder.frame import CURRENT, NO_FRAME, Frame, start_tracking
-from latprof.recorder.hotpath import HotPath
+from latprof.recorder.implementation import CURRENT, NO_FRAME, Core, Frame
 from latprof.text import quoted
 
 __all__ = ["current_frame", "stage_of"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-
-_get = CURRENT.get
 
 
 def current_frame() -> Frame:
@@ -29,8 +26,8 @@ def current_frame() -> Frame:
     Returns
     -------
     Frame
-        A frame of any profiler. If there is none, a shared frame that does nothing; its truth
-        value is False.
+        A frame of any profiler that tracks it (setting `track_current`). If there is none, a shared
+        frame that does nothing; its truth value is False.
 
     Examples
     --------
@@ -46,16 +43,14 @@ def current_frame() -> Frame:
     True
     False
     """
-    inner = _get()
-    while inner is not None:
-        frame, inner = inner
-        if not frame._row[2]:  # the number: a frame may be finished before its block is over
-            return frame
-    return NO_FRAME
+    frame = CURRENT.get()
+    while frame is not None and frame.finished:  # it may be finished before its block is over
+        frame = frame.outer
+    return NO_FRAME if frame is None else frame
 
 
 def stage_of(
-    hot: HotPath, pipeline: Pipeline, name: str
+    core: Core, pipeline: Pipeline, owned: tuple[str, ...], name: str
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Return the decorator of `Profiler.stage`."""
     spans = {span.name: span for span in pipeline.all_spans}
@@ -66,9 +61,10 @@ def stage_of(
             f"stage must name a stage or side of pipeline {pipeline.name!r}, got {quoted(name)}; "
             f"use {', '.join(named) or 'another pipeline, this one has no spans'}"
         )
+    place = {mark: i for i, mark in enumerate(pipeline.marks) if mark in owned}
     begins = {other.begin for other in pipeline.spans}
-    begin_at = hot.index.get(span.begin)
-    end_at = None if span.end in begins or span.end == "end" else hot.index.get(span.end)
+    begin_at = place.get(span.begin)
+    end_at = None if span.end in begins or span.end == "end" else place.get(span.end)
     if begin_at is None and end_at is None:
         raise PipelineError(
             f"mark {span.begin!r} of pipeline {pipeline.name!r} is not owned by this process; "
@@ -76,24 +72,20 @@ def stage_of(
         )
     if span.begin == "start":  # stamped by frame()
         begin_at = None
-    live, clock = hot.live, hot.clock
 
-    def begin() -> list[Any] | None:
-        """Stamp the begin of the stage if it is not set; return the row of the frame."""
-        inner = _get()
-        while inner is not None:
-            frame, inner = inner
-            if frame.__class__ is live:  # otherwise a frame of another profiler
-                row = frame._row
-                if begin_at is not None and not row[begin_at]:
-                    row[begin_at] = clock()
-                return row
-        return None
+    def begin() -> Frame | None:
+        """Stamp the begin of the stage if it is not set; return the frame."""
+        frame = CURRENT.get()
+        while frame is not None and frame.core is not core:  # a frame of another profiler
+            frame = frame.outer
+        if frame is not None and begin_at is not None:
+            frame.stamp_first(begin_at)
+        return frame
 
-    def end(row: list[Any] | None) -> None:
+    def end(frame: Frame | None) -> None:
         """Stamp the end of the stage; the last call counts."""
-        if end_at is not None and row is not None and not row[2]:
-            row[end_at] = clock()
+        if frame is not None and end_at is not None:
+            frame.stamp_last(end_at)
 
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
         if not callable(function):
@@ -110,29 +102,26 @@ def stage_of(
 
             @functools.wraps(function)
             async def awaited(*args: _P.args, **kwargs: _P.kwargs) -> Any:
-                if _get() is None:
+                if CURRENT.get() is None:
                     return await function(*args, **kwargs)
-                row = begin()
+                frame = begin()
                 try:
                     return await function(*args, **kwargs)
                 finally:
-                    end(row)
+                    end(frame)
 
             return cast(Callable[_P, _R], awaited)
 
         @functools.wraps(function)
         def called(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-            if _get() is None:
+            if CURRENT.get() is None:
                 return function(*args, **kwargs)
-            row = begin()
+            frame = begin()
             try:
                 return function(*args, **kwargs)
             finally:
-                end(row)
+                end(frame)
 
         return called
 
     return decorate
-
-
-start_tracking()

@@ -17,10 +17,11 @@ from latprof.errors import ProfilerError
 from latprof.frames import Columns
 from latprof.recorder.alerts import BACKGROUND_ERRORS, Alerts, Violation
 from latprof.recorder.background import LiveFold
+from latprof.recorder.implementation import Core
 from latprof.recorder.recording import Recording, TraceFiles, file_stem
 from latprof.recorder.sampling import TailSampler
 from latprof.recorder.settings import Settings, ends_in_separator
-from latprof.ring.ring import Ring, storable, to_columns
+from latprof.ring.ring import Ring, to_columns
 from latprof.text import escape
 from latprof.trace import Trace
 from latprof.units import format_utc
@@ -40,25 +41,22 @@ class Outputs:
     ----------
     settings
         The outputs.
-    ring, fold, alerts, recording
+    ring, core, fold, alerts, recording
         Those of the profiler.
-    accounts
-        Returns the accounts of the profiler.
     """
 
     def __init__(
         self,
         settings: Settings,
         ring: Ring,
+        core: Core,
         fold: LiveFold,
         alerts: Alerts,
         recording: Recording,
-        accounts: Callable[[], Accounts],
     ) -> None:
-        self._ring = ring
+        self._ring, self._core = ring, core
         self._fold = fold
         self._recording = recording
-        self._accounts = accounts
         self._alerts = alerts
         self._sampler: TailSampler | None = None
         if settings.keep is not None:
@@ -70,7 +68,7 @@ class Outputs:
             if ends_in_separator(settings.path):
                 _make(path)
             self._files = TraceFiles(
-                path, settings.rotate, ring.pipeline, recording, accounts, alerts
+                path, settings.rotate, ring.pipeline, recording, fold.accounts, alerts
             )
         # the background folds when many rows wait; rotation by time needs the rows earlier
         self._every_s: float | None = None
@@ -129,7 +127,7 @@ class Outputs:
         with self._fold.lock:
             self._fold.catch_up()
             rows, forgotten = self._sampler.rows, self._sampler.forgotten
-            accounts = self._accounts()
+            accounts = self._fold.accounts()
         columns = to_columns(rows, self._ring, self._recording.offset_ns)
         columns.weight = rows["weight"].copy()
         return self._trace(columns, accounts.lost + forgotten, accounts)
@@ -138,14 +136,11 @@ class Outputs:
         """Return a trace of what the ring holds."""
         with self._fold.lock:
             found = self._ring.read(0)
-            rows, invalid = found.rows, found.rows[:0]
-            fit = storable(rows, self._ring.pipeline)
-            if fit is not None:
-                rows, invalid = rows[fit], rows[~fit]
-            accounts = self._accounts()
-            rejected = self._fold.rejected(invalid["seq"])
+            rows = found.rows[found.rows["weight"] != 0]
+            tombstones, refused = self._core.tombstones, self._core.refused
+            accounts = self._fold.accounts()
         columns = to_columns(rows, self._ring, self._recording.offset_ns)
-        gone = found.last - len(rows) - rejected - accounts.torn + self._fold.refused
+        gone = found.last - len(rows) - tombstones - accounts.torn + refused
         return self._trace(columns, max(0, gone), accounts)
 
     def _trace(self, columns: Columns, lost: int, accounts: Accounts) -> Trace:

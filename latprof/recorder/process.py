@@ -8,7 +8,7 @@ from typing import Any, TypeVar, overload
 
 from latprof.errors import ProfilerError
 from latprof.pipeline import AUDIO, Pipeline
-from latprof.recorder.frame import Frame
+from latprof.recorder.implementation import Frame
 from latprof.recorder.profiler import Profiler
 from latprof.recorder.settings import check_settings
 from latprof.text import quoted

@@ -7,7 +7,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from types import MethodType
 from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
 
 import numpy.typing as npt
@@ -20,10 +19,10 @@ from latprof.profile.profile import Profile
 from latprof.recorder import bulk
 from latprof.recorder.alerts import Alerts, Violation
 from latprof.recorder.background import Background, LiveFold
-from latprof.recorder.backpressure import FreeSlots
-from latprof.recorder.frame import Frame
-from latprof.recorder.hotpath import HotPath, Overhead, measure_cost_ns
+from latprof.recorder.current import stage_of
+from latprof.recorder.implementation import Frame, Recorder, make_core
 from latprof.recorder.outputs import Outputs
+from latprof.recorder.overhead import Overhead, measure_cost_ns
 from latprof.recorder.recording import Recording
 from latprof.recorder.sampling import threshold
 from latprof.recorder.settings import OnCritical, PathLike, check_settings
@@ -42,7 +41,7 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-class Profiler:
+class Profiler(Recorder):
     """Records the frames of a pipeline from `start` until `stop`, or within ``with``.
 
     A profiler that still runs when the program exits is stopped then, which completes its trace
@@ -143,24 +142,6 @@ class Profiler:
     3000.0
     """
 
-    _has_class = False
-    """Whether this profiler has a class of its own."""
-
-    def __new__(cls, *args: object, **known: object) -> "Profiler":
-        """Make a profiler with a class of its own, see `_replace_methods`.
-
-        An instance of a subclass has none: the subclass may count its instances or list its
-        subclasses, or its metaclass may need more arguments.
-        """
-        if cls is not Profiler:
-            make: Callable[..., Profiler] = super().__new__
-            # a class that follows in the method resolution order may take the arguments
-            return make(cls) if make is object.__new__ else make(cls, *args, **known)
-        about = {"__doc__": cls.__doc__, "__module__": cls.__module__}
-        made: Profiler = super().__new__(type(cls.__name__, (cls,), about))
-        made._has_class = True
-        return made
-
     def __init__(
         self,
         pipeline: Pipeline,
@@ -182,6 +163,8 @@ class Profiler:
         logger: logging.Logger | None = None,
         ring: PathLike | None = None,
         keep_previous: int = KEEP_PREVIOUS,
+        tags: Sequence[str] = (),
+        track_current: bool = True,
     ) -> None:
         self._settings = checked = check_settings(
             pipeline,
@@ -202,6 +185,8 @@ class Profiler:
             logger=logger,
             ring=ring,
             keep_previous=keep_previous,
+            tags=tags,
+            track_current=track_current,
         )
         self.pipeline = pipeline
         self.owns = checked.owns or pipeline.marks
@@ -227,47 +212,45 @@ class Profiler:
             path=checked.ring,
             metadata=metadata,
             keep_previous=keep_previous,
+            tags=tags,
         )
         self.capacity = self._ring.capacity
         self._recording.note = self._ring.note
         self._alerts = Alerts(checked.logger, checked.warning, checked.critical)
         self._sampled_below = threshold(self.sampling_rate)
-        slots = None
-        if self.overflow != "overwrite":
-            slots = FreeSlots(self.capacity, waits=self.overflow == "block")
-        self._hot = HotPath(self._ring, clock, self.owns, self._alerts, self._sampled_below, slots)
+        self._core, self._incidents = make_core(
+            self._ring,
+            clock,
+            self.owns,
+            self._alerts,
+            offset_ns=self.clock_offset_ns,
+            sampled_below=self._sampled_below,
+            overflow=self.overflow,
+            track_current=track_current,
+        )
         self._fold = LiveFold(
             self._ring,
-            self._hot,
+            self._core,
+            self._incidents,
+            self._alerts,
             self.clock_offset_ns,
             self.sampling_rate,
             max_sources=checked.max_sources,
         )
         self._outputs = Outputs(
-            checked, self._ring, self._fold, self._alerts, self._recording, lambda: self.accounts
+            checked, self._ring, self._core, self._fold, self._alerts, self._recording
         )
         self._cost_ns: float | None = None
         self._lock = threading.RLock()
         self._background: Background | None = None
-        self._replace_methods()
 
-    __new__.__wrapped__ = __init__  # type: ignore[attr-defined]  # help() shows these arguments
-
-    def _replace_methods(self) -> None:
-        """Replace the documented methods of the hot path by its functions.
-
-        A method that calls them would cost each frame another call. CPython finds functions faster
-        in the class of an instance than in the instance itself.
-        """
-        for name in ("frame", "record"):
-            quick = getattr(self._hot, name)
-            quick.__doc__ = getattr(Profiler, name).__doc__
-            found_in = next(kind for kind in type(self).__mro__ if name in vars(kind))
-            if self._has_class:
-                setattr(type(self), name, quick)
-            # a subclass may override it, but not the class of another profiler, type(other)(AUDIO)
-            elif found_in.__module__ == __name__:
-                setattr(self, name, MethodType(quick, self))
+    def __del__(self) -> None:
+        if "_background" in vars(self):  # otherwise the constructor has raised
+            self.stop()
+            # parts of a profiler that refer to each other would keep the ring in memory
+            self._fold.sinks.clear()
+            self._alerts.on_critical = None
+            self._incidents.wake = lambda: None
 
     def __repr__(self) -> str:
         state = "running" if self.running else "stopped"
@@ -312,15 +295,21 @@ class Profiler:
             _running.add(self)  # first: if another thread forks now, the child stops this profiler
             self._recording.begin()
             self._outputs.begin()
-            self._hot.switch(True)
+            self._core.start()
+            # the thread must not keep the profiler alive
+            report = weakref.WeakMethod(self._log_report)
             self._background = Background(
-                self._fold, self._hot, self.report_interval, self._log_report, self._outputs.tick
+                self._fold,
+                self._core,
+                self._alerts,
+                self.report_interval,
+                lambda: (log := report()) and log(),
+                self._outputs.tick,
             )
-            slots = self._hot.free_slots
-            if slots is not None:
-                slots.background, slots.wake = self._background, self._background.wake
+            self._incidents.wake = self._background.wake
             try:
                 self._background.start()
+                self._incidents.background = self._background.ident
             except RuntimeError as error:
                 self._background = None
                 self.stop()
@@ -334,7 +323,7 @@ class Profiler:
         with self._lock:
             if not self.running:
                 return
-            self._hot.switch(False)
+            self._core.stop()
             self._recording.end()
             background, self._background = self._background, None
         if self._fold.is_held_by_caller:
@@ -363,71 +352,7 @@ class Profiler:
         self.stop()
 
     # -- recording ------------------------------------------------------------------------------
-
-    def frame(
-        self,
-        frame_id: int,
-        size: int | None = None,
-        source: str | None = None,
-        *,
-        start: int | None = None,
-    ) -> Frame:
-        """Begin a frame: stamp ``start`` if this process owns it, and return the frame.
-
-        Parameters
-        ----------
-        frame_id
-            An integer from 0 to 2**64 - 1.
-        size
-            The size in bytes, below 2**32 - 1, or None if it is not known.
-        source
-            The name of the source, "input" for example.
-        start
-            The stamp of ``start`` in ns on the profiler's clock, if it was taken elsewhere; 0
-            leaves ``start`` missing.
-
-        Returns
-        -------
-        Frame
-            If the profiler is stopped or the frame is not sampled, a shared frame that does nothing
-            and has the truth value False.
-
-        Raises
-        ------
-        PipelineError
-            `start` is given and another process owns ``start``.
-
-        Notes
-        -----
-        An id, size or stamp that cannot be stored does not raise. The frame is rejected when it
-        finishes and counted by reason in the accounts.
-        """
-        return self._hot.frame(self, frame_id, size, source, start)
-
-    def record(
-        self,
-        frame_id: int,
-        stamps: Sequence[int],
-        size: int | None = None,
-        source: str | None = None,
-    ) -> None:
-        """Record a frame from its stamps, in one call.
-
-        Parameters
-        ----------
-        frame_id, size, source
-            As in `frame`.
-        stamps
-            The stamps of all marks of the pipeline in order, ns on the profiler's clock. 0 means
-            missing, also for marks that other processes own.
-
-        Raises
-        ------
-        PipelineError
-            `stamps` has not one value for each mark, or has a stamp of a mark that another process
-            owns.
-        """
-        self._hot.record(self, frame_id, stamps, size, source)
+    # `frame` and `record` are those of `Recorder`, which the stamping core provides
 
     def record_many(
         self,
@@ -461,9 +386,21 @@ class Profiler:
         ProfilerError
             An array is not of integers, or the lengths differ.
         """
-        batch = bulk.batch_of(self.pipeline, self.owns, frame_ids, stamps, size, source)
+        core = self._core
+        batch = bulk.batch_of(
+            self._ring, self.owns, core.stamp_limit, frame_ids, stamps, size, source
+        )
         if self.running:
-            bulk.write(batch, self._ring, self._hot, self._fold, self._sampled_below)
+            bulk.write(
+                batch,
+                self._ring,
+                core,
+                self._incidents,
+                self._alerts,
+                self._fold,
+                self._sampled_below,
+                self.owns,
+            )
 
     def stage(self, name: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
         """Return a decorator that stamps calls of a function as this stage of the current frame.
@@ -497,26 +434,14 @@ class Profiler:
         >>> int((profiler.trace().marks["decode"] > profiler.trace().marks["start"]).sum())
         1
         """
-        from latprof.recorder.current import stage_of
-
-        return stage_of(self._hot, self.pipeline, name)
+        return stage_of(self._core, self.pipeline, self.owns, name)
 
     # -- reading --------------------------------------------------------------------------------
 
     @property
     def accounts(self) -> Accounts:
         """The accounts of all frames since the first start: where they are now, and the notes."""
-        accounts = self._fold.accounts()
-        accounts.notes = self._alerts.notes.read()
-        tables = (self._ring.sources, self._ring.outcomes, *self._ring.tags)
-        for what, count in (
-            ("names beyond the table", sum(table.overflowed for table in tables)),
-            ("frames of sources beyond max_sources", self._fold.beyond),
-            ("names that were cut", sum(table.clipped for table in tables)),
-        ):
-            if count:
-                accounts.notes[what] = count
-        return accounts
+        return self._fold.accounts()
 
     def trace(self) -> Trace:
         """Return a copy of the frames in the ring, in the order in which they finished.
@@ -551,10 +476,11 @@ class Profiler:
         return self._overhead_of(self._fold.copy())
 
     def _overhead_of(self, profile: Profile) -> Overhead:
-        if self._cost_ns is None:  # measured once, as reports may be frequent
-            self._cost_ns = measure_cost_ns(self.pipeline, self.owns, self._alerts)
+        cost_ns = self._cost_ns
+        if cost_ns is None:  # measured once, as reports may be frequent
+            cost_ns = self._cost_ns = measure_cost_ns(self.pipeline, self.owns, self._alerts)
         mean = profile["end_to_end"].mean
-        return Overhead(self._cost_ns, self._cost_ns / mean if mean else None)
+        return Overhead(cost_ns, cost_ns / mean if mean else None)
 
     # -- background -----------------------------------------------------------------------------
 
@@ -565,7 +491,8 @@ class Profiler:
 
     def _forked(self) -> None:
         """Stop in the child of a fork, where the thread is gone and locks may never be released."""
-        self._hot.switch(False)
+        self._core.forked()
+        self._incidents.forked()
         self._recording.since = None
         self._background = None
         self._outputs.abandon()

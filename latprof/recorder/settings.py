@@ -46,7 +46,7 @@ class Settings:
 
     Durations are in ns, and thresholds in ns by span, so that settings that mean the same are
     equal. `owns` is None if all marks are owned; `keep` is ``"slow"``, a limit in ns, or None.
-    `capacity`, `ring` and `keep_previous` are checked by the ring.
+    `capacity`, `ring`, `keep_previous` and `tags` are checked by the ring.
     """
 
     pipeline: Pipeline
@@ -67,6 +67,8 @@ class Settings:
     logger: logging.Logger
     ring: PathLike | None
     keep_previous: int
+    tags: tuple[str, ...]
+    track_current: bool
 
 
 def check_settings(pipeline: Pipeline, **given: Any) -> Settings:
@@ -131,6 +133,7 @@ def check_settings(pipeline: Pipeline, **given: Any) -> Settings:
             "keep": keep,
             "logger": logging.getLogger("latprof") if logger is None else logger,
             "ring": ring,
+            "tags": tuple(given["tags"]) if isinstance(given["tags"], list) else given["tags"],
         },
     )
 

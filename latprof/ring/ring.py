@@ -16,7 +16,7 @@ import itertools
 import os
 import struct
 import sys
-from collections import deque
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -45,6 +45,7 @@ from latprof.text import quoted
 from latprof.units import STAMP_LIMIT
 
 __all__ = [
+    "Drawing",
     "Numbers",
     "Ring",
     "RowSource",
@@ -82,18 +83,26 @@ class Numbers:
     """
 
     def __init__(self) -> None:
-        self._count = itertools.count(1)
-        self.next = self._count.__next__
+        self.drawn = 0  # the newest number
+        self._lock = threading.RLock()
+
+    def draw(self, count: int = 1) -> int:
+        """Draw `count` consecutive numbers and return the first."""
+        with self._lock:
+            first = self.drawn + 1
+            self.drawn += count
+        return first
+
+
+class Drawing(Protocol):
+    """What hands out sequence numbers: `Numbers`, or the core of a profiler."""
 
     @property
     def drawn(self) -> int:
         """The newest number that was drawn, or 0."""
-        return count_of(self._count) - 1
 
     def draw(self, count: int = 1) -> int:
         """Draw `count` consecutive numbers and return the first."""
-        # one call, in which no other thread runs
-        return deque(itertools.islice(self._count, count))[0]
 
 
 @dataclass(slots=True)
@@ -150,7 +159,7 @@ class Ring:
     slots, slot_count
         The slots of frames in flight as bytes, and their number; None and 0 for rows in memory.
     numbers
-        Hands out the sequence numbers of new rows: an object like `Numbers`.
+        Hands out the sequence numbers of new rows.
     sources, outcomes, tags
         Names by code; of the tags a table each, in the order of `tag_names`.
     pack
@@ -228,7 +237,7 @@ class Ring:
             NameTable(None, store=self._stored_as(TAG + k)) for k in range(len(self.tag_names))
         )
         self.array = np.frombuffer(self.buffer, self.dtype)
-        self.numbers = Numbers()
+        self.numbers: Drawing = Numbers()
         self.pack = row_struct(len(pipeline.marks), len(self.tag_names)).pack_into
 
     def _stored_as(self, kind: int) -> Callable[[int, str], bool] | None:
@@ -255,12 +264,16 @@ class Ring:
         if self.file is not None:
             self.file.note(begins, now, wall)
 
-    def write_rows(self, rows: npt.NDArray[np.void]) -> None:
-        """Claim numbers for (n,) rows and write the rows, in blocks that fit the ring."""
+    def write_rows(self, rows: npt.NDArray[np.void], first: int | None = None) -> None:
+        """Write (n,) rows in blocks that fit the ring, with the numbers from `first` on.
+
+        If `first` is None, the numbers are drawn.
+        """
+        if first is None:
+            first = self.numbers.draw(len(rows))
         for start in range(0, len(rows), self.capacity):
             block = rows[start : start + self.capacity].copy()
-            first = self.numbers.draw(len(block))
-            numbers = np.arange(first, first + len(block))
+            numbers = np.arange(first + start, first + start + len(block))
             index = self._index(numbers)
             block["begin"] = numbers
             block["seq"] = 0

@@ -1,0 +1,217 @@
+"""What both stamping cores call in rare cases: new names, wrong calls, rejected and slow frames."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from latprof.errors import PipelineError, ProfilerError
+from latprof.pipeline import Pipeline
+from latprof.recorder.alerts import Alerts, Tally
+from latprof.ring.layout import REJECTED
+from latprof.ring.names import NameTable
+from latprof.text import quoted
+
+__all__ = [
+    "BAD_FRAME_ID",
+    "BAD_SIZE",
+    "BAD_STAMP",
+    "LATE",
+    "REASONS",
+    "Incidents",
+    "Space",
+    "shown",
+    "text_of",
+]
+
+# why a frame is rejected, as the accounts and the log say it
+BAD_FRAME_ID = "frame id must be an integer from 0 to 2**64 - 1"
+BAD_SIZE = "size must be an integer from 0 to 2**32 - 1"
+BAD_STAMP = "stamp must be an integer from 0 to 2**62 - 1"
+LATE = "finished after stop"
+
+REASONS = BAD_FRAME_ID, BAD_SIZE, BAD_STAMP
+"""The reasons for which a row is a tombstone, in the order in which they are checked."""
+
+WAIT_LIMIT_S = 5.0  # longest time that a writer waits for space in the ring
+POLL_S = 0.000_2  # time between two looks for space
+
+
+class Space(Protocol):
+    """The space in a ring, as a core counts it: two integers."""
+
+    drawn: int
+    limit: int
+
+
+class Incidents:
+    """Counts and reports what is not ordinary in the calls of one profiler.
+
+    Parameters
+    ----------
+    pipeline, owned
+        The pipeline, and the marks that this process stamps.
+    alerts
+        Counts problems and slow frames, and logs them.
+    sources, outcomes, tags
+        The names by code; a dict of the tags' names in order.
+    spans
+        The names of the spans with thresholds, in the order of the core's limits.
+
+    Attributes
+    ----------
+    rejections
+        Rejected frames by reason.
+    waiting
+        Number of writers that wait for space in the ring.
+    background
+        Ident of the thread that makes space; it does not wait.
+    wake
+        Called by a writer that waits.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        owned: tuple[str, ...],
+        alerts: Alerts,
+        sources: NameTable,
+        outcomes: NameTable,
+        tags: Mapping[str, NameTable],
+        spans: Iterable[str],
+    ) -> None:
+        self.rejections = Tally()
+        self.waiting = 0
+        self.background: int | None = None
+        self.wake: Callable[[], object] = lambda: None
+        self._pipeline, self._owned, self._alerts = pipeline, owned, alerts
+        self._sources, self._outcomes = sources, outcomes
+        self._tags, self._tag_names = tuple(tags.values()), tuple(tags)
+        self._spans = tuple(spans)
+        self._lock = threading.RLock()
+        self._timed_out_at = -1  # no writer waits again until there is space
+
+    # -- names ----------------------------------------------------------------------------------
+
+    def source(self, name: object) -> int:
+        """Return the code of a source that is new or not a string."""
+        return self._sources.code(None if name is None else text_of(name))
+
+    def outcome(self, reason: object) -> int:
+        """Return the code of the reason for a drop; it must differ from the name "finished"."""
+        name = text_of(reason)
+        if name in ("", "finished") or name.startswith(REJECTED):
+            name = f"dropped: {name}"
+        return self._outcomes.code(name)
+
+    def tag(self, index: int, value: object) -> int:
+        """Return the code of a tag's value that is new or not a string."""
+        return self._tags[index].code(None if value is None else text_of(value))
+
+    def items(self, tags: Any) -> Iterable[tuple[Any, Any]]:
+        """Return names and values of the argument `tags`."""
+        if not isinstance(tags, Mapping):
+            raise ProfilerError(f'tags must be a dict, got {quoted(tags)}; write {{"name": value}}')
+        return tags.items()
+
+    # -- wrong calls ----------------------------------------------------------------------------
+
+    def unknown_mark(self, name: object) -> PipelineError:
+        """Return the error for a mark that does not exist or is owned by another process."""
+        if isinstance(name, str) and name in self._pipeline.marks:
+            self._alerts.notes.add("mark not owned")
+            return PipelineError(
+                f"mark {name!r} is not owned by this process (owns={self._owned!r}); record it in "
+                "the process that owns it"
+            )
+        self._alerts.notes.add("unknown mark")
+        return PipelineError(
+            f"mark must be a mark of pipeline {self._pipeline.name!r}, got {quoted(name)}; use "
+            f"{', '.join(self._owned)}"
+        )
+
+    def unknown_tag(self, name: object) -> ProfilerError:
+        """Return the error for a tag that the profiler does not have."""
+        self._alerts.notes.add("unknown tag")
+        known = ", ".join(self._tag_names) or "tags=(...) of Profiler to declare it"
+        return ProfilerError(
+            f"tag must be one of the profiler's tags, got {quoted(name)}; use {known}"
+        )
+
+    def wrong_length(self, stamps: Any) -> PipelineError:
+        """Return the error for too few or too many stamps."""
+        try:
+            given: object = len(stamps)
+        except TypeError:
+            given = quoted(stamps)
+        marks = self._pipeline.marks
+        return PipelineError(
+            f"stamps must have one value for each of the {len(marks)} marks of pipeline "
+            f"{self._pipeline.name!r}, got {given}; give {', '.join(marks)}, 0 if missing"
+        )
+
+    def problem(self, name: str, what: object) -> None:
+        """Count a call that is ignored, and log it the first time."""
+        detail = "the frame is committed already"
+        if name == "mark set twice":
+            detail = f"mark {what!r} keeps its first stamp"
+        elif what is not None:
+            detail = f"{name.partition(' ')[0]} {what!r} of a committed frame is ignored"
+        self._alerts.problem(name, detail)
+
+    # -- frames ---------------------------------------------------------------------------------
+
+    def late(self) -> None:
+        """Count a frame that finished after the stop."""
+        self.rejections.add(LATE)
+
+    def rejected(self, reason: str, frame_id: object) -> int:
+        """Count a frame that cannot be stored; return the outcome of its row."""
+        self.rejections.add(reason)
+        self._alerts.rejected(reason, shown(frame_id))
+        return self._outcomes.code(REJECTED + reason)
+
+    def slow(self, frame_id: int, source: int, latency_ns: int, span: int) -> None:
+        """Report a frame with a span, given by its number, above its threshold."""
+        self._alerts.slow(frame_id, self._sources.table[source], latency_ns, self._spans[span])
+
+    def wait(self, space: Space) -> bool:
+        """Wait until there is space in the ring; return False if the wait was in vain."""
+        if space.limit == self._timed_out_at or threading.get_ident() == self.background:
+            return False
+        deadline = time.monotonic() + WAIT_LIMIT_S
+        with self._lock:
+            self.waiting += 1
+        try:
+            while time.monotonic() < deadline:
+                if space.drawn < space.limit:
+                    return True
+                self.wake()
+                time.sleep(POLL_S)
+        finally:
+            with self._lock:
+                self.waiting -= 1
+        self._timed_out_at = space.limit
+        return False
+
+    def forked(self) -> None:
+        """Replace the locks in the child of a fork, where the thread that held them is gone."""
+        self._lock = threading.RLock()
+        self.rejections.reset_lock()
+
+
+def text_of(value: object) -> str:
+    """Return any value as text."""
+    if isinstance(value, str):
+        return value
+    try:
+        return str(value)
+    except Exception:
+        return f"<{type(value).__name__}>"
+
+
+def shown(frame_id: object) -> str:
+    """Return the id of a rejected frame as text of at most 60 characters."""
+    is_valid = type(frame_id) is int and 0 <= frame_id < 2**64
+    text = f"frame {text_of(frame_id)}" if is_valid else f"frame {text_of(frame_id)!r}"
+    return text if len(text) <= 60 else f"{text[:57]}..."
