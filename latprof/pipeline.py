@@ -9,32 +9,21 @@ is the time between two marks. Stages are disjoint and in order, so that stages 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from latprof.errors import LatprofError, PipelineError
-from latprof.text import clip, quoted
+from latprof.text import check_distinct, check_identifier, check_name, clip, quoted
 from latprof.units import format_ns, parse_duration
 
 if TYPE_CHECKING:
     from latprof.table import Section, Table
 
-__all__ = ["AUDIO", "OTHER", "RESERVED", "Pipeline", "Span", "check_name", "check_pipeline"]
-
-RESERVED = frozenset(
-    (
-        *("frame_id", "size", "source", "outcome", "cpu", "rss", "weight", "begin", "seq"),
-        *("other", "end_to_end", "response"),
-    )
-)
-"""Names of columns and of computed spans, which no mark, span or tag may have."""
+__all__ = ["AUDIO", "OTHER", "Pipeline", "Span", "check_pipeline"]
 
 OTHER = "other"
 """The name of the time of a frame that no stage claims."""
-
-_LONGEST_NAME = 64
 
 _ALWAYS = {
     "due": "when a frame should have started",
@@ -82,7 +71,7 @@ class Span:
                     f"span {self.name!r} must begin and end at a mark, got {quoted(mark)}"
                 )
         if self.station is not None:
-            _check_identifier(self.station, f"station of span {self.name!r}")
+            check_identifier(self.station, f"station of span {self.name!r}")
 
 
 @dataclass(frozen=True)
@@ -114,7 +103,8 @@ class Pipeline:
     span_names
         Names of everything that has a length in each frame: stages, sides, ``other``, totals.
     row_dtype
-        The numpy type of a frame in the file of a ring.
+        The numpy type of a frame in a ring, 8-byte aligned and little endian. Only there a mark of
+        0 is missing.
 
     Raises
     ------
@@ -139,6 +129,12 @@ class Pipeline:
     marks: tuple[str, ...]
     spans: tuple[Span, ...] = ()
     period: int | None = field(default=None, kw_only=True)
+    stages: tuple[Span, ...] = field(init=False, repr=False, compare=False)
+    sides: tuple[Span, ...] = field(init=False, repr=False, compare=False)
+    totals: tuple[Span, ...] = field(init=False, repr=False, compare=False)
+    all_spans: tuple[Span, ...] = field(init=False, repr=False, compare=False)
+    span_names: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    row_dtype: np.dtype[np.void] = field(init=False, repr=False, compare=False)
 
     def __init__(
         self,
@@ -149,10 +145,25 @@ class Pipeline:
         period: str | int | None = None,
     ) -> None:
         put = object.__setattr__
-        put(self, "name", _check_identifier(name, "pipeline"))
+        put(self, "name", check_identifier(name, "pipeline"))
         put(self, "marks", self._checked_marks(marks))
         put(self, "spans", self._checked_spans(spans))
         put(self, "period", self._checked_period(period))
+        stages = tuple(span for span in self.spans if span.kind == "stage")
+        sides = tuple(span for span in self.spans if span.kind == "side")
+        totals = [Span("end_to_end", "start", "end", kind="total")]
+        if self.marks[0] == "due":
+            totals.append(Span("response", "due", "end", kind="total"))
+        names = [span.name for span in stages + sides]
+        put(self, "stages", stages)
+        put(self, "sides", sides)
+        put(self, "totals", tuple(totals))
+        put(self, "all_spans", (*stages, *sides, *totals))
+        put(self, "span_names", (*names, OTHER, *(span.name for span in totals)))
+        row = [("begin", "<u8"), ("frame_id", "<u8"), *((mark, "<i8") for mark in self.marks)]
+        row += [("rss", "<u8"), ("size", "<u4"), ("source", "<u2"), ("outcome", "<u2")]
+        row += [("cpu", "<f4"), ("weight", "<u4"), ("seq", "<u8")]
+        put(self, "row_dtype", np.dtype(row))
 
     @classmethod
     def chain(
@@ -305,7 +316,7 @@ class Pipeline:
                         f"the start, got {span.begin!r}; use kind='side' for spans that overlap"
                     )
                 reached, last = position[span.end], span.end
-        _check_distinct([*self.marks, *(span.name for span in spans)], "names of marks and spans")
+        check_distinct([*self.marks, *(span.name for span in spans)], "names of marks and spans")
         return tuple(spans)
 
     def _checked_period(self, period: str | int | None) -> int | None:
@@ -317,45 +328,6 @@ class Pipeline:
         return ns
 
     # -- views ----------------------------------------------------------------------------------
-
-    @cached_property
-    def stages(self) -> tuple[Span, ...]:
-        """The stages, in order."""
-        return tuple(span for span in self.spans if span.kind == "stage")
-
-    @cached_property
-    def sides(self) -> tuple[Span, ...]:
-        """The side spans, as declared."""
-        return tuple(span for span in self.spans if span.kind == "side")
-
-    @cached_property
-    def totals(self) -> tuple[Span, ...]:
-        """``end_to_end`` and, if the pipeline has ``due``, ``response``."""
-        totals: tuple[Span, ...] = (Span("end_to_end", "start", "end", kind="total"),)
-        if self.marks[0] == "due":
-            totals += (Span("response", "due", "end", kind="total"),)
-        return totals
-
-    @cached_property
-    def all_spans(self) -> tuple[Span, ...]:
-        """Stages, sides, totals: every span with two marks (`other` has none)."""
-        return self.stages + self.sides + self.totals
-
-    @cached_property
-    def span_names(self) -> tuple[str, ...]:
-        """Names of everything that has a length in each frame: stages, sides, `other`, totals."""
-        spans = self.stages + self.sides
-        return (*(s.name for s in spans), OTHER, *(s.name for s in self.totals))
-
-    @cached_property
-    def row_dtype(self) -> np.dtype[np.void]:
-        """The row of a ring: 8-byte aligned, little endian; only there a mark of 0 is missing."""
-        return np.dtype(
-            [("begin", "<u8"), ("frame_id", "<u8")]
-            + [(mark, "<i8") for mark in self.marks]
-            + [("rss", "<u8"), ("size", "<u4"), ("source", "<u2"), ("outcome", "<u2")]
-            + [("cpu", "<f4"), ("weight", "<u4"), ("seq", "<u8")]
-        )
 
     def span(self, name: str) -> Span:
         """Return the span of that name.
@@ -544,66 +516,6 @@ def _check_keys(
         if type(value) is not types[key]:
             raise PipelineError(
                 f"{key!r} of a {what} must be {types[key].__name__}, got {quoted(value)}"
-            )
-
-
-# -- rules for names -------------------------------------------------------------------------------
-
-
-def _check_identifier(name: object, what: str) -> str:
-    """Return `name` if a pipeline or a station may have it.
-
-    Raises
-    ------
-    PipelineError
-        Not an identifier, or longer than 64 characters.
-    """
-    if not isinstance(name, str) or not name.isidentifier():
-        raise PipelineError(
-            f"{what} must be an identifier (letters, digits and _, not a digit first), got "
-            f"{quoted(name)}"
-        )
-    if len(name) > _LONGEST_NAME:
-        raise PipelineError(
-            f"{what} must have at most {_LONGEST_NAME} characters, got {len(name)}: "
-            f"{quoted(name, 24)}"
-        )
-    return name
-
-
-def check_name(name: object, what: str) -> str:
-    """Return `name` if a mark, a span or a tag may have it.
-
-    Raises
-    ------
-    PipelineError
-        Not an identifier, longer than 64 characters, reserved, or ending in ``_latency``, in
-        upper or lower case: some tools that read traces ignore case.
-    """
-    name = _check_identifier(name, what)
-    if name.casefold() in RESERVED or name.casefold().endswith("_latency"):
-        raise PipelineError(
-            f"{what} must not be a reserved name ({', '.join(sorted(RESERVED))}) or end in "
-            f"_latency, got {name!r}; choose another name"
-        )
-    return name
-
-
-def _check_distinct(names: list[str], what: str) -> None:
-    """Refuse names that differ by case alone.
-
-    Raises
-    ------
-    PipelineError
-        Two of them do.
-    """
-    seen: dict[str, str] = {}
-    for name in names:
-        other = seen.setdefault(name.casefold(), name)
-        if other != name:
-            raise PipelineError(
-                f"{what} must differ by more than case, got {other!r} and {name!r}; rename one, "
-                "some tools that read traces ignore case"
             )
 
 

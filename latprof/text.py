@@ -1,8 +1,30 @@
-"""How names, values and counts are written in messages and reports."""
+"""Names: which are allowed, and how names, values and counts are written in messages."""
 
 import os
 
-__all__ = ["clip", "counted", "escape", "quoted", "shown_path"]
+from latprof.errors import PipelineError
+
+__all__ = [
+    "RESERVED",
+    "check_distinct",
+    "check_identifier",
+    "check_name",
+    "clip",
+    "counted",
+    "escape",
+    "quoted",
+    "shown_path",
+]
+
+RESERVED = frozenset(
+    (
+        *("frame_id", "size", "source", "outcome", "cpu", "rss", "weight", "begin", "seq"),
+        *("other", "end_to_end", "response"),
+    )
+)
+"""Names of columns and of computed spans, which no mark, span or tag may have."""
+
+_LONGEST = 64
 
 
 def counted(count: int, what: str, several: str = "") -> str:
@@ -70,3 +92,62 @@ def shown_path(path: str | os.PathLike[str], limit: int = 240) -> str:
     text = escape(os.fsdecode(path))
     half = (limit - 3) // 2
     return text if len(text) <= limit else f"{text[:half]}...{text[-half:]}"
+
+
+# -- rules for names ------------------------------------------------------------------------------
+
+
+def check_identifier(name: object, what: str) -> str:
+    """Return `name` if a pipeline or a station may have it.
+
+    Raises
+    ------
+    PipelineError
+        Not an identifier, or longer than 64 characters.
+    """
+    if not isinstance(name, str) or not name.isidentifier():
+        raise PipelineError(
+            f"{what} must be an identifier (letters, digits and _, not a digit first), got "
+            f"{quoted(name)}"
+        )
+    if len(name) > _LONGEST:
+        raise PipelineError(
+            f"{what} must have at most {_LONGEST} characters, got {len(name)}: {quoted(name, 24)}"
+        )
+    return name
+
+
+def check_name(name: object, what: str) -> str:
+    """Return `name` if a mark, a span or a tag may have it.
+
+    Raises
+    ------
+    PipelineError
+        Not an identifier, longer than 64 characters, reserved, or ending in ``_latency``, in
+        upper or lower case: some tools that read traces ignore case.
+    """
+    name = check_identifier(name, what)
+    if name.casefold() in RESERVED or name.casefold().endswith("_latency"):
+        raise PipelineError(
+            f"{what} must not be a reserved name ({', '.join(sorted(RESERVED))}) or end in "
+            f"_latency, got {name!r}; choose another name"
+        )
+    return name
+
+
+def check_distinct(names: list[str], what: str) -> None:
+    """Refuse names that differ by case alone.
+
+    Raises
+    ------
+    PipelineError
+        Two of them do.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(name.casefold(), name)
+        if other != name:
+            raise PipelineError(
+                f"{what} must differ by more than case, got {other!r} and {name!r}; rename one, "
+                "some tools that read traces ignore case"
+            )

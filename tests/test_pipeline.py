@@ -9,8 +9,9 @@ from hypothesis import given
 from strategies import pipelines
 
 from latprof.errors import PipelineError
-from latprof.pipeline import AUDIO, RESERVED, Pipeline, Span, check_name
+from latprof.pipeline import AUDIO, Pipeline, Span
 from latprof.recorder.profiler import Profiler
+from latprof.text import RESERVED, check_name
 
 MARKS = ("start", "a", "b", "end")
 DUE = Pipeline(

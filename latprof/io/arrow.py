@@ -18,8 +18,8 @@ from latprof.arrays import Mask
 from latprof.errors import PipelineError, TraceError
 from latprof.frames import ABSENT, MISSING, Columns, Labels, as_text, check_stamps, common_dtype
 from latprof.io.atomic import first_line
-from latprof.pipeline import Pipeline, check_name
-from latprof.text import clip, quoted
+from latprof.pipeline import Pipeline
+from latprof.text import check_name, clip, quoted
 
 __all__ = [
     "STAMP",

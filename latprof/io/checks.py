@@ -13,8 +13,8 @@ import numpy.typing as npt
 from latprof.arrays import Mask
 from latprof.errors import PipelineError, TraceError
 from latprof.frames import MISSING, NO_SIZE, Columns, Labels, check_stamps
-from latprof.pipeline import Pipeline, check_name
-from latprof.text import quoted
+from latprof.pipeline import Pipeline
+from latprof.text import check_name, quoted
 
 __all__ = ["check_tag_name", "columns_of", "columns_of_arguments", "columns_of_table"]
 
