@@ -5,7 +5,8 @@
   `profile_frame`; `current_frame` returns the `Frame` of the current task or thread
 * hold them: `Trace`, `read`, `join`, `recover`
 * fold them: `analyze`, `Profile`, `merge`, `load_profile`
-* ask which stage the others wait for: `blame`, `causes`, `what_if`, `sensitivity`, `utilization`
+* ask which stage the others wait for: `blame`, `causes`, `what_if`, `sensitivity`, `headroom`,
+  `utilization`
 * look at them: `Report`, `plot`
 
 Importing latprof loads numpy and nothing heavier. Names that need more load on first use.
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from latprof.profile.span import SpanProfile
     from latprof.queueing.blame import blame
     from latprof.queueing.causes import Causes, causes
+    from latprof.queueing.headroom import Headroom, headroom
     from latprof.queueing.utilization import utilization
     from latprof.queueing.what_if import WhatIf, sensitivity, what_if
     from latprof.recorder.alerts import Violation
@@ -54,6 +56,7 @@ __all__ = [
     "Causes",
     "DemoError",
     "Frame",
+    "Headroom",
     "Histogram",
     "LatprofError",
     "Pipeline",
@@ -78,6 +81,7 @@ __all__ = [
     "disable",
     "enable",
     "get_profiler",
+    "headroom",
     "join",
     "load_profile",
     "merge",
@@ -100,6 +104,7 @@ _MODULES = {
     "profile.span": ("SpanProfile",),
     "queueing.blame": ("blame",),
     "queueing.causes": ("Causes", "causes"),
+    "queueing.headroom": ("Headroom", "headroom"),
     "queueing.utilization": ("utilization",),
     "queueing.what_if": ("WhatIf", "sensitivity", "what_if"),
     "recorder.alerts": ("Violation",),

@@ -20,8 +20,8 @@ MIC = Pipeline(
     ("start", "decode", "play", "end"),
     (Span("decode", "decode", "play"), Span("play", "play", "end", station="card")),
 )
-OF_FRAMES = {"blame", "what-if"}  # the others need a profile only
-MORE = {"what-if": ["--faster", "play=10%"]}
+OF_FRAMES = {"blame", "what-if", "load-curve"}  # the others need a profile only
+MORE = {"what-if": ["--faster", "play=10%"], "load-curve": ["--until", "p99<50ms"]}
 HEADS = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
 
 
@@ -172,6 +172,9 @@ MISTAKES = {
     "--kind blame --slower play=1%": "--slower with --kind blame must not be given",
     "--kind blame --skip 1s": "--skip with --kind blame must not be given",
     "--kind what-if": "--kind what-if needs a change",
+    "--kind load-curve": "--kind load-curve needs a limit",
+    "--kind load-curve --until soon": "limit must be of the mean or a percentile",
+    "--kind blame --until p99<1s": "--until with --kind blame must not be given",
     "--kind heatmap --by source": "--by with --kind heatmap must not be given",
     "--kind waterfall --worst 0": "0",
     "--kind ecdf --span nope": "'nope'",

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latprof.cli.common import NewCommand, add_input, check_ending, draw, pipeline_of, profile_of
-from latprof.cli.queueing import add_changes, changes_of
+from latprof.cli.queueing import add_changes, add_until, changes_of
 from latprof.errors import LatprofError
 from latprof.profile.file import is_profile
 from latprof.profile.profile import Profile
 from latprof.queueing.blame import blame
+from latprof.queueing.headroom import headroom
 from latprof.queueing.what_if import what_if
 from latprof.text import clip, quoted, shown_path
 
@@ -31,8 +32,9 @@ _STYLES = {"light": "default", "dark": "dark_background"}
 class Kind:
     """What a kind of picture can draw: how many spans, thresholds and results.
 
-    `windows` and `changes` are whether it has windows of time, and whether it replays changes;
-    `of_frames` is whether it is computed from traces, without a profile.
+    `windows`, `changes` and `limit` are whether it has windows of time, whether it replays changes,
+    and whether it has a limit of the load; `of_frames` is whether it is computed from traces,
+    without a profile.
     """
 
     spans: int = _MANY
@@ -40,6 +42,7 @@ class Kind:
     results: int = MOST_OVERLAID
     windows: bool = False
     changes: bool = False
+    limit: bool = False
     of_frames: bool = False
 
 
@@ -53,6 +56,7 @@ KINDS = {
     "waterfall": Kind(spans=0, thresholds=0, results=1),
     "blame": Kind(spans=0, thresholds=0, results=1, of_frames=True),
     "what-if": Kind(spans=0, thresholds=0, results=1, changes=True, of_frames=True),
+    "load-curve": Kind(spans=0, thresholds=0, results=1, limit=True, of_frames=True),
 }
 """The pictures, each by the name of its function in `latprof.plot`."""
 
@@ -86,6 +90,7 @@ def add(command: NewCommand) -> None:
     )
     plot.add_argument("--worst", type=int, default=10, metavar="N", help="frames of a waterfall")
     add_changes(plot)
+    add_until(plot)
     plot.add_argument(
         "--style", default="light", help="light, dark or a style of matplotlib (default: light)"
     )
@@ -113,6 +118,7 @@ def _check(options: argparse.Namespace, kind: Kind) -> None:
         ("--every", [options.every], int(kind.windows)),
         ("--faster", options.faster, _MANY * kind.changes),
         ("--slower", options.slower, _MANY * kind.changes),
+        ("--until", [options.limit], int(kind.limit)),
         ("--by", [options.by], int(kind.results > 1)),
         ("--skip", [options.skip], one_range),
         ("--from", [options.since], one_range),
@@ -160,13 +166,17 @@ def _names(traces: list[str]) -> list[str]:
 
 
 def _of_frames(options: argparse.Namespace) -> Any:
-    """Return what frames waited for, or what a change would give."""
+    """Return what frames waited for, what a change would give, or latency by load."""
     trace, pipeline = options.trace[0], pipeline_of(options.pipeline)
     if is_profile(trace):
         raise LatprofError(
             f"--kind {options.kind} needs the traces, but {shown_path(trace)} is a saved profile; "
             "give its traces"
         )
+    if KINDS[options.kind].limit:
+        if options.limit is None:
+            raise LatprofError("--kind load-curve needs a limit, for example --until 'p99<50ms'")
+        return headroom(trace, options.limit, pipeline=pipeline)
     if not KINDS[options.kind].changes:
         return blame(trace, pipeline=pipeline)
     changes = changes_of(options)

@@ -8,13 +8,14 @@ from latprof.cli.common import NewCommand, add_traces, pairs, pipeline_of, print
 from latprof.errors import TraceError
 from latprof.queueing.blame import blame_rows
 from latprof.queueing.causes import causes
+from latprof.queueing.headroom import headroom
 from latprof.queueing.utilization import suggest_stations, utilization
 from latprof.queueing.what_if import sensitivity_rows, what_if
 from latprof.table import Column, Section, Table, text
 from latprof.text import escape, quoted
 from latprof.units import parse_duration
 
-__all__ = ["add", "add_changes", "changes_of"]
+__all__ = ["add", "add_changes", "add_until", "changes_of"]
 
 
 def add(command: NewCommand) -> None:
@@ -32,6 +33,7 @@ def add(command: NewCommand) -> None:
     add_changes(parser)
     _add_pairs(parser, "--servers", "STATION=2", "how many frames a station serves at once")
     _add_pairs(parser, "--drop", "HANDOFF=40ms", "drop frames that wait longer in a hand-off")
+    add_until(parser)
     parser.set_defaults(run=_run_what_if)
 
 
@@ -109,7 +111,12 @@ def _run_what_if(options: argparse.Namespace) -> None:
     servers = {
         name: _count(name, value) for name, value in pairs(options.servers, "servers", "2").items()
     }
-    if changes or servers or drop:
+    if options.limit is not None:
+        if changes or servers or drop:
+            raise TraceError("--until must be given without changes; leave one of them out")
+        found = headroom(options.trace, options.limit, **given)
+        content, sections = found.to_dict(), found.sections()
+    elif changes or servers or drop:
         result = what_if(options.trace, changes, servers=servers, drop=drop, **given)
         content, sections = result.to_dict(), result.sections()
     else:
@@ -148,6 +155,16 @@ def add_changes(parser: argparse.ArgumentParser) -> None:
     for flag, word in (("--faster", "less"), ("--slower", "more")):
         meaning = f"how much {word} time a stage takes; may be given several times"
         _add_pairs(parser, flag, "STAGE=10%|2ms", meaning)
+
+
+def add_until(parser: argparse.ArgumentParser) -> None:
+    """Add the option of a limit."""
+    parser.add_argument(
+        "--until",
+        dest="limit",
+        metavar="p99<50ms",
+        help="the highest load at which the mean or a percentile of end to end keeps a limit",
+    )
 
 
 def _add_pairs(parser: argparse.ArgumentParser, flag: str, value: str, meaning: str) -> None:

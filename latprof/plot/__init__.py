@@ -13,7 +13,7 @@ from latprof.plot.breakdown import stages, waterfall
 from latprof.plot.cumulative import ecdf, percentiles
 from latprof.plot.histograms import histogram
 from latprof.plot.over_time import heatmap, timeline
-from latprof.plot.queueing import blame, what_if
+from latprof.plot.queueing import blame, load_curve, what_if
 from latprof.plot.results import Results
 from latprof.table import colors
 
@@ -24,6 +24,7 @@ __all__ = [
     "ecdf",
     "heatmap",
     "histogram",
+    "load_curve",
     "percentiles",
     "span_styles",
     "stages",

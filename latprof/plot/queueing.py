@@ -1,4 +1,4 @@
-"""What frames wait for, as a matrix; and what a change of a stage would give, by percentile."""
+"""What frames wait for, as a matrix; what a change of a stage gives; latency against load."""
 
 from typing import TYPE_CHECKING, Any, Union
 
@@ -9,6 +9,7 @@ from latprof.errors import ProfileError
 from latprof.plot.axes import (
     Dash,
     background,
+    draw_threshold,
     explain,
     label,
     legend,
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
 
+    from latprof.queueing.headroom import Headroom
     from latprof.queueing.what_if import WhatIf
 
-__all__ = ["blame", "what_if"]
+__all__ = ["blame", "load_curve", "what_if"]
 
 _VALUES = {"share": "share of the time", "mean": "mean", "total": "total", "p99": "p99"}
 
@@ -239,3 +241,61 @@ def _lines_of_table(table: "pd.DataFrame") -> Lines:
         if known.any():
             lines[name] = (rest[known], np.maximum(values[known], 1))
     return lines
+
+
+# -- load ---------------------------------------------------------------------------------------
+
+_MEDIAN, _LIMITED = PALETTE[0], PALETTE[4]
+
+
+def load_curve(result: "Headroom", *, ax: "Axes | None" = None) -> "Axes":
+    """Draw latency against load, the recorded point, and the highest load that keeps the limit.
+
+    The band is the range of the limited value over resampled blocks of the recording. Behind the
+    dotted line are loads that the recording has not seen.
+
+    Parameters
+    ----------
+    result
+        What `latprof.headroom` returned.
+    ax
+        Where to draw; by default a new figure.
+
+    Raises
+    ------
+    ProfileError
+        `result` is something else.
+    """
+    curve = getattr(result, "curve", None)
+    if not curve or not hasattr(result, "limit"):
+        raise ProfileError(f"result must be of latprof.headroom, got {type(result).__name__}")
+    ax = new_axes(ax)
+    load, median, limited, low, high = (
+        np.array([row[name] for row in curve], np.float64)
+        for name in ("load", "p50", "limited", "low", "high")
+    )
+    limit = result.limit
+    ax.fill_between(load, np.maximum(low, 1), np.maximum(high, 1), color=_LIMITED, alpha=0.2, lw=0)
+    ax.plot(load, np.maximum(limited, 1), color=_LIMITED, lw=2, label=limit.name)
+    if limit.name != "p50":
+        ax.plot(load, np.maximum(median, 1), color=_MEDIAN, lw=1.5, ls=(0, (5, 1.5)), label="p50")
+    recorded = max(result.measured_ns, 1)
+    ax.plot([1], [recorded], "o", color=text_color(), ms=7, label="recorded", zorder=5)
+    if result.load:
+        ax.axvline(result.load, color=text_color(0.6), lw=1.2)
+        ax.axvspan(result.low, result.high, color=text_color(0.6), alpha=0.12, lw=0)
+    if result.most_seen < load[-1]:
+        ax.axvline(
+            max(result.most_seen, 1), color=text_color(0.5), lw=1, ls=":", label="highest load seen"
+        )
+    values = np.concatenate([low, high, median, [recorded, limit.ns]])
+    log_time(ax.yaxis, max(values.min(), 1) / 1.3, values.max() * 1.6)
+    draw_threshold(ax, limit.ns, "left")
+    ax.set_xlim(0, load[-1] * 1.03)
+    ax.xaxis.set_major_formatter(lambda x, _: f"{x:.0%}")
+    ax.set_xlabel("load, of the recorded one")
+    ax.set_ylabel("end to end")
+    title = f"{limit} up to {result.load:.0%} of the recorded load"
+    ax.set_title(title if result.load else f"{limit} at no load")
+    legend(ax)
+    return ax

@@ -1,0 +1,168 @@
+"""The frames of a recording replayed at another load."""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from latprof.arrays import Ints
+from latprof.errors import TraceError
+from latprof.queueing.arrivals import FEWEST_STARTS, MOST_STARTS, arrivals_of
+from latprof.queueing.model import QueueModel
+from latprof.queueing.replay import breaks_of, contradiction, one_server, several_servers
+from latprof.queueing.what_if import places_in_flight
+from latprof.text import counted, quoted
+from latprof.units import format_ns
+
+__all__ = ["LEAST_LOAD", "MOST_LOAD", "LoadedFrames", "parse_load"]
+
+LEAST_LOAD = 0.01
+MOST_LOAD = 16.0
+
+_BEYOND = 1.02  # of the highest load seen, before a warning is given
+
+
+def parse_load(value: object) -> float:
+    """Return a load as a multiple of the recorded one: ``1.2``, ``"120%"``.
+
+    Raises
+    ------
+    TraceError
+        It is not a load, or not from 0.01 to 16.
+    """
+    load: object = value
+    if isinstance(value, str):
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%?)\s*", value)
+        load = float(found[1]) / (100 if found[2] else 1) if found else None
+    number = isinstance(load, int | float | np.number) and not isinstance(load, bool)
+    if not number or not LEAST_LOAD <= load <= MOST_LOAD:  # type: ignore[operator]
+        raise TraceError(
+            "load must be a multiple of the recorded load from 0.01 to 16 (for example 1.2 or "
+            f"'120%'), got {quoted(value)}"
+        )
+    return float(load)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False)
+class _Visit:
+    """What frames (n,) need at a station, in ns: `before` is the time since the station before."""
+
+    before: Ints
+    delay: Ints
+    hand_over: Ints
+    service: Ints
+    servers: int
+
+
+class LoadedFrames:
+    """The frames of a recording that have all their marks, and their replay at another load.
+
+    Attributes
+    ----------
+    arrivals
+        When they start.
+    measured_ns
+        (n,) end to end as recorded, in order of `arrivals`.
+    busy
+        By station the share of the time in which its servers were busy.
+    """
+
+    def __init__(self, model: QueueModel, what: str) -> None:
+        self._check(model, what)
+        marks = model.columns.marks
+        rows = model.end_to_end[0]
+        for visits in model.visits.values():
+            rows = np.intersect1d(rows, visits.frame, assume_unique=True)
+        rows = rows[np.argsort(marks["start"][rows], kind="stable")]
+        self.left_out = len(model.columns) - len(rows)
+        if len(rows) < FEWEST_STARTS:
+            raise TraceError(
+                f"{what} must have {FEWEST_STARTS} finished frames with all their marks, got "
+                f"{len(rows)}; record for longer"
+            )
+        self.arrivals = arrivals_of(marks["start"][rows])
+        self.measured_ns = marks["end"][rows] - marks["start"][rows]
+        self._visits, self.busy = [], {}
+        since = marks["start"][rows]
+        span = max(int(self.arrivals.starts[-1] - self.arrivals.starts[0]), 1)
+        for service in model.stations.services:
+            mine, delays = model.visits[service.station], model.delays[service.station]
+            place = np.full(len(model.columns), -1)
+            place[mine.frame] = np.arange(len(mine))
+            at = place[rows]
+            length = (mine.end - mine.begin)[at]
+            usual = int(np.median(delays.hand_over[delays.queued])) if delays.queued.any() else 0
+            over = np.where(delays.queued, delays.hand_over, usual)[at]
+            self._visits.append(
+                _Visit(delays.arrive[at] - since, delays.delay[at], over, length, mine.servers)
+            )
+            self.busy[service.station] = float(length.sum() / mine.servers / span)
+            since = mine.end[at]
+        self._after = marks["end"][rows] - since
+
+    def _check(self, model: QueueModel, what: str) -> None:
+        for name, breaks in breaks_of(model).items():
+            mine = model.visits[name]
+            why = contradiction(name, breaks, len(mine) + len(mine.unknown))
+            if why:
+                raise TraceError(why)
+        for name in model.stations.names:
+            if len(model.stations.services_of(name)) > 1:
+                raise TraceError(
+                    f"{what} is not available: frames come to station {name!r} more than once"
+                )
+        places = places_in_flight(model)
+        if places is not None:
+            raise TraceError(
+                f"{what} must have an open source, whose frames start on their own, got one that "
+                f"starts a frame as another leaves, with {places} in flight; its load is what the "
+                "pipeline serves"
+            )
+
+    def latencies(self, load: float, draw: int = 0, *, resampled: bool = False) -> Ints:
+        """Return end to end (k,) in ns of the frames at a load; see `Arrivals.at_load`."""
+        rows, starts = self.arrivals.at_load(load, draw, resampled=resampled)
+        now = starts
+        for visit in self._visits:
+            ready = now + (visit.before + visit.delay)[rows]
+            order = np.argsort(ready, kind="stable")
+            mine = rows[order]
+            arguments = ready[order], visit.hand_over[mine], visit.service[mine]
+            left = np.empty_like(now)
+            if visit.servers == 1:
+                left[order] = one_server(*arguments)
+            else:
+                left[order] = several_servers(*arguments, visit.servers)[0]
+            now = left
+        found: Ints = now + self._after[rows] - starts
+        return found
+
+    def warning(self, load: float) -> str:
+        """Return why a result at a load should not be trusted, or an empty text."""
+        most = self.arrivals.most_seen
+        if load <= max(most, 1.0) * _BEYOND:
+            return ""
+        return (
+            f"the busiest sixteenth of the recording had {most:.2f} times its mean load: at "
+            f"{load:.2f} times, stages may take longer than they did"
+        )
+
+    def assumptions(self) -> tuple[str, ...]:
+        """Return what the replay assumes."""
+        arrivals = self.arrivals
+        if arrivals.period_ns is None:
+            how = (
+                "more load adds frames of blocks nearby, less load leaves frames out at random: "
+                f"{arrivals.blocks} blocks of {format_ns(arrivals.length_ns)}"
+            )
+        else:
+            how = f"frames start every {format_ns(arrivals.period_ns)}: the period is divided"
+        lines = [how, "a frame takes as long in each stage as it did, whatever the load is"]
+        if self.left_out:
+            lines.append(f"{counted(self.left_out, 'frame')} without all marks are left out")
+        if arrivals.blocks > arrivals.slots:
+            lines.append(
+                f"of {len(arrivals.starts):,} frames about {MOST_STARTS:,} are replayed: "
+                f"{arrivals.slots} blocks at equal distances"
+            )
+        return tuple(lines)
