@@ -148,7 +148,7 @@ def test_a_closed_source_is_refused():
     source = Source(service=1 * MS)
     stations = [Station("s0", (rng.gamma(20, 0.25, n) * MS).astype(np.int64), room=4)]
     trace = trace_of_run(simulate(source, stations), source, stations)
-    with pytest.raises(TraceError, match="headroom must have an open source"):
+    with pytest.raises(TraceError, match="headroom must have an open source, got a closed one"):
         headroom(trace, "p99<50ms")
 
 

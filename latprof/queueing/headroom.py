@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Headroom", "Limit", "headroom", "parse_limit"]
 
-_DRAWS = 4  # whose results are averaged for one load
+_DRAWS = 4  # random draws for one load; their results are averaged
 _RESAMPLED = 30  # for the interval
 _INTERVAL = (2.5, 97.5)  # percentiles of the loads of the resampled recordings
 _PRECISION = 0.002  # of a load
@@ -232,8 +232,8 @@ def headroom(
 ) -> Headroom:
     """Return the highest load at which end to end keeps a limit.
 
-    The recording is replayed, queues included, with frames left out or added. See
-    `latprof.queueing.arrivals` for how: bursts stay, and periodic starts come at a shorter period.
+    The recording is replayed, queues included, with frames left out or added: bursts stay, and
+    periodic starts come at a shorter period.
 
     Parameters
     ----------
@@ -241,8 +241,13 @@ def headroom(
         A trace, a path, a folder, a glob, or several of them. All their frames are taken together.
     limit
         Of the mean or a percentile of end_to_end: ``"p99<50ms"``, ``"mean<=2ms"``.
-    hand_over, stations, pipeline
-        See `what_if`.
+    hand_over
+        How soon after a departure a queued frame enters, ``"1us"``. None estimates it.
+    stations
+        Stations by stage, instead of those of the pipeline: ``{"decode": "cpu"}``. None as a
+        station makes the stage a hand-off.
+    pipeline
+        What the marks mean, for files that do not contain it.
 
     Returns
     -------
@@ -254,7 +259,10 @@ def headroom(
     ------
     TraceError
         Not a limit; fewer than 100 frames; a closed source, which starts frames as others leave;
-        and see `what_if`.
+        sampled or lossy recordings; more than 1 % of the frames contradict first in, first out; a
+        station that frames come to more than once.
+    PipelineError
+        A name in `stations` that is not a stage, or a `pipeline` with other marks or spans.
 
     Examples
     --------

@@ -114,9 +114,8 @@ class LoadedFrames:
         places = places_in_flight(model)
         if places is not None:
             raise TraceError(
-                f"{what} must have an open source, whose frames start on their own, got one that "
-                f"starts a frame as another leaves, with {places} in flight; its load is what the "
-                "pipeline serves"
+                f"{what} must have an open source, got a closed one: frames start as others leave, "
+                f"with {places} in flight, so that the load is what the pipeline serves"
             )
 
     def latencies(self, load: float, draw: int = 0, *, resampled: bool = False) -> Ints:
