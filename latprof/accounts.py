@@ -1,13 +1,14 @@
-"""Accounts: how many frames were started, finished, dropped, lost, and why."""
+"""Accounts: how many frames were started, finished, dropped, lost, in flight, and why."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from latprof.arrays import Count
 from latprof.text import counted
 
-__all__ = ["Accounts", "Recovery"]
+__all__ = ["Accounts", "InFlight", "Recovery"]
 
 
 @dataclass(slots=True)
@@ -66,6 +67,8 @@ class Recovery:
         Slots beyond the end of a truncated file.
     being_written
         Slots with a row that a living process was writing when the file was read.
+    rejected
+        Rows of frames that were rejected.
     """
 
     whole: int
@@ -74,12 +77,93 @@ class Recovery:
     refused: int = 0
     cut_off: int = 0
     being_written: int = 0
+    rejected: int = 0
 
     def __str__(self) -> str:
         text = (
             f"{counted(self.whole, 'row')} whole, {self.torn:,} torn, "
             f"{self.never_written:,} never written"
         )
+        text += f", {self.rejected:,} rejected" if self.rejected else ""
         text += f", {self.refused:,} refused" if self.refused else ""
         text += f", {self.cut_off:,} cut off" if self.cut_off else ""
         return text + (f", {self.being_written:,} being written" if self.being_written else "")
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """A frame that had begun and was not finished when the ring file was read.
+
+    Parameters
+    ----------
+    frame_id, source, size
+        As in a trace; None if not known.
+    tags
+        The tags that were set, by name.
+    marks
+        The stamps so far, UTC ns by mark.
+    stage
+        The stage in which the frame was: the last one that had begun and not ended. None if the
+        last mark that was set is inside no stage.
+    thread
+        The id that the operating system gave the thread that began the frame, or 0 if unknown.
+    until_ns
+        The time up to which the frame is known to have been in flight, UTC ns: now if the process
+        is alive, otherwise its last sign of life.
+
+    Examples
+    --------
+    >>> marks = {"start": 1_000, "decode": 3_000}
+    >>> frame = InFlight(7, "input", None, {}, marks, "decode", 4711, 9_000)
+    >>> frame.age_ns, frame.stage_ns, frame.where
+    (8000, 6000, 'decode')
+    """
+
+    frame_id: int
+    source: str | None
+    size: int | None
+    tags: dict[str, str]
+    marks: dict[str, int]
+    stage: str | None
+    thread: int
+    until_ns: int
+
+    @property
+    def age_ns(self) -> int | None:
+        """The time since the first stamp in ns, or None if there is none."""
+        return self.until_ns - min(self.marks.values()) if self.marks else None
+
+    @property
+    def stage_ns(self) -> int | None:
+        """The time since the last stamp in ns, or None if there is none."""
+        return self.until_ns - max(self.marks.values()) if self.marks else None
+
+    @property
+    def where(self) -> str:
+        """The stage; without one, the last mark."""
+        if self.stage is not None:
+            return self.stage
+        return f"after {max(self.marks, key=self.marks.__getitem__)}" if self.marks else "begun"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def is_valid(cls, value: object) -> bool:
+        """Return whether a JSON value is what `to_dict` returns."""
+        if not isinstance(value, Mapping) or value.keys() != {f.name for f in fields(cls)}:
+            return False
+        numbers, texts = ("frame_id", "thread", "until_ns"), ("source", "stage")
+        return (
+            all(type(value[name]) is int and abs(value[name]) < 2**64 for name in numbers)
+            and (value["size"] is None or type(value["size"]) is int)
+            and all(value[name] is None or isinstance(value[name], str) for name in texts)
+            and _is_table(value["tags"], str)
+            and _is_table(value["marks"], int)
+        )
+
+
+def _is_table(value: object, kind: type) -> bool:
+    """Return whether a JSON value is an object with values of one type."""
+    return isinstance(value, dict) and all(type(each) is kind for each in value.values())

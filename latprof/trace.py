@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from latprof.accounts import Recovery
+from latprof.accounts import InFlight, Recovery
 from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.frames import FINISHED, MISSING, NO_SIZE, Columns, Labels, latencies
@@ -166,6 +166,11 @@ class Trace:
         """Contents of the ring file that the trace was recovered from, or None."""
         counts = self.meta.get("recovery")
         return None if counts is None else Recovery(**counts)
+
+    @property
+    def in_flight(self) -> tuple[InFlight, ...]:
+        """The frames that were in flight in the ring file that the trace was recovered from."""
+        return tuple(InFlight(**frame) for frame in self.meta.get("in_flight") or ())
 
     def __len__(self) -> int:
         return len(self.columns)

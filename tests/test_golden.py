@@ -162,3 +162,24 @@ def test_ring_of_format_2():
     assert trace.meta["owns"] == ["start", "decode", "play", "end"]
     assert (trace.meta["host"], trace.meta["pid"], trace.meta["boot_id"]) == ("höst", 4711, "b")
     assert trace.meta["anchors"] == [[900, offset + 900], [1_000, offset + 1_000]]
+    # the last sign of life is at 9,200
+    assert trace.meta["segments"] == [[offset + 1_000, offset + 9_200]]
+    recovery = trace.recovery
+    assert (recovery.whole, recovery.torn, recovery.rejected, recovery.refused) == (4, 1, 1, 0)
+    # the row of 9 was being written, which the slot of the frame says, so that it is in flight;
+    # 1, 2 and 3 were overwritten, by 7, 8 and 9
+    assert trace.meta["lost"] == 3
+    assert trace.meta["accounts"] == {
+        "in_flight": 2,
+        "rejected": {"size must be an integer from 0 to 2**32 - 1": 1},
+    }
+    first, second = trace.in_flight
+    assert (first.frame_id, first.source, first.size, first.tags) == (
+        *(10, "input", 960),
+        {"endpoint": "/cart"},
+    )
+    assert first.marks == {"start": offset + 8_100, "decode": offset + 8_400}
+    assert (first.stage, first.age_ns, first.stage_ns, first.thread) == ("decode", 1_100, 800, 77)
+    assert (second.frame_id, second.source, second.size, second.tags) == (9, strange, None, {})
+    assert second.marks["end"] == offset + 8_500
+    assert (second.stage, second.where, second.stage_ns) == (None, "after end", 700)

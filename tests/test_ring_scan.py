@@ -13,7 +13,8 @@ from latprof.frames import FINISHED
 from latprof.ring import reader as ring_reader
 from latprof.ring.layout import row_dtype
 from latprof.ring.names import NameTable
-from latprof.ring.reader import NEWEST, RingReader, SlotTable
+from latprof.ring.reader import RingReader
+from latprof.ring.scan import NEWEST, SlotTable
 
 ROW = np.dtype([("begin", "<u8"), ("seq", "<u8")])
 NONE = np.empty(0, np.int64)
@@ -513,7 +514,7 @@ class Watched(RingReader):
         self.dies_in = None
         self._file = -1
 
-    def _recording(self):
+    def recording(self):
         if self.dies_in is not None:
             self.dies_in -= 1
             self.world.alive = self.dies_in > 0
@@ -524,6 +525,9 @@ class Watched(RingReader):
 
     def _stored(self):
         return self.capacity
+
+    def _read_flights(self):
+        return np.zeros(0, self.dtype)
 
     def _read_rows(self, first, count):
         rows = np.zeros(count, self.dtype)
@@ -716,7 +720,7 @@ def test_recording_that_begins_or_ends_during_a_scan():
     world, reader, _ = at_rest(200, 1, 2, 3)
     world.put(4, 4, 0)
     answers = [False, True, True]  # before the slots are read, after, and in the end
-    reader._recording = lambda: answers.pop(0)
+    reader.recording = lambda: answers.pop(0)
     assert reader.scan().being_written == 1
 
     def ends():
@@ -724,7 +728,7 @@ def test_recording_that_begins_or_ends_during_a_scan():
         return False
 
     begins = [lambda: True, ends]
-    reader._recording = lambda: begins.pop(0)()
+    reader.recording = lambda: begins.pop(0)()
     reader._settle = lambda table: None
     seen = reader.scan()
     assert (seen.rows["seq"].tolist(), seen.torn) == ([1, 2, 3, 4], 0)

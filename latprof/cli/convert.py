@@ -27,7 +27,7 @@ from latprof.trace import Trace
 __all__ = ["add"]
 
 _TABLES = (".parquet", ".csv")
-_OF_ONE_FILE = ("accounts", "created", "join", "part", "recovery")
+_OF_ONE_FILE = ("accounts", "created", "in_flight", "join", "part", "recovery")
 _ADDED_UP = ("in_flight", "rejected", "sampled_out", "torn", "notes")
 
 

@@ -21,6 +21,7 @@ key                      value
 ``join``, ``run``        objects: how recordings were joined, what was run
 ``thresholds``           warning and critical thresholds of the recorder: ns by level and span
 ``recovery``             counts by name: `accounts.Recovery` of the ring it was recovered from
+``in_flight``            list of objects: `accounts.InFlight` of that ring
 =======================  =========================================================
 
 Parquet has checksums of its pages but not of its footer, where one wrong bit may turn a tag into
@@ -40,7 +41,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from latprof.accounts import Recovery
+from latprof.accounts import InFlight, Recovery
 from latprof.errors import PipelineError, TraceError
 from latprof.pipeline import Pipeline
 from latprof.text import clip, quoted
@@ -118,7 +119,8 @@ def _is_part(value: Any) -> bool:
 
 def _is_recovery(value: Any) -> bool:
     names = {field.name for field in fields(Recovery)}
-    return _object_of(_is_count)(value) and names - {"being_written"} <= value.keys() <= names
+    required = {"whole", "torn", "never_written", "refused", "cut_off"}
+    return _object_of(_is_count)(value) and required <= value.keys() <= names
 
 
 _TEXT = (_is_text, "text")
@@ -140,6 +142,7 @@ _RULES: dict[str, tuple[Rule, str]] = {
     "part": _COUNT,
     "join": (_is_join, "an object with a list of such metadata as parts"),
     "recovery": (_is_recovery, "an object of the counts whole, torn, never_written, ..."),
+    "in_flight": (_list_of(InFlight.is_valid), "a list of frames in flight"),
     "run": (lambda value: isinstance(value, dict), "an object"),
     "thresholds": (_object_of(_object_of(_is_count)), "an object of objects of ns"),
 }

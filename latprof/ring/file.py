@@ -136,6 +136,8 @@ class RingFile:
             os.posix_fallocate(file, 0, self._header.size)
             slots_at, rows_at = self._header.slots_at, self._header.rows_at
             self._head = mmap.mmap(self._mapped, slots_at)
+            at = self._header.beat_at
+            self._beat = memoryview(self._head)[at : at + 8].cast("Q")  # stored in one step
             # load all pages now, none while a frame is stamped
             loaded = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
             self.slots = mmap.mmap(self._mapped, rows_at - slots_at, loaded, offset=slots_at)
@@ -239,6 +241,11 @@ class RingFile:
         """Store that recording starts or stops: the profiler's clock and the wall clock, ns."""
         kind = layout.STARTED if started else layout.STOPPED
         self._append(kind, 0, struct.pack("<qq", now, wall))
+
+    def beat(self, now: int) -> None:
+        """Store a sign of life: the profiler's clock, ns from 1 to 2**62 - 1."""
+        if self._unlock.alive:  # not in the child of a fork
+            self._beat[0] = now
 
     def _append(self, kind: int, code: int, payload: bytes) -> bool:
         length = layout.entry_size(len(payload))

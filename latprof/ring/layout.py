@@ -10,6 +10,7 @@ header       magic, format, CRC-32 of the header, length of the JSON text, width
 log          append-only entries: CRC-32, kind, code, length, payload, padded to 8 bytes. They
              hold the names of sources, outcomes and values of tags by code, each stored before
              its code is used, and the times at which recording started and stopped
+beat         u8: the profiler's clock in ns at the last sign of life of the process
 slots        rows of `row_dtype`, one for each frame in flight: its stamps so far
 rows         `capacity` rows of `row_dtype`: finished and dropped frames. `begin` and `seq` hold
              the sequence number of the row (see `latprof.ring.ring`)
@@ -181,6 +182,11 @@ class Header:
     rows_at: int
 
     @property
+    def beat_at(self) -> int:
+        """Offset of the last sign of life."""
+        return self.log_at + self.log_size
+
+    @property
     def dtype(self) -> np.dtype[np.void]:
         """The row."""
         return row_dtype(self.pipeline, self.tags)
@@ -223,7 +229,7 @@ def encode_header(
     text = json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
     log_at = _round_up(_PREFIX.size + len(text), 8)
     size, width = log_size(tags), row_dtype(pipeline, tags).itemsize
-    slots_at = _round_up(log_at + size, page)
+    slots_at = _round_up(log_at + size + 8, page)
     rows_at = _round_up(slots_at + slots * width, page)
     meta = content["metadata"]
     header = Header(pipeline, capacity, tags, meta, log_at, size, slots_at, slots, rows_at)
@@ -296,7 +302,8 @@ def parse_header(raw: bytes, name: str) -> Header:
         and 0 <= slots <= MOST_SLOTS
         and end <= log_at
         and size <= LONGEST_LOG
-        and log_at + size <= slots_at
+        and log_at + size + 8 <= slots_at
+        and (log_at + size) % 8 == 0
         and slots_at + slots * width <= rows_at < _OFFSET_LIMIT
         and abs(metadata.get("clock_offset_ns") or 0) < STAMP_LIMIT
     )

@@ -3,19 +3,17 @@
 The file may be outdated, short or corrupt, so it is read with plain reads: reading a mapping of a
 file that shrinks would end the process with a signal.
 
-A scan reads the slots one after the other. While a process records, a slot may be read in the
-middle of a write, and a row may be written after its slot was read. Such rows are neither torn nor
-lost: their slots are read again, and what was read last counts. In the end each sequence number up
-to the newest one that was found has a row, or is unfinished (still being written), or is lost; and
-each slot has given a row, or is being written, torn, or was never written.
+A scan first reads the rows (`latprof.ring.scan`) and then the slots of frames in flight. A frame
+that finishes in between is in neither, and its row is found by the next scan; so no frame is in
+both.
 """
 
 import contextlib
 import os
 import struct
 import time
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +25,11 @@ from latprof.ring import layout
 from latprof.ring.file import is_locked
 from latprof.ring.names import NameTable
 from latprof.ring.ring import storable
+from latprof.ring.scan import NO_NUMBERS, Scan, SlotTable
 from latprof.text import quoted, shown_path
 from latprof.units import STAMP_LIMIT
 
-__all__ = ["RingReader", "Scan", "SlotTable"]
+__all__ = ["RingReader"]
 
 CHUNK = 65_536  # slots that are read at a time
 
@@ -40,260 +39,13 @@ LOG_PIECE = 65_536  # bytes of the log that are read at a time
 
 _TIMES = struct.Struct("<qq")
 
+FLIGHT_READS = 8
+"""How often a slot is read whose frame changes; then its frame is so quick that it is left out."""
+
 PAUSES_S = (0, 0, 0.001, 0.002, 0.004, 0.008, 0.015, 0.02)
 """Waiting times before each further read. The first two reads find rows that were written while
 other slots were read. The others are for rows that are being written: a thread that waits for the
 interpreter between claiming a number and writing the row gets it within about 5 ms."""
-
-NEWEST = 64
-"""How many numbers on either side of the newest one may be in the middle of a write: more than the
-threads that are interrupted at once between claiming a number and the end of its row."""
-
-
-_SLOT = np.dtype([("slot", "i8"), ("number", "i8"), ("whole", "?"), ("empty", "?")])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Scan:
-    """The result of one scan of a ring file.
-
-    Parameters
-    ----------
-    rows
-        (n,) of the ring's `dtype`: rows that are whole and valid, in commit order.
-    newest
-        The largest sequence number that was found up to now.
-    unfinished
-        Sequence numbers up to `newest` that are still being written: to be passed to the next
-        scan.
-    in_flight
-        Number of rows being written: `unfinished`, and those above `newest` that are visible in
-        their slots. An unfinished row may not have reached its slot yet, so this can be more than
-        `being_written`.
-    lost
-        Requested numbers up to `newest` without a row: overwritten, torn or refused.
-    torn
-        Slots that hold part of a row that no process is writing any more.
-    torn_lost
-        How many of the torn slots are of numbers that are counted in `lost`, too: of those up to
-        `newest`.
-    refused
-        Rows that are whole but invalid: with a name that the file does not have, a mark that the
-        process does not own, or a stamp out of range.
-    never_written
-        Slots that are as they were when the file was created.
-    being_written
-        Slots near the newest number with a row that a living process has begun or is about to
-        begin, and slots with a row that was written during the scan and is left for the next one.
-    cut_off
-        Slots beyond the end of the file.
-    """
-
-    rows: npt.NDArray[np.void]
-    newest: int
-    unfinished: Ints
-    in_flight: int
-    lost: int
-    torn: int
-    torn_lost: int
-    never_written: int
-    being_written: int
-    refused: int = 0
-    cut_off: int = 0
-
-
-class _Gaps(NamedTuple):
-    """The slots of a `SlotTable` that do not hold their latest row.
-
-    The *latest* number of a slot is the largest one up to the newest number that belongs to it::
-
-        capacity 4, newest 6      slot 0    slot 1    slot 2    slot 3
-        holds the row of               5         6         3         -
-        latest number                  5         6         3         4    -> number 4 is missing
-    """
-
-    place: Ints  # in the table
-    state: npt.NDArray[np.void]
-    latest: Ints
-    number: Ints  # of the row that the slot holds at least part of; a guess if that is unknown
-    missing: Mask  # the latest number is requested, has no row, and may get one
-    unfinished: Mask  # the same, and it may still be being written
-
-
-class SlotTable:
-    """The slots that a scan has read, each as it was read last.
-
-    Parameters
-    ----------
-    dtype, capacity
-        Of the ring.
-    after
-        Rows with numbers above are requested; if 0, all rows are.
-    unfinished
-        Numbers up to `after` that are requested, too.
-
-    Attributes
-    ----------
-    newest
-        The largest requested number that was found, or `after`.
-    frozen
-        If true, `newest` does not grow any more, and newer rows are left for the next scan.
-        Otherwise a fast writer could keep the scan from terminating.
-    """
-
-    def __init__(
-        self, dtype: np.dtype[np.void], capacity: int, after: int, unfinished: Ints
-    ) -> None:
-        self.capacity, self.after, self._unfinished = capacity, after, unfinished
-        self.newest = after
-        self.frozen = False
-        self._empty = np.empty(0, dtype), np.empty(0, _SLOT)
-        self._chunks: list[tuple[npt.NDArray[np.void], npt.NDArray[np.void]]] = []
-        self._overwritten: list[npt.NDArray[np.void]] = []  # rows of slots that were read again
-
-    def _table(self) -> tuple[npt.NDArray[np.void], npt.NDArray[np.void]]:
-        """Return the rows and the states of all slots."""
-        if len(self._chunks) != 1:
-            rows, states = zip(*(self._chunks or [self._empty]), strict=True)
-            self._chunks = [(np.concatenate(rows), np.concatenate(states))]
-        return self._chunks[0]
-
-    @property
-    def slots(self) -> Ints:
-        """(n,) slots, in the order in which they were added."""
-        return np.asarray(self._table()[1]["slot"])
-
-    def add(self, slots: Ints, rows: npt.NDArray[np.void], moved: Mask) -> int:
-        """Add (n,) slots with their content; return how many of the rows are requested.
-
-        `moved` says which of the rows changed while they were read.
-        """
-        self._chunks.append(self._parsed(slots, rows, moved))
-        return self._advance(self._chunks[-1][1])
-
-    def update(self, places: Ints, rows: npt.NDArray[np.void], moved: Mask) -> None:
-        """Replace the content of slots, given by their (n,) places in the table."""
-        table, states = self._table()
-        if self.after:  # a scan for new rows keeps each row that it has seen
-            self._overwritten.append(table[places[self._is_found(states[places])]])
-        table[places], states[places] = self._parsed(states["slot"][places], rows, moved)
-        self._advance(states[places])
-
-    def _parsed(
-        self, slots: Ints, rows: npt.NDArray[np.void], moved: Mask
-    ) -> tuple[npt.NDArray[np.void], npt.NDArray[np.void]]:
-        """Return a copy of (n,) rows, and the slots' state."""
-        begin, seq = rows["begin"], rows["seq"]
-        numbers = begin.astype(np.int64)  # below 0 if it is too large
-        begun = ~moved & (numbers > 0) & ((numbers - 1) % self.capacity == slots)
-        state = np.empty(len(rows), _SLOT)
-        state["slot"] = slots
-        state["number"] = np.where(begun, numbers, 0)
-        state["whole"] = begun & (begin == seq)
-        state["empty"] = ~moved & (begin == 0) & (seq == 0)
-        return rows.copy(), state
-
-    def _advance(self, state: npt.NDArray[np.void]) -> int:
-        found = state["number"][state["whole"] & self._is_requested(state["number"])]
-        if not self.frozen:
-            self.newest = max(self.newest, int(found.max(initial=0)))
-        return len(found)
-
-    def _is_requested(self, numbers: Ints) -> Mask:
-        return (numbers > self.after) | np.isin(numbers, self._unfinished)
-
-    def _is_found(self, state: npt.NDArray[np.void]) -> Mask:
-        """Return which of (n,) slots hold a row of the result."""
-        numbers = state["number"]
-        return np.asarray(state["whole"] & self._is_requested(numbers) & (numbers <= self.newest))
-
-    def _found(self) -> npt.NDArray[np.void]:
-        """Return the requested rows in commit order, none twice."""
-        rows, states = self._table()
-        found = np.flatnonzero(self._is_found(states))
-        rows = rows[found[np.argsort(states["number"][found], kind="stable")]]
-        if self._overwritten:
-            rows = np.concatenate((*self._overwritten, rows))
-            rows = rows[np.unique(rows["seq"], return_index=True)[1]]
-        return rows
-
-    def _gaps(self, *, alive: bool = True) -> _Gaps:
-        newest, capacity, state = self.newest, self.capacity, self._table()[1]
-        behind = (newest - 1 - state["slot"]) % capacity
-        latest = np.maximum(newest - behind, 0)
-        place = np.flatnonzero(~state["whole"] | (state["number"] != latest))
-        behind, latest, state = behind[place], latest[place], state[place]
-        begun = state["number"]
-        missing = self._is_requested(latest) & (begun <= newest)
-        # in a scan for new rows each number gets the time until the next scan
-        oldest = min(newest - NEWEST, self.after or newest)
-        unfinished = missing & (latest > oldest) & alive
-        # where the number is unknown: near the newest one it may be that of the next lap
-        next_lap = (begun == 0) & ~_untouched(state, latest, capacity) & ~unfinished & alive
-        next_lap &= capacity - behind <= NEWEST
-        guess = np.where(next_lap, newest - behind + capacity, latest)
-        number = np.where(begun > 0, begun, guess)
-        return _Gaps(place, state, latest, number, missing, unfinished)
-
-    def unsettled(self, *, near: bool) -> Ints:
-        """Return the places of slots that another read may find another row in.
-
-        Parameters
-        ----------
-        near
-            Only slots near the newest number that may be in the middle of a write: those that
-            are worth waiting for.
-        """
-        place, state, latest, number, missing, unfinished = self._gaps()
-        if near:
-            # a row that was unfinished in the scan before has had its time
-            again = unfinished & (latest > max(self.after, self.newest - NEWEST))
-            again |= ~state["whole"] & (number > self.newest)
-        else:
-            # rows begun up to `after` were settled by the scan before
-            begun = state["number"]
-            again = ~state["whole"] & ~state["empty"] & ((begun == 0) | (begun > self.after))
-            again |= missing
-        return np.asarray(place[again])
-
-    def result(self, *, alive: bool) -> Scan:
-        """Return the rows, and what became of slots and numbers without one.
-
-        Parameters
-        ----------
-        alive
-            Whether the process is alive and records; otherwise no row is being written.
-        """
-        rows = self._found()
-        _, state, latest, number, _, unfinished = self._gaps(alive=alive)
-        newest, whole, gap = self.newest, state["whole"], ~state["whole"] | (number > self.newest)
-        # if all rows since the newest one were rejected, only the last ones may still come
-        last = int(number[gap].max(initial=0))
-        above = (number > newest) & (whole | (number > last - NEWEST)) & alive
-        being_written = above | (gap & unfinished & (number == latest))
-        never = gap & ~being_written & _untouched(state, latest, self.capacity)
-        torn = number[gap & ~being_written & ~never]
-        still = np.sort(latest[unfinished])
-        requested = newest - self.after + len(self._unfinished)
-        return Scan(
-            rows=rows,
-            newest=newest,
-            unfinished=still,
-            in_flight=len(still) + int(np.count_nonzero(above)),
-            lost=requested - len(rows) - len(still),
-            torn=len(torn),
-            torn_lost=int(np.count_nonzero(self._is_requested(torn) & (torn <= newest))),
-            never_written=int(np.count_nonzero(never)),
-            being_written=int(np.count_nonzero(being_written)),
-        )
-
-
-def _untouched(state: npt.NDArray[np.void], latest: Ints, capacity: int) -> Mask:
-    """Return which of (n,) slots are as they were when the file was created.
-
-    A writer may write zeros before the row: from the second lap on, zeros are part of a row.
-    """
-    return np.asarray(state["empty"] & (latest <= capacity))
 
 
 class RingReader:
@@ -391,7 +143,7 @@ class RingReader:
         return not self.stopped
 
     def scan(self, *, after: int = 0, unfinished: Ints | None = None) -> Scan:
-        """Return the rows with sequence numbers above `after`, and what became of the others.
+        """Return the rows with sequence numbers above `after`, and the frames in flight.
 
         Parameters
         ----------
@@ -414,26 +166,37 @@ class RingReader:
         TraceError
             The file cannot be read any more.
         """
-        requested = np.empty(0, np.int64) if unfinished is None else unfinished
-        was_alive, alive = self._recording(), False
+        requested = NO_NUMBERS if unfinished is None else unfinished
+        was_alive, alive = self.recording(), False
         table = self._read_slots(after, requested)
         # a process that was alive before may have written meanwhile
-        if was_alive or self._recording():
+        if was_alive or self.recording():
             self._settle(table)
-            alive = self._recording()
-            if not alive:  # nothing changes any more
-                table = self._read_slots(after, requested)
+            alive = True
+        flights = self._read_flights()
+        if alive and not self.recording():  # nothing changes any more
+            alive = False
+            table, flights = self._read_slots(after, requested), self._read_flights()
         self._read_log()  # after the rows: a name is stored before its code is used
-        found = table.result(alive=alive)
+        fine = self._valid(flights, in_flight=True)
+        found = table.result(alive=alive, flights=flights[fine])
+        is_rejected = self._is_rejected(found.rows)
         valid = self._valid(found.rows)
-        rows = found.rows if valid.all() else found.rows[valid]
-        refused = len(found.rows) - len(rows)
-        cut_off = 0 if after else self.capacity - len(table.slots)
+        refused = len(valid) - int(np.count_nonzero(valid))
+        reasons = self.outcomes.labels(found.rows["outcome"][is_rejected & valid]).counts()
         return replace(
-            found, rows=rows, refused=refused, lost=found.lost + refused, cut_off=cut_off
+            found,
+            rows=found.rows[valid & ~is_rejected] if refused or reasons else found.rows,
+            refused=refused,
+            lost=found.lost + refused,
+            cut_off=0 if after else self.capacity - len(table.slots),
+            rejected={
+                str(name).removeprefix(layout.REJECTED): count for name, count in reasons.items()
+            },
+            refused_flights=len(flights) - len(found.flights),
         )
 
-    def _recording(self) -> bool:
+    def recording(self) -> bool:
         """Return whether a living process records into the file."""
         self._read_log()
         return not self.stopped and is_locked(self._file)
@@ -481,19 +244,63 @@ class RingReader:
         rows = os.fstat(self._file).st_size - self._header.rows_at
         return max(0, min(self.capacity, rows // self._header.width))
 
+    def last_sign_ns(self, rows: Sequence[npt.NDArray[np.void]]) -> int:
+        """Return when the process was alive for certain, on the profiler's clock; 0 if unknown.
+
+        That is the newest of the stamps in `rows`, the starts and stops, and the time that the
+        process stores now and then.
+        """
+        raw = self._bytes(self._header.beat_at, 8)
+        times = [int.from_bytes(raw, "little"), *(now for now, _ in (*self.starts, *self.stops))]
+        times += [int(part[mark].max(initial=0)) for part in rows for mark in self.pipeline.marks]
+        return max((now for now in times if now < STAMP_LIMIT), default=0)
+
+    # -- frames in flight -----------------------------------------------------------------------
+
+    def _read_flights(self) -> npt.NDArray[np.void]:
+        """Return the slots of frames in flight: those in use, without a committed row."""
+        header = self._header
+        places = np.arange(header.slots)
+        found = []
+        for _ in range(FLIGHT_READS):
+            if not len(places):
+                break
+            first, end = int(places[0]), int(places[-1]) + 1
+            before, rows, later = self._read_three(
+                header.slots_at + first * header.width, end - first
+            )
+            places = places[places < first + len(rows)]
+            before, rows, later = (each[places - first] for each in (before, rows, later))
+            # the frame in the slot finished meanwhile, and perhaps another one began
+            changed = (before["begin"] != rows["begin"]) | (later["begin"] != rows["begin"])
+            found.append(rows[~changed & (rows["begin"] != 0)])
+            places = places[changed]
+        flights = np.concatenate(found) if found else np.empty(0, self.dtype)
+        done = [self._is_committed(int(number)) for number in flights["seq"]]
+        return np.asarray(flights[~np.array(done, bool)])
+
+    def _is_committed(self, number: int) -> bool:
+        """Return whether the ring has the row of a number, which may be 0 or any other number."""
+        if not 0 < number < 2**63:
+            return False
+        rows, moved = self._read_rows((number - 1) % self.capacity, 1)
+        return bool(len(rows) and not moved[0] and rows["begin"][0] == rows["seq"][0] == number)
+
     # -- bytes ----------------------------------------------------------------------------------
 
     def _read_rows(self, slot: int, count: int) -> tuple[npt.NDArray[np.void], Mask]:
-        """Return the rows of adjacent slots, and which of them changed meanwhile.
-
-        Three reads: a row did not change if the first gives its `seq` and the last its `begin`.
-        """
-        dtype = self.dtype
-        at = self._header.rows_at + slot * dtype.itemsize
-        raw = [self._bytes(at, count * dtype.itemsize) for _ in range(3)]
-        there = min(map(len, raw)) // dtype.itemsize
-        before, rows, later = (np.frombuffer(part, dtype, there) for part in raw)
+        """Return the rows of adjacent slots, and which of them changed meanwhile."""
+        at = self._header.rows_at + slot * self.dtype.itemsize
+        before, rows, later = self._read_three(at, count)
+        # a writer changes `begin` first and `seq` last
         return rows, (before["seq"] != rows["seq"]) | (later["begin"] != rows["begin"])
+
+    def _read_three(self, at: int, count: int) -> list[npt.NDArray[np.void]]:
+        """Return `count` rows at an offset, read three times: as many as the file has."""
+        width = self.dtype.itemsize
+        raw = [self._bytes(at, count * width) for _ in range(3)]
+        there = min(map(len, raw)) // width
+        return [np.frombuffer(part, self.dtype, there) for part in raw]
 
     def _bytes(self, at: int, count: int) -> bytes:
         try:
@@ -529,14 +336,24 @@ class RingReader:
         with contextlib.suppress(UnicodeDecodeError, KeyError):  # of a forged entry
             tables[kind].restore(code, payload.decode())
 
-    def _valid(self, rows: npt.NDArray[np.void]) -> Mask:
-        """Return which of (n,) whole rows a profiler can have written."""
+    def _valid(self, rows: npt.NDArray[np.void], *, in_flight: bool = False) -> Mask:
+        """Return which of (n,) rows or slots of frames in flight a profiler can have written."""
         fit = storable(rows, self.pipeline)
         valid = np.ones(len(rows), bool) if fit is None else fit.copy()
         for mark in self._foreign:
             valid &= rows[mark] == 0
-        valid &= self.sources.known(rows["source"]) & self.outcomes.known(rows["outcome"])
+        valid &= self.sources.known(rows["source"])
         for k, table in enumerate(self.tags):
             valid &= table.known(rows[f"tag {k}"])
+        if in_flight:
+            return valid
+        valid &= self.outcomes.known(rows["outcome"])
+        valid &= (rows["weight"] > 0) | self._is_rejected(rows)
         cpu = rows["cpu"]
-        return np.asarray(valid & (rows["weight"] > 0) & ~(cpu < 0) & ~np.isinf(cpu))
+        return np.asarray(valid & ~(cpu < 0) & ~np.isinf(cpu))
+
+    def _is_rejected(self, rows: npt.NDArray[np.void]) -> Mask:
+        """Return which of (n,) rows are those of frames that were rejected."""
+        table = self.outcomes.table
+        codes = [k for k, name in enumerate(table) if name and name.startswith(layout.REJECTED)]
+        return np.asarray((rows["weight"] == 0) & np.isin(rows["outcome"], codes))

@@ -264,6 +264,11 @@ class Ring:
         if self.file is not None:
             self.file.note(begins, now, wall)
 
+    def beat(self, now: int) -> None:
+        """Store in the file that the process is alive, with the profiler's clock in ns."""
+        if self.file is not None:
+            self.file.beat(now)
+
     def write_rows(self, rows: npt.NDArray[np.void], first: int | None = None) -> None:
         """Write (n,) rows in blocks that fit the ring, with the numbers from `first` on.
 
