@@ -16,7 +16,7 @@ class Writer:
     Attributes
     ----------
     begun
-        Stamps so far by frame id, of the frames whose slot is taken.
+        Stamps so far by frame id, of the frames that have taken a slot.
     freed
         Ids of the frames that have given their slot back.
     number

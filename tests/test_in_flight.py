@@ -4,6 +4,7 @@ The frames are written one store at a time, in the order in which a recorder sto
 """
 
 import random
+import time
 
 import numpy as np
 import pytest
@@ -260,6 +261,35 @@ def test_ages_end_with_the_last_sign_of_life(tmp_path):
     ring.note(False, 7_000, OFFSET + 7_000)  # it was stopped while the frame was in flight
     (found,) = latprof.recover(tmp_path / "mic.ring").in_flight
     assert found.age_ns == 6_900
+
+
+def test_stamps_too_late_for_the_clock_offset_refuse_one_row(tmp_path):
+    ring = new_ring(tmp_path / "mic.ring")
+    late = 2**62 - OFFSET
+    for n, at in enumerate((late - 1, late, 2**62 - 1), 1):
+        write_row(ring, claim(ring), n, (1, 2, 3, at))
+    slots = np.frombuffer(ring.slots, ring.dtype, 8)
+    slots["start"][:2] = late - 1, late
+    slots["begin"][:2] = 1, 2
+    ring.note(False, 9, OFFSET + 9)
+    trace = latprof.recover(tmp_path / "mic.ring")
+    trace.save(tmp_path / "x.parquet")
+    assert latprof.read(tmp_path / "x.parquet").frame_id.tolist() == [1]
+    assert (trace.recovery.refused, len(trace.in_flight)) == (2, 1)
+
+
+def test_a_running_profiler_stores_signs_of_life(tmp_path):
+    with latprof.Profiler(MIC, ring=tmp_path / "mic.ring") as profiler:
+        signs = []
+        deadline = time.monotonic() + 20
+        while len(set(signs)) < 3 and time.monotonic() < deadline:
+            with RingReader(tmp_path / "mic.ring") as reader:
+                signs.append(reader.last_sign_ns(()))
+            time.sleep(0.05)
+        assert signs == sorted(signs)
+        assert len(set(signs)) >= 3
+        now = time.time_ns() - profiler.clock_offset_ns
+        assert abs(now - signs[-1]) < 5_000_000_000
 
 
 def test_invalid_slots_are_counted_and_not_shown(tmp_path):

@@ -253,7 +253,7 @@ def test_forged_headers_are_refused(tmp_path, ring_bytes):
         ({"capacity": 2**64 - 1}, "inconsistent numbers"),
         ({"log_at": 8}, "inconsistent numbers"),
         ({"log_size": 2**64 - 1}, "inconsistent numbers"),
-        ({"log_size": 2**25, "slots_at": 2**26, "rows": 2**27}, "inconsistent numbers"),
+        ({"log_size": 2**26, "slots_at": 2**27, "rows": 2**28}, "inconsistent numbers"),
         ({"rows": 2**63}, "inconsistent numbers"),
         ({"length": 2**32 - 1}, "wrong checksum"),
         ({"text": b"{}"}, "an invalid header"),
@@ -298,7 +298,7 @@ def with_content(ring_bytes, content):
     _, log_at, log_end, rows_at, _ = places(ring_bytes)
     head = bytes(PREFIX.size) + text + bytes(-len(text) % 8)
     log = ring_bytes[log_at:log_end]
-    slots_at = -(-(len(head) + len(log)) // 8) * 8
+    slots_at = -(-(len(head) + len(log) + 8) // 8) * 8
     raw = ring_bytes[: PREFIX.size] + head[PREFIX.size :] + log
     raw = raw.ljust(slots_at + 4 * ROW.itemsize, b"\0") + ring_bytes[rows_at:]
     new_rows_at = slots_at + 4 * ROW.itemsize

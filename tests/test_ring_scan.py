@@ -509,7 +509,7 @@ class Watched(RingReader):
     def __init__(self, world, pace):
         self.pipeline, self.capacity, self.dtype = BARE, world.capacity, row_dtype(BARE)
         self.sources, self.outcomes, self.tags = NameTable(None), NameTable(FINISHED), ()
-        self._foreign = []
+        self._foreign, self.offset_ns = [], 0
         self.world, self.pace = world, pace
         self.dies_in = None
         self._file = -1

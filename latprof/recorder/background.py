@@ -91,6 +91,8 @@ class LiveFold:
         self._rate = sampling_rate
         self._now = now
         self.sinks: list[Callable[[npt.NDArray[np.void], Columns], None]] = []
+        # the profiler's clock, which must not be read more often than documented, and one beside it
+        self._begun = time.time_ns() - offset_ns, time.monotonic_ns()
         self._seen = 0  # the numbers up to here were looked for
         self._pending: dict[int, int] = {}  # number -> time of the first look
         self.lock = threading.RLock()
@@ -215,6 +217,11 @@ class LiveFold:
             settled = min(self._pending) - 1 if self._pending else self._seen
             self._core.limit = max(self._core.limit, settled + self.capacity)
 
+    def beat(self) -> None:
+        """Store a sign of life in the ring's file: until when frames in flight are known to be."""
+        begun_clock, begun_ns = self._begun
+        self._ring.beat(begun_clock + time.monotonic_ns() - begun_ns)
+
     # -- numbers ---------------------------------------------------------------------------------
 
     def _account(self, found: Snapshot) -> None:
@@ -333,6 +340,7 @@ class Background(threading.Thread):
                 now = time.monotonic()
                 if now >= next_sample:
                     next_sample = now + SAMPLE_EVERY_S
+                    self._fold.beat()
                     self._alerts.flush()
                     if self._sample is not None:
                         self._sample()

@@ -40,7 +40,7 @@ LOG_PIECE = 65_536  # bytes of the log that are read at a time
 _TIMES = struct.Struct("<qq")
 
 FLIGHT_READS = 8
-"""How often a slot is read whose frame changes; then its frame is so quick that it is left out."""
+"""How often a slot is read at most if its frame changes meanwhile. Such frames are left out."""
 
 PAUSES_S = (0, 0, 0.001, 0.002, 0.004, 0.008, 0.015, 0.02)
 """Waiting times before each further read. The first two reads find rows that were written while
@@ -338,7 +338,7 @@ class RingReader:
 
     def _valid(self, rows: npt.NDArray[np.void], *, in_flight: bool = False) -> Mask:
         """Return which of (n,) rows or slots of frames in flight a profiler can have written."""
-        fit = storable(rows, self.pipeline)
+        fit = storable(rows, self.pipeline, self.offset_ns)
         valid = np.ones(len(rows), bool) if fit is None else fit.copy()
         for mark in self._foreign:
             valid &= rows[mark] == 0

@@ -359,12 +359,16 @@ def cpu_word(cpu: float, weight: int = 1) -> int:
     return int.from_bytes(struct.pack("<fI", cpu, weight), "little")
 
 
-def storable(rows: npt.NDArray[np.void], pipeline: Pipeline) -> Mask | None:
-    """Return which rows have all stamps below 2**62, or None if all rows do."""
+def storable(rows: npt.NDArray[np.void], pipeline: Pipeline, offset_ns: int = 0) -> Mask | None:
+    """Return which rows have only stamps that a trace can hold, or None if all rows do.
+
+    A stamp must be below 2**62, also after `offset_ns` is added.
+    """
+    limit = STAMP_LIMIT - max(offset_ns, 0)
     stamps = _stamps(rows, pipeline).view(np.uint64)
-    if not stamps.size or int(stamps.max()) < STAMP_LIMIT:
+    if not stamps.size or int(stamps.max()) < limit:
         return None
-    return np.asarray((stamps < np.uint64(STAMP_LIMIT)).all(axis=1))
+    return np.asarray((stamps < np.uint64(limit)).all(axis=1))
 
 
 def _stamps(rows: npt.NDArray[np.void], pipeline: Pipeline) -> Ints:
