@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from latprof import plot
     from latprof.accounts import Accounts
     from latprof.analysis import analyze
+    from latprof.comparing.compare import Comparison, compare
+    from latprof.comparing.planning import plan
+    from latprof.comparing.trend import trend
     from latprof.histogram import Histogram
     from latprof.joining.join import join
     from latprof.profile.profile import Profile, load_profile, merge
@@ -54,6 +57,7 @@ __all__ = [
     "AUDIO",
     "Accounts",
     "Causes",
+    "Comparison",
     "DemoError",
     "Frame",
     "Headroom",
@@ -77,6 +81,7 @@ __all__ = [
     "analyze",
     "blame",
     "causes",
+    "compare",
     "current_frame",
     "disable",
     "enable",
@@ -85,11 +90,13 @@ __all__ = [
     "join",
     "load_profile",
     "merge",
+    "plan",
     "plot",
     "profile_frame",
     "read",
     "recover",
     "sensitivity",
+    "trend",
     "utilization",
     "what_if",
 ]
@@ -98,6 +105,9 @@ __all__ = [
 _MODULES = {
     "accounts": ("Accounts",),
     "analysis": ("analyze",),
+    "comparing.compare": ("Comparison", "compare"),
+    "comparing.planning": ("plan",),
+    "comparing.trend": ("trend",),
     "histogram": ("Histogram",),
     "joining.join": ("join",),
     "profile.profile": ("Profile", "load_profile", "merge"),

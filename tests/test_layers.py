@@ -17,7 +17,7 @@ ROWS = (
     "ring io",
     "trace recovery",
     "fold sequence joining queueing",
-    "profile analysis",
+    "profile analysis comparing",
     "report plot",
     "recorder",
     "cli top demo __main__",

@@ -1,6 +1,7 @@
 """The command ``latprof``: record a demonstration, report, plot and export traces.
 
-Exit status: 0 fine, 1 a check failed, 2 the input or the call is wrong (one line says what to do).
+Exit status: 0 fine, 1 a check failed, 2 the input or the call is wrong (one line says what to do),
+3 a gate could not decide.
 """
 
 import argparse
@@ -11,14 +12,14 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-from latprof.cli import completion, convert, demo, plot, queueing, report, top
+from latprof.cli import compare, completion, convert, demo, plot, queueing, report, top
 from latprof.errors import LatprofError
 from latprof.text import escape, shown_path
 
 __all__ = ["COMMAND_MODULES", "main"]
 
 # in the order of the help; `add` declares a module's commands
-COMMAND_MODULES = (demo, report, queueing, plot, convert, top, completion)
+COMMAND_MODULES = (demo, report, queueing, compare, plot, convert, top, completion)
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -75,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options, unknown = _parser().parse_known_args(arguments)
             if unknown:
                 options.command.refuse(unknown)
-            options.run(options)
+            status: int | None = options.run(options)
         finally:
             sys.stdout.flush()  # an error of the output is an error of the command
     except LatprofError as error:
@@ -90,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("latprof: interrupted", file=sys.stderr)
         return 130
-    return 0
+    return status or 0
 
 
 def _fail(message: str) -> int:

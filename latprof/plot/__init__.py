@@ -10,6 +10,7 @@ and `without_windows` is for pictures that are written to files on a computer wi
 
 from latprof.plot.axes import span_styles, without_windows
 from latprof.plot.breakdown import stages, waterfall
+from latprof.plot.comparing import compare, trend
 from latprof.plot.cumulative import ecdf, percentiles
 from latprof.plot.histograms import histogram
 from latprof.plot.over_time import heatmap, timeline
@@ -21,6 +22,7 @@ __all__ = [
     "Results",
     "blame",
     "colors",
+    "compare",
     "ecdf",
     "heatmap",
     "histogram",
@@ -29,6 +31,7 @@ __all__ = [
     "span_styles",
     "stages",
     "timeline",
+    "trend",
     "waterfall",
     "what_if",
     "without_windows",

@@ -6,7 +6,7 @@ sections of the report, further tables for which a terminal has no room, and pic
 
 import datetime as dt
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from latprof.units import format_ns, format_quantity, format_utc
 if TYPE_CHECKING:
     from latprof.report.report import Report
 
-__all__ = ["page"]
+__all__ = ["page", "render"]
 
 WORST = 10  # slowest frames that are listed, unless the report asks for another number
 
@@ -58,9 +58,6 @@ def page(report: "Report", *, made: dt.datetime | None = None) -> str:
     >>> html.startswith("<!doctype html>"), "mic: no frame has finished" in html
     (True, True)
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
     profile = report.profile
     shades = colors(profile.pipeline)
     found = report.sections(worst=report.worst or min(WORST, len(profile.sums.worst.frames)))
@@ -68,17 +65,9 @@ def page(report: "Report", *, made: dt.datetime | None = None) -> str:
     cause, causes = _causes(profile)
     origin = f"read from {report.origin}"  # both are shown elsewhere in the page
     sections = (*found[1:], *causes, *_further(profile, report.marked))
-    folder = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: escape(value) if type(value) is str else value,
-    )
-    environment.filters["html_table"] = lambda table: Markup(html_table(table, shades))
-    return environment.get_template("page.html.jinja").render(
+    return render(
+        "page.html.jinja",
+        shades,
         headline=summary.title,
         cause=cause,
         doubts=doubtful(summary),
@@ -89,8 +78,26 @@ def page(report: "Report", *, made: dt.datetime | None = None) -> str:
         pictures=pictures(profile, report.marked),
         provenance=_provenance(report, made or dt.datetime.now(dt.UTC)),
         pipeline=Section("Spans of the pipeline", (), profile.pipeline.table(), "pipeline"),
-        css=Markup((folder / "page.css").read_text(encoding="utf-8")),
     )
+
+
+def render(template: str, span_colors: Mapping[str, str], **values: Any) -> str:
+    """Return a template of this folder filled in; all text is escaped, tables become HTML."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    folder = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: escape(value) if type(value) is str else value,
+    )
+    environment.filters["html_table"] = lambda table: Markup(html_table(table, span_colors))
+    css = Markup((folder / "page.css").read_text(encoding="utf-8"))
+    return environment.get_template(template).render(css=css, **values)
 
 
 def _figures(profile: Profile, thresholds: Thresholds) -> Iterator[tuple[str, str, str, str]]:

@@ -8,7 +8,7 @@ import io
 import re
 import warnings
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from latprof.profile.profile import Profile
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["INK", "PAPER", "inline", "pictures", "svg_of"]
+__all__ = ["INK", "PAPER", "drawn", "inline", "pictures", "svg_of"]
 
 INK = "#010203"
 PAPER = "#fcfdfe"
@@ -57,9 +57,6 @@ _LONG_SHAPE = 2_000  # characters
 
 def pictures(profile: Profile, thresholds: Thresholds) -> "dict[str, Markup]":
     """Return the pictures of a profile, SVG by name; none if no frame has a start and an end."""
-    import matplotlib as mpl
-    from matplotlib import style
-
     from latprof import plot
 
     if not profile["end_to_end"].count:
@@ -85,6 +82,14 @@ def pictures(profile: Profile, thresholds: Thresholds) -> "dict[str, Markup]":
             lambda ax: plot.waterfall(profile, ax=ax, n=WORST, blame=blame),
         ),
     }
+    return drawn(plans)
+
+
+def drawn(plans: "Mapping[str, tuple[float, Callable[[Axes], object]]]") -> "dict[str, Markup]":
+    """Return pictures as SVG by name; a plan is a height in inches and what draws on axes."""
+    import matplotlib as mpl
+    from matplotlib import style
+
     shapes: dict[str, str] = {}
     with style.context("default"), mpl.rc_context(_STYLE):
         return {name: _drawn(name, *plan, shapes) for name, plan in plans.items()}

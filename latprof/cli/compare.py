@@ -1,0 +1,324 @@
+"""``latprof compare``, ``gate``, ``plan`` and ``trend``: sets of runs against each other."""
+
+import argparse
+import glob
+import re
+import sys
+from pathlib import Path
+
+from latprof.cli.common import NewCommand, print_json
+from latprof.comparing.budgets import OPEN
+from latprof.comparing.compare import compare
+from latprof.comparing.gate import GateResult, gate_commands, gate_runs
+from latprof.comparing.planning import plan
+from latprof.comparing.runs import MISSES, THROUGHPUT, Key
+from latprof.comparing.trend import trend
+from latprof.errors import LatprofError, ProfileError
+from latprof.io.atomic import write_file
+from latprof.text import escape, quoted
+from latprof.units import parse_duration
+
+__all__ = ["add"]
+
+_FORMATS = ("text", "json", "markdown")
+_STATISTIC = re.compile(rf"(?:(?P<span>.+)\.)?(?P<name>mean|{THROUGHPUT}|{MISSES}|p\d+(?:\.\d+)?)")
+
+
+def add(command: NewCommand) -> None:
+    """Declare the commands."""
+    _add_compare(command)
+    _add_gate(command)
+    _add_plan(command)
+    _add_trend(command)
+
+
+# -- compare ------------------------------------------------------------------------------------
+
+
+def _add_compare(command: NewCommand) -> None:
+    parser = command(
+        "compare",
+        "compare runs before a change with runs after it: worse, better, the same, or unclear",
+        "compare old-*.parquet --to new-*.parquet",
+    )
+    parser.add_argument(
+        "base", nargs="+", help="runs before the change, each a trace or a saved profile"
+    )
+    parser.add_argument(
+        "--to", nargs="+", required=True, metavar="HEAD", help="runs after the change"
+    )
+    _add_budgets(parser, "the first one is the headline (default: end_to_end.p99<+5%%)")
+    parser.add_argument(
+        "--unpaired",
+        action="store_true",
+        help="the runs of both sides were not taken in turn, pair by pair",
+    )
+    parser.add_argument(
+        "--percentile",
+        action="append",
+        type=float,
+        metavar="Q",
+        help="a percentile to compare; may be given several times (default: 50, 90, 99)",
+    )
+    parser.add_argument(
+        "--margin", default="5%", metavar="5%", help="the same within this part (default: 5%%)"
+    )
+    _add_confidence(parser)
+    parser.add_argument("--format", choices=_FORMATS, default="text", help="default: text")
+    parser.add_argument("--html", metavar="FILE", help="also write a page of HTML with pictures")
+    parser.set_defaults(run=_compare)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    base, head = _files(options.base), _files(options.to)
+    result = compare(
+        base,
+        head,
+        paired=not options.unpaired,
+        budgets=options.budget or ("end_to_end.p99<+5%",),
+        percentiles=options.percentile or (50, 90, 99),
+        margin=_part(options.margin, "--margin"),
+        confidence=_part(options.confidence, "--confidence"),
+    )
+    if options.html is not None:
+        from latprof.report.comparison import comparison_page
+
+        page = comparison_page(result)
+        with write_file(options.html) as file:
+            file.write(page.encode())
+    if options.format == "json":
+        print_json(result.to_dict())
+    else:
+        print(result.markdown() if options.format == "markdown" else result)
+
+
+# -- gate ---------------------------------------------------------------------------------------
+
+
+def _add_gate(command: NewCommand) -> None:
+    parser = command(
+        "gate",
+        "run two commands in turn, or take their recordings, and check budgets: exit status 0 if "
+        "they are met, 1 if one is exceeded, 3 if that is open",
+        "gate --base 'python old.py' --head 'python new.py' --budget 'end_to_end.p99<+5%'",
+    )
+    where = "writes its recording to the path in $LATPROF_RECORDING"
+    parser.add_argument("--base", metavar="CMD", help=f"command before the change; {where}")
+    parser.add_argument("--head", metavar="CMD", help=f"command after the change; {where}")
+    parser.add_argument(
+        "--base-runs", nargs="+", metavar="FILE", help="runs of base that exist, instead of --base"
+    )
+    parser.add_argument("--head-runs", nargs="+", metavar="FILE", help="runs of head that exist")
+    parser.add_argument(
+        "--paired",
+        action="store_true",
+        help="the given runs were taken in turn, pair by pair",
+    )
+    _add_budgets(parser, "all must be met")
+    parser.add_argument(
+        "--pairs", type=int, default=6, metavar="N", help="pairs before a decision (default: 6)"
+    )
+    parser.add_argument(
+        "--max-pairs",
+        type=int,
+        metavar="N",
+        help="most pairs; more than --pairs are run while a budget is open (default: 20)",
+    )
+    parser.add_argument(
+        "--check-pairs",
+        type=int,
+        default=2,
+        metavar="N",
+        help="pairs of base against itself, first (default: 2)",
+    )
+    parser.add_argument(
+        "--warm-up", type=int, default=1, metavar="N", help="runs that do not count (default: 1)"
+    )
+    parser.add_argument("--timeout", metavar="60s", help="longest time of a run")
+    parser.add_argument("--keep", metavar="FOLDER", help="keep the recordings in this folder")
+    parser.add_argument(
+        "--open",
+        choices=("fail", "pass"),
+        default="fail",
+        help="exit status of an open budget: 3, or 0 with a warning (default: fail)",
+    )
+    _add_confidence(parser)
+    parser.add_argument("--format", choices=_FORMATS, default="text", help="default: text")
+    parser.set_defaults(run=_gate)
+
+
+def _gate(options: argparse.Namespace) -> int:
+    result = _judge(options)
+    if options.format == "json":
+        print_json(result.to_dict())
+    else:
+        print(result.markdown() if options.format == "markdown" else result)
+    if result.state == OPEN and options.open == "pass":
+        print(f"latprof: warning: passed, but {escape(result.sentence)}", file=sys.stderr)
+        return 0
+    return result.status
+
+
+def _judge(options: argparse.Namespace) -> GateResult:
+    commands, runs = (options.base, options.head), (options.base_runs, options.head_runs)
+    budgets = options.budget or ()
+    confidence = _part(options.confidence, "--confidence")
+    if all(commands) and not any(runs):
+        timeout = options.timeout
+        return gate_commands(
+            options.base,
+            options.head,
+            budgets,
+            pairs=options.pairs,
+            max_pairs=max(20, options.pairs) if options.max_pairs is None else options.max_pairs,
+            check_pairs=options.check_pairs,
+            warm_up=options.warm_up,
+            timeout_s=None if timeout is None else _seconds(timeout),
+            confidence=confidence,
+            keep=options.keep,
+            progress=_show if sys.stderr.isatty() else None,
+        )
+    if all(runs) and not any(commands):
+        return gate_runs(
+            _files(options.base_runs),
+            _files(options.head_runs),
+            budgets,
+            paired=options.paired,
+            confidence=confidence,
+        )
+    raise ProfileError("gate needs --base and --head, or --base-runs and --head-runs; give both")
+
+
+def _show(line: str) -> None:
+    print(f"latprof: {line}", file=sys.stderr)
+
+
+def _seconds(text: str) -> float:
+    return parse_duration(text, name="--timeout", error=LatprofError) / 1e9
+
+
+# -- plan and trend -----------------------------------------------------------------------------
+
+
+def _add_plan(command: NewCommand) -> None:
+    parser = command(
+        "plan",
+        "show how many pairs of runs of what length find a change",
+        "plan runs/*.parquet --detect 5%",
+    )
+    parser.add_argument("runs", nargs="+", help="runs of the same code, traces or saved profiles")
+    parser.add_argument(
+        "--detect", default="5%", metavar="5%", help="the change to be found (default: 5%%)"
+    )
+    parser.add_argument(
+        "--power", default="80%", metavar="80%", help="with this probability (default: 80%%)"
+    )
+    _add_statistic(parser)
+    _add_confidence(parser)
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+    parser.set_defaults(run=_plan)
+
+
+def _plan(options: argparse.Namespace) -> None:
+    result = plan(
+        _files(options.runs),
+        detect=_part(options.detect, "--detect"),
+        statistic=_statistic(options.statistic),
+        power=_part(options.power, "--power"),
+        confidence=_part(options.confidence, "--confidence"),
+    )
+    if options.format == "json":
+        print_json(result.to_dict())
+    else:
+        print(result)
+
+
+def _add_trend(command: NewCommand) -> None:
+    parser = command(
+        "trend",
+        "show a statistic over many runs, and the runs at which it changed",
+        "trend runs/*.parquet --statistic decode.p99",
+    )
+    parser.add_argument("runs", nargs="+", help="runs, traces or saved profiles, in any order")
+    _add_statistic(parser)
+    parser.add_argument(
+        "--format",
+        choices=("text", "json", "csv"),
+        default="text",
+        help="csv is what Apache Otava reads (default: text)",
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", help="also draw a picture, FILE.png")
+    parser.set_defaults(run=_trend)
+
+
+def _trend(options: argparse.Namespace) -> None:
+    result = trend(_files(options.runs), statistic=_statistic(options.statistic))
+    if options.output is not None:
+        from latprof import plot
+        from latprof.cli.common import check_ending, draw
+
+        check_ending(options.output, (".png", ".svg", ".pdf"))
+        draw(lambda ax: plot.trend(result, ax=ax), options.output)
+    if options.format == "json":
+        print_json(result.to_dict())
+    elif options.format == "csv":
+        print(result.to_csv(), end="")
+    else:
+        print(result)
+
+
+# -- options ------------------------------------------------------------------------------------
+
+
+def _add_budgets(parser: argparse.ArgumentParser, meaning: str) -> None:
+    parser.add_argument(
+        "--budget",
+        action="append",
+        metavar="LIMIT",
+        help="a limit such as 'end_to_end.p99<+5%%' or 'decode.p50<20ms'; may be given several "
+        f"times; {meaning}",
+    )
+
+
+def _add_confidence(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--confidence", default="95%", metavar="95%", help="of the intervals (default: 95%%)"
+    )
+
+
+def _add_statistic(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--statistic",
+        default="end_to_end.p99",
+        metavar="SPAN.STATISTIC",
+        help="what to look at (default: end_to_end.p99)",
+    )
+
+
+def _statistic(text: str) -> Key:
+    found = _STATISTIC.fullmatch(text)
+    if found is None:
+        raise ProfileError(
+            f"--statistic must be SPAN.STATISTIC, such as decode.p99 or end_to_end.mean, got "
+            f"{quoted(text)}"
+        )
+    return found["span"] or "end_to_end", found["name"]
+
+
+def _part(text: str, flag: str) -> float:
+    """Return a percentage as a part."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text)
+    if found is None or not 0 < float(found[1]) < 100:
+        raise ProfileError(
+            f"{flag} must be a percentage above 0% and below 100%, got {quoted(text)}"
+        )
+    return float(found[1]) / 100
+
+
+def _files(names: list[str]) -> list[Path]:
+    """Return a path for each run; a pattern that the shell left alone means its files."""
+    paths = []
+    for name in names:
+        found = sorted(glob.glob(name, recursive=True)) if glob.has_magic(name) else []
+        paths += [Path(each) for each in found or [name]]
+    return paths

@@ -1,0 +1,410 @@
+"""A gate: run a program before and after a change in turn, and decide whether budgets are met.
+
+Runs are taken in pairs, A B B A, so that slow changes of the machine fall on both sides. After each
+pair from the first look on, the budgets are judged at a level that keeps the probability of a false
+decision over all looks (`latprof.comparing.student.sequential_level`). Before that, base is
+compared with itself, and a thread beside the runs records how late it wakes from sleeps of 1 ms:
+both say what the machine does to unchanged code.
+"""
+
+import math
+import os
+import subprocess
+import tempfile
+import threading
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latprof.comparing.budgets import EXCEEDED, MET, OPEN, Budget, parse_budgets
+from latprof.comparing.compare import BETTER, WORSE, Comparison, compare_runs
+from latprof.comparing.runs import Run, load_runs
+from latprof.comparing.student import sequential_level
+from latprof.errors import ProfileError
+from latprof.table import Section, markdown, text
+from latprof.text import clip, quoted
+from latprof.units import format_ns
+
+__all__ = ["RECORDING", "GateResult", "gate_commands", "gate_runs"]
+
+RECORDING = "LATPROF_RECORDING"
+"""The environment variable with the path that a run writes its recording to."""
+
+SLEEP_NS = 1_000_000
+LATE_NS = 10_000_000  # p99 of the lateness of 1 ms sleeps from which on a machine is unfit
+
+_LAST_LINES = 12  # of a command that failed
+_LONGEST_LINE = 200
+_MOST_OUTPUT = 1 << 16  # bytes of a command's output that are kept
+
+
+@dataclass(frozen=True, eq=False)
+class GateResult:
+    """What a gate found.
+
+    Attributes
+    ----------
+    comparison
+        Base against head.
+    state
+        ``"met"``, ``"exceeded"`` or ``"open"``: of all budgets together.
+    unfit
+        Why the machine is unfit for a decision; empty if it is not.
+    itself
+        Base against itself, or None if that was not measured.
+    lateness_ns
+        How late 1 ms sleeps ended beside the runs: p50, p99, max; empty without commands.
+    looks
+        The first and the last number of pairs at which the rule may decide, or None for runs
+        that existed before.
+    """
+
+    comparison: Comparison
+    state: str
+    unfit: str = ""
+    itself: Comparison | None = None
+    lateness_ns: dict[str, int] = field(default_factory=dict)
+    looks: tuple[int, int] | None = None
+
+    @property
+    def status(self) -> int:
+        """Exit status: 0 met, 1 exceeded, 3 open."""
+        return {MET: 0, EXCEEDED: 1, OPEN: 3}[self.state]
+
+    @property
+    def sentence(self) -> str:
+        """The decision in one sentence."""
+        budgets = self.comparison.budgets
+        if self.unfit:
+            return f"no decision: {self.unfit}"
+        if self.state == MET:
+            return f"{'the budget is' if len(budgets) == 1 else 'all budgets are'} met"
+        if self.state == EXCEEDED:
+            over = [each.budget.text for each in budgets if each.state == EXCEEDED]
+            return f"exceeded: {', '.join(over)}"
+        unsettled = [each.budget.text for each in budgets if each.state == OPEN]
+        return f"open: {', '.join(unsettled)}: too few runs, or too much noise"
+
+    def sections(self) -> list[Section]:
+        """Return what is shown: the decision, the noise, the comparison."""
+        lines = []
+        if self.itself is not None:
+            lines.append(f"base against itself: {self.itself.sentence}")
+        if self.lateness_ns:
+            late = ", ".join(f"{name} {format_ns(ns)}" for name, ns in self.lateness_ns.items())
+            lines.append(f"sleeps of 1 ms beside the runs ended late by {late}")
+        if self.looks is not None:
+            first, last = self.looks
+            lines.append(
+                f"judged after each pair from {first} to at most {last}, at a level that allows "
+                "for all these looks"
+            )
+        return [Section(self.sentence, tuple(lines)), *self.comparison.sections()]
+
+    def __str__(self) -> str:
+        return text(self.sections())
+
+    def markdown(self) -> str:
+        """Return the result as Markdown, for a pull request."""
+        return markdown(self.sections())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as values that JSON can hold."""
+        return {
+            "format": 1,
+            "sentence": self.sentence,
+            "state": self.state,
+            "status": self.status,
+            "unfit": self.unfit or None,
+            "lateness_ns": self.lateness_ns,
+            "looks": None if self.looks is None else list(self.looks),
+            "itself": None if self.itself is None else self.itself.to_dict(),
+            "comparison": self.comparison.to_dict(),
+        }
+
+
+def gate_runs(
+    base: Sequence[Any],
+    head: Sequence[Any],
+    budgets: Sequence[str],
+    *,
+    paired: bool = False,
+    confidence: float = 0.95,
+) -> GateResult:
+    """Judge runs that exist already.
+
+    Parameters
+    ----------
+    base, head
+        The runs of each side, as in `latprof.compare`.
+    budgets
+        Limits such as ``"end_to_end.p99<+5%"``.
+    paired
+        Whether run i of both sides were taken one after the other.
+    confidence
+        Of the intervals that are compared with the budgets.
+
+    Raises
+    ------
+    ProfileError
+        See `latprof.compare`.
+    """
+    parsed = _checked(budgets)
+    comparison = compare_runs(
+        load_runs(base, "base"),
+        load_runs(head, "head"),
+        paired=paired,
+        budgets=parsed,
+        confidence=confidence,
+    )
+    return GateResult(comparison, _state(comparison))
+
+
+def gate_commands(
+    base: str,
+    head: str,
+    budgets: Sequence[str],
+    *,
+    pairs: int = 6,
+    max_pairs: int = 20,
+    check_pairs: int = 2,
+    warm_up: int = 1,
+    timeout_s: float | None = None,
+    confidence: float = 0.95,
+    keep: str | os.PathLike[str] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> GateResult:
+    """Run two commands in turn until the budgets are decided.
+
+    Parameters
+    ----------
+    base, head
+        Commands for the shell. Each run must write its recording to the path in the environment
+        variable ``LATPROF_RECORDING`` (a Parquet trace, or a saved profile) and end with status 0.
+    budgets
+        Limits such as ``"end_to_end.p99<+5%"`` or ``"decode.p50<20ms"``.
+    pairs
+        Pairs before the first decision, from 2 on.
+    max_pairs
+        Most pairs; more than `pairs` are run only while a budget is open.
+    check_pairs
+        Pairs of base against itself before the comparison.
+    warm_up
+        Runs of each command before anything is measured.
+    timeout_s
+        Longest time of one run, in seconds.
+    confidence
+        1 minus the probability of a false decision on a budget, over all looks.
+    keep
+        A folder that the recordings are kept in.
+    progress
+        Called with a line before each run.
+
+    Raises
+    ------
+    ProfileError
+        A command fails, takes too long, or leaves no recording with finished frames; the message
+        has its last lines. An argument is invalid.
+    """
+    parsed = _checked(budgets)
+    for name, value, least in (
+        ("pairs", pairs, 2),
+        ("max_pairs", max_pairs, pairs),
+        ("check_pairs", check_pairs, 0),
+        ("warm_up", warm_up, 0),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ProfileError(f"{name} must be an integer from {least} on, got {quoted(value)}")
+    level = sequential_level(1 - confidence, pairs, max_pairs)
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory()) if keep is None else keep
+        runs = _Commands({"base": base, "head": head}, Path(folder), timeout_s, progress)
+        for name in ("base", "head"):
+            for _ in range(warm_up):
+                runs.run(name, "warm-up")
+        with _Sleeper() as sleeper:
+            itself = None
+            if check_pairs:
+                both = [runs.run("base", "check") for _ in range(2 * check_pairs)]
+                # A B B A: which run of a pair came first alternates
+                first = [both[2 * i + i % 2] for i in range(check_pairs)]
+                second = [both[2 * i + 1 - i % 2] for i in range(check_pairs)]
+                itself = compare_runs(first, second, budgets=parsed, confidence=confidence)
+            sides: dict[str, list[Run]] = {"base": [], "head": []}
+            while True:
+                order = ("base", "head") if len(sides["base"]) % 2 == 0 else ("head", "base")
+                for name in order:
+                    sides[name].append(runs.run(name, f"pair {len(sides['base']) + 1}"))
+                done = len(sides["head"])
+                if done < pairs:
+                    continue
+                comparison = compare_runs(
+                    sides["base"],
+                    sides["head"],
+                    budgets=parsed,
+                    confidence=confidence,
+                    budget_level=level,
+                )
+                state = _state(comparison)
+                if state != OPEN or done >= max_pairs:
+                    break
+        late = sleeper.lateness_ns()
+    unfit = _unfit(itself, late)
+    looks = (pairs, max_pairs)
+    return GateResult(comparison, OPEN if unfit else state, unfit, itself, late, looks)
+
+
+def _checked(budgets: Sequence[str]) -> list[Budget]:
+    parsed = parse_budgets(budgets)
+    if not parsed:
+        raise ProfileError(
+            'a gate must have at least one budget, got none; give one such as "end_to_end.p99<+5%"'
+        )
+    return parsed
+
+
+def _state(comparison: Comparison) -> str:
+    """Return the state of all budgets: exceeded if one is, met if all are."""
+    states = {each.state for each in comparison.budgets}
+    if EXCEEDED in states:
+        return EXCEEDED
+    return OPEN if OPEN in states else MET
+
+
+def _unfit(itself: Comparison | None, late: dict[str, int]) -> str:
+    """Return why the machine is unfit, or an empty text."""
+    if late.get("p99", 0) > LATE_NS:
+        return (
+            f"the machine is busy: 1 % of the sleeps of 1 ms ended more than "
+            f"{format_ns(late['p99'])} late; stop other programs, or use another machine"
+        )
+    if itself is not None and itself.verdict in (WORSE, BETTER):
+        return (
+            f"base differs from itself ({itself.sentence}): what the command measures drifts; make "
+            "its runs longer or more alike"
+        )
+    return ""
+
+
+class _Commands:
+    """Runs the commands, one at a time, each with a recording of its own."""
+
+    def __init__(
+        self,
+        commands: dict[str, str],
+        folder: Path,
+        timeout_s: float | None,
+        progress: Callable[[str], None] | None,
+    ) -> None:
+        self._commands = commands
+        self._folder = folder
+        self._timeout_s = timeout_s
+        self._progress = progress
+        self._count = 0
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ProfileError(f"cannot create the folder {quoted(str(folder))}: {error}") from None
+
+    def run(self, name: str, what: str) -> Run:
+        """Run a command and return its run."""
+        self._count += 1
+        if self._progress is not None:
+            self._progress(f"{what}: {name}")
+        recording = self._folder / f"{self._count:04d}-{name}.parquet"
+        recording.unlink(missing_ok=True)
+        output = self._execute(name, recording)
+        if not recording.exists() or recording.stat().st_size == 0:
+            raise ProfileError(
+                f"{name} must write a recording to ${RECORDING}, but wrote none: "
+                f"{quoted(self._commands[name])}{_last_lines(output)}"
+            )
+        try:
+            (run,) = load_runs(recording, name)
+        except ValueError as error:
+            raise ProfileError(
+                f"the recording of {name} cannot be used: {error}{_last_lines(output)}"
+            ) from None
+        return Run(recording.name, run.profile, None)
+
+    def _execute(self, name: str, recording: Path) -> bytes:
+        """Run a command to its end and return the end of its output."""
+        environment = os.environ | {RECORDING: str(recording)}
+        with tempfile.TemporaryFile() as output:
+            process = subprocess.Popen(
+                self._commands[name],
+                shell=True,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                status: int | None = process.wait(self._timeout_s)
+            except subprocess.TimeoutExpired:
+                status = None
+            finally:
+                _end(process)
+            output.seek(max(output.seek(0, os.SEEK_END) - _MOST_OUTPUT, 0))
+            last = output.read()
+        if status == 0:
+            return last
+        reason = f"ended with status {status}"
+        if status is None:
+            reason = f"took longer than {self._timeout_s:g} s"
+        elif status < 0:
+            reason = f"was ended by signal {-status}"
+        raise ProfileError(f"{name} {reason}: {quoted(self._commands[name])}{_last_lines(last)}")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End a command that still runs, and what it has started."""
+    if process.poll() is None:
+        import signal
+
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _last_lines(output: bytes) -> str:
+    """Return the last lines of a command's output, for a message of one line."""
+    lines = output.decode("utf-8", "replace").splitlines()[-_LAST_LINES:]
+    shown = " | ".join(clip(line, _LONGEST_LINE) for line in lines if line.strip())
+    return f"; its last lines: {shown}" if shown else "; it printed nothing"
+
+
+class _Sleeper:
+    """A thread that sleeps 1 ms again and again, and records how late each sleep ends."""
+
+    def __init__(self) -> None:
+        self._late = array("q")
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="latprof-sleeper", daemon=True)
+
+    def __enter__(self) -> "_Sleeper":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def lateness_ns(self) -> dict[str, int]:
+        """Return p50, p99 and the maximum of the lateness."""
+        late = np.sort(np.array(self._late if len(self._late) else [0], np.int64))
+        at = {"p50": 0.5, "p99": 0.99}
+        found = {q: int(late[max(math.ceil(part * len(late)) - 1, 0)]) for q, part in at.items()}
+        return found | {"max": int(late[-1])}
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            begin = time.perf_counter_ns()
+            time.sleep(SLEEP_NS / 1e9)
+            self._late.append(max(time.perf_counter_ns() - begin - SLEEP_NS, 0))

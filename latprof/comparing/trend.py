@@ -1,0 +1,341 @@
+"""A statistic over many runs, and the runs at which it changed.
+
+Change points are found by E-divisive means (Matteson and James 2014): a series is split where the
+energy distance between both parts is largest, if a permutation test finds it larger than chance,
+and each part is searched again. The permutations are seeded, so that the result repeats.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from latprof.arrays import Floats
+from latprof.comparing.runs import MISSES, THROUGHPUT, Key, Run, RunLike, load_runs
+from latprof.comparing.student import t_quantile
+from latprof.errors import ProfileError
+from latprof.table import Column, Kind, Section, Table, html, text
+from latprof.text import counted, quoted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["ChangePoint", "Trend", "change_points", "trend"]
+
+FEWEST_RUNS = 2  # of a part between two change points
+PERMUTATIONS = 999
+MOST_RUNS = 2_000  # the distances of all pairs of runs are in memory
+
+_SEED = 20_261_128
+_Z = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True)
+class TrendPoint:
+    """One run of a trend; `low` and `high` are its own 95 % interval, None if it has none."""
+
+    run: str
+    begin_ns: int | None
+    frames: int
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePoint:
+    """A run from which on a statistic is different.
+
+    Attributes
+    ----------
+    index, run
+        The first run after the change.
+    before, after
+        Geometric means of the runs since the change before, and until the next one.
+    ratio, low, high
+        ``after / before`` and its interval; None with fewer than 3 runs. The place of the change
+        was chosen by the same data, so the interval is somewhat too narrow.
+    p_value
+        Of the permutation test.
+    """
+
+    index: int
+    run: str
+    before: float
+    after: float
+    ratio: float
+    low: float | None
+    high: float | None
+    p_value: float
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Trend:
+    """A statistic over runs and its change points; `trend` returns it.
+
+    Attributes
+    ----------
+    key
+        Span and statistic.
+    points
+        A `TrendPoint` for each run, in order of time.
+    changes
+        The `ChangePoint` values, in order.
+    """
+
+    key: Key
+    points: tuple[TrendPoint, ...]
+    changes: tuple[ChangePoint, ...]
+
+    def __repr__(self) -> str:
+        return f"<Trend of {'.'.join(self.key)}: {counted(len(self.points), 'run')}>"
+
+    def __str__(self) -> str:
+        return text(self.sections())
+
+    def _repr_html_(self) -> str:
+        return html(self.sections())
+
+    @property
+    def is_time(self) -> bool:
+        """Whether the values are times in ns."""
+        return self.key[1] not in (THROUGHPUT, MISSES)
+
+    @property
+    def levels(self) -> list[float]:
+        """The mean between two changes: one more than there are changes."""
+        if self.changes:
+            return [*(change.before for change in self.changes), self.changes[-1].after]
+        return [_mean([point.value for point in self.points])]
+
+    @property
+    def sentence(self) -> str:
+        """The last change, in one sentence."""
+        name, runs = ".".join(self.key), counted(len(self.points), "run")
+        if not self.changes:
+            return f"{name} did not change over {runs}"
+        last = self.changes[-1]
+        more = len(self.changes) - 1
+        before = f", after {counted(more, 'earlier change')}" if more else ""
+        return f"{name} changed by {last.ratio - 1:+.1%} at {last.run}{before}"
+
+    def table(self) -> "pd.DataFrame":
+        """Return a DataFrame with a row for each run: name, begin, frames, value, low, high."""
+        import pandas as pd
+
+        begins = [None if p.begin_ns is None else pd.Timestamp(p.begin_ns) for p in self.points]
+        columns: dict[str, Any] = {
+            "begin": pd.array(begins, dtype="datetime64[ns]"),
+            "frames": [point.frames for point in self.points],
+        }
+        for name in ("value", "low", "high"):
+            columns[name] = pd.array(
+                [getattr(point, name) for point in self.points], dtype="float64"
+            )
+        columns["change"] = np.isin(np.arange(len(self.points)), [c.index for c in self.changes])
+        index = pd.Index([point.run for point in self.points], name="run")
+        return pd.DataFrame(columns, index=index)
+
+    def sections(self) -> list[Section]:
+        """Return what is shown: the sentence, the changes, the runs."""
+        kind: Kind = "time" if self.is_time else "quantity"
+        shown = [
+            (change.run, change.before, change.after, f"{change.ratio - 1:+.1%}", _range(change))
+            for change in self.changes
+        ]
+        changes = Table(
+            (
+                Column("changed at", "name"),
+                Column("before", kind),
+                Column("after", kind),
+                Column("change"),
+                Column("interval"),
+            ),
+            shown,
+        )
+        columns = (
+            Column("run", "name"),
+            Column("begin", "moment"),
+            Column("frames", "count"),
+            Column(self.key[1], kind),
+            Column("low", kind),
+            Column("high", kind),
+        )
+        rows = [(p.run, p.begin_ns, p.frames, p.value, p.low, p.high) for p in self.points]
+        parts = [Section(self.sentence)]
+        if shown:
+            parts.append(Section("", table=changes))
+        return [*parts, Section("Runs", table=Table(columns, rows))]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as values that JSON can hold."""
+        return {
+            "format": 1,
+            "sentence": self.sentence,
+            "span": self.key[0],
+            "statistic": self.key[1],
+            "runs": [_values(point) for point in self.points],
+            "changes": [_values(change) for change in self.changes],
+        }
+
+    def to_csv(self) -> str:
+        """Return the runs as CSV that Apache Otava reads: time in s, the run, the statistic."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(["time", "run", "_".join(self.key).replace(".", "_")])
+        for i, point in enumerate(self.points):
+            seconds = i if point.begin_ns is None else point.begin_ns // 10**9
+            writer.writerow([seconds, point.run, repr(point.value)])
+        return out.getvalue()
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Return the geometric mean, or the mean if a value is not above 0."""
+    if min(values) > 0:
+        return math.exp(sum(map(math.log, values)) / len(values))
+    return sum(values) / len(values)
+
+
+def _values(item: Any) -> dict[str, Any]:
+    return {name: getattr(item, name) for name in item.__slots__}
+
+
+def _range(change: ChangePoint) -> str:
+    if change.low is None or change.high is None:
+        return "-"
+    return f"{change.low - 1:+.1%} to {change.high - 1:+.1%}"
+
+
+def trend(
+    runs: "RunLike | Iterable[RunLike]",
+    *,
+    statistic: Key = ("end_to_end", "p99"),
+    significance: float = 0.01,
+) -> Trend:
+    """Return a statistic over runs, and the runs at which it changed.
+
+    Parameters
+    ----------
+    runs
+        Traces, profiles or paths of either; they are put in order of their first frame.
+    statistic
+        Span and statistic, ``("decode", "mean")``.
+    significance
+        Level of the permutation test of each change, between 0 and 1.
+
+    Raises
+    ------
+    ProfileError
+        A run does not have the statistic, there are more than 2,000 runs, or another argument is
+        invalid.
+    TraceError
+        A file is missing or is not a trace.
+    """
+    if isinstance(significance, bool) or not isinstance(significance, int | float):
+        raise ProfileError(f"significance must be a number, got {quoted(significance)}")
+    if not 1 / (PERMUTATIONS + 1) <= significance < 1:
+        raise ProfileError(f"significance must be from 0.001 to 1, got {quoted(significance)}")
+    known = load_runs(runs, "run")
+    if len(known) > MOST_RUNS:
+        raise ProfileError(f"runs must be at most {MOST_RUNS:,}, got {len(known):,}; give fewer")
+    known.sort(key=lambda run: (run.begin_ns is None, run.begin_ns or 0))
+    points = tuple(_point(run, statistic) for run in known)
+    values = np.array([point.value for point in points])
+    scaled = np.log(values) if (values > 0).all() else values
+    found = change_points(scaled, significance=significance)
+    return Trend(statistic, points, tuple(_changes(points, scaled, found)))
+
+
+def _point(run: Run, key: Key) -> TrendPoint:
+    found = run.statistic(key)
+    if found is None:
+        raise ProfileError(
+            f"statistic must be one that all runs have, got {quoted(key)}, which {run.name} lacks; "
+            f"its spans are {', '.join(run.profile.spans)}"
+        )
+    low = high = None
+    if found.log_error is not None:
+        reach = math.exp(_Z * found.log_error)
+        low, high = found.value / reach, found.value * reach
+    return TrendPoint(run.name, run.begin_ns, run.profile.frames, found.value, low, high)
+
+
+def _changes(
+    points: Sequence[TrendPoint], scaled: Floats, found: Sequence[tuple[int, float]]
+) -> list[ChangePoint]:
+    """Return the change points with their sizes."""
+    logarithmic = all(point.value > 0 for point in points)
+    edges = [0, *(index for index, _ in found), len(points)]
+    changes = []
+    for (index, p_value), begin, end in zip(found, edges, edges[2:], strict=False):
+        before, after = scaled[begin:index], scaled[index:end]
+        difference = float(after.mean() - before.mean())
+        low = high = None
+        df = len(before) + len(after) - 2
+        if df > 0 and logarithmic:
+            squares = ((before - before.mean()) ** 2).sum() + ((after - after.mean()) ** 2).sum()
+            error = math.sqrt(squares / df * (1 / len(before) + 1 / len(after)))
+            reach = t_quantile(0.05, df) * error
+            low, high = math.exp(difference - reach), math.exp(difference + reach)
+        first, second = float(before.mean()), float(after.mean())
+        if logarithmic:
+            first, second = math.exp(first), math.exp(second)
+        ratio = second / first if first else math.inf
+        changes.append(
+            ChangePoint(index, points[index].run, first, second, ratio, low, high, p_value)
+        )
+    return changes
+
+
+def change_points(values: Floats, *, significance: float = 0.01) -> list[tuple[int, float]]:
+    """Return where (n,) values change: the index of the first value after, and its p value.
+
+    Examples
+    --------
+    >>> change_points(np.array([1.0, 1.1, 0.9, 1.0, 1.1, 2.0, 2.1, 1.9, 2.0, 2.1]))
+    [(5, 0.006)]
+    """
+    random = np.random.default_rng(_SEED)
+    waiting, found = [(0, len(values))], []
+    while waiting:
+        begin, end = waiting.pop()
+        part = values[begin:end]
+        if len(part) < 2 * FEWEST_RUNS:
+            continue
+        distances = np.abs(part[:, None] - part)
+        split, energy = _best_split(distances)
+        if energy <= 0:
+            continue
+        larger = 0
+        for _ in range(PERMUTATIONS):
+            order = random.permutation(len(part))
+            larger += _best_split(distances[np.ix_(order, order)])[1] >= energy * (1 - 1e-12)
+        p_value = (larger + 1) / (PERMUTATIONS + 1)
+        if p_value <= significance:
+            found.append((begin + split, p_value))
+            waiting += [(begin, begin + split), (begin + split, end)]
+    return sorted(found)
+
+
+def _best_split(distances: Floats) -> tuple[int, float]:
+    """Return the split of (n, n) distances with the largest energy, and that energy.
+
+    With m values before the split and n after, the energy is
+    ``mn / (m + n) * (2 * mean distance between - mean within before - mean within after)``; the
+    means within are over distinct pairs.
+    """
+    size = len(distances)
+    upto = distances.cumsum(axis=0).cumsum(axis=1)
+    m = np.arange(FEWEST_RUNS, size - FEWEST_RUNS + 1)
+    n = size - m
+    before = upto[m - 1, m - 1]  # each pair counted twice
+    across = upto[m - 1, -1] - before
+    after = upto[-1, -1] - before - 2 * across
+    energy = 2 * across / (m * n) - before / (m * (m - 1)) - after / (n * (n - 1))
+    energy *= m * n / size
+    best = int(energy.argmax())
+    return int(m[best]), float(energy[best])

@@ -1,0 +1,85 @@
+"""A pytest plugin: latency budgets of tests.
+
+A test with the marker ``latency`` records runs with the fixture `latency_runs`. It fails if a
+budget is exceeded, and also if the runs cannot decide it, unless the marker has ``open="pass"``::
+
+    @pytest.mark.latency("p99<50ms", "decode.p50<20ms")
+    def test_decoding_is_fast(latency_runs):
+        for profiler in latency_runs(mic, 5):
+            for i in range(1_000):
+                with profiler.frame(i) as frame:
+                    ...
+
+A budget is met if the whole 95 % interval over the runs is below its limit, as in ``latprof gate``.
+"""
+
+import warnings
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from latprof.pipeline import Pipeline
+    from latprof.profile.profile import Profile
+    from latprof.recorder.profiler import Profiler
+
+__all__ = ["latency_runs", "pytest_configure", "pytest_pyfunc_call"]
+
+_RUNS = pytest.StashKey["list[Profile]"]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
+    config.addinivalue_line(
+        "markers",
+        'latency(*budgets, open="fail"): limits such as "p99<50ms" of the runs that the test '
+        "records with the fixture latency_runs; see latprof.pytest_plugin",
+    )
+
+
+@pytest.fixture
+def latency_runs(
+    request: pytest.FixtureRequest,
+) -> "Callable[[Pipeline, int], Iterator[Profiler]]":
+    """Return a function of a pipeline and a number of runs: it yields a profiler for each run."""
+    recorded: list[Profile] = request.node.stash.setdefault(_RUNS, [])
+
+    def runs(pipeline: "Pipeline", count: int = 5, **settings: Any) -> "Iterator[Profiler]":
+        from latprof.recorder.profiler import Profiler
+
+        for _ in range(count):
+            with Profiler(pipeline, **settings) as profiler:
+                yield profiler
+            recorded.append(profiler.report().profile)
+
+    return runs
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Judge the budgets after the test has passed."""
+    result = yield
+    for marker in pyfuncitem.iter_markers("latency"):
+        _judge(marker, pyfuncitem.stash.get(_RUNS, []))
+    return result
+
+
+def _judge(marker: pytest.Mark, recorded: "list[Profile]") -> None:
+    from latprof.comparing.budgets import EXCEEDED, OPEN, parse_budgets
+    from latprof.comparing.compare import judge_runs
+    from latprof.comparing.runs import load_runs
+    from latprof.errors import LatprofError
+
+    try:
+        budgets = parse_budgets(marker.args)
+        judged = [judge_runs(load_runs(recorded, "run"), budget) for budget in budgets]
+    except LatprofError as error:
+        pytest.fail(f"latency: {error}", pytrace=False)
+    failed = [str(each) for each in judged if each.state == EXCEEDED]
+    unsettled = [str(each) for each in judged if each.state == OPEN]
+    if unsettled and marker.kwargs.get("open", "fail") == "pass":
+        warnings.warn(f"latency: {'; '.join(unsettled)}", stacklevel=1)
+        unsettled = []
+    if failed or unsettled:
+        pytest.fail(f"latency: {'; '.join(failed + unsettled)}", pytrace=False)
