@@ -135,6 +135,12 @@ def _add_gate(command: NewCommand) -> None:
         "--warm-up", type=int, default=1, metavar="N", help="runs that do not count (default: 1)"
     )
     parser.add_argument("--timeout", metavar="60s", help="longest time of a run")
+    parser.add_argument(
+        "--max-lateness",
+        default="10ms",
+        metavar="10ms",
+        help="no decision if 1 %% of the sleeps of 1 ms beside the runs end later than this",
+    )
     parser.add_argument("--keep", metavar="FOLDER", help="keep the recordings in this folder")
     parser.add_argument(
         "--open",
@@ -174,6 +180,7 @@ def _judge(options: argparse.Namespace) -> GateResult:
             check_pairs=options.check_pairs,
             warm_up=options.warm_up,
             timeout_s=None if timeout is None else _seconds(timeout),
+            max_lateness=options.max_lateness,
             confidence=confidence,
             keep=options.keep,
             progress=_show if sys.stderr.isatty() else None,

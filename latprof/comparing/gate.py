@@ -29,7 +29,7 @@ from latprof.comparing.student import sequential_level
 from latprof.errors import ProfileError
 from latprof.table import Section, markdown, text
 from latprof.text import clip, quoted
-from latprof.units import format_ns
+from latprof.units import format_ns, parse_duration
 
 __all__ = ["RECORDING", "GateResult", "gate_commands", "gate_runs"]
 
@@ -37,8 +37,6 @@ RECORDING = "LATPROF_RECORDING"
 """The environment variable with the path that a run writes its recording to."""
 
 SLEEP_NS = 1_000_000
-LATE_NS = 10_000_000  # p99 of the lateness of 1 ms sleeps from which on a machine is unfit
-
 _LAST_LINES = 12  # of a command that failed
 _LONGEST_LINE = 200
 _MOST_OUTPUT = 1 << 16  # bytes of a command's output that are kept
@@ -176,6 +174,7 @@ def gate_commands(
     check_pairs: int = 2,
     warm_up: int = 1,
     timeout_s: float | None = None,
+    max_lateness: str | int = "10ms",
     confidence: float = 0.95,
     keep: str | os.PathLike[str] | None = None,
     progress: Callable[[str], None] | None = None,
@@ -199,6 +198,8 @@ def gate_commands(
         Runs of each command before anything is measured.
     timeout_s
         Longest time of one run, in seconds.
+    max_lateness
+        The machine is unfit if more than 1 % of the sleeps beside the runs end later than this.
     confidence
         1 minus the probability of a false decision on a budget, over all looks.
     keep
@@ -221,6 +222,7 @@ def gate_commands(
     ):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ProfileError(f"{name} must be an integer from {least} on, got {quoted(value)}")
+    late_ns = parse_duration(max_lateness, name="max_lateness", error=ProfileError)
     level = sequential_level(1 - confidence, pairs, max_pairs)
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory()) if keep is None else keep
@@ -255,7 +257,7 @@ def gate_commands(
                 if state != OPEN or done >= max_pairs:
                     break
         late = sleeper.lateness_ns()
-    unfit = _unfit(itself, late)
+    unfit = _unfit(itself, late, late_ns)
     looks = (pairs, max_pairs)
     return GateResult(comparison, OPEN if unfit else state, unfit, itself, late, looks)
 
@@ -277,9 +279,9 @@ def _state(comparison: Comparison) -> str:
     return OPEN if OPEN in states else MET
 
 
-def _unfit(itself: Comparison | None, late: dict[str, int]) -> str:
+def _unfit(itself: Comparison | None, late: dict[str, int], late_ns: int) -> str:
     """Return why the machine is unfit, or an empty text."""
-    if late.get("p99", 0) > LATE_NS:
+    if late["p99"] > late_ns:
         return (
             f"the machine is busy: 1 % of the sleeps of 1 ms ended more than "
             f"{format_ns(late['p99'])} late; stop other programs, or use another machine"

@@ -1,0 +1,229 @@
+"""The gate on commands, and the pytest plugin: both decide by runs, never by one of them."""
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latprof import Pipeline, ProfileError, Trace
+from latprof.cli.main import main
+from latprof.comparing.gate import gate_commands
+
+MIC = Pipeline.chain("mic", "decode")
+FRAMES = 40
+
+
+def gate(base, head, *, pairs, max_pairs, **given):
+    """Judge p99 on a machine that may be busy with other tests."""
+    return gate_commands(
+        base,
+        head,
+        ["p99<+5%"],
+        pairs=pairs,
+        max_pairs=max_pairs,
+        max_lateness="1min",
+        **given,
+    )
+
+
+def recording(path, latency_ns):
+    """Write a run whose frames take about the same time."""
+    start = np.arange(FRAMES) * 10**6
+    end = start + latency_ns + np.arange(FRAMES) % 3
+    Trace(
+        MIC, frame_id=np.arange(FRAMES), marks={"start": start, "decode": start, "end": end}
+    ).save(path)
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """Return a maker of commands that hand out prepared recordings, one after the other."""
+
+    def command(name, latencies):
+        folder = tmp_path / name
+        folder.mkdir()
+        for i, latency_ns in enumerate(latencies):
+            recording(folder / f"{i}.parquet", latency_ns)
+        # the next recording of this command, from the start again after the last one
+        script = f"""
+            n=$(cat {folder}/count 2>/dev/null || echo 0)
+            echo $((n + 1)) > {folder}/count
+            echo {name} >> {tmp_path}/order
+            cp {folder}/$((n % {len(latencies)})).parquet "$LATPROF_RECORDING"
+        """
+        (folder / "run.sh").write_text(textwrap.dedent(script))
+        return f"sh {folder}/run.sh"
+
+    return command
+
+
+STEADY = (100_000, 100_400, 99_700, 100_100)
+
+
+def test_runs_alternate_and_a_slower_head_exceeds_the_budget(shop, tmp_path):
+    slower = [ns * 12 // 10 for ns in STEADY]
+    result = gate(shop("base", STEADY), shop("head", slower), pairs=3, max_pairs=4)
+    assert (result.state, result.status) == ("exceeded", 1)
+    assert result.sentence == "exceeded: p99<+5%"
+    order = (tmp_path / "order").read_text().split()
+    # a warm-up of each, two pairs of base against itself, then A B B A A B
+    assert order[:2] == ["base", "head"]
+    assert order[2:6] == ["base"] * 4
+    assert order[6:] == ["base", "head", "head", "base", "base", "head"]
+    assert len(result.comparison.base) == 3
+
+
+def test_equal_commands_meet_the_budget_and_further_pairs_run_only_while_it_is_open(shop):
+    same = gate(shop("a", STEADY), shop("b", STEADY), pairs=2, max_pairs=9)
+    assert (same.state, len(same.comparison.base)) == ("met", 2)
+    # head is 5 % slower give or take: the budget stays open to the last pair
+    near = [ns * factor // 100 for ns, factor in zip(STEADY, (101, 109, 103, 107), strict=True)]
+    open_ = gate(shop("c", STEADY), shop("d", near), pairs=2, max_pairs=4, check_pairs=0)
+    assert (open_.state, open_.status, len(open_.comparison.base)) == ("open", 3, 4)
+    assert "judged after each pair from 2 to at most 4" in str(open_)
+
+
+def test_looks_make_the_interval_of_a_budget_wider(shop):
+    once = gate(shop("a", STEADY), shop("b", STEADY), pairs=3, max_pairs=3)
+    often = gate(shop("c", STEADY), shop("d", STEADY), pairs=3, max_pairs=20)
+    assert once.comparison.budget_confidence == pytest.approx(0.95)
+    assert often.comparison.budget_confidence > 0.97
+
+
+def test_base_that_differs_from_itself_gives_no_decision(shop):
+    # every second run of base is slower: pairs of base against itself are never equal
+    drifting = [100_000, 150_000, 150_400, 100_300]
+    result = gate(
+        shop("base", drifting),
+        shop("head", STEADY),
+        pairs=2,
+        max_pairs=2,
+        check_pairs=2,
+        warm_up=0,
+    )
+    assert (result.state, result.status) == ("open", 3)
+    assert result.sentence.startswith("no decision: base differs from itself")
+
+
+def test_failing_commands_are_errors_with_their_last_lines(tmp_path, shop):
+    good = shop("good", STEADY)
+    empty = tmp_path / "empty.parquet"
+    Trace(MIC, frame_id=[], marks={}).save(empty)
+    for command, message in (
+        ("echo first; echo why it failed >&2; exit 7", "status 7.*last lines: first | why it fail"),
+        ("true", "wrote none.*it printed nothing"),
+        ("kill -9 $$", "was ended by signal 9"),
+        ("echo x > $LATPROF_RECORDING", "cannot be used"),
+        (f"cp {empty} $LATPROF_RECORDING", "must have finished frames"),
+    ):
+        with pytest.raises(ProfileError, match=message) as caught:
+            gate_commands(good, command, ["p99<+5%"], pairs=2)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ProfileError, match=r"took longer than 0.3 s"):
+        gate_commands("sleep 60", good, ["p99<+5%"], timeout_s=0.3)
+
+
+def test_a_machine_that_is_too_busy_gives_no_decision(shop):
+    result = gate_commands(
+        shop("a", STEADY), shop("b", STEADY), ["p99<+5%"], pairs=2, max_pairs=2, max_lateness=0
+    )
+    assert result.status == 3
+    assert result.sentence.startswith("no decision: the machine is busy")
+
+
+def test_wrong_numbers_of_pairs_are_refused():
+    for given in (
+        {"pairs": 1},
+        {"pairs": 4, "max_pairs": 3},
+        {"warm_up": -1},
+        {"check_pairs": "2"},
+    ):
+        with pytest.raises(ProfileError, match="must be an integer from"):
+            gate_commands("true", "true", ["p99<1ms"], **given)
+
+
+def test_command_keeps_recordings_and_reports_the_sleeps(shop, tmp_path, capsys):
+    keep = tmp_path / "kept"
+    given = ["gate", "--base", shop("base", STEADY), "--head", shop("head", STEADY)]
+    given += ["--budget", "p99<+5%", "--pairs", "2", "--keep", str(keep), "--format", "json"]
+    given += ["--max-lateness", "1min"]
+    assert main(given) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["state"] == "met"
+    assert {*content["lateness_ns"]} == {"p50", "p99", "max"}
+    # two warm-ups, four of base against itself, two pairs
+    assert len(list(keep.glob("*.parquet"))) == 2 + 4 + 4
+
+
+def run_pytest(folder: Path, test: str) -> "subprocess.CompletedProcess[str]":
+    header = """
+        import time
+        import pytest
+        from latprof import Pipeline
+
+        MIC = Pipeline.chain("mic", "decode")
+
+        def record(runs, sleep_s, count=4):
+            for profiler in runs(MIC, count):
+                for i in range(6):
+                    with profiler.frame(i) as frame:
+                        frame.mark("decode")
+                        time.sleep(sleep_s)
+    """
+    (folder / "test_it.py").write_text(textwrap.dedent(header) + textwrap.dedent(test))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    if "latprof" not in {entry.name for entry in _plugins()}:
+        command += ["-p", "latprof.pytest_plugin"]
+    return subprocess.run(
+        [*command, "test_it.py"], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+def _plugins():
+    from importlib.metadata import entry_points
+
+    return entry_points(group="pytest11")
+
+
+def test_plugin_fails_tests_that_exceed_their_budget(tmp_path):
+    done = run_pytest(
+        tmp_path,
+        """
+        @pytest.mark.latency("p50<1min", "decode.mean<1min")
+        def test_met(latency_runs):
+            record(latency_runs, 0.001)
+
+        @pytest.mark.latency("p50<1us")
+        def test_exceeded(latency_runs):
+            record(latency_runs, 0.001)
+
+        @pytest.mark.latency("p50<1min")
+        def test_one_run(latency_runs):
+            record(latency_runs, 0.001, count=1)
+
+        @pytest.mark.latency("p50<1min", open="pass")
+        def test_one_run_passes(latency_runs):
+            record(latency_runs, 0.001, count=1)
+
+        @pytest.mark.latency("p50<1min")
+        def test_nothing_recorded(latency_runs):
+            pass
+
+        @pytest.mark.latency("nonsense")
+        def test_wrong_budget(latency_runs):
+            record(latency_runs, 0.001)
+        """,
+    )
+    assert done.returncode == 1, done.stdout
+    assert "2 passed" in done.stdout
+    for line in (
+        "latency: p50<1us is exceeded",
+        "latency: p50<1min is open",
+        "latency: run must have at least one run",
+        "latency: a budget must be SPAN.STATISTIC<LIMIT",
+    ):
+        assert line in done.stdout, done.stdout
