@@ -66,18 +66,14 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 
 
 def _judge(marker: pytest.Mark, recorded: "list[Profile]") -> None:
-    from latprof.comparing.budgets import EXCEEDED, OPEN, parse_budgets
-    from latprof.comparing.compare import judge_runs
-    from latprof.comparing.runs import load_runs
-    from latprof.errors import LatprofError
+    from latprof.comparing.compare import judge_profiles
 
     try:
-        budgets = parse_budgets(marker.args)
-        judged = [judge_runs(load_runs(recorded, "run"), budget) for budget in budgets]
-    except LatprofError as error:
+        judged = judge_profiles(recorded, marker.args)
+    except ValueError as error:  # as all errors of latprof about arguments
         pytest.fail(f"latency: {error}", pytrace=False)
-    failed = [str(each) for each in judged if each.state == EXCEEDED]
-    unsettled = [str(each) for each in judged if each.state == OPEN]
+    failed = [str(each) for each in judged if each.state == "exceeded"]
+    unsettled = [str(each) for each in judged if each.state == "open"]
     if unsettled and marker.kwargs.get("open", "fail") == "pass":
         warnings.warn(f"latency: {'; '.join(unsettled)}", stacklevel=1)
         unsettled = []

@@ -23,6 +23,7 @@ __all__ = [
     "PALETTE",
     "Cell",
     "Column",
+    "Kind",
     "Layout",
     "Section",
     "Table",

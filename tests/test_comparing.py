@@ -33,7 +33,7 @@ DAY_NS = 86_400 * 10**9
 
 
 def constant(latency_ns, *, frames=64, begin=0, gap_ns=10**6, queue_ns=None, source=None):
-    """Return a run whose frames all take the same time, a quarter of it in the queue."""
+    """Return a run of frames that all take the same time, a quarter of it in the queue."""
     start = begin + np.arange(frames) * gap_ns
     sent = start + (latency_ns // 4 if queue_ns is None else queue_ns)
     marks = {"start": start, "sent": sent, "end": start + latency_ns}

@@ -31,7 +31,7 @@ def gate(base, head, *, pairs, max_pairs, **given):
 
 
 def recording(path, latency_ns):
-    """Write a run whose frames take about the same time."""
+    """Write a run of frames that take about the same time."""
     start = np.arange(FRAMES) * 10**6
     end = start + latency_ns + np.arange(FRAMES) % 3
     Trace(
@@ -223,7 +223,7 @@ def test_plugin_fails_tests_that_exceed_their_budget(tmp_path):
     for line in (
         "latency: p50<1us is exceeded",
         "latency: p50<1min is open",
-        "latency: run must have at least one run",
+        "latency: the runs must have at least one run",
         "latency: a budget must be SPAN.STATISTIC<LIMIT",
     ):
         assert line in done.stdout, done.stdout

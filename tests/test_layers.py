@@ -20,7 +20,7 @@ ROWS = (
     "profile analysis comparing",
     "report plot",
     "recorder",
-    "cli top demo __main__",
+    "cli top demo __main__ pytest_plugin",
 )
 ROW = {name: row for row, names in enumerate(ROWS) for name in names.split()}
 
@@ -29,6 +29,7 @@ HEAVY = {
     "io.arrow": {"pyarrow"},
     "io.reader": {"pyarrow"},
     "io.writer": {"pyarrow"},
+    "pytest_plugin": {"pytest"},
     "report.terminal": {"rich"},
     "top": {"rich"},
 }

@@ -245,21 +245,22 @@ def print_report(report: Report) -> None:
         print(report)
 
 
-def draw(paint: "Callable[[None], Axes]", path: str) -> None:
+def draw(paint: "Callable[[Any], Axes]", path: str) -> None:
     """Write a picture to a file, in the format of its ending.
 
-    `paint` is called with None for axes, so that it makes a figure as large as it needs.
+    `paint` is called with `latprof.plot`. It leaves out the axes, so that the picture is as large
+    as it needs to be.
 
     Raises
     ------
     LatprofError
         There is nothing to draw, or the file cannot be written.
     """
-    from latprof.plot.axes import without_windows
+    from latprof import plot
 
     try:
-        with without_windows():
-            figure = paint(None).get_figure(root=True)
+        with plot.without_windows():
+            figure = paint(plot).get_figure(root=True)
     except LatprofError:
         raise
     except ValueError as error:

@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from latprof.cli.common import NewCommand, print_json
+from latprof.cli.common import NewCommand, check_ending, draw, print_json
 from latprof.comparing.budgets import OPEN
 from latprof.comparing.compare import compare
 from latprof.comparing.gate import GateResult, gate_commands, gate_runs
@@ -15,6 +15,7 @@ from latprof.comparing.runs import MISSES, THROUGHPUT, Key
 from latprof.comparing.trend import trend
 from latprof.errors import LatprofError, ProfileError
 from latprof.io.atomic import write_file
+from latprof.report.comparison import comparison_page
 from latprof.text import escape, quoted
 from latprof.units import parse_duration
 
@@ -81,8 +82,6 @@ def _compare(options: argparse.Namespace) -> None:
         confidence=_part(options.confidence, "--confidence"),
     )
     if options.html is not None:
-        from latprof.report.comparison import comparison_page
-
         page = comparison_page(result)
         with write_file(options.html) as file:
             file.write(page.encode())
@@ -261,11 +260,8 @@ def _add_trend(command: NewCommand) -> None:
 def _trend(options: argparse.Namespace) -> None:
     result = trend(_files(options.runs), statistic=_statistic(options.statistic))
     if options.output is not None:
-        from latprof import plot
-        from latprof.cli.common import check_ending, draw
-
         check_ending(options.output, (".png", ".svg", ".pdf"))
-        draw(lambda ax: plot.trend(result, ax=ax), options.output)
+        draw(lambda plot: plot.trend(result), options.output)
     if options.format == "json":
         print_json(result.to_dict())
     elif options.format == "csv":

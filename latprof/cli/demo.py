@@ -49,7 +49,6 @@ def run(options: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from latprof import plot
     from latprof.demo.processes import run as run_demo  # loads subprocess and more
 
     folder: Path = options.out
@@ -72,5 +71,5 @@ def run(options: argparse.Namespace) -> None:
     trace.save(files[0])
     with write_file(str(files[1])) as file:
         file.write(f"{report.to_json()}\n".encode())
-    draw(lambda ax: plot.histogram(report.profile, ax=ax), str(files[2]))
+    draw(lambda plot: plot.histogram(report.profile), str(files[2]))
     print("\nWritten: " + ", ".join(str(path) for path in files))

@@ -3,7 +3,7 @@
 import argparse
 import contextlib
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from latprof.queueing.what_if import what_if
 from latprof.text import clip, quoted, shown_path
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    pass
 
 __all__ = ["KINDS", "Kind", "add", "run"]
 
@@ -103,10 +103,10 @@ def run(options: argparse.Namespace) -> None:
     check_ending(options.output, (".png", ".svg", ".pdf"))
     kind = KINDS[options.kind]
     _check(options, kind)
-    paint = _painter(options)
     with _style(options.style):
         results = _of_frames(options) if kind.of_frames else _profiles(options)
-        draw(lambda ax: paint(results, ax), options.output)
+        function, given = options.kind.replace("-", "_"), _arguments(options)
+        draw(lambda plot: getattr(plot, function)(results, **given), options.output)
 
 
 def _check(options: argparse.Namespace, kind: Kind) -> None:
@@ -185,10 +185,8 @@ def _of_frames(options: argparse.Namespace) -> Any:
     return what_if(trace, changes, pipeline=pipeline)
 
 
-def _painter(options: argparse.Namespace) -> "Callable[[Any, Axes | None], Axes]":
-    """Return what draws the results."""
-    from latprof import plot
-
+def _arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of the function that draws the kind of picture."""
     spans, limits = options.span or None, options.threshold
     one, limit = (options.span or ["end_to_end"])[0], next(iter(limits), None)
     given: dict[str, dict[str, Any]] = {
@@ -199,8 +197,7 @@ def _painter(options: argparse.Namespace) -> "Callable[[Any, Axes | None], Axes]
         "heatmap": {"span": one, "threshold": limit},
         "waterfall": {"n": options.worst},
     }
-    function = getattr(plot, options.kind.replace("-", "_"))
-    return lambda results, ax: function(results, ax=ax, **given.get(options.kind, {}))
+    return given.get(options.kind, {})
 
 
 @contextlib.contextmanager

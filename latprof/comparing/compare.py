@@ -36,6 +36,7 @@ from latprof.comparing.student import (
     t_quantile,
 )
 from latprof.errors import ProfileError
+from latprof.profile.profile import Profile
 from latprof.profile.span import check_integer, check_percentile
 from latprof.table import Cell, Column, Kind, Section, Table, html, markdown, text, written
 from latprof.text import counted, quoted
@@ -55,6 +56,7 @@ __all__ = [
     "Row",
     "compare",
     "compare_runs",
+    "judge_profiles",
     "judge_runs",
 ]
 
@@ -84,7 +86,7 @@ class Row:
     difference, ratio
         ``head - base`` and ``head / base``; None if `base` is 0.
     low, high
-        The interval of `ratio`, or of `difference` if there is no ratio; None without one.
+        The interval of `ratio`, or of `difference` without a ratio. None without an interval.
     verdict
         ``"worse"``, ``"better"``, ``"same"`` or ``"unclear"``.
     pairs_missing
@@ -214,7 +216,7 @@ class Comparison:
         Raises
         ------
         ProfileError
-            There is no such row.
+            The runs do not have that span or statistic.
         """
         for row in self.rows:
             if row.key == key:
@@ -388,7 +390,7 @@ def compare(
     percentiles
         The percentiles to compare, 0 to 100.
     margin
-        A difference whose interval is within this part is called the same.
+        Both sides are the same if the whole interval is within this part.
     confidence
         Of the intervals, above 0 and below 1.
 
@@ -712,8 +714,8 @@ def judge_runs(runs: Sequence[Run], budget: Budget, confidence: float = 0.95) ->
     """
     if budget.relative:
         raise ProfileError(
-            f"budget {quoted(budget.text)} must have a fixed limit, as there is no base; use one "
-            "such as 'p99<50ms'"
+            f"budget {quoted(budget.text)} must have a fixed limit, as there are no base runs; use "
+            "one such as 'p99<50ms'"
         )
     estimates = [run.statistic(budget.key) for run in runs]
     known = [each for each in estimates if each is not None]
@@ -727,6 +729,18 @@ def judge_runs(runs: Sequence[Run], budget: Budget, confidence: float = 0.95) ->
     center = float(scaled.mean())
     value = math.exp(center) if logarithmic else center
     return _on_head(budget, value, logarithmic, error, df, 1 - confidence)
+
+
+def judge_profiles(profiles: Sequence[Profile], texts: Sequence[str]) -> list[JudgedBudget]:
+    """Judge budgets with fixed limits on the profiles of runs.
+
+    Raises
+    ------
+    ProfileError
+        No profile, one without frames, or a text that is not a budget with a fixed limit.
+    """
+    budgets, runs = parse_budgets(texts), load_runs(profiles, "the runs")
+    return [judge_runs(runs, budget) for budget in budgets]
 
 
 def _on_head(

@@ -21,7 +21,7 @@ from latprof.errors import ProfileError
 from latprof.table import Column, Section, Table, html, text
 from latprof.text import counted, quoted
 
-__all__ = ["MOST_PAIRS", "POWER", "Plan", "pairs_needed", "plan", "power_of"]
+__all__ = ["MOST_PAIRS", "POWER", "Plan", "PlannedLength", "pairs_needed", "plan", "power_of"]
 
 POWER = 0.9
 """The probability with which a difference is to be found by the number of pairs that is advised."""

@@ -13,6 +13,7 @@ import numpy as np
 from latprof.arrays import Floats
 
 __all__ = [
+    "MOST_FLIPPED_EXACTLY",
     "holm",
     "sequential_level",
     "sign_flip_p",

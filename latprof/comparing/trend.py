@@ -24,7 +24,7 @@ from latprof.text import counted, quoted
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ChangePoint", "Trend", "change_points", "trend"]
+__all__ = ["ChangePoint", "Trend", "TrendPoint", "change_points", "trend"]
 
 FEWEST_RUNS = 2  # of a part between two change points
 PERMUTATIONS = 999

@@ -7,9 +7,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from latprof.errors import ProfileError
-from latprof.plot.axes import explain, label, legend, new_axes, note, text_color, unit_of
+from latprof.plot.axes import (
+    THRESHOLD,
+    explain,
+    label,
+    legend,
+    new_axes,
+    note,
+    span_styles,
+    text_color,
+    unit_of,
+)
 from latprof.plot.cumulative import percentile_axis
-from latprof.plot.style import THRESHOLD, span_styles
 from latprof.table import PALETTE
 from latprof.text import counted, quoted
 

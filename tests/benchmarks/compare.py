@@ -1,6 +1,6 @@
 """How often a comparison is wrong and how often it finds a change: simulated queues at load 0.8.
 
-Each cell compares runs of a queue whose latencies vary from run to run by a given part. Without a
+Each cell compares runs of a queue; latencies vary from run to run by a given part. Without a
 change, ``worse`` and ``better`` are false. Beside latprof's verdict: Welch's t test and
 Mann-Whitney's test on the frames, a fixed band of 20 %, and the runs' own intervals.
 
