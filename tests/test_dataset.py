@@ -298,6 +298,7 @@ def test_without_file_descriptors_the_error_names_the_file_and_the_limit(tmp_pat
             lambda: latprof.read("t.parquet"),
             lambda: latprof.analyze("t.parquet"),
             lambda: latprof.analyze("."),
+            lambda: latprof.analyze("*.parquet"),
         ):
             try:
                 call()
@@ -312,6 +313,7 @@ def test_without_file_descriptors_the_error_names_the_file_and_the_limit(tmp_pat
         f"t.parquet: cannot be read: {reason}",
         f"t.parquet: cannot be read: {reason}",
         f".: cannot be opened: {reason}",
+        f"*.parquet: cannot be opened: {reason}",
     ]
 
 

@@ -338,8 +338,13 @@ def find_files(where: str | os.PathLike[str]) -> list[Path]:
             return found
         if path.exists():
             return [path]
-        found = [Path(each) for each in glob.glob(text, recursive=True)]
-        if not glob.has_magic(text) or not found:
+        found = []
+        if glob.has_magic(text):
+            # glob takes a folder that it cannot open for an empty one: fail here instead if the
+            # process may not open another file
+            os.close(os.open(os.devnull, os.O_RDONLY))
+            found = [Path(each) for each in glob.glob(text, recursive=True)]
+        if not found:
             raise TraceError("file not found; pass a trace, a path, a folder or a glob")
         return sorted(found)
 
