@@ -7,6 +7,8 @@ import textwrap
 import threading
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from traces import MIC, mic
 
@@ -327,6 +329,30 @@ def test_lack_of_memory_is_a_memory_error(tmp_path, monkeypatch):
     for call in (latprof.read, latprof.analyze):
         with pytest.raises(MemoryError, match="malloc of size 7 failed"):
             call(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize("claimed", [5_000, 2**42, 2**60])
+def test_a_footer_with_too_many_rows_is_a_corrupt_file(tmp_path, claimed):
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"frame_id": range(4321), "start": range(4321)}), path)
+    data = path.read_bytes()
+    begin = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    # field 3 of the footer, as thrift writes it; a list, 0x19, follows
+    rows, more = (b"\x16" + varint(2 * n) + b"\x19" for n in (4321, claimed))
+    assert data[begin:].count(rows) == 1
+    footer = data[begin:-8].replace(rows, more)
+    path.write_bytes(data[:begin] + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+    for call in (latprof.read, latprof.analyze):
+        with pytest.raises(TraceError, match=f"must have the {claimed} rows of its footer, got"):
+            call(path, pipeline=Pipeline("mic", ("start", "end")))
+
+
+def varint(number):
+    digits = []
+    while number >= 128:
+        digits.append(number % 128 + 128)
+        number //= 128
+    return bytes([*digits, number])
 
 
 def test_lack_of_threads_is_not_a_corrupt_file(tmp_path, monkeypatch):

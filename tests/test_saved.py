@@ -130,7 +130,7 @@ def test_loaded_profiles_merge_like_those_that_were_saved(tmp_path_factory, trac
 
 def test_a_long_profile_with_everything_comes_back(tmp_path):
     for pipeline in SMALL:
-        frames = seeded(pipeline, 3_000, 3, weights=True)
+        frames = seeded(pipeline, 1_500, 3, weights=True)
         profile = profiled(pipeline, frames, by="room", every="500ms", deadline="4ms")
         profile.note({"segments": [[5, 9], [7, 12]], "lost": 3, "accounts": {"in_flight": 2}})
         profile.save(tmp_path / "p")

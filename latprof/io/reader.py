@@ -205,9 +205,13 @@ class Reader:
         """Return all frames at once."""
         wanted = self._wanted(columns)
         # ids and stamps, nearly all of the data, are copied to their place batch by batch
-        with self._errors():
+        try:
             ids = np.empty(self.rows, np.uint64)
             marks = {m: np.empty(self.rows, np.int64) for m in self.pipeline.marks if m in wanted}
+        except (MemoryError, ValueError):
+            for _ in self.decoded(()):
+                pass  # raises a TraceError at its end if the footer is wrong about the rows
+            raise
         parts, stop = [], 0
         for part in self.batches(wanted):
             start, stop = stop, stop + len(part)
