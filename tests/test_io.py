@@ -501,6 +501,7 @@ def test_metadata_with_wrong_values_is_refused(tmp_path):
         ({"segments": [[2, 1]]}, "metadata 'segments' must be a list of pairs [begin, end]"),
         ({"boot_id": 1}, "metadata 'boot_id' must be text, got 1"),
         ({"pid": -1}, "metadata 'pid' must be an integer of 0 or more, got -1"),
+        ({"cores": 1.5}, "metadata 'cores' must be an integer of 0 or more, got 1.5"),
         ({"accounts": {"started": -1}}, "metadata 'accounts' must be an object of counts"),
         ({"accounts": {"rejected": 1}}, "metadata 'accounts' must be "),
         ({"accounts": {"torn": {"x": 1}}}, "metadata 'accounts' must be "),

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from queueing import Station
 
 import latprof
 from latprof import Pipeline, Span, Trace, utilization
-from latprof.queueing.utilization import suggest_stations
+from latprof.queueing.utilization import saturated_processor, suggest_stations
 
 DATA = Path(__file__).parents[1] / "data"
 MS = 1_000_000
@@ -106,3 +107,17 @@ def test_no_station_is_suggested_for_stages_that_overlap():
         marks={m: table[:, i] for m, i in (("start", 0), ("a", 1), ("c", 3), ("end", 4))},
     )
     assert [each.stages for each in suggest_stations(trace)] == [("work",)]
+
+
+def test_a_process_that_uses_all_cores_is_reported():
+    used = np.array([np.nan, 180, 200, 190], np.float32)
+    assert "used 1.90 of 2 cores" in saturated_processor(used, 2)
+    assert "used 1.90 of 1 core:" in saturated_processor(used, 1)
+    for cpu, cores in ((used, 4), (used, None), (used, 0), (used[:1], 2), (None, 2)):
+        assert saturated_processor(cpu, cores) == ""
+
+
+def test_a_recording_has_the_number_of_cores():
+    with latprof.Profiler(latprof.AUDIO) as profiler:
+        pass
+    assert 1 <= profiler.trace().meta["cores"] <= os.cpu_count()

@@ -131,6 +131,7 @@ _RULES: dict[str, tuple[Rule, str]] = {
     "boot_id": _TEXT,
     "host": _TEXT,
     "pid": _COUNT,
+    "cores": _COUNT,
     "python": _TEXT,
     "created": _TEXT,
     "sampling_rate": (_is_rate, f"a number from {_LEAST_RATE:g} to 1"),

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from latprof.arrays import Floats, Ints, Mask
 from latprof.frames import MISSING
@@ -20,7 +21,15 @@ from latprof.units import format_ns, format_utc
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Growth", "Load", "Suggestion", "Utilization", "suggest_stations", "utilization"]
+__all__ = [
+    "Growth",
+    "Load",
+    "Suggestion",
+    "Utilization",
+    "saturated_processor",
+    "suggest_stations",
+    "utilization",
+]
 
 _WINDOWS = 100
 _BATCHES = 16
@@ -487,3 +496,38 @@ def suggest_stations(
             found.append(runs[i, best].suggestion(stages[i : best + 1], taken))
         i = i + 1 if best is None else best + 1
     return tuple(found)
+
+
+# -- processor ----------------------------------------------------------------------------------
+
+_SATURATED = 0.9  # of the cores
+
+
+def saturated_processor(cpu: npt.NDArray[np.float32] | None, cores: int | None) -> str:
+    """Return why the processor makes a replay wrong, or an empty text if it does not.
+
+    Parameters
+    ----------
+    cpu
+        (n,) percent of a core that the process used when each frame was recorded, NaN if unknown.
+    cores
+        Number of cores that the process may use. Nothing is said if it is unknown.
+
+    Examples
+    --------
+    >>> saturated_processor(np.array([195, 190], np.float32), 2)[:55]
+    'the process used 1.93 of 2 cores: its stages slow each '
+    >>> saturated_processor(np.array([95, np.nan], np.float32), 2)
+    ''
+    """
+    known = np.zeros(0) if cpu is None else cpu[np.isfinite(cpu)]
+    if not cores or not len(known):
+        return ""
+    used = float(known.mean(dtype=np.float64)) / 100
+    if used < _SATURATED * cores:
+        return ""
+    return (
+        f"the process used {used:.2f} of {cores} core{'s' * (cores > 1)}: its stages slow each "
+        "other down, so that a change of one changes the times of the others, and the replay is "
+        "not a forecast"
+    )

@@ -119,6 +119,7 @@ class Recording:
             "anchors": [list(anchor) for anchor in self._anchors],
             "host": socket.gethostname(),
             "pid": self.pid,
+            "cores": _cores(),
             "python": platform.python_version(),
             "created": format_utc(time.time_ns()),
             "recording": self.id,
@@ -353,6 +354,13 @@ def _checked_anchor(clock: Callable[[], int]) -> tuple[int, int]:
     if type(now) is not int or not 0 < now < STAMP_LIMIT:
         raise ProfilerError(f"{rule}, got {quoted(now)}; use time.perf_counter_ns")
     return now, (before + time.time_ns()) // 2
+
+
+def _cores() -> int | None:
+    """Return how many cores the process may use, or None if that is not known."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 
 def _stamp_ns() -> int:
