@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from latprof.comparing.planning import plan
     from latprof.comparing.trend import trend
     from latprof.histogram import Histogram
+    from latprof.io.formats.foreign import ForeignFile
     from latprof.joining.join import join
     from latprof.profile.profile import Profile, load_profile, merge
     from latprof.profile.span import SpanProfile
@@ -59,6 +60,7 @@ __all__ = [
     "Causes",
     "Comparison",
     "DemoError",
+    "ForeignFile",
     "Frame",
     "Headroom",
     "Histogram",
@@ -109,6 +111,7 @@ _MODULES = {
     "comparing.planning": ("plan",),
     "comparing.trend": ("trend",),
     "histogram": ("Histogram",),
+    "io.formats.foreign": ("ForeignFile",),
     "joining.join": ("join",),
     "profile.profile": ("Profile", "load_profile", "merge"),
     "profile.span": ("SpanProfile",),

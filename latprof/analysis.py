@@ -108,6 +108,13 @@ def analyze(
     if by is not None:
         for recording in dataset.members:
             check_by(by, recording.tags, recording.name if recording.path else "")
+    if dataset.untimed:
+        for name, given in (("every", every), ("skip", skip), ("since", since), ("until", until)):
+            if given is not None:
+                dataset.check_timed(name)
+        if intended or causes:
+            dataset.check_timed("causes" if causes else "intended")
+        order, causes = False, False
     kind = dataset.pipeline
     starts = Intended(kind) if intended else None
     kind = kind if starts is None else starts.pipeline

@@ -17,6 +17,8 @@ from latprof.frames import FINISHED, MISSING, NO_SIZE, Columns, Labels, latencie
 from latprof.io import metadata
 from latprof.io.atomic import file_errors
 from latprof.io.checks import columns_of_arguments, columns_of_table
+from latprof.io.dataset import Dataset
+from latprof.io.formats.foreign import ForeignFile
 from latprof.pipeline import Pipeline, check_pipeline
 from latprof.text import clip, counted, quoted, shown_path
 from latprof.units import Time, format_ns, format_utc, parse_time
@@ -346,53 +348,112 @@ class Trace:
         return pd.DataFrame(data, copy=False)
 
     @classmethod
-    def from_pandas(cls, table: "pd.DataFrame", pipeline: Pipeline) -> "Trace":
+    def from_pandas(
+        cls, table: "pd.DataFrame", pipeline: Pipeline | None = None, **columns: Any
+    ) -> "Trace":
         """Return the trace that a DataFrame holds.
 
-        Its columns are named as those of `to_pandas`, in any order; marks are datetimes of any
-        unit or integer ns. Times with a zone are converted to UTC, times without a zone are UTC.
-        A mark without a column is missing in all frames.
+        With a pipeline alone, its columns are named as those of `to_pandas`, in any order; marks
+        are datetimes of any unit or integer ns. Times with a zone are converted to UTC, times
+        without a zone are UTC. A mark without a column is missing in all frames.
         `<span>_latency` columns are derived, so ignored; all others are tags. Columns that cannot
         be kept are listed in ``meta["dropped_columns"]``.
+
+        Parameters
+        ----------
+        table
+            A row per frame.
+        pipeline
+            What the marks mean; it is not needed if `marks` are given.
+        columns
+            What other columns mean: ``marks=["received_at", "sent_at"]``, ``id``, ``unit`` and
+            further ones, as for `ForeignFile`.
 
         Raises
         ------
         TraceError
             No frame_id, no mark, or values that cannot be kept exactly.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from latprof import Trace
+        >>> table = pd.DataFrame({"got_ms": [0, 10], "done_ms": [3, 17]})
+        >>> Trace.from_pandas(table, marks=["got_ms", "done_ms"]).span("end_to_end")
+        array([3000000, 7000000])
         """
         if hasattr(pipeline, "iloc"):
             raise TraceError(
                 f"pipeline must be a Pipeline (for example latprof.AUDIO), got "
                 f"{type(pipeline).__name__}; the DataFrame comes first"
             )
-        check_pipeline(pipeline, TraceError)
         if not (hasattr(table, "columns") and hasattr(table, "iloc")):
             raise TraceError(f"table must be a DataFrame, got {quoted(table)}")
-        import pyarrow as pa
-
+        if pipeline is not None or not columns:
+            check_pipeline(pipeline, TraceError)
+        if columns:
+            return cls._of_table(ForeignFile("table", pipeline, **columns), table)
+        assert pipeline is not None
         from latprof.io import arrow
 
         if "frame_id" not in table.columns and table.index.name == "frame_id":
             table = table.reset_index()
-        arrays = []
-        for position in range(len(table.columns)):
-            try:
-                arrays.append(pa.array(table.iloc[:, position], from_pandas=True))
-            except (pa.ArrowException, ValueError, TypeError, OverflowError):
-                # mixed objects have no type that is kept: the column is dropped, or refused by name
-                arrays.append(pa.nulls(len(table), pa.binary()))
-        whole = pa.table(arrays, names=[str(name) for name in table.columns])
+        whole = arrow.table_of(table)
         plan = arrow.plan(whole.schema, pipeline)
-        columns = columns_of_table(whole, {*plan.names, *pipeline.marks}, plan, pipeline)
-        return cls.of(
-            pipeline, columns, {"dropped_columns": plan.dropped} if plan.dropped else None
-        )
+        found = columns_of_table(whole, {*plan.names, *pipeline.marks}, plan, pipeline)
+        return cls.of(pipeline, found, {"dropped_columns": plan.dropped} if plan.dropped else None)
+
+    @classmethod
+    def from_durations(
+        cls, durations: Mapping[str, Any], *, unit: str = "ns", **columns: Any
+    ) -> "Trace":
+        """Return a trace of frames of which only the durations of stages are known.
+
+        Nothing that needs times is computed from it: rate, order, windows, causes.
+
+        Parameters
+        ----------
+        durations
+            (n,) by stage, in order: integers, floats, or timedelta64. None and NaN are missing;
+            a frame that lacks a stage has no end_to_end.
+        unit
+            Of numbers: s, ms, us or ns.
+        columns
+            (n,) other columns: ``id``, ``source``, ``size``, ``outcome``, and tags by name.
+
+        Raises
+        ------
+        TraceError
+            Arrays of different lengths, or values that are not durations.
+
+        Examples
+        --------
+        >>> trace = Trace.from_durations({"queue": [1.5, 2.0], "work": [4, 5]}, unit="ms")
+        >>> trace.span("end_to_end")
+        array([5500000, 7000000])
+        """
+        if not isinstance(durations, Mapping) or not durations:
+            raise TraceError(f"durations must be a dict of arrays, got {quoted(durations)}")
+        own: dict[str, Any] = {
+            use: use for use in ("id", "source", "size", "outcome") if use in columns
+        }
+        given = ForeignFile("durations", durations=list(durations), unit=unit, **own)
+        return cls._of_table(given, {**durations, **columns})
+
+    @classmethod
+    def _of_table(cls, given: ForeignFile, table: Any) -> "Trace":
+        """Return the trace of a DataFrame, or of a dict of columns."""
+        from latprof.io.formats.rows import read_table
+
+        return cls.of(*read_table(given.columns, table))
 
     def to_csv(self, path: StrPath) -> None:
         """Write a CSV file with a line per frame; an old file is replaced once it is complete.
 
         Its columns are those of `to_pandas`; times are integer ns, missing values are empty.
-        Names that a spreadsheet would take for a formula are written after an apostrophe.
+        Names that a spreadsheet would take for a formula are written after an apostrophe. A file
+        ``<path>.pipeline.json`` beside it says what the columns mean, so that `latprof.read`
+        reads the same frames.
 
         Raises
         ------
@@ -401,25 +462,36 @@ class Trace:
         """
         from latprof.io.writer import write_csv
 
-        write_csv(path, self.pipeline, self.columns)
+        write_csv(path, self.pipeline, self.columns, _described(self.meta))
 
 
-def read(path: StrPath, pipeline: Pipeline | None = None) -> Trace:
+def read(
+    path: "StrPath | ForeignFile",
+    pipeline: Pipeline | None = None,
+    **columns: Any,
+) -> Trace:
     """Return the trace in a file.
 
     Parameters
     ----------
     path
-        A Parquet file, saved by latprof or by another tool.
+        A Parquet file, saved by latprof or by another tool, or a file of another format: see
+        ``latprof formats``.
     pipeline
         What the columns mean, if another tool has written the file.
+    columns
+        Of a file of another tool: ``marks``, ``stages``, ``durations``, ``id``, ``source``,
+        ``size``, ``outcome``, ``tags``, ``unit``, ``tz``, ``zero_is_missing``, ``max_bad``,
+        ``samples`` and ``spans``, as for `ForeignFile`.
 
     Raises
     ------
     TraceError
         The file is missing, corrupt or not a trace, or does not say which pipeline it is of.
     """
-    if not isinstance(path, str | os.PathLike):
+    if isinstance(path, ForeignFile):
+        given = path
+    elif not isinstance(path, str | os.PathLike):
         raise TraceError(
             f"path must be the path of one file, got {quoted(path)}; "
             + (
@@ -428,12 +500,14 @@ def read(path: StrPath, pipeline: Pipeline | None = None) -> Trace:
                 else "latprof.analyze takes several"
             )
         )
-    if pipeline is not None:
-        check_pipeline(pipeline, TraceError)
-    from latprof.io.reader import Reader
-
-    with Reader(path, pipeline) as reader:
-        return Trace.of(reader.pipeline, reader.read(), reader.meta)
+    else:
+        given = ForeignFile(path, pipeline, **columns)
+    if os.path.isdir(given.path):
+        raise TraceError(
+            f"{shown_path(given.path)}: the path must be of a file, got a folder; name a file in it"
+        )
+    dataset = Dataset(given if columns or given is path else given.path, pipeline=pipeline)
+    return Trace.of(dataset.pipeline, dataset.read(), dict(dataset.members[0].meta))
 
 
 def _described(meta: dict[str, Any]) -> dict[str, Any]:

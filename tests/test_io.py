@@ -347,8 +347,7 @@ def test_a_missing_file_is_reported_with_what_to_do(tmp_path):
     with pytest.raises(TraceError) as caught:
         read(tmp_path / "none.parquet")
     assert str(caught.value) == (
-        f"{tmp_path / 'none.parquet'}: cannot be read: No such file or directory; check the path "
-        "and its permissions"
+        f"{tmp_path / 'none.parquet'}: file not found; pass a trace, a path, a folder or a glob"
     )
 
 
@@ -362,7 +361,7 @@ def test_devices_are_written_to_directly():
 
 def test_files_that_are_not_traces(tmp_path):
     path = tmp_path / "t.parquet"
-    assert "No such file" in refused(path)
+    assert "file not found" in refused(path)
     assert refused(tmp_path) == "the path must be of a file, got a folder; name a file in it"
     for content, reason in [
         (b"", "the file is empty (0 bytes)"),

@@ -27,6 +27,11 @@ ROW = {name: row for row, names in enumerate(ROWS) for name in names.split()}
 # what a module may load at its top, besides numpy and the standard library
 HEAVY = {
     "io.arrow": {"pyarrow"},
+    "io.formats.delimited": {"pyarrow"},
+    "io.formats.files": {"pyarrow"},
+    "io.formats.rows": {"pyarrow"},
+    "io.formats.sources": {"pyarrow"},
+    "io.formats.times": {"pyarrow"},
     "io.reader": {"pyarrow"},
     "io.writer": {"pyarrow"},
     "pytest_plugin": {"pytest"},

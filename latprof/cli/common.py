@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import csv
 import json
 import sys
 import time
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from latprof.analysis import analyze
 from latprof.errors import LatprofError, PipelineError, ProfileError, TraceError
 from latprof.io.atomic import write_file
+from latprof.io.formats.columns import ColumnMap
+from latprof.io.formats.foreign import ForeignFile, read_pipeline_file
 from latprof.pipeline import AUDIO, Pipeline
 from latprof.profile.file import is_profile
 from latprof.profile.profile import Profile, load_profile
@@ -37,6 +40,7 @@ __all__ = [
     "print_report",
     "profile_of",
     "progress",
+    "recordings_of",
 ]
 
 LONG_WORK = 2_000_000  # frames; from this many on, progress is shown
@@ -60,18 +64,42 @@ class NewCommand(Protocol):
 
 
 def add_traces(parser: argparse.ArgumentParser, note: str = "") -> None:
-    """Add the trace files to read, and what their marks mean."""
+    """Add the trace files to read, and what their marks and columns mean; see `recordings_of`."""
     text = f"trace files, folders (with all folders inside) or globs{note}"
     parser.add_argument("trace", nargs="+", help=text)
     add_pipeline(parser)
 
 
 def add_pipeline(parser: argparse.ArgumentParser) -> None:
-    """Add what the marks of files of other tools mean."""
+    """Add what the marks and columns of files of other tools mean."""
     parser.add_argument(
         "--pipeline",
         metavar="audio|FILE.json",
         help="what the marks mean, for files that were not written by latprof",
+    )
+    tables = parser.add_argument_group(
+        "files of other tools", "tables and other formats: see latprof formats"
+    )
+    for flag, value, text in (
+        ("--marks", "A,B,C", "columns with times, in the order in which frames pass them"),
+        ("--stages", "NAME=A:B,...", "stages between two of these columns (default: each to next)"),
+        ("--durations", "A,B", "columns with how long each stage took, if there are no times"),
+        ("--id", "COLUMN", "column with the id of each frame (default: rows are numbered)"),
+        ("--source", "COLUMN", "column with the source"),
+        ("--size", "COLUMN", "column with the bytes of each frame"),
+        ("--outcome", "COLUMN", "column that says which frames failed"),
+        ("--tag", "A,B", "columns that become tags (default: all others)"),
+        ("--unit", "s|ms|us|ns", "unit of times that are numbers (default: found, and reported)"),
+        ("--tz", "ZONE", "zone of times without one, for example Europe/Vienna (default: UTC)"),
+        ("--max-bad", "N|5%", "most rows that may be unreadable (default: 1%%, at least 10)"),
+        ("--spans", "A,B", "operations that become stages (default: those on the critical path)"),
+    ):
+        tables.add_argument(flag, metavar=value, help=text.replace("5%,", "5%%,"))
+    tables.add_argument(
+        "--zero-is-missing", action="store_true", help="a time of 0 means: not reached"
+    )
+    tables.add_argument(
+        "--samples", action="store_true", help="rows are periodic samples, not frames"
     )
 
 
@@ -122,23 +150,70 @@ def pipeline_of(name: str | None) -> Pipeline | None:
     PipelineError
         The file does not exist, or does not contain a pipeline.
     """
+    return _described(name)[0]
+
+
+def _described(name: str | None) -> tuple[Pipeline | None, ColumnMap | None]:
+    """Return the pipeline that ``--pipeline`` names, and the columns that its file describes."""
     if name is None:
-        return None
+        return None, None
     if name == AUDIO.name:
-        return AUDIO
-    path = Path(name)
-    if not path.is_file():
+        return AUDIO, None
+    if not Path(name).is_file():
         raise PipelineError(
             f"--pipeline must be 'audio' or a file of Pipeline.to_json(), got {quoted(name)}"
         )
-    try:
-        return Pipeline.from_json(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError:
-        raise PipelineError(
-            f"{shown_path(name)} must be JSON text in UTF-8; write it with Pipeline.to_json()"
-        ) from None
-    except PipelineError as error:
-        raise PipelineError(f"{shown_path(name)}: {error}") from None
+    pipeline, columns, _ = read_pipeline_file(name)
+    return pipeline, columns
+
+
+def recordings_of(
+    options: argparse.Namespace, paths: Sequence[str] | None = None
+) -> list[str | ForeignFile]:
+    """Return the files to read, with what the options say about the columns of tables.
+
+    Parameters
+    ----------
+    options
+        Options of a command that `add_traces` or `add_pipeline` was called for.
+    paths
+        The files; by default those of `add_traces`.
+
+    Raises
+    ------
+    LatprofError
+        An option is invalid.
+    """
+    found = options.trace if paths is None else paths
+    pipeline, described = _described(options.pipeline)
+    given: dict[str, Any] = {
+        name: getattr(options, name)
+        for name in ("id", "source", "size", "outcome", "unit", "tz", "max_bad")
+    }
+    for name, value in (
+        ("marks", options.marks),
+        ("durations", options.durations),
+        ("tags", options.tag),
+    ):
+        given[name] = None if value is None else _listed(value)
+    if options.stages is not None:
+        given["stages"] = pairs(_listed(options.stages), "stages", "received_at:sent_at")
+    for name in ("zero_is_missing", "samples"):
+        given[name] = getattr(options, name) or None
+    spans = () if options.spans is None else _listed(options.spans)
+    if described is None and not spans and all(value is None for value in given.values()):
+        return list(found)
+    columns = described
+    if columns is None:
+        columns = ColumnMap(**{k: v for k, v in given.items() if v is not None}, pipeline=pipeline)
+    else:
+        columns = columns.updated(**given)
+    return [ForeignFile.of(path, columns, spans) for path in found]
+
+
+def _listed(text: str) -> list[str]:
+    """Return names separated by commas; one that has a comma itself is quoted."""
+    return [name.strip() for name in next(csv.reader([text]), [])]
 
 
 def check_ending(path: str, endings: tuple[str, ...]) -> None:
@@ -176,7 +251,7 @@ def profile_of(options: argparse.Namespace, *, order: bool = False) -> Profile:
             given[name] = parse_time(given[name], name=flag)
     causes = None if order else False
     with progress() as report:
-        return analyze(options.trace, progress=report, order=order, causes=causes, **given)
+        return analyze(recordings_of(options), progress=report, order=order, causes=causes, **given)
 
 
 def _check_alone(saved: str, options: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ from latprof.cli.common import (
     check_ending,
     pipeline_of,
     progress,
+    recordings_of,
 )
 from latprof.errors import LatprofError, TraceError
 from latprof.frames import Columns
@@ -90,8 +91,9 @@ def _merge(options: argparse.Namespace) -> None:
         if is_profile(part):
             profiles.append(load_profile(part))
             continue
+        recordings = recordings_of(options, [part])
         with progress() as report:
-            profiles.append(analyze(part, pipeline=pipeline, causes=None, progress=report))
+            profiles.append(analyze(recordings, pipeline=pipeline, causes=None, progress=report))
     merged = merge_profiles(profiles)
     merged.save(output)
     print(f"{name}: {counted(merged.frames, 'frame')} of {counted(len(profiles), 'part')}")
@@ -101,7 +103,8 @@ def _export(options: argparse.Namespace) -> None:
     """Write all traces as one, and print how many frames it has."""
     check_ending(options.output, _TABLES)
     # a file that is given twice, for example in a folder and by name, is read once
-    dataset = Dataset(options.trace, pipeline=pipeline_of(options.pipeline), unique=True)
+    pipeline = pipeline_of(options.pipeline)
+    dataset = Dataset(recordings_of(options), pipeline=pipeline, unique=True)
     paths, name = dataset.paths, shown_path(options.output)
     if len(paths) > 1 and Path(options.output).resolve() in [path.resolve() for path in paths]:
         raise TraceError(

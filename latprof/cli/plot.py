@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latprof.cli.common import NewCommand, add_input, check_ending, draw, pipeline_of, profile_of
+from latprof.cli.common import (
+    NewCommand,
+    add_input,
+    check_ending,
+    draw,
+    pipeline_of,
+    profile_of,
+    recordings_of,
+)
 from latprof.cli.queueing import add_changes, add_until, changes_of
 from latprof.errors import LatprofError
 from latprof.profile.file import is_profile
@@ -167,8 +175,8 @@ def _names(traces: list[str]) -> list[str]:
 
 def _of_frames(options: argparse.Namespace) -> Any:
     """Return what frames waited for, what a change would give, or latency by load."""
-    trace, pipeline = options.trace[0], pipeline_of(options.pipeline)
-    if is_profile(trace):
+    trace, pipeline = recordings_of(options)[0], pipeline_of(options.pipeline)
+    if isinstance(trace, str) and is_profile(trace):
         raise LatprofError(
             f"--kind {options.kind} needs the traces, but {shown_path(trace)} is a saved profile; "
             "give its traces"

@@ -4,7 +4,14 @@ import argparse
 import re
 from typing import Any
 
-from latprof.cli.common import NewCommand, add_traces, pairs, pipeline_of, print_json
+from latprof.cli.common import (
+    NewCommand,
+    add_traces,
+    pairs,
+    pipeline_of,
+    print_json,
+    recordings_of,
+)
 from latprof.errors import TraceError
 from latprof.queueing.blame import blame_rows
 from latprof.queueing.causes import causes
@@ -67,11 +74,11 @@ def _queues_of(options: argparse.Namespace) -> dict[str, Any]:
 
 def _run_causes(options: argparse.Namespace) -> None:
     """Look for the cause and print."""
-    given = _queues_of(options)
-    shares = blame_rows(options.trace, **given)
-    found = causes(options.trace, hand_over=options.hand_over, **given)
-    load = utilization(options.trace, hand_over=options.hand_over, **given)
-    suggestions = suggest_stations(options.trace, **given)
+    given, recordings = _queues_of(options), recordings_of(options)
+    shares = blame_rows(recordings, **given)
+    found = causes(recordings, hand_over=options.hand_over, **given)
+    load = utilization(recordings, hand_over=options.hand_over, **given)
+    suggestions = suggest_stations(recordings, **given)
     if options.format == "json":
         content = found.to_dict()
         content["blame"] = {row.pop("handoff"): row for row in shares}
@@ -114,13 +121,13 @@ def _run_what_if(options: argparse.Namespace) -> None:
     if options.limit is not None:
         if changes or servers or drop:
             raise TraceError("--until must be given without changes; leave one of them out")
-        found = headroom(options.trace, options.limit, **given)
+        found = headroom(recordings_of(options), options.limit, **given)
         content, sections = found.to_dict(), found.sections()
     elif changes or servers or drop:
-        result = what_if(options.trace, changes, servers=servers, drop=drop, **given)
+        result = what_if(recordings_of(options), changes, servers=servers, drop=drop, **given)
         content, sections = result.to_dict(), result.sections()
     else:
-        rows = sensitivity_rows(options.trace, **given)
+        rows = sensitivity_rows(recordings_of(options), **given)
         content, sections = {"format": 1, "less": 0.1, "sensitivity": rows}, [_sensitivity(rows)]
     if options.format == "json":
         print_json(content)

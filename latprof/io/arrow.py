@@ -29,6 +29,7 @@ __all__ = [
     "plan",
     "record_batch",
     "strings",
+    "table_of",
     "tag",
     "to_labels",
 ]
@@ -254,6 +255,33 @@ def from_sequence(values: Any, what: str) -> pa.Array | pa.ChunkedArray:
 
 
 # -- tables ---------------------------------------------------------------------------------------
+
+
+def table_of(columns: Any) -> pa.Table:
+    """Return a DataFrame, or a dict of sequences, as a table.
+
+    A column of a DataFrame that has no type that is kept gets only nulls of a binary type.
+
+    Raises
+    ------
+    TraceError
+        Sequences of different lengths, or of values of mixed types.
+    """
+    if not hasattr(columns, "iloc"):
+        arrays = {str(name): from_sequence(values, name) for name, values in columns.items()}
+        rows = {name: len(array) for name, array in arrays.items()}
+        if len(set(rows.values())) > 1:
+            shown = ", ".join(f"{quoted(name)} {n}" for name, n in rows.items())
+            raise TraceError(f"all columns must have as many values, got {shown}")
+        return pa.table(arrays)
+    found = []
+    for position in range(len(columns.columns)):
+        try:
+            found.append(pa.array(columns.iloc[:, position], from_pandas=True))
+        except (pa.ArrowException, ValueError, TypeError, OverflowError):
+            # mixed objects have no type that is kept: the column is dropped, or refused by name
+            found.append(pa.nulls(len(columns), pa.binary()))
+    return pa.table(found, names=[str(name) for name in columns.columns])
 
 
 @dataclass(frozen=True, slots=True)

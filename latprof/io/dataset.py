@@ -19,11 +19,14 @@ from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns
 from latprof.io.atomic import file_errors
+from latprof.io.formats.columns import ColumnMap
+from latprof.io.formats.foreign import ForeignFile, beside, read_pipeline_file
 from latprof.pipeline import Pipeline, check_pipeline
 from latprof.text import shown_path
 from latprof.units import STAMP_LIMIT
 
 if TYPE_CHECKING:
+    from latprof.io.formats.rows import TableReader
     from latprof.io.reader import Reader
 
 __all__ = [
@@ -49,7 +52,7 @@ class TraceLike(Protocol):
     meta: dict[str, Any]
 
 
-RecordingLike = TraceLike | str | os.PathLike[str]
+RecordingLike = TraceLike | ForeignFile | str | os.PathLike[str]
 DatasetLike = RecordingLike | Iterable[RecordingLike]
 """What the functions that analyze frames accept."""
 
@@ -66,8 +69,12 @@ class Member:
         As the trace or the file gives them.
     tags
         Names of the columns that are tags.
-    path, columns
-        One of them is None: a trace in memory has no path, the columns of a file are not loaded.
+    path
+        Of the file, or None for a trace in memory.
+    columns
+        The frames, of a trace in memory and of a file that must be read as a whole.
+    table
+        Reads the frames of a table that another tool has written. Its rows are an estimate.
     """
 
     name: str
@@ -77,11 +84,14 @@ class Member:
     tags: tuple[str, ...]
     path: Path | None
     columns: Columns | None
+    table: "TableReader | None" = None
 
     def read(self, names: Iterable[str] | None = None) -> Columns:
         """Return all frames: the marks, optional columns and tags in `names`, or all."""
         if self.columns is not None:
             return self.columns if names is None else self.columns.only(names)
+        if self.table is not None:
+            return self.table.read(names)
         with self._reader() as reader:
             return reader.read(names)
 
@@ -95,6 +105,9 @@ class Member:
         """Yield what makes each batch, once its bytes are decoded: see `Reader.decoded`."""
         if self.columns is not None:
             yield partial(self.read, names)
+            return
+        if self.table is not None:
+            yield from self.table.decoded(names)
             return
         with self._reader(threads=threads) as reader:
             yield from reader.decoded(names)
@@ -180,9 +193,9 @@ class Dataset:
         self.repeated = 0
         seen: set[Path] = set()
         for trace in _traces_and_files(recordings):
-            if isinstance(trace, Path):
+            if isinstance(trace, Path | ForeignFile):
                 known = len(seen)
-                seen.add(trace.resolve())
+                seen.add(Path(trace.path if isinstance(trace, ForeignFile) else trace).resolve())
                 self.repeated += len(seen) == known
                 if unique and len(seen) == known:
                     continue
@@ -194,9 +207,11 @@ class Dataset:
             self.pipeline = self.pipeline.with_stations(stations)
         self.rows = sum(member.rows for member in self.members)
 
-    def _add(self, trace: TraceLike | Path, pipeline: Pipeline | None) -> None:
+    def _add(self, trace: TraceLike | ForeignFile | Path, pipeline: Pipeline | None) -> None:
         if isinstance(trace, Path):
             recording = _inspected(trace, pipeline)
+        elif isinstance(trace, ForeignFile):
+            recording = _foreign(Path(trace.path), trace, pipeline)
         else:
             kind, columns = trace.pipeline.overridden(pipeline), trace.columns
             name = f"recording {len(self.members) + 1}"
@@ -210,6 +225,25 @@ class Dataset:
                 "their marks, spans, stations or periods differ; use them separately"
             )
         self.members.append(recording)
+
+    @property
+    def untimed(self) -> bool:
+        """Whether frames have durations, but no times."""
+        return any(member.meta.get("untimed") for member in self.members)
+
+    def check_timed(self, what: str) -> None:
+        """Refuse frames without times, for `what`.
+
+        Raises
+        ------
+        TraceError
+            Of some frames only durations are known.
+        """
+        if self.untimed:
+            raise TraceError(
+                f"{what} must be computed from frames with times, got durations without times; "
+                "give the columns of the times (marks=, --marks)"
+            )
 
     @property
     def paths(self) -> list[Path]:
@@ -321,8 +355,15 @@ def lowest_start(columns: Columns) -> int:
     return int(starts[starts != MISSING].min(initial=STAMP_LIMIT))
 
 
-def find_files(where: str | os.PathLike[str]) -> list[Path]:
+def find_files(where: str | os.PathLike[str], *, every: bool = False) -> list[Path]:
     """Return the files that a path, a folder or a glob means, sorted by name.
+
+    Parameters
+    ----------
+    where
+        A path, a folder (all ``*.parquet`` files in it and below), or a glob.
+    every
+        Of a folder, return all files other than hidden ones and those named ``*.pipeline.json``.
 
     Raises
     ------
@@ -332,9 +373,14 @@ def find_files(where: str | os.PathLike[str]) -> list[Path]:
     path, text = Path(where), os.fspath(where)
     with file_errors(where, "cannot be opened"):
         if path.is_dir():
-            found = sorted(each for each in path.rglob("*.parquet") if each.is_file())
+            pattern = "*" if every else "*.parquet"
+            found = sorted(
+                each
+                for each in path.rglob(pattern)
+                if each.is_file() and not (every and _is_beside(each))
+            )
             if not found:
-                raise TraceError("the folder contains no *.parquet file; pass another one")
+                raise TraceError(f"the folder contains no {pattern} file; pass another one")
             return found
         if path.exists():
             return [path]
@@ -349,7 +395,7 @@ def find_files(where: str | os.PathLike[str]) -> list[Path]:
         return sorted(found)
 
 
-def _traces_and_files(recordings: DatasetLike) -> Iterator[TraceLike | Path]:
+def _traces_and_files(recordings: DatasetLike) -> Iterator[TraceLike | ForeignFile | Path]:
     """Yield each trace in memory, and each file that a path, a folder or a glob means.
 
     Raises
@@ -359,7 +405,7 @@ def _traces_and_files(recordings: DatasetLike) -> Iterator[TraceLike | Path]:
     """
     given: Any = recordings
     # iterating over a DataFrame would yield the names of its columns
-    one = isinstance(given, str | os.PathLike) or _is_trace(given) or _is_table(given)
+    one = isinstance(given, str | os.PathLike | ForeignFile) or _is_trace(given) or _is_table(given)
     try:
         several = iter([given] if one or not isinstance(given, Iterable) else given)
     except TypeError:  # an array without dimensions
@@ -369,6 +415,9 @@ def _traces_and_files(recordings: DatasetLike) -> Iterator[TraceLike | Path]:
             yield recording
         elif isinstance(recording, str | os.PathLike):
             yield from find_files(recording)
+        elif isinstance(recording, ForeignFile):
+            for path in find_files(recording.path, every=True):
+                yield ForeignFile.of(path, recording.columns, recording.spans)
         else:
             remedy = (
                 "latprof.Trace.from_pandas(table, pipeline) makes a trace of it"
@@ -390,8 +439,42 @@ def _is_table(value: object) -> bool:
     return type(value).__name__ == "DataFrame"
 
 
+def _is_beside(path: Path) -> bool:
+    return path.name.startswith(".") or path.name.endswith(".pipeline.json")
+
+
+def _foreign(path: Path, given: ForeignFile, pipeline: Pipeline | None) -> Member:
+    """Return a table of another tool, with the columns that were given for it."""
+    columns = given.columns
+    if columns.pipeline is None and pipeline is not None and not columns.durations:
+        columns = columns.updated(pipeline=pipeline)
+    return _table(path, columns, pipeline, {})
+
+
+def _table(
+    path: Path, columns: ColumnMap, pipeline: Pipeline | None, meta: dict[str, Any]
+) -> Member:
+    from latprof.io.formats.rows import TableReader
+
+    reader = TableReader(path, columns, meta=meta)
+    kind = reader.pipeline.overridden(pipeline)
+    return Member(shown_path(path), kind, meta, reader.rows, reader.tags, path, None, reader)
+
+
 def _inspected(path: Path, pipeline: Pipeline | None) -> Member:
     from latprof.io.reader import Reader
+
+    is_foreign = False
+    with file_errors(path, "cannot be read"):
+        if path.is_file():
+            with path.open("rb") as file:
+                is_foreign = file.read(4) not in (b"PAR1", b"PARE", b"LATP", b"")
+    described = beside(path)
+    if is_foreign and described.is_file():
+        own, columns, meta = read_pipeline_file(described)
+        return _table(path, columns or ColumnMap(pipeline=own), pipeline, meta)
+    if is_foreign:
+        return _foreign(path, ForeignFile(path), pipeline)
 
     with Reader(path, pipeline) as reader:
         name, kind = shown_path(path), reader.pipeline

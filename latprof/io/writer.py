@@ -5,6 +5,7 @@ that a spreadsheet would run as a formula is written after an apostrophe.
 """
 
 import contextlib
+import json
 import os
 from typing import Any
 
@@ -18,6 +19,9 @@ from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns, latencies
 from latprof.io import arrow, metadata
 from latprof.io.atomic import AtomicFile, file_errors, write_file
+from latprof.io.formats.columns import ColumnMap
+from latprof.io.formats.foreign import beside
+from latprof.io.formats.formulas import with_apostrophe
 from latprof.pipeline import Pipeline
 
 __all__ = ["ROW_GROUP", "Writer", "write_csv"]
@@ -29,9 +33,6 @@ StrPath = str | os.PathLike[str]
 
 
 _CSV_ROWS = 1 << 16  # of a batch
-
-# what begins a formula, also in full width, and what spreadsheets skip before one
-_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
 class Writer:
@@ -204,8 +205,31 @@ def _fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def write_csv(path: StrPath, pipeline: Pipeline, columns: Columns) -> None:
-    """Write a line per frame; see `latprof.Trace.to_csv`."""
+def write_csv(path: StrPath, pipeline: Pipeline, columns: Columns, meta: dict[str, Any]) -> None:
+    """Write a line per frame, and beside the file what its columns mean.
+
+    See `latprof.Trace.to_csv`.
+    """
+    _write_lines(path, pipeline, columns)
+    if not os.path.isfile(path):  # a pipe or a device
+        return
+    named: dict[str, Any] = {
+        name: name for name in ("source", "size", "outcome") if getattr(columns, name) is not None
+    }
+    described = ColumnMap(
+        marks={mark: mark for mark in pipeline.marks},
+        id="frame_id",
+        unit="ns",
+        missing=("",),
+        apostrophes=True,
+        **named,
+    )
+    content = {**pipeline.to_dict(), "columns": described.to_dict(), "meta": meta}
+    with write_file(beside(path)) as file:
+        file.write(json.dumps(content, indent=2, allow_nan=False).encode())
+
+
+def _write_lines(path: StrPath, pipeline: Pipeline, columns: Columns) -> None:
     with write_file(path) as file:
         writer = None
         for start in range(0, max(len(columns), 1), _CSV_ROWS):
@@ -231,5 +255,5 @@ def _csv_column(column: pa.Array) -> pa.Array:
         return pc.if_else(pc.is_nan(column), None, column)
     if not pa.types.is_dictionary(kind):
         return column
-    names = [f"'{n}" if n.startswith(_FORMULA) else n for n in column.dictionary.to_pylist()]
+    names = [with_apostrophe(name) for name in column.dictionary.to_pylist()]
     return arrow.strings(names).take(column.indices)

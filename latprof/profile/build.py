@@ -171,6 +171,8 @@ class FoldedFrames:
         self.recorders = Recorders()
         self.stamp_ns = 0  # the slowest clock read of the recordings, 0 if unknown
         self.cause_sums: CausesAccumulator | None = None  # if causes were asked for
+        self.reading: set[str] = set()  # what was assumed when files of other tools were read
+        self.untimed = False  # whether the frames have durations, but no times
 
     # -- adding frames --------------------------------------------------------------------------
 
@@ -294,6 +296,8 @@ class FoldedFrames:
         """Add what the metadata of a recording says: its time, its recorder, its lost frames."""
         lost = meta.get("lost") or 0
         self.files += 1
+        self.reading.update(meta.get("reading") or ())
+        self.untimed |= bool(meta.get("untimed"))
         self.recorders.add(meta)
         if self.order is not None:
             self.order.end_recording(lost)
@@ -340,6 +344,7 @@ class FoldedFrames:
         for group in self.groups.values():
             # groups were recorded at the same time as the whole
             group.segments, group.undeclared = set(self.segments), self.undeclared
+            group.untimed = self.untimed
             group.balance()
 
     # -- merging --------------------------------------------------------------------------------
@@ -422,6 +427,8 @@ class FoldedFrames:
         self.recorders.merge(other.recorders)
         self.by_weight += other.by_weight
         self.stamp_ns = max(self.stamp_ns, other.stamp_ns)
+        self.reading |= other.reading
+        self.untimed |= other.untimed
 
     def _check_same(self, other: Self) -> None:
         if not isinstance(other, FoldedFrames):
@@ -440,6 +447,8 @@ class FoldedFrames:
                     f"profiles with {what} {mine!r} and {theirs!r} do not merge: "
                     "fold both the same way"
                 )
+        if self.untimed != other.untimed and self.files and other.files:
+            raise ProfileError("profiles of frames with and without times do not merge")
         if (self.order is None) != (other.order is None):
             raise ProfileError("profiles with and without order do not merge: fold both with it")
 

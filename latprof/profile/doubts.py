@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["COUNTED", "MANY_LEFT_OUT", "Doubt", "doubts_of", "how_negative"]
 
 COUNTED = {
+    "rows that cannot be read": "rows that cannot be read: {n:,}; they are left out",
     "files given more than once": "files given more than once: {n:,}; their frames count again",
 }
 """Notes of the accounts that are doubts, and the sentence on each; `n` is the count."""
@@ -68,7 +69,7 @@ def _negative(profile: "Profile") -> Iterator[Doubt]:
 def _unit(profile: "Profile") -> Iterator[Doubt]:
     """Doubt the unit of stamps; a profiler of latprof, which says what a stamp takes, has ns."""
     first, most, rate = profile.sums.first_ns, profile["end_to_end"].max, profile.throughput
-    if profile.stamp_ns:
+    if profile.stamp_ns or profile.untimed or profile.reading:  # the unit is known
         return
     signs = []
     if first is not None and 0 <= first < YEAR_1971_NS:

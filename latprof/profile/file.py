@@ -49,6 +49,8 @@ class _Content:
     segments: set[tuple[int, int]]
     rates: Counter[Annotated[float, Bounds(2**-64, 1)]]
     accounts: Accounts
+    reading: set[str]
+    untimed: bool
     ungrouped: Sums
     order: OrderBySource | None
     cause_sums: CausesAccumulator | None

@@ -105,14 +105,14 @@ class Profile(FoldedFrames):
     @property
     def time_range_ns(self) -> int | None:
         """Time from the first start to the last end of the finished frames, ns."""
-        if self.sums.first_ns is None or self.sums.last_ns is None:
+        if self.untimed or self.sums.first_ns is None or self.sums.last_ns is None:
             return None
         return self.sums.last_ns - self.sums.first_ns
 
     @property
     def active_ns(self) -> int | None:
         """Time of recording, ns: the union of the recorded segments, or else the time range."""
-        if self.undeclared or not self.segments:
+        if self.untimed or self.undeclared or not self.segments:
             return self.time_range_ns
         return sum(end - begin for begin, end in answers.union(self.segments))
 

@@ -114,6 +114,11 @@ def known_causes(profile: "Profile") -> tuple["Causes | None", str]:
 
 def pace(profile: "Profile") -> str | None:
     """Say how many frames there are, how fast they came and how large they are."""
+    if profile.untimed and profile.frames:
+        return (
+            f"{counted(profile.frames, 'frame')}, of which durations are known, but no times: "
+            "rate, order, windows, intervals and causes are not available"
+        )
     if profile.time_range_ns is None or profile.sums.first_ns is None:
         return None
     about = "about " if profile.by_weight else ""
@@ -163,7 +168,9 @@ def spans(profile: "Profile", thresholds: Thresholds | None = None) -> Section:
             f"mostly the cost of measuring, as a clock read takes {profile.stamp_ns} ns: "
             + ", ".join(measuring)
         )
-    if doubtful:
+    if doubtful and profile.untimed:
+        lines.append("? without times, a percentile has no confidence interval")
+    elif doubtful:
         lines.append(f"? not enough frames for a reliable estimate: {_doubt(profile)}")
     return Section("Spans", tuple(lines), Table(columns, rows), "spans")
 

@@ -324,6 +324,7 @@ class Recordings:
         self._what, self._depth = what, check_depth(depth)
         self._hand_over = parse_hand_over(hand_over)
         self._dataset = Dataset(trace, pipeline=pipeline, stations=stations)
+        self._dataset.check_timed("causes")
         for member in self._dataset.members:
             self._check(member.meta, member.columns)
         self.pipeline, self.rows = self._dataset.pipeline, self._dataset.rows

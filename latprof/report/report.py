@@ -10,7 +10,7 @@ from latprof.errors import ProfileError
 from latprof.profile.answers import middle_of, slice_of, timeline_rows, worst_frames
 from latprof.profile.file import is_profile
 from latprof.profile.profile import Profile, load_profile
-from latprof.profile.tables import headline, known_causes
+from latprof.profile.tables import MOST_ROWS, headline, known_causes
 from latprof.report.page import page
 from latprof.report.sections import sections, summary_lines
 from latprof.table import Section, colors, html, markdown, text
@@ -127,6 +127,7 @@ class Report:
             List this many of the slowest frames, in place of the report's own number.
         """
         above = [f"read from {self.origin}"] if self.origin else []
+        above += sorted(self.profile.reading)[:MOST_ROWS]
         below = [self.overhead] if self.overhead else []
         lines = (*above, *summary_lines(self.profile, self.thresholds), *below)
         return [
@@ -159,8 +160,9 @@ class Report:
             "headline": self.headline(),
             "doubts": [asdict(doubt) for doubt in profile.doubts],
             "frames": profile.frames,
-            "first_start_ns": sums.first_ns,
-            "last_end_ns": sums.last_ns,
+            "first_start_ns": None if profile.untimed else sums.first_ns,
+            "last_end_ns": None if profile.untimed else sums.last_ns,
+            "reading": sorted(profile.reading),
             "time_range_ns": profile.time_range_ns,
             "active_ns": profile.active_ns,
             "throughput": profile.throughput,

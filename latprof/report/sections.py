@@ -250,7 +250,7 @@ def _worst(profile: Profile, thresholds: Thresholds, n: int) -> Section:
             (
                 str(frame.frame_id),
                 frame.source or None,
-                frame.marks["start"],
+                None if profile.untimed else frame.marks["start"],
                 Cell(total, thresholds.level(total)),
                 ", ".join(longest),
             )

@@ -1,0 +1,313 @@
+"""CSV and its dialects: found in the first lines, read in blocks that end where a row ends."""
+
+import csv
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv as arrow_csv
+
+from latprof.arrays import Ints
+from latprof.errors import TraceError
+from latprof.io.formats.files import ByteStream
+from latprof.text import quoted
+
+__all__ = ["Block", "Dialect", "ParsedBlock", "blocks", "parse", "parse_as_text", "sniff"]
+
+_BLOCK = 1 << 23  # bytes parsed at once
+_LONGEST_LINE = 1 << 24  # bytes
+_DELIMITERS = ",;\t|"
+_SNIFFED_ROWS = 20
+_NUMBER_OR_TIME = re.compile(r"[+-]?[\d.,]+(?:[eE][+-]?\d+)?|\d{4}-\d\d-\d\d[T ][\d:.]+\S*")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+_TO_POINT = (r"^(\s*[+-]?\d+),(\d+\s*)$", r"\1.\2")
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How the values of a file are separated, and where its rows begin.
+
+    Attributes
+    ----------
+    names
+        Of the columns, all different.
+    first_row
+        Bytes before the first row of values.
+    first_line
+        Number of the line with the first row, from 1.
+    named
+        Whether the file names its columns; otherwise they are column_1, column_2, ...
+    """
+
+    delimiter: str
+    decimal_point: str
+    names: tuple[str, ...]
+    first_row: int
+    first_line: int
+    named: bool = True
+
+
+def sniff(head: bytes) -> Dialect:
+    """Return the dialect of a file that begins with `head`.
+
+    Lines before the names of columns that begin with # are comments.
+
+    Raises
+    ------
+    TraceError
+        The text is in another encoding than UTF-8 or ASCII, or has no row.
+    """
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in head[:1024]:
+        raise TraceError(
+            "the text must be in UTF-8, got UTF-16 or bytes that are not text; save it as "
+            "CSV in UTF-8"
+        )
+    place = 3 if head.startswith(b"\xef\xbb\xbf") else 0
+    line_number, delimiter = 1, ""
+    while True:
+        end = head.find(b"\n", place)
+        line = head[place : end if end >= 0 else len(head)].strip()
+        declared = re.fullmatch(rb"sep=([,;\t|])", line)
+        if line and declared is None and not line.startswith(b"#"):
+            break
+        if declared is not None:
+            delimiter = declared[1].decode()
+        if end < 0:
+            raise TraceError("the table must have a row of values, got none")
+        place, line_number = end + 1, line_number + 1
+    lines = head[place:].decode("utf-8", "replace").splitlines()[: _SNIFFED_ROWS + 1]
+    delimiter = delimiter or _delimiter(lines)
+    rows = _rows(lines, delimiter)
+    first, below = rows[0], rows[1:]
+    named = not all(not cell or _NUMBER_OR_TIME.fullmatch(cell) for cell in first)
+    if named:
+        end = head.find(b"\n", place)
+        place = end + 1 if end >= 0 else len(head)
+        line_number += 1
+    else:
+        below = rows
+    comma = delimiter != "," and any(_DECIMAL_COMMA.fullmatch(c) for row in below for c in row)
+    names = _distinct(first if named else [""] * len(first))
+    return Dialect(delimiter, "," if comma else ".", names, place, line_number, named)
+
+
+def _delimiter(lines: Sequence[str]) -> str:
+    """Return the delimiter that cuts the names, and most rows, into most columns."""
+
+    def score(delimiter: str) -> tuple[int, int]:
+        rows = _rows(lines, delimiter)
+        fitting = sum(len(row) == len(rows[0]) for row in rows[1:])
+        return (len(rows[0]) if 2 * fitting >= len(rows) - 1 else 1, fitting)
+
+    return max(_DELIMITERS, key=score)
+
+
+def _rows(lines: Sequence[str], delimiter: str) -> list[list[str]]:
+    try:
+        found = list(csv.reader(lines, delimiter=delimiter))
+    except csv.Error:  # a cell is too long
+        found = [line.split(delimiter) for line in lines]
+    return [[cell.strip() for cell in row] for row in found if row] or [[""]]
+
+
+def _distinct(names: Sequence[str]) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    for number, name in enumerate(names, 1):
+        name = name or f"column_{number}"
+        while name in found:
+            name = f"{name}_{number}"
+        found[name] = None
+    return tuple(found)
+
+
+# -- blocks -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Whole rows of a file, and the number of the line where they begin."""
+
+    data: bytes
+    first_line: int
+
+
+def blocks(stream: ByteStream, dialect: Dialect) -> Iterator[Block]:
+    """Yield the rows of a file in blocks of some megabytes.
+
+    Raises
+    ------
+    TraceError
+        A row is longer than 16 MB.
+    """
+    left, skip, line = b"", dialect.first_row, dialect.first_line
+    while True:
+        data = stream.read(_BLOCK)
+        if skip:
+            cut = min(skip, len(data))
+            data, skip = data[cut:], skip - cut
+            if not data and skip:
+                return
+        ended = not data
+        whole = left + data
+        end = len(whole) if ended else _row_end(whole)
+        if end:
+            block = Block(whole[:end], line)
+            yield block
+            line += block.data.count(b"\n")
+        left = whole[end:]
+        if len(left) > _LONGEST_LINE:
+            raise TraceError(
+                f"a row must have at most {_LONGEST_LINE:,} bytes, got more in line {line:,}; is "
+                "the file a table?"
+            )
+        if ended:
+            return
+
+
+def _row_end(data: bytes) -> int:
+    """Return where the last whole row ends: a line may end within quotes."""
+    end = data.rfind(b"\n")
+    if b'"' not in data:
+        return end + 1
+    for _ in range(1_000):
+        if end < 0 or data.count(b'"', 0, end) % 2 == 0:
+            break
+        end = data.rfind(b"\n", 0, end)
+    return end + 1
+
+
+@dataclass(slots=True)
+class ParsedBlock:
+    """The rows of a block that have all columns, and those that have not.
+
+    Attributes
+    ----------
+    table
+        The columns that were asked for.
+    skipped
+        Number, from 0, and text of each row with more or fewer columns.
+    """
+
+    table: pa.Table
+    block: Block
+    skipped: list[tuple[int, str]] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the block, with those that were skipped."""
+        return int(self.table.num_rows) + len(self.skipped)
+
+    def numbers(self) -> Ints:
+        """Return the number in the block of each row of the table."""
+        every = np.arange(self.rows)
+        return np.delete(every, [number for number, _ in self.skipped]) if self.skipped else every
+
+    def line_of(self, row: int) -> int:
+        """Return the line in the file of a row of the block; of a row of several, the first."""
+        line, inside, seen = self.block.first_line, False, -1
+        for text in self.block.data.split(b"\n"):
+            if not inside and text.strip(b"\r"):
+                seen += 1
+                if seen == row:
+                    break
+            inside = inside != (text.count(b'"') % 2 == 1)
+            line += 1
+        return int(line)
+
+
+def parse(
+    block: Block,
+    dialect: Dialect,
+    columns: Sequence[str],
+    kinds: dict[str, pa.DataType],
+    missing: Sequence[str],
+) -> ParsedBlock:
+    """Return columns of a block, as text unless another type is given.
+
+    Raises
+    ------
+    pyarrow.ArrowInvalid
+        A value does not have the type.
+    """
+    skipped: list[tuple[int, str]] = []
+
+    def skip(row: Any) -> str:
+        skipped.append((row.number - 1, row.text[:200]))
+        return "skip"
+
+    table = _read(block.data, dialect, columns, kinds, missing, skip)
+    return ParsedBlock(table, block, skipped)
+
+
+def _read(
+    data: bytes,
+    dialect: Dialect,
+    columns: Sequence[str],
+    kinds: dict[str, pa.DataType],
+    missing: Sequence[str],
+    skip: Callable[[Any], str],
+) -> pa.Table:
+    types = {name: kinds.get(name, pa.string()) for name in columns}
+    several_lines = b'"' in data
+    return arrow_csv.read_csv(
+        pa.BufferReader(data),
+        read_options=arrow_csv.ReadOptions(
+            use_threads=False, column_names=list(dialect.names), block_size=len(data) + 1
+        ),
+        parse_options=arrow_csv.ParseOptions(
+            delimiter=dialect.delimiter,
+            newlines_in_values=several_lines,
+            invalid_row_handler=skip,
+        ),
+        convert_options=arrow_csv.ConvertOptions(
+            include_columns=list(columns),
+            column_types=types,
+            null_values=list(missing),
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=list(missing) != [""],
+            decimal_point=dialect.decimal_point,
+        ),
+    )
+
+
+def parse_as_text(
+    block: Block, dialect: Dialect, columns: Sequence[str], missing: Sequence[str]
+) -> ParsedBlock:
+    """Return columns of a block as text; bytes that are not UTF-8 become a replacement character.
+
+    Raises
+    ------
+    TraceError
+        The block is not a table.
+    """
+    try:
+        found = parse(block, dialect, columns, {}, missing)
+    except pa.ArrowInvalid:
+        found = _parse_bytes(block, dialect, columns, missing)
+    if dialect.decimal_point == ",":
+        points = [pc.replace_substring_regex(c, *_TO_POINT) for c in found.table.columns]
+        found.table = pa.table(points, names=list(columns))
+    return found
+
+
+def _parse_bytes(
+    block: Block, dialect: Dialect, columns: Sequence[str], missing: Sequence[str]
+) -> ParsedBlock:
+    """Return columns of a block that is not UTF-8 throughout."""
+    try:
+        raw = parse(block, dialect, columns, dict.fromkeys(columns, pa.binary()), missing)
+    except pa.ArrowInvalid as error:
+        raise TraceError(
+            f"the rows from line {block.first_line:,} on must be a table: "
+            f"{quoted(str(error).partition(chr(10))[0], 120)}"
+        ) from None
+    texts = [
+        pa.array([None if b is None else b.decode("utf-8", "replace") for b in column.to_pylist()])
+        for column in raw.table.columns
+    ]
+    raw.table = pa.table([text.cast(pa.string()) for text in texts], names=list(columns))
+    return raw

@@ -1,0 +1,82 @@
+"""Opens files of other tools: plain, gzip, zstd or bzip2, read in blocks of bounded size."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Protocol
+
+import pyarrow as pa
+
+from latprof.errors import LatprofError, TraceError
+from latprof.io.atomic import file_errors, first_line
+
+__all__ = ["ByteStream", "head_of", "opened", "reading"]
+
+_HEAD = 1 << 18  # bytes that are enough to recognize a format
+
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
+
+
+class ByteStream(Protocol):
+    """What a file is read through."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes, and none at the end of the file."""
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[ByteStream]:
+    """Give the bytes of a file, decompressed.
+
+    Raises
+    ------
+    TraceError
+        The path is a folder, or the file is empty.
+    OSError
+        The file does not exist, or cannot be read.
+    """
+    name = os.fspath(path)
+    if os.path.isdir(name):
+        raise TraceError("the path must be of a file, got a folder; name a file in it")
+    with open(name, "rb") as file:
+        start = file.read(4)
+        file.seek(0)
+        if not start:
+            raise TraceError("the file is empty (0 bytes); record again, or name another file")
+        known = next((k for magic, k in _COMPRESSED.items() if start.startswith(magic)), None)
+        if known is None:
+            yield file
+            return
+        with pa.CompressedInputStream(pa.PythonFile(file, "r"), known) as stream:
+            yield stream
+
+
+def head_of(path: str | os.PathLike[str], size: int = _HEAD) -> bytes:
+    """Return the first bytes of a file, decompressed."""
+    with opened(path) as stream:
+        return stream.read(size)
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn errors of reading a file of another tool into one line that names the file.
+
+    Raises
+    ------
+    TraceError
+        The file cannot be read, or its content is damaged.
+    MemoryError
+        There is not enough memory.
+    """
+    with file_errors(path, "cannot be read"):
+        try:
+            yield
+        except (LatprofError, MemoryError):
+            raise
+        except Exception as error:
+            # damaged content makes Arrow raise errors of many types, OSError among them
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise TraceError(
+                f"the file is damaged or incomplete ({first_line(error)}); take an intact copy"
+            ) from None

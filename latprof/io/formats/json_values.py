@@ -1,0 +1,199 @@
+"""Reads JSON value by value, so that a file may be larger than the memory.
+
+JSON lines, arrays, objects with a long array, and values one after the other are all read the
+same way. Numbers with decimals are returned as text, so that no digit is lost.
+"""
+
+import codecs
+import json
+import re
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from latprof.errors import TraceError
+from latprof.io.formats.files import ByteStream
+from latprof.text import counted
+
+__all__ = ["LARGEST_VALUE", "JsonValues"]
+
+LARGEST_VALUE = 1 << 25
+"""Characters of one value that is held in memory."""
+
+_CHUNK = 1 << 18  # bytes read at a time
+_SPACE = re.compile(r"[\s,\x00]*")  # values of a list may be separated by commas or lines
+
+
+class JsonValues:
+    """The values of a JSON text.
+
+    Parameters
+    ----------
+    stream
+        The bytes of the file, in UTF-8.
+    keys
+        The elements of arrays with these keys in an object are returned one by one.
+    may_be_cut
+        Whether the text may end within an array, as files of programs that were killed do.
+
+    Attributes
+    ----------
+    cut
+        Whether the text ended within an array or a value, once all values were read.
+    values
+        How many values were returned.
+    """
+
+    def __init__(
+        self, stream: ByteStream, keys: Collection[str] = (), *, may_be_cut: bool = False
+    ) -> None:
+        self._stream, self._keys, self._may_be_cut = stream, frozenset(keys), may_be_cut
+        self._decoder = json.JSONDecoder(
+            parse_float=str, parse_constant=lambda name: None, strict=False
+        )
+        self._text = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
+        self._buffer, self._place, self._ended = "", 0, False
+        self.cut = False
+        self.values = 0
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        """Yield a key and a value: "" for values outside of an object that has one of the keys.
+
+        Raises
+        ------
+        TraceError
+            The text is not JSON, is cut, or contains a value that is too large or too deep.
+        """
+        while self._peek():
+            first = self._buffer[self._place]
+            if first == "[":
+                self._place += 1
+                yield from self._elements("")
+            elif first == "{" and self._keys:
+                self._place += 1
+                yield from self._members()
+            else:
+                yield self._counted("", self._value())
+
+    def _counted(self, key: str, value: Any) -> tuple[str, Any]:
+        self.values += 1
+        return key, value
+
+    def _elements(self, key: str) -> Iterator[tuple[str, Any]]:
+        """Yield the elements of an array up to its end."""
+        while True:
+            if not self._peek():
+                self._end_early()
+                return
+            if self._buffer[self._place] == "]":
+                self._place += 1
+                return
+            try:
+                value = self._value()
+            except _CutError:
+                self._end_early()
+                return
+            yield self._counted(key, value)
+
+    def _members(self) -> Iterator[tuple[str, Any]]:
+        """Yield the values of an object up to its end; of known keys, element by element."""
+        while True:
+            if not self._peek():
+                self._end_early()
+                return
+            if self._buffer[self._place] == "}":
+                self._place += 1
+                return
+            try:
+                key = self._value()
+                if not isinstance(key, str) or not self._peek() or self._next() != ":":
+                    raise TraceError(self._invalid())
+                self._place += 1
+                if not self._peek():
+                    raise _CutError
+                if key in self._keys and self._next() == "[":
+                    self._place += 1
+                    yield from self._elements(key)
+                else:
+                    yield self._counted(key, self._value())
+            except _CutError:
+                self._end_early()
+                return
+
+    def _end_early(self) -> None:
+        self.cut = True
+        if not self._may_be_cut:
+            raise TraceError(
+                f"the file ends in the middle, after {counted(self.values, 'whole value')}; copy "
+                "or record it again"
+            )
+
+    def _next(self) -> str:
+        return self._buffer[self._place]
+
+    def _peek(self) -> bool:
+        """Go to the next character that is not a space or a comma; return whether there is one."""
+        while True:
+            self._place = _SPACE.match(self._buffer, self._place).end()  # type: ignore[union-attr]
+            if self._place < len(self._buffer):
+                return True
+            if not self._more(_CHUNK):
+                return False
+
+    def _more(self, size: int) -> bool:
+        """Read at least `size` more bytes if there are; return whether there were any."""
+        if self._ended:
+            return False
+        parts = [self._buffer[self._place :]]
+        self._place = 0
+        while size > 0 and not self._ended:
+            data = self._stream.read(_CHUNK)
+            self._ended = not data
+            parts.append(self._text.decode(data, final=self._ended))
+            size -= len(data)
+        self._buffer = "".join(parts)
+        return len(self._buffer) > len(parts[0])
+
+    def _value(self) -> Any:
+        """Return the value that begins at the current place."""
+        while True:
+            try:
+                value, end = self._decoder.raw_decode(self._buffer, self._place)
+            except json.JSONDecodeError as error:
+                at_end = error.pos >= len(self._buffer) - 16 or error.msg.startswith("Unterm")
+                if not at_end:
+                    raise TraceError(self._invalid()) from None
+                if self._ended:
+                    # text that is not JSON from the first character on is not merely cut
+                    if error.pos == self._place and not error.msg.startswith("Unterm"):
+                        raise TraceError(self._invalid()) from None
+                    raise _CutError from None
+            except RecursionError:
+                raise TraceError(
+                    "the values of the file must not be nested so deeply that they cannot be read"
+                ) from None
+            except ValueError:  # an integer of thousands of digits
+                raise TraceError(self._invalid()) from None
+            else:
+                if end < len(self._buffer) or self._ended:  # a number may go on in the next part
+                    self._place = end
+                    return value
+            held = len(self._buffer) - self._place
+            if held > LARGEST_VALUE:
+                raise TraceError(
+                    f"one value of the file has more than {LARGEST_VALUE:,} characters; write one "
+                    "value for each frame or span"
+                )
+            self._more(max(held, _CHUNK))
+
+    def _invalid(self) -> str:
+        return (
+            f"the text must be JSON, which it is not after {counted(self.values, 'whole value')}; "
+            "write it again, or take an intact copy"
+        )
+
+
+class _CutError(TraceError):
+    """The text ends within a value."""
+
+    def __init__(self) -> None:
+        super().__init__("the file ends in the middle of a value; copy or record it again")

@@ -1,0 +1,459 @@
+"""Tables of timestamps as frames.
+
+A `TableReader` has the methods of `latprof.io.reader.Reader`: it is the reader of files that
+latprof has not written, with the columns that a `ColumnMap` names.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+from latprof.arrays import Ints, Mask
+from latprof.errors import TraceError
+from latprof.frames import FINISHED, MISSING, NO_SIZE, Columns, Labels
+from latprof.io import arrow
+from latprof.io.formats.columns import ColumnMap, check_columns, unique_names
+from latprof.io.formats.files import reading
+from latprof.io.formats.formulas import without_apostrophe
+from latprof.io.formats.sources import ArrowSource, Batch, Source, source_of
+from latprof.io.formats.times import forms_of, is_text, to_ns
+from latprof.pipeline import Pipeline
+from latprof.text import clip, counted, quoted, shown_path
+
+__all__ = ["TableReader", "lengths_to_marks", "read_table"]
+
+_LATER = 631_152_000 * 10**9  # ns, the year 1990: larger ones are times since 1970
+_LARGEST_ID = pa.scalar(str(2**64 - 1))
+UNREADABLE = "rows that cannot be read"
+_SHOWN = 3  # rows that cannot be read, in a message
+
+
+_DONE = frozenset(
+    ("ok", "success", "successful", "succeeded", "true", "passed", "done", "completed", FINISHED)
+)
+
+
+class TableReader:
+    """A table of timestamps that is read batch by batch.
+
+    Parameters
+    ----------
+    path
+        Of the file, or a name for messages if there is a `table`.
+    columns
+        Which columns are marks, ids and so on.
+    meta
+        Dict to which the counts of a reading are written.
+    table
+        Rows that are in memory already.
+
+    Attributes
+    ----------
+    pipeline, meta, rows, tags
+        As those of `latprof.io.reader.Reader`. Of text, the number of rows is an estimate.
+
+    Raises
+    ------
+    TraceError
+        The file cannot be read, lacks a column, or has times in a form that is not known; here or
+        when rows are read.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        columns: ColumnMap,
+        *,
+        meta: dict[str, Any] | None = None,
+        table: pa.Table | None = None,
+    ) -> None:
+        self.path = os.fspath(path)
+        self._in_memory = table is not None
+        self.meta = {} if meta is None else meta
+        self._map = columns
+        with self._errors():
+            self._source = source_of(self.path, columns, table)
+            self._plan()
+        self.rows = self._source.rows
+
+    def _plan(self) -> None:
+        columns, names = self._map, list(self._source.names)
+        if not columns.marks and not columns.durations and columns.pipeline is None:
+            raise TraceError(_advice(self._source))
+        self.pipeline, self._marks = columns.resolved()
+        if columns.pipeline is not None and not columns.marks:
+            self._marks = {m: c for m, c in self._marks.items() if c in names}
+            if not self._marks:
+                check_columns(columns.pipeline.marks, names)
+        times = list(columns.durations or self._marks.values())
+        self._named = columns.named
+        check_columns((*times, *self._named.values(), *(columns.tags or ())), names)
+        for use in ("frame_id", *Columns.OPTIONAL[:3]):
+            if columns.pipeline is not None and use not in self._named and use in names:
+                self._named[use] = use
+        sample = self._source.sample()
+        self._forms, said = forms_of(
+            {name: _one(sample.column(name)) for name in dict.fromkeys(times)},
+            unit=columns.unit,
+            tz=columns.tz,
+            durations=bool(columns.durations),
+        )
+        self._times = tuple(dict.fromkeys(times))
+        used = {*times, *self._named.values()}
+        others = [n for n in names if n not in used] if columns.tags is None else columns.tags
+        others = [name for name in others if not _is_derived(name, self.pipeline)]
+        said += self._plan_ids(sample, list(others))
+        self._said, self.meta["reading"] = said, list(said)
+        if columns.durations:
+            self.meta["untimed"] = True
+        if columns.samples:
+            self.meta["samples"] = True
+
+    def _plan_ids(self, sample: pa.Table, others: list[str]) -> list[str]:
+        """Find out what the ids are; return sentences on it."""
+        said = []
+        column = self._named.get("frame_id")
+        if column is not None and not _are_ids(_one(sample.column(column))):
+            said.append(f"rows are numbered, as the ids in {clip(column)} are not integers")
+            del self._named["frame_id"]
+            others.insert(0, column)
+        kept = [name for name in others if _is_kept(sample.schema.field(name).type)]
+        if len(kept) < len(others):
+            lost = [name for name in others if name not in kept]
+            self.meta["dropped_columns"] = {clip(n): "nested or binary values" for n in lost}
+        taken = (*self.pipeline.marks, *self.pipeline.span_names)
+        self._tag_columns = dict(zip(unique_names(kept, taken), kept, strict=True))
+        self.tags = tuple(self._tag_columns)
+        text = {name for name in kept if is_text(sample.schema.field(name).type)}
+        self._kinds: dict[str, pa.DataType] = {}
+        if not isinstance(self._source, ArrowSource):  # which has types
+            self._kinds = {name: _tag_kind(_one(sample.column(name))) for name in text}
+            self._kinds |= {name: form.arrow_type for name, form in self._forms.items()}
+            for use, kind in (("frame_id", pa.uint64()), ("size", pa.int64())):
+                if use in self._named:
+                    self._kinds[self._named[use]] = kind
+        return said
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def decoded(self, columns: Iterable[str] | None = None) -> Iterator[Callable[[], Columns]]:
+        """Yield what makes each batch of frames, once it is parsed; see `Reader.decoded`."""
+        wanted = self._wanted(columns)
+        tags = {tag: column for tag, column in self._tag_columns.items() if tag in wanted}
+        needed = dict.fromkeys((*self._times, *self._named.values(), *tags.values()))
+        counts = _Unreadable()
+        first = 0
+        with self._errors():
+            for make in self._source.batches(list(needed), self._kinds):
+                batch = make()
+                yield partial(self._made, batch, first, tags, counts)
+                first += batch.rows
+            self._check(counts, first)
+
+    def _made(
+        self, batch: Batch, first: int, tags: dict[str, str], counts: "_Unreadable"
+    ) -> Columns:
+        with self._errors():
+            return self._columns(batch, first, tags, counts)
+
+    def batches(self, columns: Iterable[str] | None = None) -> Iterator[Columns]:
+        """Yield the frames in batches."""
+        return (make() for make in self.decoded(columns))
+
+    def read(self, columns: Iterable[str] | None = None) -> Columns:
+        """Return all frames at once."""
+        parts = list(self.batches(columns))
+        if parts:
+            return Columns.concat(parts)
+        empty = dict.fromkeys(self.pipeline.marks, np.empty(0, np.int64))
+        return Columns(np.empty(0, np.uint64), empty)
+
+    def _wanted(self, columns: Iterable[str] | None) -> frozenset[str]:
+        known = ("frame_id", *self.pipeline.marks, *Columns.OPTIONAL, *self.tags)
+        if columns is None:
+            return frozenset(known)
+        wanted = frozenset(columns)
+        for name in wanted:
+            if name not in known:
+                raise TraceError(
+                    f"{shown_path(self.path)}: a column must be one of {', '.join(known)}, got "
+                    f"{quoted(name)}"
+                )
+        return wanted
+
+    def _columns(
+        self, batch: Batch, first: int, tags: dict[str, str], counts: "_Unreadable"
+    ) -> Columns:
+        """Return the frames of a batch, without the rows that cannot be read."""
+        table = batch.table
+        unreadable: list[tuple[str, Mask]] = []
+        bad: Mask | None = None
+        times: dict[str, Ints] = {}
+        for name in self._times:
+            times[name], wrong = to_ns(_one(table.column(name)), self._forms[name])
+            if wrong is not None:
+                unreadable.append((name, wrong if bad is None else wrong & ~bad))
+                bad = wrong if bad is None else bad | wrong
+            if self._map.zero_is_missing:
+                times[name] = np.where(times[name] == 0, MISSING, times[name])
+        optional: dict[str, Any] = {}
+        ids = (batch.numbers + first).astype(np.uint64)
+        for use, name in self._named.items():
+            column = _one(table.column(name))
+            if use in ("source", "outcome"):
+                labels = self._unquoted(arrow.to_labels(_as_text(column), use))
+                optional[use] = _outcomes(labels) if use == "outcome" else labels
+                continue
+            values, wrong = _integers(column, 0 if use == "frame_id" else NO_SIZE)
+            if use == "frame_id":
+                ids = values
+                missing = column.is_null()
+                gone, _ = arrow.numbers(missing, "ids")
+                wrong = gone if wrong is None else wrong | gone
+            else:
+                too_large = values > NO_SIZE
+                wrong = too_large if wrong is None else wrong | too_large
+                optional[use] = values.astype(np.uint32)
+            if wrong.any():
+                unreadable.append((name, wrong if bad is None else wrong & ~bad))
+                bad = wrong if bad is None else bad | wrong
+        counts.add(batch, unreadable)
+        marks = self._mark_times(times, len(ids))
+        complete = frozenset(
+            mark for mark, ns in marks.items() if not len(ns) or int(ns.min()) != MISSING
+        )
+        found = {
+            tag: self._unquoted(arrow.tag(_one(table.column(name)), tag))
+            for tag, name in tags.items()
+        }
+        columns = Columns(ids, marks, tags=found, complete=complete, **optional)
+        return columns if bad is None else columns.take(~bad)
+
+    def _unquoted(self, column: Any) -> Any:
+        """Return names without the apostrophe that keeps spreadsheets from running them."""
+        if not self._map.apostrophes or not isinstance(column, Labels):
+            return column
+        return _renamed(column, [without_apostrophe(name) for name in column.names])
+
+    def _mark_times(self, times: dict[str, Ints], rows: int) -> dict[str, Ints]:
+        if not self._map.durations:
+            empty = None
+            marks = {}
+            for mark in self.pipeline.marks:
+                if mark in self._marks:
+                    marks[mark] = times[self._marks[mark]]
+                else:
+                    empty = np.full(rows, MISSING) if empty is None else empty
+                    marks[mark] = empty
+            return marks
+        return lengths_to_marks(self.pipeline, [times[name] for name in self._map.durations])
+
+    def _check(self, counts: "_Unreadable", rows: int) -> None:
+        """Note the rows that cannot be read, or refuse the file if there are many."""
+        notes = self.meta.setdefault("accounts", {}).setdefault("notes", {})
+        notes.pop(UNREADABLE, None)
+        self.meta["reading"] = list(self._said)
+        if not counts.rows:
+            return
+        examples = "; ".join(counts.shown)
+        if counts.rows > self._map.most_bad(rows):
+            raise TraceError(
+                f"{counted(counts.rows, 'row')} of {rows:,} cannot be read ({examples}); correct "
+                f"them, or allow them with max_bad= (--max-bad {counts.rows})"
+            )
+        notes[UNREADABLE] = counts.rows
+        self.meta["reading"].append(f"rows that cannot be read: {examples}")
+
+    def _errors(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._in_memory else reading(self.path)
+
+    def close(self) -> None:
+        """Close the file; it is open only while it is read."""
+
+    def __enter__(self) -> "TableReader":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def read_table(columns: ColumnMap, table: Any) -> tuple[Pipeline, Columns, dict[str, Any]]:
+    """Return pipeline, frames and metadata of a DataFrame, or of a dict of columns."""
+    reader = TableReader("the table", columns, table=arrow.table_of(table))
+    return reader.pipeline, reader.read(), reader.meta
+
+
+class _Unreadable:
+    """Counts rows that cannot be read, and describes the first ones."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.shown: list[str] = []
+
+    def add(self, batch: Batch, wrong: Sequence[tuple[str, Mask]]) -> None:
+        """Count the rows of a batch that were skipped, and those with wrong values by column."""
+        self.rows += len(batch.skipped)
+        found = [(number, quoted(text, 60)) for number, text in batch.skipped[:_SHOWN]]
+        for column, rows in wrong:
+            places = np.flatnonzero(rows)
+            self.rows += len(places)
+            for place in places[:_SHOWN].tolist():
+                value = quoted(batch.table.column(column)[place].as_py(), 40)
+                found.append((int(batch.numbers[place]), f"{clip(column, 30)} is {value}"))
+        found.sort(key=lambda each: each[0])
+        for number, text in found[: _SHOWN - len(self.shown)]:
+            self.shown.append(f"{batch.where(number)}: {text}")
+
+
+def lengths_to_marks(pipeline: Pipeline, lengths: Sequence[Ints]) -> dict[str, Ints]:
+    """Return marks of frames that start at 0, for stages of given lengths (n,) in ns.
+
+    A stage without a length has no marks, and a frame that lacks a stage has no end.
+    """
+    now = np.zeros(len(lengths[0]) if lengths else 0, np.int64)
+    whole = np.ones(len(now), bool)
+    marks = {}
+    for stage, length in zip(pipeline.stages, lengths, strict=True):
+        known = length != MISSING
+        whole &= known
+        marks[stage.begin] = np.where(known, now, MISSING) if stage.begin != "start" else now
+        now = now + np.where(known, length, 0)
+        marks[stage.end] = np.where(known, now, MISSING)
+    marks["end"] = np.where(whole, now, MISSING)
+    return {mark: marks[mark] for mark in pipeline.marks}
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    found = column.combine_chunks()
+    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+
+
+def _as_text(column: pa.Array) -> pa.Array:
+    kind = column.type.value_type if types.is_dictionary(column.type) else column.type
+    if types.is_boolean(kind) or types.is_floating(kind):
+        return column.cast(pa.string())
+    return column
+
+
+def _integers(column: pa.Array, absent: int) -> tuple[Any, Mask | None]:
+    """Return integers as uint64, and which values are none."""
+    if is_text(column.type):
+        if types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        known = pc.replace_substring_regex(pc.utf8_trim_whitespace(column), r"^\+|\.0*$", "")
+        fits = pc.match_substring_regex(known, r"^\d{1,20}$")
+        small = pc.or_(
+            pc.less(pc.utf8_length(known), 20), pc.less_equal(known, _LARGEST_ID.cast(known.type))
+        )
+        fits = pc.fill_null(pc.and_(fits, small), True)
+        known = pc.if_else(fits, known, None)
+        wrong, _ = arrow.numbers(pc.invert(fits), "integers")
+        values, missing = arrow.numbers(known.cast(pa.uint64()), "integers")
+    else:
+        values, missing = arrow.numbers(column, "integers")
+        wrong = np.zeros(len(values), bool)
+        if values.dtype.kind == "f":
+            rounded = np.nan_to_num(np.floor(values), nan=0.0, posinf=0.0, neginf=0.0)
+            gone = np.isnan(values)
+            wrong = (rounded != values) & ~gone | (np.abs(rounded) >= 2.0**53)
+            missing = gone if missing is None else missing | gone
+            values = np.where(wrong | (rounded < 0), 0, rounded)
+            wrong |= rounded < 0
+        elif values.dtype.kind == "i":
+            wrong = values < 0
+            values = np.where(wrong, 0, values)
+    values = values.astype(np.uint64)
+    if missing is not None:
+        values = np.where(missing, np.uint64(absent), values)
+    return values, wrong if wrong.any() else None
+
+
+def _are_ids(column: pa.Array) -> bool:
+    """Return whether the values are integers of 0 and more."""
+    if types.is_integer(column.type):
+        return (pc.min(column).as_py() or 0) >= 0
+    if not is_text(column.type):
+        return False
+    _, wrong = _integers(column, 0)
+    return wrong is None
+
+
+def _outcomes(labels: Labels) -> Labels:
+    """Return outcomes with the usual words and codes of success as finished."""
+    names = [
+        FINISHED if name.casefold() in _DONE or _is_http_success(name) else name
+        for name in labels.names
+    ]
+    if tuple(names) == labels.names:
+        return labels
+    return _renamed(labels, names)
+
+
+def _renamed(labels: Labels, names: Sequence[str]) -> Labels:
+    known: dict[str, int] = {}
+    moved = [known.setdefault(name, len(known)) for name in names]
+    return Labels(np.array([*moved, -1], np.int32)[labels.codes], tuple(known))
+
+
+def _is_http_success(name: str) -> bool:
+    return len(name) == 3 and name.isdecimal() and name[0] in "23"
+
+
+def _is_derived(name: str, pipeline: Pipeline) -> bool:
+    return name.removesuffix("_latency") in pipeline.span_names and name.endswith("_latency")
+
+
+def _is_kept(kind: pa.DataType) -> bool:
+    try:
+        arrow.tag(pa.nulls(0, kind), "column")
+    except (TraceError, pa.ArrowException):
+        return False
+    return True
+
+
+def _tag_kind(sample: pa.Array) -> pa.DataType:
+    """Return integers or floats if all first values are such numbers, otherwise text."""
+    known = sample.drop_null()
+    for kind in (pa.int64(), pa.float64()):
+        try:
+            if len(known) and pc.all(pc.match_substring_regex(known, r"^\d|^-")).as_py():
+                known.cast(kind)
+                return kind
+        except pa.ArrowInvalid:
+            continue
+    return pa.string()
+
+
+def _advice(source: Source) -> str:
+    """Say which columns there are, and how to name those with times."""
+    sample = source.sample()
+    times: dict[str, Ints] = {}
+    for name in source.names:
+        with contextlib.suppress(TraceError, pa.ArrowException):
+            column = _one(sample.column(name))
+            forms, _ = forms_of({name: column}, unit=None, tz=None)
+            ns, _ = to_ns(column, forms[name])
+            if (ns > _LATER).any():  # other numbers may be anything
+                times[name] = ns
+    found = list(times)
+    if len(found) > 1:
+        whole = np.logical_and.reduce([ns != MISSING for ns in times.values()])
+        rows = whole if whole.any() else slice(None)
+        first = times[found[0]][rows]
+        after = {name: float(np.median(ns[rows] - first)) for name, ns in times.items()}
+        found.sort(key=after.__getitem__)
+    shown = ", ".join(clip(name, 40) for name in source.names[:20])
+    example = ",".join(found) if len(found) > 1 else "received_at,handled_at,sent_at"
+    guess = " (in order of time)" if len(found) > 1 else ""
+    return (
+        f"a table needs the columns that have the times, for example{guess} "
+        f"--marks {clip(example, 200)} (marks=[...] in Python); it has the columns {shown}; other "
+        "formats: latprof formats"
+    )

@@ -1,0 +1,328 @@
+"""Where the rows of tables come from: CSV, JSON, JSON lines, Parquet, Arrow and Feather files."""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import ipc
+
+from latprof.arrays import Ints
+from latprof.errors import TraceError
+from latprof.io import arrow
+from latprof.io.formats import delimited
+from latprof.io.formats.columns import ColumnMap
+from latprof.io.formats.files import ByteStream, head_of, opened
+from latprof.io.formats.json_values import JsonValues
+from latprof.text import clip
+
+__all__ = ["ArrowSource", "Batch", "CsvSource", "JsonSource", "Source", "source_of"]
+
+_THREADS = 2  # that parse blocks of CSV
+_AHEAD = 3  # blocks that are parsed before they are needed
+_JSON_ROWS = 1 << 14  # of a batch
+_SAMPLE_ROWS = 1_000
+_LONGEST_LINE = 1 << 24  # characters of a JSON line
+
+
+@dataclass(slots=True)
+class Batch:
+    """Rows of a table.
+
+    Attributes
+    ----------
+    table
+        Columns under the names of the file.
+    rows
+        How many rows the file has here, with those that could not be read.
+    numbers
+        The number of each row of `table` among them.
+    skipped
+        Number and text of the rows that could not be read.
+    where
+        Returns where a row is, for a message.
+    """
+
+    table: pa.Table
+    rows: int
+    numbers: Ints
+    skipped: list[tuple[int, str]]
+    where: Callable[[int], str]
+
+
+class Source(Protocol):
+    """Rows of one kind of file."""
+
+    names: tuple[str, ...]
+    rows: int  # an estimate, if rows are text
+
+    def sample(self) -> pa.Table:
+        """Return the first rows."""
+
+    def batches(
+        self, columns: Sequence[str], kinds: dict[str, pa.DataType]
+    ) -> Iterator[Callable[[], Batch]]:
+        """Yield what makes each batch of columns, of these types if the values have them."""
+
+
+class CsvSource:
+    """Rows of a CSV file; blocks of them are parsed in two threads."""
+
+    def __init__(self, path: str, missing: Sequence[str]) -> None:
+        self._path, self._missing = path, missing
+        head = head_of(path)
+        self.dialect = delimited.sniff(head)
+        self.names = self.dialect.names
+        end = head.rfind(b"\n") + 1
+        # a small file may lack the last line end; a part of a row must not be sampled
+        data = head[self.dialect.first_row :]
+        if len(head) >= 1 << 18 and end > self.dialect.first_row:
+            data = head[self.dialect.first_row : end]
+        first = delimited.Block(data, self.dialect.first_line)
+        self._first = delimited.parse_as_text(first, self.dialect, self.names, missing)
+        size = max(os.path.getsize(path) - self.dialect.first_row, len(data))
+        # exact if the sample is the whole file
+        self.rows = self._first.rows * size // max(len(data), 1)
+
+    def sample(self) -> pa.Table:
+        """Return the first rows as text."""
+        return self._first.table.slice(0, _SAMPLE_ROWS)
+
+    def batches(
+        self, columns: Sequence[str], kinds: dict[str, pa.DataType]
+    ) -> Iterator[Callable[[], Batch]]:
+        """Yield what makes each batch; two threads parse the next ones."""
+        coming: list[Future[delimited.ParsedBlock]] = []
+        with opened(self._path) as stream, ThreadPoolExecutor(_THREADS, "latprof-csv") as pool:
+            parse = partial(self._parsed, columns=columns, kinds=kinds)
+            blocks = delimited.blocks(stream, self.dialect)
+            try:
+                for block in islice(blocks, _AHEAD):
+                    coming.append(pool.submit(parse, block))
+                while coming:
+                    done = coming.pop(0).result()
+                    coming += [pool.submit(parse, block) for block in islice(blocks, 1)]
+                    yield partial(self._batch, done)
+            finally:
+                for each in coming:
+                    each.cancel()
+
+    def _parsed(
+        self, block: delimited.Block, columns: Sequence[str], kinds: dict[str, pa.DataType]
+    ) -> delimited.ParsedBlock:
+        try:
+            return delimited.parse(block, self.dialect, columns, kinds, self._missing)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            return delimited.parse_as_text(block, self.dialect, columns, self._missing)
+
+    def _batch(self, parsed: delimited.ParsedBlock) -> Batch:
+        return Batch(
+            parsed.table,
+            parsed.rows,
+            parsed.numbers(),
+            parsed.skipped,
+            lambda row: f"line {parsed.line_of(row):,}",
+        )
+
+
+class JsonSource:
+    """Rows of JSON: an object for each, in lines or in an array; all values become text."""
+
+    def __init__(self, path: str, missing: Sequence[str]) -> None:
+        self._path = path
+        self._missing = frozenset(missing)
+        head = head_of(path)
+        self._lines = head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
+        first = next(self._rows(_SAMPLE_ROWS), None)
+        found: dict[str, None] = {}
+        for row in () if first is None else first[1]:
+            found.update(dict.fromkeys(row))
+        if not found:
+            raise TraceError("the file must have a JSON object for each frame, got none")
+        self.names = tuple(found)
+        self._sample = self._table(first[1] if first else [], self.names)
+        lines = max(head.count(b"\n"), 1) if self._lines else max(head.count(b"{"), 1)
+        self.rows = max(os.path.getsize(path) * lines // max(len(head), 1), 1)
+
+    def sample(self) -> pa.Table:
+        """Return the first rows as text."""
+        return self._sample
+
+    def batches(
+        self, columns: Sequence[str], kinds: dict[str, pa.DataType]
+    ) -> Iterator[Callable[[], Batch]]:
+        """Yield what makes each batch."""
+        word = "line" if self._lines else "row"
+        for first, rows, skipped in self._rows(_JSON_ROWS):
+            total = len(rows) + len(skipped)
+            numbers = np.delete(np.arange(total), [number for number, _ in skipped])
+            table = self._table(rows, columns)
+            where = partial(_numbered, word, first + 1)
+            yield partial(Batch, table, total, numbers, skipped, where)
+
+    def _rows(self, most: int) -> Iterator[tuple[int, list[dict[str, Any]], list[tuple[int, str]]]]:
+        """Yield the number of the first row, the objects, and the rows that are none."""
+        with opened(self._path) as stream:
+            values = _json_lines(stream) if self._lines else _json_elements(stream)
+            first = 0
+            while True:
+                rows: list[dict[str, Any]] = []
+                skipped: list[tuple[int, str]] = []
+                for number, value in enumerate(islice(values, most)):
+                    if isinstance(value, dict):
+                        rows.append(_flat(value))
+                    else:
+                        skipped.append((number, clip(str(value), 80)))
+                if not rows and not skipped:
+                    return
+                yield first, rows, skipped
+                first += len(rows) + len(skipped)
+
+    def _table(self, rows: list[dict[str, Any]], columns: Sequence[str]) -> pa.Table:
+        arrays = []
+        for name in columns:
+            texts = [_text_of(row.get(name)) for row in rows]
+            arrays.append(
+                arrow.strings([None if t is None or t in self._missing else t for t in texts])
+            )
+        return pa.table(arrays, names=list(columns))
+
+
+def _numbered(word: str, first: int, row: int) -> str:
+    return f"{word} {first + row:,}"
+
+
+def _json_lines(stream: ByteStream) -> Iterator[Any]:
+    """Yield the value of each line, or the text of a line that is not JSON."""
+    left = b""
+    while True:
+        data = stream.read(1 << 20)
+        lines = (left + data).split(b"\n")
+        left = lines.pop() if data else b""
+        if len(left) > _LONGEST_LINE:
+            raise TraceError(
+                f"a line must have at most {_LONGEST_LINE:,} bytes, got more; write one object for "
+                "each frame"
+            )
+        for line in lines:
+            if line.strip():
+                try:
+                    yield json.loads(line, parse_float=str, parse_constant=lambda name: None)
+                except (ValueError, RecursionError):
+                    yield line.decode("utf-8", "replace")[:200]
+        if not data:
+            return
+
+
+def _json_elements(stream: ByteStream) -> Iterator[Any]:
+    values = JsonValues(stream, may_be_cut=True)
+    for _, value in values:
+        yield value
+    if values.cut:
+        yield "the file ends within a row"
+
+
+def _flat(row: dict[str, Any], depth: int = 3) -> dict[str, Any]:
+    """Return an object with the keys of objects in it as "a.b"."""
+    if not depth or not any(isinstance(value, dict) for value in row.values()):
+        return row
+    flat: dict[str, Any] = {}
+    for key, value in row.items():
+        if isinstance(value, dict):
+            flat.update({f"{key}.{k}": v for k, v in _flat(value, depth - 1).items()})
+        else:
+            flat[key] = value
+    return flat
+
+
+def _text_of(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int) else json.dumps(value)[:1_000]
+
+
+class ArrowSource:
+    """Rows of Parquet, Arrow and Feather files, and of tables in memory."""
+
+    def __init__(self, path: str, table: pa.Table | None = None) -> None:
+        self._path, self._table = path, table
+        if table is not None:
+            self.rows, schema = table.num_rows, table.schema
+        else:
+            with self._opened() as (rows, schema, _):
+                self.rows = rows
+        self.names = tuple(schema.names)
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[tuple[int, pa.Schema, Any]]:
+        with open(self._path, "rb") as file:
+            start = file.read(6)
+        if start.startswith(b"PAR1"):
+            with pq.ParquetFile(self._path) as parquet:
+                rows = parquet.metadata.num_rows
+                yield rows, parquet.schema_arrow, partial(_parquet_batches, parquet)
+        elif start == b"ARROW1":
+            with ipc.open_file(self._path) as whole:
+                rows = sum(whole.get_batch(i).num_rows for i in range(whole.num_record_batches))
+                each = (whole.get_batch(i) for i in range(whole.num_record_batches))
+                yield rows, whole.schema, lambda columns: each
+        else:
+            with pa.OSFile(self._path, "rb") as file, ipc.open_stream(file) as stream:
+                yield 0, stream.schema, lambda columns: iter(stream)
+
+    def sample(self) -> pa.Table:
+        """Return the first rows."""
+        if self._table is not None:
+            return self._table.slice(0, _SAMPLE_ROWS)
+        with self._opened() as (_, schema, read):
+            first = next(read(list(self.names)), None)
+            if first is None:
+                return schema.empty_table()
+            return pa.Table.from_batches([first]).slice(0, _SAMPLE_ROWS)
+
+    def batches(
+        self, columns: Sequence[str], kinds: dict[str, pa.DataType]
+    ) -> Iterator[Callable[[], Batch]]:
+        """Yield what makes each batch."""
+        if self._table is not None:
+            yield from self._each(iter(self._table.select(list(columns)).to_batches()), columns)
+            return
+        with self._opened() as (_, _, read):
+            yield from self._each(read(list(columns)), columns)
+
+    def _each(
+        self, found: Iterator[pa.RecordBatch], columns: Sequence[str]
+    ) -> Iterator[Callable[[], Batch]]:
+        first = 0
+        for batch in found:
+            rows, where = batch.num_rows, partial(_numbered, "row", first)
+            table = pa.Table.from_batches([batch]).select(list(columns))
+            yield partial(Batch, table, rows, np.arange(rows), [], where)
+            first += rows
+
+
+def _parquet_batches(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    found: Iterator[pa.RecordBatch] = parquet.iter_batches(1 << 17, columns=columns)
+    return found
+
+
+def source_of(path: str, columns: ColumnMap, table: pa.Table | None = None) -> Source:
+    """Return where the rows of a file come from, by its content."""
+    if table is not None:
+        return ArrowSource(path, table)
+    head = head_of(path, 64)
+    if head.startswith((b"PAR1", b"ARROW1", b"\xff\xff\xff\xff")):
+        return ArrowSource(path)
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"["):
+        return JsonSource(path, columns.missing)
+    return CsvSource(path, columns.missing)
