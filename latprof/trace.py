@@ -428,6 +428,7 @@ class Trace:
 
         Examples
         --------
+        >>> from latprof import Trace
         >>> trace = Trace.from_durations({"queue": [1.5, 2.0], "work": [4, 5]}, unit="ms")
         >>> trace.span("end_to_end")
         array([5500000, 7000000])
@@ -462,7 +463,7 @@ class Trace:
         """
         from latprof.io.writer import write_csv
 
-        write_csv(path, self.pipeline, self.columns, _described(self.meta))
+        write_csv(path, self.pipeline, self.columns, self.meta)
 
 
 def read(

@@ -284,6 +284,9 @@ def parse_as_text(
     TraceError
         The block is not a table.
     """
+    if not block.data.strip():
+        empty = pa.schema([(name, pa.string()) for name in columns]).empty_table()
+        return ParsedBlock(empty, block)
     try:
         found = parse(block, dialect, columns, {}, missing)
     except pa.ArrowInvalid:
