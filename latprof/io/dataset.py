@@ -21,6 +21,7 @@ from latprof.frames import MISSING, Columns
 from latprof.io.atomic import file_errors
 from latprof.io.formats.columns import ColumnMap
 from latprof.io.formats.foreign import ForeignFile, beside, read_pipeline_file
+from latprof.io.formats.known import recognized
 from latprof.pipeline import Pipeline, check_pipeline
 from latprof.text import shown_path
 from latprof.units import STAMP_LIMIT
@@ -446,6 +447,11 @@ def _is_beside(path: Path) -> bool:
 def _foreign(path: Path, given: ForeignFile, pipeline: Pipeline | None) -> Member:
     """Return a table of another tool, with the columns that were given for it."""
     columns = given.columns
+    found = None if given.is_table else recognized(path)
+    if found is not None:
+        kind, frames, meta = found.frames(path, given.spans)
+        kind = kind.overridden(pipeline)
+        return Member(shown_path(path), kind, meta, len(frames), tuple(frames.tags), path, frames)
     if columns.pipeline is None and pipeline is not None and not columns.durations:
         columns = columns.updated(pipeline=pipeline)
     return _table(path, columns, pipeline, {})

@@ -1,0 +1,114 @@
+"""The formats of other tools that latprof reads, each recognized by its content."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from latprof.errors import TraceError
+from latprof.frames import Columns
+from latprof.io.atomic import file_errors
+from latprof.pipeline import Pipeline
+
+__all__ = ["FORMATS", "Format", "recognized"]
+
+StrPath = str | os.PathLike[str]
+Frames = tuple[Pipeline, Columns, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format of files.
+
+    Attributes
+    ----------
+    name
+        As users know it.
+    module
+        The module of this package that has the functions ``is_<key>`` and ``read_<key>``.
+    key
+        Of the functions.
+    kind
+        spans, frames or histograms: what ``read_<key>`` returns.
+    example
+        A command that reads such a file.
+    note
+        What a frame and its stages are.
+    """
+
+    name: str
+    module: str
+    key: str
+    kind: str
+    example: str
+    note: str
+
+    def recognizes(self, head: bytes) -> bool:
+        """Return whether a file that begins with `head` has this format."""
+        return bool(self._function("is")(head))
+
+    def read(self, path: StrPath) -> Any:
+        """Return what the module reads from a file."""
+        return self._function("read")(path)
+
+    def frames(self, path: StrPath, spans: Sequence[str] = ()) -> Frames:
+        """Return pipeline, frames and metadata of a file.
+
+        Raises
+        ------
+        TraceError
+            The file is damaged, has histograms, or lacks one of `spans`.
+        """
+        with file_errors(path, "cannot be read"):
+            if self.kind == "histograms":
+                raise TraceError(
+                    "the file has histograms, not frames; latprof report and latprof.load_profile "
+                    "read it as a profile"
+                )
+            found = self.read(path)
+            if self.kind == "spans":
+                module = import_module("latprof.io.formats.spans")
+                found = module.frames_of_spans(found, spans)
+            elif spans:
+                raise TraceError(f"spans must be chosen from a file of spans, got {self.name}")
+            frames: Frames = found
+            return frames
+
+    def _function(self, verb: str) -> Callable[..., Any]:
+        function: Callable[..., Any] = getattr(
+            import_module(f"latprof.io.formats.{self.module}"), f"{verb}_{self.key}"
+        )
+        return function
+
+
+_SPANS = "a trace is a frame; stages are the operations on its critical path, or --spans"
+
+FORMATS = (
+    Format("OTLP JSON (OpenTelemetry)", "span_files", "otlp", "spans", "report otlp.json", _SPANS),
+    Format("Jaeger JSON", "span_files", "jaeger", "spans", "report jaeger.json", _SPANS),
+    Format("Zipkin JSON, version 2", "span_files", "zipkin", "spans", "report zipkin.json", _SPANS),
+    Format(
+        "Chrome trace events (Perfetto, VizTracer, Kineto, DevTools)",
+        "chrome",
+        "chrome",
+        "spans",
+        "report viztracer.json --by operation",
+        "a slice at the top of a thread is a frame; stages as for spans",
+    ),
+)
+"""All formats, in the order in which they are tried."""
+
+
+def recognized(path: StrPath) -> Format | None:
+    """Return the format of a file, or None if it is not one of `FORMATS`.
+
+    Raises
+    ------
+    TraceError
+        The file cannot be opened or decompressed.
+    """
+    files = import_module("latprof.io.formats.files")
+    with files.reading(path):
+        head: bytes = files.head_of(path)
+    return next((known for known in FORMATS if known.recognizes(head)), None)
