@@ -108,7 +108,7 @@ def test_what_is_odd_is_counted_and_never_invented(tmp_path):
     assert stages(trace)["end_to_end"] == [100]
     assert notes(trace) == {
         "spans that are partly or fully outside of their parent": 1,
-        "spans whose parent is missing": 1,
+        "spans with a parent that is missing": 1,
         "spans that are not below the root of their trace": 1,
         "spans that end before they begin": 1,
         "spans of length 0": 1,

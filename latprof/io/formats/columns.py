@@ -11,8 +11,8 @@ from typing import Any
 
 from latprof.errors import PipelineError, TraceError
 from latprof.frames import Columns
-from latprof.pipeline import RESERVED, Pipeline, Span
-from latprof.text import clip, quoted
+from latprof.pipeline import Pipeline, Span
+from latprof.text import RESERVED, clip, quoted
 
 __all__ = [
     "MISSING_TEXTS",

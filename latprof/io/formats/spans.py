@@ -184,7 +184,7 @@ def _frame(spans: list[SpanRecord], table: SpanTable, chosen: Sequence[str]) -> 
         if parent is not None and parent is not span:
             parent.children.append(span)
         elif span.parent and parent is None:
-            notes["spans whose parent is missing"] += 1
+            notes["spans with a parent that is missing"] += 1
             orphans.append(span)
         else:
             roots.append(span)
