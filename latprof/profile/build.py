@@ -163,6 +163,7 @@ class FoldedFrames:
         self._packed: PackedGroups | None = None  # the groups while frames are added to many
         self.accounts = Accounts()
         self.segments: set[tuple[int, int]] = set()  # recorded, UTC ns
+        self.recordings: set[str] = set()  # ids, at most `MOST_RECORDERS` of them
         self.undeclared = False  # whether a recording did not say when it was recording
         self._recorded: list[Accounts] = []  # of the files that say where each frame went
         self.rates: Counter[float] = Counter()  # finished frames by sampling rate
@@ -318,6 +319,9 @@ class FoldedFrames:
                 self._recorded.append(Accounts(**known))
             accounts.sampled_out = max(accounts.sampled_out, sampled_out)
         self.accounts += accounts
+        recording = meta.get("recording")
+        if isinstance(recording, str):
+            self.recordings = _first({*self.recordings, recording[:_LONGEST]})
         segments = meta.get("segments")
         self.undeclared |= not segments
         self.segments.update((int(a), int(b)) for a, b in segments or ())
@@ -421,6 +425,7 @@ class FoldedFrames:
         self._merge_cause_sums(other)
         self.accounts += other.accounts
         self.segments |= other.segments
+        self.recordings = _first(self.recordings | other.recordings)
         self.undeclared |= other.undeclared
         self.rates += other.rates
         self.files += other.files
@@ -576,3 +581,8 @@ def _edges(edges_ns: Iterable[int]) -> tuple[int, ...]:
         raise ProfileError(f"{rule}, got {quoted(edges_ns)}") from None
     except ValueError as error:
         raise ProfileError(str(error)) from None
+
+
+def _first(recordings: set[str]) -> set[str]:
+    """Return the first ids in alphabetical order, as many as a profile keeps."""
+    return set(sorted(recordings)[:MOST_RECORDERS])

@@ -16,7 +16,7 @@ from latprof.units import format_exact, format_ns, format_quantity, format_utc
 if TYPE_CHECKING:
     from latprof.profile.profile import Profile
 
-__all__ = ["COUNTED", "MANY_LEFT_OUT", "Doubt", "doubts_of", "how_negative"]
+__all__ = ["COUNTED", "MANY_LEFT_OUT", "Doubt", "added_up", "doubts_of", "how_negative"]
 
 COUNTED = {
     "rows that cannot be read": "rows that cannot be read: {n:,}; they are left out",
@@ -42,7 +42,8 @@ def doubts_of(profile: "Profile") -> list[Doubt]:
     """Return the doubts about a profile, the most severe first."""
     found: list[Doubt] = []
     if profile.frames:
-        found += [*_negative(profile), *_unit(profile), *_paused(profile), *_left_out(profile)]
+        found += [*_negative(profile), *_unit(profile), *_added_up(profile)]
+        found += [*_paused(profile), *_left_out(profile)]
     notes = profile.accounts.notes
     known = (name for name in COUNTED if notes.get(name))
     return [*found, *(Doubt(name, COUNTED[name].format(n=notes[name])) for name in known)]
@@ -80,6 +81,20 @@ def _unit(profile: "Profile") -> Iterator[Doubt]:
         signs.append(f"no frame takes longer than {format_ns(most)}")
     if signs:
         yield Doubt("unit", f"{', '.join(signs)}: are stamps in ms or us given as ns?")
+
+
+def added_up(profile: "Profile") -> str:
+    """Return a sentence on recordings that were made one after the other, or an empty text."""
+    several = len(profile.recordings)
+    if several < 2 or len(union(profile.segments)) < several:
+        return ""
+    return f"adds up {several:,} recordings, which latprof compare sets against each other"
+
+
+def _added_up(profile: "Profile") -> Iterator[Doubt]:
+    sentence = added_up(profile)
+    if sentence:
+        yield Doubt("added up", sentence)
 
 
 def _paused(profile: "Profile") -> Iterator[Doubt]:

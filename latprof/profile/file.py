@@ -47,6 +47,7 @@ class _Content:
     by_weight: Count
     undeclared: bool
     segments: set[tuple[int, int]]
+    recordings: set[str]
     rates: Counter[Annotated[float, Bounds(2**-64, 1)]]
     accounts: Accounts
     reading: set[str]

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from latprof.errors import ProfileError
-from latprof.profile.doubts import MANY_LEFT_OUT, how_negative
+from latprof.profile.doubts import MANY_LEFT_OUT, added_up, how_negative
 from latprof.profile.span import TABLE_PERCENTILES, percentile_key
 from latprof.table import Cell, Column, Section, Table, colors, html, text
 from latprof.text import clip, counted
@@ -59,7 +59,12 @@ def _sections(profile: "Profile") -> list[Section]:
 
 
 def headline(profile: "Profile") -> str:
-    """Return one sentence: where the time goes."""
+    """Return one sentence: where the time goes, and whether it is of several recordings."""
+    sentence, several = _where(profile), added_up(profile)
+    return f"{sentence}; {several}" if several else sentence
+
+
+def _where(profile: "Profile") -> str:
     name = profile.pipeline.name
     outside = profile.accounts.notes.get("outside the time range")
     if profile.frames == 0 and outside:
