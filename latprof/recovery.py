@@ -12,13 +12,19 @@ import numpy as np
 import numpy.typing as npt
 
 from latprof.accounts import InFlight
-from latprof.frames import NO_SIZE
+from latprof.frames import FINISHED, MISSING, NO_SIZE, as_text, latencies
 from latprof.ring.reader import RingReader
 from latprof.ring.ring import to_columns
 from latprof.ring.scan import Scan
+from latprof.table import Cell, Column, Section, Table
+from latprof.text import counted
+from latprof.thresholds import LEVELS, Thresholds
 from latprof.trace import Trace
+from latprof.units import format_ns, format_utc
 
-__all__ = ["frames_in_flight", "recover", "recovered"]
+__all__ = ["frames_in_flight", "last_moments", "recover", "recovered", "thresholds_of"]
+
+LAST = 10  # frames and violations that `last_moments` shows
 
 
 def recover(path: str | os.PathLike[str]) -> Trace:
@@ -151,6 +157,157 @@ def _stages_of(reader: RingReader, stamps: npt.NDArray[np.int64]) -> list[str | 
         found[inside], latest[inside] = k, begin
     names = [stage.name for stage in reader.pipeline.stages]
     return [names[k] if k >= 0 else None for k in found.tolist()]
+
+
+def thresholds_of(metadata: dict[str, Any]) -> Thresholds | None:
+    """Return the thresholds in the metadata of a ring, or None if there are none."""
+    given = metadata.get("thresholds")
+    if given is None:
+        return None
+    return Thresholds.from_spans(*(given.get(level) or {} for level in LEVELS))
+
+
+def last_moments(path: str | os.PathLike[str]) -> list[Section]:
+    """Return how a recording ended: frames in flight, the last frames, the last violations.
+
+    Parameters
+    ----------
+    path
+        A ring file; its process may be alive or dead.
+
+    Returns
+    -------
+    list of Section
+        What the process does or did, and one section each for the frames in flight, the last ten
+        frames of the ring, and the last ten that took longer than a threshold of the profiler.
+
+    Raises
+    ------
+    TraceError
+        As `recover`.
+    """
+    with RingReader(path) as reader:
+        trace = recovered(reader)
+        return [
+            _state(reader, trace),
+            _flights_section(reader, trace),
+            _frames_section(trace),
+            _violations_section(trace, thresholds_of(reader.metadata) or Thresholds()),
+        ]
+
+
+def _state(reader: RingReader, trace: Trace) -> Section:
+    """Return what the process does or did, and what the ring holds."""
+    pid, host = reader.metadata.get("pid"), reader.metadata.get("host")
+    who = f"process {pid}" if pid else "the process"
+    who += f" on {host}" if host else ""
+    last = reader.last_sign_ns(()) + reader.offset_ns
+    if not reader.starts:
+        what = f"{who} has not started to record"
+    elif reader.stopped:
+        what = f"{who} stopped recording at {format_utc(last)}"
+    elif reader.recording():
+        what = f"{who} is recording"
+    else:
+        last = max(last, *(end for _, end in trace.meta["segments"]))
+        what = f"{who} ended without stopping; its last sign of life was at {format_utc(last)}"
+    lost = trace.meta["lost"]
+    more = f"; {counted(lost, 'frame')} overwritten, or claimed and never begun" if lost else ""
+    return Section(f"{trace.pipeline.name}: {what}", (f"{trace.recovery}{more}",), key="state")
+
+
+def _flights_section(reader: RingReader, trace: Trace) -> Section:
+    frames = trace.in_flight
+    title = f"In flight: {counted(len(frames), 'frame')}"
+    lines: list[str] = []
+    if len(frames) == reader.slots:
+        lines.append(f"all {reader.slots:,} slots are in use: other frames in flight are not known")
+    if not frames:
+        return Section(title, tuple(lines), key="in_flight")
+    tags = [tag for tag in reader.tag_names if any(tag in frame.tags for frame in frames)]
+    columns = (
+        *(Column("frame_id", "name"), Column("in flight", "time")),
+        *(Column("stage", "span"), Column("in stage", "time"), Column("source", "name")),
+        *(Column(tag, "name") for tag in tags),
+        *(Column("size", "count", spare=2), Column("thread", "name", spare=1)),
+    )
+    rows = [
+        (
+            *(str(frame.frame_id), frame.age_ns, frame.where, frame.stage_ns, frame.source),
+            *(frame.tags.get(tag) for tag in tags),
+            *(frame.size, str(frame.thread) if frame.thread else None),
+        )
+        for frame in frames
+    ]
+    return Section(title, tuple(lines), Table(columns, rows), key="in_flight")
+
+
+def _frames_section(trace: Trace) -> Section:
+    """Return the frames that were committed last."""
+    if not len(trace):
+        return Section("Last frames: none", key="frames")
+    last = trace.columns.take(slice(-LAST, None))
+    columns: list[Column] = [Column("end", "moment"), Column("frame_id", "name")]
+    ends = [None if ns == MISSING else ns for ns in last.marks["end"].tolist()]
+    values: list[list[Any]] = [ends, [str(n) for n in last.frame_id.tolist()]]
+    for name, labels in (("source", last.source), ("outcome", last.outcome), *last.tags.items()):
+        names = [] if labels is None else as_text(labels).to_numpy().tolist()
+        if any(each not in (None, FINISHED) for each in names):
+            columns.append(Column(name, "name"))
+            values.append(names)
+    spans = [stage.name for stage in trace.pipeline.stages]
+    for name in ("end_to_end", *spans, "other"):
+        if name in trace.pipeline.span_names:
+            columns.append(Column(name, "time", spare=0 if name == "end_to_end" else 2))
+            lengths = latencies(trace.pipeline, last, name).tolist()
+            values.append([None if ns == MISSING else ns for ns in lengths])
+    rows = list(zip(*values, strict=True))
+    title = f"Last {counted(len(rows), 'frame')} of {len(trace):,}"
+    return Section(title, (), Table(tuple(columns), rows), key="frames")
+
+
+def _violations_section(trace: Trace, limits: Thresholds) -> Section:
+    """Return the frames that took longer than a threshold last."""
+    found: list[tuple[int, str, int, int, str]] = []  # row, span, length, limit, level
+    by_level = {level: limits.by_span(level) for level in LEVELS}
+    for span in dict.fromkeys(span for spans in by_level.values() for span in spans):
+        if span not in trace.pipeline.span_names:
+            continue
+        lengths = latencies(trace.pipeline, trace.columns, span)
+        least = min(spans[span] for spans in by_level.values() if span in spans)
+        for row in np.flatnonzero(lengths > least)[-LAST:].tolist():
+            took = int(lengths[row])
+            level = max(
+                (level for level in LEVELS if took > by_level[level].get(span, took)),
+                key=LEVELS.index,
+            )
+            found.append((row, span, took, by_level[level][span], level))
+    if not found:
+        known = "none" if any(by_level.values()) else "the profiler had no thresholds"
+        return Section(f"Last violations: {known}", key="violations")
+    found = sorted(found, key=lambda each: each[0])[-LAST:]
+    last = trace.columns.take(np.array([row for row, *_ in found]))
+    sources = [None] * len(last) if last.source is None else last.source.to_numpy().tolist()
+    rows = [
+        (
+            None if end == MISSING else end,
+            str(frame_id),
+            source,
+            span,
+            Cell(took, level),
+            f"{level} above {format_ns(limit)}",
+        )
+        for (_, span, took, limit, level), end, frame_id, source in zip(
+            found, last.marks["end"].tolist(), last.frame_id.tolist(), sources, strict=True
+        )
+    ]
+    columns = (
+        *(Column("end", "moment"), Column("frame_id", "name"), Column("source", "name")),
+        *(Column("span", "span"), Column("took", "time"), Column("threshold")),
+    )
+    return Section(
+        f"Last {counted(len(rows), 'violation')}", (), Table(columns, rows), "violations"
+    )
 
 
 def _segments(reader: RingReader, scan: Scan) -> list[list[int]]:

@@ -4,6 +4,7 @@ The frames are written one store at a time, in the order in which a recorder sto
 """
 
 import random
+import re
 import time
 
 import numpy as np
@@ -16,6 +17,8 @@ from rings import write as write_row
 
 import latprof
 from latprof import Pipeline, Span
+from latprof.cli.main import main
+from latprof.recovery import last_moments
 from latprof.ring.reader import RingReader
 from latprof.ring.ring import Ring
 
@@ -335,3 +338,88 @@ def test_frames_in_flight_are_saved_with_the_trace(tmp_path):
             latprof.Trace(
                 MIC, frame_id=[], marks={m: [] for m in MIC.marks}, meta={"in_flight": wrong}
             )
+
+
+# -- the end of a recording ---------------------------------------------------------------------
+
+
+def test_recover_without_output_shows_how_a_recording_ended(tmp_path, capsys):
+    path = tmp_path / "mic.ring"
+    limits = {"warning": {"end_to_end": 60}, "critical": {"decode": 35}}
+    metadata = METADATA | {"thresholds": limits, "host": "box"}
+    ring = Ring(MIC, 40, path=path, metadata=metadata, slots=8, tags=("endpoint",))
+    ring.note(True, 5, OFFSET + 5)
+    writer = Writer(ring)
+    cart = ring.tags[0].code("/ca\x1brt")
+    for n in range(1, 31):
+        stamps = stamps_of(n)
+        if n in (3, 17, 20):
+            stamps["decode"], stamps["play"] = 100 * n + 10, 100 * n + 10 + n * 2
+        else:
+            stamps["end"] = 100 * n + 50  # below all thresholds
+        for _ in writer.frame(n, stamps, source=ring.sources.code("input"), tags=(cart,)):
+            pass
+    hung = writer.frame(31, stamps_of(32), size=960, thread=77, tags=(cart,))
+    while next(hung) != "marked":
+        pass
+    assert main(["recover", str(path)]) == 0
+    assert "process 1 on box is recording" in capsys.readouterr().out
+    ring.release()
+    ring.beat(9_000_000_000)
+    assert main(["recover", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert "\x1b" not in text
+    flat = " ".join(text.split())
+    assert "mic: process 1 on box ended without stopping; its last sign of life was at" in flat
+    assert "30 rows whole, 0 torn, 10 never written" in text
+    lines = [re.split(r" {2,}", line) for line in text.split("\n")]
+    at = lines.index(["In flight: 1 frame"])
+    assert lines[at + 1] == [
+        *("frame_id", "in flight", "stage", "in stage", "source", "endpoint", "size", "thread")
+    ]
+    assert lines[at + 2] == ["31", "9.00 s", "decode", "9.00 s", "-", "/ca\\x1brt", "960", "77"]
+    at = lines.index(["Last 10 frames of 30"])
+    assert [line[1].split()[0] for line in lines[at + 2 : at + 12]] == [
+        str(n) for n in range(21, 31)
+    ]
+    at = lines.index(["Last 4 violations"])
+    assert [line[1:] for line in lines[at + 2 : at + 6]] == [
+        ["3", "input", "end_to_end", "70 ns", "warning above 60 ns"],
+        ["17", "input", "end_to_end", "70 ns", "warning above 60 ns"],
+        ["20", "input", "end_to_end", "70 ns", "warning above 60 ns"],
+        ["20", "input", "decode", "40 ns", "critical above 35 ns"],
+    ]
+    ring.note(False, 9_500_000_000, OFFSET + 9_500_000_000)
+    sections = {section.key: section for section in last_moments(path)}
+    assert "process 1 on box stopped recording at 2001-09-09" in sections["state"].title
+    assert sections["in_flight"].table.rows[0][:2] == ("31", 9_500_000_000 - 3_200)
+
+
+def test_a_recording_without_frames_has_last_moments(tmp_path):
+    ring = Ring(MIC, 4, path=tmp_path / "mic.ring", metadata=METADATA, slots=1)
+    titles = [section.title for section in last_moments(tmp_path / "mic.ring")]
+    assert titles == [
+        "mic: process 1 has not started to record",
+        "In flight: 0 frames",
+        "Last frames: none",
+        "Last violations: the profiler had no thresholds",
+    ]
+    ring.note(True, 5, OFFSET + 5)
+    frame = Writer(ring).frame(1, stamps_of(1))
+    while next(frame) != "begun":
+        pass
+    section = last_moments(tmp_path / "mic.ring")[1]
+    assert section.title == "In flight: 1 frame"
+    assert section.lines == ("all 1 slots are in use: other frames in flight are not known",)
+
+
+def test_recover_does_not_replace_a_file(tmp_path, capsys):
+    ring, output = tmp_path / "mic.ring", tmp_path / "crash.parquet"
+    with latprof.Profiler(MIC, ring=ring) as profiler:
+        profiler.frame(1).finish()
+    assert main(["recover", str(ring), "-o", str(output)]) == 0
+    before = output.read_bytes()
+    capsys.readouterr()
+    assert main(["recover", str(ring), "-o", str(output)]) == 2
+    assert "output must be a new file, got" in capsys.readouterr().err
+    assert output.read_bytes() == before

@@ -16,6 +16,7 @@ from rings import claim, write
 from strategies import CHAIN, simple
 
 from latprof import Pipeline, Profiler, Trace, recover
+from latprof.accounts import InFlight
 from latprof.cli.main import main
 from latprof.errors import ProfilerError, TraceError
 from latprof.frames import Labels
@@ -323,6 +324,90 @@ def test_the_command_to_recover_is_never_cut(width, height, folders):
     assert remedy.replace(" ", "") in re.sub(r"\s", "", text)
     assert "last frame 39.0 s ago" in " ".join(text.split())
     assert len(text.split("\n")) - 1 <= height
+
+
+def in_flight(frame_id, age_ms, **fields):
+    marks = {"start": 0, "decode": MS}
+    given = {"source": "input", "size": None, "tags": {}, "stage": "decode", "thread": 4711}
+    return InFlight(frame_id, marks=marks, until_ns=age_ms * MS, **(given | fields))
+
+
+def test_frames_that_are_in_work_for_long_are_shown():
+    frames = [
+        in_flight(3_000, 5_800, tags={"endpoint": "/cart\x1b"}),
+        in_flight(3_001, 101, source=None, thread=0, stage=None),
+        in_flight(3_002, 21),  # above a threshold
+        in_flight(3_003, 20),  # neither long nor above a threshold
+    ]
+    update = Update([], 0, "recording", CHAIN, in_flight=frames)
+    text = shown_update(lively(), update)
+    assert "0 lost, 4 in flight" in text
+    assert [line for line in text.split("\n") if "in work" in line] == [
+        "frame 3000 in work for 5.80 s  (decode 5.80 s, input, /cart\\x1b, thread 4711)",
+        "frame 3001 in work for 101 ms  (after decode 100 ms)",
+        "frame 3002 in work for 21.0 ms  (decode 20.0 ms, input, thread 4711)",
+    ]
+    # without a finished frame, too
+    assert "frame 3000 in work for 5.80 s" in shown_update(None, update)
+
+
+def test_all_frames_in_flight_of_a_process_that_ended_are_shown_up_to_a_limit():
+    frames = [in_flight(n, 1) for n in range(8)]
+    update = Update([], 0, "the process has ended", CHAIN, "latprof recover x", in_flight=frames)
+    text = shown_update(lively(), update)
+    lines = [line for line in text.split("\n") if "was in work for 1.00 ms" in line]
+    assert [line.split()[1] for line in lines] == ["0", "1", "2", "3", "4"]
+    assert "and 3 more frames" in text
+    for height in (6, 10, 14, 20, 24):
+        lines = shown_update(lively(), update, height=height, width=40).split("\n")
+        assert max(map(len, lines)) <= 40
+        if height >= 14:
+            assert len(lines) - 1 <= height, height
+
+
+def test_numbers_by_the_values_of_a_tag():
+    live = Live(CHAIN, Thresholds(20 * MS, 50 * MS), by="endpoint")
+    rows = [(i * MS,) * 4 + (i * MS + (30 if i % 4 == 3 else 1) * MS,) for i in range(1_000)]
+    columns = simple(CHAIN, rows)
+    names = ["/cart", "/home", None, "/slow"]
+    columns.tags["endpoint"] = Labels.encode(names[i % 4] for i in range(1_000))
+    columns.weight = np.array([3 if i % 4 == 1 else 1 for i in range(1_000)], np.uint32)
+    for part in (slice(400), slice(400, None)):
+        live.add(columns.take(part))
+    groups, count = live.groups(3)
+    assert count == 4
+    # by time in all: 250 frames of 30 ms, 750 of 1 ms, 250 of 1 ms
+    assert [(group.name, group.numbers.count) for group in groups[:2]] == [
+        ("/slow", 250),
+        ("/home", 750),
+    ]
+    assert groups[0].numbers.p50 == 30 * MS
+    assert groups[0].rate == pytest.approx(250 / 1.029, rel=0.01)
+    update = Update([], 0, "recording", CHAIN)
+    text = shown_update(live, update)
+    found = re.findall(r"^(/\w+|\(none\)|endpoint) +(\S+)", text, re.M)
+    assert [name for name, _ in found] == ["endpoint", "/slow", "/home", "(none)", "/cart"]
+    text = shown_update(live, update, height=len(live.names) + 13)
+    assert "and 2 more" in text
+    for height in (10, 16, 20, 24, 30):
+        assert len(shown_update(live, update, height=height).split("\n")) - 1 <= max(height, 14)
+
+
+def test_a_column_that_the_frames_do_not_have_is_an_error(tmp_path, capsys):
+    record(tmp_path / "mic.ring", 3)
+    assert main(["top", str(tmp_path / "mic.ring"), "--once", "--by", "endpoint"]) == 2
+    error = capsys.readouterr().err
+    assert "by='endpoint': the frames have no such column: use one of source, outcome" in error
+    assert main(["top", str(tmp_path / "mic.ring"), "--once", "--by", "source"]) == 0
+    assert re.search(r"^input +\d", capsys.readouterr().out, re.M)
+
+
+def test_a_folder_is_watched_by_a_tag(tmp_path, capsys):
+    marks = {mark: np.arange(1, 4) * MS for mark in MIC.marks}
+    trace = Trace(MIC, frame_id=[1, 2, 3], marks=marks, tags={"room": ["a", "b", "a"]})
+    trace.save(tmp_path / "a.parquet")
+    assert main(["top", str(tmp_path), "--once", "--by", "room"]) == 0
+    assert re.search(r"^a +\S+ .*\nb +\S+ ", capsys.readouterr().out, re.M)
 
 
 def test_the_screen_before_the_first_frame():

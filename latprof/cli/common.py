@@ -20,6 +20,7 @@ from latprof.pipeline import AUDIO, Pipeline
 from latprof.profile.file import is_profile
 from latprof.profile.profile import Profile, load_profile
 from latprof.report.report import Report
+from latprof.table import Section, text
 from latprof.text import clip, quoted, shown_path
 from latprof.units import parse_time
 
@@ -38,6 +39,7 @@ __all__ = [
     "pipeline_of",
     "print_json",
     "print_report",
+    "print_sections",
     "profile_of",
     "progress",
     "recordings_of",
@@ -318,6 +320,16 @@ def print_report(report: Report) -> None:
         terminal.print_report(report)
     else:
         print(report)
+
+
+def print_sections(sections: list[Section]) -> None:
+    """Print sections, in colour and fitted to the width if stdout is a terminal."""
+    if sys.stdout.isatty():
+        from latprof.report import terminal
+
+        terminal.print_sections(sections)
+    else:
+        print(text(sections))
 
 
 def draw(paint: "Callable[[Any], Axes]", path: str) -> None:

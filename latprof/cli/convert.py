@@ -1,6 +1,7 @@
 """``latprof export``, ``recover`` and ``merge``: one file out of traces, a ring, or profiles."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from latprof.cli.common import (
     add_traces,
     check_ending,
     pipeline_of,
+    print_sections,
     progress,
     recordings_of,
 )
@@ -21,7 +23,7 @@ from latprof.io.dataset import Dataset, Member, lowest_start
 from latprof.profile.file import is_profile
 from latprof.profile.profile import Profile, load_profile
 from latprof.profile.profile import merge as merge_profiles
-from latprof.recovery import recover
+from latprof.recovery import last_moments, recover
 from latprof.text import counted, shown_path
 from latprof.trace import Trace
 
@@ -43,11 +45,15 @@ def add(command: NewCommand) -> None:
 
     rescue = command(
         "recover",
-        "save the frames of a ring file; its process may be alive or dead",
+        "show or save the frames of a ring file; its process may be alive or dead",
         "recover /dev/shm/mic.ring -o crash.parquet",
     )
     rescue.add_argument("ring", help="the file that Profiler(ring=...) was given")
-    rescue.add_argument("-o", "--output", required=True, help="trace file: .parquet or .csv")
+    rescue.description = (
+        f"{rescue.description} Without -o, print the frames in flight, the last ten frames and the "
+        "last ten above a threshold of the profiler."
+    )
+    rescue.add_argument("-o", "--output", help="new trace file: .parquet or .csv")
     rescue.set_defaults(run=_recover)
 
     merge = command(
@@ -69,12 +75,23 @@ def _save(trace: Trace, output: str) -> None:
 
 
 def _recover(options: argparse.Namespace) -> None:
-    """Save the frames, and print how many rows were whole, torn and never written."""
-    check_ending(options.output, _TABLES)
+    """Show the last moments, or save the frames and print how many rows there were."""
+    output = options.output
+    if output is None:
+        print_sections(last_moments(options.ring))
+        return
+    check_ending(output, _TABLES)
+    if os.path.lexists(output):
+        # perhaps of an earlier crash
+        raise LatprofError(
+            f"output must be a new file, got {shown_path(output)}, which exists; choose another "
+            "name or remove the file"
+        )
     trace = recover(options.ring)
-    _save(trace, options.output)
+    _save(trace, output)
     lost = trace.meta["lost"]
     text = f"; {counted(lost, 'frame')} overwritten, or claimed and never begun" if lost else ""
+    text += f"; {counted(len(trace.in_flight), 'frame')} in flight" if trace.in_flight else ""
     print(f"{shown_path(options.ring)}: {trace.recovery}{text}")
 
 

@@ -46,6 +46,9 @@ def add(command: NewCommand) -> None:
         metavar="100ms",
         help="the same, in red (default: the recorder's thresholds, or the pipeline's period)",
     )
+    top.add_argument(
+        "--by", metavar="COLUMN", help="numbers for each source, outcome or value of a tag"
+    )
     top.add_argument("--once", action="store_true", help="print the screen once and exit")
     top.set_defaults(run=run)
 
@@ -56,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
     if interval < _LEAST_INTERVAL:
         raise LatprofError(f"--interval must be at least 50ms, got {options.interval!r}")
     view = _View(options)
-    feed = feed_of(options.source, pipeline_of(options.pipeline))
+    feed = feed_of(options.source, pipeline_of(options.pipeline), by=options.by)
     try:
         if options.once or not sys.stdout.isatty():
             view.print(feed)
@@ -72,7 +75,7 @@ class _View:
     def __init__(self, options: argparse.Namespace) -> None:
         from rich.console import Console
 
-        self.path = options.source
+        self.path, self.by = options.source, options.by
         self.limits = parse_thresholds(options.warning, options.critical)
         self.console = Console(highlight=False)
         self.live: Live | None = None
@@ -109,7 +112,7 @@ class _View:
             # another recorder may have replaced the ring
             key = (update.pipeline, limits)
             if self.live is None or (self.live.pipeline, self.live.limits) != key:
-                self.live, self.lost = Live(*key), 0
+                self.live, self.lost = Live(*key, by=self.by), 0
             for columns in update.batches:
                 self.live.add(columns)
         self.lost += update.lost

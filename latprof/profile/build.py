@@ -34,6 +34,7 @@ __all__ = [
     "Written",
     "check_by",
     "duration",
+    "values_by",
 ]
 
 MOST_GROUPS = 1_000
@@ -501,12 +502,18 @@ class FoldedFrames:
 
 def _labels_by(columns: Columns, by: str) -> Labels:
     """Return the name of the group of each frame."""
-    values = _values_by(columns, by)
+    values = values_by(columns, by)
     return Labels(values.codes + np.int32(1), (NO_GROUP, *values.names))
 
 
-def _values_by(columns: Columns, by: str) -> Labels:
-    """Return a column as names; a value has the same name in all batches of a trace."""
+def values_by(columns: Columns, by: str) -> Labels:
+    """Return a column as names; a value has the same name in all batches of a trace.
+
+    Raises
+    ------
+    ProfileError
+        The column is not source, outcome or one of the tags.
+    """
     if by == "source":
         missing = Labels.constant(None, len(columns))
         return missing if columns.source is None else columns.source

@@ -58,8 +58,8 @@ class RingReader:
 
     Attributes
     ----------
-    pipeline, capacity, tag_names, dtype
-        Of the ring.
+    pipeline, capacity, slots, tag_names, dtype
+        Of the ring; `slots` is the number of frames in flight that it can hold.
     metadata
         Metadata of the recording, see `latprof.io.metadata`.
     offset_ns
@@ -104,6 +104,7 @@ class RingReader:
             self.close()
             raise
         self.pipeline, self.capacity = self._header.pipeline, self._header.capacity
+        self.slots = self._header.slots
         self.tag_names, self.dtype = self._header.tags, self._header.dtype
         self.metadata = self._header.metadata
         self.offset_ns = int(self.metadata.get("clock_offset_ns") or 0)

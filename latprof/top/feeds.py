@@ -3,18 +3,20 @@
 import os
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from latprof.accounts import InFlight
 from latprof.arrays import Ints
-from latprof.errors import TraceError
+from latprof.errors import ProfileError, TraceError
 from latprof.frames import Columns
 from latprof.pipeline import Pipeline
+from latprof.profile.build import check_by
+from latprof.recovery import frames_in_flight, thresholds_of
 from latprof.ring.reader import RingReader
 from latprof.ring.ring import to_columns
 from latprof.text import counted, shown_path
-from latprof.thresholds import LEVELS, Thresholds
+from latprof.thresholds import Thresholds
 
 __all__ = ["FIRST_ROWS", "FolderFeed", "RingFeed", "Update", "feed_of"]
 
@@ -42,6 +44,8 @@ class Update:
         The command to recover the ring if its process has ended; otherwise "".
     thresholds
         Those of the recorder, or None if they are not known.
+    in_flight
+        The frames in flight, the oldest first; none of a folder.
     each_frame
         Whether frames are seen as soon as they are recorded, and not only when a file is finished.
     """
@@ -52,21 +56,41 @@ class Update:
     pipeline: Pipeline | None
     remedy: str = ""
     thresholds: Thresholds | None = None
+    in_flight: list[InFlight] = field(default_factory=list)
     each_frame: bool = True
 
 
 class RingFeed:
     """New rows of a ring file, also after another process has replaced the file.
 
+    Parameters
+    ----------
+    path
+        The ring file.
+    by
+        A column that the frames must have.
+
     Raises
     ------
     TraceError
         The file cannot be read, or is not a ring.
+    ProfileError
+        The frames have no such column.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self._open(RingReader(path), self._identity())
+    def __init__(self, path: str | os.PathLike[str], *, by: str | None = None) -> None:
+        self.path, self._by = Path(path), by
+        reader = RingReader(path)
+        try:
+            self._check(reader)
+        except ProfileError:
+            reader.close()
+            raise
+        self._open(reader, self._identity())
+
+    def _check(self, reader: RingReader) -> None:
+        if self._by is not None:
+            check_by(self._by, reader.tag_names, os.fspath(self.path))
 
     def _open(self, reader: RingReader, inode: int | None) -> None:
         self._reader, self._inode, self._newest = reader, inode, 0
@@ -89,8 +113,15 @@ class RingFeed:
             status = "the process has ended"
             remedy = f"latprof recover {shlex.quote(str(self.path))} -o crash.parquet"
         found = to_columns(seen.rows, reader, reader.offset_ns)
-        thresholds = _thresholds(reader.metadata)
-        return Update([found] * bool(len(found)), lost, status, reader.pipeline, remedy, thresholds)
+        return Update(
+            [found] * bool(len(found)),
+            lost,
+            status,
+            reader.pipeline,
+            remedy,
+            thresholds_of(reader.metadata),
+            frames_in_flight(reader, seen),
+        )
 
     def close(self) -> None:
         """Close the file."""
@@ -111,16 +142,9 @@ class RingFeed:
             reader = RingReader(self.path)
         except TraceError:
             return  # not complete yet (or corrupt): try again at the next look
+        self._check(reader)
         self._reader.close()
         self._open(reader, inode)
-
-
-def _thresholds(metadata: dict[str, Any]) -> Thresholds | None:
-    """Return the thresholds in the metadata of a ring, or None if there are none."""
-    given = metadata.get("thresholds")
-    if given is None:
-        return None
-    return Thresholds.from_spans(*(given.get(level) or {} for level in LEVELS))
 
 
 class FolderFeed:
@@ -132,10 +156,19 @@ class FolderFeed:
         The folder, with all folders inside; it may be empty at first.
     pipeline
         What the marks mean, for files that were not written by latprof.
+    by
+        A column or tag that is read as well.
     """
 
-    def __init__(self, path: str | os.PathLike[str], pipeline: Pipeline | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        pipeline: Pipeline | None = None,
+        *,
+        by: str | None = None,
+    ) -> None:
         self.path = Path(path)
+        self._needed = _NEEDED if by is None else (*_NEEDED, by)
         self._given = pipeline
         self._pipeline: Pipeline | None = None
         self._known: set[tuple[str, int, int]] = set()
@@ -185,7 +218,7 @@ class FolderFeed:
                 raise TraceError(
                     f"{shown_path(path)} has another pipeline and is left out; watch it separately"
                 )
-            wanted = (*reader.pipeline.marks, *_NEEDED)
+            wanted = (*reader.pipeline.marks, *self._needed)
             indices = range(reader.num_batches)
             for index in indices if rows is None else reversed(indices):
                 if rows is not None and sum(map(len, batches)) >= rows:
@@ -194,19 +227,23 @@ class FolderFeed:
             return int(reader.meta.get("lost") or 0)
 
 
-def feed_of(path: str, pipeline: Pipeline | None = None) -> RingFeed | FolderFeed:
-    """Return the feed of a ring file or of a folder.
+def feed_of(
+    path: str, pipeline: Pipeline | None = None, *, by: str | None = None
+) -> RingFeed | FolderFeed:
+    """Return the feed of a ring file or of a folder; `by` is a column that is needed, too.
 
     Raises
     ------
     TraceError
         The path is neither.
+    ProfileError
+        The frames of a ring have no such column.
     """
     if Path(path).is_dir():
-        return FolderFeed(path, pipeline)
+        return FolderFeed(path, pipeline, by=by)
     if path.endswith(".parquet") and Path(path).is_file():
         raise TraceError(
             f"source must be a ring file or a folder, got the trace file {shown_path(path)}; "
             "use latprof report, or give its folder"
         )
-    return RingFeed(path)
+    return RingFeed(path, by=by)

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from latprof.arrays import Mask
-from latprof.frames import MISSING, Columns, latencies
+from latprof.arrays import Ints, Mask
+from latprof.frames import MISSING, Columns, Labels, latencies
 from latprof.histogram import Histogram
 from latprof.pipeline import Pipeline
+from latprof.profile.build import values_by
 from latprof.thresholds import LEVELS, Thresholds
 
-__all__ = ["Live", "Numbers", "SlowFrame"]
+__all__ = ["Group", "Live", "Numbers", "SlowFrame"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,15 @@ class Numbers:
     p50: int | None
     p99: int | None
     max: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Frames with one value of a column: its name, frames per second, and end_to_end."""
+
+    name: str | None
+    rate: float | None
+    numbers: Numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +70,8 @@ class Live:
         Number of windows in the history.
     last
         Number of slow frames that are kept.
+    by
+        A column or tag; `groups` has numbers for each of its values.
 
     Examples
     --------
@@ -80,8 +92,9 @@ class Live:
         recent: int = 10,
         kept: int = 60,
         last: int = 5,
+        by: str | None = None,
     ) -> None:
-        self.pipeline, self.limits = pipeline, limits
+        self.pipeline, self.limits, self.by = pipeline, limits, by
         self.width_ns, self.recent, self.kept = width_ns, recent, kept
         self.names = pipeline.span_names
         self._watched = [name for name in limits.spans if name in self.names]
@@ -97,6 +110,8 @@ class Live:
         self._counts: dict[int, int] = {}  # finished frames by window
         self._histograms: dict[int, dict[str, Histogram]] = {}
         self._p99: dict[int, dict[str, int | None]] = {}
+        # value of `by`, end_to_end and weight of each frame, by window
+        self._grouped: dict[int, list[tuple[Labels, Ints, Ints]]] = {}
 
     def add(self, columns: Columns) -> None:
         """Add n frames, in any order."""
@@ -128,6 +143,13 @@ class Live:
         assert self.newest is not None
         if window <= self.newest - self.recent and window in self._p99:
             return  # its histograms were already dropped
+        if self.by is not None:
+            lengths = latencies(self.pipeline, columns, "end_to_end")
+            frames = np.ones(len(columns), np.int64)
+            if columns.weight is not None:
+                frames = columns.weight.astype(np.int64)
+            kept = self._grouped.setdefault(window, [])
+            kept.append((values_by(columns, self.by), lengths, frames))
         found = self._histograms.setdefault(window, {name: Histogram() for name in self.names})
         for name in self.names:
             lengths = latencies(self.pipeline, columns, name)
@@ -142,6 +164,8 @@ class Live:
         for window in [w for w in self._histograms if w <= self.newest - self.recent]:
             found = self._histograms.pop(window)
             self._p99[window] = {name: h.value_at(99) for name, h in found.items()}
+        for window in [w for w in self._grouped if w <= self.newest - self.recent]:
+            del self._grouped[window]
         for numbers in (self._p99, self._counts):
             for window in [w for w in numbers if w <= self.newest - self.kept]:
                 del numbers[window]
@@ -194,6 +218,35 @@ class Live:
         p50, p99 = merged.percentiles((50, 99))
         return Numbers(merged.count, p50, p99, merged.max)
 
+    def groups(self, most: int) -> tuple[list[Group], int]:
+        """Return the values of `by` in the recent windows, and how many there are.
+
+        The `most` values are returned that took the most time in all, in this order.
+        """
+        parts = [part for window in self._grouped.values() for part in window]
+        if not parts:
+            return [], 0
+        names = Labels.concat([names for names, _, _ in parts])
+        lengths = np.concatenate([lengths for _, lengths, _ in parts])
+        weights = np.concatenate([weights for _, _, weights in parts])
+        valid = lengths >= 0  # neither missing nor negative
+        codes = names.codes + 1  # 0 is none
+        size = len(names.names) + 1
+        counts = np.bincount(codes, weights, size)
+        times = np.bincount(codes[valid], (lengths * weights)[valid], size)
+        seconds = self._seconds
+        found = []
+        order = [k for k in np.argsort(-times, kind="stable").tolist() if counts[k]]
+        for k in order[:most]:
+            histogram, rows = Histogram(), valid & (codes == k)
+            if rows.any():
+                histogram.add(lengths[rows], weights[rows])
+            p50, p99 = histogram.percentiles((50, 99))
+            name = names.names[k - 1] if k else None
+            numbers = Numbers(histogram.count, p50, p99, histogram.max)
+            found.append(Group(name, counts[k] / seconds if seconds else None, numbers))
+        return found, len(order)
+
     def history(self, name: str) -> list[int | None]:
         """Return p99 by window, the newest last, and None for windows without frames."""
         if self.newest is None:
@@ -206,13 +259,25 @@ class Live:
     @property
     def rate(self) -> float | None:
         """Finished frames per second over the recent windows."""
-        if self.newest is None or self.first is None or self.last_end_ns is None:
+        seconds = self._seconds
+        if self.newest is None or not seconds:
             return None
-        begin = max(self.newest - self.recent + 1, self.first)
-        frames = sum(n for window, n in self._counts.items() if window >= begin)
+        return sum(n for window, n in self._counts.items() if window >= self._begin) / seconds
+
+    @property
+    def _begin(self) -> int:
+        """The first of the recent windows."""
+        assert self.newest is not None
+        assert self.first is not None
+        return max(self.newest - self.recent + 1, self.first)
+
+    @property
+    def _seconds(self) -> float:
+        """The time from the first of the recent windows to the last end."""
+        if self.newest is None or self.first is None or self.last_end_ns is None:
+            return 0.0
         # the last window has not ended
-        seconds = (self.last_end_ns - begin * self.width_ns) / 1e9
-        return frames / seconds if seconds > 0 else None
+        return max((self.last_end_ns - self._begin * self.width_ns) / 1e9, 0.0)
 
 
 def _weighed(columns: Columns, rows: Mask | None = None) -> int:

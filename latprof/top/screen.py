@@ -15,6 +15,9 @@ __all__ = ["screen", "sparkline"]
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _QUIET_NS = 3_000_000_000
+_LONG_NS = 100_000_000  # age from which a frame in flight is shown, if it is below all thresholds
+_MOST_IN_WORK = 5  # frames in flight that are shown
+_MOST_GROUPS = 22  # lines of the table of groups
 
 
 def screen(
@@ -41,13 +44,70 @@ def screen(
     # a title longer than a line is wrapped
     height -= len(title.wrap(Console(width=width), width)) - 1
     parts: list[RenderableType] = [title]
+    others = 6 + (0 if live is None else len(live.names))  # lines that are always there
+    in_work = _in_work(live, update, width)[: max(height - others, 1)]
     if live is None:
-        return Group(*parts, Text(), Text("waiting for frames", style="dim"), _foot())
-    parts += [_counts(live, lost, width), Text(), _spans(live, width)]
-    lines = height - len(live.names) - 9
+        return Group(*parts, *in_work, Text(), Text("waiting for frames", style="dim"), _foot())
+    parts += [_counts(live, update, lost, width), *in_work, Text(), _spans(live, width)]
+    lines = height - len(live.names) - len(in_work) - 9
+    if live.by is not None and lines > 0:
+        groups = _groups(live, width, min(lines, _MOST_GROUPS))
+        parts += [Text(), groups]
+        lines -= groups.plain.count("\n") + 2
     if lines > 0:
         parts += [Text(), *_slow_frames(live, update, width, lines)]
     return Group(*parts, Text(), _foot())
+
+
+def _in_work(live: Live | None, update: Update, width: int) -> list[Text]:
+    """Return a line for each of the frames that are in flight for long, the oldest first."""
+    limits = Thresholds() if live is None else live.limits
+    has_ended = bool(update.remedy)
+    lines = []
+    for frame in update.in_flight:
+        age = frame.age_ns or 0
+        level = limits.level(age)
+        if not (has_ended or level or age >= _LONG_NS):
+            continue
+        line = Text.assemble(
+            (f"frame {frame.frame_id} {'was ' * has_ended}in work for ", "bold"),
+            _time(age, level or "warning"),
+            f"  ({clip(frame.where, 18)} {format_ns(frame.stage_ns)}",
+        )
+        names = [] if frame.source is None else [clip(frame.source, 18)]
+        names += [clip(value, 24) for value in frame.tags.values()]
+        names += [f"thread {frame.thread}"] if frame.thread else []
+        line.append("".join(f", {name}" for name in names) + ")")
+        line.truncate(width, overflow="ellipsis")
+        lines.append(line)
+    shown = lines[:_MOST_IN_WORK]
+    if len(lines) > len(shown):
+        shown.append(Text(f"and {counted(len(lines) - len(shown), 'more frame')}", style="dim"))
+    return shown
+
+
+def _groups(live: Live, width: int, height: int) -> Text:
+    """Return the table of the values of a column, in at most `height` lines."""
+    assert live.by is not None
+    found, count = live.groups(max(height - 2, 1))
+    columns = (
+        *(Column(live.by, "name"), Column("frames/s", "quantity")),
+        *(Column(name, "time") for name in ("p50", "p99", "max")),
+    )
+    rows = [
+        (
+            *(group.name or "(none)", group.rate),
+            *(
+                Cell(ns, live.limits.level(ns))
+                for ns in (group.numbers.p50, group.numbers.p99, group.numbers.max)
+            ),
+        )
+        for group in found
+    ]
+    table = styled_table(Table(columns, rows), width)[0]
+    if count > len(found):
+        table.append(f"\nand {count - len(found):,} more", style="dim")
+    return table
 
 
 def _title(live: Live | None, update: Update, path: str, now_ns: int, width: int) -> Text:
@@ -72,11 +132,13 @@ def _title(live: Live | None, update: Update, path: str, now_ns: int, width: int
     return line
 
 
-def _counts(live: Live, lost: int, width: int) -> Text:
+def _counts(live: Live, update: Update, lost: int, width: int) -> Text:
     # the most important numbers come first, as a narrow terminal cuts the end
     rate = "-" if live.rate is None else format_quantity(live.rate)
     line = Text.assemble((rate, "bold"), f" frames/s, {counted(live.finished, 'frame')}")
     line.append(f", {lost:,} lost", "bold red" if lost else "")
+    if update.in_flight:
+        line.append(f", {len(update.in_flight):,} in flight")
     if live.dropped:
         line.append(f", {live.dropped:,} dropped", "yellow")
     for level in LEVELS[::-1]:
