@@ -82,7 +82,7 @@ def add_pipeline(parser: argparse.ArgumentParser) -> None:
     tables = parser.add_argument_group(
         "files of other tools", "tables and other formats: see latprof formats"
     )
-    for flag, value, text in (
+    for flag, value, about in (
         ("--marks", "A,B,C", "columns with times, in the order in which frames pass them"),
         ("--stages", "NAME=A:B,...", "stages between two of these columns (default: each to next)"),
         ("--durations", "A,B", "columns with how long each stage took, if there are no times"),
@@ -96,7 +96,7 @@ def add_pipeline(parser: argparse.ArgumentParser) -> None:
         ("--max-bad", "N|5%", "most rows that may be unreadable (default: 1%%, at least 10)"),
         ("--spans", "A,B", "operations that become stages (default: those on the critical path)"),
     ):
-        tables.add_argument(flag, metavar=value, help=text.replace("5%,", "5%%,"))
+        tables.add_argument(flag, metavar=value, help=about.replace("5%,", "5%%,"))
     tables.add_argument(
         "--zero-is-missing", action="store_true", help="a time of 0 means: not reached"
     )
