@@ -422,8 +422,32 @@ def test_trend_orders_runs_by_time_and_names_the_run_that_changed():
     judge = stats.ttest_ind(logs[6:], logs[:6]).confidence_interval(0.95)
     assert (math.log(change.low), math.log(change.high)) == pytest.approx(tuple(judge))
     lines = found.to_csv().splitlines()
-    assert lines[0] == "time,run,end_to_end_mean"
+    assert lines[0] == "time,name,end_to_end_mean"
     assert lines[2] == "86400,run 11,101000.0"
+
+
+def test_trend_orders_runs_by_the_number_that_the_program_gave(tmp_path):
+    paths = []
+    for number in (12, 3, 100):
+        path = tmp_path / f"{number}.parquet"
+        meta = {"run": number, "commit": f"c{number}"}
+        profiler = latprof.Profiler(WEB, path=path, meta=meta)
+        with profiler, profiler.frame(number) as frame:
+            frame.mark("sent")
+        assert profiler.report().profile.labels == {"run": str(number), "commit": f"c{number}"}
+        analyze(path).save(path.with_suffix(".latprof"))
+        paths.append(path.with_suffix(".latprof"))
+    found = trend(paths)
+    assert [point.labels["run"] for point in found.points] == ["3", "12", "100"]
+    assert found.to_csv().splitlines()[0] == "time,name,commit,run,end_to_end_p99"
+    both = latprof.merge([latprof.load_profile(path) for path in paths])
+    assert both.labels == {}
+
+
+def test_meta_of_a_run_is_checked():
+    for meta in (7, {"a": [1]}, {1: "a"}, {"a": float("nan")}, {str(i): i for i in range(33)}):
+        with pytest.raises(latprof.ProfilerError, match="meta must"):
+            latprof.Profiler(WEB, meta=meta)
 
 
 # -- the command -----------------------------------------------------------------------------------

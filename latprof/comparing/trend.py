@@ -36,7 +36,10 @@ _Z = 1.959963984540054
 
 @dataclass(frozen=True, slots=True)
 class TrendPoint:
-    """One run of a trend; `low` and `high` are its own 95 % interval, None if it has none."""
+    """One run of a trend, with its `labels` (`Profiler(meta=)`).
+
+    `low` and `high` are its own 95 % interval, None if it has none.
+    """
 
     run: str
     begin_ns: int | None
@@ -44,6 +47,7 @@ class TrendPoint:
     value: float
     low: float | None
     high: float | None
+    labels: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,13 +187,15 @@ class Trend:
         }
 
     def to_csv(self) -> str:
-        """Return the runs as CSV that Apache Otava reads: time in s, the run, the statistic."""
+        """Return the runs as CSV that Apache Otava reads: time in s, name, labels, statistic."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["time", "run", "_".join(self.key).replace(".", "_")])
+        names = sorted({name for point in self.points for name in point.labels} - {"time", "name"})
+        writer.writerow(["time", "name", *names, "_".join(self.key).replace(".", "_")])
         for i, point in enumerate(self.points):
             seconds = i if point.begin_ns is None else point.begin_ns // 10**9
-            writer.writerow([seconds, point.run, repr(point.value)])
+            labels = [point.labels.get(name, "") for name in names]
+            writer.writerow([seconds, point.run, *labels, repr(point.value)])
         return out.getvalue()
 
 
@@ -221,7 +227,8 @@ def trend(
     Parameters
     ----------
     runs
-        Traces, profiles or paths of either; they are put in order of their first frame.
+        Traces, profiles or paths of either. They are put in order of ``run`` in their labels
+        (``Profiler(meta={"run": 17})``) if all have a number there, otherwise of their first frame.
     statistic
         Span and statistic, ``("decode", "mean")``.
     significance
@@ -242,8 +249,7 @@ def trend(
     known = load_runs(runs, "run")
     if len(known) > MOST_RUNS:
         raise ProfileError(f"runs must be at most {MOST_RUNS:,}, got {len(known):,}; give fewer")
-    known.sort(key=lambda run: (run.begin_ns is None, run.begin_ns or 0))
-    points = tuple(_point(run, statistic) for run in known)
+    points = tuple(_point(run, statistic) for run in _in_order(known))
     values = np.array([point.value for point in points])
     scaled = np.log(values) if (values > 0).all() else values
     found = change_points(scaled, significance=significance)
@@ -261,7 +267,19 @@ def _point(run: Run, key: Key) -> TrendPoint:
     if found.log_error is not None:
         reach = math.exp(_Z * found.log_error)
         low, high = found.value / reach, found.value * reach
-    return TrendPoint(run.name, run.begin_ns, run.profile.frames, found.value, low, high)
+    known = run.profile
+    return TrendPoint(
+        run.name, run.begin_ns, known.frames, found.value, low, high, dict(known.labels)
+    )
+
+
+def _in_order(runs: list[Run]) -> list[Run]:
+    """Return runs by their label ``run`` if all have a number, otherwise by their first frame."""
+    labels = [run.profile.labels.get("run", "") for run in runs]
+    if all(label.isdecimal() for label in labels):
+        order = sorted(range(len(runs)), key=lambda i: int(labels[i]))
+        return [runs[i] for i in order]
+    return sorted(runs, key=lambda run: (run.begin_ns is None, run.begin_ns or 0))
 
 
 def _changes(

@@ -18,6 +18,7 @@ key                      value
 ``stamp_ns``             how long a clock read takes on the machine that recorded
 ``recording``, ``part``  text, the same in all files of a recording; the number of the file
 ``segments``             list of [begin, end], UTC ns: when the recorder was running
+``labels``               texts and numbers by name: what the program says of the run
 ``join``, ``run``        objects: how recordings were joined, what was run
 ``thresholds``           warning and critical thresholds of the recorder: ns by level and span
 ``recovery``             counts by name: `accounts.Recovery` of the ring it was recovered from
@@ -123,6 +124,10 @@ def _is_recovery(value: Any) -> bool:
     return _object_of(_is_count)(value) and required <= value.keys() <= names
 
 
+def _is_label(value: Any) -> bool:
+    return isinstance(value, str | int | float)
+
+
 _TEXT = (_is_text, "text")
 _COUNT = (_is_count, "an integer of 0 or more")
 _RULES: dict[str, tuple[Rule, str]] = {
@@ -144,6 +149,7 @@ _RULES: dict[str, tuple[Rule, str]] = {
     "join": (_is_join, "an object with a list of such metadata as parts"),
     "recovery": (_is_recovery, "an object of the counts whole, torn, never_written, ..."),
     "in_flight": (_list_of(InFlight.is_valid), "a list of frames in flight"),
+    "labels": (_object_of(_is_label), "an object of texts and numbers"),
     "run": (lambda value: isinstance(value, dict), "an object"),
     "thresholds": (_object_of(_object_of(_is_count)), "an object of objects of ns"),
 }

@@ -164,6 +164,7 @@ class FoldedFrames:
         self._packed: PackedGroups | None = None  # the groups while frames are added to many
         self.accounts = Accounts()
         self.segments: set[tuple[int, int]] = set()  # recorded, UTC ns
+        self.labels: dict[str, str] = {}  # what all recordings say of their run
         self.recordings: set[str] = set()  # ids, at most `MOST_RECORDERS` of them
         self.undeclared = False  # whether a recording did not say when it was recording
         self._recorded: list[Accounts] = []  # of the files that say where each frame went
@@ -320,6 +321,8 @@ class FoldedFrames:
                 self._recorded.append(Accounts(**known))
             accounts.sampled_out = max(accounts.sampled_out, sampled_out)
         self.accounts += accounts
+        labels = {name: str(value) for name, value in (meta.get("labels") or {}).items()}
+        self.labels = labels if self.files == 1 else _shared(self.labels, labels)
         recording = meta.get("recording")
         if isinstance(recording, str):
             self.recordings = _first({*self.recordings, recording[:_LONGEST]})
@@ -427,6 +430,8 @@ class FoldedFrames:
         self.accounts += other.accounts
         self.segments |= other.segments
         self.recordings = _first(self.recordings | other.recordings)
+        known = self.files or self.rates  # not an empty profile
+        self.labels = _shared(self.labels, other.labels) if known else dict(other.labels)
         self.undeclared |= other.undeclared
         self.rates += other.rates
         self.files += other.files
@@ -593,3 +598,8 @@ def _edges(edges_ns: Iterable[int]) -> tuple[int, ...]:
 def _first(recordings: set[str]) -> set[str]:
     """Return the first ids in alphabetical order, as many as a profile keeps."""
     return set(sorted(recordings)[:MOST_RECORDERS])
+
+
+def _shared(labels: dict[str, str], others: dict[str, str]) -> dict[str, str]:
+    """Return the labels that are the same in both."""
+    return {name: value for name, value in labels.items() if others.get(name) == value}

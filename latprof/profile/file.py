@@ -48,6 +48,7 @@ class _Content:
     undeclared: bool
     segments: set[tuple[int, int]]
     recordings: set[str]
+    labels: dict[str, str]
     rates: Counter[Annotated[float, Bounds(2**-64, 1)]]
     accounts: Accounts
     reading: set[str]

@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 import numpy.typing as npt
 
@@ -104,6 +104,9 @@ class Profiler(Recorder):
         needed. None keeps the ring in memory.
     keep_previous
         Number of older ring files that are kept.
+    meta
+        What is to be known of the run, such as ``{"run": 17, "commit": "abc"}``: up to 32 texts and
+        numbers. They are in the metadata of its traces and in `Profile.labels`.
 
     Attributes
     ----------
@@ -165,6 +168,7 @@ class Profiler(Recorder):
         keep_previous: int = KEEP_PREVIOUS,
         tags: Sequence[str] = (),
         track_current: bool = True,
+        meta: Mapping[str, str | int | float] | None = None,
     ) -> None:
         self._settings = checked = check_settings(
             pipeline,
@@ -187,6 +191,7 @@ class Profiler(Recorder):
             keep_previous=keep_previous,
             tags=tags,
             track_current=track_current,
+            meta=meta,
         )
         self.pipeline = pipeline
         self.owns = checked.owns or pipeline.marks
@@ -198,7 +203,11 @@ class Profiler(Recorder):
         )
         self.report_interval = checked.report_interval
         self.overflow = checked.overflow
-        about = {"owns": list(self.owns), "sampling_rate": self.sampling_rate or None}
+        about: dict[str, Any] = {
+            "owns": list(self.owns),
+            "sampling_rate": self.sampling_rate or None,
+        }
+        about |= {"labels": checked.meta} if checked.meta else {}
         self._recording = Recording(clock, about)
         self.clock_offset_ns = self._recording.offset_ns
         metadata = None  # of the ring, which is made last as it may create a file
@@ -458,6 +467,7 @@ class Profiler(Recorder):
         self._fold.catch_up()
         profile = self._fold.copy()
         profile.segments = set(self._recording.segments())
+        profile.labels = {name: str(value) for name, value in self._settings.meta.items()}
         profile.accounts = self.accounts
         overhead = str(self._overhead_of(profile))
         return Report(profile, overhead=overhead, unstarted=not self._recording.begun)

@@ -1,6 +1,7 @@
 """The settings of a profiler: invalid ones are refused, never replaced."""
 
 import logging
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -27,6 +28,9 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(k|M|G)i?B\s*")
 _EXPONENTS = {"k": 1, "M": 2, "G": 3}
 
 MOST_SOURCES = 1_000  # each takes up to some 100 kB, and a saved profile has at most 1,000 groups
+
+MOST_META = 32  # values, and characters of all of them together
+LONGEST_META = 4_096
 
 SMALLEST_FILE = 65_536  # bytes
 SHORTEST_FILE_NS = 1_000_000
@@ -69,6 +73,7 @@ class Settings:
     keep_previous: int
     tags: tuple[str, ...]
     track_current: bool
+    meta: dict[str, str | int | float]
 
 
 def check_settings(pipeline: Pipeline, **given: Any) -> Settings:
@@ -133,6 +138,7 @@ def check_settings(pipeline: Pipeline, **given: Any) -> Settings:
             "keep": keep,
             "logger": logging.getLogger("latprof") if logger is None else logger,
             "ring": ring,
+            "meta": _checked_meta(given["meta"]),
             "tags": tuple(given["tags"]) if isinstance(given["tags"], list) else given["tags"],
         },
     )
@@ -225,3 +231,22 @@ def _checked_rotation(rotate: Duration, path: str | None) -> Rotation:
     if ns < SHORTEST_FILE_NS:
         raise ProfilerError(f"rotate must be 1ms or more, got {quoted(rotate)}")
     return Rotation(ns=ns)
+
+
+def _checked_meta(meta: Any) -> dict[str, str | int | float]:
+    """Return what the program says of the run: texts and numbers by name."""
+    rule = "meta must be a dict of texts and numbers, such as {'run': 17, 'commit': 'abc'}"
+    if meta is None:
+        return {}
+    if not isinstance(meta, Mapping):
+        raise ProfilerError(f"{rule}, got {quoted(meta)}")
+    for name, value in meta.items():
+        number = isinstance(value, int | float) and math.isfinite(value)
+        if not isinstance(name, str) or not (isinstance(value, str) or number):
+            raise ProfilerError(f"{rule}, got {quoted(value)} for {quoted(name)}")
+    if len(meta) > MOST_META or len(str(dict(meta))) > LONGEST_META:
+        raise ProfilerError(
+            f"meta must have at most {MOST_META} values of {LONGEST_META:,} characters in all, got "
+            f"{len(meta):,} values; leave some out"
+        )
+    return dict(meta)
