@@ -165,6 +165,25 @@ HEADER = [
 ]
 
 
+def notes_of(scores: list[Score], worst: int) -> list[str]:
+    """Return what is wrong: the worst forecasts, all wrong causes and all wrong rooms."""
+    if not worst:
+        return []
+    notes = [
+        f"{s.kind} {s.seed}: off by {s.worst[0]:.1%}, {s.worst[1]}"
+        for s in sorted(scores, key=lambda s: -s.worst[0])[:worst]
+    ]
+    for s in scores:
+        if s.is_clear and s.cause != s.best:
+            notes.append(f"{s.kind} {s.seed}: the cause is {s.best}, not {s.cause}")
+        notes += [
+            f"{s.kind} {s.seed}: room {true} was read as {read}"
+            for true, read in s.rooms
+            if read is not None and true != read
+        ]
+    return notes
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Simulate, ask, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -174,26 +193,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2, help="number of processes")
     parser.add_argument("--worst", type=int, default=0, help="show the worst programs of a kind")
     options = parser.parse_args(arguments)
-    rows, notes = [], []
     seeds = range(options.first, options.first + options.seeds)
+    print(machine("numpy"))
+    print(f"{options.seeds} programs a kind")
+    print(table(HEADER, []))
+    notes = []
     with ProcessPoolExecutor(options.jobs) as pool:
         for kind in options.kinds:
             scores = list(pool.map(score, [kind] * len(seeds), seeds))
-            rows.append(row_of(scores))
-            for s in sorted(scores, key=lambda s: -s.worst[0])[: options.worst]:
-                notes.append(f"{kind} {s.seed}: off by {s.worst[0]:.1%}, {s.worst[1]}")
-            if options.worst:
-                missed = [s for s in scores if s.is_clear and s.cause != s.best]
-                notes += [f"{kind} {s.seed}: the cause is {s.best}, not {s.cause}" for s in missed]
-                notes += [
-                    f"{kind} {s.seed}: room {true} was read as {read}"
-                    for s in scores
-                    for true, read in s.rooms
-                    if read is not None and true != read
-                ]
-    print(machine("numpy"))
-    print(f"{options.seeds} programs a kind")
-    print(table(HEADER, rows))
+            print(f"| {' | '.join(row_of(scores))} |", flush=True)
+            notes += notes_of(scores, options.worst)
     print(*notes, sep="\n")
     return 0
 
