@@ -86,7 +86,9 @@ def largest_part(comparison: "Comparison", row: "Row") -> str:
     if sign * parts[name] < WORTH_NAMING * abs(row.difference):
         return ""
     shown = "time that no stage claims" if name == "other" else name
-    return f"; {shown} takes {format_ns(abs(parts[name]))} {'of it' if sign > 0 else 'less'}"
+    size = abs(parts[name])
+    more = "of it" if size <= abs(row.difference) else "more"
+    return f"; {shown} takes {format_ns(size)} {more if sign > 0 else 'less'}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,7 @@ NAMES = ("worse", "better", "same", "any other", "Welch", "Mann-Whitney", "band"
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--comparisons", type=int, default=1_000)
-    parser.add_argument("--frames", type=int, default=4_000, help="of a run")
+    parser.add_argument("--frames", type=int, default=40_000, help="of a run")
     parser.add_argument("--tests", action="store_true", help="also the tests on frames (slow)")
     parser.add_argument("--variation", type=float, action="append", help="default: 0 .02 .05 .15")
     parser.add_argument("--change", type=float, action="append", help="default: 1 and 1.1")
