@@ -1,14 +1,22 @@
-"""Accounts: how many frames were started, finished, dropped, lost, in flight, and why."""
+"""Accounts: how many frames were started, finished, dropped, lost, in flight, and why.
+
+Also which programs recorded them, and what a ring file contained.
+"""
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, astuple, dataclass, field, fields
 from typing import Any
 
 from latprof.arrays import Count
 from latprof.text import counted
 
-__all__ = ["Accounts", "InFlight", "Recovery"]
+__all__ = ["MOST_RECORDERS", "Accounts", "InFlight", "Recorder", "Recorders", "Recovery", "Written"]
+
+MOST_RECORDERS = 100
+"""Most recorders that are counted one by one, the first in alphabetical order."""
+
+_LONGEST = 80  # characters of a host's name or a version
 
 
 @dataclass(slots=True)
@@ -167,3 +175,77 @@ class InFlight:
 def _is_table(value: object, kind: type) -> bool:
     """Return whether a JSON value is an object with values of one type."""
     return isinstance(value, dict) and all(type(each) is kind for each in value.values())
+
+
+# -- which programs recorded the frames ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Recorder:
+    """A machine and the versions that ran on it; "" for what a file does not say."""
+
+    host: str
+    python: str
+    latprof: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How many files a recorder wrote, and when it wrote the first and the last; "" if unknown."""
+
+    files: Count
+    first: str = ""
+    last: str = ""
+
+    def __add__(self, other: "Written") -> "Written":
+        first = min(filter(None, (self.first, other.first)), default="")
+        return Written(self.files + other.files, first, max(self.last, other.last))
+
+
+@dataclass(slots=True)
+class Recorders:
+    """The recorders of the files; `others` counts the files of those beyond `MOST_RECORDERS`.
+
+    Examples
+    --------
+    >>> found = Recorders()
+    >>> found.add({"host": "kvm-1", "python": "3.11.7", "created": "2026-11-24T10:00:00Z"})
+    >>> [(recorder.host, written.files) for recorder, written in found.written.items()]
+    [('kvm-1', 1)]
+    """
+
+    written: dict[Recorder, Written] = field(default_factory=dict)
+    others: Count = 0
+
+    def __post_init__(self) -> None:
+        """Check the number of recorders.
+
+        Raises
+        ------
+        ValueError
+            There are more than `MOST_RECORDERS`.
+        """
+        if len(self.written) > MOST_RECORDERS:
+            raise ValueError(f"there must be at most {MOST_RECORDERS} recorders")
+
+    def add(self, meta: dict[str, Any]) -> None:
+        """Count a trace file by its metadata."""
+        keys = ("host", "python", "latprof", "created")
+        *names, created = (str(meta.get(key) or "")[:_LONGEST] for key in keys)
+        self.merge(Recorders({Recorder(*names): Written(1, created, created)}))
+
+    def merge(self, other: "Recorders") -> None:
+        """Add the recorders of another profile."""
+        for recorder, written in other.written.items():
+            self.written[recorder] = self.written.get(recorder, Written(0)) + written
+        self.others += other.others
+        # a recorder among the first of the whole is among the first of each part: none of the
+        # counts that are kept lacks files
+        for recorder in sorted(self.written)[MOST_RECORDERS:]:
+            self.others += self.written.pop(recorder).files
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values: host, versions, number of files, the first and the last time."""
+        known = sorted(self.written)
+        rows = [[*astuple(recorder), *astuple(self.written[recorder])] for recorder in known]
+        return {"files": rows, "others": self.others}

@@ -91,7 +91,7 @@ def test_response_counts_from_due():
 
 
 def test_an_unknown_span_is_refused_with_the_known_ones():
-    with pytest.raises(ProfileError, match=r"no span 'nope' in pipeline 'mic': use one of decode,"):
+    with pytest.raises(ProfileError, match=r"'mic' must be one of decode, .* got 'nope'"):
         Profile(CHAIN)["nope"]
 
 
@@ -163,7 +163,7 @@ def test_bottleneck_is_the_stage_with_the_highest_mean():
     profile = profiled(CHAIN, chain_of((1, 9, 5), (1, 9, 5), (90, 1, 60)))
     assert profile.bottleneck() == profile.bottleneck("mean") == "decode"  # 92 / 3
     assert profile.bottleneck("p99") == "decode"
-    with pytest.raises(ProfileError, match="why='speed' is unknown: use one of mean, p99"):
+    with pytest.raises(ProfileError, match=r"why must be one of mean, p99, .* got 'speed'"):
         profile.bottleneck("speed")
 
 
@@ -352,15 +352,13 @@ def test_frames_without_a_value_are_a_group():
 
 
 def test_grouping_by_an_unknown_column_is_refused():
-    with pytest.raises(
-        ProfileError, match=r"by='nope': .* no such column: use one of source, .*room"
-    ):
+    with pytest.raises(ProfileError, match=r"by must be one of source, .*room.*, got 'nope'"):
         profiled(CHAIN, seeded(CHAIN, 9, 1), by="nope")
 
 
 def test_grouping_by_a_column_of_too_many_values_is_refused():
     frames = simple(BARE, [(0, 1)] * 1_001, tags={"call": np.arange(1_001)})
-    with pytest.raises(ProfileError, match=r"by='call' has more than 1,000 values: group by"):
+    with pytest.raises(ProfileError, match=r"by='call' must have at most 1,000 values; group by"):
         profiled(BARE, frames, by="call")
     assert len(profiled(BARE, frames.take(slice(1_000)), by="call").groups) == 1_000
 
@@ -370,7 +368,7 @@ def test_windows_of_many_groups_are_bounded():
     frames = simple(BARE, [(0, 1)] * 911, tags={"call": np.arange(911)})
     with pytest.raises(
         ProfileError,
-        match=r"more than 910 values, the most for 2 spans and windows \(every=\): group by",
+        match=r"at most 910 values, the most for 2 spans and windows \(every=\); group by",
     ):
         profiled(BARE, frames, by="call", every="1s")
     assert len(profiled(BARE, frames.take(slice(910)), by="call", every="1s").groups) == 910
@@ -511,9 +509,9 @@ def test_a_copy_is_independent():
 @pytest.mark.parametrize(
     ("other", "said"),
     [
-        (lambda: Profile(BARE), "pipelines 'mic' and 'bare' do not merge"),
-        (lambda: Profile(CHAIN, by="source"), "with by None and 'source' do not merge"),
-        (lambda: Profile(CHAIN, edges_ns=(5,)), "edges_ns .* do not merge"),
+        (lambda: Profile(BARE), "equal pipelines to merge, got 'mic' and 'bare'"),
+        (lambda: Profile(CHAIN, by="source"), "the same by to merge, got None and 'source'"),
+        (lambda: Profile(CHAIN, edges_ns=(5,)), "the same edges_ns to merge"),
     ],
 )
 def test_profiles_of_other_settings_do_not_merge(other, said):
@@ -524,13 +522,15 @@ def test_profiles_of_other_settings_do_not_merge(other, said):
 
 
 def test_merge_of_no_profiles_is_refused_and_of_one_is_equal():
-    with pytest.raises(ProfileError, match="merge of no profiles: give at least one"):
+    with pytest.raises(ProfileError, match="profiles must contain at least one profile, got none"):
         merge([])
     one = profiled(GAPS, seeded(GAPS, 20, 1))
     assert merge([one]).rows() == one.rows()
-    with pytest.raises(ProfileError, match="merge takes profiles, not DataFrame: analyze makes"):
+    with pytest.raises(
+        ProfileError, match="must contain only profiles, got DataFrame; analyze makes"
+    ):
         merge([pd.DataFrame()])
-    with pytest.raises(ProfileError, match="list of profiles, not Profile: write merge"):
+    with pytest.raises(ProfileError, match="list of profiles, got Profile; write merge"):
         merge(one)
 
 

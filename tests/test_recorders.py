@@ -4,8 +4,8 @@ import pytest
 from strategies import BARE, simple
 
 import latprof
+from latprof.accounts import MOST_RECORDERS, Recorder, Recorders, Written
 from latprof.errors import ProfileError
-from latprof.profile.build import MOST_RECORDERS, Recorder, Recorders, Written
 from latprof.profile.codec import Decoder
 from latprof.profile.profile import Profile
 from latprof.report.report import Report

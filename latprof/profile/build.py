@@ -3,13 +3,11 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from latprof.accounts import Accounts
-from latprof.arrays import Count
+from latprof.accounts import Accounts, Recorders
 from latprof.errors import ProfileError
 from latprof.fold.fold import Fold
 from latprof.fold.packed import PackedSums
@@ -25,13 +23,9 @@ if TYPE_CHECKING:
     from latprof.queueing.accumulator import CausesAccumulator
 
 __all__ = [
-    "MOST_RECORDERS",
     "NO_GROUP",
     "PACKED_FROM",
     "FoldedFrames",
-    "Recorder",
-    "Recorders",
-    "Written",
     "check_by",
     "duration",
     "values_by",
@@ -42,88 +36,6 @@ MOST_WINDOWS_OF_GROUPS = 1 << 20  # of all spans of all groups, if windows are k
 PACKED_FROM = 32  # groups from which on groups are packed while no frames are added to them
 
 NO_GROUP = "(none)"
-
-MOST_RECORDERS = 100
-"""Most recorders that are counted one by one, the first in alphabetical order."""
-
-_LONGEST = 80  # characters of a host's name or a version
-
-
-# -- which programs recorded the frames ---------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Recorder:
-    """A machine and the versions that ran on it; "" for what a file does not say."""
-
-    host: str
-    python: str
-    latprof: str
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """How many files a recorder wrote, and when it wrote the first and the last; "" if unknown."""
-
-    files: Count
-    first: str = ""
-    last: str = ""
-
-    def __add__(self, other: "Written") -> "Written":
-        first = min(filter(None, (self.first, other.first)), default="")
-        return Written(self.files + other.files, first, max(self.last, other.last))
-
-
-@dataclass(slots=True)
-class Recorders:
-    """The recorders of the files; `others` counts the files of those beyond `MOST_RECORDERS`.
-
-    Examples
-    --------
-    >>> found = Recorders()
-    >>> found.add({"host": "kvm-1", "python": "3.11.7", "created": "2026-11-24T10:00:00Z"})
-    >>> [(recorder.host, written.files) for recorder, written in found.written.items()]
-    [('kvm-1', 1)]
-    """
-
-    written: dict[Recorder, Written] = field(default_factory=dict)
-    others: Count = 0
-
-    def __post_init__(self) -> None:
-        """Check the number of recorders.
-
-        Raises
-        ------
-        ValueError
-            There are more than `MOST_RECORDERS`.
-        """
-        if len(self.written) > MOST_RECORDERS:
-            raise ValueError(f"there must be at most {MOST_RECORDERS} recorders")
-
-    def add(self, meta: dict[str, Any]) -> None:
-        """Count a trace file by its metadata."""
-        keys = ("host", "python", "latprof", "created")
-        *names, created = (str(meta.get(key) or "")[:_LONGEST] for key in keys)
-        self.merge(Recorders({Recorder(*names): Written(1, created, created)}))
-
-    def merge(self, other: "Recorders") -> None:
-        """Add the recorders of another profile."""
-        for recorder, written in other.written.items():
-            self.written[recorder] = self.written.get(recorder, Written(0)) + written
-        self.others += other.others
-        # a recorder among the first of the whole is among the first of each part: none of the
-        # counts that are kept lacks files
-        for recorder in sorted(self.written)[MOST_RECORDERS:]:
-            self.others += self.written.pop(recorder).files
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values: host, versions, number of files, the first and the last time."""
-        known = sorted(self.written)
-        rows = [[*astuple(recorder), *astuple(self.written[recorder])] for recorder in known]
-        return {"files": rows, "others": self.others}
-
-
-# -- frames -------------------------------------------------------------------------------------
 
 
 class FoldedFrames:
@@ -276,8 +188,8 @@ class FoldedFrames:
                 why = f", the most for {len(self.ungrouped.spans)} spans and windows (every=)"
         if known >= most:
             raise ProfileError(
-                f"by={quoted(self.by)} has more than {most:,} values{why}: group by a column of "
-                "fewer, or select some of them first"
+                f"the column by={quoted(self.by)} must have at most {most:,} values{why}; group by "
+                "a column of fewer values, or select some of them first"
             )
 
     def _new_group(self) -> Self:
@@ -443,11 +355,11 @@ class FoldedFrames:
 
     def _check_same(self, other: Self) -> None:
         if not isinstance(other, FoldedFrames):
-            raise ProfileError(f"a profile merges with a profile, got {quoted(other)}")
+            raise ProfileError(f"profiles merge with profiles only, got {quoted(other)}")
         if other.pipeline != self.pipeline:
             raise ProfileError(
-                f"profiles of pipelines {self.pipeline.name!r} and {other.pipeline.name!r} do not "
-                "merge: their marks, spans, stations or periods differ"
+                f"profiles must have equal pipelines to merge, got {self.pipeline.name!r} and "
+                f"{other.pipeline.name!r}, which differ in name, marks, spans, stations or period"
             )
         settings = [("by", self.by, other.by)]
         for what in ("edges_ns", "every_ns", "deadline_ns"):
@@ -455,13 +367,16 @@ class FoldedFrames:
         for what, mine, theirs in settings:
             if mine != theirs:
                 raise ProfileError(
-                    f"profiles with {what} {mine!r} and {theirs!r} do not merge: "
-                    "fold both the same way"
+                    f"profiles must have the same {what} to merge, got {mine!r} and {theirs!r}; "
+                    "analyze both with the same arguments"
                 )
         if self.untimed != other.untimed and self.files and other.files:
             raise ProfileError("profiles of frames with and without times do not merge")
         if (self.order is None) != (other.order is None):
-            raise ProfileError("profiles with and without order do not merge: fold both with it")
+            raise ProfileError(
+                "profiles must both have an order to merge, got one without; analyze both with "
+                "order=True"
+            )
 
     def _merge_cause_sums(self, other: Self) -> None:
         known = self.cause_sums or other.cause_sums
@@ -551,8 +466,8 @@ def check_by(by: str, tags: Iterable[str], where: str = "") -> None:
     known = ("source", "outcome", *tags)
     if not isinstance(by, str) or by not in known:
         raise ProfileError(
-            f"{shown_path(where)}{': ' if where else ''}by={quoted(by)}: the frames have no such "
-            f"column: use one of {', '.join(map(clip, known))}"
+            f"{shown_path(where)}{': ' if where else ''}by must be one of "
+            f"{', '.join(map(clip, known))}, got {quoted(by)}"
         )
 
 

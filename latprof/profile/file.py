@@ -8,14 +8,14 @@ from collections import Counter
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, TypeVar
 
-from latprof.accounts import Accounts
+from latprof.accounts import Accounts, Recorders
 from latprof.arrays import Bounds, Count
 from latprof.errors import ProfileError
 from latprof.fold.consistency import inconsistency
 from latprof.fold.sums import Sums
 from latprof.io.atomic import file_errors, write_file
 from latprof.pipeline import Pipeline
-from latprof.profile.build import PACKED_FROM, FoldedFrames, Recorders
+from latprof.profile.build import PACKED_FROM, FoldedFrames
 from latprof.profile.codec import CORRUPT, Decoder, encode
 from latprof.queueing.accumulator import CausesAccumulator
 from latprof.sequence.order import OrderBySource

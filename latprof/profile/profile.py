@@ -198,8 +198,8 @@ class Profile(FoldedFrames):
         sums = self.sums
         if not isinstance(name, str) or name not in sums.spans:
             raise ProfileError(
-                f"no span {quoted(name)} in pipeline {self.pipeline.name!r}: use one of "
-                f"{', '.join(self.spans)}"
+                f"a span of pipeline {self.pipeline.name!r} must be one of "
+                f"{', '.join(self.spans)}, got {quoted(name)}"
             )
         kind = "other" if name == "other" else self.pipeline.span(name).kind
         total = sums.shares["end_to_end"]
@@ -208,7 +208,7 @@ class Profile(FoldedFrames):
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the table as plain values: a dict for each span, times in ns, None if unknown."""
-        return [_row(self[name]) for name in self.spans]
+        return [self[name].row() for name in self.spans]
 
     def table(self, *, groups: bool = False, unit: str = "ns") -> "pd.DataFrame":
         """Return a DataFrame indexed by span; times are plain numbers.
@@ -281,7 +281,7 @@ class Profile(FoldedFrames):
             shares = self.variance_shares
             values = {name: shares.get(name) for name in stages}
         else:
-            raise ProfileError(f"why={quoted(why)} is unknown: use one of {', '.join(WHYS)}")
+            raise ProfileError(f"why must be one of {', '.join(WHYS)}, got {quoted(why)}")
         known = {name: value for name, value in values.items() if value is not None}
         return max(known, key=known.__getitem__, default=None)
 
@@ -298,7 +298,7 @@ class Profile(FoldedFrames):
         """
         if self.cause_sums is None:
             raise ProfileError(
-                "causes were not folded: use analyze(..., causes=True), and ask the whole profile, "
+                "causes were not folded; use analyze(..., causes=True), and ask the whole profile, "
                 "not a group of it"
             )
         from latprof.queueing.causes import causes_of  # a program that records needs none
@@ -412,7 +412,9 @@ class Profile(FoldedFrames):
         import pandas as pd
 
         if self.sums.timeline is None:
-            raise ProfileError("no windows were folded: analyze with every='1s', for example")
+            raise ProfileError(
+                "a timeline needs windows, which were not folded; use analyze(..., every='1s')"
+            )
         qs = [f"p{q}" for q in answers.TIMELINE_PERCENTILES]
         names = ["window_ns", "span", "count", "mean", *qs, "max"]
         frame = pd.DataFrame(answers.timeline_rows(self.sums), columns=names)
@@ -451,20 +453,6 @@ class Profile(FoldedFrames):
         return answers.stretches(self.sums, known, lost=self.accounts.lost)
 
 
-def _row(span: SpanProfile) -> dict[str, Any]:
-    known = [span.percentile(q) for q in TABLE_PERCENTILES]
-    first = ("kind", "count", "missing", "negative", "most_negative", "mean", "std", "min")
-    row: dict[str, Any] = {"span": span.name} | {name: getattr(span, name) for name in first}
-    row |= {percentile_key(p.q): p.value for p in known}
-    row |= {name: getattr(span, name) for name in ("max", "peak_frame", "share")}
-    row["resolves"] = max((p.q for p in known if p.low is not None), default=None)
-    row["intervals"] = [
-        {"q": p.q, "low": p.low, "high": p.high, "note": p.note, "effective_frames": p.effective}
-        for p in known
-    ]
-    return row
-
-
 def load_profile(path: "str | os.PathLike[str]") -> Profile:
     """Return the profile that was saved in a file.
 
@@ -497,14 +485,16 @@ def merge(profiles: Sequence[Profile]) -> Profile:
     """
     if not isinstance(profiles, Sequence) or isinstance(profiles, str):
         raise ProfileError(
-            f"merge takes a list of profiles, not {type(profiles).__name__}: write merge([a, b])"
+            f"profiles must be a list of profiles, got {type(profiles).__name__}; write "
+            "merge([a, b])"
         )
     if not profiles:
-        raise ProfileError("merge of no profiles: give at least one")
+        raise ProfileError("profiles must contain at least one profile, got none")
     for profile in profiles:
         if not isinstance(profile, Profile):
             raise ProfileError(
-                f"merge takes profiles, not {type(profile).__name__}: analyze makes one of a trace"
+                f"profiles must contain only profiles, got {type(profile).__name__}; analyze makes "
+                "one of a trace"
             )
     merged = profiles[0].copy()
     for profile in profiles[1:]:

@@ -165,6 +165,26 @@ class SpanProfile:
         q = check_percentile(q)
         return percentile(self.histogram, self.batches, q, independent=independent)
 
+    def row(self) -> dict[str, Any]:
+        """Return the row of `Profile.rows`: plain values, times in ns, None if unknown."""
+        known = [self.percentile(q) for q in TABLE_PERCENTILES]
+        first = ("kind", "count", "missing", "negative", "most_negative", "mean", "std", "min")
+        row: dict[str, Any] = {"span": self.name} | {name: getattr(self, name) for name in first}
+        row |= {percentile_key(p.q): p.value for p in known}
+        row |= {name: getattr(self, name) for name in ("max", "peak_frame", "share")}
+        row["resolves"] = max((p.q for p in known if p.low is not None), default=None)
+        row["intervals"] = [
+            {
+                "q": p.q,
+                "low": p.low,
+                "high": p.high,
+                "note": p.note,
+                "effective_frames": p.effective,
+            }
+            for p in known
+        ]
+        return row
+
     def ecdf(self) -> Ecdf:
         """Return the cumulative distribution: the share of values at or below each value (ns)."""
         return ecdf(self.histogram)

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latprof.accounts import Recorders
 from latprof.profile.answers import Slice, middle_of, slice_of
-from latprof.profile.build import Recorders
 from latprof.profile.profile import Profile
 from latprof.profile.span import TABLE_PERCENTILES
 from latprof.profile.tables import known_causes
