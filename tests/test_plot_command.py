@@ -180,7 +180,7 @@ MISTAKES = {
     "--kind waterfall --worst 0": "0",
     "--kind ecdf --span nope": "'nope'",
     "--kind ecdf --threshold soon": "threshold must be a duration",
-    "--by frame": "use one of source",
+    "--by frame": "by must be one of source",
 }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from latprof.accounts import Accounts, Recorders
+from latprof.accounts import MOST_RECORDERS, Accounts, Recorders
 from latprof.errors import ProfileError
 from latprof.fold.fold import Fold
 from latprof.fold.packed import PackedSums
@@ -36,6 +36,8 @@ MOST_WINDOWS_OF_GROUPS = 1 << 20  # of all spans of all groups, if windows are k
 PACKED_FROM = 32  # groups from which on groups are packed while no frames are added to them
 
 NO_GROUP = "(none)"
+
+_LONGEST = 80  # characters of the id of a recording
 
 
 class FoldedFrames:
