@@ -13,6 +13,7 @@ from matplotlib.colors import to_rgb
 import latprof
 from latprof import AUDIO, Pipeline, Trace, plot
 from latprof.profile.profile import Profile
+from latprof.queueing.headroom import Headroom, parse_limit
 
 DATA = Path(__file__).parents[1] / "data"
 MS = 10**6
@@ -57,6 +58,10 @@ HOSTILE = (
 LONG = [f"a_stage_with_a_very_long_name_{letter * 30}" for letter in "abcdefg"]
 
 
+STATISTICS = {"mean": 8e6, "p50": 6e6, "p90": 2e7, "p99": 3e7, "limited": 3e7, "low": 2e7}
+STATISTICS["high"] = 5e7
+
+
 @cache
 def groups():
     """Return eight results with names that could be read as markup, formulas or formats."""
@@ -89,6 +94,20 @@ def if_table():
     return pd.DataFrame(columns, index=index)
 
 
+@cache
+def rising():
+    """Return the headroom of an imaginary station that is saturated at 150 % of the load."""
+    loads = [0.2, 0.6, 1.0, 1.2, 1.3, 1.4]
+    curve = [
+        {"load": load, **{name: at / (1.5 - load) for name, at in STATISTICS.items()}}
+        for load in loads
+    ]
+    limit = parse_limit("p99<1s")
+    return Headroom(
+        limit, 1.2, 1.15, 1.23, "s", {"s": 0.8}, False, 60 * MS, 50.0, 1.1, 100, tuple(curve), ()
+    )
+
+
 def both():
     return {"healthy": result("healthy"), "slow card": result("slow-card")}
 
@@ -114,6 +133,7 @@ OTHERS = {
     "blame": lambda ax: plot.blame(blame_of(2, 3), ax=ax),
     "large blame": lambda ax: plot.blame(blame_of(6, 8), ax=ax),
     "blame in ns": lambda ax: plot.blame(blame_of(4, 5) * 1e8, ax=ax, value="mean"),
+    "load": lambda ax: plot.load_curve(rising(), ax=ax),
     "what if": lambda ax: plot.what_if(if_table(), ax=ax),
     "40 frames": lambda ax: plot.waterfall(result("slow-card"), ax=ax, n=40),
     "nothing": lambda ax: plot.histogram(Profile(AUDIO), ax=ax),
