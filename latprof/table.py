@@ -272,7 +272,7 @@ def lay_out(table: Table, width: int, *, spare: bool, draw: Callable[[float, int
     width
         How many columns there are.
     spare
-        Leave out columns that have a rank if the width does not suffice, and draw bars everywhere.
+        Leave out columns that have a rank if there is not enough width, and draw bars everywhere.
         Without it all columns are kept, and only the bars of the last column are drawn.
     draw
         Returns a bar, given a length from 0 to 1 and the width of a whole bar.

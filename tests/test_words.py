@@ -7,7 +7,9 @@ ROOT = Path(__file__).parents[1]
 AVOIDED = re.compile(
     r"\btold\b|\bwhoever\b|\b(?:no|some)body\b|\bso many\b|\bwhose\b|\bthat is none\b"
     r"|\bis no (?!longer)\w+|\bstands? (?:in|there|for|at|beside)\b|\bcomes? about\b"
-    r"|\bsaid to be\b|\bcannot be[,;:.]|; None: |\blies (?:in|on|at)\b|\bblamed time\b",
+    r"|\b(?:is|are) said to\b|\bsaid to be\b|\bcannot be[,;:.]|; None: |\blies (?:in|on|at)\b"
+    r"|\bblamed time\b|\bastray\b|\bexchange them\b|\bnot suffice\b|\bwho comes?\b"
+    r"|\bworth \d+ independent\b|\bno interval: no interval\b|\bwithout an end:",
     re.IGNORECASE,
 )
 
