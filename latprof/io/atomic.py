@@ -11,7 +11,7 @@ from typing import BinaryIO
 from latprof.errors import LatprofError, TraceError
 from latprof.text import clip, escape, quoted, shown_path
 
-__all__ = ["AtomicFile", "file_errors", "first_line", "write_file"]
+__all__ = ["AtomicFile", "file_errors", "first_line", "reading", "write_file"]
 
 _ADVICE = {
     errno.ENOSPC: "free disk space or choose another disk",
@@ -73,6 +73,32 @@ def file_errors(
         raise error(f"{name}: {what}: {reason}; {advice}") from None
     except ValueError as inner:  # for example a path with a null byte
         raise error(f"{name}: {what}: {first_line(inner)}") from None
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike[str], fault: str = "damaged or incomplete") -> Iterator[None]:
+    """Turn errors of reading a file into one line that names the file, its `fault` and the remedy.
+
+    Raises
+    ------
+    TraceError
+        The file cannot be read, or its content is damaged.
+    MemoryError
+        There is not enough memory.
+    """
+    with file_errors(path, "cannot be read"):
+        try:
+            yield
+        except (LatprofError, MemoryError):
+            raise
+        except Exception as error:
+            # damaged content makes Arrow raise errors of many types, OSError among them
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            reason = first_line(error)
+            if "worker thread" in reason:
+                raise OSError(errno.EAGAIN, "no thread can be started") from None
+            raise TraceError(f"the file is {fault} ({reason}); take an intact copy") from None
 
 
 def first_line(error: BaseException) -> str:

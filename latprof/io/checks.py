@@ -4,7 +4,8 @@ No function here rounds, wraps or cuts: a value that cannot be kept exactly is r
 """
 
 import contextlib
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,36 @@ from latprof.arrays import Mask
 from latprof.errors import PipelineError, TraceError
 from latprof.frames import MISSING, NO_SIZE, Columns, Labels, check_stamps
 from latprof.pipeline import Pipeline
-from latprof.text import check_name, quoted
+from latprof.text import check_name, quoted, shown_path
 
-__all__ = ["check_tag_name", "columns_of", "columns_of_arguments", "columns_of_table"]
+__all__ = [
+    "check_known",
+    "check_tag_name",
+    "columns_of",
+    "columns_of_arguments",
+    "columns_of_table",
+]
+
+
+def check_known(
+    names: Iterable[str], known: Sequence[str], path: str | os.PathLike[str]
+) -> tuple[str, ...]:
+    """Return the names of columns that are to be read from a file.
+
+    Raises
+    ------
+    TraceError
+        One of them is not among the `known` ones.
+    """
+    wanted = tuple(names)
+    for name in wanted:
+        if name not in known:
+            raise TraceError(
+                f"{shown_path(path)}: a column must be one of {', '.join(known)}, got "
+                f"{quoted(name)}"
+            )
+    return wanted
+
 
 # by column: its type, what a missing value becomes, and the lowest value
 _INTEGERS: dict[str, tuple[type[np.integer[Any]], int, int]] = {

@@ -1,7 +1,6 @@
 """Reads trace files, row group by row group; errors are one line that names the file."""
 
 import contextlib
-import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -11,15 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from latprof.errors import LatprofError, TraceError
+from latprof.errors import TraceError
 from latprof.frames import Columns
 from latprof.io import metadata
 from latprof.io.arrow import STAMP, plan
-from latprof.io.atomic import file_errors, first_line
-from latprof.io.checks import columns_of_table
+from latprof.io.atomic import reading
+from latprof.io.checks import check_known, columns_of_table
 from latprof.io.writer import ROW_GROUP
 from latprof.pipeline import Pipeline
-from latprof.text import clip, quoted, shown_path
+from latprof.text import clip, shown_path
 
 __all__ = ["Reader"]
 
@@ -236,32 +235,10 @@ class Reader:
         known = ("frame_id", *self.pipeline.marks, *Columns.OPTIONAL, *self._plan.tags)
         if columns is None:
             return known
-        wanted = tuple(columns)
-        for name in wanted:
-            if name not in known:
-                raise TraceError(
-                    f"{shown_path(self.path)}: a column must be one of {', '.join(known)}, got "
-                    f"{quoted(name)}"
-                )
-        return wanted
+        return check_known(columns, known, self.path)
 
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        with file_errors(self.path, "cannot be read"):
-            try:
-                yield
-            except (LatprofError, MemoryError):
-                raise
-            except Exception as error:
-                # a corrupt file makes pyarrow raise errors of many types, OSError among them
-                if isinstance(error, OSError) and error.errno is not None:
-                    raise
-                reason = first_line(error)
-                if "worker thread" in reason:
-                    raise OSError(errno.EAGAIN, "no thread can be started") from None
-                raise TraceError(
-                    f"the file is corrupt or not a trace ({reason}); take an intact copy"
-                ) from None
+    def _errors(self) -> contextlib.AbstractContextManager[None]:
+        return reading(self.path, "corrupt or not a trace")
 
     def close(self) -> None:
         """Close the file; arrays that were read stay."""

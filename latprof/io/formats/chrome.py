@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from latprof.io.formats.files import opened, reading
+from latprof.io.atomic import reading
+from latprof.io.formats.files import opened
 from latprof.io.formats.json_values import JsonValues
 from latprof.io.formats.spans import SpanRecord, SpanTable
 from latprof.units import STAMP_LIMIT

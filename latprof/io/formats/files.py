@@ -7,10 +7,9 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from latprof.errors import LatprofError, TraceError
-from latprof.io.atomic import file_errors, first_line
+from latprof.errors import TraceError
 
-__all__ = ["ByteStream", "head_of", "opened", "reading"]
+__all__ = ["ByteStream", "head_of", "opened"]
 
 _HEAD = 1 << 18  # bytes that are enough to recognize a format
 
@@ -55,28 +54,3 @@ def head_of(path: str | os.PathLike[str], size: int = _HEAD) -> bytes:
     """Return the first bytes of a file, decompressed."""
     with opened(path) as stream:
         return stream.read(size)
-
-
-@contextlib.contextmanager
-def reading(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn errors of reading a file of another tool into one line that names the file.
-
-    Raises
-    ------
-    TraceError
-        The file cannot be read, or its content is damaged.
-    MemoryError
-        There is not enough memory.
-    """
-    with file_errors(path, "cannot be read"):
-        try:
-            yield
-        except (LatprofError, MemoryError):
-            raise
-        except Exception as error:
-            # damaged content makes Arrow raise errors of many types, OSError among them
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
-            raise TraceError(
-                f"the file is damaged or incomplete ({first_line(error)}); take an intact copy"
-            ) from None

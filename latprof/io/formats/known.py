@@ -8,7 +8,7 @@ from typing import Any
 
 from latprof.errors import TraceError
 from latprof.frames import Columns
-from latprof.io.atomic import file_errors
+from latprof.io.atomic import file_errors, reading
 from latprof.pipeline import Pipeline
 
 __all__ = ["FORMATS", "Format", "recognized"]
@@ -109,6 +109,6 @@ def recognized(path: StrPath) -> Format | None:
         The file cannot be opened or decompressed.
     """
     files = import_module("latprof.io.formats.files")
-    with files.reading(path):
+    with reading(path):
         head: bytes = files.head_of(path)
     return next((known for known in FORMATS if known.recognizes(head)), None)

@@ -19,13 +19,14 @@ from latprof.arrays import Ints, Mask
 from latprof.errors import TraceError
 from latprof.frames import FINISHED, MISSING, NO_SIZE, Columns, Labels
 from latprof.io import arrow
+from latprof.io.atomic import reading
+from latprof.io.checks import check_known
 from latprof.io.formats.columns import ColumnMap, check_columns, unique_names
-from latprof.io.formats.files import reading
 from latprof.io.formats.formulas import without_apostrophe
 from latprof.io.formats.sources import ArrowSource, Batch, Source, source_of
 from latprof.io.formats.times import forms_of, is_text, to_ns
 from latprof.pipeline import Pipeline
-from latprof.text import clip, counted, quoted, shown_path
+from latprof.text import clip, counted, quoted
 
 __all__ = ["TableReader", "lengths_to_marks", "read_table"]
 
@@ -179,14 +180,7 @@ class TableReader:
         known = ("frame_id", *self.pipeline.marks, *Columns.OPTIONAL, *self.tags)
         if columns is None:
             return frozenset(known)
-        wanted = frozenset(columns)
-        for name in wanted:
-            if name not in known:
-                raise TraceError(
-                    f"{shown_path(self.path)}: a column must be one of {', '.join(known)}, got "
-                    f"{quoted(name)}"
-                )
-        return wanted
+        return frozenset(check_known(columns, known, self.path))
 
     def _columns(
         self, batch: Batch, first: int, tags: dict[str, str], counts: "_Unreadable"

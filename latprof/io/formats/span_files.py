@@ -4,7 +4,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from latprof.io.formats.files import opened, reading
+from latprof.io.atomic import reading
+from latprof.io.formats.files import opened
 from latprof.io.formats.json_values import JsonValues
 from latprof.io.formats.spans import SpanRecord, SpanTable
 
