@@ -13,7 +13,7 @@ from latprof.fold.fold import Fold
 from latprof.fold.packed import PackedSums
 from latprof.fold.sums import RANGE_EDGES_NS, Sums
 from latprof.frames import FINISHED, Columns, Labels, as_text
-from latprof.pipeline import Pipeline
+from latprof.pipeline import Pipeline, check_pipeline
 from latprof.profile.groups import PackedGroup, PackedGroups, split
 from latprof.sequence.order import OrderBySource, OrderSettings
 from latprof.text import clip, quoted, shown_path
@@ -57,13 +57,9 @@ class FoldedFrames:
         order: bool = False,
         id_bits: int = 64,
     ) -> None:
-        if not isinstance(pipeline, Pipeline):
-            raise ProfileError(
-                f"pipeline must be a Pipeline (for example latprof.AUDIO), got {quoted(pipeline)}"
-            )
         if by is not None and not isinstance(by, str):
             raise ProfileError(f"by must be the name of a column, got {quoted(by)}")
-        self.pipeline = pipeline
+        self.pipeline = check_pipeline(pipeline, ProfileError)
         self.by = by
         every_ns, deadline_ns = duration(every, "every"), duration(deadline, "deadline")
         self._own: Sums | PackedSums = Sums(pipeline, _edges(edges_ns), every_ns, deadline_ns)
@@ -486,10 +482,7 @@ def duration(value: str | int | None, name: str) -> int | None:
     """
     if value is None:
         return None
-    try:
-        ns = parse_duration(value, name=name)
-    except ValueError as error:
-        raise ProfileError(str(error)) from None
+    ns = parse_duration(value, name=name, error=ProfileError)
     if ns == 0:
         raise ProfileError(f"{name} must be above 0, got {quoted(value)}; leave it out for none")
     return ns
@@ -504,12 +497,10 @@ def _edges(edges_ns: Iterable[int]) -> tuple[int, ...]:
         They are not a list of durations.
     """
     try:
-        return tuple(parse_duration(edge, name="edge") for edge in edges_ns)
+        return tuple(parse_duration(edge, name="edge", error=ProfileError) for edge in edges_ns)
     except TypeError:
         rule = "edges_ns must be a list of integers"
         raise ProfileError(f"{rule}, got {quoted(edges_ns)}") from None
-    except ValueError as error:
-        raise ProfileError(str(error)) from None
 
 
 def _first(recordings: set[str]) -> set[str]:
