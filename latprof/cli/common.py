@@ -245,7 +245,7 @@ def profile_of(options: argparse.Namespace, *, order: bool = False) -> Profile:
     saved = next((path for path in options.trace if is_profile(path)), None)
     if saved is not None:
         _check_alone(saved, options)
-        return load_profile(saved)
+        return load_profile(saved, unit=options.unit, metric=options.spans)
     given = {name: getattr(options, name) for name in _DEFAULTS}
     given["pipeline"] = pipeline_of(options.pipeline)
     for name, flag in (("since", "--from"), ("until", "--to")):

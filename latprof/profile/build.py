@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from latprof.accounts import MOST_RECORDERS, Accounts, Recorders
+from latprof.arrays import Count
 from latprof.errors import ProfileError
 from latprof.fold.fold import Fold
 from latprof.fold.packed import PackedSums
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NO_GROUP",
     "PACKED_FROM",
+    "Bins",
     "FoldedFrames",
     "check_by",
     "duration",
@@ -38,6 +41,32 @@ PACKED_FROM = 32  # groups from which on groups are packed while no frames are a
 NO_GROUP = "(none)"
 
 _LONGEST = 80  # characters of the id of a recording
+
+
+# -- bins of other tools ------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Bins:
+    """The bins of a profile of which no single value is known.
+
+    Attributes
+    ----------
+    lower_ns, upper_ns
+        Smallest and largest time of each bin, ascending.
+    above
+        How many values are in the open bucket above the last bin.
+    total_ns
+        The sum of the values, or None if it is not known.
+    """
+
+    lower_ns: list[int]
+    upper_ns: list[int]
+    above: Count
+    total_ns: Count | None
+
+
+# -- frames -------------------------------------------------------------------------------------
 
 
 class FoldedFrames:
@@ -85,6 +114,7 @@ class FoldedFrames:
         self.stamp_ns = 0  # the slowest clock read of the recordings, 0 if unknown
         self.cause_sums: CausesAccumulator | None = None  # if causes were asked for
         self.reading: set[str] = set()  # what was assumed when files of other tools were read
+        self.bins: Bins | None = None  # of histograms of another tool
         self.untimed = False  # whether the frames have durations, but no times
 
     # -- adding frames --------------------------------------------------------------------------
@@ -350,6 +380,7 @@ class FoldedFrames:
         self.stamp_ns = max(self.stamp_ns, other.stamp_ns)
         self.reading |= other.reading
         self.untimed |= other.untimed
+        self.bins = _added(self.bins, other.bins)
 
     def _check_same(self, other: Self) -> None:
         if not isinstance(other, FoldedFrames):
@@ -368,6 +399,9 @@ class FoldedFrames:
                     f"profiles must have the same {what} to merge, got {mine!r} and {theirs!r}; "
                     "analyze both with the same arguments"
                 )
+        edges = [None if each.bins is None else each.bins.upper_ns for each in (self, other)]
+        if self.files and other.files and edges[0] != edges[1]:
+            raise ProfileError("profiles of histograms with different bins do not merge")
         if self.untimed != other.untimed and self.files and other.files:
             raise ProfileError("profiles of frames with and without times do not merge")
         if (self.order is None) != (other.order is None):
@@ -413,6 +447,15 @@ class FoldedFrames:
     def frames(self) -> int:
         """Number of finished frames; the statistics are over them."""
         return self.sums.finished if self._groups or self._packed else self._own.finished
+
+
+def _added(mine: Bins | None, theirs: Bins | None) -> Bins | None:
+    if mine is None or theirs is None:
+        return mine or theirs
+    total = None
+    if mine.total_ns is not None and theirs.total_ns is not None:
+        total = mine.total_ns + theirs.total_ns
+    return Bins(mine.lower_ns, mine.upper_ns, mine.above + theirs.above, total)
 
 
 # -- groups -------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import zlib
 from collections import Counter
 from dataclasses import dataclass, fields
@@ -15,7 +16,8 @@ from latprof.fold.consistency import inconsistency
 from latprof.fold.sums import Sums
 from latprof.io.atomic import file_errors, write_file
 from latprof.pipeline import Pipeline
-from latprof.profile.build import PACKED_FROM, FoldedFrames
+from latprof.profile.bins import is_histogram_file, read_histograms
+from latprof.profile.build import PACKED_FROM, Bins, FoldedFrames
 from latprof.profile.codec import CORRUPT, Decoder, encode
 from latprof.queueing.accumulator import CausesAccumulator
 from latprof.sequence.order import OrderBySource
@@ -30,6 +32,7 @@ MOST_BYTES = 1 << 28  # of JSON: more than a profile of 1,000 groups with window
 MOST_VALUES = 6_000_000  # in JSON: each takes up to 100 bytes of memory
 
 _NAME = "latprof profile"
+_STARTS = re.compile(rb'\{"(?:format":"latprof profile"|latprof_profile"|version")')
 _CHUNK = 1 << 20  # bytes unpacked at a time
 
 StrPath = str | os.PathLike[str]
@@ -53,6 +56,7 @@ class _Content:
     accounts: Accounts
     reading: set[str]
     untimed: bool
+    bins: Bins | None
     ungrouped: Sums
     order: OrderBySource | None
     cause_sums: CausesAccumulator | None
@@ -162,14 +166,21 @@ def write_profile(path: StrPath, profile: FoldedFrames) -> None:
         file.write(gzip.compress(text, 6, mtime=0))
 
 
-def read_profile(path: StrPath, kind: type[ProfileT]) -> ProfileT:
+def read_profile(
+    path: StrPath, kind: type[ProfileT], unit: str | None = None, metric: str | None = None
+) -> ProfileT:
     """Return a saved profile, as an object of type `kind`.
+
+    Of a file of histograms of another tool, `unit` is that of its values, and `metric` says which
+    of several histograms is meant.
 
     Raises
     ------
     ProfileError
         The file cannot be read, is not a saved profile, is corrupt, or is of another format.
     """
+    if is_histogram_file(path):
+        return read_histograms(path, kind, unit, metric)
     with file_errors(path, "cannot be read", error=ProfileError):
         values = _parse(path)
         _check_version(values)
@@ -178,12 +189,21 @@ def read_profile(path: StrPath, kind: type[ProfileT]) -> ProfileT:
 
 
 def is_profile(path: StrPath) -> bool:
-    """Return whether a file may be a saved profile: it is gzipped, which no trace is."""
+    """Return whether a file may be a saved profile, or has histograms of another tool.
+
+    A saved profile is gzipped JSON; so is what cannot be unpacked, as it may be a damaged one.
+    """
     try:
         with open(path, "rb") as file:
-            return file.read(2) == b"\x1f\x8b"
+            if file.read(2) != b"\x1f\x8b":
+                return is_histogram_file(path)
+        with gzip.open(path) as unpacked:
+            start = unpacked.read(64)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return True
     except OSError:
         return False
+    return bool(_STARTS.match(start)) or is_histogram_file(path)
 
 
 def _parse(path: StrPath) -> Any:

@@ -20,6 +20,7 @@ from latprof.profile.span import (
     check_integer,
     check_percentile,
     percentile_key,
+    within_bins,
 )
 from latprof.text import counted, quoted
 from latprof.units import format_ns
@@ -204,7 +205,8 @@ class Profile(FoldedFrames):
         kind = "other" if name == "other" else self.pipeline.span(name).kind
         total = sums.shares["end_to_end"]
         share = sums.shares[name] / total if name in sums.shares and total else None
-        return SpanProfile.of(name, kind, sums.spans[name], share, sums.batches.counts(name))
+        found = SpanProfile.of(name, kind, sums.spans[name], share, sums.batches.counts(name))
+        return found if self.bins is None else within_bins(found, self.bins)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the table as plain values: a dict for each span, times in ns, None if unknown."""
@@ -453,8 +455,19 @@ class Profile(FoldedFrames):
         return answers.stretches(self.sums, known, lost=self.accounts.lost)
 
 
-def load_profile(path: "str | os.PathLike[str]") -> Profile:
+def load_profile(
+    path: "str | os.PathLike[str]", *, unit: str | None = None, metric: str | None = None
+) -> Profile:
     """Return the profile that was saved in a file.
+
+    Parameters
+    ----------
+    path
+        Of a saved profile, or of a file of histograms of another tool: see ``latprof formats``.
+    unit
+        Of the values of such a file, if it does not say: ``"s"``, ``"ms"``, ``"us"``, ``"ns"``.
+    metric
+        Which of the histograms of a Prometheus scrape is meant.
 
     Raises
     ------
@@ -472,7 +485,7 @@ def load_profile(path: "str | os.PathLike[str]") -> Profile:
     """
     from latprof.profile.file import read_profile
 
-    return read_profile(path, Profile)
+    return read_profile(path, Profile, unit, metric)
 
 
 def merge(profiles: Sequence[Profile]) -> Profile:

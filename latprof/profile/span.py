@@ -2,7 +2,8 @@
 
 import math
 import warnings
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, Self
 
@@ -12,7 +13,8 @@ from latprof.arrays import Floats, Ints
 from latprof.errors import ProfileError
 from latprof.fold.intervals import Percentile, percentile
 from latprof.fold.sums import SpanSums
-from latprof.histogram import Histogram, bin_edges
+from latprof.histogram import Histogram, bin_edges, rank_of
+from latprof.profile.build import Bins
 from latprof.text import counted, quoted
 from latprof.units import format_ns
 
@@ -26,6 +28,7 @@ __all__ = [
     "ecdf",
     "percentile_curve",
     "percentile_key",
+    "within_bins",
 ]
 
 TABLE_PERCENTILES = (50, 90, 99, 99.9)
@@ -80,6 +83,8 @@ class SpanProfile:
         Counts of the values.
     batches
         Counts (time batches, coarse bins) of the values, for the intervals of percentiles.
+    bins
+        Of histograms of another tool; None if the values are known.
     """
 
     name: str
@@ -97,6 +102,7 @@ class SpanProfile:
     share: float | None
     histogram: Histogram
     batches: Ints
+    bins: Bins | None = None
 
     @classmethod
     def of(cls, name: str, kind: str, sums: SpanSums, share: float | None, batches: Ints) -> Self:
@@ -163,7 +169,8 @@ class SpanProfile:
             `q` is between 0 and 1, which may be meant as a fraction.
         """
         q = check_percentile(q)
-        return percentile(self.histogram, self.batches, q, independent=independent)
+        found = percentile(self.histogram, self.batches, q, independent=independent)
+        return found if self.bins is None else _in_bin(found, self.histogram, self.bins)
 
     def row(self) -> dict[str, Any]:
         """Return the row of `Profile.rows`: plain values, times in ns, None if unknown."""
@@ -204,6 +211,33 @@ class SpanProfile:
         """
         per_decade = check_integer("per_decade", per_decade, 1, 1_000)
         return percentile_curve(self.histogram, self.batches, per_decade=per_decade)
+
+
+def within_bins(span: SpanProfile, bins: Bins) -> SpanProfile:
+    """Return a span of which only bins are known, without what only values would give."""
+    mean, total = None, span.total
+    if bins.total_ns is not None and span.count:
+        total, mean = bins.total_ns, bins.total_ns / span.count
+    first = None if span.min is None else bins.lower_ns[bisect_left(bins.upper_ns, span.min)]
+    last = None if bins.above else span.max
+    known: dict[str, Any] = {"mean": mean, "total": total, "std": None, "min": first, "max": last}
+    return replace(span, **known, peak_frame=None, bins=bins)
+
+
+def _in_bin(found: Percentile, histogram: Histogram, bins: Bins) -> Percentile:
+    """Return a percentile with the edges of its bin in place of an interval."""
+    if found.value is None:
+        return found
+    rank = rank_of(found.q, histogram.count)
+    if rank > histogram.count - bins.above:
+        edge = bins.upper_ns[-1] if bins.upper_ns else 0
+        return Percentile(found.q, edge, note=f"above {format_ns(edge)}: in the open bucket")
+    low, _ = histogram.bounds_at(rank)
+    place = bisect_left(bins.upper_ns, low)
+    place = min(place, len(bins.upper_ns) - 1)
+    below, upper = bins.lower_ns[place], bins.upper_ns[place]
+    note = f"between {format_ns(below)} and {format_ns(upper)}, the edges of its bin"
+    return Percentile(found.q, upper, below, upper, note=note)
 
 
 def ecdf(histogram: Histogram) -> Ecdf:

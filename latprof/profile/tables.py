@@ -23,6 +23,7 @@ __all__ = [
     "known_causes",
     "other_cause",
     "pace",
+    "percentiles_in_bins",
     "spans",
 ]
 
@@ -72,6 +73,9 @@ def _where(profile: "Profile") -> str:
     if profile.frames == 0:
         return f"{name}: no frame has finished"
     total = profile["end_to_end"]
+    if profile.bins is not None:
+        mean = "" if total.mean is None else f"{format_ns(total.mean)} mean, "
+        return f"{name}: {mean}{percentiles_in_bins(profile)}"
     if total.mean is None and total.negative:
         every = "all frames end" if total.negative == profile.frames else "all frames with both end"
         by = f"by up to {how_negative(profile)}"
@@ -117,8 +121,27 @@ def known_causes(profile: "Profile") -> tuple["Causes | None", str]:
         return None, str(error)
 
 
+def percentiles_in_bins(profile: "Profile") -> str:
+    """Return p50, p90 and p99 of a histogram of another tool, with the edges of their bins."""
+    found = []
+    for known in (profile["end_to_end"].percentile(q) for q in (50, 90, 99)):
+        low, high = known.low, known.high
+        if low is not None and high is not None and high - low > high / 100:
+            found.append(f"p{known.q:g} in ({format_ns(known.low)}, {format_ns(known.high)}]")
+        elif known.note.startswith("above"):
+            found.append(f"p{known.q:g} {known.note}")
+        else:
+            found.append(f"p{known.q:g} {format_ns(known.value)}")
+    return ", ".join(found)
+
+
 def pace(profile: "Profile") -> str | None:
     """Say how many frames there are, how fast they came and how large they are."""
+    if profile.bins is not None:
+        return (
+            f"{counted(profile.frames, 'value')} in bins, without their times: rate, order, "
+            "windows, intervals and causes are not available"
+        )
     if profile.untimed and profile.frames:
         return (
             f"{counted(profile.frames, 'frame')}, of which durations are known, but no times: "
@@ -152,6 +175,8 @@ def spans(profile: "Profile", thresholds: Thresholds | None = None) -> Section:
     level = (thresholds or Thresholds()).level
     rows, doubtful = [], False
     for row in profile.rows():
+        if profile.bins is not None and row["span"] == "other":
+            continue  # the same as end_to_end, of which no part is known
         least, mean, most = (Cell(row[key], level(row[key])) for key in ("min", "mean", "max"))
         cells = [row["span"], Cell(row["share"], bar=row["share"]), mean, row["std"], least]
         for q in TABLE_PERCENTILES:
@@ -173,7 +198,11 @@ def spans(profile: "Profile", thresholds: Thresholds | None = None) -> Section:
             f"mostly the cost of measuring, as a clock read takes {profile.stamp_ns} ns: "
             + ", ".join(measuring)
         )
-    if doubtful and profile.untimed:
+    if profile.bins is not None:
+        lines.append("percentiles and max are the upper edges of their bins")
+        if doubtful:
+            lines.append("? in the open bucket, which has no upper edge")
+    elif doubtful and profile.untimed:
         lines.append("? without times, a percentile has no confidence interval")
     elif doubtful:
         lines.append(f"? not enough frames for a reliable estimate: {_doubt(profile)}")

@@ -31,7 +31,9 @@ def sections(profile: Profile, thresholds: Thresholds, worst: int) -> list[Secti
     """
     found = []
     if profile.frames:
-        found += [tables.spans(profile, thresholds), _ranges(profile, thresholds)]
+        found.append(tables.spans(profile, thresholds))
+    if profile.frames and profile.bins is None:
+        found.append(_ranges(profile, thresholds))
     if profile.order is not None and profile.frames:
         found.append(_order(profile, profile.order))
     if profile.groups:
@@ -52,6 +54,8 @@ def summary_lines(profile: Profile, thresholds: Thresholds) -> list[str]:
     if frames is None:
         return []
     total = profile["end_to_end"]
+    if profile.bins is not None:
+        return [frames] if total.max is None else [frames, f"{format_ns(total.max)} at most"]
     slowest = "" if total.peak_frame is None else f" (frame {total.peak_frame})"
     return [
         frames,

@@ -9,6 +9,7 @@ from typing import Any
 from latprof.errors import TraceError
 from latprof.frames import Columns
 from latprof.io.atomic import file_errors, reading
+from latprof.io.formats.bins import BinnedFile
 from latprof.pipeline import Pipeline
 
 __all__ = ["FORMATS", "Format", "recognized"]
@@ -51,6 +52,30 @@ class Format:
     def read(self, path: StrPath) -> Any:
         """Return what the module reads from a file."""
         return self._function("read")(path)
+
+    def histograms(self, path: StrPath, unit: str | None, metric: str | None = None) -> BinnedFile:
+        """Return the histograms of a file.
+
+        Parameters
+        ----------
+        path
+            Of the file.
+        unit
+            Of its values, if it is known.
+        metric
+            Which of several histograms of a scrape is meant.
+
+        Raises
+        ------
+        TraceError
+            The file is damaged, or does not have the metric.
+        """
+        with file_errors(path, "cannot be read"):
+            more = (metric,) if self.key == "prometheus" else ()
+            if metric is not None and not more:
+                raise TraceError(f"a histogram must be chosen from a scrape, got {self.name}")
+            found: BinnedFile = self._function("read")(path, unit, *more)
+            return found
 
     def frames(self, path: StrPath, spans: Sequence[str] = ()) -> Frames:
         """Return pipeline, frames and metadata of a file.
@@ -95,6 +120,54 @@ FORMATS = (
         "spans",
         "report viztracer.json --by operation",
         "a slice at the top of a thread is a frame; stages as for spans",
+    ),
+    Format(
+        "HdrHistogram log, V0 to V2",
+        "hdr",
+        "hdr",
+        "histograms",
+        "report jitter.hlog --unit ns",
+        "percentiles of all values, and by tag",
+    ),
+    Format(
+        "HdrHistogram percentiles (.hgrm)",
+        "hdr",
+        "hgrm",
+        "histograms",
+        "report wrk2.hgrm --unit ms",
+        "percentiles between the rows of the table",
+    ),
+    Format(
+        "Prometheus buckets (a scrape)",
+        "counts",
+        "prometheus",
+        "histograms",
+        "report metrics.txt --spans http_request_duration_seconds",
+        "percentiles between the edges of buckets, for each set of labels",
+    ),
+    Format(
+        "cyclictest histogram, text or JSON",
+        "counts",
+        "cyclictest",
+        "histograms",
+        "report cyclictest.txt",
+        "percentiles in bins of 1 us, for each thread",
+    ),
+    Format(
+        "rtla timerlat or osnoise histogram",
+        "counts",
+        "rtla",
+        "histograms",
+        "report timerlat.txt",
+        "percentiles in bins of 1 us: IRQ, thread and user space of each CPU",
+    ),
+    Format(
+        "table of edges and counts",
+        "counts",
+        "edges",
+        "histograms",
+        "report buckets.csv",
+        "columns le_ms and count, say; percentiles between the edges",
     ),
 )
 """All formats, in the order in which they are tried."""

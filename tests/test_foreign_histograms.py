@@ -1,0 +1,215 @@
+"""Histograms that other tools have saved, as profiles: percentiles with the edges of their bins."""
+
+import base64
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hdrh.histogram import HdrHistogram
+from hdrh.log import HistogramLogWriter
+
+import latprof
+from latprof import ProfileError, Report, load_profile
+from latprof.cli.main import main
+
+SCRAPE = """# TYPE wait_seconds histogram
+wait_seconds_bucket{le="0.1"} 50
+wait_seconds_bucket{le="0.5"} 90
+wait_seconds_bucket{le="1"} 95
+wait_seconds_bucket{le="+Inf"} 100
+wait_seconds_sum 60
+wait_seconds_count 100
+"""
+
+
+def save(where: Path, content: str | bytes) -> Path:
+    where.write_bytes(content.encode() if isinstance(content, str) else content)
+    return where
+
+
+def test_percentiles_of_prometheus_buckets_are_edges_and_the_last_bucket_is_open(tmp_path, capsys):
+    where = save(tmp_path / "metrics.txt", SCRAPE)
+    total = load_profile(where)["end_to_end"]
+    assert total.count == 100
+    assert total.mean == 600_000_000
+    known = total.percentile(50)
+    assert (known.low, known.value, known.high) == (0, 100_000_000, 100_000_000)
+    known = total.percentile(90)
+    assert (known.low, known.high) == (100_000_000, 500_000_000)
+    known = total.percentile(99)
+    assert (known.low, known.high) == (None, None)
+    assert known.note == "above 1.00 s: in the open bucket"
+    assert total.max is None
+    assert main(["report", str(where)]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("histogram: 600 ms mean, p50 in (0 ns, 100 ms], p90 in (100 ms, 500 ms]")
+    assert "p99 above 1.00 s: in the\n  open bucket" in text
+    assert "frames/s" not in text
+
+
+def test_one_of_several_metrics_is_chosen_and_labels_are_groups(tmp_path, capsys):
+    more = 'b_ms_bucket{le="5",job="x"} 3\nb_ms_bucket{le="5",job="y"} 4\n'
+    more += 'b_ms_bucket{le="9",job="y"} 7\n'
+    where = save(tmp_path / "metrics.txt", SCRAPE + more)
+    assert main(["report", str(where)]) == 2
+    assert "one of the 2 histograms must be chosen (wait_seconds, b_ms)" in capsys.readouterr().err
+    profile = load_profile(where, metric="b_ms")
+    assert {name: group.frames for name, group in profile.groups.items()} == {
+        "job=x": 3,
+        "job=y": 7,
+    }
+    assert profile.groups["job=y"]["end_to_end"].percentile(99).value == 9_000_000
+    assert main(["report", str(where), "--spans", "b_ms"]) == 0
+    assert "buckets of b_ms, taken as ms, from its name" in capsys.readouterr().out
+
+
+def test_a_log_of_hdrhistogram_and_its_tags(tmp_path):
+    rng = np.random.default_rng(3)
+    whole = HdrHistogram(1, 3_600_000_000_000, 3)
+    with (tmp_path / "a.hlog").open("w") as file:
+        writer = HistogramLogWriter(file)
+        writer.output_log_format_version()
+        writer.output_legend()
+        for tag in ("A", "B", None):
+            part = HdrHistogram(1, 3_600_000_000_000, 3)
+            for value in rng.lognormal(13, 2, 500).astype(int).tolist():
+                part.record_value(value)
+            if tag is not None:
+                file.write(f"Tag={tag},")  # which the Python writer leaves out
+            part.set_start_time_stamp(1_000)
+            part.set_end_time_stamp(2_000)
+            writer.output_interval_histogram(part)
+            whole.add(part)
+    profile = load_profile(tmp_path / "a.hlog")
+    assert profile.frames == 1_500
+    assert {name: group.frames for name, group in profile.groups.items()} == {
+        "A": 500,
+        "B": 500,
+        "(no tag)": 500,
+    }
+    total = profile["end_to_end"]
+    for q in (1, 50, 90, 99, 99.9, 100):
+        expected = whole.get_value_at_percentile(q)
+        assert total.percentile(q).value == pytest.approx(expected, rel=0.0006), q
+    assert total.max == whole.get_max_value()
+    assert total.mean == pytest.approx(whole.get_mean_value(), rel=1e-6)
+
+
+def versions(counts: list[int]) -> dict[str, bytes]:
+    """Return a histogram of 2 digits from 1 on in the oldest versions: words of 8 bytes."""
+    words = struct.pack(f">{len(counts)}q", *counts)
+    zero = struct.pack(">iiqqq", 0x1C849308 | 0x80, 2, 1, 2**40, sum(counts)) + words
+    head = struct.pack(">iiiiqqd", 0x1C849301 | 0x80, len(words), 0, 2, 1, 2**40, 1.0)
+    packed = {}
+    for name, cookie, data in (("V0", 0x1C849309, zero), ("V1", 0x1C849302, head + words)):
+        squeezed = zlib.compress(data)
+        packed[name] = struct.pack(">ii", cookie | 0x80, len(squeezed)) + squeezed
+    return packed
+
+
+@pytest.mark.parametrize("version", ["V0", "V1"])
+def test_older_versions_of_the_encoding(tmp_path, version):
+    # 2 digits: 256 bins of 1, then 128 of 2: bin 300 has the values 256 + 2 * 44 and one more
+    counts = [0] * 301
+    counts[7], counts[300] = 5, 2
+    text = base64.b64encode(versions(counts)[version]).decode()
+    where = save(tmp_path / "a.hlog", f'"StartTimestamp","x"\n0.1,1.0,0.0,{text}\n')
+    total = load_profile(where, unit="us")["end_to_end"]
+    assert total.count == 7
+    assert total.percentile(50).value == 7_000
+    known = total.percentile(100)
+    assert (known.low, known.high) == (344_000, 345_000)
+
+
+def test_damaged_logs_are_refused_in_one_line(tmp_path):
+    bomb = zlib.compress(bytes(1 << 26), 9)
+    bomb = base64.b64encode(struct.pack(">ii", 0x1C849304 | 0x10, len(bomb)) + bomb).decode()
+    for text in (bomb, "HISTFAAAAEV", "####", "", base64.b64encode(b"1234567890" * 9).decode()):
+        where = save(tmp_path / "a.hlog", f'"StartTimestamp","x"\n0.1,1.0,0.0,{text}\n')
+        with pytest.raises(ProfileError, match=r"histogram of line 2 is damaged|must have 4"):
+            load_profile(where)
+
+
+def test_cyclictest_in_text_and_json_agree(tmp_path):
+    text = (
+        "# /dev/cpu_dma_latency set to 0us\n# Histogram\n000002 000010\t000000\n"
+        "000003 000080\t000005\n000009 000000\t000004\n# Total: 000000090 000000009\n"
+        "# Histogram Overflows: 00001 00000\n"
+    )
+    profile = load_profile(save(tmp_path / "a.txt", text))
+    assert {name: group.frames for name, group in profile.groups.items()} == {
+        "thread 0": 91,
+        "thread 1": 9,
+    }
+    known = profile.groups["thread 0"]["end_to_end"].percentile(50)
+    assert (known.low, known.value) == (3_000, 3_999)
+    assert profile["end_to_end"].percentile(100).note.startswith("above")
+    content = (
+        '{"file_version": 1, "cmdline:": "x", "cmdline": "cyclictest -h 20", "thread": {"0": '
+        '{"histogram": {"2": 10, "3": 80}, "cycles": 91}, "1": {"histogram": {"3": 5, "9": 4}, '
+        '"cycles": 9}}}'
+    ).replace('"cmdline": "cy', '"cmdline": "cy')
+    same = load_profile(save(tmp_path / "a.json", content.replace("cmdline:", "x")))
+    assert same.frames == 100
+    assert same.groups["thread 1"]["end_to_end"].percentile(99).value == 9_999
+
+
+def test_rtla_has_a_histogram_for_each_column(tmp_path):
+    text = (
+        "# RTLA timerlat histogram\n# Time unit is microseconds (us)\n# Duration:   0 00:00:02\n"
+        "Index   IRQ-000   Thr-000\n0          1999         0\n2             1      1990\n"
+        "17            0         8\nover:         0         2\ncount:     2000      2000\n"
+        "min:          0         2\navg:          0         2\nmax:          2        30\n"
+    )
+    profile = load_profile(save(tmp_path / "a.txt", text))
+    assert {name: group.frames for name, group in profile.groups.items()} == {
+        "IRQ-000": 2_000,
+        "Thr-000": 2_000,
+    }
+    assert profile.groups["Thr-000"]["end_to_end"].percentile(50).value == 2_999
+    assert profile.groups["IRQ-000"]["end_to_end"].max == 2_999
+
+
+def test_percentile_tables_and_tables_of_edges(tmp_path):
+    table = (
+        "       Value     Percentile TotalCount 1/(1-Percentile)\n\n"
+        "       1.000 0.000000000000         10           1.00\n"
+        "       2.500 0.500000000000         60           2.00\n"
+        "       9.000 1.000000000000        100            inf\n"
+        "#[Mean    =        3.000, StdDeviation   =        1.000]\n"
+    )
+    profile = load_profile(save(tmp_path / "a.hgrm", table), unit="ms")
+    known = profile["end_to_end"].percentile(50)
+    assert (known.low, known.high) == (1_000_000, 2_500_000)
+    assert profile["end_to_end"].mean == 3_000_000
+    assert profile["end_to_end"].max == 9_000_000
+    edges = save(tmp_path / "b.csv", "le_ms,count\n5,50\n10,30\n+Inf,20\n")
+    total = load_profile(edges)["end_to_end"]
+    assert total.percentile(80).value == 10_000_000
+    assert total.percentile(81).note == "above 10.0 ms: in the open bucket"
+    with pytest.raises(ProfileError, match="the unit of edges must be known"):
+        load_profile(save(tmp_path / "c.csv", "le,count\n5,50\n"))
+
+
+def test_profiles_of_histograms_are_saved_merged_and_refused_for_frames(tmp_path):
+    where = save(tmp_path / "a.csv", "le_ms,count\n5,50\n10,30\n+Inf,20\n")
+    twice = latprof.merge([load_profile(where), load_profile(where)])
+    twice.save(tmp_path / "twice.latprof")
+    back = load_profile(tmp_path / "twice.latprof")
+    assert back.frames == 200
+    assert str(Report(back)) == str(Report(twice))
+    other = save(tmp_path / "b.csv", "le_ms,count\n5,50\n11,30\n")
+    with pytest.raises(ProfileError, match="different bins do not merge"):
+        latprof.merge([twice, load_profile(other)])
+    with pytest.raises(latprof.TraceError, match="has histograms, not frames"):
+        latprof.read(where)
+
+
+def test_a_gzipped_table_is_not_a_saved_profile(tmp_path, capsys):
+    import gzip
+
+    where = save(tmp_path / "a.csv.gz", gzip.compress(b"a_ms,b_ms\n1,2\n"))
+    assert main(["report", str(where), "--marks", "a_ms,b_ms"]) == 0
+    assert "1.00 ms mean" in capsys.readouterr().out
