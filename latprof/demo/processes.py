@@ -201,11 +201,11 @@ class Processes:
     """
 
     def __init__(self) -> None:
-        self._temporary = tempfile.TemporaryDirectory(prefix="latprof-demo-")
-        self.folder = Path(self._temporary.name)
+        self._stack = contextlib.ExitStack()
+        folder = tempfile.TemporaryDirectory(prefix="latprof-demo-")
+        self.folder = Path(self._stack.enter_context(folder))
         self._events: SimpleQueue[tuple[str, dict[str, Any]]] = SimpleQueue()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._listeners: list[threading.Thread] = []
         self._stopped: set[str] = set()
         self._seen: set[tuple[str, str]] = set()
 
@@ -215,15 +215,7 @@ class Processes:
     def __exit__(self, *exc_info: object) -> None:
         for process in self._processes.values():
             process.kill()
-        for process in self._processes.values():
-            process.wait()
-        for listener in self._listeners:
-            listener.join()
-        for process in self._processes.values():
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    pipe.close()
-        self._temporary.cleanup()
+        self._stack.close()
 
     def start(
         self, role: str, *, environment: Mapping[str, str] | None = None, **settings: Any
@@ -244,8 +236,10 @@ class Processes:
             )
         self._processes[role] = process
         listener = threading.Thread(target=self._listen, args=(role, process), daemon=True)
-        self._listeners.append(listener)
         listener.start()
+        # at the end, once the process is killed: its last event is read, then its pipes are closed
+        self._stack.enter_context(process)
+        self._stack.callback(listener.join)
 
     def stop(self, role: str) -> None:
         """End a process that has done its work, and ignore its exit code."""
