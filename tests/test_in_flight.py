@@ -5,6 +5,8 @@ The frames are written one store at a time, in the order in which a recorder sto
 
 import random
 import re
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -155,6 +157,51 @@ def test_a_living_process_is_read_in_the_middle_of_frames(tmp_path):
             assert in_flight == [1] * (1 in writer.begun and not seen)
             assert scan.in_flight == len(in_flight)
         assert seen == [1]
+
+
+def test_a_small_ring_at_full_speed_is_never_torn_and_shows_no_frame_twice(tmp_path):
+    code = """
+import sys, threading, time
+from latprof import AUDIO, Profiler
+profiler = Profiler(AUDIO, capacity=500, ring=sys.argv[1])
+profiler.start()
+sys.setswitchinterval(1e-4)
+def work(thread):
+    n = 0
+    while True:
+        n += 1
+        frame = profiler.frame(thread << 32 | n)
+        for mark in AUDIO.marks[1:-1]:
+            frame.mark(mark)
+        frame.finish()
+for thread in range(4):
+    threading.Thread(target=work, args=(thread,), daemon=True).start()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+    path = tmp_path / "audio.ring"
+    call = [sys.executable, "-c", code, path]
+    with subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        try:
+            assert writer.stdout.readline() == b"ready\n"
+            traces = [latprof.recover(path) for _ in range(8)]
+        finally:
+            writer.kill()
+    traces.append(latprof.recover(path))
+    for trace in traces:
+        ids = trace.frame_id.tolist()
+        in_flight = [frame.frame_id for frame in trace.in_flight]
+        assert len({*ids, *in_flight}) == len(ids) + len(in_flight)
+        assert trace.recovery.torn == 0
+        # a frame in flight is newer than all finished frames of its thread
+        newest = {n >> 32: n for n in sorted(ids)}
+        assert all(n > newest.get(n >> 32, 0) for n in in_flight)
+    # each thread was working on at most one frame, and none of its frames is missing
+    assert len(in_flight) == len({n >> 32 for n in in_flight})
+    for thread in range(4):
+        mine = sorted(n for n in ids + in_flight if n >> 32 == thread)
+        first = min(mine, default=0)
+        assert mine == list(range(first, first + len(mine)))
 
 
 def test_the_number_of_a_stalled_frame_is_requested_until_its_row_comes(tmp_path):

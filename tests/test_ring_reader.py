@@ -754,7 +754,8 @@ def test_a_fast_writer_does_not_keep_a_scan_from_terminating(tmp_path):
         late = begin(ring)
 
         def laps(read):
-            if read == 9:  # the reader waits for 401; a lap later its slot has 801
+            # the slots are read in 7 pieces; the reader waits for 401; a lap later its slot has 801
+            if read == 27:
                 for n in range(402, 802):
                     write(ring, n)
 

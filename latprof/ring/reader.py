@@ -25,7 +25,7 @@ from latprof.ring import layout
 from latprof.ring.file import is_locked
 from latprof.ring.names import NameTable
 from latprof.ring.ring import storable
-from latprof.ring.scan import NO_NUMBERS, Scan, SlotTable
+from latprof.ring.scan import NEWEST, NO_NUMBERS, Scan, SlotTable
 from latprof.text import quoted, shown_path
 from latprof.units import STAMP_LIMIT
 
@@ -41,6 +41,8 @@ _TIMES = struct.Struct("<qq")
 
 FLIGHT_READS = 8
 """How often a slot is read at most if its frame changes meanwhile. Such frames are left out."""
+
+REREADS = 4  # how often all slots are read again if most of them changed meanwhile
 
 PAUSES_S = (0, 0, 0.001, 0.002, 0.004, 0.008, 0.015, 0.02)
 """Waiting times before each further read. The first two reads find rows that were written while
@@ -172,6 +174,8 @@ class RingReader:
         table = self._read_slots(after, requested)
         # a process that was alive before may have written meanwhile
         if was_alive or self.recording():
+            if not after:
+                table = self._read_again(table)
             self._settle(table)
             alive = True
         flights = self._read_flights()
@@ -194,7 +198,7 @@ class RingReader:
             rejected={
                 str(name).removeprefix(layout.REJECTED): count for name, count in reasons.items()
             },
-            refused_flights=len(flights) - len(found.flights),
+            refused_flights=len(fine) - int(np.count_nonzero(fine)),
         )
 
     def recording(self) -> bool:
@@ -208,7 +212,8 @@ class RingReader:
         old = unfinished[unfinished > after - self.capacity]  # those that may be in the ring
         first = int(old.min(initial=after + 1)) - 1
         begin, stored = first % self.capacity, self._stored()
-        size = POLL_CHUNK if after else CHUNK
+        # a ring of few rows is overwritten while it is read: small pieces are read at once
+        size = POLL_CHUNK if after else min(CHUNK, max(self.capacity // 16, 64))
         chunks = [*range(begin, stored, size), *range(0, min(begin, stored), size)]
         read = without = 0
         for slot in chunks:
@@ -220,6 +225,18 @@ class RingReader:
             enough = first + read >= max(table.newest, after + POLL_CHUNK)
             if after and without >= POLL_CHUNK and enough:
                 break
+        return table
+
+    def _read_again(self, table: SlotTable) -> SlotTable:
+        """Read all slots again if many were overwritten meanwhile; return the best of the reads.
+
+        That happens if the ring is small, or if this process had to wait for the processor.
+        """
+        for _ in range(REREADS):
+            if table.overtaken <= NEWEST:
+                break
+            again = self._read_slots(0, NO_NUMBERS)
+            table = min(table, again, key=lambda each: each.overtaken)
         return table
 
     def _settle(self, table: SlotTable) -> None:

@@ -24,7 +24,7 @@ NEWEST = 64
 threads that are interrupted at once between claiming a number and the end of its row."""
 
 
-_SLOT = np.dtype([("slot", "i8"), ("number", "i8"), ("whole", "?"), ("empty", "?")])
+_SLOT = np.dtype([("slot", "i8"), ("number", "i8"), ("whole", "?"), ("empty", "?"), ("moved", "?")])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +42,7 @@ class Scan:
         scan.
     in_flight
         Number of frames in flight: `flights`, and other rows being written: `unfinished`, and those
-        above `newest` that are visible in their slots. An unfinished row may not have reached its
+        above `newest` that were begun in their slots. An unfinished row may not have reached its
         slot yet, so this can be more than `being_written`.
     lost
         Requested numbers up to `newest` without a row, of frames that are not in flight:
@@ -64,7 +64,8 @@ class Scan:
         (n,) of the ring's `dtype`: the slots of frames in flight, see `latprof.ring.layout`.
     being_written
         Slots near the newest number with a row that a living process has begun or is about to
-        begin, and slots with a row that was written during the scan and is left for the next one.
+        begin, slots with a row that was written during the scan and is left for the next one, and
+        slots that changed whenever they were read.
     cut_off
         Slots beyond the end of the file.
     rejected
@@ -179,6 +180,7 @@ class SlotTable:
         state["number"] = np.where(begun, numbers, 0)
         state["whole"] = begun & (begin == seq)
         state["empty"] = ~moved & (begin == 0) & (seq == 0)
+        state["moved"] = moved
         return rows.copy(), state
 
     def _advance(self, state: npt.NDArray[np.void]) -> int:
@@ -244,6 +246,13 @@ class SlotTable:
             again |= missing
         return np.asarray(place[again])
 
+    @property
+    def overtaken(self) -> int:
+        """Number of slots that a writer has changed while they or other slots were read."""
+        gaps = self._gaps()
+        stale = gaps.state["whole"] & (gaps.latest > gaps.state["number"])
+        return int(np.count_nonzero(gaps.state["moved"] | stale))
+
     def result(self, *, alive: bool, flights: npt.NDArray[np.void] | None = None) -> Scan:
         """Return the rows, and what became of slots and numbers without one.
 
@@ -257,22 +266,25 @@ class SlotTable:
         """
         rows = self._found()
         flights = self._empty[0] if flights is None else flights
+        # the row may have been overwritten after it was read and before the slot was
+        numbers = flights["seq"].astype(np.int64)
+        settled = (numbers > 0) & ~self._is_requested(numbers)
+        flights = flights[~settled & ~np.isin(flights["seq"], rows["seq"])]
         held = flights["seq"][flights["seq"] > 0].astype(np.int64)
         _, state, latest, number, _, unfinished = self._gaps(alive=alive, held=held)
         newest, whole, gap = self.newest, state["whole"], ~state["whole"] | (number > self.newest)
         # if all rows since the newest one were rejected, only the last ones may still come
         last = int(number[gap].max(initial=0))
         above = (number > newest) & (whole | (number > last - NEWEST)) & alive
-        being_written = above | (gap & unfinished & (number == latest))
+        being_written = above | (gap & unfinished & (number == latest)) | (state["moved"] & alive)
         never = gap & ~being_written & _untouched(state, latest, self.capacity)
         torn = number[gap & ~being_written & ~never]
         still = np.sort(latest[unfinished])
         # a number that a frame in flight holds is not lost, and its frame counts once
-        kept = held[self._is_requested(held) & (held <= newest)]
-        kept = kept[~np.isin(kept, rows["seq"].astype(np.int64)) & ~np.isin(kept, still)]
+        kept = held[(held <= newest) & ~np.isin(held, still)]
         requested = newest - self.after + len(self._unfinished)
         torn_held = np.isin(torn, held)
-        writing = np.concatenate((still, number[above]))
+        writing = np.concatenate((still, number[above & ~whole]))
         return Scan(
             rows=rows,
             newest=newest,
