@@ -32,6 +32,8 @@ _ALWAYS = {
 }
 _KINDS = ("stage", "side", "total")
 
+_MOST_ROOM = 1 << 24
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -49,6 +51,9 @@ class Span:
     station
         What serves the stage: a thread or process that takes one frame at a time. Stages with
         the same station share it. A stage without one is a hand-off (queue, transport).
+    room
+        Of a hand-off, how many frames its queue has room for, 0 if it is unbounded. None means that
+        it is not known; analyses then look for it in the marks.
     """
 
     name: str
@@ -56,6 +61,7 @@ class Span:
     end: str
     kind: str = field(default="stage", kw_only=True)
     station: str | None = field(default=None, kw_only=True)
+    room: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.kind, str) or self.kind not in _KINDS:
@@ -72,6 +78,14 @@ class Span:
                 )
         if self.station is not None:
             check_identifier(self.station, f"station of span {self.name!r}")
+        if self.room is not None:
+            integer = isinstance(self.room, int | np.integer) and not isinstance(self.room, bool)
+            if not integer or not 0 <= self.room <= _MOST_ROOM:
+                raise PipelineError(
+                    f"the room of queue {self.name!r} must be an integer from 0 (unbounded) to "
+                    f"{_MOST_ROOM:,}, or None if it is not known, got {quoted(self.room)}"
+                )
+            object.__setattr__(self, "room", int(self.room))
 
 
 @dataclass(frozen=True)
@@ -89,6 +103,9 @@ class Pipeline:
         Stages and sides. The totals are added.
     period
         The time between frames if it is fixed: ``"20ms"`` or integer nanoseconds.
+    queues
+        How many frames the queue of a hand-off has room for, by hand-off: ``{"q_encode": 8}``, 0 if
+        it is unbounded. Rooms of other hand-offs are those of the spans.
 
     Attributes
     ----------
@@ -143,12 +160,15 @@ class Pipeline:
         spans: tuple[Span, ...] | list[Span] = (),
         *,
         period: str | int | None = None,
+        queues: Mapping[str, int | None] | None = None,
     ) -> None:
         put = object.__setattr__
         put(self, "name", check_identifier(name, "pipeline"))
         put(self, "marks", self._checked_marks(marks))
         put(self, "spans", self._checked_spans(spans))
         put(self, "period", self._checked_period(period))
+        if queues is not None:
+            put(self, "spans", self._with_rooms(queues))
         stages = tuple(span for span in self.spans if span.kind == "stage")
         sides = tuple(span for span in self.spans if span.kind == "side")
         totals = [Span("end_to_end", "start", "end", kind="total")]
@@ -172,6 +192,7 @@ class Pipeline:
         *stages: str,
         period: str | int | None = None,
         stations: Mapping[str, str] | None = None,
+        queues: Mapping[str, int | None] | None = None,
         ends: bool = False,
     ) -> "Pipeline":
         """Return a pipeline of stages that follow each other, each begun by the mark of its name.
@@ -189,6 +210,8 @@ class Pipeline:
             The time between frames if it is fixed: ``"20ms"`` or integer nanoseconds.
         stations
             What serves a stage, by stage: ``{"decode": "cpu"}``. The other stages are hand-offs.
+        queues
+            How many frames the queue of a hand-off has room for, by hand-off: ``{"queued": 8}``.
         ends
             Give each stage an end mark: stage ``db`` is between the marks ``db`` and ``db_end``.
             Use it if some frames leave out a stage, and for functions that are stages, see
@@ -230,7 +253,9 @@ class Pipeline:
             marks = [mark for pair in zip(stages, last_marks, strict=True) for mark in pair]
         spans = tuple(map(Span, stages, stages, last_marks))
         pipeline = cls(name, ("start", *marks, "end"), spans, period=period)
-        return pipeline if stations is None else pipeline.with_stations(stations)
+        if stations is not None:
+            pipeline = pipeline.with_stations(stations)
+        return pipeline if queues is None else pipeline.with_queues(queues)
 
     def __str__(self) -> str:
         from latprof.table import text  # a program that records needs no tables
@@ -257,6 +282,8 @@ class Pipeline:
         rows = []
         for span in self.all_spans:
             station = span.station or ("hand-off" if span.kind == "stage" else "")
+            if span.room is not None and not span.station:
+                station += f", room {span.room}" if span.room else ", unbounded"
             rows.append((span.name, span.kind, f"{span.begin} → {span.end}", station))
         columns = Column("span", "span"), Column("kind"), Column("marks"), Column("station")
         return Table(columns, rows)
@@ -417,6 +444,43 @@ class Pipeline:
         ]
         return Pipeline(self.name, self.marks, spans, period=self.period)
 
+    @property
+    def queues(self) -> dict[str, int]:
+        """The known rooms of queues, by hand-off; 0 is unbounded."""
+        return {s.name: s.room for s in self.stages if s.room is not None and s.station is None}
+
+    def with_queues(self, queues: Mapping[str, int | None]) -> "Pipeline":
+        """Return the pipeline with other rooms of its queues, by hand-off; None is not known.
+
+        Raises
+        ------
+        PipelineError
+            A name that is not a hand-off, or not a room.
+
+        Examples
+        --------
+        >>> from latprof import Pipeline
+        >>> docs = Pipeline.chain("docs", "queued", "parse", stations={"parse": "worker"})
+        >>> docs.with_queues({"queued": 8}).queues
+        {'queued': 8}
+        """
+        return Pipeline(self.name, self.marks, self.spans, period=self.period, queues=queues)
+
+    def _with_rooms(self, queues: Mapping[str, int | None]) -> tuple[Span, ...]:
+        if not isinstance(queues, Mapping):
+            raise PipelineError(
+                "queues must be a dict of rooms by hand-off (for example {'ipc': 8}), got "
+                f"{quoted(queues)}"
+            )
+        names = [s.name for s in self.spans if s.kind == "stage" and s.station is None]
+        for name in queues:
+            if name not in names:
+                raise PipelineError(
+                    f"queues must name hand-offs of pipeline {self.name!r} "
+                    f"({', '.join(names) or 'it has none'}), got {quoted(name)}"
+                )
+        return tuple(replace(span, room=queues.get(span.name, span.room)) for span in self.spans)
+
     def check_owned(self, owns: tuple[str, ...] | list[str] | None) -> tuple[str, ...]:
         """Return the owned marks in the pipeline's order; None means all marks.
 
@@ -469,7 +533,7 @@ class Pipeline:
         spans = []
         for entry in content.get("spans", []):
             needed: dict[str, type] = {"name": str, "begin": str, "end": str}
-            _check_keys(entry, needed, {"kind": str, "station": str}, "span")
+            _check_keys(entry, needed, {"kind": str, "station": str, "room": int}, "span")
             spans.append(Span(**entry))
         return cls(content["name"], content["marks"], spans, period=content.get("period_ns"))
 

@@ -39,11 +39,16 @@ def test_self_and_blocking_time_by_hand():
     assert table["blocking_time"].tolist() == pytest.approx([0, 25 / 3, 25 / 3, 0])
     assert list(table.columns[:3]) == ["self_time", "blocking_time", "gain"]
     assert found.end_to_end == 40 + 61 + 30
+    # a tenth less of get is 27, 14 and 1 (rounded): the ends are 37, 67 and 76
+    assert found.gain["get"] == (40 - 37) + (71 - 67) + (80 - 76)
+    # of put 9, 14 and 1: 39, 69 and 78
+    assert found.gain["put"] == 1 + 2 + 2
+    assert found.gain["gone"] == 1
     # medians: get 15, put 10, gone 1; with get at most 15 the ends are 25, 56 and 65
-    assert found.gain["get"] == (40 - 25) + (71 - 56) + (80 - 65)
+    assert found.held["get"] == (40 - 25) + (71 - 56) + (80 - 65)
     # with put at most 10: 40, 66, 75
-    assert found.gain["put"] == 5 + 5
-    assert found.gain["gone"] == 7
+    assert found.held["put"] == 5 + 5
+    assert found.held["gone"] == 7
     assert found.cause == "get"
     assert "-0.0" not in str(causes(line([(0, 0, 5, 9, 9), (0, 9, 14, 18, 18)])).rows())
     expected = "queue looks slowest (16.7 ns mean); 50 % of it is waiting for get: the cause is get"
@@ -72,7 +77,7 @@ def test_without_stations_it_is_unknown_what_frames_wait_for():
     chain = Pipeline.chain("mic", "queue", "play")
     marks = {"start": [0, 0], "queue": [0, 1], "play": [0, 9], "end": [9, 12]}
     found = causes(Trace(chain, frame_id=[0, 1], marks={m: np.array(x) for m, x in marks.items()}))
-    # held to their medians, 4 and 6, they give 4 and 3 of 21
+    # a tenth less of 1 and 8 (rounded) is 0 and 1, of 9 and 3 it is 1 and 0
     assert (found.slowest, found.cause) == ("play", "queue")
     assert found.notes == ("no stage has a station: which stages frames wait for is not known",)
     assert found.sentence.startswith("play is slowest (6 ns mean); whether it is the cause is unk")
@@ -227,7 +232,7 @@ print([name for name in ("pandas", "pyarrow", "matplotlib", "rich") if name in s
 def test_results_print_as_text_and_have_a_short_repr():
     found = causes(SLOW)
     assert str(found).startswith(f"{SENTENCE}\n")
-    assert "self time  blocking time   gain" in str(found)
+    assert "self time  blocking time   gain  throughput" in str(found)
     assert repr(found) == "<Causes of 3,000 frames: cause alsa>"
     assert "<table" in found._repr_html_()
     result = what_if(SLOW, {"alsa": 0.9})

@@ -12,6 +12,7 @@ from traces import rich
 import latprof
 from latprof import Pipeline, Span, Trace
 from latprof.profile.profile import Profile
+from latprof.queueing.rooms import Source
 from latprof.queueing.what_if import WhatIf
 from latprof.report.report import Report
 
@@ -185,18 +186,22 @@ def test_a_report_has_all_its_sections():
 
 
 def test_a_what_if_shows_how_much_it_gives():
-    times = {"measured_ns": 100e6, "replayed_ns": 40e6, "subtraction_ns": 90e6, "other_ns": 50e6}
+    times = {"measured_ns": 100e6, "replayed_ns": 40e6, "subtraction_ns": 90e6}
     found = WhatIf(
         **{name: np.full(1_000, ns, np.int64) for name, ns in times.items()},
+        readings_ns=(np.full(1_000, 50e6, np.int64),),
+        waits={},
         changes={"alsa": "x 0.9"},
-        counts={"frames": 1_000, "dropped": 0, "breaks": 2},
+        counts={"frames": 1_000, "dropped": 0, "breaks": 2, "left_out": 0},
         hand_over_ns={},
+        queues={},
+        source=Source(),
         assumptions=("a < b",),
     )
     page = found._repr_html_()
     (rows,) = rows_of(page)
     assert rows[0] == ["end to end", "measured", "replayed", "by subtraction", "low", "high"]
-    assert rows[1] == ["mean", "100 ms", "40.0 ms-60%", "90.0 ms-10%", "-", "-"]
+    assert rows[1] == ["mean", "100 ms", "40.0 ms-60%", "90.0 ms-10%", "40.0 ms", "50.0 ms"]
     assert rows[2] == ["p50", "100 ms", "40.0 ms-60%", "90.0 ms-10%", "40.0 ms", "50.0 ms"]
     assert "What if alsa x 0.9" in page
     assert "a &lt; b" in page
@@ -208,8 +213,9 @@ def test_a_what_if_shows_how_much_it_gives():
 def test_a_what_if_has_a_row_for_each_percentile():
     trace = latprof.read(Path(__file__).parents[1] / "data" / "mic-slow-card.parquet")
     page = latprof.what_if(trace, {"alsa": 0.9})._repr_html_()
-    (rows,) = rows_of(page)
-    assert [row[0] for row in rows[1:]] == ["mean", "p50", "p90", "p99", "p99.9"]
+    rows, waits = rows_of(page)
+    assert [row[0] for row in rows[1:]] == ["mean", "p50", "p90", "p99", "p99.9", "max"]
+    assert [row[0] for row in waits[1:]] == ["transit", "ipc"]
 
 
 def test_causes_show_the_sentence_and_a_table_of_stages():

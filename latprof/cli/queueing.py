@@ -16,6 +16,7 @@ from latprof.errors import TraceError
 from latprof.queueing.blame import blame_rows
 from latprof.queueing.causes import causes
 from latprof.queueing.headroom import headroom
+from latprof.queueing.options import Options
 from latprof.queueing.utilization import suggest_stations, utilization
 from latprof.queueing.what_if import sensitivity_rows, what_if
 from latprof.table import Column, Section, Table, text
@@ -55,6 +56,14 @@ def _add_queues(parser: argparse.ArgumentParser) -> None:
         help="the station that serves a stage, if the pipeline does not name it; may be repeated",
     )
     parser.add_argument(
+        "--queue",
+        action="append",
+        default=[],
+        metavar="HANDOFF=8",
+        help="how many frames the queue of a hand-off has room for, 0 if it is unbounded "
+        "(default: found in the data)",
+    )
+    parser.add_argument(
         "--hand-over",
         metavar="1us",
         help="a frame that enters a station this soon after a departure was queued "
@@ -64,9 +73,13 @@ def _add_queues(parser: argparse.ArgumentParser) -> None:
 
 
 def _queues_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the arguments that functions on queues have in common: pipeline and stations."""
-    stations = pairs(options.station, "station", "cpu")
-    return {"pipeline": pipeline_of(options.pipeline), "stations": stations or None}
+    """Return the arguments that functions on queues have in common: pipeline, stations, queues."""
+    stations, queues = pairs(options.station, "station", "cpu"), pairs(options.queue, "queue", "8")
+    return {
+        "pipeline": pipeline_of(options.pipeline),
+        "stations": stations or None,
+        "queues": {name: _count("queue", name, n) for name, n in queues.items()} or None,
+    }
 
 
 # -- causes -----------------------------------------------------------------------------------
@@ -75,7 +88,7 @@ def _queues_of(options: argparse.Namespace) -> dict[str, Any]:
 def _run_causes(options: argparse.Namespace) -> None:
     """Look for the cause and print."""
     given, recordings = _queues_of(options), recordings_of(options)
-    shares = blame_rows(recordings, **given)
+    shares = blame_rows(recordings, Options(**given))
     found = causes(recordings, hand_over=options.hand_over, **given)
     load = utilization(recordings, hand_over=options.hand_over, **given)
     suggestions = suggest_stations(recordings, **given)
@@ -116,7 +129,8 @@ def _run_what_if(options: argparse.Namespace) -> None:
     given = _queues_of(options) | {"hand_over": options.hand_over}
     changes, drop = changes_of(options), pairs(options.drop, "drop", "40ms")
     servers = {
-        name: _count(name, value) for name, value in pairs(options.servers, "servers", "2").items()
+        name: _count("servers", name, value)
+        for name, value in pairs(options.servers, "servers", "2").items()
     }
     if options.limit is not None:
         if changes or servers or drop:
@@ -127,7 +141,7 @@ def _run_what_if(options: argparse.Namespace) -> None:
         result = what_if(recordings_of(options), changes, servers=servers, drop=drop, **given)
         content, sections = result.to_dict(), result.sections()
     else:
-        rows = sensitivity_rows(recordings_of(options), **given)
+        rows = sensitivity_rows(recordings_of(options), Options(**given))
         content, sections = {"format": 1, "less": 0.1, "sensitivity": rows}, [_sensitivity(rows)]
     if options.format == "json":
         print_json(content)
@@ -148,9 +162,9 @@ def _sensitivity(rows: list[dict[str, Any]]) -> Section:
     return Section("How much less end to end takes if a stage takes 10 % less", table=table)
 
 
-def _count(name: str, value: str) -> int:
+def _count(flag: str, name: str, value: str) -> int:
     if not value.isdecimal():
-        raise TraceError(f"--servers {escape(name)} must be a number, got {quoted(value)}")
+        raise TraceError(f"--{flag} {escape(name)} must be a number, got {quoted(value)}")
     return int(value)
 
 

@@ -144,6 +144,8 @@ class Dataset:
         period may differ.
     stations
         Stations by stage, instead of those of the pipeline: see `Pipeline.with_stations`.
+    queues
+        Rooms of queues by hand-off, instead of those of the pipeline.
     unique
         Read a file that is given more than once only once.
 
@@ -186,6 +188,7 @@ class Dataset:
         *,
         pipeline: Pipeline | None = None,
         stations: Mapping[str, str | None] | None = None,
+        queues: Mapping[str, int | None] | None = None,
         unique: bool = False,
     ) -> None:
         if pipeline is not None:
@@ -206,6 +209,8 @@ class Dataset:
         self.pipeline = self.members[0].pipeline
         if stations is not None:
             self.pipeline = self.pipeline.with_stations(stations)
+        if queues is not None:
+            self.pipeline = self.pipeline.with_queues(queues)
         self.rows = sum(member.rows for member in self.members)
 
     def _add(self, trace: TraceLike | ForeignFile | Path, pipeline: Pipeline | None) -> None:

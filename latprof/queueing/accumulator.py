@@ -22,6 +22,7 @@ from latprof.errors import ProfileError
 from latprof.frames import FINISHED, MISSING, Columns, Labels
 from latprof.pipeline import Pipeline
 from latprof.queueing.cause_sums import MOST_NOTES, CauseSums
+from latprof.queueing.gains import Gains, GainsSoFar
 from latprof.queueing.model import QueueModel, queue_model
 from latprof.queueing.stations import MOST_CONFLICTS, stations_of
 from latprof.queueing.windows import Windows, incomplete
@@ -94,8 +95,9 @@ class CausesAccumulator:
         sums, columns = self.sums, len(stations_of(self.pipeline).marks) + 2
         if list(sums.total) != list(sums.counts) or set(sums.total) != names:
             raise ValueError("sums of other stages")
-        if (sums.gain is not None and set(sums.gain) != names) or set(sums.waits) - names:
-            raise ValueError("gains or waits of other stages")
+        gains = Gains() if sums.gains is None else sums.gains
+        if set(gains.gain) - names or set(sums.waits) - names or set(sums.queues) - names:
+            raise ValueError("gains, waits or queues of other stages")
         if any(not path or set(path) - names for paths in sums.waits.values() for path in paths):
             raise ValueError("waits for other stages")
         if len(self.parts) > 0 and any(len(part.head) != columns for part in self.parts):
@@ -106,7 +108,7 @@ class CausesAccumulator:
                 if (outside & (stamps != MISSING)).any():
                     raise ValueError("stamps of 2**62 ns or more")
         self._windows = Windows(self.pipeline)
-        self._edges = _Part()  # of the recording that is being read
+        self._edges, self._gains = _Part(), GainsSoFar()  # of the recording that is being read
         self._counted = self._ended = False
 
     @classmethod
@@ -155,7 +157,7 @@ class CausesAccumulator:
         self.parts.append(part)
         self.recordings += 1
         self.rows, self.late = self.rows + self._windows.rows, self.late + self._windows.late
-        self._windows = Windows(self.pipeline)
+        self._windows, self._gains = Windows(self.pipeline), GainsSoFar()
         self._join_closest()
         return self
 
@@ -215,7 +217,7 @@ class CausesAccumulator:
         if not self._counted:
             self._edges.early, self._edges.unseen = _early(model)
         self._counted = True
-        self.sums = self.sums + CauseSums.of(model)
+        self.sums = self.sums + CauseSums.of(model, self._gains)
 
     def _join_closest(self) -> None:
         """Join the recordings that are closest in time for good if there are many."""
@@ -281,7 +283,7 @@ def _joined(pipeline: Pipeline, left: _Part, right: _Part) -> tuple[_Part, Cause
     model = queue_model(
         pipeline, columns, counted=counted, new=new, earlier=earlier, certain=certain
     )
-    change = change + CauseSums.of(model)
+    change = change + CauseSums.of(model, GainsSoFar())
     early, unseen = _early(model)
     part.unseen += unseen
     if left.complete:
@@ -297,7 +299,7 @@ def _joined(pipeline: Pipeline, left: _Part, right: _Part) -> tuple[_Part, Cause
 def _sums_of(pipeline: Pipeline, part: _Part) -> CauseSums:
     """Return the sums of a complete part by itself."""
     columns, counted = _columns_of(pipeline, part.ends), part.ends[-1].astype(bool)
-    return CauseSums.of(queue_model(pipeline, columns, counted=counted))
+    return CauseSums.of(queue_model(pipeline, columns, counted=counted), GainsSoFar())
 
 
 def _counted_before(pipeline: Pipeline, rows: Rows, counted: Mask, both: QueueModel) -> CauseSums:

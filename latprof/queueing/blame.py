@@ -11,8 +11,9 @@ from latprof.errors import TraceError
 from latprof.histogram import rank_of
 from latprof.io.dataset import DatasetLike
 from latprof.pipeline import Pipeline
-from latprof.queueing.blocking import MOST_STAGES, Amounts
+from latprof.queueing.blocking import Amounts
 from latprof.queueing.model import QueueModel
+from latprof.queueing.options import MOST_STAGES, Options
 from latprof.queueing.stations import Stations, latest_departures, stations_of
 from latprof.queueing.windows import Recordings
 from latprof.text import quoted
@@ -49,6 +50,7 @@ def waited_for(
     trace: DatasetLike,
     rows: Iterable[int],
     *,
+    queues: Mapping[str, int | None] | None = None,
     stations: Mapping[str, str | None] | None = None,
     pipeline: Pipeline | None = None,
 ) -> list[Waited]:
@@ -56,7 +58,7 @@ def waited_for(
 
     Parameters
     ----------
-    trace, stations, pipeline
+    trace, queues, stations, pipeline
         See `blame`.
     rows
         The rows of the frames in the trace.
@@ -71,7 +73,8 @@ def waited_for(
     TraceError
         Sampled or lossy recordings, or a row that the trace does not have.
     """
-    model = Recordings(trace, "waited_for", stations=stations, pipeline=pipeline).model()
+    options = Options(queues=queues, stations=stations, pipeline=pipeline)
+    model = Recordings(trace, "waited_for", options).model()
     columns = model.columns
     try:
         chosen = [operator.index(row) for row in rows]
@@ -114,6 +117,7 @@ def blame(
     queued: bool = False,
     hand_over: str | int | None = None,
     depth: int = MOST_STAGES,
+    queues: Mapping[str, int | None] | None = None,
     stations: Mapping[str, str | None] | None = None,
     pipeline: Pipeline | None = None,
 ) -> "pd.DataFrame":
@@ -142,6 +146,9 @@ def blame(
     depth
         The largest number of stages of a path. If a full queue further on held up the frame in
         front (see `latprof.queueing.blocking`), the time counts for the stage that held it up.
+    queues
+        How many frames the queue of a hand-off has room for, ``{"ipc": 8}``, 0 if it is unbounded.
+        Others are those of the pipeline, or are found in the marks.
     stations
         Stations by stage, instead of those of the pipeline: ``{"decode": "cpu"}``.
     pipeline
@@ -172,29 +179,15 @@ def blame(
     """
     import pandas as pd
 
-    rows = blame_rows(
-        trace,
-        value=value,
-        queued=queued,
-        hand_over=hand_over,
-        depth=depth,
-        stations=stations,
-        pipeline=pipeline,
-    )
+    options = Options(hand_over, depth, queues, stations, pipeline)
+    rows = blame_rows(trace, options, value=value, queued=queued)
     index = pd.Index([row.pop("handoff") for row in rows], name="handoff", dtype=object)
     columns = list(rows[0]) if rows else None
     return pd.DataFrame(rows, index=index, columns=columns, dtype="float64")
 
 
 def blame_rows(
-    trace: DatasetLike,
-    *,
-    value: str = "share",
-    queued: bool = False,
-    hand_over: str | int | None = None,
-    depth: int = MOST_STAGES,
-    stations: Mapping[str, str | None] | None = None,
-    pipeline: Pipeline | None = None,
+    trace: DatasetLike, options: Options, *, value: str = "share", queued: bool = False
 ) -> list[dict[str, float | str | None]]:
     """Return the table of `blame` as plain values.
 
@@ -207,9 +200,7 @@ def blame_rows(
     """
     if not isinstance(value, str) or value not in _VALUES:
         raise TraceError(f"value must be one of {', '.join(_VALUES)}, got {quoted(value)}")
-    recordings = Recordings(
-        trace, "blame", hand_over=hand_over, depth=depth, stations=stations, pipeline=pipeline
-    )
+    recordings = Recordings(trace, "blame", options)
     kind = recordings.pipeline
     if any(stage.name == SELF_TIME for stage in kind.stages):
         raise TraceError(

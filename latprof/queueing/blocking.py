@@ -3,11 +3,11 @@
 Each stage of a station has a cumulative function of time. The time that earlier frames spent in
 the stage while a frame waited is the difference of two values of it.
 
-Blocking after service looks like time of the stage upstream: a frame cannot leave because the queue
-behind it is full, or the server cannot take the next frame. It is inferred if the station
-downstream was busy throughout, and if most of these intervals end at a departure there, which makes
-room. Frames that wait for a blocked frame then wait for what that frame waits for: a path, which is
-followed station by station. In the picture frame 2 waits for stage a, and then for b by the path
+If the queue behind a station is full, the frame stays, and the server cannot take the next one. The
+room of the queue shows when that was (see `latprof.queueing.rooms`): without a known room, nothing
+is held. If marks are set after the put, this time is part of the stage upstream. Frames that
+wait for a blocked frame then wait for what that frame waits for: a path, which is followed station
+by station. In the picture frame 2 waits for stage a, and then for b by the path
 (a, b), because the queue between the two stations has room for no frame::
 
     stage a   |--- 1 ---|.. 1 is blocked ..|--- 2 ---|
@@ -21,30 +21,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from latprof.arrays import Floats, Ints, Mask
-from latprof.errors import TraceError
-from latprof.queueing.delays import Delays
-from latprof.queueing.stations import Stations, Visits, latest_departures, ordered
-from latprof.text import quoted
+from latprof.arrays import Floats, Ints
+from latprof.frames import MISSING
+from latprof.queueing.line import Line
+from latprof.queueing.options import MOST_STAGES
+from latprof.queueing.rooms import delayed
+from latprof.queueing.stations import Stations, Visits, latest_departures
 
 __all__ = [
-    "MOST_STAGES",
     "Amounts",
     "Blocked",
     "BusyTime",
+    "Held",
     "Intervals",
     "Path",
     "blocking_of",
     "busy_times",
-    "check_depth",
+    "held_by",
 ]
-
-MOST_STAGES = 8
-"""Default for the number of stages of a path."""
-
-_LEAST_BUSY = 0.9  # share of an interval that the next station must be busy to have blocked
-_LEAST_EXPLAINED = 0.5  # share of the candidates' time that must end at a departure
-_FEWEST = 3  # intervals
 
 Amounts = Ints | Floats
 
@@ -191,26 +185,50 @@ class Blocked:
         return self.high - self.low
 
 
-def check_depth(depth: object) -> int:
-    """Return the largest number of stages of a path.
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """The (n,) intervals, by visit to a station, in which its thread waited to put the frame.
 
-    Raises
-    ------
-    TraceError
-        It is not an integer of 1 or more.
+    The next frame was there from `low` on and began at `high`. `freed_at` is for each visit the
+    take that let the put before it return, `MISSING` if that put was not held. With `in_stage` the
+    recording has this time as time of the last stage.
     """
-    if isinstance(depth, bool) or not isinstance(depth, int | np.integer) or depth < 1:
-        raise TraceError(
-            f"depth must be an integer of 1 or more, got {quoted(depth)}; "
-            f"leave it out to follow up to {MOST_STAGES} stages"
-        )
-    return int(depth)
+
+    low: Ints
+    high: Ints
+    freed_at: Ints
+    in_stage: bool
+
+
+def held_by(line: Line, visits: Mapping[str, Visits]) -> dict[str, Held]:
+    """Return by station when its puts waited for room in the queue behind it."""
+    found = {}
+    for k, name in enumerate(line.names[:-1]):
+        room = line.rooms[k]
+        if name is None or not room or line.servers[k] > 1:
+            continue
+        mine, (rows, arrive, begin, end) = visits[name], line.entries(k)
+        takes = delayed(line.entries(k + 1)[2], 1 + room)
+        low = np.maximum(delayed(end, 1), arrive)
+        places = np.flatnonzero(takes > low)
+        at = np.zeros(int(mine.frame.max(initial=0)) + 1, np.int64)
+        at[mine.frame] = np.arange(len(mine))
+        before, own = at[rows[places - 1]], at[rows[places]]
+        lows, highs, freed_at = mine.end.copy(), mine.end.copy(), np.full(len(mine), MISSING)
+        in_stage = bool(line.held_ns) and line.held_ns[k] is not None
+        if in_stage:
+            lows[at[line.rows]] = line.end[k]
+        else:
+            lows[before], highs[before] = low[places], begin[places]
+            freed_at[own] = np.minimum(takes, begin)[places]
+        found[name] = Held(np.minimum(lows, highs), highs, freed_at, in_stage)
+    return found
 
 
 def blocking_of(
     stations: Stations,
     visits: Mapping[str, Visits],
-    delays: Mapping[str, Delays],
+    held: Mapping[str, Held],
     depth: int = MOST_STAGES,
 ) -> tuple[dict[str, dict[Path, BusyTime]], dict[str, list[Blocked]]]:
     """Return by station what frames wait for while it is busy, and when it was blocked.
@@ -230,16 +248,14 @@ def blocking_of(
             continue
         by = following.station
         counts = len(services), len(stations.services_of(by)), mine.servers, visits[by].servers
-        if by not in busy or max(counts) > 1:  # inferred only between stations in a row
+        several = max(counts[:3]) > 1 or (counts[3] > 1 and station not in held)
+        if by not in busy or several:  # inferred only between stations in a row
             continue
         last = stations.services[services[0]].stages[-1].name
-        slack = max(delays[by].limit_ns, delays[station].limit_ns)
-        for blocked in (
-            _blocked_stage(mine, visits[by], last, slack),
-            _blocked_server(mine, visits[by], delays[station], following.handoff, slack),
-        ):
-            if blocked is None:
-                continue
+        if station in held:
+            mine_held = held[station]
+            stage = last if mine_held.in_stage else following.handoff or last
+            blocked = Blocked(stage, by, mine_held.low, mine_held.high)
             found[station].append(blocked)
             # visits that overlap with earlier ones are cut: see `busy_times`
             whole = own[last]
@@ -250,79 +266,7 @@ def blocking_of(
                 paths[last,] = Intervals(floor, whole.low, np.maximum(low, whole.low))
             for path, inner in busy[by].items():
                 longer = (blocked.stage, *path)[:depth]
-                held = Intervals(floor, low, high, inner)
+                time = Intervals(floor, low, high, inner)
                 known = paths.get(longer)
-                paths[longer] = held if known is None else _AddedTimes(known, held)
+                paths[longer] = time if known is None else _AddedTimes(known, time)
     return busy, found
-
-
-def _blocked_stage(mine: Visits, downstream: Visits, stage: str, slack: int) -> Blocked | None:
-    """Return how long frames stayed in the last stage because the queue behind it was full."""
-    low, high = mine.stages[stage]
-    lengths = high - low
-    if not len(lengths) or not len(downstream):
-        return None
-    at_departure = _at_departure(downstream, high, slack)
-    unblocked = lengths[~at_departure & (lengths > 0)]
-    usual = int(np.median(unblocked)) if len(unblocked) else int(lengths.min())
-    excess = np.maximum(lengths - usual, 0)
-    candidates = excess > slack
-    if np.count_nonzero(candidates & at_departure) < _FEWEST:
-        return None
-    candidates &= _busy_throughout(downstream, high - excess, high, candidates)
-    interval = high - excess, high
-    return _if_explained(candidates, at_departure, interval, stage, downstream.station)
-
-
-def _blocked_server(
-    mine: Visits, downstream: Visits, delays: Delays, handoff: str | None, slack: int
-) -> Blocked | None:
-    """Return how long the server was idle after each visit although the next frame was there."""
-    if handoff is None or len(mine) < 2 or not len(downstream):
-        return None
-    high = np.append(np.maximum(mine.begin[1:], mine.end[:-1]), mine.end[-1])
-    # from the arrival of the next frame on
-    low = np.minimum(np.maximum(mine.end, np.append(delays.arrive[1:], mine.end[-1])), high)
-    waiting = np.append(delays.arrive[1:] < high[:-1], False)
-    # the frame itself must still be in the hand-off at the end of the gap
-    entered = np.full(int(max(mine.frame.max(), downstream.frame.max())) + 1, np.iinfo("i8").max)
-    entered[downstream.frame] = downstream.begin
-    waiting &= entered[mine.frame] >= high - slack
-    candidates = waiting & (high - low > slack)
-    if np.count_nonzero(candidates) < _FEWEST:
-        return None
-    at_departure = _at_departure(downstream, high, slack)
-    candidates &= _busy_throughout(downstream, low, high, candidates)
-    return _if_explained(candidates, at_departure, (low, high), handoff, downstream.station)
-
-
-def _at_departure(downstream: Visits, times: Ints, slack: int) -> Mask:
-    """Return which times are within `slack` after a departure."""
-    ends = ordered(downstream.end)
-    last = np.searchsorted(ends, times + slack, side="right") - 1
-    return (last >= 0) & (times - ends[np.maximum(last, 0)] <= slack)
-
-
-def _busy_throughout(downstream: Visits, low: Ints, high: Ints, chosen: Mask) -> Mask:
-    """Return the chosen intervals in which a station was busy nearly all of the time."""
-    low, high = low[chosen], high[chosen]
-    busy = Intervals(downstream.begin, downstream.begin, downstream.end)
-    result = np.zeros(len(chosen), bool)
-    result[chosen] = busy.until(high) - busy.until(low) >= _LEAST_BUSY * (high - low)
-    return result
-
-
-def _if_explained(
-    candidates: Mask,
-    at_departure: Mask,
-    interval: tuple[Ints, Ints],
-    stage: str,
-    by: str,
-) -> Blocked | None:
-    """Return the candidates that end at a departure, if they are most of the candidates."""
-    low, high = interval
-    blocked, lengths = candidates & at_departure, high - low
-    explained, total = int(lengths[blocked].sum()), int(lengths[candidates].sum())
-    if np.count_nonzero(blocked) < _FEWEST or explained < _LEAST_EXPLAINED * total:
-        return None
-    return Blocked(stage, by, np.where(blocked, low, high), high)

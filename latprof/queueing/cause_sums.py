@@ -1,20 +1,21 @@
-"""Sums behind causes, of the frames of a model: waits, gains and evidence of stations."""
+"""Sums behind causes, of the frames of a model: waits, gains, evidence of stations and queues."""
 
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from latprof.arrays import Count
-from latprof.errors import TraceError
 from latprof.frames import Columns
 from latprof.pipeline import Pipeline
 from latprof.queueing.blocking import Path
+from latprof.queueing.gains import Gains, GainsSoFar
 from latprof.queueing.model import QueueModel, queue_model
-from latprof.queueing.replay import Change, breaks_of, contradiction, one_server, replay
+from latprof.queueing.replay import breaks_of, contradiction, one_server
+from latprof.queueing.rooms import Queue, Source
 from latprof.queueing.stations import stations_of
 
 __all__ = ["MOST_NOTES", "NO_STATION", "BlockedTime", "CauseSums", "StationEvidence"]
@@ -81,9 +82,12 @@ class CauseSums:
         Time of the stage, and how many frames have it.
     waits
         By hand-off and path, what its frames waited for: see `latprof.queueing.blocking`.
-    gain
-        By how much the sum of end_to_end would be less with the stage held to its own median, or
-        None if no replay is available.
+    gains
+        What quicker stages give, or None if no replay is available.
+    queues
+        What is known of the queues, by hand-off.
+    source
+        Where frames come from.
     end_to_end, frames
         The sum of end_to_end, and over how many frames.
     stations
@@ -97,7 +101,9 @@ class CauseSums:
     total: dict[str, Count]
     counts: dict[str, Count]
     waits: dict[str, dict[Path, float]]
-    gain: dict[str, float] | None
+    gains: Gains | None
+    queues: dict[str, Queue]
+    source: Source
     end_to_end: Count
     frames: Count
     stations: dict[str, StationEvidence]
@@ -105,8 +111,11 @@ class CauseSums:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, model: QueueModel) -> "CauseSums":
-        """Return the sums of a window."""
+    def of(cls, model: QueueModel, gains: GainsSoFar | None = None) -> "CauseSums":
+        """Return the sums of a window; `gains` are those of the windows before it.
+
+        Without `gains` no replay is made.
+        """
         stages = model.stations.pipeline.stages
         lengths = {stage.name: model.lengths(stage)[1] for stage in stages}
         found = model.waits(queued=True)
@@ -117,17 +126,16 @@ class CauseSums:
         _count_queue_of_blocked(model, waits)
         _count_blocked(model, waits)
         notes = () if model.stations.names else (NO_STATION,)
-        gain: dict[str, float] | None = None
-        try:
-            gain = _gains(model)
-        except TraceError as error:
-            notes = (*notes, str(error))
+        found_gains, why = (Gains(), "") if gains is None else gains.of(model)
+        notes = (*notes, why) if why else notes
         _, end_to_end = model.end_to_end
         return cls(
             {name: int(ns.sum()) for name, ns in lengths.items()},
             {name: len(ns) for name, ns in lengths.items()},
             waits,
-            gain,
+            found_gains,
+            model.queues,
+            Source() if model.line is None else model.line.source,
             int(end_to_end.sum()),
             len(end_to_end),
             _evidence(model),
@@ -150,12 +158,17 @@ class CauseSums:
         return self._with(operator.sub, other)
 
     def _with(self, put: Callable[[Any, Any], Any], other: "CauseSums") -> "CauseSums":
-        known = self.gain is not None and other.gain is not None
+        gains = None
+        if self.gains is not None and other.gains is not None:
+            # what is taken away was not replayed
+            gains = self.gains + other.gains
         return CauseSums(
             _by_key(put, self.total, other.total),
             _by_key(put, self.counts, other.counts),
             _by_key(partial(_by_key, put), self.waits, other.waits, {}),
-            _by_key(put, self.gain or {}, other.gain or {}) if known else None,
+            gains,
+            _by_key(_surer, self.queues, other.queues, Queue(None)),
+            other.source if other.frames > self.frames else self.source,
             put(self.end_to_end, other.end_to_end),
             put(self.frames, other.frames),
             # what is taken away was never evidence: it is of frames that are not new
@@ -176,8 +189,30 @@ class CauseSums:
 
     def out_of_order(self) -> str:
         """Return why no replay of the stations is available, or an empty text."""
+        if any(queue.room for queue in self.queues.values()):
+            return ""  # the replay keeps the order of frames
         reasons = (contradiction(name, x.breaks, x.frames) for name, x in self.stations.items())
         return next(filter(None, reasons), "")
+
+    def assumptions(self) -> list[str]:
+        """Return what a replay assumes, with its evidence."""
+        if self.gains is None or not self.gains.frames:
+            return []
+        lines = [f"{name}: {queue.text}" for name, queue in self.queues.items()]
+        if any(queue.room for queue in self.queues.values()):
+            lines.append(f"source: {self.source.text}")
+        else:
+            lines = [f"{line}; taken as unbounded" for line in lines]
+            lines.append("source: frames start when they did")
+        for name, seen in self.stations.items():
+            frames = "one frame" if seen.servers == 1 else f"{seen.servers} frames"
+            lines.append(
+                f"{name} serves {frames} at once, first in, first out: {seen.breaks:,} of "
+                f"{seen.frames:,} contradict it"
+            )
+        if self.gains.frames < self.frames:
+            lines.append(f"gains are of the first {self.gains.frames:,} of {self.frames:,} frames")
+        return lines
 
     def station_notes(self) -> list[str]:
         """Return what was inferred of the stations."""
@@ -260,42 +295,11 @@ def _count_blocked(model: QueueModel, waits: dict[str, dict[Path, float]]) -> No
                 parts[path] = parts.get(path, 0.0) + float(ns)
 
 
-def _gains(model: QueueModel) -> dict[str, float]:
-    """Return by stage what holding it to its own median takes off the sum of end_to_end."""
-    rows, _ = model.end_to_end
-    gains = {}
-    for stage in model.stations.pipeline.stages:
-        change = _held_to_median(model, stage.name)
-        gains[stage.name] = 0.0
-        if change is not None:
-            shift = replay(model, {stage.name: change}).shift
-            gains[stage.name] = float(-int(shift[rows].sum()))  # not -0.0
-    return gains
-
-
-def _held_to_median(model: QueueModel, name: str) -> Change | None:
-    """Return the change that holds a stage to its median: of a hand-off its delay, if known."""
-    for service in model.stations.services:
-        if service.handoff == name:
-            usual = model.delays[service.station].usual_ns
-            return None if usual is None else _at_most(usual)
-        if any(stage.name == name for stage in service.stages):
-            low, high = model.visits[service.station].stages[name]
-            lengths = high - low
-            for blocked in model.blocked[service.station]:
-                if blocked.stage == name:
-                    # time that it was blocked is not its own
-                    waited = blocked.lengths
-                    usual = int(np.median(lengths - waited)) if len(lengths) else 0
-                    return lambda x: np.where(x - waited > usual, usual + waited, x)
-            break
-    else:
-        _, lengths = model.lengths(model.stations.pipeline.span(name))
-    return _at_most(int(np.median(lengths))) if len(lengths) else None
-
-
-def _at_most(usual: int) -> Change:
-    return lambda lengths: np.minimum(lengths, usual)
+def _surer(one: Queue, other: Queue) -> Queue:
+    """Return what two parts of a recording show of a queue: the room with more evidence."""
+    surer = max(one, other, key=lambda queue: (queue.given, bool(queue.room), queue.held))
+    held = one.held + other.held if one.room == other.room else surer.held
+    return replace(surer, most=max(one.most, other.most), held=held)
 
 
 def _by_key(

@@ -1,14 +1,18 @@
 """Causes: which stage is behind the time, by its self time and by what waited for it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from latprof.io.dataset import DatasetLike
 from latprof.pipeline import Pipeline
 from latprof.queueing.accumulator import CausesAccumulator
-from latprof.queueing.blocking import MOST_STAGES, Path
+from latprof.queueing.blocking import Path
 from latprof.queueing.cause_sums import NO_STATION, CauseSums
+from latprof.queueing.gains import Gains, GainsSoFar
+from latprof.queueing.model import QueueModel
+from latprof.queueing.options import MOST_STAGES, Options
+from latprof.queueing.rooms import Queue, Source
 from latprof.queueing.windows import Recordings
 from latprof.table import Cell, Column, Section, Table, html, text
 from latprof.text import counted
@@ -17,13 +21,11 @@ from latprof.units import format_ns
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["LEAST_GAIN", "Causes", "causes", "causes_of"]
-
-LEAST_GAIN = 0.1
-"""Share of the sum of end_to_end that a stage must give, held to its median, to be the cause."""
+__all__ = ["Causes", "causes", "causes_of"]
 
 _MOST_PATHS = 10
 _TIMES = ("self_time", "blocking_time")
+_SMALL = 0.02  # share of end to end that is little for a tenth of a stage
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,16 +44,25 @@ class Causes:
         The stage with the highest mean, which a profile calls the bottleneck.
     table
         A DataFrame by stage: ``self_time``, ``blocking_time`` and ``gain_ns`` in ns for each frame,
-        and ``gain`` as a share of end_to_end.
+        ``gain`` with its range ``gain_low`` to ``gain_high`` and ``held`` as shares of end_to_end,
+        and ``throughput``.
+    gain
+        By how much the sum of end_to_end would be less with the stage a tenth quicker, or None if
+        no replay is available: see `notes`. It is negative if end_to_end would be more.
+    gain_low, gain_high
+        The lower and the higher of the gains with the stage 8 and 12 % quicker.
+    held
+        The gain with the stage held to its own median.
+    throughput
+        Which part more frames would leave each second with the stage a tenth quicker.
+    ties
+        Stages with a gain that is so near to that of the cause that the ranges overlap.
     chains
         Hand-offs with the path that they waited for, and for how long (ns), longest first.
     self_time
         Time of the stage without what it waited for other stages.
     blocking_time
         Time that frames waited elsewhere because of the stage.
-    gain
-        By how much the sum of end_to_end would be less with the stage held to its own median, or
-        None if no replay is available: see `notes`.
     total
         Time of the stage as recorded.
     waits
@@ -61,18 +72,33 @@ class Causes:
         How many frames have the stage.
     end_to_end, frames
         The sum of end_to_end, and over how many frames.
+    gains
+        What quicker stages give in a replay, over the frames that were replayed.
+    queues
+        What is known of the queues, by hand-off.
+    source
+        Where frames come from.
+    out_of_order
+        Frames that contradict first in, first out, or lack a mark, at any station.
+    assumptions
+        What the replay assumes, with its evidence.
     notes
         What was inferred, and what is unknown.
     """
 
     self_time: dict[str, float]
     blocking_time: dict[str, float]
-    gain: dict[str, float] | None
     total: dict[str, int]
     waits: dict[str, dict[Path, float]]
     counts: dict[str, int]
     end_to_end: int
     frames: int
+    gains: Gains | None
+    queues: dict[str, Queue]
+    source: Source
+    handoffs: tuple[str, ...] = ()
+    out_of_order: int = 0
+    assumptions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -86,20 +112,60 @@ class Causes:
         return html(self.sections())
 
     @property
+    def gain(self) -> dict[str, float] | None:
+        """By how much the sum of end_to_end would be less with the stage a tenth quicker."""
+        return self._of_all(lambda gains, name: gains.gain.get(name, 0.0))
+
+    @property
+    def gain_low(self) -> dict[str, float] | None:
+        """The lower of the gains with the stage 8 and 12 % quicker."""
+        return self._of_all(lambda gains, name: gains.at("low", name))
+
+    @property
+    def gain_high(self) -> dict[str, float] | None:
+        """The higher of the gains with the stage 8 and 12 % quicker."""
+        return self._of_all(lambda gains, name: gains.at("high", name))
+
+    @property
+    def held(self) -> dict[str, float] | None:
+        """The gain with the stage held to its own median."""
+        return self._of_all(lambda gains, name: gains.at("held", name))
+
+    @property
+    def throughput(self) -> dict[str, float] | None:
+        """Which part more frames would leave each second with the stage a tenth quicker."""
+        known = self.gains
+        return None if known is None else {name: known.throughput(name) for name in self.total}
+
+    def _of_all(self, value: Callable[[Gains, str], float]) -> dict[str, float] | None:
+        """Return values by stage, of the frames that were replayed as if of all frames."""
+        if self.gains is None:
+            return None
+        scale = self.frames / self.gains.frames if self.gains.frames else 1.0
+        return {name: value(self.gains, name) * scale for name in self.total}
+
+    @property
     def cause(self) -> str | None:
         """The stage that is the cause, or None if no frame has a stage.
 
-        The stage that gives most when held to its own median, if that is at least 10 % of the sum
-        of end_to_end; otherwise the stage with the largest self and blocking time. (After a stall
-        a queue moves on in a burst and waits in front of a stage that is not to blame. The first
-        rule is not misled by that.)
+        If a stage takes a tenth less, end_to_end is less as well: most with the cause. If no stage
+        gives anything, or no replay is available, it is the stage with the largest self and
+        blocking time.
         """
-        if self.gain and self.end_to_end > 0:
-            best = max(self.gain, key=self.gain.__getitem__)
-            if self.gain[best] >= LEAST_GAIN * self.end_to_end:
-                return best
+        gain = self.gain or {}
+        best = max(gain, key=gain.__getitem__, default=None)
+        if best is not None and gain[best] > 0:
+            return best
         both = {n: self.self_time[n] + self.blocking_time[n] for n in self.total if self.counts[n]}
         return max(both, key=both.__getitem__, default=None)
+
+    @property
+    def ties(self) -> tuple[str, ...]:
+        """Stages with a gain that is so near to that of the cause that the ranges overlap."""
+        cause, gain, low, high = self.cause, self.gain, self.gain_low, self.gain_high
+        if cause is None or not gain or not low or not high or gain[cause] <= 0:
+            return ()
+        return tuple(n for n in gain if n != cause and gain[n] > 0 and high[n] > low[cause])
 
     @property
     def slowest(self) -> str | None:
@@ -128,16 +194,51 @@ class Causes:
             return f"{cause} is slowest ({mean} mean){behind}: it is the cause"
         waited = sum(ns for path, ns in self.waits.get(slowest, {}).items() if path[-1] == cause)
         share = waited / self.total[slowest] if self.total[slowest] else 0.0
-        gain = self.gain[cause] / self.end_to_end if self.gain and self.end_to_end else 0.0
         if share >= 0.005:
             why = f"; {_percent(share)} of it is waiting for {cause}"
-        elif gain >= LEAST_GAIN:
-            why = f", but with {cause} held to its median, end to end would take "
-            why += f"{_percent(gain)} less"
+        elif self._share(self.gain, cause) >= 0.005:
+            why = f", but a tenth less of {cause} takes {_percent(self._share(self.gain, cause))}"
+            why += " off end to end"
         else:
             time = format_ns(self.self_time[cause] / frames)
             why = f", but {cause} takes {time} and is waited for {format_ns(blocking)}"
         return f"{slowest} looks slowest ({mean} mean){why}: the cause is {cause}"
+
+    @property
+    def remarks(self) -> list[str]:
+        """What else the gains show: ties, transport, erratic stages, stages that harm."""
+        cause, gain, held, lines = self.cause, self.gain, self.held, []
+        if cause is None or not gain or not held or NO_STATION in self.notes:
+            return []
+        if self.ties:
+            names = " and ".join((cause, *self.ties))
+            shares = [self._share(gain, name) for name in (cause, *self.ties)]
+            each = ", ".join(_percent(share, 1) for share in shares)
+            if max(shares) < _SMALL:
+                each = f"either alone gives less than {_percent(_SMALL)}"
+            lines.append(f"{names} are near a tie: {each}")
+        if cause in self.handoffs:
+            lines.append(
+                f"{cause} is transport, or time that no station explains: if something serves "
+                "frames there, declare it (station=, --station STAGE=NAME)"
+            )
+        elif gain[cause] > 0:
+            erratic = held[cause] > gain[cause]
+            lines.append(
+                f"{cause} is {'erratic' if erratic else 'slow'}: never longer than its median, it "
+                f"would take {_percent(self._share(held, cause), 1)} off end to end, and a tenth "
+                f"less of it {_percent(self._share(gain, cause), 1)}"
+            )
+        lines += [
+            f"a tenth less of {name} adds {_percent(-self._share(gain, name), 1)}: it only fills "
+            "the queue behind it"
+            for name in gain
+            if self._share(gain, name) <= -0.001
+        ]
+        return lines
+
+    def _share(self, values: dict[str, float] | None, name: str) -> float:
+        return values[name] / self.end_to_end if values and self.end_to_end else 0.0
 
     @property
     def chains(self) -> list[tuple[Path, float]]:
@@ -152,11 +253,13 @@ class Causes:
 
     @property
     def table(self) -> "pd.DataFrame":
-        """By stage: self_time, blocking_time (mean ns a frame), gain (share) and gain_ns.
+        """By stage: self_time, blocking_time (mean ns a frame), gains (shares) and throughput.
 
         ``self_time`` is the stage's time without its waiting for others, ``blocking_time`` what
         frames waited elsewhere because of it. ``gain`` is the share of end_to_end that is saved if
-        the stage never takes longer than its median, and ``gain_ns`` the same in ns a frame.
+        the stage takes a tenth less (``gain_low`` to ``gain_high``: 8 and 12 % less), ``held`` if
+        it never takes longer than its median, and ``gain_ns`` is ``gain`` in ns a frame.
+        ``throughput`` is which part more frames leave each second.
         """
         import pandas as pd
 
@@ -166,14 +269,20 @@ class Causes:
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the table as plain values: a dict per stage; unknown values are None."""
-        n, whole = self.frames, self.end_to_end
+        n, whole, gain = self.frames, self.end_to_end, self.gain
+        shares = {"gain": gain, "gain_low": self.gain_low, "gain_high": self.gain_high}
+        shares["held"] = self.held
         return [
             {
                 "stage": name,
                 "self_time": self.self_time[name] / n if n else None,
                 "blocking_time": self.blocking_time[name] / n if n else None,
-                "gain": None if self.gain is None or not whole else self.gain[name] / whole,
-                "gain_ns": None if self.gain is None or not n else self.gain[name] / n,
+                **{
+                    key: None if values is None or not whole else values[name] / whole
+                    for key, values in shares.items()
+                },
+                "gain_ns": None if gain is None or not n else gain[name] / n,
+                "throughput": None if not self.throughput else self.throughput[name],
             }
             for name in self.total
         ]
@@ -190,7 +299,8 @@ class Causes:
             (
                 row["stage"],
                 *(Cell(row[name], bar=(row[name] or 0) / (longest or 1)) for name in _TIMES),
-                Cell(row["gain"], bar=row["gain"]),
+                Cell(row["gain"], bar=max(row["gain"] or 0.0, 0.0)),
+                Cell(row["throughput"] and round(row["throughput"], 3) + 0.0),
             )
             for row in known
         ]
@@ -199,17 +309,22 @@ class Causes:
             Column("self time", "time"),
             Column("blocking time", "time"),
             Column("gain", "share"),
+            Column("throughput", "share"),
         )
         lines = (
             "Means over all frames. self time: the stage's time minus its waiting for other "
             "stages. blocking time: what frames waited elsewhere because of the stage. gain: what "
-            "end to end loses if the stage never takes longer than its median.",
+            "end to end loses if the stage takes a tenth less, queues included. throughput: how "
+            "many more frames leave each second then.",
             *(f"note: {note}" for note in self.notes),
         )
-        return [
-            Section(self.sentence, paths),
+        found = [
+            Section(self.sentence, (*self.remarks, *paths)),
             Section("Stages", lines, Table(columns, rows), "causes"),
         ]
+        if self.assumptions:
+            found.append(Section("Assumptions of the replay", self.assumptions, key="assumptions"))
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as values that JSON can hold."""
@@ -221,6 +336,12 @@ class Causes:
             "frames": self.frames,
             "end_to_end_ns": self.end_to_end,
             "stages": self.rows(),
+            "ties": list(self.ties),
+            "remarks": self.remarks,
+            "queues": {name: asdict(queue) for name, queue in self.queues.items()},
+            "source": asdict(self.source),
+            "out_of_order": self.out_of_order,
+            "assumptions": list(self.assumptions),
             "waits": [
                 {"handoff": handoff, "path": list(path), "ns": ns}
                 for handoff, paths in self.waits.items()
@@ -235,6 +356,7 @@ def causes(
     *,
     hand_over: str | int | None = None,
     depth: int = MOST_STAGES,
+    queues: Mapping[str, int | None] | None = None,
     stations: Mapping[str, str | None] | None = None,
     pipeline: Pipeline | None = None,
 ) -> Causes:
@@ -251,6 +373,9 @@ def causes(
     depth
         The largest number of stages of a path: of stages that waited for each other because a
         queue was full.
+    queues
+        How many frames the queue of a hand-off has room for, ``{"ipc": 8}``, 0 if it is unbounded.
+        Others are those of the pipeline, or are found in the marks.
     stations
         Stations by stage, instead of those of the pipeline: ``{"decode": "cpu"}``. None as a
         station makes the stage a hand-off.
@@ -289,11 +414,15 @@ def causes(
     >>> found.sentence
     'queue looks slowest (40 ns mean); 100 % of it is waiting for work: the cause is work'
     """
-    recordings = Recordings(
-        trace, "causes", hand_over=hand_over, depth=depth, stations=stations, pipeline=pipeline
-    )
+    options = Options(hand_over, depth, queues, stations, pipeline)
+    recordings = Recordings(trace, "causes", options)
     empty = CauseSums.empty(recordings.pipeline)
-    sums = recordings.in_windows(lambda models: sum(map(CauseSums.of, models), empty))
+
+    def add_up(models: Iterator[QueueModel]) -> CauseSums:
+        gains = GainsSoFar()
+        return sum((CauseSums.of(model, gains) for model in models), empty)
+
+    sums = recordings.in_windows(add_up)
     return _causes(sums, tuple(sorted({*sums.notes, *sums.station_notes()})))
 
 
@@ -320,15 +449,20 @@ def _causes(sums: CauseSums, notes: tuple[str, ...]) -> Causes:
     return Causes(
         self_time,
         blocking_time,
-        None if sums.out_of_order() else sums.gain,
         sums.total,
         waits,
         sums.counts,
         sums.end_to_end,
         sums.frames,
+        None if sums.out_of_order() else sums.gains,
+        sums.queues,
+        sums.source,
+        tuple(sums.waits),
+        sum(seen.breaks for seen in sums.stations.values()),
+        tuple(sums.assumptions()),
         notes,
     )
 
 
-def _percent(share: float) -> str:
-    return f"{share:.0%}".replace("%", " %")
+def _percent(share: float, digits: int = 0) -> str:
+    return f"{share:.{digits}%}".replace("%", " %")

@@ -16,12 +16,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from latprof.arrays import Ints, Mask
-from latprof.errors import TraceError
 from latprof.frames import MISSING
 from latprof.queueing.stations import MOST_CONFLICTS, Visits, latest_departures, ordered
-from latprof.units import parse_duration
 
-__all__ = ["LEAST_HAND_OVER_NS", "Delays", "delays_of", "parse_hand_over"]
+__all__ = ["LEAST_HAND_OVER_NS", "Delays", "delays_of"]
 
 LEAST_HAND_OVER_NS = 1_000
 """Frames that enter this soon after a departure were queued, if nothing else is known."""
@@ -90,22 +88,12 @@ class Delays:
         return replace(self, delay=delay, hand_over=hand_over, queued=queued)
 
 
-def parse_hand_over(value: str | int | None) -> int | None:
-    """Return a hand-over in ns, or None if none was given.
-
-    Raises
-    ------
-    TraceError
-        It is not a duration.
-    """
-    return None if value is None else parse_duration(value, name="hand_over", error=TraceError)
-
-
 def delays_of(
     visits: Visits,
     hand_over: int | None = None,
     earlier: Ints | None = None,
     certain: Mask | None = None,
+    let_go_at: Ints | None = None,
 ) -> Delays:
     """Return the parts of the time in front of a station.
 
@@ -121,6 +109,8 @@ def delays_of(
         if it is more than twice as long as all other delays.
     certain
         (n,) visits with known predecessors, which the estimates are made from. None means all.
+    let_go_at
+        (n,) when a full queue behind the station let it go on, `MISSING` if it did not hold it.
 
     Notes
     -----
@@ -143,6 +133,8 @@ def delays_of(
         if visits.servers == 1
         else _departures_from_full_station(visits)
     )
+    if let_go_at is not None:
+        freed_at = np.maximum(freed_at, let_go_at)
     arrive = np.where(visits.arrive == MISSING, begin, visits.arrive)
     arrive = np.minimum(arrive, begin)
     waited = begin - arrive

@@ -20,15 +20,19 @@ from latprof.arrays import Ints, Mask
 from latprof.frames import MISSING, Columns
 from latprof.pipeline import Pipeline, Span
 from latprof.queueing.blocking import (
-    MOST_STAGES,
     Amounts,
     Blocked,
     BusyTime,
+    Held,
     Intervals,
     Path,
     blocking_of,
+    held_by,
 )
 from latprof.queueing.delays import Delays, delays_of
+from latprof.queueing.line import Line, line_of
+from latprof.queueing.options import MOST_STAGES
+from latprof.queueing.rooms import Queue
 from latprof.queueing.stations import Stations, Visits, stations_of, visits_to
 
 __all__ = ["QueueModel", "Wait", "queue_model"]
@@ -74,6 +78,10 @@ class QueueModel:
         Which frames results are about: finished ones. All others only keep them waiting.
     new
         Which frames are in no other window, dropped ones included.
+    line
+        The frames as a line of stations, or None if stations are not in a row.
+    held
+        By station, when its puts waited for room.
     """
 
     stations: Stations
@@ -83,10 +91,20 @@ class QueueModel:
     visits: dict[str, Visits]
     delays: dict[str, Delays]
     new: Mask
+    line: Line | None
+    held: dict[str, Held]
+
+    @property
+    def queues(self) -> dict[str, Queue]:
+        """What is known of the queues, by hand-off."""
+        if self.line is None:
+            return {}
+        found = zip(self.line.handoffs[1:], self.line.queues, strict=True)
+        return {handoff: queue for handoff, queue in found if handoff is not None}
 
     @cached_property
     def _blocking(self) -> tuple[dict[str, dict[Path, BusyTime]], dict[str, list[Blocked]]]:
-        return blocking_of(self.stations, self.visits, self.delays, self.depth)
+        return blocking_of(self.stations, self.visits, self.held, self.depth)
 
     @property
     def busy(self) -> dict[str, dict[Path, BusyTime]]:
@@ -184,6 +202,7 @@ def queue_model(
     certain: Mask | None = None,
     like: QueueModel | None = None,
     settle: Callable[[Visits], Visits] | None = None,
+    queues: Mapping[str, Queue] | None = None,
 ) -> QueueModel:
     """Return the model of some frames.
 
@@ -205,6 +224,8 @@ def queue_model(
         A model of these and other frames. Its servers and estimates are used.
     settle
         Returns visits to a station with the number of servers that it has.
+    queues
+        Queues of which the room was inferred already, by hand-off.
     """
     stations = stations_of(pipeline)
     finished = columns.finished()
@@ -213,6 +234,12 @@ def queue_model(
     visits = {name: visits_to(stations, name, columns) for name in stations.names}
     if settle is not None:
         visits = {name: settle(found) for name, found in visits.items()}
+    line = line_of(stations, visits, columns)
+    if line is not None:
+        given = {name: Queue(room, given=True) for name, room in stations.pipeline.queues.items()}
+        earlier_queues = like.queues if like is not None else queues
+        line = line.with_queues({**(earlier_queues or {}), **given})
+    held = {} if line is None else held_by(line, visits)
     delays = {}
     for name, found in visits.items():
         limit, past = hand_over, None if earlier is None else earlier[name]
@@ -221,9 +248,10 @@ def queue_model(
             found = visits[name] = found.with_servers(like.visits[name].servers)
             limit, past = like.delays[name].limit_ns, like.delays[name].known
             known = np.zeros(len(found), bool)
-        delays[name] = delays_of(found, limit, past, known)
+        freed_at = held[name].freed_at if name in held else None
+        delays[name] = delays_of(found, limit, past, known, freed_at)
     new = np.ones(len(columns), bool) if new is None else new
-    return QueueModel(stations, columns, depth, mine, visits, delays, new)
+    return QueueModel(stations, columns, depth, mine, visits, delays, new, line, held)
 
 
 def _positions(mask: Mask) -> Ints | slice:

@@ -5,14 +5,14 @@ its delay h, and the server takes it over g after it has served the frame before
 a station therefore takes away the queue in front of it as well. For all n at once: with C the
 running sum of g + S, D - C is the running maximum of A + h + S - C.
 
-Stations are replayed one after the other, because queues are taken to have room for all frames.
-With limited room a station also waits for the next one: that needs `_through` for all at once.
+If all queues have room for all frames, stations are replayed one after the other. With limited room
+a station also waits for the next one: see `latprof.queueing.line`.
 """
 
 import heapq
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,9 @@ from latprof.text import escape, quoted
 from latprof.units import STAMP_LIMIT, parse_duration
 
 __all__ = [
+    "Carry",
     "Change",
+    "Departed",
     "Replayed",
     "Scale",
     "breaks_of",
@@ -180,11 +182,12 @@ def several_servers(
     servers: int,
     arrive: Ints | None = None,
     limit: int | None = None,
+    busy_until: list[int] | None = None,
 ) -> tuple[Ints, Mask]:
     """Return departures (n,) from several servers, and which frames were not served.
 
     With `limit`, frames that would begin later than that after `arrive` (n,) are dropped, and leave
-    when the limit is over.
+    when the limit is over. `busy_until` are departures of earlier frames.
 
     Notes
     -----
@@ -193,7 +196,9 @@ def several_servers(
     """
     present = np.maximum.accumulate(ready)
     lasting = service > 0
-    if limit is None and (lasting.all() or not (hand_over > 0).any()):
+    free = sorted([MISSING] * servers + (busy_until or []))[-servers:]
+    idle = len(present) == 0 or free[-1] <= present[0] - hand_over.max(initial=0)
+    if idle and limit is None and (lasting.all() or not (hand_over > 0).any()):
         # if no more frames are present at once than there are servers, none waits
         alone = present + service
         # (a frame that is served in no time keeps no other waiting, unless a hand-over does)
@@ -201,7 +206,6 @@ def several_servers(
         left = np.searchsorted(np.sort(alone[lasting]), left_by, side="right")
         if (np.cumsum(lasting) - lasting - left < servers).all():
             return alone, np.zeros(len(present), bool)
-    free = [MISSING] * servers
     out, gone = np.empty(len(ready), np.int64), np.zeros(len(ready), bool)
     latest = [np.iinfo(np.int64).max] * len(ready)
     if limit is not None:
@@ -222,10 +226,42 @@ def several_servers(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Replayed:
-    """How much later each frame (n,) ended, in ns, and in which stage it was dropped, or -1."""
+    """How much later each frame (n,) ended, in ns, and in which stage it was dropped, or -1.
+
+    `waits` are the mean times in hand-offs, by name: as recorded, and as replayed.
+    """
 
     shift: Ints
     dropped_at: npt.NDArray[np.int16]
+    waits: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Departed:
+    """The latest departures from a station so far: as recorded, and as replayed, in ns."""
+
+    recorded: list[int] = field(default_factory=list)
+    replayed: list[int] = field(default_factory=list)
+
+    def add(self, model: QueueModel, station: str, result: Replayed) -> None:
+        """Add the departures of the new frames of a window."""
+        mine = model.visits[station]
+        new = model.new[mine.frame]
+        ends = mine.end[new]
+        for times, later in (
+            (self.recorded, ends),
+            (self.replayed, ends + result.shift[mine.frame[new]]),
+        ):
+            count = min(mine.servers, len(later))
+            last = np.partition(later, len(later) - count)[len(later) - count :] if count else later
+            times[:] = sorted([*times, *last.tolist()])[-mine.servers :]
+
+
+@dataclass(slots=True)
+class Carry:
+    """What changes have done to the windows of a recording so far, by station."""
+
+    stations: dict[str, Departed] = field(default_factory=dict)
 
 
 def replay(
@@ -235,6 +271,7 @@ def replay(
     servers: Mapping[str, int] | None = None,
     limits: Mapping[str, int] | None = None,
     delays: Mapping[str, Delays] | None = None,
+    carry: "Carry | None" = None,
 ) -> Replayed:
     """Send the frames through the pipeline again.
 
@@ -250,6 +287,8 @@ def replay(
         By hand-off: frames that wait longer than this many ns are dropped there.
     delays
         Another reading of delays by station than that of the model.
+    carry
+        What the same changes have done to the windows before this one; new frames are added to it.
 
     Raises
     ------
@@ -278,9 +317,17 @@ def replay(
                 "come to it more than once, and a replay of it is not available"
             )
         reading = (delays or model.delays)[service.station]
+        before = None if carry is None else carry.stations.setdefault(service.station, Departed())
+        names = {service.handoff, *(stage.name for stage in service.stages)}
+        same = not (names & set(changes) or servers or limits or result.shift.any())
+        if same and before is not None and before.recorded == before.replayed:
+            before.add(model, service.station, result)
+            continue
         limit = (limits or {}).get(service.handoff or "")
         count = (servers or {}).get(service.station, model.visits[service.station].servers)
-        _through(model, service, reading, changes, count, limit, position, result)
+        _through(model, service, reading, changes, count, limit, position, result, before)
+        if before is not None:
+            before.add(model, service.station, result)
     return result
 
 
@@ -293,6 +340,7 @@ def _through(
     limit: int | None,
     position: int,
     result: Replayed,
+    earlier: "Departed | None" = None,
 ) -> None:
     """Send the frames through one station, at a position of the pipeline; changes `result`.
 
@@ -320,6 +368,8 @@ def _through(
             dropped[rows[late]] = position
         shift[rows[passing & served]] = later[passing & served]
         served &= ~passing
+    if earlier is not None:
+        served &= model.new[rows]
     if not served.all():
         rows, ends, arrive, before, lengths, delay, moved, over = (
             column[served] for column in (rows, ends, arrive, before, lengths, delay, moved, over)
@@ -333,6 +383,18 @@ def _through(
     present -= before
     present += moved
     arrive = arrive + moved
+    free: list[int] = []
+    if earlier is not None and earlier.replayed:
+        # the first frame that found the server as the window before has left it
+        first = int(np.searchsorted(mine.begin[served], earlier.recorded[-1]))
+        free = earlier.replayed[-servers:]
+        if servers == 1 and first < len(present):
+            late = free[-1] + over[first] - (arrive[first] + delay[first])
+            if late > 0:
+                delay = delay.copy()
+                delay[first] += late
+                # the frames behind it stay behind it
+                np.maximum(present[first:], arrive[first] + delay[first], out=present[first:])
     del moved, before
     if (present[1:] < present[:-1]).any():
         order = np.argsort(present, kind="stable")
@@ -345,8 +407,11 @@ def _through(
     if servers == 1 and limit is None:
         out = one_server(ready, over, lengths)
     else:
-        out, gone = several_servers(ready, over, lengths, servers, arrive, limit)
+        out, gone = several_servers(ready, over, lengths, servers, arrive, limit, free)
         dropped[rows[gone]] = position
+    if service.handoff is not None:
+        after = float((out - lengths - arrive).mean())
+        result.waits[service.handoff] = float((mine.begin - delays.arrive).mean()), after
     shift[rows] = out - ends
 
 
@@ -358,7 +423,6 @@ def _changed_lengths(model: QueueModel, service: Service, changes: Mapping[str, 
         if stage.name in changes:
             low, high = mine.stages[stage.name]
             lengths += changes[stage.name](high - low) - (high - low)
-    lengths -= _unblocked(model, service, changes)
     np.maximum(lengths, 0, out=lengths)
     return lengths
 
@@ -378,28 +442,6 @@ def _check_range(name: str, ready: Ints, hand_over: Ints, service: Ints) -> None
         raise TraceError(
             f"times at {escape(name)!r} must be below 2**62 ns (the year 2116); use smaller changes"
         )
-
-
-def _unblocked(model: QueueModel, service: Service, changes: Mapping[str, Change]) -> Ints | int:
-    """Return by how much a station is held up less because the next station is quicker."""
-    less: Ints | int = 0
-    names = {stage.name for stage in service.stages}
-    for blocked in model.blocked[service.station]:
-        if blocked.stage not in names:
-            continue
-        downstream = model.visits[blocked.by]
-        before, after = np.zeros((2, len(downstream)), np.int64)
-        for name, (low, high) in downstream.stages.items():
-            length = high - low
-            before += length
-            after += changes[name](length) if name in changes else length
-        if np.array_equal(before, after):
-            continue
-        # the visit there that made room, and how much sooner it would have
-        visit = np.searchsorted(downstream.end, blocked.high + 1, side="right") - 1
-        share = np.clip(1 - after / np.maximum(before, 1), 0, 1)[np.maximum(visit, 0)]
-        less = less + (blocked.lengths * share).astype(np.int64)
-    return less
 
 
 def breaks_of(model: QueueModel) -> dict[str, int]:

@@ -12,6 +12,7 @@ from latprof.frames import MISSING
 from latprof.io.dataset import DatasetLike
 from latprof.pipeline import Pipeline, Span
 from latprof.queueing.model import QueueModel
+from latprof.queueing.options import Options
 from latprof.queueing.stations import latest_departures, stations_of
 from latprof.queueing.windows import Recordings
 from latprof.table import Section, text
@@ -166,6 +167,7 @@ def utilization(
     trace: DatasetLike,
     *,
     hand_over: str | int | None = None,
+    queues: Mapping[str, int | None] | None = None,
     stations: Mapping[str, str | None] | None = None,
     pipeline: Pipeline | None = None,
 ) -> Utilization:
@@ -183,6 +185,9 @@ def utilization(
     hand_over
         How soon after a departure queued frames enter a station, ``"1us"``. None estimates it from
         the frames.
+    queues
+        How many frames the queue of a hand-off has room for, ``{"ipc": 8}``, 0 if it is unbounded.
+        Others are those of the pipeline, or are found in the marks.
     stations
         Stations by stage, instead of those of the pipeline: ``{"decode": "cpu"}``. None as a
         station makes the stage a hand-off.
@@ -201,9 +206,8 @@ def utilization(
     TraceError
         Sampled or lossy recordings.
     """
-    recordings = Recordings(
-        trace, "utilization", hand_over=hand_over, stations=stations, pipeline=pipeline
-    )
+    options = Options(hand_over=hand_over, queues=queues, stations=stations, pipeline=pipeline)
+    recordings = Recordings(trace, "utilization", options)
     names = stations_of(recordings.pipeline).names
 
     def loads_of(
@@ -446,6 +450,7 @@ class _Occupancy:
 def suggest_stations(
     trace: DatasetLike,
     *,
+    queues: Mapping[str, int | None] | None = None,
     stations: Mapping[str, str | None] | None = None,
     pipeline: Pipeline | None = None,
 ) -> tuple[Suggestion, ...]:
@@ -456,7 +461,7 @@ def suggest_stations(
 
     Parameters
     ----------
-    trace, stations, pipeline
+    trace, queues, stations, pipeline
         See `latprof.blame`.
 
     Raises
@@ -464,7 +469,8 @@ def suggest_stations(
     TraceError
         Sampled or lossy recordings.
     """
-    recordings = Recordings(trace, "suggest_stations", stations=stations, pipeline=pipeline)
+    options = Options(queues=queues, stations=stations, pipeline=pipeline)
+    recordings = Recordings(trace, "suggest_stations", options)
     stages = recordings.pipeline.stages
     # consecutive stages without a station, by the first and the last one
     pairs = [

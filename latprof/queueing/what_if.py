@@ -1,7 +1,7 @@
 """What a change would give: a replay of the recording, beside what plain subtraction says."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,11 +9,22 @@ import numpy as np
 from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.frames import MISSING
-from latprof.histogram import rank_of
+from latprof.histogram import Histogram, rank_of
 from latprof.io.dataset import DatasetLike
 from latprof.pipeline import Pipeline
+from latprof.queueing.gains import (
+    MOST_REPLAYED,
+    NEAR,
+    Gains,
+    GainsSoFar,
+    line_times,
+    replays_as_line,
+)
+from latprof.queueing.line import Line, Times
 from latprof.queueing.model import QueueModel
+from latprof.queueing.options import Options
 from latprof.queueing.replay import (
+    Change,
     Replayed,
     Scale,
     breaks_of,
@@ -24,6 +35,7 @@ from latprof.queueing.replay import (
     server_counts,
     subtracted,
 )
+from latprof.queueing.rooms import Queue, Source
 from latprof.queueing.windows import Recordings
 from latprof.table import Cell, Column, Section, Table, html, text
 from latprof.text import counted, quoted
@@ -47,6 +59,7 @@ PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 
 _EXAMPLES = {"changes": '{"alsa": 0.9}', "servers": '{"server": 2}', "drop": '{"ipc": "40ms"}'}
 
+_FEWEST_ABOVE = 10  # frames above a percentile, for it to be beyond doubt
 _FEWEST_STARTS = 100  # from which on closed loops are recognized
 _LEAST_IN_FLIGHT = 3
 _MOST_STARTS = 0.8  # share of the starts that find about the same number of frames in flight
@@ -63,23 +76,31 @@ class WhatIf:
     Attributes
     ----------
     table
-        A DataFrame by percentile, in ns: ``measured``, ``replayed``, ``subtraction``, and ``low``
-        and ``high``, between which the replay is in both readings of the recording.
+        A DataFrame by percentile (100 is the maximum), in ns: ``measured``, ``replayed``,
+        ``subtraction``, and ``low`` and ``high``, between which all readings of the recording are.
     mean
-        Mean of ``measured``, ``replayed`` and ``subtraction`` in ns.
+        Mean of ``measured``, ``replayed`` and ``subtraction`` in ns, ``low`` and ``high``.
     measured_ns, replayed_ns, subtraction_ns
         Sorted arrays, of the finished frames; in the second without those that the changes drop.
-    other_ns
-        Sorted: the replay in the other reading of the gap between a departure and the next entry
-        (see `assumptions`). Equal to `replayed_ns` if the readings do not differ.
+    readings_ns
+        The replay in other readings of the recording, sorted: of gaps between a departure and the
+        next entry, of rooms that are not known, of frames that were due at unknown times, and of a
+        change that is 2 % smaller or larger. `assumptions` say which.
+    low_ns, high_ns, other_ns
+        Sorted: the lowest and the highest of all replays, and the one that differs most.
+    waits
+        By hand-off, the mean time in it in ns: as recorded, and as replayed.
     changes
         What was changed, as text.
     counts
-        ``frames``; ``dropped`` by the changes; ``breaks`` of first in, first out.
+        ``frames``; ``dropped`` by the changes; ``breaks`` of first in, first out; ``left_out`` of
+        the replay, because a mark is missing or out of order.
     hand_over_ns
         By station: frames that enter this soon after a departure were queued.
+    queues, source
+        What is known of the queues, by hand-off, and where frames come from.
     assumptions
-        What the replay assumes.
+        What the replay assumes, with its evidence.
     warning
         Why the replay is not a forecast but the most that can be gained; empty if it is one.
     """
@@ -87,10 +108,13 @@ class WhatIf:
     measured_ns: Ints
     replayed_ns: Ints
     subtraction_ns: Ints
-    other_ns: Ints
+    readings_ns: tuple[Ints, ...]
+    waits: dict[str, tuple[float, float]]
     changes: dict[str, str]
     counts: dict[str, int]
     hand_over_ns: dict[str, int]
+    queues: dict[str, Queue]
+    source: Source
     assumptions: tuple[str, ...]
     warning: str = ""
 
@@ -110,47 +134,80 @@ class WhatIf:
 
     @property
     def table(self) -> "pd.DataFrame":
-        """By percentile (50 to 99.9), in ns: measured, replayed, subtraction, low and high.
+        """By percentile (50 to 99.9, 100), in ns: measured, replayed, subtraction, low and high.
 
         ``measured`` is the recording; ``replayed`` the recording with the changes, queues included;
         ``subtraction`` the recording with the change subtracted from each frame, as if there were
-        no queues. ``low`` and ``high`` are the lower and the higher of two replays, which read the
-        gaps between departures and entries differently. If `warning` is not empty, the range also
-        includes ``measured``.
+        no queues. ``low`` and ``high`` are the lowest and the highest of all readings of the
+        recording (see `readings_ns`). If `warning` is not empty, the range also includes
+        ``measured``.
         """
         import pandas as pd
 
         rows = self.rows()
+        for row in rows:
+            row.pop("doubtful")
         index = pd.Index([row.pop("percentile") for row in rows], name="percentile", dtype=float)
         frame = pd.DataFrame(rows, index=index)
         return frame.astype(dict.fromkeys(frame.columns[frame.isna().any()], "float64"))
 
     @property
+    def low_ns(self) -> Ints:
+        """The lowest of all replays, sorted."""
+        low: Ints = np.min(self._replays, axis=0)
+        return low
+
+    @property
+    def high_ns(self) -> Ints:
+        """The highest of all replays, sorted."""
+        high: Ints = np.max(self._replays, axis=0)
+        return high
+
+    @property
+    def other_ns(self) -> Ints:
+        """The replay that differs most from `replayed_ns`, sorted."""
+        mean = self.replayed_ns.mean() if len(self.replayed_ns) else 0.0
+        return max(self._replays, key=lambda x: abs(x.mean() - mean) if len(x) else 0.0)
+
+    @property
+    def _replays(self) -> list[Ints]:
+        same = len(self.replayed_ns)
+        found = [self.replayed_ns, *(x for x in self.readings_ns if len(x) == same)]
+        with_measured = self.warning and len(self.measured_ns) == same
+        return [*found, self.measured_ns] if with_measured else found
+
+    @property
     def mean(self) -> dict[str, float | None]:
-        """Mean of measured, replayed and subtraction in ns, None if there are no frames."""
+        """Mean of measured, replayed and subtraction, low and high in ns, None without frames."""
         parts = {
             "measured": self.measured_ns,
             "replayed": self.replayed_ns,
             "subtraction": self.subtraction_ns,
         }
-        return {name: float(x.mean()) if len(x) else None for name, x in parts.items()}
+        means = {name: float(x.mean()) if len(x) else None for name, x in parts.items()}
+        replays = [float(x.mean()) for x in self._replays if len(x)]
+        return means | {"low": min(replays, default=None), "high": max(replays, default=None)}
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the table as plain values: a dict for each percentile, None without frames."""
+        """Return the table as plain values: a dict for each percentile, None without frames.
+
+        A percentile is ``doubtful`` if fewer than 10 frames are above it. Percentile 100 is the
+        maximum.
+        """
         table = []
-        for q in PERCENTILES:
-            replayed, other = _percentile(self.replayed_ns, q), _percentile(self.other_ns, q)
-            measured = _percentile(self.measured_ns, q)
-            among = (replayed, other, measured) if self.warning else (replayed, other)
-            known = [value for value in among if value is not None]
+        replays = self._replays
+        for q in (*PERCENTILES, 100.0):
+            known = [x for x in (_percentile(each, q) for each in replays) if x is not None]
+            above = len(self.measured_ns) * (100 - q) / 100
             table.append(
                 {
                     "percentile": q,
-                    "measured": measured,
-                    "replayed": replayed,
+                    "measured": _percentile(self.measured_ns, q),
+                    "replayed": _percentile(self.replayed_ns, q),
                     "subtraction": _percentile(self.subtraction_ns, q),
                     "low": min(known, default=None),
                     "high": max(known, default=None),
+                    "doubtful": q < 100 and above < _FEWEST_ABOVE,
                 }
             )
         return table
@@ -162,23 +219,42 @@ class WhatIf:
             f"{counted(counts['frames'], 'frame')}, {counts['dropped']:,} dropped by the change; "
             f"{counts['breaks']:,} contradict first in, first out"
         ]
-        known: list[dict[str, Any]] = [{"name": "mean", **self.mean, "low": None, "high": None}]
-        known += [{"name": f"p{row['percentile']:g}", **row} for row in self.rows()]
+        if counts["left_out"]:
+            lines.append(f"{counts['left_out']:,} left out: a mark is missing or out of order")
+        known: list[dict[str, Any]] = [{"name": "mean", **self.mean, "doubtful": False}]
+        names_of = {row["percentile"]: f"p{row['percentile']:g}" for row in self.rows()} | {
+            100: "max"
+        }
+        known += [{"name": names_of[row["percentile"]], **row} for row in self.rows()]
         rows = [
             [
                 row["name"],
-                row["measured"],
-                *(_changed(row[name], row["measured"]) for name in ("replayed", "subtraction")),
+                Cell(row["measured"], doubtful=row["doubtful"]),
+                *(
+                    _changed(row[name], row["measured"], doubtful=row["doubtful"])
+                    for name in ("replayed", "subtraction")
+                ),
                 row["low"],
                 row["high"],
             ]
             for row in known
         ]
+        if any(row["doubtful"] for row in known):
+            lines.append(f"? fewer than {_FEWEST_ABOVE} frames are above this percentile")
         names = ("measured", "replayed", "by subtraction", "low", "high")
         columns = Column("end to end", "name"), *(Column(name, "time") for name in names)
+        waits = [
+            (name, before, _changed(after, before)) for name, (before, after) in self.waits.items()
+        ]
+        waiting = (
+            Column("mean time in", "span"),
+            Column("measured", "time"),
+            Column("replayed", "time"),
+        )
         return [
             Section(f"What if {self._changes}", tuple(filter(None, (*lines, self.warning)))),
             Section("", (), Table(columns, rows), "what_if"),
+            *([Section("", (), Table(waiting, waits), "waits")] if waits else []),
             Section("Assumptions", self.assumptions),
         ]
 
@@ -191,16 +267,19 @@ class WhatIf:
             "hand_over_ns": self.hand_over_ns,
             "mean": self.mean,
             "percentiles": self.rows(),
+            "waits": {name: list(both) for name, both in self.waits.items()},
+            "queues": {name: asdict(queue) for name, queue in self.queues.items()},
+            "source": asdict(self.source),
             "assumptions": list(self.assumptions),
             "warning": self.warning or None,
         }
 
 
-def _changed(ns: float | None, measured: float | None) -> Cell:
+def _changed(ns: float | None, measured: float | None, *, doubtful: bool = False) -> Cell:
     """Return a time with its part of the measured one as a bar, and the change in percent."""
     if ns is None or not measured:
         return Cell(ns)
-    return Cell(ns, bar=ns / measured, note=f"{ns / measured - 1:+.0%}")
+    return Cell(ns, doubtful=doubtful, bar=ns / measured, note=f"{ns / measured - 1:+.0%}")
 
 
 def _percentile(ordered: Ints, q: float) -> int | None:
@@ -214,6 +293,7 @@ def what_if(
     servers: Mapping[str, int] | None = None,
     drop: Mapping[str, str | int] | None = None,
     hand_over: str | int | None = None,
+    queues: Mapping[str, int | None] | None = None,
     stations: Mapping[str, str | None] | None = None,
     pipeline: Pipeline | None = None,
 ) -> WhatIf:
@@ -239,6 +319,9 @@ def what_if(
     hand_over
         How soon after a departure a queued frame enters, ``"1us"``. None estimates it from the
         frames, at least 1 us. The result has the values used.
+    queues
+        How many frames the queue of a hand-off has room for, ``{"ipc": 8}``, 0 if it is unbounded.
+        Others are those of the pipeline, or are found in the marks.
     stations
         Stations by stage, instead of those of the pipeline: ``{"decode": "cpu"}``. None as a
         station makes the stage a hand-off.
@@ -278,47 +361,145 @@ def what_if(
             raise TraceError(
                 f"{name} must be a dict (for example {_EXAMPLES[name]}), got {quoted(given)}"
             )
-    recordings = Recordings(
-        trace, "what_if", hand_over=hand_over, stations=stations, pipeline=pipeline
-    )
+    options = Options(hand_over=hand_over, queues=queues, stations=stations, pipeline=pipeline)
+    recordings = Recordings(trace, "what_if", options)
     given_changes = changes or {}
     scales = {
         name: change_of(recordings.pipeline, name, value) for name, value in given_changes.items()
     }
     model = recordings.model()
     counts, limits = server_counts(model, servers or {}), drop_limits(model, drop or {})
-    breaks = _check_order(model)
-    first = replay(model, scales, servers=counts, limits=limits)
-    rows, lengths = model.end_to_end
-    replayed, dropped = _after(lengths, first, rows)
-    del first  # only one reading of many frames in memory
-    other = replayed
-    if any(delays.is_ambiguous for delays in model.delays.values()):
-        readings = {
-            name: delays.with_all_queued(model.visits[name].begin)
-            for name, delays in model.delays.items()
-        }
-        second = replay(model, scales, servers=counts, limits=limits, delays=readings)
-        other, _ = _after(lengths, second, rows)
-        del second, readings
     shown = [
         (name, value.strip() if isinstance(value, str) else f"x {value:g}")
         for name, value in given_changes.items()
     ]
     shown += [(name, f"{n} server{'s' if n != 1 else ''}") for name, n in counts.items()]
     shown += [(name, f"dropped after {format_ns(ns)}") for name, ns in limits.items()]
+    # a station may have the name of its stage
+    texts = {name: ", ".join(change for same, change in shown if same == name) for name, _ in shown}
+    if replays_as_line(model.line):
+        if limits:
+            raise TraceError(
+                "drop must be left out for queues with limited room, got "
+                f"{quoted(dict(drop or {}))}; give queues={{...: 0}} for unbounded ones"
+            )
+        return _of_line(model, given_changes, counts, texts)
+    breaks = _check_order(model)
+    first = replay(model, scales, servers=counts, limits=limits)
+    rows, lengths = model.end_to_end
+    replayed, dropped = _after(lengths, first, rows)
+    waits = first.waits
+    del first  # only one reading of many frames in memory
+    others: tuple[Ints, ...] = ()
+    if any(delays.is_ambiguous for delays in model.delays.values()):
+        readings = {
+            name: delays.with_all_queued(model.visits[name].begin)
+            for name, delays in model.delays.items()
+        }
+        second = replay(model, scales, servers=counts, limits=limits, delays=readings)
+        others = (_after(lengths, second, rows)[0],)
+        del second, readings
     return WhatIf(
         np.sort(lengths),
         replayed,
         np.sort(np.maximum(lengths - subtracted(model, scales)[rows], 0)),
-        other,
-        # a station may have the name of its stage
-        {name: ", ".join(change for same, change in shown if same == name) for name, _ in shown},
-        {"frames": len(rows), "dropped": dropped, "breaks": breaks},
+        others,
+        waits,
+        texts,
+        {"frames": len(rows), "dropped": dropped, "breaks": breaks, "left_out": 0},
         {name: delays.limit_ns for name, delays in model.delays.items()},
+        model.queues,
+        Source(),
         _assumptions(model, counts),
         _warning(model),
     )
+
+
+def _of_line(
+    model: QueueModel,
+    given: Mapping[str, Scale],
+    counts: Mapping[str, int],
+    texts: dict[str, str],
+) -> WhatIf:
+    """Replay a line of stations with limited room, in all readings of the recording."""
+    whole = model.line
+    assert whole is not None
+    line = whole.of_rows(model.counted).first(MOST_REPLAYED)
+    pipeline = model.stations.pipeline
+
+    def scales(more: float) -> dict[str, Change]:
+        factors = {
+            name: value if isinstance(value, str) else max(value + more * (value != 1), 0.0)
+            for name, value in given.items()
+        }
+        return {name: change_of(pipeline, name, value) for name, value in factors.items()}
+
+    servers = [counts.get(name or "", c) for name, c in zip(line.names, line.servers, strict=True)]
+    near = [scales(0.0), scales(-NEAR), scales(NEAR)]
+    replays: list[Ints] = []
+    waits: dict[str, tuple[float, float]] = {}
+    for i, reading in enumerate(line.readings()):
+        scenarios = near if i == 0 and max(servers) == 1 else near[:1]
+        times = line_times(model, reading, scenarios)
+        begins, leave = reading.replay(len(scenarios), *times, servers)
+        if i == 0:
+            waits = _waits_of(line, begins, times)
+        replays += list(np.sort(leave - begins[0], axis=1))
+    lengths = line.leave - line.begin[0]
+    less = subtracted(model, near[0])[line.rows]
+    left_out = int(np.count_nonzero(model.counted)) - len(line)
+    lines = [f"{name}: {queue.text}" for name, queue in model.queues.items()]
+    common = line.with_common_room()
+    for handoff, before, after in zip(line.handoffs[1:], line.queues, common.queues, strict=True):
+        if before.room is None and after.room:
+            lines.append(f"{handoff}: taken as room {after.room}, which other queues have")
+        elif before.room is None and handoff is not None:
+            lines.append(f"{handoff}: taken as unbounded; the range includes room {before.most}")
+    lines.append(f"source: {line.source.text}")
+    if line.source.kind == "irregular":
+        lines.append(
+            "the range is between frames that were due when they started and a source that always "
+            "has another frame"
+        )
+    for name, count, was in zip(line.names, servers, line.servers, strict=True):
+        if name is not None:
+            here = f", {count} here" if count != was else ""
+            frames = "one frame" if was == 1 else f"{was} frames"
+            lines.append(f"{name} serves {frames} at once{here}, first in, first out")
+    if len(near) > 1 and any(not isinstance(value, str) for value in given.values()):
+        lines.append("the range includes factors that are 0.02 smaller and larger")
+    if len(whole) > len(line) and left_out > whole.left_out:
+        lines.append(f"replayed are the first {len(line):,} of {len(whole):,} frames")
+    unknown = not any(queue.room for queue in common.queues)
+    return WhatIf(
+        np.sort(lengths),
+        replays[0],
+        np.sort(np.maximum(lengths - less, 0)),
+        tuple(replays[1:]),
+        waits,
+        texts,
+        {"frames": len(line), "dropped": 0, "breaks": 0, "left_out": left_out},
+        {},
+        model.queues,
+        line.source,
+        tuple(lines),
+        "the room of no queue is known: give queues= (--queue HANDOFF=8); this is not a forecast"
+        if unknown and line.source.kind in ("closed", "paused")
+        else "",
+    )
+
+
+def _waits_of(
+    line: Line, begins: list[Ints], times: tuple[list[Times], list[Times], list[Times]]
+) -> dict[str, tuple[float, float]]:
+    """Return the mean time in each hand-off, as recorded and as replayed in the first scenario."""
+    found = {}
+    for k, handoff in enumerate(line.handoffs):
+        if handoff is not None and k:
+            sent = begins[k - 1][0] + times[0][k - 1].of(0) + times[1][k - 1].of(0)
+            before = float((line.begin[k] - line.arrive[k]).mean()) if len(line) else 0.0
+            found[handoff] = before, float((begins[k][0] - sent).mean()) if len(line) else 0.0
+    return found
 
 
 def sensitivity(
@@ -326,6 +507,7 @@ def sensitivity(
     *,
     less: float = 0.1,
     hand_over: str | int | None = None,
+    queues: Mapping[str, int | None] | None = None,
     stations: Mapping[str, str | None] | None = None,
     pipeline: Pipeline | None = None,
 ) -> "pd.DataFrame":
@@ -341,6 +523,9 @@ def sensitivity(
     hand_over
         How soon after a departure queued frames enter a station, ``"1us"``. None estimates it from
         the frames.
+    queues
+        How many frames the queue of a hand-off has room for, ``{"ipc": 8}``, 0 if it is unbounded.
+        Others are those of the pipeline, or are found in the marks.
     stations
         Stations by stage, instead of those of the pipeline: ``{"decode": "cpu"}``. None as a
         station makes the stage a hand-off.
@@ -373,20 +558,14 @@ def sensitivity(
     """
     import pandas as pd
 
-    rows = sensitivity_rows(
-        trace, less=less, hand_over=hand_over, stations=stations, pipeline=pipeline
-    )
+    options = Options(hand_over=hand_over, queues=queues, stations=stations, pipeline=pipeline)
+    rows = sensitivity_rows(trace, options, less=less)
     index = pd.Index([row.pop("stage") for row in rows], name="stage", dtype=object)
     return pd.DataFrame(rows, index=index, columns=list(_GAINS), dtype="float64")
 
 
 def sensitivity_rows(
-    trace: DatasetLike,
-    *,
-    less: float = 0.1,
-    hand_over: str | int | None = None,
-    stations: Mapping[str, str | None] | None = None,
-    pipeline: Pipeline | None = None,
+    trace: DatasetLike, options: Options, *, less: float = 0.1
 ) -> list[dict[str, Any]]:
     """Return the table of `sensitivity` as plain values: a dict for each stage.
 
@@ -398,28 +577,34 @@ def sensitivity_rows(
     number = isinstance(less, int | float | np.number) and not isinstance(less, bool)
     if not number or not 0 <= less <= 1:
         raise TraceError(f"less must be a number from 0 to 1, got {quoted(less)}")
-    model = Recordings(
-        trace, "sensitivity", hand_over=hand_over, stations=stations, pipeline=pipeline
-    ).model()
-    _check_order(model)
-    rows, lengths = model.end_to_end
+    recordings = Recordings(trace, "sensitivity", options)
+
+    def replayed(models: Iterator[QueueModel]) -> tuple[Gains | None, str, GainsSoFar]:
+        so_far, gains, why = GainsSoFar(less, spread=True), Gains(), ""
+        for model in models:
+            found, reason = so_far.of(model)
+            if found is None:
+                return None, reason, so_far
+            gains = gains + found
+        return gains, why, so_far
+
+    gains, why, so_far = recordings.in_windows(replayed)
+    if gains is None:
+        raise TraceError(why)
+    ends = so_far.ends or {}
+    before = ends.get(None, Histogram())
     table: list[dict[str, Any]] = []
-    for stage in model.stations.pipeline.stages:
-        change = change_of(model.stations.pipeline, stage.name, 1 - less)
-        after = lengths + replay(model, {stage.name: change}).shift[rows]
-        row = {"stage": stage.name, **dict.fromkeys(_GAINS)}
-        if len(rows):
-            mean, p99 = float(lengths.mean() - after.mean()), _p99(lengths) - _p99(after)
-            row["mean"], row["p99"] = mean, float(p99)
-            row["mean_share"] = mean / lengths.mean() if lengths.any() else 0.0
-            row["p99_share"] = p99 / _p99(lengths) if _p99(lengths) else 0.0
+    for stage in recordings.pipeline.stages:
+        row: dict[str, Any] = {"stage": stage.name, **dict.fromkeys(_GAINS)}
+        if gains.frames:
+            whole, after = gains.end_to_end / gains.frames, ends.get(stage.name, before)
+            mean = gains.gain.get(stage.name, 0.0) / gains.frames
+            p99, then = before.value_at(99) or 0, after.value_at(99) or 0
+            row |= {"mean": mean, "p99": float(p99 - then)}
+            row["mean_share"] = mean / whole if whole else 0.0
+            row["p99_share"] = (p99 - then) / p99 if p99 else 0.0
         table.append(row)
     return sorted(table, key=lambda row: (-(row["mean"] or 0), -(row["p99"] or 0)))
-
-
-def _p99(values: Ints) -> int:
-    rank = rank_of(99, len(values)) - 1
-    return int(np.partition(values, rank)[rank])
 
 
 def _check_order(model: QueueModel) -> int:

@@ -17,9 +17,9 @@ from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns
 from latprof.io.dataset import Dataset, DatasetLike, lowest_start
 from latprof.pipeline import Pipeline
-from latprof.queueing.blocking import MOST_STAGES, check_depth
-from latprof.queueing.delays import parse_hand_over
 from latprof.queueing.model import QueueModel, queue_model
+from latprof.queueing.options import MOST_STAGES, Options
+from latprof.queueing.rooms import Queue
 from latprof.queueing.stations import MOST_CONFLICTS, Visits, stations_of
 from latprof.sequence.segments import EDGE_ROWS
 from latprof.text import counted
@@ -87,11 +87,14 @@ class Windows:
     ----------
     pipeline, hand_over, depth
         See `latprof.queueing.model.queue_model`.
-    servers
-        The number of servers by station, if it is known; otherwise what was seen so far decides.
+    servers, queues
+        The number of servers by station and the queue by hand-off, if they are known; otherwise
+        what was seen so far decides.
 
     Attributes
     ----------
+    queues
+        The queues with limited room that were seen so far, by hand-off.
     rows, late
         Number of rows so far, and of those that came after a window that had later ones.
 
@@ -109,7 +112,10 @@ class Windows:
         hand_over: int | None = None,
         depth: int = MOST_STAGES,
         servers: Mapping[str, int] | None = None,
+        queues: Mapping[str, Queue] | None = None,
     ) -> None:
+        self.queues = dict(queues or {})
+        self._late_queues = False
         self.pipeline, self.hand_over, self.depth = pipeline, hand_over, depth
         self.rows = self.late = 0
         stations = stations_of(pipeline)
@@ -133,8 +139,9 @@ class Windows:
 
     @property
     def changed(self) -> bool:
-        """Whether the model of a window had another number of servers."""
-        return any(count.used - {count.servers} for count in self._servers.values())
+        """Whether the model of a window had another number of servers, or room in a queue."""
+        changed = (count.used - {count.servers} for count in self._servers.values())
+        return self._late_queues or any(changed)
 
     def add(self, columns: Columns, counted: Mask | None = None) -> Iterator[QueueModel]:
         """Add n frames; those that are not `counted` only keep others waiting."""
@@ -198,7 +205,9 @@ class Windows:
             earlier=self._delays,
             certain=self._certain(len(whole), last=not held_back),
             settle=lambda visits: self._servers[visits.station].settled(visits, new),
+            queues=self.queues,
         )
+        self._keep_queues(found)
         self._delays = {name: delays.known for name, delays in found.delays.items()}
         self._count -= rows - held_back
         if held_back:
@@ -209,6 +218,13 @@ class Windows:
             self._counted_to = max(self._counted_to, latest)
             self._context = self._still_present(whole.take(slice(0, cut)), rest)
         return found
+
+    def _keep_queues(self, model: QueueModel) -> None:
+        """Keep the rooms that a window shows for the next ones."""
+        for handoff, queue in model.queues.items():
+            if handoff not in self.queues and queue.room:
+                self.queues[handoff] = queue
+                self._late_queues |= self._counted_to > MISSING
 
     def _certain(self, rows: int, *, last: bool) -> Mask | None:
         """Return which rows of a window delays are estimated from; None if from all.
@@ -291,8 +307,8 @@ class Recordings:
 
     Parameters
     ----------
-    trace, hand_over, depth, stations, pipeline
-        See `latprof.blame`.
+    trace, options
+        The recordings, and what is known of them.
     what
         The name of the result, for errors.
 
@@ -306,24 +322,21 @@ class Recordings:
     Raises
     ------
     TraceError
-        No recording, recordings of different pipelines, a wrong `hand_over` or `depth`, or sampled
-        or lossy recordings. The last error is also raised while frames are read, if a row stands
-        for several frames.
+        No recording, recordings of different pipelines, a wrong hand-over, or sampled or lossy
+        recordings. The last error is also raised while frames are read, if a row represents several
+        frames.
     """
 
     def __init__(
         self,
         trace: DatasetLike,
         what: str,
-        *,
-        hand_over: str | int | None = None,
-        depth: int = MOST_STAGES,
-        stations: Mapping[str, str | None] | None = None,
-        pipeline: Pipeline | None = None,
+        options: Options,
     ) -> None:
-        self._what, self._depth = what, check_depth(depth)
-        self._hand_over = parse_hand_over(hand_over)
-        self._dataset = Dataset(trace, pipeline=pipeline, stations=stations)
+        self._what, self._depth, self._hand_over = what, options.depth, options.hand_over_ns
+        self._dataset = Dataset(
+            trace, pipeline=options.pipeline, stations=options.stations, queues=options.queues
+        )
         self._dataset.check_timed("causes")
         for member in self._dataset.members:
             self._check(member.meta, member.columns)
@@ -340,19 +353,24 @@ class Recordings:
         """Return what a function makes of the models of all windows.
 
         Nearly always the function is called once. It is called again if later frames show that a
-        station has another number of servers, or if more than 1 % of the rows are further out of
-        order than windows allow for: then each file is loaded and sorted as a whole.
+        station has another number of servers or that a queue has limited room, or if more than 1 %
+        of the rows are further out of order than windows allow for: then each file is loaded and
+        sorted as a whole.
         """
-        sort_files, servers = False, None
+        sort_files, servers, queues = False, None, None
         while True:
             windows = Windows(
-                self.pipeline, hand_over=self._hand_over, depth=self._depth, servers=servers
+                self.pipeline,
+                hand_over=self._hand_over,
+                depth=self._depth,
+                servers=servers,
+                queues=queues,
             )
             result = add_up(self._models(windows, sort_files=sort_files))
             if not sort_files and windows.late > MOST_CONFLICTS * windows.rows:
                 sort_files = True
             elif servers is None and windows.changed:
-                servers = windows.servers
+                servers, queues = windows.servers, windows.queues
             else:
                 return result
 

@@ -134,9 +134,9 @@ def _causes(profile: Profile) -> tuple[str, list[Section]]:
     found, unavailable = known_causes(profile)
     if found is None:
         return unavailable, []
-    sentence, stages = found.sections()
+    sentence, stages, *others = found.sections()
     lines = (*stages.lines, *sentence.lines)
-    return sentence.title, [Section("Who waits for whom", lines, stages.table, "causes")]
+    return sentence.title, [Section("Who waits for whom", lines, stages.table, "causes"), *others]
 
 
 def _further(profile: Profile, thresholds: Thresholds) -> Iterator[Section]:

@@ -110,7 +110,7 @@ def _blame(profile: Profile) -> "pd.DataFrame | None":
             continue
         row = shares.setdefault(handoff, {})
         for path, ns in paths.items():
-            row[path[0]] = row.get(path[0], 0.0) + ns / total
+            row[path[-1]] = row.get(path[-1], 0.0) + ns / total
         row[SELF_TIME] = 1 - sum(row.values())
     return pd.DataFrame.from_dict(shares, orient="index").fillna(0.0) if shares else None
 

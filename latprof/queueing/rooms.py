@@ -1,0 +1,319 @@
+"""The room of each queue, and the kind of source, as the marks of a recording show them.
+
+A thread that puts a frame into a full queue waits until a frame is taken out. The mark of the
+hand-off is set before the put, so that this wait is part of the hand-off, and the thread begins its
+next frame late. In order of entry, with a room of 2 and one server, frame 5 may begin when the put
+of frame 4 has returned, and that put waits for the take of frame 2::
+
+    begins at the station     3      4           5
+    puts                        (3)    (4 waits) |
+    takes from the queue      0      1           2
+
+Each frame that begins late therefore votes for a room: the difference between its place and the
+place of the take nearest to it in time. Votes by chance are spread over many rooms.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from latprof.arrays import Floats, Ints
+from latprof.text import counted
+from latprof.units import format_ns
+
+__all__ = [
+    "FEWEST_FRAMES",
+    "NEVER",
+    "Node",
+    "Queue",
+    "Source",
+    "delayed",
+    "queue_after_puts",
+    "queue_between",
+    "source_of",
+]
+
+FEWEST_FRAMES = 100
+"""Frames from which on rooms and sources are inferred."""
+
+NEVER = -(1 << 61)
+"""A time that keeps no frame waiting."""
+
+_TOLERANCES = (0.001, 0.003, 0.01, 0.03, 0.1)  # of the pace: how near a take is to what it lets go
+_LEAST_TOLERANCE_NS = 500
+_LEAST_SCORE = 5  # standard deviations by which votes exceed chance
+_FEWEST_VOTES = 3
+_MOST_BEYOND = 0.01  # share of the frames that may go in although the queue is full
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """A station, or the source, as n frames passed it; each array is sorted by itself.
+
+    `arrive` is when frames could begin, `begin` and `end` when their service began and ended.
+    """
+
+    arrive: Ints
+    begin: Ints
+    end: Ints
+    servers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What is known of the queue in a hand-off.
+
+    Attributes
+    ----------
+    room
+        How many frames it has room for, 0 if it is known to be unbounded. None means that it is
+        not known, because it was never seen full.
+    most
+        The largest number of frames that were in it.
+    held
+        Puts that returned right after a take made room.
+    share
+        Their share of the puts that found the queue full.
+    given
+        Whether the room was given, not inferred.
+    """
+
+    room: int | None
+    most: int = 0
+    held: int = 0
+    share: float = 0.0
+    given: bool = False
+
+    @property
+    def text(self) -> str:
+        """The room and its evidence."""
+        if self.given:
+            return f"room {self.room} (given)" if self.room else "unbounded (given)"
+        if self.room is None:
+            return f"room not known: it held {counted(self.most, 'frame')} at most"
+        if not self.held:
+            return f"room {self.room} (likely): it never held more, and the source waits for takes"
+        return (
+            f"room {self.room}: {counted(self.held, 'put')} returned right after the take of the "
+            f"frame {self.room} before, {self.share:.0%} of those that found it full; at most "
+            f"{self.most} were in it"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where frames come from.
+
+    Attributes
+    ----------
+    kind
+        ``"open"``: frames start when they did. ``"closed"``: the next frame starts as soon as the
+        one before is in the queue; ``"paused"``: the same, with pauses. ``"periodic"``: frames are
+        due at a fixed period. ``"irregular"``: frames are due at times that are not known while
+        the source is held.
+    period_ns
+        The period, if there is one.
+    evidence
+        What shows it.
+    """
+
+    kind: str = "open"
+    period_ns: float = 0.0
+    evidence: str = ""
+
+    @property
+    def text(self) -> str:
+        """The kind and its evidence."""
+        meaning = {
+            "open": "frames start when they did",
+            "closed": "closed, the next frame starts when the one before is in the queue",
+            "paused": "closed with pauses, which stay with their frames",
+            "periodic": f"periodic, a frame every {format_ns(self.period_ns)}",
+            "irregular": "irregular, when held frames were due is not known",
+        }[self.kind]
+        return f"{meaning}: {self.evidence}" if self.evidence else meaning
+
+
+def delayed(times: Ints, by: int) -> Ints:
+    """Return the time `by` places earlier (n,), `NEVER` before the first.
+
+    Examples
+    --------
+    >>> delayed(np.array([5, 7, 9]), 1)[1:].tolist()
+    [5, 7]
+    """
+    by = min(by, len(times))
+    return np.concatenate((np.full(by, NEVER, np.int64), times[: len(times) - by]))
+
+
+def queue_between(node: Node, takes: Ints) -> Queue:
+    """Return what the marks show of the queue behind a node; `takes` (n,) are in order.
+
+    Notes
+    -----
+    1. A frame is late if it begins later than its arrival and the end of the frame before allow,
+       by more than the usual gap.
+    2. Each late frame votes for the room that follows from the take nearest to its begin. (Threads
+       are woken in any order: the mark of the take may be a little later than that of the begin.)
+    3. The tolerance is the one at which the winner exceeds what chance gives most clearly.
+    4. A room is refused if more than 1 % of the frames went in beyond it.
+    """
+    ready = np.maximum(delayed(node.end, node.servers), node.arrive)
+    return _elected(node.begin, ready, node.servers, takes)
+
+
+def queue_after_puts(begin: Ints, end: Ints, takes: Ints) -> tuple[Queue, Ints]:
+    """Return the same if the mark at the `end` of a stage was set when the put had returned.
+
+    A held put then is part of the stage, and the votes are by the ends. Also returned is how long
+    each put was held (n,): what its stage took beyond the usual.
+    """
+    queue, held_ns = _elected(end, begin, 0, takes), np.zeros(len(end), np.int64)
+    if not queue.room:
+        return queue, held_ns
+    let_go = delayed(takes, queue.room)
+    pace = max(float(np.median(np.diff(takes))), 1.0)
+    lengths = end - begin
+    held = (let_go > begin) & (np.abs(end - let_go) <= max(0.03 * pace, _LEAST_TOLERANCE_NS))
+    # without variation this may be two clocks with one period
+    free = lengths[~held]
+    if len(free) < _FEWEST_VOTES or float(np.std(lengths[held])) < 0.02 * pace:
+        return Queue(None, queue.most), held_ns
+    held_ns[held] = np.maximum(lengths[held] - int(np.median(free)), 0)
+    return queue, held_ns
+
+
+def _elected(begin: Ints, ready: Ints, servers: int, takes: Ints) -> Queue:
+    """Return the queue that late events vote for: event m is of the put of frame m - servers."""
+    n = len(begin)
+    place = np.arange(n)
+    known = place >= servers
+    late = begin - ready
+    inside = place - servers + 1 - np.searchsorted(takes, begin, side="right")
+    most = max(int(inside[known].max(initial=0)), 0)
+    if n < FEWEST_FRAMES:
+        return Queue(None, most)
+    pace = max(float(np.median(np.diff(takes))), 1.0)
+    after = np.clip(np.searchsorted(takes, begin), 1, n - 1)
+    nearer = begin - takes[after - 1] <= takes[after] - begin
+    take = np.where(nearer, after - 1, after)
+    room, off = place - servers - take, np.abs(begin - takes[take])
+    free = late[known & (inside * 2 <= most) & (late >= 0)]
+    usual = min(5 * float(np.quantile(free, 0.1)), 0.1 * pace) if len(free) > 20 else 0.0
+    held = known & (room >= 1) & (late > max(usual, 0.02 * pace, 1_000))
+    best, found, votes = 0.0, 0, 0
+    for part in _TOLERANCES:
+        near = held & (off <= max(part * pace, _LEAST_TOLERANCE_NS))
+        counts = np.bincount(room[near], minlength=1)
+        top = int(counts.argmax())
+        same = int(np.count_nonzero(held & (room == top)))
+        chance = max(2 * max(part, _LEAST_TOLERANCE_NS / pace) * same, 0.1)
+        score = (int(counts[top]) - chance) / chance**0.5
+        if counts[top] >= _FEWEST_VOTES and score > best:
+            best, found, votes = score, top, int(counts[top])
+    if best < _LEAST_SCORE:
+        return Queue(None, most)
+    full = int(np.count_nonzero(held & (inside >= found)))
+    slack = min(0.1 * pace, 1e6)
+    beyond = known & (delayed(takes, servers + found) > begin + slack)
+    if np.count_nonzero(beyond) > _MOST_BEYOND * n + 1:
+        return Queue(None, most)
+    return Queue(found, most, votes, min(votes / max(full, 1), 1.0))
+
+
+def source_of(node: Node, queue: Queue, takes: Ints) -> tuple[Source, Ints, Queue]:
+    """Return the source, when its frames were due (n,), and the queue behind it.
+
+    A closed source is always due (`NEVER`). After a put that was not held a closed source goes on
+    at once, an open one waits until its next frame is due.
+    """
+    begin, n = node.begin, len(node.begin)
+    ended = delayed(node.end, 1)
+    paused = False
+    if n < FEWEST_FRAMES:
+        return Source(), begin.copy(), queue
+    if not queue.given and (queue.room is None or queue.share < 0.5):
+        # a pause hides the take that let a put return: see how full the queue is
+        room = queue.room or queue.most
+        take = delayed(takes, 1 + room)
+        full = np.mean(np.arange(n) - np.searchsorted(takes, begin, side="right") == room)
+        if room and np.mean(take > ended) > 0.2 and full >= 0.02:
+            paused = bool(np.mean((begin > np.maximum(ended, take))[1:]) > 0.99)
+            if paused:
+                queue = Queue(room, queue.most, queue.held, queue.share)
+    if queue.room and not queue.given and _is_on_time(begin):
+        queue = Queue(None, queue.most)  # takes on the same clock as the source
+    take = delayed(takes, 1 + queue.room) if queue.room else np.full(n, NEVER)
+    before = np.maximum(np.append(begin[0], ended[1:]), take)
+    gap, free = begin - before, ended > take
+    step = float(np.median(np.diff(begin)))
+    usual = float(np.quantile(gap[~free], 0.25)) if np.count_nonzero(~free) > 20 else 0.0
+    idle = free & (gap > max(0.05 * step, min(10 * usual, 0.3 * step), 1_000))
+    free[0], idle[0] = False, True
+    waits, freed = int(np.count_nonzero(idle)), int(np.count_nonzero(free))
+    seen = f"{waits:,} of {freed:,} frames started later than the put before let them"
+    at = np.flatnonzero(idle)
+    line = _line(begin, at) if waits >= 4 else None
+    if line is not None and (waits >= 0.2 * freed or waits > 20):
+        due = np.minimum(np.rint(line).astype(np.int64) + begin[0], begin)
+        period = float(line[1] - line[0])
+        return Source("periodic", period, seen), np.where(idle, begin, due), queue
+    never = np.full(n, NEVER, np.int64)
+    if paused:
+        return Source("paused", 0.0, "it goes on some time after takes"), never, queue
+    if waits < max(4, 0.2 * freed):
+        return Source("closed", 0.0, seen), never, queue
+    if queue.room and n - freed > 0.002 * n + 1:
+        source = Source("irregular", 0.0, f"{seen}; {n - freed:,} were held")
+        return source, _likely_due(begin, gap, at), queue
+    return Source("open", 0.0, seen), begin.copy(), queue
+
+
+def _is_on_time(begin: Ints) -> bool:
+    """Return whether nearly all frames begin at a fixed period."""
+    line = _line(begin, np.arange(len(begin)))
+    if line is None:
+        return False
+    off = np.abs(begin - begin[0] - line)
+    return bool(np.mean(off <= 0.1 * (line[1] - line[0])) >= 0.98)
+
+
+def _line(begin: Ints, at: Ints) -> Floats | None:
+    """Return when frames are due (n,), after the first, if those in time are on a line.
+
+    No frame is earlier than the line. It is fitted from the first frames outwards: far out the
+    first estimate of its slope is too coarse.
+    """
+    y = (begin - begin[0]).astype(np.float64)
+    steps = np.diff(y[at])[np.diff(at) == 1]
+    slope = float(np.median(steps)) if len(steps) > 2 else 0.0
+    offset = 0.0
+    for wide in (0.3, 0.1, 0.05, 0.05, 0.05):
+        offset, reach = float(y[at[0]] - slope * at[0]), 4
+        while reach < len(at):
+            reach *= 2
+            near = at[:reach]
+            use = near[np.abs(y[near] - slope * near - offset) <= wide * slope]
+            if len(use) > 3:
+                slope, offset = map(float, np.polyfit(use, y[use], 1))
+    line = np.asarray(slope * np.arange(len(begin)) + offset, np.float64)
+    if slope <= 0 or np.mean(np.abs(y - line)[at] <= 0.1 * slope) < 0.7:
+        return None
+    return line if np.mean(y < line - 0.1 * slope) < 0.01 else None
+
+
+def _likely_due(begin: Ints, gap: Ints, at: Ints) -> Ints:
+    """Return when frames of an irregular source were due (n,), of held ones as a random walk.
+
+    Between two frames at `at`, which were in time, a held frame was due before it began: by as
+    much as a random walk with the spread of the gaps is away from a straight line.
+    """
+    n, place = len(begin), np.arange(len(begin))
+    last = at[np.searchsorted(at, place, side="right") - 1]
+    following = np.append(at, n)[np.searchsorted(at, place, side="left")]
+    rate = (begin[at[-1]] - begin[0]) / max(int(at[-1]), 1)
+    spread = 1.6 * np.hypot(gap[at[1:]].std(), np.diff(begin).std())
+    walk = spread * np.sqrt((place - last) * (following - place) / np.maximum(following - last, 1))
+    due = np.where(place > at[-1], begin[at[-1]] + rate * (place - at[-1]), begin - walk)
+    clipped = np.clip(due, begin[last], begin).astype(np.int64)
+    return np.maximum.accumulate(clipped)
