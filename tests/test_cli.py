@@ -564,7 +564,8 @@ def test_the_version_is_printed(capsys):
     with pytest.raises(SystemExit) as stop:
         run("--version")
     assert stop.value.code == 0
-    assert capsys.readouterr() == (f"latprof {version('latprof')}\n", "")
+    core = {"c": "C", "python": "Python"}[latprof.__impl__]
+    assert capsys.readouterr() == (f"latprof {version('latprof')} ({core} core)\n", "")
 
 
 def test_the_package_runs_as_the_command():

@@ -23,12 +23,14 @@ from latprof.errors import LatprofError, PipelineError, ProfilerError
 from latprof.frames import MISSING, Labels
 from latprof.pipeline import AUDIO, Pipeline, Span
 from latprof.recorder.implementation import NO_FRAME
-from latprof.recorder.incidents import BAD_FRAME_ID, BAD_SIZE, BAD_STAMP, LATE
+from latprof.recorder.incidents import LATE, REASONS
 from latprof.recorder.overhead import Overhead
 from latprof.recorder.profiler import Profiler
 from latprof.recorder.sampling import fnv1a, run_hash, threshold
 from latprof.report.report import Report
 from latprof.thresholds import Thresholds
+
+BAD_FRAME_ID, BAD_SIZE, BAD_STAMP = REASONS
 
 
 @pytest.fixture(autouse=True)
@@ -357,7 +359,7 @@ def test_more_sources_than_codes_share_one_name() -> None:
             profiler.frame(n, source=str(n)).finish()
     a = balanced(profiler)
     assert (a.finished, a.folded) == (65_603, 65_603)
-    assert a.notes == {"names beyond the table": 65_600 - 65_534}
+    assert a.notes["names beyond the table"] == 65_600 - 65_534
     source = profiler.trace().source
     assert source is not None
     counts = source.counts()
@@ -932,7 +934,7 @@ def test_an_error_in_the_background_is_counted(monkeypatch: pytest.MonkeyPatch) 
 def test_a_stalled_writer_is_awaited_and_then_counted_as_torn() -> None:
     with Profiler(MIC, capacity=8) as profiler:
         profiler.frame(1).finish()
-        profiler._core.count(started=1)
+        profiler._core.count(1, 0, 0)
         number = claim(profiler._ring)  # as a thread does that is then interrupted
         profiler.frame(3).finish()
         profiler.report()
@@ -941,7 +943,7 @@ def test_a_stalled_writer_is_awaited_and_then_counted_as_torn() -> None:
         write(profiler._ring, number, 2, (1, 2, 3, 4))
         profiler.report()
         assert balanced(profiler).folded == 3
-        profiler._core.count(started=1)
+        profiler._core.count(1, 0, 0)
         claim(profiler._ring)
     a = balanced(profiler)
     assert (a.folded, a.not_folded, a.torn) == (3, 0, 1)
@@ -952,13 +954,13 @@ def test_a_number_without_a_row_is_torn_after_a_second_or_a_lap() -> None:
     profiler = Profiler(MIC, capacity=4)
     profiler._fold._now = lambda: now[0]
     with profiler:
-        profiler._core.count(started=1)
+        profiler._core.count(1, 0, 0)
         claim(profiler._ring)
         profiler.report()
         now[0] = 10**9 + 1
         profiler.report()
         assert (balanced(profiler).torn, balanced(profiler).not_folded) == (1, 0)
-        profiler._core.count(started=1)
+        profiler._core.count(1, 0, 0)
         claim(profiler._ring)
         profiler.report()
         for n in range(4):

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
+import latprof
 from latprof.cli import compare, completion, convert, demo, plot, queueing, report, top
 from latprof.errors import LatprofError
 from latprof.text import escape, shown_path
@@ -158,7 +159,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         from importlib.metadata import version  # slow to import, and rarely needed
 
-        print(f"latprof {version('latprof')}")
+        core = "C" if latprof.__impl__ == "c" else "Python"
+        print(f"latprof {version('latprof')} ({core} core)")
         parser.exit()
 
 

@@ -12,6 +12,7 @@ key                      value
 ``boot_id``, ``host``    text: recordings of one boot share a monotonic clock
 ``pid``                  of the process that recorded
 ``python``, ``created``  text
+``core``                 the stamping core that recorded, "c" or "python"
 ``sampling_rate``        above 0, at most 1
 ``lost``                 frames that were recorded but are not in the file
 ``accounts``             counts by name, or by name and reason
@@ -139,6 +140,7 @@ _RULES: dict[str, tuple[Rule, str]] = {
     "cores": _COUNT,
     "python": _TEXT,
     "created": _TEXT,
+    "core": _TEXT,
     "sampling_rate": (_is_rate, f"a number from {_LEAST_RATE:g} to 1"),
     "lost": _COUNT,
     "accounts": (_is_accounts, "an object of counts; dropped, rejected, notes: counts by reason"),

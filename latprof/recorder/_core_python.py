@@ -13,24 +13,25 @@ Both cores call the methods of `Incidents` for all that is rare: new names, wron
 are rejected or slow. One reentrant lock protects the counters.
 """
 
+import contextlib
 import math
 import operator
 import struct
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar, Token
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from latprof.frames import NO_SIZE
-from latprof.recorder.incidents import BAD_FRAME_ID, BAD_SIZE, BAD_STAMP, Incidents, text_of
+from latprof.recorder.incidents import BAD_ID, BAD_SIZE, BAD_STAMP, Incidents
 from latprof.recorder.sampling import RUN_BITS, fnv1a, run_hash
 
-__all__ = ["NO_FRAME", "Core", "Frame", "Recorder"]
+__all__ = ["NO_FRAME", "Core", "Frame"]
 
 KNOWN_SOURCES = 4_096  # sources with a sampling decision that is kept
-
-_CLOCKS = (time.perf_counter_ns, time.monotonic_ns, time.time_ns)  # they return valid stamps
 
 _FINISH = object()  # in place of the reason for a drop
 
@@ -52,11 +53,12 @@ class Frame:
         The core that records the frame, or None.
     """
 
-    __slots__ = ("bad_stamp", "core", "entered", "finished", "outer", "row", "slot")
+    __slots__ = ("bad_stamp", "core", "entered", "finished", "outer", "row", "slot", "token")
 
     core: "Core"
     row: list[Any]
     outer: "Frame | None"
+    token: "Token[Frame | None] | None"
     slot: int | None  # index of the first word of the frame's slot
     finished: bool
     entered: bool
@@ -115,10 +117,11 @@ class Frame:
         Tags after finish are ignored and counted in the notes of the accounts.
         """
         core = self.core
-        index, code = core.tag_code(name, value)
+        index = core.tag_index(name)
         if self.finished:
             core.incidents.problem("tag after finish", name)
             return
+        code = core.tag_code(index, value)
         self.row[core.tags_at + index] = code
         if self.slot is not None and core.open:
             core.slot_halves[2 * self.slot + core.tag_half + index] = code
@@ -182,15 +185,16 @@ class Frame:
         if current is not None and not self.entered:
             self.entered = True
             self.outer = current.get()
-            current.set(self)
+            self.token = current.set(self)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         current = self.core.current
-        # otherwise the block is left in another context, or after the block around it
-        if current is not None and current.get() is self:
-            current.set(self.outer)
-            self.outer = None
+        if current is not None and self.token is not None:
+            # ValueError: the block is left in another context than it was entered in
+            with contextlib.suppress(ValueError):
+                current.reset(self.token)
+            self.token = self.outer = None
         if self.finished:
             return
         if kind is None:
@@ -248,8 +252,8 @@ class Core:
         Rows of the ring.
     marks, owned, tags
         The names of all marks, of those that this process stamps, and of the tags.
-    clock
-        Returns ns.
+    clock, clock_id
+        Returns ns, and its number for ``clock_gettime``, or -1 if it must be called and checked.
     stamp_limit
         Stamps must be below.
     sampled_below
@@ -298,6 +302,7 @@ class Core:
         owned: tuple[str, ...],
         tags: tuple[str, ...],
         clock: Callable[[], int],
+        clock_id: int,
         stamp_limit: int,
         sampled_below: int,
         limits: Sequence[tuple[int, int, int]],
@@ -316,7 +321,7 @@ class Core:
         self.incidents, self.current, self.stamp_limit = incidents, current, stamp_limit
         self._lock = threading.RLock()
         self.clock: Callable[[], int | None] = clock
-        if clock not in _CLOCKS:
+        if clock_id < 0:
             self.clock = lambda: _valid(clock(), stamp_limit)
 
         self._marks, self._no_marks = marks, [0] * len(marks)
@@ -349,19 +354,30 @@ class Core:
             self._free_slots.reverse()
 
     def draw(self, count: int = 1) -> int:
-        """Draw `count` consecutive sequence numbers, even above the limit; return the first."""
+        """Draw `count` sequence numbers; return the first, or 0 if they exceed the limit."""
         with self._lock:
-            first = self.drawn + 1
+            if count > self.limit - self.drawn:
+                return 0
             self.drawn += count
-        return first
+            return self.drawn - count + 1
 
-    def draw_within_limit(self, count: int) -> tuple[int, int]:
-        """Draw up to `count` consecutive sequence numbers; return the first and how many."""
+    def write_rows(self, rows: npt.NDArray[np.void]) -> int:
+        """Write rows without numbers, as many as the limit allows; return how many."""
         with self._lock:
-            count = min(count, max(0, self.limit - self.drawn))
-            return self.draw(count), count
+            count = min(len(rows), max(0, self.limit - self.drawn))
+            numbers = np.arange(self.drawn + 1, self.drawn + 1 + count)
+            self.drawn += count
+        slots = (numbers - 1) % self._capacity
+        block = rows[:count].copy()
+        block["begin"], block["seq"] = numbers, 0
+        array = np.frombuffer(self._rows, rows.dtype)
+        # the rows are not committed from the first of these three until the last
+        array["seq"][slots] = 0
+        array[slots] = block
+        array["seq"][slots] = numbers
+        return count
 
-    def count(self, *, started: int = 0, skipped: int = 0, refused: int = 0) -> None:
+    def count(self, started: int, skipped: int, refused: int) -> None:
         """Count frames that are recorded in another way."""
         with self._lock:
             self.started += started
@@ -392,16 +408,17 @@ class Core:
         source: str | None = None,
         *,
         start: int | None = None,
-        tags: Mapping[str, object] | None = None,
+        tags: dict[str, object] | None = None,
     ) -> Frame:
-        """Begin a frame: `Recorder.frame`."""
+        """Begin a frame: `Profiler.frame`."""
         if not self.open or (self._samples and not self._is_sampled(frame_id, source)):
             return NO_FRAME
         if start is not None and not self._owns_start:
             raise self.incidents.unknown_mark("start")
         row = self._new_row(frame_id, self._no_marks, size, source, tags)
         frame = Frame() if self._slots is None else _ProtectedFrame()
-        frame.core, frame.row, frame.outer, frame.slot = self, row, None, None
+        frame.core, frame.row = self, row
+        frame.outer = frame.token = frame.slot = None
         frame.finished = frame.entered = frame.bad_stamp = False
         if self._slots is not None:
             self._take_slot(frame)
@@ -422,9 +439,9 @@ class Core:
         size: int | None = None,
         source: str | None = None,
         *,
-        tags: Mapping[str, object] | None = None,
+        tags: dict[str, object] | None = None,
     ) -> None:
-        """Record a frame from its stamps: `Recorder.record`."""
+        """Record a frame from its stamps: `Profiler.record`."""
         try:
             fits = len(stamps) == len(self._marks)
         except TypeError:
@@ -434,18 +451,21 @@ class Core:
         if not self.open or (self._samples and not self._is_sampled(frame_id, source)):
             return
         if type(stamps) is not tuple:
-            stamps = tuple(stamps.tolist() if hasattr(stamps, "tolist") else stamps)
+            stamps = self.incidents.as_tuple(stamps)
+            if len(stamps) != len(self._marks):
+                raise self.incidents.wrong_length(stamps)
         row = self._new_row(frame_id, stamps, size, source, tags)
         for at in self._foreign:
-            if row[at]:
+            if stamps[at - 2]:
                 raise self.incidents.unknown_mark(self._marks[at - 2])
         try:
             bad_stamp = max(stamps) >= self.stamp_limit
-        except TypeError:
-            bad_stamp = True
+        except TypeError:  # integers of other types, or something else
+            row[2 : self._rss_at] = stamps = [_integer(stamp) for stamp in stamps]
+            bad_stamp = not all(_fits(stamp, self.stamp_limit) for stamp in stamps)
         with self._lock:
             self.started += 1
-            number = self._next_number()
+            number = self.draw()
         self._write(row, number, bad_stamp)
 
     def end(self, frame: Frame, at: int | None, reason: object) -> None:
@@ -481,9 +501,11 @@ class Core:
             row[self._size_at] = size if type(size) is int else _integer(size)
         row += self._no_tags
         if tags is not None:
-            for name, value in self.incidents.items(tags):
-                index, code = self.tag_code(name, value)
-                row[self.tags_at + index] = code
+            if not isinstance(tags, dict):
+                raise self.incidents.wrong_tags(tags)
+            for name, value in tags.items():
+                index = self.tag_index(name)
+                row[self.tags_at + index] = self.tag_code(index, value)
         row.append(0)
         return row
 
@@ -494,7 +516,7 @@ class Core:
             row[self._outcome_at] = self.incidents.outcome(reason)
         with self._lock:
             finished, frame.finished = frame.finished, True
-            number = self._next_number() if is_open and not finished else 0
+            number = self.draw() if is_open and not finished else 0
         if finished:  # by another thread or a signal handler meanwhile
             self.incidents.problem(f"{call} after finish", None)
             return
@@ -504,13 +526,6 @@ class Core:
             self.incidents.late()
         if frame.slot is not None:
             self.free_slot(frame)
-
-    def _next_number(self) -> int:
-        """Return the next sequence number, or 0 if the ring has no space."""
-        if self.drawn >= self.limit:
-            return 0
-        self.drawn += 1
-        return self.drawn
 
     def _write(self, row: list[Any], number: int, bad_stamp: bool, slot: int | None = None) -> None:
         """Write a row into the slot of its number; without a number, wait for space."""
@@ -540,31 +555,31 @@ class Core:
     def _wait_for_number(self) -> int:
         number = 0
         while not number and self.waits and self.incidents.wait(self):
-            with self._lock:
-                number = self._next_number()
+            number = self.draw()
         if not number:
-            self.count(refused=1)
+            self.count(0, 0, 1)
         return number
 
     def _write_tombstone(self, row: list[Any], at: int, bad_stamp: bool) -> None:
         """Write the row of a rejected frame: weight 0, and the reason as its outcome."""
         with self._lock:  # before the rejection is counted, so that no frame is missing in between
             self.tombstones += 1
-        reason = self._invalid(row, bad_stamp) or BAD_STAMP
+        reason = self._invalid(row, bad_stamp)
+        assert reason is not None
         outcome = self.incidents.rejected(reason, row[1])
         known = [
             row[0],
-            0 if reason == BAD_FRAME_ID else row[1],
+            0 if reason == BAD_ID else row[1],
             *self._no_marks,
             row[self._rss_at],
         ]
         labels = [NO_SIZE, row[self._source_at], outcome, row[self._outcome_at + 1], 0]
         self._pack(self._rows, at, *known, *labels, *self._no_tags, row[0])
 
-    def _invalid(self, row: list[Any], bad_stamp: bool) -> str | None:
+    def _invalid(self, row: list[Any], bad_stamp: bool) -> int | None:
         """Return why a row cannot be stored, or None."""
         if not _fits(row[1], 2**64):
-            return BAD_FRAME_ID
+            return BAD_ID
         if not _fits(row[self._size_at], NO_SIZE + 1):
             return BAD_SIZE
         fit = all(_fits(stamp, self.stamp_limit) for stamp in row[2 : self._rss_at])
@@ -608,16 +623,19 @@ class Core:
 
     # -- names and sampling ---------------------------------------------------------------------
 
-    def tag_code(self, name: str, value: object) -> tuple[int, int]:
-        """Return the number of a tag and the code of a value."""
+    def tag_index(self, name: str) -> int:
+        """Return the number of a tag."""
         try:
-            index = self._tag_index[name]
+            return self._tag_index[name]
         except (KeyError, TypeError):
             raise self.incidents.unknown_tag(name) from None
+
+    def tag_code(self, index: int, value: object) -> int:
+        """Return the code of a value of a tag."""
         try:
-            return index, self._tag_codes[index][value]  # type: ignore[index]
+            return self._tag_codes[index][value]  # type: ignore[index]
         except (KeyError, TypeError):
-            return index, self.incidents.tag(index, value)
+            return self.incidents.tag(index, value)
 
     def _is_sampled(self, frame_id: int, source: str | None) -> bool:
         """Return whether the frame is in a run of ids that is sampled; count it if it is not."""
@@ -628,100 +646,20 @@ class Core:
         except (KeyError, TypeError):
             sampled = self._decide(frame_id, source)
         if not sampled:
-            self.count(skipped=1)
+            self.count(0, 1, 0)
         return sampled
 
     def _decide(self, frame_id: int, source: object) -> bool:
         number = _integer(frame_id)
         if not _fits(number, 2**64):
             return True  # the frame is rejected later
-        name = source if source is None else text_of(source)
+        name = None if source is None else self.incidents.encoded(source)
         run = number >> RUN_BITS
         sampled = run_hash(run, fnv1a(name)) < self._sampled_below
         if len(self._latest) >= KNOWN_SOURCES:
             self._latest.clear()
         self._latest[name] = run, sampled
         return sampled
-
-
-class Recorder:
-    """The recording methods of a `Profiler`, which are those of its core."""
-
-    _core: Core
-
-    def frame(
-        self,
-        frame_id: int,
-        size: int | None = None,
-        source: str | None = None,
-        *,
-        start: int | None = None,
-        tags: Mapping[str, object] | None = None,
-    ) -> Frame:
-        """Begin a frame: stamp ``start`` if this process owns it, and return the frame.
-
-        Parameters
-        ----------
-        frame_id
-            An integer from 0 to 2**64 - 1.
-        size
-            The size in bytes, below 2**32 - 1, or None if it is not known.
-        source
-            The name of the source, "input" for example.
-        start
-            The stamp of ``start`` in ns on the profiler's clock, if it was taken elsewhere; 0
-            leaves ``start`` missing.
-        tags
-            Values of the profiler's tags, by name; see `Frame.tag`.
-
-        Returns
-        -------
-        Frame
-            If the profiler is stopped or the frame is not sampled, a shared frame that does nothing
-            and has the truth value False.
-
-        Raises
-        ------
-        PipelineError
-            `start` is given and another process owns ``start``.
-        ProfilerError
-            `tags` contains a name that is not a tag of the profiler.
-
-        Notes
-        -----
-        An id, size or stamp that cannot be stored does not raise. The frame is rejected when it
-        finishes and counted by reason in the accounts.
-        """
-        return self._core.frame(frame_id, size, source, start=start, tags=tags)
-
-    def record(
-        self,
-        frame_id: int,
-        stamps: Sequence[int],
-        size: int | None = None,
-        source: str | None = None,
-        *,
-        tags: Mapping[str, object] | None = None,
-    ) -> None:
-        """Record a frame from its stamps, in one call.
-
-        Parameters
-        ----------
-        frame_id, size, source, tags
-            As in `frame`.
-        stamps
-            The stamps of all marks of the pipeline in order, ns on the profiler's clock. 0 means
-            missing, also for marks that other processes own.
-
-        Raises
-        ------
-        PipelineError
-            `stamps` has not one value for each mark, or has a stamp of a mark that another process
-            owns.
-        ProfilerError
-            `tags` contains a name that is not a tag of the profiler.
-        """
-        self._core.record(frame_id, stamps, size, source, tags=tags)
 
 
 def _integer(value: Any) -> Any:

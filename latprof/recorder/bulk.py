@@ -14,7 +14,7 @@ from latprof.pipeline import Span
 from latprof.recorder.alerts import Alerts
 from latprof.recorder.background import LiveFold
 from latprof.recorder.implementation import Core
-from latprof.recorder.incidents import BAD_FRAME_ID, BAD_SIZE, BAD_STAMP, Incidents
+from latprof.recorder.incidents import REASONS, Incidents
 from latprof.recorder.sampling import RUN_BITS, fnv1a, run_hashes
 from latprof.ring.ring import Ring
 from latprof.text import quoted
@@ -91,7 +91,7 @@ def batch_of(
     rows["weight"] = 1
     bad_stamp &= ~(bad_id | bad_size)
     bad_size &= ~bad_id
-    rejected = {BAD_FRAME_ID: bad_id, BAD_SIZE: bad_size, BAD_STAMP: bad_stamp}
+    rejected = dict(zip(REASONS, (bad_id, bad_size, bad_stamp), strict=True))
     return Batch(rows, names, name_index, rejected)
 
 
@@ -115,7 +115,7 @@ def write(
         for bad in batch.rejected.values():
             sampled |= bad  # rejected frames are counted as such, sampled or not
     begun = int(sampled.sum())
-    core.count(started=begun, skipped=len(rows) - begun)
+    core.count(begun, len(rows) - begun, 0)
     for reason, bad in batch.rejected.items():
         if bad.any():
             incidents.rejections.add(reason, int(bad.sum()))
@@ -130,15 +130,13 @@ def write(
     while written < len(rows):
         count = min(len(rows) - written, max(1, ring.capacity // 2))
         # rows in the ring that are not folded yet must not be overwritten by these
-        if fold.backlog + count > ring.capacity or core.drawn >= core.limit:
+        if fold.backlog + count > ring.capacity or core.drawn + count > core.limit:
             fold.catch_up()
-        first, count = core.draw_within_limit(count)
-        if count:
-            ring.write_rows(rows[written : written + count], first)
-            written += count
+        count = core.write_rows(rows[written : written + count])
+        written += count
         # other writers were faster, or a row is pending: wait if that is allowed
-        elif not core.waits or not incidents.wait(core):
-            core.count(refused=len(rows) - written)
+        if not count and (not core.waits or not incidents.wait(core)):
+            core.count(0, 0, len(rows) - written)
             break
     for span in ring.pipeline.all_spans:
         limit = alerts.lowest.get(span.name)

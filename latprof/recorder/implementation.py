@@ -5,19 +5,21 @@ The environment variable ``LATPROF_IMPL`` chooses: ``c``, ``python``, or ``auto`
 """
 
 import os
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Hashable
 from contextvars import ContextVar
 from importlib import import_module
 from types import ModuleType
 
 from latprof.recorder import _core_python
-from latprof.recorder._core_python import NO_FRAME, Core, Frame, Recorder
+from latprof.recorder._core_python import NO_FRAME, Core, Frame
 from latprof.recorder.alerts import Alerts
 from latprof.recorder.incidents import Incidents
 from latprof.ring.ring import Ring
 from latprof.units import STAMP_LIMIT
 
-__all__ = ["CURRENT", "IMPL", "NO_FRAME", "Core", "Frame", "Recorder", "make_core"]
+__all__ = ["CURRENT", "IMPL", "NO_FRAME", "Core", "Frame", "make_core"]
 
 
 def _chosen(wanted: str) -> tuple[str, ModuleType]:
@@ -41,11 +43,20 @@ IMPL, _module = _chosen(os.environ.get("LATPROF_IMPL") or "auto")
 """The implementation that runs: "c" or "python"."""
 
 if IMPL == "c":
-    NO_FRAME, Core = _module.NO_FRAME, _module.Core  # type: ignore[misc]
-    Frame, Recorder = _module.Frame, _module.Recorder  # type: ignore[misc]
+    NO_FRAME, Core, Frame = _module.NO_FRAME, _module.Core, _module.Frame  # type: ignore[misc]
 
 CURRENT: ContextVar[Frame | None] = ContextVar("latprof.current_frame", default=None)
 """The frame with the block that was entered last in this context; it may be finished."""
+
+
+# where the functions of `time` read these clocks, the core in C reads them itself
+_CLOCK_IDS: dict[Callable[[], int], int] = {}
+if sys.platform == "linux":
+    _CLOCK_IDS = {
+        time.perf_counter_ns: time.CLOCK_MONOTONIC,
+        time.monotonic_ns: time.CLOCK_MONOTONIC,
+        time.time_ns: time.CLOCK_REALTIME,
+    }
 
 
 def make_core(
@@ -72,7 +83,8 @@ def make_core(
     overflow, track_current
         Settings of `Profiler`.
     """
-    pipeline, names = ring.pipeline, ring.tag_names
+    pipeline = ring.pipeline
+    marks, names = (tuple(map(sys.intern, each)) for each in (pipeline.marks, ring.tag_names))
     place = {mark: i for i, mark in enumerate(pipeline.marks)}
     watched = [
         span
@@ -86,18 +98,19 @@ def make_core(
         ring.buffer,
         ring.slots,
         capacity=ring.capacity,
-        marks=pipeline.marks,
+        marks=marks,
         owned=owned,
         tags=names,
         clock=clock,
+        clock_id=_CLOCK_IDS.get(clock, -1) if isinstance(clock, Hashable) else -1,
         stamp_limit=STAMP_LIMIT - max(offset_ns, 0),
         sampled_below=sampled_below,
-        limits=[(place[s.begin], place[s.end], alerts.lowest[s.name]) for s in watched],
+        limits=tuple((place[s.begin], place[s.end], alerts.lowest[s.name]) for s in watched),
         waits=overflow == "block",
         current=CURRENT if track_current else None,
         incidents=incidents,
         source_codes=ring.sources.codes,
-        tag_codes=[table.codes for table in ring.tags],
+        tag_codes=tuple(table.codes for table in ring.tags),
     )
     if overflow != "overwrite":
         core.limit = ring.capacity

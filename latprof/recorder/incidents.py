@@ -13,7 +13,7 @@ from latprof.ring.names import NameTable
 from latprof.text import quoted
 
 __all__ = [
-    "BAD_FRAME_ID",
+    "BAD_ID",
     "BAD_SIZE",
     "BAD_STAMP",
     "LATE",
@@ -24,14 +24,15 @@ __all__ = [
     "text_of",
 ]
 
-# why a frame is rejected, as the accounts and the log say it
-BAD_FRAME_ID = "frame id must be an integer from 0 to 2**64 - 1"
-BAD_SIZE = "size must be an integer from 0 to 2**32 - 1"
-BAD_STAMP = "stamp must be an integer from 0 to 2**62 - 1"
-LATE = "finished after stop"
+BAD_ID, BAD_SIZE, BAD_STAMP = range(3)
+"""Why a row cannot be stored, in the order in which it is checked: index in `REASONS`."""
 
-REASONS = BAD_FRAME_ID, BAD_SIZE, BAD_STAMP
-"""The reasons for which a row is a tombstone, in the order in which they are checked."""
+REASONS = (
+    "frame id must be an integer from 0 to 2**64 - 1",
+    "size must be an integer from 0 to 2**32 - 1",
+    "stamp must be an integer from 0 to 2**62 - 1",
+)
+LATE = "finished after stop"
 
 WAIT_LIMIT_S = 5.0  # longest time that a writer waits for space in the ring
 POLL_S = 0.000_2  # time between two looks for space
@@ -108,11 +109,13 @@ class Incidents:
         """Return the code of a tag's value that is new or not a string."""
         return self._tags[index].code(None if value is None else text_of(value))
 
-    def items(self, tags: Any) -> Iterable[tuple[Any, Any]]:
-        """Return names and values of the argument `tags`."""
-        if not isinstance(tags, Mapping):
-            raise ProfilerError(f'tags must be a dict, got {quoted(tags)}; write {{"name": value}}')
-        return tags.items()
+    def encoded(self, source: object) -> bytes:
+        """Return the name of a source as it is hashed."""
+        return text_of(source).encode("utf-8", "backslashreplace")
+
+    def as_tuple(self, stamps: Any) -> tuple[Any, ...]:
+        """Return stamps as a tuple; those of an array become Python integers."""
+        return tuple(stamps.tolist() if hasattr(stamps, "tolist") else stamps)
 
     # -- wrong calls ----------------------------------------------------------------------------
 
@@ -137,6 +140,10 @@ class Incidents:
         return ProfilerError(
             f"tag must be one of the profiler's tags, got {quoted(name)}; use {known}"
         )
+
+    def wrong_tags(self, tags: object) -> ProfilerError:
+        """Return the error for an argument `tags` of another type."""
+        return ProfilerError(f'tags must be a dict, got {quoted(tags)}; write {{"name": value}}')
 
     def wrong_length(self, stamps: Any) -> PipelineError:
         """Return the error for too few or too many stamps."""
@@ -165,11 +172,12 @@ class Incidents:
         """Count a frame that finished after the stop."""
         self.rejections.add(LATE)
 
-    def rejected(self, reason: str, frame_id: object) -> int:
+    def rejected(self, reason: int, frame_id: object) -> int:
         """Count a frame that cannot be stored; return the outcome of its row."""
-        self.rejections.add(reason)
-        self._alerts.rejected(reason, shown(frame_id))
-        return self._outcomes.code(REJECTED + reason)
+        text = REASONS[reason]
+        self.rejections.add(text)
+        self._alerts.rejected(text, shown(frame_id))
+        return self._outcomes.code(REJECTED + text)
 
     def slow(self, frame_id: int, source: int, latency_ns: int, span: int) -> None:
         """Report a frame with a span, given by its number, above its threshold."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from latprof.pipeline import Pipeline
 from latprof.recorder.alerts import Alerts
-from latprof.recorder.implementation import IMPL, Recorder, make_core
+from latprof.recorder.implementation import IMPL, make_core
 from latprof.ring.ring import Ring
 from latprof.units import format_ns, format_quantity
 
@@ -63,16 +63,15 @@ def measure_cost_ns(pipeline: Pipeline, owns: tuple[str, ...], alerts: Alerts) -
     the profiler's clock could disturb it.
     """
     quiet = Alerts(_SILENT, alerts.warning, alerts.critical)
-    recorder = Recorder()  # called as in a program
-    recorder._core, _ = make_core(Ring(pipeline, COST_FRAMES), time.perf_counter_ns, owns, quiet)
-    recorder._core.start()
+    core, _ = make_core(Ring(pipeline, COST_FRAMES), time.perf_counter_ns, owns, quiet)
+    core.start()
     between = [mark for mark in owns if mark not in ("start", "end")]
 
     def run() -> float:
         frames = range(COST_FRAMES)
         begin = time.perf_counter_ns()
         for frame_id in frames:
-            frame = recorder.frame(frame_id, 960)
+            frame = core.frame(frame_id, 960)
             for mark in between:
                 frame.mark(mark)
             frame.finish()

@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Protocol, TypeVar
 
 import numpy.typing as npt
 
@@ -20,7 +20,7 @@ from latprof.recorder import bulk
 from latprof.recorder.alerts import Alerts, Violation
 from latprof.recorder.background import Background, LiveFold
 from latprof.recorder.current import stage_of
-from latprof.recorder.implementation import Frame, Recorder, make_core
+from latprof.recorder.implementation import IMPL, Core, Frame, make_core
 from latprof.recorder.outputs import Outputs
 from latprof.recorder.overhead import Overhead, measure_cost_ns
 from latprof.recorder.recording import Recording
@@ -35,13 +35,117 @@ from latprof.trace import Trace
 if TYPE_CHECKING:
     from latprof.report.report import Report
 
-__all__ = ["Frame", "Profiler", "Violation"]
+__all__ = ["BeginFrame", "Frame", "Profiler", "RecordFrame", "Violation"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-class Profiler(Recorder):
+class BeginFrame(Protocol):
+    """The type of `Profiler.frame`."""
+
+    def __call__(
+        self,
+        frame_id: int,
+        size: int | None = None,
+        source: str | None = None,
+        *,
+        start: int | None = None,
+        tags: dict[str, object] | None = None,
+    ) -> Frame:
+        """Begin a frame."""
+
+
+class RecordFrame(Protocol):
+    """The type of `Profiler.record`."""
+
+    def __call__(
+        self,
+        frame_id: int,
+        stamps: Sequence[int],
+        size: int | None = None,
+        source: str | None = None,
+        *,
+        tags: dict[str, object] | None = None,
+    ) -> None:
+        """Record a frame from its stamps."""
+
+
+class _Recorder:
+    """The functions of a stamping core that a program calls for each frame, as attributes.
+
+    Methods that pass their arguments on to the core would take longer than the core in C.
+    """
+
+    __slots__ = {
+        "frame": """Begin a frame: stamp ``start`` if this process owns it, and return the frame.
+
+        ``frame(frame_id, size=None, source=None, *, start=None, tags=None)``
+
+        Parameters
+        ----------
+        frame_id
+            An integer from 0 to 2**64 - 1.
+        size
+            The size in bytes, below 2**32 - 1, or None if it is not known.
+        source
+            The name of the source, "input" for example.
+        start
+            The stamp of ``start`` in ns on the profiler's clock, if it was taken elsewhere; 0
+            leaves ``start`` missing.
+        tags
+            Values of the profiler's tags by name, a dict; see `Frame.tag`.
+
+        Returns
+        -------
+        Frame
+            If the profiler is stopped or the frame is not sampled, a shared frame that does nothing
+            and has the truth value False.
+
+        Raises
+        ------
+        PipelineError
+            `start` is given and another process owns ``start``.
+        ProfilerError
+            `tags` has a name that is not a tag of the profiler.
+
+        Notes
+        -----
+        An id, size or stamp that cannot be stored does not raise. The frame is rejected when it
+        finishes and counted by reason in the accounts.
+        """,
+        "record": """Record a frame from its stamps, in one call.
+
+        ``record(frame_id, stamps, size=None, source=None, *, tags=None)``
+
+        Parameters
+        ----------
+        frame_id, size, source, tags
+            As in `frame`.
+        stamps
+            The stamps of all marks of the pipeline in order, ns on the profiler's clock. 0 means
+            missing, also for marks that other processes own.
+
+        Raises
+        ------
+        PipelineError
+            `stamps` has not one value for each mark, or has a stamp of a mark that another process
+            owns.
+        ProfilerError
+            `tags` has a name that is not a tag of the profiler.
+        """,
+    }
+
+    frame: BeginFrame
+    record: RecordFrame
+
+    def _use(self, core: Core) -> None:
+        for name in ("frame", "record"):
+            # the slot itself is set: a subclass may have a method of the same name
+            vars(_Recorder)[name].__set__(self, getattr(core, name))
+
+
+class Profiler(_Recorder):
     """Records the frames of a pipeline from `start` until `stop`, or within ``with``.
 
     A profiler that still runs when the program exits is stopped then, which completes its trace
@@ -107,6 +211,12 @@ class Profiler(Recorder):
     meta
         What is to be known of the run, such as ``{"run": 17, "commit": "abc"}``: up to 32 texts and
         numbers. They are in the metadata of its traces and in `Profile.labels`.
+    tags
+        Names of values that each frame may have, such as ``("endpoint", "status")``: see
+        `Frame.tag`. They are columns of the trace. A tag has at most 65,534 different values.
+    track_current
+        Whether ``with`` blocks set the current frame, see `latprof.current_frame`. It takes a fifth
+        of a microsecond for each block.
 
     Attributes
     ----------
@@ -206,6 +316,7 @@ class Profiler(Recorder):
         about: dict[str, Any] = {
             "owns": list(self.owns),
             "sampling_rate": self.sampling_rate or None,
+            "core": IMPL,
         }
         about |= {"labels": checked.meta} if checked.meta else {}
         self._recording = Recording(clock, about)
@@ -237,6 +348,7 @@ class Profiler(Recorder):
             overflow=self.overflow,
             track_current=track_current,
         )
+        self._use(self._core)
         self._fold = LiveFold(
             self._ring,
             self._core,
@@ -361,7 +473,7 @@ class Profiler(Recorder):
         self.stop()
 
     # -- recording ------------------------------------------------------------------------------
-    # `frame` and `record` are those of `Recorder`, which the stamping core provides
+    # `frame` and `record` are the functions of the core, see `_Recorder`
 
     def record_many(
         self,

@@ -47,8 +47,8 @@ def threshold(rate: float) -> int:
     return int(rate * 2.0**64)
 
 
-def fnv1a(name: str | None) -> int:
-    """Return the 64-bit FNV-1a hash of a source's name.
+def fnv1a(name: str | bytes | None) -> int:
+    """Return the 64-bit FNV-1a hash of a source's name, text or UTF-8.
 
     Examples
     --------
@@ -56,7 +56,8 @@ def fnv1a(name: str | None) -> int:
     ('0xaf63dc4c8601ec8c', True)
     """
     value = 0xCBF29CE484222325
-    for byte in (name or "").encode("utf-8", "backslashreplace"):
+    text = name or b""
+    for byte in text.encode("utf-8", "backslashreplace") if isinstance(text, str) else text:
         value = (value ^ byte) * 0x100000001B3 & _MASK
     return value
 

@@ -269,13 +269,9 @@ class Ring:
         if self.file is not None:
             self.file.beat(now)
 
-    def write_rows(self, rows: npt.NDArray[np.void], first: int | None = None) -> None:
-        """Write (n,) rows in blocks that fit the ring, with the numbers from `first` on.
-
-        If `first` is None, the numbers are drawn.
-        """
-        if first is None:
-            first = self.numbers.draw(len(rows))
+    def write_rows(self, rows: npt.NDArray[np.void]) -> None:
+        """Draw numbers for (n,) rows and write the rows, in blocks that fit the ring."""
+        first = self.numbers.draw(len(rows))
         for start in range(0, len(rows), self.capacity):
             block = rows[start : start + self.capacity].copy()
             numbers = np.arange(first + start, first + start + len(block))
