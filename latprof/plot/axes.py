@@ -39,6 +39,7 @@ __all__ = [
     "note",
     "note_at_top",
     "readable_on",
+    "result_colors",
     "result_dash",
     "result_marker",
     "row_labels",
@@ -89,6 +90,22 @@ def span_styles(pipeline: Pipeline) -> dict[str, SpanStyle]:
         "end_to_end": SpanStyle(shades["end_to_end"], "", "-", "h"),
         "response": SpanStyle(shades["response"], "++", (0, (3, 1, 1, 1)), "p"),
     }
+
+
+def result_colors(count: int) -> list[str]:
+    """Return a colour for each of several results in one picture; no two are equal.
+
+    Examples
+    --------
+    >>> result_colors(2) == list(PALETTE[:2]), len(set(result_colors(40)))
+    (True, 40)
+    """
+    if count <= len(PALETTE):
+        return list(PALETTE[:count])
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return [to_hex(colormaps["turbo"]((i + 0.5) / count)) for i in range(count)]
 
 
 def result_dash(i: int) -> Dash:

@@ -12,6 +12,7 @@ from latprof.plot.axes import (
     legend,
     log_time,
     new_axes,
+    result_colors,
     result_dash,
     result_marker,
     span_styles,
@@ -68,7 +69,7 @@ def percentiles(
         return explain(ax, no_values(drawing.named, drawing.spans))
     values, fewest = [max(limit, 1) for limit in drawing.thresholds], 0.1
     for name, i, span in drawing.lines:
-        curve, color = span.curve(), drawing.styles[name].color
+        curve, color = span.curve(), drawing.color(name, i)
         # the last percentile, 100, is drawn where half of the last frame remains
         rest = np.maximum(1 - curve.q / 100, 1 / max(span.count, 2) / 2)
         fewest = min(fewest, rest[-1])
@@ -141,7 +142,7 @@ def ecdf(
             np.concatenate(([first], latency)),
             np.concatenate(([0], known.share)),
             drawstyle="steps-post",
-            color=drawing.styles[name].color,
+            color=drawing.color(name, i),
             lw=1.8,
             ls=drawing.dash(name, i),
             marker=drawing.marker(name, i),
@@ -164,8 +165,8 @@ def ecdf(
 class _Drawing:
     """What both pictures draw: `lines` of span, number of the result and its values; their styles.
 
-    Spans differ by colour and, as results differ by dash, by marker. If there is one span, its
-    results differ by marker too.
+    Spans of one result differ by colour and dash. Several results differ by colour and dash, and
+    their spans by marker. If there is one span, its results differ by marker too.
     """
 
     def __init__(
@@ -182,6 +183,11 @@ class _Drawing:
         ]
         styles = span_styles(self.named[0][1].pipeline)
         self.styles = {name: styles[name] for name, _, _ in self.lines}
+        self._colors = result_colors(len(self.named))
+
+    def color(self, name: str, i: int) -> str:
+        """Return the colour of a span of the i-th result."""
+        return self._colors[i] if len(self.named) > 1 else self.styles[name].color
 
     def dash(self, name: str, i: int) -> Dash:
         """Return the dash of a span of the i-th result."""

@@ -1,6 +1,7 @@
 """Histograms: how many frames took how long."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,6 @@ from latprof.errors import ProfileError
 from latprof.histogram import Histogram, rank_of
 from latprof.plot.axes import (
     THRESHOLD,
-    Dash,
     SpanStyle,
     draw_threshold,
     explain,
@@ -20,6 +20,7 @@ from latprof.plot.axes import (
     new_axes,
     note,
     note_at_top,
+    result_colors,
     result_dash,
     span_styles,
     text_color,
@@ -115,7 +116,11 @@ def histogram(
     if by_result:
         ((name, values),) = drawn.items()
         lanes = {key: [span] for key, span in values}
-        styles = dict.fromkeys(lanes, styles[name])
+        colors = result_colors(len(lanes))
+        styles = {
+            key: replace(styles[name], color=color)
+            for key, color in zip(lanes, colors, strict=True)
+        }
     in_lanes = by_result or (len(drawn) > 1 and not overlaid)
     if in_lanes:
         _draw_lanes(ax, lanes, edges, styles, percentiles)
@@ -148,8 +153,8 @@ def _draw_overlaid(
             counts, below_and_above = _rebin(span.histogram, edges)
             highest = max(highest, counts.max())
             outside.append(below_and_above)
-            dash = styles[name].dash if len(values) == 1 else result_dash(i)
-            _draw(ax, counts, edges, styles[name], dash=dash, fill=0.35 if i == 0 else 0)
+            style = _style(styles[name], i, len(values))
+            _draw(ax, counts, edges, style, fill=0.35 if i == 0 else 0.12)
     ax.set_ylim(0, max(highest, 1) * 1.35)
     # numbers of frames are integers
     ax.yaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 2.5, 5, 10]))
@@ -182,9 +187,8 @@ def _draw_lanes(
             counts, below_and_above = _rebin(span.histogram, edges)
             outside.append(below_and_above)
             heights = base + _LANE * counts / max(counts.max(), 1)
-            dash = "-" if len(values) == 1 else result_dash(i)
-            fill = 0.5 if i == 0 else 0
-            _draw(ax, heights, edges, styles[name], dash=dash, fill=fill, base=base)
+            style = _style(styles[name], i, len(values))
+            _draw(ax, heights, edges, style, fill=0.5 if i == 0 else 0.12, base=base)
         if len(values) == 1:
             found = [(q, values[0].percentile(q).value) for q in percentiles]
             marks = [(q, value) for q, value in found if value is not None]
@@ -201,13 +205,19 @@ def _draw_lanes(
     _write_outside(ax, [max(part) for part in zip(*outside, strict=True)], edges)
 
 
+def _style(style: SpanStyle, i: int, count: int) -> SpanStyle:
+    """Return the style of a span of the i-th of several results; its hatch stays."""
+    if count == 1:
+        return style
+    return replace(style, color=result_colors(count)[i], dash=result_dash(i))
+
+
 def _draw(
     ax: "Axes",
     heights: Floats,
     edges: Floats,
     style: SpanStyle,
     *,
-    dash: Dash,
     fill: float,
     base: float = 0,
 ) -> None:
@@ -217,7 +227,7 @@ def _draw(
             heights, edges, baseline=base, fill=True, color=style.color, alpha=fill, lw=0
         )
         area.set_hatch(style.hatch)
-    ax.stairs(heights, edges, baseline=base, color=style.color, lw=1.4, ls=dash)
+    ax.stairs(heights, edges, baseline=base, color=style.color, lw=1.4, ls=style.dash)
 
 
 def _mark(ax: "Axes", marks: list[tuple[float, int]], base: int, *, named: bool) -> None:

@@ -13,6 +13,7 @@ from latprof.plot.axes import (
     legend,
     log_time,
     new_axes,
+    result_colors,
     result_dash,
     span_styles,
     text_color,
@@ -91,8 +92,9 @@ def timeline(
     unit, scale = unit_of(length, longest="d")
     values = [*limits, *(int(w.max_ns.max()) for w in windows)]
     values += [int(w.percentiles[50][w.counts > 0].min()) for w in windows]
+    shades = [color] if alone else result_colors(len(drawn))
     for i, (shown, (origin, _)) in enumerate(zip(windows, ranges, strict=True)):
-        _draw_percentiles(ax, shown, origin, scale, color, None if alone else i)
+        _draw_percentiles(ax, shown, origin, scale, shades[i], None if alone else i)
     low, high = max(min(values), 1), max(*values, 1)
     log_time(ax.yaxis, low / 1.3, high * (1.6 if high < 30 * low else 2.2))
     ax.set_xlim(0, length / scale)
@@ -109,7 +111,8 @@ def timeline(
         legend(ax)
     else:
         ax.set_xlabel(f"time since each start ({unit})")
-        lines = [ax.plot([], [], color=color, lw=lw, label=p)[0] for p, lw in _WIDTHS.items()]
+        ink = text_color()
+        lines = [ax.plot([], [], color=ink, lw=lw, label=p)[0] for p, lw in _WIDTHS.items()]
         legend(ax, [*lines, *legend_lines(drawn, {})])
     return ax
 

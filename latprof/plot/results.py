@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Union
 from latprof.analysis import analyze
 from latprof.errors import ProfileError
 from latprof.pipeline import Pipeline
-from latprof.plot.axes import SpanStyle, label, result_dash, result_marker, text_color
+from latprof.plot.axes import (
+    SpanStyle,
+    label,
+    result_colors,
+    result_dash,
+    result_marker,
+    text_color,
+)
 from latprof.profile.file import is_profile
 from latprof.profile.profile import Profile, load_profile
 from latprof.text import counted, quoted
@@ -168,13 +175,15 @@ def legend_lines(
     if len(styles) > 1:
         for name, style in styles.items():
             dash, marker = style.dash if len(named) == 1 else "-", style.marker if marked else ""
-            lines.append(line(color=style.color, ls=dash, marker=marker, label=label(name)))
+            color = style.color if len(named) == 1 else text_color()
+            lines.append(line(color=color, ls=dash, marker=marker, label=label(name)))
     if len(named) > 1:
+        colors = result_colors(len(named))
         for i, (key, profile) in enumerate(named):
             marker = result_marker(i) if marked and len(styles) == 1 else ""
             frames = f" ({counted(profile.frames, 'frame')})" if len(named) <= _COUNTED else ""
             text = f"{label(key)}{frames}"
-            lines.append(line(color=text_color(), ls=result_dash(i), marker=marker, label=text))
+            lines.append(line(color=colors[i], ls=result_dash(i), marker=marker, label=text))
     return lines
 
 
