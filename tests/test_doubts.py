@@ -2,6 +2,8 @@
 
 import html
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -262,3 +264,186 @@ def test_times_of_dropped_frames_are_kept_by_reason(tmp_path):
             40 * MS,
         )
         assert (closed.count, closed.missing, closed.total) == (2, 1, 14 * MS)
+
+
+# -- stamps on a grid, ids, deadlines --------------------------------------------------------------
+
+
+def test_whole_second_ends_withhold_order_pace_and_jitter():
+    # 11 frames in each of 90 seconds, from 60 to 250 ms long; the end is known to the second
+    rng = np.random.default_rng(3)
+    end = np.repeat(1_700_000_000 + np.arange(90), 11) * 10**9
+    length = rng.integers(60, 250, 990) * MS + rng.integers(0, MS, 990)
+    whole = mic(end - length, 0, length)
+    profile = latprof.analyze(whole, order=True)
+    found = profile.order.results()[""]
+    reason = "not available: end has a resolution of 1 s"
+    assert {found.arrivals.note, found.period.note, found.jitter.note, found.in_flight.note} == {
+        reason
+    }
+    assert (found.arrivals.lost, found.arrivals.gaps, found.jitter.last) == (None, None, None)
+    assert reason in str(Report(profile)).split("Order of frames")[1]
+    check_shown(
+        profile,
+        "end has a resolution of 1 s: shorter times and the order of frames within it are not "
+        "known",
+    )
+    parts = [latprof.analyze(whole.select(np.arange(990) % 3 == i), order=True) for i in (2, 0, 1)]
+    assert latprof.merge(parts).doubts == profile.doubts
+    assert latprof.merge(parts).order.results()[""].arrivals.note == reason
+
+
+def test_ticks_of_15_6_ms_and_whole_milliseconds_are_found():
+    rng = np.random.default_rng(3)
+    start, length = steady(400), rng.integers(5 * MS, 80 * MS, 400)
+    for step, spoken in ((15_625_000, "15.625 ms"), (MS, "1 ms")):
+        begin, end = start // step * step, (start + length) // step * step
+        profile = latprof.analyze(mic(begin, 0, end - begin), order=True)
+        report = " ".join(str(Report(profile)).split())
+        assert f"start, decode, play, end have a resolution of {spoken}: " in report
+        total = profile["end_to_end"]
+        assert (total.step, total.resolution) == (step, step)
+        [row] = [row for row in profile.rows() if row["span"] == "end_to_end"]
+        assert row["resolution"] == step
+        assert f"? multiples of {spoken} in play, end_to_end" in report
+
+
+def test_only_percentiles_near_the_resolution_are_marked():
+    # 2,000 values of 1 to 1,000 ms in whole ms: p50 is far above the resolution, the least is not
+    start, length = steady(2_000, period=2 * 10**9), np.tile(np.arange(1, 1_001), 2) * MS
+    profile = latprof.analyze(mic(start, 7 * MS + np.arange(2_000) % 2 * MS, length))
+    shown = {line.split()[0]: line for line in str(profile).splitlines() if line}
+    assert "7.00 ms?" in shown["decode"]
+    assert "500 ms " in shown["play"]
+    assert profile["play"].too_coarse(19 * MS)
+    assert not profile["play"].too_coarse(20 * MS)
+
+
+def test_what_is_regular_is_not_taken_for_coarse():
+    exact = latprof.analyze(
+        mic(NOW // 10**9 * 10**9 + np.arange(500) * 20 * MS, MS, MS), order=True
+    )
+    assert exact.order.results()[""].period.mean == 20 * MS
+    assert exact["play"].resolution is None  # all values are equal
+    # 1,000 bursts of 12 frames, one each 500 ms
+    bursts = mic(NOW // 10**9 * 10**9 + np.repeat(np.arange(1_000) * 500 * MS, 12), 0, MS)
+    profile = latprof.analyze(bursts, order=True)
+    period = profile.order.results()[""].period
+    assert (period.p50, period.p90, period.max) == (0, 0, 500 * MS)
+    assert abs(period.p99 - 500 * MS) <= 0.016 * 500 * MS
+    assert abs(profile.throughput - 24) < 0.03
+    turns = mic(
+        NOW + np.arange(100) // 2 * 5 * MS + np.arange(100) % 2 * MS, 0, np.tile([1, 4], 50) * MS
+    )
+    profile = latprof.analyze(turns, order=True)
+    assert abs(profile.throughput - 400) < 0.1
+    assert abs(profile["play"].percentile(50).value - MS) <= 0.0005 * MS
+
+
+def test_percentiles_of_the_period_merge():
+    gaps = np.random.default_rng(5).integers(10**6, 10**9, 9_000)
+    start = NOW + np.cumsum(gaps)
+    trace = mic(start, 0, MS)
+    whole = latprof.analyze(trace, order=True).order.results()[""].period
+    parts = [trace.select(np.arange(9_000) // 3_000 == i) for i in (2, 0, 1)]
+    merged = latprof.merge([latprof.analyze(part, order=True) for part in parts])
+    found = merged.order.results()[""].period
+    assert replace(found, std=whole.std) == whole
+    assert math.isclose(found.std, whole.std, rel_tol=1e-12)
+    expected = np.percentile(np.diff(start), (50, 90, 99), method="inverted_cdf")
+    assert np.allclose((whole.p50, whole.p90, whole.p99), expected, rtol=0.016)
+    assert f"p50 {whole.p50 / 1e6:.0f} ms" in str(Report(latprof.analyze(trace, order=True)))
+
+
+def test_sources_that_share_a_counter_have_no_losses_of_their_own():
+    ids = np.delete(np.arange(1_000), 500)  # one id never came
+    source = np.where(np.random.default_rng(2).random(999) < 0.5, "input", "output").tolist()
+    trace = mic(steady(999), MS, MS, source=source)
+    trace = Trace(MIC, frame_id=ids, marks=trace.marks, source=source)
+    profile = latprof.analyze(trace, order=True)
+    note = "not available: sources share one counter, of which 1 id of 1,000 never came"
+    for found in profile.order.results().values():
+        assert (found.arrivals.note, found.arrivals.lost, found.arrivals.gaps) == (note, None, None)
+    assert f"input: ids {note}" in str(Report(profile))
+    # each with its own counter, of which ids are lost
+    own = np.concatenate([np.flatnonzero(np.arange(600) % 4), np.flatnonzero(np.arange(598) % 4)])
+    trace = mic(steady(len(own)), MS, MS)
+    source = np.repeat(["input", "output"], [450, len(own) - 450]).tolist()
+    trace = Trace(MIC, frame_id=own, marks=trace.marks, source=source)
+    lost = [r.arrivals.lost for r in latprof.analyze(trace, order=True).order.results().values()]
+    assert lost == [149, 149]
+
+
+def test_deadlines_are_printed_as_given_and_count_exactly():
+    # milliseconds: frames
+    lengths = {16.98: 25, 17.03: 50, 17.08: 5, 17.15: 3, 30: 2, 34: 15}
+    ns = np.repeat([round(ms * MS) for ms in lengths], list(lengths.values()))
+    trace = mic(steady(100), 0, ns)
+    for given, misses in (("17ms", 75), ("17.05ms", 25), ("17.2ms", 17)):
+        profile = latprof.analyze(trace, deadline=given)
+        assert profile.deadline.misses == misses
+        number = given.removesuffix("ms")
+        assert f"deadline {number} ms: {misses} of 100 frames missed it" in str(Report(profile))
+        page = Report(profile).to_html()
+        assert f"deadline {number} ms: {misses} of 100 frames" in page
+        assert f"beyond {number} ms" in page
+
+
+def test_deadlines_say_what_they_count():
+    trace = mic(steady(10_000), 0, np.where(np.arange(10_000) < 4_000, 30 * MS, MS))
+    trace.marks["end"][-93:] = MISSING
+    outcome = ["finished"] * 10_000
+    outcome[5_000:5_017] = ["late"] * 17
+    trace = Trace(MIC, frame_id=trace.frame_id, marks=trace.marks, outcome=outcome)
+    profile = latprof.analyze(trace, deadline="20ms", by="outcome")
+    missed = profile.deadline
+    assert (missed.misses, missed.frames, missed.unknown) == (4_017, 9_907, 93)
+    assert (
+        "deadline 20 ms: 4,017 of 9,907 frames missed it (4,000 late, 17 dropped); 93 more have no "
+        "known end to end"
+    ) in " ".join(str(Report(profile)).split())
+    # in the table by outcome: misses and the interval of p99
+    table = str(Report(profile)).split("By outcome")[1]
+    assert {"missed", "interval"} <= set(table.splitlines()[1].split())
+    line = next(line for line in table.splitlines() if line.startswith("finished"))
+    known = profile.groups["finished"]["end_to_end"].percentile(99)
+    assert f"{known.low / 1e6:.1f} ms to {known.high / 1e6:.1f} ms" in line
+    assert " 4,000 " in line
+
+
+def test_dropped_frames_have_times_by_reason_in_the_report():
+    outcome = ["finished", "late", "late", "closed"] * 3
+    trace = mic(steady(12), 0, np.array([1, 20, 40, 7] * 3) * MS, outcome=outcome)
+    report = Report(latprof.analyze(trace))
+    said = "time until dropped: late: 30.0 ms mean, 20.0 ms to 40.0 ms, p50 20.0 ms, p99 40.0 ms"
+    assert said in " ".join(str(report).split())
+    assert said in " ".join(report.to_html().split())
+    closed, late = json.loads(report.to_json())["dropped_times"]
+    assert (late["reason"], late["count"], late["mean"], late["max"]) == (
+        "late",
+        6,
+        30 * MS,
+        40 * MS,
+    )
+    assert (closed["min"], closed["p99"]) == (7 * MS, 7 * MS)
+
+
+def test_response_is_in_windows_and_slowest_frames():
+    # due each ms; what is due from 2.5 s to 7.5 s is released at 7.5 s and takes 1 ms each
+    period = Pipeline("load", ("start", "end"), period="1ms")
+    due = NOW + np.arange(10_000) * MS
+    held = (due >= NOW + 2_500 * MS) & (due < NOW + 7_500 * MS)
+    start = np.where(held, NOW + 7_500 * MS, due)
+    trace = Trace(period, frame_id=np.arange(10_000), marks={"start": start, "end": start + MS})
+    profile = latprof.analyze(trace, intended=True, every="1s")
+    response = profile["response"]
+    expected = {50: 1, 75: 2_501, 99: 4_901, 100: 5_001}
+    for q, ms in expected.items():
+        assert abs(response.percentile(q).value - ms * MS) <= 0.0005 * ms * MS
+    assert profile["end_to_end"].percentile(99).value == MS
+    report = Report(profile, worst=3)
+    text = str(report)
+    assert "Response, by windows of 1 s" in text
+    assert "response" in text.split("Slowest frames")[1].splitlines()[1]
+    assert all(row["response_ns"] is not None for row in report.to_dict()["worst"])
+    assert profile.worst(3)["response"].notna().all()

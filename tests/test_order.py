@@ -279,7 +279,8 @@ def test_results_of_five_frames_by_hand():
     assert (found.deadline.first_missed, found.deadline.last_missed) == (8, 9)
     assert order.results(active_ns=512).sentence() == (
         "1 frame lost (at most 1 in a row); 1 gap; 1 frame late; 1 duplicate; "
-        f"a frame each 100 ns (std 0 ns); jitter {expected:.1f} ns (at most {expected:.1f} ns); "
+        "a frame each 100 ns (std 0 ns, p50 100 ns, p99 100 ns); "
+        f"jitter {expected:.1f} ns (at most {expected:.1f} ns); "
         "1.00 in flight (1 at most); 3 missed deadlines in a row at most"
     )
 

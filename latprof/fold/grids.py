@@ -13,12 +13,16 @@ import numpy as np
 from latprof.arrays import Bounds, Ints
 from latprof.units import STAMP_LIMIT
 
-__all__ = ["FINE_NS", "Grid", "Step", "step_of"]
+__all__ = ["FINE_NS", "Grid", "Step", "resolution_of", "step_of"]
 
 FINE_NS = 1_000
 """Steps below it are not kept apart: they are kept as 1."""
 
 _FIRST = 64  # values that are looked at first: they show most fine steps
+
+# decimal ones of files; ticks of Windows, of Linux and of its file systems
+_DECIMAL = (*(10**k for k in range(3, 10)), 60 * 10**9)
+_RESOLUTIONS = (*_DECIMAL, 15_625_000, 15_600_000, 4_000_000)
 
 Step = Annotated[int, Bounds(0, 2 * STAMP_LIMIT)]
 """A step in ns: 1 if it is finer than `FINE_NS`, 0 if there are no two different values."""
@@ -42,6 +46,17 @@ def step_of(step: int, values: Ints) -> int:
     return step
 
 
+def resolution_of(step: int) -> int | None:
+    """Return a step if clocks or files have such a resolution, otherwise None.
+
+    Examples
+    --------
+    >>> resolution_of(15_625_000), resolution_of(10**9), resolution_of(500_000_000)
+    (15625000, 1000000000, None)
+    """
+    return step if step in _RESOLUTIONS else None
+
+
 @dataclass(slots=True)
 class Grid:
     """All stamps that were added are `phase` plus multiples of `step` ns.
@@ -56,6 +71,13 @@ class Grid:
 
     step: Step = 0
     phase: Annotated[int, Bounds(1 - STAMP_LIMIT, STAMP_LIMIT - 1)] | None = None
+
+    @property
+    def resolution(self) -> int | None:
+        """The step in ns if clocks or files have such a resolution, otherwise None."""
+        known = resolution_of(self.step)
+        # times of a decimal resolution are rounded: a period that starts anywhere is none
+        return None if known in _DECIMAL and self.phase else known
 
     def add(self, stamps: Ints) -> None:
         """Add stamps (n,), none of which is missing."""

@@ -186,6 +186,12 @@ class WorstFrame:
     source: str | None
     marks: dict[str, Stamp]
 
+    @property
+    def response_ns(self) -> int | None:
+        """Time from when the frame was due to its end, or None if that is not known."""
+        due = self.marks.get("due")
+        return None if due is None else self.marks["end"] - due
+
 
 @dataclass(slots=True, eq=False)
 class Worst:

@@ -13,6 +13,7 @@ from typing import Annotated
 import numpy as np
 
 from latprof.arrays import Bounds, Count, Counts, Duration, Exact, Ints, Length, Mask, widen
+from latprof.histogram import bin_edges
 from latprof.units import STAMP_LIMIT
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "WindowIndex",
     "Windows",
     "coarse_bin",
+    "coarse_edges",
 ]
 
 COARSE = 5
@@ -453,6 +455,21 @@ class ChunkWindows:
 def _run_begins(values: Ints) -> Ints:
     """Return where each run of equal values begins in an array (n,), n > 0."""
     return np.concatenate((np.zeros(1, np.int64), np.flatnonzero(values[1:] != values[:-1]) + 1))
+
+
+def coarse_edges() -> tuple[Ints, Ints]:
+    """Return the smallest and the largest integer (ns) of each coarse bin.
+
+    Examples
+    --------
+    >>> low, high = coarse_edges()
+    >>> low[:3].tolist(), high[0].item()
+    ([0, 1, 2], 0)
+    """
+    coarse = np.arange(COARSE_BINS)
+    first = np.where(coarse == 0, 0, ((coarse - 1) << COARSE) + 1)
+    low = bin_edges(first)[0]
+    return low, np.append(low[1:] - 1, 2**63 - 2)
 
 
 def coarse_bin(value: int) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 from latprof.pipeline import Pipeline
 from latprof.table import PALETTE, colors
 from latprof.text import escape
-from latprof.units import format_ns
+from latprof.units import format_exact
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -288,7 +288,7 @@ def draw_threshold(
 
     Durations at the top are written on different lines of text, so that they do not overlap.
     """
-    at, text = max(ns, 1), format_ns(ns)
+    at, text = max(ns, 1), format_exact(ns)
     draw = ax.axvline if where in ("top", "bottom") else ax.axhline
     draw(at, color=THRESHOLD, lw=1.3, ls=(0, (6, 2)))
     if where == "top":

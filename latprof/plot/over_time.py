@@ -29,7 +29,7 @@ from latprof.plot.results import (
     no_values,
 )
 from latprof.profile.answers import Stretch, WindowNumbers
-from latprof.units import format_ns, format_utc
+from latprof.units import format_exact, format_utc
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -128,7 +128,7 @@ def _range(begin_ns: int, end_ns: int, silent: list[Stretch]) -> tuple[int, int]
 
 def _since(begin_ns: int, unit: str, width_ns: int) -> str:
     moment = format_utc(begin_ns).replace("T", " ").removesuffix("Z").split(".")[0]
-    return f"time since {moment} UTC ({unit}), in windows of {format_ns(width_ns)}"
+    return f"time since {moment} UTC ({unit}), in windows of {format_exact(width_ns)}"
 
 
 def _draw_percentiles(
@@ -182,7 +182,7 @@ def _mark_above(ax: "Axes", windows: WindowNumbers, origin: int, scale: float, l
             marker="v",
             ms=4.5,
             color=THRESHOLD,
-            label=f"above {format_ns(limit)} in {number}",
+            label=f"above {format_exact(limit)} in {number}",
         )
 
 

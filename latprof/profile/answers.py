@@ -13,7 +13,7 @@ import numpy as np
 
 from latprof.arrays import Floats, Ints
 from latprof.fold.sums import MOST_WORST, Sums, Tails, WorstFrame
-from latprof.fold.windows import COARSE, COARSE_BINS
+from latprof.fold.windows import COARSE, COARSE_BINS, coarse_edges
 from latprof.histogram import Histogram, bin_edges, rank_of
 from latprof.profile.span import check_integer
 
@@ -128,10 +128,11 @@ def worst_frames(sums: Sums, n: int) -> list[WorstFrame]:
 class Deadline:
     """How many frames missed a deadline.
 
-    A dropped frame is a miss. `by_stage` counts the late frames by the stage that exceeded its
-    usual time most. The usual time is the mean in the middle frames (40th to 60th percentile), or,
-    if some of those are late, in the frames in time. Frames in one bin of end_to_end are counted
-    together.
+    A dropped frame is a miss. `frames` are those dropped and those finished with a known time;
+    `unknown` are the finished frames without one. `by_stage` counts the late frames by the stage
+    that exceeded its usual time most. The usual time is the mean in the middle frames (40th to 60th
+    percentile), or, if some of those are late, in the frames in time. Frames in one bin of
+    end_to_end are counted together.
     """
 
     deadline_ns: int
@@ -139,6 +140,7 @@ class Deadline:
     late: int
     dropped: int
     by_stage: dict[str, int]
+    unknown: int = 0
 
     @property
     def misses(self) -> int:
@@ -147,7 +149,7 @@ class Deadline:
 
     @property
     def ratio(self) -> float | None:
-        """Misses divided by all frames that finished or were dropped, or None without frames."""
+        """Misses divided by `frames`, or None if there are none."""
         return self.misses / self.frames if self.frames else None
 
 
@@ -172,7 +174,10 @@ def deadline(sums: Sums) -> Deadline | None:
             counts[0] = min(int(counts[0]), sums.late - int(beyond.sum()))
         found = np.bincount(np.argmax(excess, axis=0), counts, minlength=len(names))
         by_stage = {name: int(n) for name, n in zip(names, found, strict=True) if n}
-    return Deadline(sums.deadline_ns, sums.finished + dropped, sums.late, dropped, by_stage)
+    known = sums.spans[sums.deadline_span].count
+    return Deadline(
+        sums.deadline_ns, known + dropped, sums.late, dropped, by_stage, sums.finished - known
+    )
 
 
 def _usual(sums: Sums) -> Slice:
@@ -228,21 +233,6 @@ class Stretch:
     begin_ns: int
     end_ns: int
     what: str
-
-
-def coarse_edges() -> tuple[Ints, Ints]:
-    """Return the smallest and the largest integer (ns) of each coarse bin.
-
-    Examples
-    --------
-    >>> low, high = coarse_edges()
-    >>> low[:3].tolist(), high[0].item()
-    ([0, 1, 2], 0)
-    """
-    coarse = np.arange(COARSE_BINS)
-    first = np.where(coarse == 0, 0, ((coarse - 1) << COARSE) + 1)
-    low = bin_edges(first)[0]
-    return low, np.append(low[1:] - 1, 2**63 - 2)
 
 
 def window_numbers(sums: Sums, name: str, qs: Sequence[float] = (50, 99)) -> WindowNumbers:

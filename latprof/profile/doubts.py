@@ -27,6 +27,8 @@ COUNTED = {
 MANY_LEFT_OUT = 0.01  # of the finished frames
 FASTEST_RATE = 10_000_000  # frames a second
 SHORTEST_NS = 1_000  # not every frame of a pipeline is quicker
+FEWEST_STAMPS = 30  # from which on stamps on a grid are not a coincidence
+STEPS = 50  # a resolution matters if usual times are shorter than this many steps
 YEAR_1971_NS = 365 * 86_400 * 10**9
 
 
@@ -44,6 +46,7 @@ def doubts_of(profile: "Profile") -> list[Doubt]:
     if profile.frames:
         found += [*_negative(profile), *_unit(profile), *_added_up(profile)]
         found += [*_paused(profile), *_left_out(profile)]
+        found += _resolution(profile)
     notes = profile.accounts.notes
     known = (name for name in COUNTED if notes.get(name))
     return [*found, *(Doubt(name, COUNTED[name].format(n=notes[name])) for name in known)]
@@ -115,6 +118,26 @@ def _paused(profile: "Profile") -> Iterator[Doubt]:
         yield Doubt(
             "overlap",
             f"recordings overlap for {format_ns(twice)}: rates are of all of them together",
+        )
+
+
+def _resolution(profile: "Profile") -> Iterator[Doubt]:
+    """Report marks that are so coarse that distances of frames, or their times, are rounded."""
+    usual = profile["end_to_end"].histogram.value_at(50)
+    if profile.frames < FEWEST_STAMPS or usual is None:
+        return
+    spacing = (profile.time_range_ns or 0) / profile.frames
+    by_step: dict[int, list[str]] = {}
+    for mark, grid in profile.sums.grids.items():
+        step = grid.resolution
+        if step is not None and step * STEPS > min(spacing, usual):
+            by_step.setdefault(step, []).append(mark)
+    for step, marks in by_step.items():
+        have = "have" if len(marks) > 1 else "has"
+        yield Doubt(
+            "resolution",
+            f"{', '.join(marks)} {have} a resolution of {format_exact(step)}: shorter times and "
+            "the order of frames within it are not known",
         )
 
 

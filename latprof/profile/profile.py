@@ -241,7 +241,7 @@ class Profile(FoldedFrames):
             {
                 key: pd.array([row[key] for row in rows], dtype=types.get(key, "float64"))
                 for key in rows[0]
-                if key not in ("span", "kind", "most_negative", "intervals")
+                if key not in ("span", "kind", "most_negative", "resolution", "intervals")
             },
             index=pd.Index([row["span"] for row in rows], name="span"),
         )
@@ -385,6 +385,8 @@ class Profile(FoldedFrames):
             "start": pd.array(starts, dtype="datetime64[ns]"),
             "end_to_end": pd.array([frame.end_to_end_ns for frame in frames], dtype="Int64"),
         }
+        if "response" in self.spans:
+            columns["response"] = pd.array([frame.response_ns for frame in frames], dtype="Int64")
         for name in (*(stage.name for stage in self.pipeline.stages), "other"):
             columns[name] = pd.array([times.get(name) for times in stages], dtype="Int64")
         ids = np.array([frame.frame_id for frame in frames], np.uint64)

@@ -11,6 +11,7 @@ import numpy as np
 
 from latprof.arrays import Floats, Ints
 from latprof.errors import ProfileError
+from latprof.fold.grids import resolution_of
 from latprof.fold.intervals import Percentile, percentile
 from latprof.fold.sums import SpanSums
 from latprof.histogram import Histogram, bin_edges, rank_of
@@ -33,6 +34,9 @@ __all__ = [
 
 TABLE_PERCENTILES = (50, 90, 99, 99.9)
 """The percentiles that report, notebook and page show."""
+
+FEWEST_ON_GRID = 30  # from which on values on a grid are not a coincidence
+STEPS_IN_PERCENTILE = 20  # shorter times are doubtful: rounding moves them by up to 5 %
 
 POINTS = 1_000
 """Most steps of height, and most of width, that an `Ecdf` keeps apart."""
@@ -72,6 +76,8 @@ class SpanProfile:
         begin.
     most_negative
         The most negative of the negative lengths, or 0 if there are none.
+    step
+        What all values are multiples of, ns; 1 if that is below 1 us, 0 without values above 0.
     total, mean, std
         The exact sum, the mean, and the standard deviation (n - 1; None for fewer than 2 values).
     min, max, peak_frame
@@ -93,6 +99,7 @@ class SpanProfile:
     missing: int
     negative: int
     most_negative: int
+    step: int
     total: int
     mean: float | None
     std: float | None
@@ -115,6 +122,7 @@ class SpanProfile:
             sums.missing,
             sums.negative,
             sums.most_negative,
+            sums.step,
             total,
             total / n if n else None,
             math.sqrt(max(sums.m2, 0.0) / (n - 1)) if n > 1 else None,
@@ -140,6 +148,18 @@ class SpanProfile:
         lines = [head, f"mean {format_ns(self.mean)}{std}{share}"]
         lines += [str(self.percentile(q)) for q in TABLE_PERCENTILES]
         return "\n".join([*lines, f"min {format_ns(self.min)}, {peak}"])
+
+    @property
+    def resolution(self) -> int | None:
+        """What the values are rounded to, ns, or None if they do not look rounded."""
+        if self.count < FEWEST_ON_GRID or self.min == self.max:
+            return None
+        return resolution_of(self.step)
+
+    def too_coarse(self, ns: float | None) -> bool:
+        """Return whether a time is so short that the resolution of the values matters for it."""
+        step = self.resolution
+        return step is not None and ns is not None and ns < STEPS_IN_PERCENTILE * step
 
     @property
     def resolves(self) -> float | None:
@@ -179,6 +199,7 @@ class SpanProfile:
         row: dict[str, Any] = {"span": self.name} | {name: getattr(self, name) for name in first}
         row |= {percentile_key(p.q): p.value for p in known}
         row |= {name: getattr(self, name) for name in ("max", "peak_frame", "share")}
+        row["resolution"] = self.resolution
         row["resolves"] = max((p.q for p in known if p.low is not None), default=None)
         row["intervals"] = [
             {

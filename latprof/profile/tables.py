@@ -3,12 +3,13 @@
 from typing import TYPE_CHECKING
 
 from latprof.errors import ProfileError
+from latprof.fold.intervals import Percentile
 from latprof.profile.doubts import MANY_LEFT_OUT, added_up, how_negative
-from latprof.profile.span import TABLE_PERCENTILES, percentile_key
+from latprof.profile.span import TABLE_PERCENTILES, SpanProfile, percentile_key
 from latprof.table import Cell, Column, Section, Table, colors, html, text
 from latprof.text import clip, counted
 from latprof.thresholds import Thresholds
-from latprof.units import format_bytes, format_ns, format_quantity, format_utc
+from latprof.units import format_bytes, format_exact, format_ns, format_quantity, format_utc
 
 if TYPE_CHECKING:
     from latprof.profile.profile import Profile
@@ -173,17 +174,20 @@ def spans(profile: "Profile", thresholds: Thresholds | None = None) -> Section:
     A percentile without a confidence interval is doubtful: there are too few frames for it.
     """
     level = (thresholds or Thresholds()).level
-    rows, doubtful = [], False
+    rows, doubtful, rounded = [], False, []
     for row in profile.rows():
         if profile.bins is not None and row["span"] == "other":
             continue  # the same as end_to_end, of which no part is known
+        span = profile[row["span"]]
         least, mean, most = (Cell(row[key], level(row[key])) for key in ("min", "mean", "max"))
         cells = [row["span"], Cell(row["share"], bar=row["share"]), mean, row["std"], least]
         for q in TABLE_PERCENTILES:
             value = row[percentile_key(q)]
             weak = value is not None and q > (row["resolves"] or 0)
+            coarse = span.too_coarse(value)
             doubtful |= weak
-            cells.append(Cell(value, level(value), doubtful=weak))
+            rounded += [span] if coarse and span not in rounded else []
+            cells.append(Cell(value, level(value), doubtful=weak or coarse))
         rows.append([*cells, most])
     times = ["mean", "std", "min", *(f"p{q:g}" for q in TABLE_PERCENTILES), "max"]
     columns = (
@@ -198,6 +202,8 @@ def spans(profile: "Profile", thresholds: Thresholds | None = None) -> Section:
             f"mostly the cost of measuring, as a clock read takes {profile.stamp_ns} ns: "
             + ", ".join(measuring)
         )
+    if rounded:
+        lines.append(f"? multiples of {_multiples(rounded)}: percentiles are as coarse")
     if profile.bins is not None:
         lines.append("percentiles and max are the upper edges of their bins")
         if doubtful:
@@ -207,6 +213,14 @@ def spans(profile: "Profile", thresholds: Thresholds | None = None) -> Section:
     elif doubtful:
         lines.append(f"? not enough frames for a reliable estimate: {_doubt(profile)}")
     return Section("Spans", tuple(lines), Table(columns, rows), "spans")
+
+
+def _multiples(spans: list[SpanProfile]) -> str:
+    """Name what the values of spans are multiples of: ``"1 ms in decode and play"``."""
+    by_step: dict[int, list[str]] = {}
+    for span in spans:
+        by_step.setdefault(span.step, []).append(span.name)
+    return ", ".join(f"{format_exact(step)} in {', '.join(n)}" for step, n in by_step.items())
 
 
 def _missing(profile: "Profile") -> str:
@@ -235,6 +249,11 @@ def _doubt(profile: "Profile") -> str:
     return ""
 
 
+def _interval(known: Percentile) -> str:
+    """Return the confidence interval of a percentile, or "-"."""
+    return "-" if known.low is None else f"{format_ns(known.low)} to {format_ns(known.high)}"
+
+
 def groups(profile: "Profile", thresholds: Thresholds | None = None) -> Section:
     """Return the numbers of end_to_end and the bottleneck of each group, the largest first."""
     level = (thresholds or Thresholds()).level
@@ -244,14 +263,25 @@ def groups(profile: "Profile", thresholds: Thresholds | None = None) -> Section:
     rows: list[list[Cell | str | None]] = []
     for name, group in found[:MOST_ROWS]:
         total = group["end_to_end"]
-        values = total.mean, *total.histogram.percentiles((50, 99)), total.max
         frames = Cell(group.frames, bar=group.frames / most)
-        times = (Cell(value, level(value)) for value in values)
-        rows.append([name, frames, *times, group.bottleneck()])
+        p50, p99 = (total.percentile(q) for q in (50, 99))
+        mean, median, top = (Cell(x, level(x)) for x in (total.mean, p50.value, total.max))
+        tail = Cell(p99.value, level(p99.value), doubtful=p99.value is not None and p99.low is None)
+        missed = group.deadline
+        rows.append(
+            [
+                *(name, frames, mean, median, tail, _interval(p99), top),
+                *([] if missed is None else [Cell(missed.misses)]),
+                group.bottleneck(),
+            ]
+        )
     columns = (
         Column(by, "name"),
         Column("frames", "count"),
-        *(Column(name, "time") for name in ("mean", "p50", "p99", "max")),
+        *(Column(name, "time") for name in ("mean", "p50", "p99")),
+        Column("its interval", spare=1),
+        Column("max", "time"),
+        *([] if profile.sums.deadline_ns is None else [Column("missed", "count")]),
         Column("bottleneck"),
     )
     more = len(found) - len(rows)

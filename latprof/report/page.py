@@ -19,7 +19,7 @@ from latprof.report.pictures import pictures
 from latprof.table import Cell, Column, Section, Table, colors, doubtful, html_table
 from latprof.text import clip, counted, escape
 from latprof.thresholds import Thresholds
-from latprof.units import format_ns, format_quantity, format_utc
+from latprof.units import format_exact, format_ns, format_quantity, format_utc
 
 if TYPE_CHECKING:
     from latprof.report.report import Report
@@ -117,7 +117,7 @@ def _figures(profile: Profile, thresholds: Thresholds) -> Iterator[tuple[str, st
     yield "slowest", format_ns(total.max), frame, thresholds.level(total.max)
     missed = profile.deadline
     if missed is not None and missed.ratio is not None:
-        note = f"{missed.ratio:.1%} beyond {format_ns(missed.deadline_ns)}"
+        note = f"{missed.ratio:.1%} beyond {format_exact(missed.deadline_ns)}"
         yield "deadline missed", f"{missed.misses:,}", note, "critical" if missed.misses else ""
     accounts = profile.accounts
     dropped, lost = sum(accounts.dropped.values()), accounts.lost + accounts.torn

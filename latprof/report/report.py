@@ -183,7 +183,10 @@ class Report:
                 {"above_ns": low, "to_ns": high, "frames": n} for low, high, n in profile.ranges
             ],
             "deadline": None if missed is None else {**asdict(missed), "misses": missed.misses},
-            "worst": [asdict(frame) for frame in worst_frames(sums, self.worst)],
+            "worst": [
+                asdict(frame) | {"response_ns": frame.response_ns}
+                for frame in worst_frames(sums, self.worst)
+            ],
             "windows": timeline_rows(sums),
             "order": None
             if profile.order is None
@@ -196,6 +199,20 @@ class Report:
             "variance_shares": profile.variance_shares,
             "accounts": profile.accounts.to_dict(),
             "recorders": profile.recorders.to_dict(),
+            "dropped_times": [
+                {
+                    "reason": reason,
+                    "count": times.count,
+                    "missing": times.missing,
+                    "negative": times.negative,
+                    "mean": times.total / times.count if times.count else None,
+                    "min": times.histogram.min,
+                    "p50": times.histogram.value_at(50),
+                    "p99": times.histogram.value_at(99),
+                    "max": times.peak,
+                }
+                for reason, times in sorted(sums.dropped_times.items())
+            ],
             "dropped": [
                 {"reason": reason, "last_mark": mark, "frames": n}
                 for (reason, mark), n in sorted(sums.dropped.items())

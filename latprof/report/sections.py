@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from latprof.fold.sums import SpanSums
 from latprof.profile import tables
 from latprof.profile.answers import COARSE_ERROR, stages_of, timeline_rows, worst_frames
 from latprof.profile.profile import Profile
@@ -9,7 +10,7 @@ from latprof.sequence.order import OrderBySource
 from latprof.table import Cell, Column, Section, Table
 from latprof.text import clip, counted
 from latprof.thresholds import Thresholds
-from latprof.units import format_ns
+from latprof.units import format_exact, format_ns
 
 __all__ = ["above_thresholds", "range_name", "sections", "summary_lines"]
 
@@ -39,7 +40,7 @@ def sections(profile: Profile, thresholds: Thresholds, worst: int) -> list[Secti
     if profile.groups:
         found.append(tables.groups(profile, thresholds))
     if profile.sums.timeline is not None:
-        found.append(_windows(profile, thresholds))
+        found += [_windows(profile, thresholds, total.name) for total in profile.pipeline.totals]
     if worst and profile.sums.worst.frames:
         found.append(_worst(profile, thresholds, worst))
     return [*found, _accounts(profile)]
@@ -86,7 +87,7 @@ def above_thresholds(profile: Profile, thresholds: Thresholds) -> Iterable[str]:
     """Give the number of frames above each threshold of end_to_end."""
     if profile["end_to_end"].count and thresholds.limits:
         yield "; ".join(
-            f"above {format_ns(limit)} ({level}): {_above(profile, limit)}"
+            f"above {format_exact(limit)} ({level}): {_above(profile, limit)}"
             for level, limit in thresholds.limits.items()
         )
 
@@ -132,10 +133,12 @@ def _deadline(profile: Profile) -> Iterable[str]:
     if missed is None:
         return
     line = (
-        f"deadline {format_ns(missed.deadline_ns)}: {missed.misses:,} of "
+        f"deadline {format_exact(missed.deadline_ns)}: {missed.misses:,} of "
         f"{counted(missed.frames, 'frame')} missed it ({missed.late:,} late, "
         f"{missed.dropped:,} dropped)"
     )
+    if missed.unknown:
+        line += f"; {missed.unknown:,} more have no known {_name(profile.sums.deadline_span)}"
     if missed.by_stage:
         late = sorted(missed.by_stage.items(), key=lambda item: -item[1])
         named = ", ".join(f"{name} {n:,}" for name, n in late)
@@ -210,18 +213,13 @@ def _edge(ns: int) -> str:
 
 def _order(profile: Profile, orders: OrderBySource) -> Section:
     lines, results = [], orders.results(profile.active_ns)
-    if len(results) > 1 and any(each.arrivals.lost for each in results.values()):
-        lines.append(
-            "ids are followed for each source; if sources share a counter, frames that look lost "
-            "may be those of another source"
-        )
     for source, found in list(results.items())[: tables.MOST_ROWS]:
         lines.append(f"{clip(source or 'no source')}: {found.sentence()}")
     return Section("Order of frames", tuple(lines), key="order")
 
 
-def _windows(profile: Profile, thresholds: Thresholds) -> Section:
-    found = [row for row in timeline_rows(profile.sums) if row["span"] == "end_to_end"]
+def _windows(profile: Profile, thresholds: Thresholds, name: str) -> Section:
+    found = [row for row in timeline_rows(profile.sums) if row["span"] == name]
     rows = [
         (row["window_ns"], row["count"], *(Cell(row[k], thresholds.level(row[k])) for k in _TIMES))
         for row in found[: tables.MOST_ROWS]
@@ -232,12 +230,19 @@ def _windows(profile: Profile, thresholds: Thresholds) -> Section:
     windows = profile.sums.timeline
     if windows is not None and windows.width_ns != windows.base_ns:
         lines.append(
-            f"wider than the {format_ns(windows.base_ns)} that were asked for, as there are at "
+            f"wider than the {format_exact(windows.base_ns)} that were asked for, as there are at "
             f"most {windows.most} windows"
         )
     columns = Column("begin", "moment"), Column("frames", "count"), *_time_columns(_TIMES)
-    width = "" if windows is None else f", by windows of {format_ns(windows.width_ns)}"
-    return Section(f"End to end{width}", tuple(lines), Table(columns, rows), "windows")
+    width = "" if windows is None else f", by windows of {format_exact(windows.width_ns)}"
+    key = "windows" if name == "end_to_end" else f"windows_{name}"
+    title = f"{_name(name).capitalize()}{width}"
+    return Section(title, tuple(lines), Table(columns, rows), key)
+
+
+def _name(total: str) -> str:
+    """Return the name of a total as sentences have it."""
+    return total.replace("_", " ")
 
 
 def _time_columns(names: Iterable[str]) -> tuple[Column, ...]:
@@ -245,7 +250,7 @@ def _time_columns(names: Iterable[str]) -> tuple[Column, ...]:
 
 
 def _worst(profile: Profile, thresholds: Thresholds, n: int) -> Section:
-    rows = []
+    rows, response = [], "response" in profile.spans
     for frame in worst_frames(profile.sums, n):
         parts = sorted(stages_of(profile.sums, frame).items(), key=lambda item: -item[1])
         longest = [f"{name} {format_ns(ns)}" for name, ns in parts if ns > 0][:_LONGEST_SPANS]
@@ -256,6 +261,7 @@ def _worst(profile: Profile, thresholds: Thresholds, n: int) -> Section:
                 frame.source or None,
                 None if profile.untimed else frame.marks["start"],
                 Cell(total, thresholds.level(total)),
+                *([frame.response_ns] if response else []),
                 ", ".join(longest),
             )
         )
@@ -264,9 +270,24 @@ def _worst(profile: Profile, thresholds: Thresholds, n: int) -> Section:
         Column("source", "name", spare=6),
         Column("start", "moment"),
         Column("end to end", "time"),
+        *([Column("response", "time")] if response else []),
         Column("longest spans"),
     )
     return Section("Slowest frames", (), Table(columns, rows), "worst")
+
+
+def _dropped_times(profile: Profile) -> list[tuple[str, SpanSums]]:
+    """Return the times of dropped frames by reason, without reasons that have none."""
+    known = sorted(profile.sums.dropped_times.items())
+    return [(reason, times) for reason, times in known if times.count]
+
+
+def _dropped_time(reason: str, times: SpanSums) -> str:
+    low, p50, p99 = (times.histogram.value_at(q) for q in (0, 50, 99))
+    return (
+        f"time until dropped: {clip(reason)}: {format_ns(times.total / times.count)} mean, "
+        f"{format_ns(low)} to {format_ns(times.peak)}, p50 {format_ns(p50)}, p99 {format_ns(p99)}"
+    )
 
 
 def _accounts(profile: Profile) -> Section:
@@ -288,6 +309,7 @@ def _accounts(profile: Profile) -> Section:
         )
     if a.sampled_out:
         lines.append(f"sampled out: {a.sampled_out:,}")
+    lines += [_dropped_time(reason, times) for reason, times in _dropped_times(profile)]
     dropped_by = {f"{clip(why)}, last mark {at}": n for (why, at), n in by_mark.items()}
     kinds = {"dropped": dropped_by, "rejected": a.rejected, "counted": a.notes}
     for what, counts in kinds.items():

@@ -6,7 +6,7 @@ from rich.text import Text
 from latprof.report.report import Report
 from latprof.table import Section, Table, doubtful, lay_out, wrapped
 from latprof.thresholds import Thresholds
-from latprof.units import format_ns
+from latprof.units import format_exact
 
 __all__ = ["LEVEL_STYLES", "bar", "print_report", "print_sections", "styled_table"]
 
@@ -74,6 +74,6 @@ def bar(share: float, width: int) -> str:
 def _legend(thresholds: Thresholds) -> Text:
     color = {"warning": "yellow", "critical": "red"}
     return Text(", ").join(
-        Text(f"{color[level]}: above {format_ns(limit)}", style=LEVEL_STYLES[level])
+        Text(f"{color[level]}: above {format_exact(limit)}", style=LEVEL_STYLES[level])
         for level, limit in thresholds.limits.items()
     )

@@ -13,6 +13,7 @@ import numpy as np
 
 from latprof.arrays import Ints, Mask
 from latprof.errors import ProfileError, TraceError
+from latprof.fold.grids import Grid
 from latprof.frames import MISSING, Columns
 from latprof.pipeline import Pipeline
 from latprof.sequence.ids import NOT_AVAILABLE, SIGN_BIT, IdResult, IdRun
@@ -28,7 +29,7 @@ from latprof.sequence.timing import (
     TimingRun,
 )
 from latprof.text import counted, quoted
-from latprof.units import STAMP_LIMIT, format_ns, format_quantity
+from latprof.units import STAMP_LIMIT, format_exact, format_ns, format_quantity
 
 __all__ = [
     "Intended",
@@ -39,6 +40,9 @@ __all__ = [
     "StartRun",
     "rows_by_source",
 ]
+
+FEWEST_STAMPS = 30  # from which on stamps on a grid are not a coincidence
+STEPS_BETWEEN = 8  # a mean distance of frames is at least this many steps of the clock
 
 CHUNK = 65_536  # rows folded together: larger work arrays come from fresh pages, which are slow
 
@@ -58,7 +62,9 @@ class OrderResults:
         parts = [self.arrivals.sentence()]
         period, jitter, flight = self.period, self.jitter, self.in_flight
         if period.mean is not None:
-            parts.append(f"a frame each {format_ns(period.mean)} (std {format_ns(period.std)})")
+            usual = ", ".join(f"{p} {format_ns(getattr(period, p))}" for p in ("p50", "p99"))
+            each = f"a frame each {format_ns(period.mean)}"
+            parts.append(f"{each} (std {format_ns(period.std)}, {usual})")
         if jitter.last is not None:
             parts.append(f"jitter {format_ns(jitter.last)} (at most {format_ns(jitter.peak)})")
         if flight.mean is not None:
@@ -158,6 +164,8 @@ class Order:
     ----------
     reason
         Why frames are missing, such as ``"sampling rate 0.1"``, or ""; then nothing is available.
+    grids
+        What starts and ends are multiples of: coarse stamps do not show order, pace and jitter.
 
     Examples
     --------
@@ -175,6 +183,7 @@ class Order:
     settings: OrderSettings = OrderSettings()
     reason: str = ""
     frames: int = 0
+    grids: dict[str, Grid] = field(default_factory=lambda: {"start": Grid(), "end": Grid()})
     by_start: Segments[StartRun] = field(default_factory=lambda: Segments(StartRun()))
     by_end: Segments[Jitter] = field(default_factory=lambda: Segments(Jitter()))
 
@@ -206,6 +215,8 @@ class Order:
         begun, ended = _stamped(columns, "start"), _stamped(columns, "end")
         latencies = ends - starts
         flown = _both(begun, ended)
+        self.grids["start"].add(starts if begun is None else starts[begun])
+        self.grids["end"].add(ends if ended is None else ends[ended])
         if int(latencies.min()) < 0:
             flown = _both(flown, latencies >= 0)
         self.by_end.add(_chosen((ends, ids, latencies), _both(done, flown)))
@@ -241,6 +252,8 @@ class Order:
         self.settings.check_equal(other.settings)
         self.mark_incomplete(other.reason)
         self.frames += other.frames
+        for mark, grid in other.grids.items():
+            self.grids[mark].merge(grid)
         self.by_start.merge(other.by_start)
         self.by_end.merge(other.by_end)
 
@@ -254,14 +267,25 @@ class Order:
             first start to the last end.
         """
         run, jitter = self.by_start.total(), self.by_end.total()
-        note, settings = self._note(self.by_start.reason), self.settings
+        coarse, settings = self._coarse(run.timing), self.settings
+        note = self._note(self.by_start.reason or coarse)
         return OrderResults(
             run.ids.result(note),
-            jitter.result(self._note(self.by_end.reason)),
+            jitter.result(self._note(self.by_end.reason or coarse)),
             run.timing.period(note),
             run.timing.in_flight(note, active_ns),
             run.timing.deadline(note, settings.deadline_ns, settings.deadline_span),
         )
+
+    def _coarse(self, timing: TimingRun) -> str:
+        """Return which stamps are too coarse for the distances of the frames, or ""."""
+        if timing.count < FEWEST_STAMPS or timing.shortest == timing.longest:
+            return ""
+        for mark, grid in self.grids.items():
+            step = grid.resolution
+            if step is not None and step * STEPS_BETWEEN > timing.total / timing.count:
+                return f"{mark} has a resolution of {format_exact(step)}"
+        return ""
 
     def _note(self, why: str) -> str:
         why = self.reason or why
@@ -334,7 +358,35 @@ class OrderBySource:
 
     def results(self, active_ns: int | None = None) -> dict[str, OrderResults]:
         """Return the results by source, ``""`` for frames without a source."""
-        return {source or "": order.results(active_ns) for source, order in self.by_source.items()}
+        found = {source or "": order.results(active_ns) for source, order in self.by_source.items()}
+        shared = self._shared(found)
+        if not shared:
+            return found
+        return {
+            source: replace(each, arrivals=IdResult(frames=each.arrivals.frames, note=shared))
+            for source, each in found.items()
+        }
+
+    def _shared(self, found: dict[str, OrderResults]) -> str:
+        """Return that sources share one counter of ids, if it explains most ids that seem lost.
+
+        Ids of which each source has others, and that are nearly complete together, are of one
+        counter; only the ids at the ends of each source are compared one by one.
+        """
+        lost = sum(each.arrivals.lost or 0 for each in found.values())
+        if len(found) < 2 or not lost or self.settings.id_bits < 64:
+            return ""
+        seen = [order.by_start.total().ids.seen for order in self.by_source.values()]
+        seen = [ids for ids in seen if ids.count]
+        whole = max(ids.highest for ids in seen) - min(ids.lowest for ids in seen) + 1
+        absent = whole - sum(ids.count for ids in seen)
+        known = np.concatenate([part for ids in seen for part in (ids.low, ids.high)])
+        if not 0 <= absent * 2 < lost or len(np.unique(known)) < len(known):
+            return ""
+        return (
+            f"{NOT_AVAILABLE}sources share one counter, of which {counted(absent, 'id')} of "
+            f"{whole:,} never came"
+        )
 
 
 def rows_by_source(columns: Columns) -> Iterator[tuple[str | None, slice | Ints]]:

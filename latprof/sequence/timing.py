@@ -5,13 +5,15 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 
-from latprof.arrays import Ints, Mask, Stamp, exact_sum
+from latprof.arrays import Counts, Ints, Length, Mask, Stamp, exact_sum
 from latprof.fold.sums import between
+from latprof.fold.windows import COARSE, COARSE_BINS, coarse_edges
 from latprof.frames import MISSING
+from latprof.histogram import bin_of, rank_of
 from latprof.sequence.ids import NOT_AVAILABLE, SIGN_BIT, Number
 from latprof.sequence.segments import Rows
 
@@ -62,12 +64,15 @@ class JitterResult:
 
 @dataclass(frozen=True, slots=True)
 class PeriodResult:
-    """Time between the starts of successive frames, ns."""
+    """Time between the starts of successive frames, ns; percentiles are within 1.6 %."""
 
     count: int
     mean: float | None = None
     std: float | None = None
     min: int | None = None
+    p50: int | None = None
+    p90: int | None = None
+    p99: int | None = None
     max: int | None = None
     note: str = ""
 
@@ -156,6 +161,8 @@ class TimingRun:
         The first and the last start, the latest end.
     count, total, m2, shortest, longest
         Times between starts: number, sum, squared distances from the mean, least and most.
+    distances
+        Counts of the times between starts by coarse bin, up to the last one that is not 0.
     flown, flight
         Frames that have been in flight, and the sum of their times.
     open
@@ -174,6 +181,7 @@ class TimingRun:
     m2: float = 0.0
     shortest: int | None = None
     longest: int | None = None
+    distances: Annotated[Counts, Length(COARSE_BINS)] = field(default_factory=_no_numbers)
     flown: int = 0
     flight: int = 0
     open: Ints = field(default_factory=_no_numbers)
@@ -194,6 +202,7 @@ class TimingRun:
         if self.last is not None:
             distance = int(starts[0]) - self.last
             self._add_distances(1, distance, 0.0, distance, distance)
+            self._count_distances(np.array([distance]))
         elif self.first is None:
             self.first = int(starts[0])
         self.last = int(starts[-1])
@@ -215,6 +224,17 @@ class TimingRun:
         rest = total - middle * n  # the mean is not an integer: what is left over
         m2 = float(np.einsum("i,i->", floats, floats)) - rest * rest / n
         self._add_distances(n, total, m2, low, high)
+        self._count_distances(distances)
+
+    def _count_distances(self, distances: Ints) -> None:
+        fine = bin_of(distances.astype(np.float64))
+        self._add_counts(np.bincount(np.where(fine == 0, 0, ((fine - 1) >> COARSE) + 1)))
+
+    def _add_counts(self, counts: Ints) -> None:
+        more = len(counts) - len(self.distances)
+        if more > 0:
+            self.distances = np.pad(self.distances, (0, more))
+        self.distances[: len(counts)] += counts
 
     def _add_distances(self, n: int, total: int, m2: float, low: int, high: int) -> None:
         self.m2 += m2 + between(self.count, self.total, self.total, n, total, total)
@@ -279,6 +299,7 @@ class TimingRun:
         assert body.shortest is not None
         assert body.longest is not None
         self._add_distances(body.count, body.total, body.m2, body.shortest, body.longest)
+        self._add_counts(body.distances)
         self.last = body.last
         self.flown += body.flown
         self.flight += body.flight
@@ -310,7 +331,12 @@ class TimingRun:
         if note or not self.count:
             return PeriodResult(self.count, note=note)
         std = math.sqrt(max(self.m2, 0.0) / (self.count - 1)) if self.count > 1 else None
-        return PeriodResult(self.count, self.total / self.count, std, self.shortest, self.longest)
+        low, high = (edges[: len(self.distances)] for edges in coarse_edges())
+        middles = np.clip(low // 2 + high // 2, self.shortest, self.longest)
+        ranks = [rank_of(q, self.count) for q in (50, 90, 99)]
+        p50, p90, p99 = middles[np.searchsorted(np.cumsum(self.distances), ranks)].tolist()
+        mean = self.total / self.count
+        return PeriodResult(self.count, mean, std, self.shortest, p50, p90, p99, self.longest)
 
     def in_flight(self, note: str, active_ns: int | None) -> InFlightResult:
         """Return the frames in flight; the mean is from first start to last end by default."""
