@@ -13,14 +13,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 import latprof
-from latprof.cli import compare, completion, convert, demo, plot, queueing, report, top
+from latprof.cli import compare, completion, convert, demo, formats, plot, queueing, report, top
 from latprof.errors import LatprofError
 from latprof.text import escape, shown_path
 
 __all__ = ["COMMAND_MODULES", "main"]
 
 # in the order of the help; `add` declares a module's commands
-COMMAND_MODULES = (demo, report, queueing, compare, plot, convert, top, completion)
+COMMAND_MODULES = (demo, report, queueing, compare, plot, convert, formats, top, completion)
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 

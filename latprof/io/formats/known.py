@@ -12,7 +12,7 @@ from latprof.io.atomic import file_errors, reading
 from latprof.io.formats.bins import BinnedFile
 from latprof.pipeline import Pipeline
 
-__all__ = ["FORMATS", "Format", "recognized"]
+__all__ = ["FORMATS", "UNTRIED", "Format", "recognized"]
 
 StrPath = str | os.PathLike[str]
 Frames = tuple[Pipeline, Columns, dict[str, Any]]
@@ -122,6 +122,78 @@ FORMATS = (
         "a slice at the top of a thread is a frame; stages as for spans",
     ),
     Format(
+        "PresentMon CSV, version 1 and 2",
+        "frame_tools",
+        "presentmon",
+        "frames",
+        "report game.csv --by source",
+        "a present is a frame, its end the display; stages cpu_busy, present, display",
+    ),
+    Format(
+        "CapFrameX JSON",
+        "frame_tools",
+        "capframex",
+        "frames",
+        "report capture.json --by run",
+        "as PresentMon; the run is a tag",
+    ),
+    Format(
+        "MangoHud CSV",
+        "frame_tools",
+        "mangohud",
+        "frames",
+        "report mangohud.csv",
+        "a row is a frame, or a sample if rows are further apart than frames",
+    ),
+    Format(
+        "k6 CSV",
+        "load_tools",
+        "k6_csv",
+        "frames",
+        "report k6.csv --by status",
+        "a request is a frame; stages blocked, connecting, ..., receiving",
+    ),
+    Format(
+        "k6 JSON lines",
+        "load_tools",
+        "k6_json",
+        "frames",
+        "report k6.json --by status",
+        "as k6 CSV",
+    ),
+    Format(
+        "JMeter JTL (CSV)",
+        "load_tools",
+        "jmeter",
+        "frames",
+        "report results.jtl --by success",
+        "a sample is a frame; stages connect, first_byte, receive",
+    ),
+    Format(
+        "vLLM benchmark result with details",
+        "load_tools",
+        "vllm",
+        "frames",
+        "report vllm.json",
+        "a request is a frame; stages first_token, decode",
+    ),
+    Format(
+        "llmperf individual responses",
+        "load_tools",
+        "llmperf",
+        "frames",
+        "report llmperf.json",
+        "a response is a frame; stages first_token, decode",
+    ),
+    Format(
+        "GStreamer latency tracer log",
+        "gstreamer",
+        "gstreamer",
+        "frames",
+        "report gst.log --by source",
+        "a buffer from source to sink is a frame; stages are elements, if they can be joined",
+    ),
+    Format(
         "HdrHistogram log, V0 to V2",
         "hdr",
         "hdr",
@@ -171,6 +243,13 @@ FORMATS = (
     ),
 )
 """All formats, in the order in which they are tried."""
+
+
+UNTRIED = (
+    *("capframex", "mangohud", "k6_csv", "k6_json", "jmeter", "vllm", "llmperf"),
+    *("hgrm", "prometheus", "cyclictest", "rtla"),
+)
+"""Formats that were tried only on files written after the tool's documentation."""
 
 
 def recognized(path: StrPath) -> Format | None:

@@ -448,6 +448,6 @@ def _advice(source: Source) -> str:
     guess = " (in order of time)" if len(found) > 1 else ""
     return (
         f"a table needs the columns that have the times, for example{guess} "
-        f"--marks {clip(example, 200)} (marks=[...] in Python); it has the columns {shown}; other "
-        "formats: latprof formats"
+        f"--marks {clip(example, 200)} (marks=[...] in Python); it has the columns {shown}, and "
+        "none of the other formats that latprof formats lists"
     )

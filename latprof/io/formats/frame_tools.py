@@ -1,0 +1,253 @@
+"""Reads logs of tools that measure frames: PresentMon 1 and 2, CapFrameX, MangoHud."""
+
+import csv
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from latprof.arrays import Ints
+from latprof.errors import TraceError
+from latprof.frames import MISSING, Columns, Labels
+from latprof.io.atomic import reading
+from latprof.io.formats.files import opened
+from latprof.io.formats.json_values import JsonValues
+from latprof.io.formats.lines import lines_of
+from latprof.io.formats.made import (
+    Frames,
+    frames_of_lengths,
+    names_of,
+    text_columns,
+    times_of,
+)
+from latprof.units import STAMP_LIMIT
+
+__all__ = [
+    "is_capframex",
+    "is_mangohud",
+    "is_presentmon",
+    "read_capframex",
+    "read_mangohud",
+    "read_presentmon",
+]
+
+StrPath = str | os.PathLike[str]
+
+_UNREADABLE = "values that cannot be read"
+_NOT_DISPLAYED = "not displayed"
+_QPC = 10_000_000  # ticks a second of Windows' counter, unless the file shows another rate
+
+
+def is_presentmon(head: bytes) -> bool:
+    """Recognize the CSV of PresentMon, version 1 or 2."""
+    first = head.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0].lower()
+    return first.startswith(b"application,processid") and b"swapchainaddress" in first
+
+
+def is_capframex(head: bytes) -> bool:
+    """Recognize a capture of CapFrameX."""
+    return b'"Runs"' in head and b'"CaptureData"' in head
+
+
+def is_mangohud(head: bytes) -> bool:
+    """Recognize a log of MangoHud."""
+    return re.search(rb"^fps,frametime,", head, re.MULTILINE) is not None
+
+
+def read_presentmon(path: StrPath) -> Frames:
+    """Return the frames of PresentMon: CPU, the call of present, and the way to the display.
+
+    Raises
+    ------
+    TraceError
+        The file lacks the columns of its version.
+    """
+    with reading(path):
+        columns, skipped = text_columns(path)
+        rows = len(next(iter(columns.values())))
+        labels = {
+            tag: names_of(columns.get(column), rows)
+            for tag, column in (
+                ("process_id", "processid"),
+                ("swap_chain", "swapchainaddress"),
+                ("present_mode", "presentmode"),
+            )
+        }
+        frames = _presents(columns, rows, names_of(columns.get("application"), rows), labels)
+        if skipped:
+            frames[2]["accounts"]["notes"]["rows that cannot be read"] = skipped
+        return frames
+
+
+def _presents(
+    columns: Mapping[str, pa.Array], rows: int, source: Labels, tags: dict[str, Labels]
+) -> Frames:
+    """Return frames of columns in ms, and of their start."""
+    bad = 0
+
+    def ms(*names: str) -> Ints:
+        nonlocal bad
+        column = next((columns[name] for name in names if name in columns), None)
+        found, wrong = times_of(column, "ms", rows)
+        bad += wrong
+        return found
+
+    busy, in_present = ms("mscpubusy", "cpubusy"), ms("msinpresentapi", "mscpuwait", "cpuwait")
+    displayed, from_start = ms("msuntildisplayed"), ms("displaylatency", "msdisplaylatency")
+    newer = bool((busy != MISSING).any())
+    said = []
+    if "timeinseconds" in columns and not newer:
+        start, wrong = times_of(columns["timeinseconds"], "s", rows)
+    elif "cpustartqpc" in columns or "timeinqpc" in columns:
+        name = "cpustartqpc" if newer and "cpustartqpc" in columns else "timeinqpc"
+        ticks, wrong = times_of(columns[name], "ns", rows)
+        rate = _rate(columns, rows)
+        said.append(f"times are ticks of {rate:,} Hz")
+        start = np.where(ticks == MISSING, MISSING, _scaled(ticks, rate))
+    else:
+        names = ("cpustarttime", "cpustartqpctime", "timeinms")
+        start, wrong = times_of(next((columns[n] for n in names if n in columns), None), "ms", rows)
+    if (start == MISSING).all():
+        raise TraceError("the file must have the time of each frame (TimeInSeconds, CPUStartTime)")
+    bad += wrong
+    dropped = names_of(columns.get("dropped"), rows).equals("1")
+    end = from_start
+    if (from_start == MISSING).all():
+        to_present = busy if newer else np.zeros(rows, np.int64)
+        known = (displayed != MISSING) & (to_present != MISSING)
+        end = np.where(known, to_present + displayed, MISSING)
+    gone = dropped | (end == MISSING) | ((displayed == 0) & (from_start == MISSING))
+    end = np.where(gone, MISSING, end)
+    stages: dict[str, Ints] = {"cpu_busy": busy, "present": in_present} if newer else {}
+    if not newer:
+        stages = {"present": in_present}
+    before = sum(np.where(each == MISSING, 0, each) for each in stages.values())
+    stages["display"] = np.where(end == MISSING, MISSING, end - before)
+    outcome = Labels(np.where(gone, 0, -1).astype(np.int32), (_NOT_DISPLAYED,))
+    return frames_of_lengths(
+        "presentmon",
+        start,
+        stages,
+        end,
+        said=[*said, "a frame ends when it is displayed; others are dropped"],
+        notes={_UNREADABLE: bad},
+        tags=tags,
+        source=source,
+        outcome=outcome if gone.any() else None,
+    )
+
+
+def _rate(columns: Mapping[str, pa.Array], rows: int) -> int:
+    """Return ticks a second: their number between two presents of a swap chain, in ms."""
+    if "timeinqpc" not in columns or "msbetweenpresents" not in columns:
+        return _QPC
+    ticks, _ = times_of(columns["timeinqpc"], "ns", rows)
+    between, _ = times_of(columns["msbetweenpresents"], "ms", rows)
+    chains = names_of(columns.get("swapchainaddress"), rows).codes
+    order = np.argsort(chains, kind="stable")
+    ticks, between, chains = ticks[order], between[order], chains[order]
+    good = (chains[1:] == chains[:-1]) & (between[1:] > 0) & (np.diff(ticks) > 0)
+    if not good.any():
+        return _QPC
+    rate = float(np.median(np.diff(ticks)[good] / between[1:][good])) * 1e9
+    return _QPC if abs(rate / _QPC - 1) < 0.01 else min(max(round(rate / 1_000) * 1_000, 1), 10**9)
+
+
+def _scaled(ticks: Ints, rate: int) -> Ints:
+    """Return ticks in ns; those that would be 2**62 ns or more are missing."""
+    whole, rest = np.divmod(ticks, rate)
+    fits = np.abs(whole) < STAMP_LIMIT // 10**9
+    return np.where(fits, np.where(fits, whole, 0) * 10**9 + rest * 10**9 // rate, MISSING)
+
+
+def read_capframex(path: StrPath) -> Frames:
+    """Return the frames of all runs of a capture of CapFrameX; the run is a tag.
+
+    Raises
+    ------
+    TraceError
+        The file is damaged, or a run lacks the times of its frames.
+    """
+    parts: list[Columns] = []
+    first: Frames | None = None
+    source = "game"
+    with reading(path), opened(path) as stream:
+        for key, value in JsonValues(stream, ("Runs",)):
+            if key == "Info" and isinstance(value, dict):
+                source = str(value.get("ProcessName") or value.get("GameName") or source)[:200]
+            data = value.get("CaptureData") if key == "Runs" and isinstance(value, dict) else None
+            if not isinstance(data, dict):
+                continue
+            arrays = {
+                name.lower(): pa.array([_text(each) for each in values], pa.string())
+                for name, values in data.items()
+                if isinstance(values, list)
+            }
+            rows = len(arrays.get("timeinseconds", ()))
+            whole = {name: array for name, array in arrays.items() if len(array) == rows}
+            if not rows:
+                raise TraceError("each run must have the times of its frames (TimeInSeconds)")
+            run = {"run": Labels.constant(str(len(parts) + 1), rows)}
+            first = _presents(whole, rows, Labels.constant(source, rows), run)
+            parts.append(first[1])
+    if first is None:
+        raise TraceError("the capture must have a run with frames, got none")
+    columns = Columns.concat(parts)
+    columns.frame_id = np.arange(len(columns), dtype=np.uint64)
+    return first[0], columns, first[2]
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    return None if value is None else str(value)[:60]
+
+
+def read_mangohud(path: StrPath) -> Frames:
+    """Return the rows of a log of MangoHud, which are frames or periodic samples of frames.
+
+    Raises
+    ------
+    TraceError
+        The log has no row with a frame time.
+    """
+    with reading(path), opened(path) as stream:
+        lines = lines_of(stream)
+        header = next((line for line in lines if line.startswith("fps,frametime,")), "")
+        names = [name.strip() for name in header.split(",")]
+        if "elapsed" not in names:
+            raise TraceError("the log must have the columns frametime and elapsed")
+        place = names.index("elapsed")
+        rows = [row for row in csv.reader(lines) if row]
+    good = [row for row in rows if len(row) == len(names)]
+    if not good:
+        raise TraceError("the log must have rows of frames, got none")
+    fps, _ = times_of(pa.array([row[0] for row in good]), "s", len(good))
+    raw = pa.array([row[1] for row in good])
+    ms, bad = times_of(raw, "ms", len(good))
+    elapsed, wrong = times_of(pa.array([row[place] for row in good]), "ns", len(good))
+    # frames a second times the frame time is 1 s; older versions wrote us in place of ms
+    known = (fps > 0) & (ms > 0)
+    product = float(np.median(fps[known] / 1e9 * (ms[known] / 1e9))) if known.any() else 1.0
+    unit = "us" if product > 30 else "ms"
+    length = ms if unit == "ms" else times_of(raw, "us", len(good))[0]
+    start = np.where((elapsed == MISSING) | (length == MISSING), MISSING, elapsed - length)
+    said = [f"frame times are taken as {unit}, from the frames a second"]
+    steps, typical = np.diff(elapsed), float(np.median(length[length != MISSING]))
+    frames = frames_of_lengths(
+        "mangohud",
+        start,
+        {},
+        length,
+        said=said,
+        notes={_UNREADABLE: bad + wrong, "rows that cannot be read": len(rows) - len(good)},
+    )
+    if len(steps) and float(np.median(steps)) > 1.5 * typical:
+        frames[2]["samples"] = True
+        frames[2]["reading"].append(
+            "rows are samples, not frames: rate and order are those of the samples"
+        )
+    return frames

@@ -1,0 +1,301 @@
+"""Reads results of load tools, a request for each frame: k6, JMeter, vLLM, llmperf."""
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from latprof.arrays import Ints
+from latprof.errors import TraceError
+from latprof.frames import MISSING, Labels
+from latprof.io.atomic import reading
+from latprof.io.formats.files import opened
+from latprof.io.formats.json_values import JsonValues
+from latprof.io.formats.lines import lines_of
+from latprof.io.formats.made import (
+    Frames,
+    frames_of_lengths,
+    names_of,
+    text_columns,
+    times_of,
+)
+from latprof.io.formats.times import TimeForm, to_ns
+
+__all__ = [
+    "is_jmeter",
+    "is_k6_csv",
+    "is_k6_json",
+    "is_llmperf",
+    "is_vllm",
+    "read_jmeter",
+    "read_k6_csv",
+    "read_k6_json",
+    "read_llmperf",
+    "read_vllm",
+]
+
+StrPath = str | os.PathLike[str]
+
+_STAGES = ("blocked", "connecting", "tls_handshaking", "sending", "waiting", "receiving")
+_UNREADABLE = "values that cannot be read"
+_INCOMPLETE = "requests without all of their times"
+
+
+def is_k6_csv(head: bytes) -> bool:
+    """Recognize the CSV of k6."""
+    return head.startswith(b"metric_name,timestamp,metric_value")
+
+
+def is_k6_json(head: bytes) -> bool:
+    """Recognize the JSON lines of k6."""
+    return b'"type":"Point"' in head or b'"type":"Metric"' in head
+
+
+def is_jmeter(head: bytes) -> bool:
+    """Recognize a JTL file of JMeter as CSV."""
+    return head.removeprefix(b"\xef\xbb\xbf").startswith(b"timeStamp,elapsed,")
+
+
+def is_vllm(head: bytes) -> bool:
+    """Recognize a result of vLLM's benchmark that has the details of requests."""
+    return b'"ttfts"' in head or (b'"mean_ttft_ms"' in head and head.lstrip().startswith(b"{"))
+
+
+def is_llmperf(head: bytes) -> bool:
+    """Recognize the individual responses of llmperf."""
+    return b'"ttft_s"' in head and b'"end_to_end_latency_s"' in head
+
+
+# -- k6 -----------------------------------------------------------------------------------------
+
+
+def read_k6_csv(path: StrPath) -> Frames:
+    """Return the requests of k6's CSV, whose times are whole seconds.
+
+    Raises
+    ------
+    TraceError
+        The file has no request.
+    """
+    with reading(path):
+        columns, skipped = text_columns(path)
+        needed = ("metric_name", "timestamp", "metric_value")
+        metrics, at, values = (columns[name].to_pylist() for name in needed)
+        same = [columns[n].to_pylist() for n in ("url", "name", "scenario") if n in columns]
+        status = columns["status"].to_pylist() if "status" in columns else [None] * len(at)
+        keys = zip(at, *same, strict=True)
+        points = zip(metrics, at, keys, values, status, strict=True)
+        return _requests(points, TimeForm("decimal", _unit_of(at), 6), skipped)
+
+
+def _unit_of(at: list[str | None]) -> str:
+    first = next((text for text in at if text), "")
+    return "s" if len(first.partition(".")[0]) < 12 else "ms" if len(first) < 15 else "us"
+
+
+def read_k6_json(path: StrPath) -> Frames:
+    """Return the requests of k6's JSON lines.
+
+    Raises
+    ------
+    TraceError
+        The file has no request.
+    """
+    broken = 0
+
+    def points() -> Iterator[tuple[Any, ...]]:
+        nonlocal broken
+        for line in lines_of(stream):
+            if not line.strip():
+                continue
+            try:
+                content = json.loads(line, parse_float=str, parse_constant=lambda name: None)
+                if content["type"] == "Point":
+                    data = content["data"]
+                    tags = data.get("tags") or {}
+                    key = (data["time"], *(str(tags.get(n)) for n in ("url", "name", "scenario")))
+                    value = str(data["value"])
+                    yield content["metric"], str(data["time"]), key, value, tags.get("status")
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                broken += 1
+
+    with reading(path), opened(path) as stream:
+        found = _requests(points(), TimeForm("zoned"), 0)
+        if broken:
+            found[2]["accounts"]["notes"]["rows that cannot be read"] = broken
+        return found
+
+
+def _requests(points: Any, form: TimeForm, skipped: int) -> Frames:
+    """Return requests of points in the order of the file.
+
+    The points of a request follow each other and have the same time and labels. Each point is
+    looked at in Python: which request it belongs to depends on those before it.
+    """
+    ends: list[str | None] = []
+    status: list[str | None] = []
+    lengths: dict[str, list[str | None]] = {name: [] for name in (*_STAGES, "duration")}
+    key: Any = None
+    have: set[str] = set()
+    for metric, at, own, value, code in points:
+        name = metric.removeprefix("http_req_") if isinstance(metric, str) else ""
+        if name not in lengths or not str(metric).startswith("http_req_"):
+            continue
+        if own != key or name in have:
+            key, have = own, set()
+            ends.append(at)
+            status.append(None if code is None else str(code))
+            for each in lengths.values():
+                each.append(None)
+        have.add(name)
+        lengths[name][-1] = value
+    if not ends:
+        raise TraceError("the file must have the metrics http_req_... of requests, got none")
+    rows = len(ends)
+    found = {
+        name: times_of(pa.array(each, pa.string()), "ms", rows) for name, each in lengths.items()
+    }
+    bad = sum(wrong for _, wrong in found.values())
+    stages = {name: found[name][0] for name in _STAGES}
+    duration = found["duration"][0]
+    before = _sum([stages[name] for name in ("blocked", "connecting", "tls_handshaking")])
+    ended = duration != MISSING
+    whole = np.where(ended, before + np.where(ended, duration, 0), MISSING)
+    end, wrong_times = to_ns(pa.array(ends, pa.string()), form)
+    start = np.where((end == MISSING) | (whole == MISSING), MISSING, end - whole)
+    return frames_of_lengths(
+        "k6",
+        start,
+        stages,
+        whole,
+        said=["the time of a point is when its request ended"],
+        notes={
+            _UNREADABLE: bad + (0 if wrong_times is None else int(wrong_times.sum())),
+            "rows that cannot be read": skipped,
+            _INCOMPLETE: int((whole == MISSING).sum()),
+        },
+        tags={"status": Labels.encode(status)},
+    )
+
+
+def _sum(arrays: list[Ints]) -> Ints:
+    known = [np.where(each == MISSING, 0, each) for each in arrays]
+    total: Ints = np.sum(known, axis=0, dtype=np.int64)
+    return total
+
+
+# -- JMeter -------------------------------------------------------------------------------------
+
+
+def read_jmeter(path: StrPath) -> Frames:
+    """Return the samples of a JTL file: connecting, waiting for the first byte, receiving.
+
+    Raises
+    ------
+    TraceError
+        The file is not a table.
+    """
+    with reading(path):
+        columns, skipped = text_columns(path)
+        rows = len(columns["timestamp"])
+        start, bad = times_of(columns["timestamp"], "ms", rows)
+        elapsed, wrong = times_of(columns["elapsed"], "ms", rows)
+        latency, wrong_latency = times_of(columns.get("latency"), "ms", rows)
+        connect, wrong_connect = times_of(columns.get("connect"), "ms", rows)
+        latency = np.where(latency == 0, MISSING, latency)  # JMeter's way to say unknown
+        known = (latency != MISSING) & (elapsed != MISSING)
+        connected = np.where(connect == MISSING, 0, connect)
+        stages = {
+            "connect": connect,
+            "first_byte": np.where(known, latency - connected, MISSING),
+            "receive": np.where(known, elapsed - latency, MISSING),
+        }
+        return frames_of_lengths(
+            "jmeter",
+            start,
+            stages,
+            elapsed,
+            said=["times are in ms; a latency of 0 is unknown"],
+            notes={
+                _UNREADABLE: bad + wrong + wrong_latency + wrong_connect,
+                "rows that cannot be read": skipped,
+            },
+            tags={
+                "code": names_of(columns.get("responsecode"), rows),
+                "success": names_of(columns.get("success"), rows),
+            },
+            source=names_of(columns.get("label"), rows),
+        )
+
+
+# -- language models ----------------------------------------------------------------------------
+
+
+def read_vllm(path: StrPath) -> Frames:
+    """Return the requests of a result of vLLM: the first token, and all others.
+
+    Raises
+    ------
+    TraceError
+        The result has no details of requests, or is damaged.
+    """
+    content: dict[str, Any] = {}
+    with reading(path), opened(path) as stream:
+        for key, value in JsonValues(stream, ("generated_texts",)):
+            if key in ("ttfts", "itls", "start_times"):
+                content[key] = value
+    first, between = content.get("ttfts"), content.get("itls")
+    if not isinstance(first, list) or not isinstance(between, list) or len(first) != len(between):
+        raise TraceError(
+            "the result must have the times of each request (ttfts and itls); run the benchmark "
+            "with --save-detailed"
+        )
+    rows = len(first)
+    ttft, bad = times_of(pa.array([_number(each) for each in first], pa.string()), "s", rows)
+    tokens = [each if isinstance(each, list) else [] for each in between]
+    flat = pa.array([_number(each) for row in tokens for each in row], pa.string())
+    gaps, wrong = times_of(flat, "s", len(flat))
+    ends = np.cumsum([0, *map(len, tokens)])
+    sums = np.concatenate([[0], np.cumsum(np.where(gaps == MISSING, 0, gaps))])
+    decode = sums[ends[1:]] - sums[ends[:-1]]
+    starts = content.get("start_times")
+    start = None
+    if isinstance(starts, list) and len(starts) == rows:
+        start, _ = times_of(pa.array([_number(each) for each in starts], pa.string()), "s", rows)
+    end = np.where(ttft == MISSING, MISSING, ttft + decode)
+    return frames_of_lengths(
+        "vllm",
+        start,
+        {"first_token": ttft, "decode": decode},
+        end,
+        notes={_UNREADABLE: bad + wrong},
+    )
+
+
+def read_llmperf(path: StrPath) -> Frames:
+    """Return the responses of llmperf: the first token, and all others.
+
+    Raises
+    ------
+    TraceError
+        The file is damaged.
+    """
+    first: list[str | None] = []
+    whole: list[str | None] = []
+    with reading(path), opened(path) as stream:
+        for _, value in JsonValues(stream):
+            if isinstance(value, dict):
+                first.append(_number(value.get("ttft_s")))
+                whole.append(_number(value.get("end_to_end_latency_s")))
+    ttft, bad = times_of(pa.array(first, pa.string()), "s", len(first))
+    end, wrong = times_of(pa.array(whole, pa.string()), "s", len(whole))
+    known = (ttft != MISSING) & (end != MISSING)
+    stages = {"first_token": ttft, "decode": np.where(known, end - ttft, MISSING)}
+    return frames_of_lengths("llmperf", None, stages, end, notes={_UNREADABLE: bad + wrong})
+
+
+def _number(value: Any) -> str | None:
+    return str(value)[:60] if isinstance(value, int | str) and not isinstance(value, bool) else None
