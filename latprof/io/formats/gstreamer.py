@@ -98,7 +98,7 @@ def _only_elements(elements: dict[str, list[int]], notes: dict[str, int]) -> Fra
         None,
         {},
         np.concatenate(lengths),
-        said=["there is no record from source to sink: each frame is a buffer in one element"],
+        said=["no record goes from source to sink: a frame is a buffer in one element"],
         notes=notes,
         source=Labels(codes, tuple(elements)),
     )

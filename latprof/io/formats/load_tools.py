@@ -73,7 +73,7 @@ def is_llmperf(head: bytes) -> bool:
 
 
 def read_k6_csv(path: StrPath) -> Frames:
-    """Return the requests of k6's CSV, whose times are whole seconds.
+    """Return the requests of k6's CSV, with times in whole seconds.
 
     Raises
     ------

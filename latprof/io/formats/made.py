@@ -78,7 +78,7 @@ def frames_of_lengths(
     tags: Mapping[str, Any] | None = None,
     **optional: Any,
 ) -> Frames:
-    """Return frames whose stages follow each other.
+    """Return frames with stages that follow each other.
 
     Parameters
     ----------
