@@ -6,7 +6,7 @@ import pytest
 from queueing import Source, Station, simulate, trace_of, trace_of_run
 
 import latprof
-from latprof import Pipeline, Span, Trace, headroom
+from latprof import Pipeline, Span, Trace, headroom, what_if
 from latprof.cli.main import main
 from latprof.errors import ProfileError, TraceError
 from latprof.queueing.arrivals import arrivals_of
@@ -199,3 +199,61 @@ def test_the_curve_shows_the_recorded_point_and_the_limit():
     assert np.interp(result.load, loads, values) == pytest.approx(100 * MS, rel=0.05)
     with pytest.raises(ProfileError, match=r"result must be of latprof\.headroom, got int"):
         latprof.plot.load_curve(5)
+
+
+def bounded(load, frames, seed):
+    """Return a periodic source and three stations behind queues with room for 3 frames."""
+    rng = np.random.default_rng(seed)
+    due = (np.arange(frames) * 10 * MS / load).astype(np.int64)
+    stations = [
+        Station(f"s{k}", (mean * MS * rng.gamma(2, 0.5, frames)).astype(np.int64), room=3)
+        for k, mean in enumerate((3, 8, 4))
+    ]
+    return Source(due=due), stations
+
+
+def test_another_load_against_simulating_it():
+    for recorded, changed in (
+        (random_arrivals(1, 1.0, 6_000), random_arrivals(2, 1.15)),
+        (bounded(1.0, 6_000, 1), bounded(1.15, 20_000, 2)),
+    ):
+        result = what_if(trace_of_run(simulate(*recorded), *recorded), load="115%")
+        assert result.changes == {"load": "x 1.15"}
+        assert len(result.replayed_ns) == len(result.measured_ns) == 6_000
+        true = float((simulate(*changed).end - changed[0].due).mean())
+        assert result.mean["replayed"] == pytest.approx(true, rel=0.1)
+        assert result.mean["low"] < result.mean["replayed"] < result.mean["high"]
+
+
+def test_the_recorded_load_as_a_change_changes_nothing():
+    recorded = bounded(1.0, 2_000, 1)
+    trace = trace_of_run(simulate(*recorded), *recorded)
+    for each in (constant(), trace):
+        result = what_if(each, load=1)
+        assert (result.replayed_ns == result.measured_ns).all()
+        assert result.readings_ns == ()
+    with pytest.raises(TraceError, match="load must be given without other changes"):
+        what_if(constant(), {"work": 0.5}, load=1.2)
+
+
+def test_headroom_of_queues_with_limited_room():
+    recorded = bounded(1.0, 5_000, 1)
+    trace = trace_of_run(simulate(*recorded), *recorded)
+    changed = bounded(1.15, 25_000, 2)
+    limit = int(np.percentile(simulate(*changed).end - changed[0].due, 99))
+    result = headroom(trace, f"p99<{limit}ns")
+    assert result.low <= 1.15 <= result.high
+    assert result.station == "station_s1"
+
+
+def test_a_process_that_uses_all_cores_gives_no_forecast():
+    busy = Trace(
+        LINE,
+        frame_id=np.arange(1_000),
+        marks=dict(constant().marks),
+        cpu=np.full(1_000, 195.0),
+        meta={"cores": 2},
+    )
+    assert "the process used 1.95 of 2 cores" in what_if(busy, {"work": 0.9}).warning
+    assert "the process used 1.95 of 2 cores" in what_if(busy, load=0.9).warning
+    assert what_if(constant(), {"work": 0.9}).warning == ""

@@ -41,6 +41,7 @@ def add(command: NewCommand) -> None:
     add_changes(parser)
     _add_pairs(parser, "--servers", "STATION=2", "how many frames a station serves at once")
     _add_pairs(parser, "--drop", "HANDOFF=40ms", "drop frames that wait longer in a hand-off")
+    parser.add_argument("--load", metavar="120%", help="another load than the recorded one")
     add_until(parser)
     parser.set_defaults(run=_run_what_if)
 
@@ -133,12 +134,13 @@ def _run_what_if(options: argparse.Namespace) -> None:
         for name, value in pairs(options.servers, "servers", "2").items()
     }
     if options.limit is not None:
-        if changes or servers or drop:
+        if changes or servers or drop or options.load is not None:
             raise TraceError("--until must be given without changes; leave one of them out")
         found = headroom(recordings_of(options), options.limit, **given)
         content, sections = found.to_dict(), found.sections()
-    elif changes or servers or drop:
-        result = what_if(recordings_of(options), changes, servers=servers, drop=drop, **given)
+    elif changes or servers or drop or options.load is not None:
+        given |= {"servers": servers, "drop": drop, "load": options.load}
+        result = what_if(recordings_of(options), changes, **given)
         content, sections = result.to_dict(), result.sections()
     else:
         rows = sensitivity_rows(recordings_of(options), Options(**given))

@@ -196,6 +196,26 @@ class Line:
             held_ns=[None if x is None else x[at] for x in self.held_ns],
         )
 
+    def resampled(self, rows: Ints, due: Ints) -> "Line":
+        """Return a line of frames `rows` (k,), which may repeat, due at other times (k,), in order.
+
+        Frames keep their work, and how late they went on. In a pool they come in order of `due`.
+        """
+        by_frame = self._gaps
+        if not self.in_order:
+            places = [np.argsort(np.argsort(x, kind="stable")) for x in self.begin]
+            by_frame = [
+                [gap[place] for gap in gaps] for gaps, place in zip(self._gaps, places, strict=True)
+            ]
+        taken = replace(self._only(rows), due=due)
+        taken.work, taken.travel  # noqa: B018  (from times that are not in order any more)
+        taken._gaps = [[gap[rows] for gap in gaps] for gaps in by_frame]
+        taken.in_order = max(self.servers) == 1
+        order = np.arange(len(rows))
+        taken.begin = taken.end = [order] * len(self.begin)
+        taken.leave = order
+        return taken
+
     def with_common_room(self) -> "Line":
         """Return the line in which queues of unknown room have the room that most others have."""
         known = [q.room for q in self.queues if q.room]

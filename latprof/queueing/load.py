@@ -7,18 +7,23 @@ import numpy as np
 
 from latprof.arrays import Ints
 from latprof.errors import TraceError
+from latprof.frames import MISSING
 from latprof.queueing.arrivals import FEWEST_STARTS, MOST_STARTS, arrivals_of
 from latprof.queueing.model import QueueModel
 from latprof.queueing.replay import breaks_of, contradiction, one_server, several_servers
-from latprof.queueing.what_if import places_in_flight
 from latprof.text import counted, quoted
 from latprof.units import format_ns
 
-__all__ = ["LEAST_LOAD", "MOST_LOAD", "LoadedFrames", "parse_load"]
+__all__ = ["LEAST_LOAD", "MOST_LOAD", "LoadedFrames", "parse_load", "places_in_flight"]
 
 LEAST_LOAD = 0.01
 MOST_LOAD = 16.0
 
+_FEWEST_STARTS = 100  # from which on closed loops are recognized
+_LEAST_IN_FLIGHT = 3
+_MOST_STARTS = 0.8  # share of the starts that find about the same number of frames in flight
+_SOON = 0.2  # of the usual time between entries
+_STEADY = 0.5  # of the spread of the time between starts
 _BEYOND = 1.02  # of the highest load seen, before a warning is given
 
 
@@ -69,22 +74,24 @@ class LoadedFrames:
 
     def __init__(self, model: QueueModel, what: str) -> None:
         self._check(model, what)
-        marks = model.columns.marks
-        rows = model.end_to_end[0]
-        for visits in model.visits.values():
-            rows = np.intersect1d(rows, visits.frame, assume_unique=True)
-        rows = rows[np.argsort(marks["start"][rows], kind="stable")]
+        line = model.line
+        self._line = None if line is None or not line.is_bounded else line.with_common_room()
+        if self._line is not None:
+            rows, due = self._line.rows, self._line.due
+        else:
+            rows = _complete(model)
+            due = model.columns.marks["start"][rows]
         self.left_out = len(model.columns) - len(rows)
         if len(rows) < FEWEST_STARTS:
             raise TraceError(
                 f"{what} must have {FEWEST_STARTS} finished frames with all their marks, got "
                 f"{len(rows)}; record for longer"
             )
-        self.arrivals = arrivals_of(marks["start"][rows])
+        marks = model.columns.marks
+        self.arrivals = arrivals_of(due)
         self.measured_ns = marks["end"][rows] - marks["start"][rows]
         self._visits, self.busy = [], {}
-        since = marks["start"][rows]
-        span = max(int(self.arrivals.starts[-1] - self.arrivals.starts[0]), 1)
+        since, span = marks["start"][rows], max(int(due[-1] - due[0]), 1)
         for service in model.stations.services:
             mine, delays = model.visits[service.station], model.delays[service.station]
             place = np.full(len(model.columns), -1)
@@ -111,6 +118,12 @@ class LoadedFrames:
                 raise TraceError(
                     f"{what} is not available: frames come to station {name!r} more than once"
                 )
+        line = model.line
+        if line is not None and line.source.kind in ("closed", "paused"):
+            raise TraceError(
+                f"{what} must have an open source, got a {line.source.kind} one, which starts a "
+                "frame when there is room for it, so that the load is what the pipeline serves"
+            )
         places = places_in_flight(model)
         if places is not None:
             raise TraceError(
@@ -119,8 +132,16 @@ class LoadedFrames:
             )
 
     def latencies(self, load: float, draw: int = 0, *, resampled: bool = False) -> Ints:
-        """Return end to end (k,) in ns of the frames at a load; see `Arrivals.at_load`."""
+        """Return end to end (k,) in ns of the frames at a load; see `Arrivals.at_load`.
+
+        Frames count from when they were due, if a full queue kept their source from starting them.
+        """
         rows, starts = self.arrivals.at_load(load, draw, resampled=resampled)
+        if self._line is not None:
+            line = self._line.resampled(rows, starts)
+            _, leave = line.replay(1, line.work, line.travel, line.transport)
+            late: Ints = leave[0] - starts
+            return late
         now = starts
         for visit in self._visits:
             ready = now + (visit.before + visit.delay)[rows]
@@ -157,6 +178,8 @@ class LoadedFrames:
         else:
             how = f"frames start every {format_ns(arrivals.period_ns)}: the period is divided"
         lines = [how, "a frame takes as long in each stage as it did, whatever the load is"]
+        if self._line is not None:
+            lines.append("a frame that its source starts late counts from when it was due")
         if self.left_out:
             lines.append(f"{counted(self.left_out, 'frame')} without all marks are left out")
         if arrivals.blocks > arrivals.slots:
@@ -165,3 +188,59 @@ class LoadedFrames:
                 f"{arrivals.slots} blocks at equal distances"
             )
         return tuple(lines)
+
+
+def _complete(model: QueueModel) -> Ints:
+    """Return the rows of finished frames that visit every station, in order of their start."""
+    rows = model.end_to_end[0]
+    for visits in model.visits.values():
+        rows = np.intersect1d(rows, visits.frame, assume_unique=True)
+    ordered: Ints = rows[np.argsort(model.columns.marks["start"][rows], kind="stable")]
+    return ordered
+
+
+def places_in_flight(model: QueueModel) -> int | None:
+    """Return how many frames a closed loop has room for, or None if frames start on their own.
+
+    In front of a full queue, a producer starts its next frame when a place becomes free. A replay
+    lets frames start when they did; in a closed loop they would start earlier, and the queue would
+    stay full. A closed loop is recognized by this: the same number of frames is in flight at each
+    start, and starts follow entries into a station at once, whether entries are close or far apart.
+
+    Examples
+    --------
+    >>> from latprof import Trace
+    >>> line = Pipeline.chain("line", "queue", "work", stations={"work": "worker"})
+    >>> left = np.cumsum(np.random.default_rng(1).integers(50, 150, 500))
+    >>> start = np.concatenate((np.zeros(5, np.int64), left[:-5] + 1))  # when the fifth before left
+    >>> at = {"start": start, "queue": start, "work": np.append(0, left[:-1]), "end": left}
+    >>> trace = Trace(line, frame_id=np.arange(500), marks=at)
+    >>> from latprof.queueing.model import queue_model
+    >>> places_in_flight(queue_model(line, trace.columns))
+    5
+    """
+    starts, ends = (model.columns.marks[mark] for mark in ("start", "end"))
+    complete = (starts != MISSING) & (ends != MISSING)
+    starts, ends = np.sort(starts[complete]), np.sort(ends[complete])
+    if len(starts) < _FEWEST_STARTS:
+        return None
+    in_flight = np.arange(1, len(starts) + 1) - np.searchsorted(ends, starts, side="right")
+    usual = int(np.median(in_flight))
+    if usual < _LEAST_IN_FLIGHT or np.mean(np.abs(in_flight - usual) <= 1) < _MOST_STARTS:
+        return None
+    between = _quartile_distance(np.diff(starts))
+    for visits in model.visits.values():
+        entries = np.sort(visits.begin)
+        last = np.searchsorted(entries, starts, side="right") - 1
+        after = starts[last >= 0] - entries[last[last >= 0]]
+        if len(after) < _FEWEST_STARTS:
+            continue
+        soon = np.median(after) <= _SOON * np.median(np.diff(entries))
+        if soon and _quartile_distance(after) < _STEADY * between:
+            return usual
+    return None
+
+
+def _quartile_distance(values: Ints) -> float:
+    low, high = np.quantile(values, (0.25, 0.75))
+    return float(high - low)

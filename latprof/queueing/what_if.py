@@ -1,14 +1,13 @@
 """What a change would give: a replay of the recording, beside what plain subtraction says."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from latprof.arrays import Ints
 from latprof.errors import TraceError
-from latprof.frames import MISSING
 from latprof.histogram import Histogram, rank_of
 from latprof.io.dataset import DatasetLike
 from latprof.pipeline import Pipeline
@@ -21,6 +20,7 @@ from latprof.queueing.gains import (
     replays_as_line,
 )
 from latprof.queueing.line import Line, Times
+from latprof.queueing.load import LoadedFrames, parse_load, places_in_flight
 from latprof.queueing.model import QueueModel
 from latprof.queueing.options import Options
 from latprof.queueing.replay import (
@@ -36,6 +36,7 @@ from latprof.queueing.replay import (
     subtracted,
 )
 from latprof.queueing.rooms import Queue, Source
+from latprof.queueing.utilization import saturated_processor
 from latprof.queueing.windows import Recordings
 from latprof.table import Cell, Column, Section, Table, html, text
 from latprof.text import counted, quoted
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 __all__ = [
     "PERCENTILES",
     "WhatIf",
-    "places_in_flight",
     "sensitivity",
     "sensitivity_rows",
     "what_if",
@@ -59,12 +59,8 @@ PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 
 _EXAMPLES = {"changes": '{"alsa": 0.9}', "servers": '{"server": 2}', "drop": '{"ipc": "40ms"}'}
 
+_LOAD_DRAWS = 5  # random draws of frames at another load, and as many resampled recordings
 _FEWEST_ABOVE = 10  # frames above a percentile, for it to be beyond doubt
-_FEWEST_STARTS = 100  # from which on closed loops are recognized
-_LEAST_IN_FLIGHT = 3
-_MOST_STARTS = 0.8  # share of the starts that find about the same number of frames in flight
-_SOON = 0.2  # of the usual time between entries
-_STEADY = 0.5  # of the spread of the time between starts
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -292,6 +288,7 @@ def what_if(
     *,
     servers: Mapping[str, int] | None = None,
     drop: Mapping[str, str | int] | None = None,
+    load: float | str | None = None,
     hand_over: str | int | None = None,
     queues: Mapping[str, int | None] | None = None,
     stations: Mapping[str, str | None] | None = None,
@@ -316,6 +313,10 @@ def what_if(
     drop
         By hand-off in front of a station how long frames wait at most, ``{"ipc": "40ms"}``: those
         that would wait longer are dropped there, and the station does not serve them.
+    load
+        Another load, as a multiple of the recorded one: ``1.2`` or ``"120%"``. Frames are left out
+        or added in whole bursts, of blocks of the recording; periodic starts come at a shorter
+        period. It cannot be combined with other changes.
     hand_over
         How soon after a departure a queued frame enters, ``"1us"``. None estimates it from the
         frames, at least 1 us. The result has the values used.
@@ -367,7 +368,11 @@ def what_if(
     scales = {
         name: change_of(recordings.pipeline, name, value) for name, value in given_changes.items()
     }
-    model = recordings.model()
+    model, processor = recordings.model(), saturated_processor(*recordings.processor())
+    if load is not None:
+        if changes or servers or drop:
+            raise TraceError("load must be given without other changes; leave one of them out")
+        return _doubted(_at_load(model, parse_load(load)), processor)
     counts, limits = server_counts(model, servers or {}), drop_limits(model, drop or {})
     shown = [
         (name, value.strip() if isinstance(value, str) else f"x {value:g}")
@@ -383,7 +388,7 @@ def what_if(
                 "drop must be left out for queues with limited room, got "
                 f"{quoted(dict(drop or {}))}; give queues={{...: 0}} for unbounded ones"
             )
-        return _of_line(model, given_changes, counts, texts)
+        return _doubted(_of_line(model, given_changes, counts, texts), processor)
     breaks = _check_order(model)
     first = replay(model, scales, servers=counts, limits=limits)
     rows, lengths = model.end_to_end
@@ -399,7 +404,7 @@ def what_if(
         second = replay(model, scales, servers=counts, limits=limits, delays=readings)
         others = (_after(lengths, second, rows)[0],)
         del second, readings
-    return WhatIf(
+    result = WhatIf(
         np.sort(lengths),
         replayed,
         np.sort(np.maximum(lengths - subtracted(model, scales)[rows], 0)),
@@ -413,6 +418,12 @@ def what_if(
         _assumptions(model, counts),
         _warning(model),
     )
+    return _doubted(result, processor)
+
+
+def _doubted(result: WhatIf, reason: str) -> WhatIf:
+    """Return the result with one more warning, if there is a reason."""
+    return replace(result, warning=". ".join(filter(None, (reason, result.warning))))
 
 
 def _of_line(
@@ -500,6 +511,36 @@ def _waits_of(
             before = float((line.begin[k] - line.arrive[k]).mean()) if len(line) else 0.0
             found[handoff] = before, float((begins[k][0] - sent).mean()) if len(line) else 0.0
     return found
+
+
+def _at_load(model: QueueModel, load: float) -> WhatIf:
+    """Return the answer for another load: the mean of random draws, and resampled recordings."""
+    frames = LoadedFrames(model, "what_if with load=")
+    measured = np.sort(frames.measured_ns)
+    n = len(measured)
+
+    def quantiles(draw: int, resampled: bool) -> Ints:
+        """Return n latencies, as another load has another number of frames."""
+        found = np.sort(frames.latencies(load, draw, resampled=resampled))
+        return found[-(-np.arange(1, n + 1) * len(found) // n) - 1]
+
+    drawn = [quantiles(draw, False) for draw in range(_LOAD_DRAWS)]
+    others = drawn + [quantiles(draw, True) for draw in range(_LOAD_DRAWS)]
+    return WhatIf(
+        measured,
+        np.rint(np.mean(drawn, axis=0)).astype(np.int64),
+        measured,
+        tuple(others) if load != 1 else (),
+        {},
+        {"load": f"x {load:g}"},
+        {"frames": len(measured), "dropped": 0, "breaks": sum(breaks_of(model).values())}
+        | {"left_out": frames.left_out},
+        {name: delays.limit_ns for name, delays in model.delays.items()},
+        model.queues,
+        Source() if model.line is None else model.line.source,
+        frames.assumptions(),
+        frames.warning(load),
+    )
 
 
 def sensitivity(
@@ -670,50 +711,3 @@ def _warning(model: QueueModel) -> str:
         f"frames start as others leave, with {places} in flight: their source waits for room, and "
         "would start others instead. The replay shows the most that can be gained, not a forecast"
     )
-
-
-def places_in_flight(model: QueueModel) -> int | None:
-    """Return how many frames a closed loop has room for, or None if frames start on their own.
-
-    In front of a full queue, a producer starts its next frame when a place becomes free. A replay
-    lets frames start when they did; in a closed loop they would start earlier, and the queue would
-    stay full. A closed loop is recognized by this: the same number of frames is in flight at each
-    start, and starts follow entries into a station at once, whether entries are close or far apart.
-
-    Examples
-    --------
-    >>> from latprof import Trace
-    >>> line = Pipeline.chain("line", "queue", "work", stations={"work": "worker"})
-    >>> left = np.cumsum(np.random.default_rng(1).integers(50, 150, 500))
-    >>> start = np.concatenate((np.zeros(5, np.int64), left[:-5] + 1))  # when the fifth before left
-    >>> at = {"start": start, "queue": start, "work": np.append(0, left[:-1]), "end": left}
-    >>> trace = Trace(line, frame_id=np.arange(500), marks=at)
-    >>> from latprof.queueing.model import queue_model
-    >>> places_in_flight(queue_model(line, trace.columns))
-    5
-    """
-    starts, ends = (model.columns.marks[mark] for mark in ("start", "end"))
-    complete = (starts != MISSING) & (ends != MISSING)
-    starts, ends = np.sort(starts[complete]), np.sort(ends[complete])
-    if len(starts) < _FEWEST_STARTS:
-        return None
-    in_flight = np.arange(1, len(starts) + 1) - np.searchsorted(ends, starts, side="right")
-    usual = int(np.median(in_flight))
-    if usual < _LEAST_IN_FLIGHT or np.mean(np.abs(in_flight - usual) <= 1) < _MOST_STARTS:
-        return None
-    between = _quartile_distance(np.diff(starts))
-    for visits in model.visits.values():
-        entries = np.sort(visits.begin)
-        last = np.searchsorted(entries, starts, side="right") - 1
-        after = starts[last >= 0] - entries[last[last >= 0]]
-        if len(after) < _FEWEST_STARTS:
-            continue
-        soon = np.median(after) <= _SOON * np.median(np.diff(entries))
-        if soon and _quartile_distance(after) < _STEADY * between:
-            return usual
-    return None
-
-
-def _quartile_distance(values: Ints) -> float:
-    low, high = np.quantile(values, (0.25, 0.75))
-    return float(high - low)

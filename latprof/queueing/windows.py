@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from latprof.arrays import Ints, Mask
 from latprof.errors import TraceError
@@ -348,6 +349,13 @@ class Recordings:
         columns = self._dataset.read(self._names)
         self._check({}, columns)
         return queue_model(self.pipeline, columns.only(self._names[:-1]), hand_over=self._hand_over)
+
+    def processor(self) -> tuple[npt.NDArray[np.float32] | None, int | None]:
+        """Return the processor use of all frames, and the cores of the smallest recording."""
+        cores = [member.meta.get("cores") or 0 for member in self._dataset.members]
+        if not all(cores):
+            return None, None
+        return self._dataset.read(("frame_id", *self._names[1:2], "cpu")).cpu, min(cores)
 
     def in_windows(self, add_up: Callable[[Iterator[QueueModel]], ResultT]) -> ResultT:
         """Return what a function makes of the models of all windows.

@@ -1,0 +1,41 @@
+"""Causes and what-if of simulated programs with bounded queues, against simulating them again."""
+
+import numpy as np
+import pytest
+
+from tests.benchmarks.queues import score
+
+POINTS = ("closed", "paused", "periodic")  # of which what-if gives a point
+RIGHT = 0.98  # share of the clear cases in which the cause must be right
+MEDIAN, MOST = 0.005, 0.02  # error of mean, p50 and p99: at the median, at the 95th percentile
+INSIDE = 0.93  # share of the true values in the range of what-if
+WRONG = 0.01  # share of the rooms
+
+
+def check(kind, seeds):
+    """Ask about some programs and compare with the figures that must be reached."""
+    scores = [score(kind, seed) for seed in seeds]
+    clear = [s for s in scores if s.is_clear]
+    missed = [(s.seed, s.best, s.cause) for s in clear if s.cause != s.best]
+    assert clear
+    assert len(missed) <= (1 - RIGHT) * len(clear), missed
+    rooms = [(true, read) for s in scores for true, read in s.rooms if read is not None]
+    if kind != "pool":  # a pool that never overlaps is read as one server with more room
+        assert sum(true != read for true, read in rooms) <= WRONG * len(rooms)
+    if kind in POINTS:
+        errors = [x for s in scores for x in s.errors["what-if"]]
+        assert np.median(errors) <= MEDIAN
+        assert np.percentile(errors, 95) <= MOST, max(s.worst for s in scores)
+    inside = [x for s in scores for x in s.inside]
+    assert kind in POINTS or np.mean(inside) >= INSIDE
+
+
+@pytest.mark.parametrize("kind", [*POINTS, "irregular"])
+def test_a_few_programs_against_their_simulation(kind):
+    check(kind, range(3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [*POINTS, "irregular"])
+def test_many_programs_against_their_simulation(kind):
+    check(kind, range(3, 40))
