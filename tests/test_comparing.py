@@ -15,6 +15,7 @@ from latprof.comparing.changes import mix_of
 from latprof.comparing.compare import judge_runs
 from latprof.comparing.planning import pairs_needed, plan, power_of
 from latprof.comparing.runs import Run, load_runs
+from latprof.comparing.services import shapley
 from latprof.comparing.student import (
     holm,
     sequential_level,
@@ -346,6 +347,64 @@ def test_mix_of_sources_is_told_apart_from_slower_frames():
     found = mix_of([run(30, 10, 5_000)], [run(20, 20, 6_000)])
     assert found.within == {"a": 0, "b": 500}
     assert (found.mix, found.difference) == (1_000, 1_500)
+    assert "1.00 us is from another mix of source, 500 ns from its latencies" in found.sentence
+
+
+def two_stations(seed, first=1.0, second=1.0, frames=6_000):
+    """Return a run of two stations in a row, at loads of 0.7 and 0.6, with queues in front."""
+    random = np.random.default_rng(seed)
+    begins, leaves, arrive = [], [], np.arange(frames) * 1e6
+    for mean in (0.7e6 * first, 0.6e6 * second):
+        service = random.gamma(4, mean / 4, frames)
+        done = np.cumsum(service)
+        leave = done + np.maximum.accumulate(arrive - (done - service))
+        begins.append(leave - service)
+        leaves.append(leave)
+        arrive = leave
+    at = (np.arange(frames) * 1e6, begins[0], leaves[0], begins[1], leaves[1])
+    pipeline = Pipeline(
+        "two",
+        ("start", "a", "b", "c", "end"),
+        (
+            Span("to_first", "start", "a"),
+            Span("first", "a", "b", station="one"),
+            Span("to_second", "b", "c"),
+            Span("second", "c", "end", station="two"),
+        ),
+    )
+    marks = {name: np.rint(x).astype(np.int64) for name, x in zip(pipeline.marks, at, strict=True)}
+    return Trace(pipeline, frame_id=np.arange(frames), marks=marks)
+
+
+def test_services_that_changed_are_found_with_the_waiting_that_they_cause():
+    base = [two_stations(seed) for seed in range(3)]
+    for slower in ("first", "second"):
+        head = [two_stations(seed + 10, **{slower: 1.2}) for seed in range(3)]
+        found = compare(base, head).service_changes()
+        # most of it is waiting in the queue: the mean of the stage itself grows by far less
+        assert found.parts[slower] > 0.9 * found.difference
+        assert found.parts[slower] < 1.1 * found.difference
+        parts = sum(found.parts.values()) + found.rest
+        assert parts == pytest.approx(found.difference)
+        assert f"; {slower} adds " in found.sentence
+    with pytest.raises(ProfileError, match="must be a trace"):
+        compare(analyze(base[0]), analyze(base[1])).service_changes()
+
+
+def test_shapley_values_of_many_players_are_estimated_with_an_error():
+    # players add up to 10, and the first two add 3 more together
+    worth = {player: float(player + 1) for player in range(10)}
+
+    def value(sets):
+        return np.array([sum(worth[p] for p in s) + 3.0 * ({0, 1} <= s) for s in sets])
+
+    parts, error, whole, pairs = shapley(range(10), value)
+    assert whole == 58
+    assert sum(parts.values()) == pytest.approx(58)
+    for player in range(10):
+        expected = worth[player] + 1.5 * (player < 2)
+        assert abs(parts[player] - expected) <= 4 * error[player] + 1e-9
+    assert {pair for pair, ns in pairs.items() if abs(ns) > 1e-9} == {(0, 1)}
 
 
 # -- plans and trends ------------------------------------------------------------------------------
@@ -477,6 +536,8 @@ def test_command_and_function_agree(files, capsys, tmp_path):
     assert found.sentence.split(" (")[0] in page.read_text()
     assert main(given) == 0
     assert capsys.readouterr().out.strip() == str(found).strip()
+    assert main([*given, "--why", "--format", "markdown"]) == 0
+    assert "of base; the rest is arrivals" in capsys.readouterr().out
 
 
 def test_gate_on_files_ends_with_the_status_of_its_budgets(files, capsys):

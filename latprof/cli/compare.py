@@ -16,6 +16,7 @@ from latprof.comparing.trend import trend
 from latprof.errors import LatprofError, ProfileError
 from latprof.io.atomic import write_file
 from latprof.report.comparison import comparison_page
+from latprof.table import markdown, text
 from latprof.text import escape, quoted
 from latprof.units import parse_duration
 
@@ -66,6 +67,14 @@ def _add_compare(command: NewCommand) -> None:
     )
     _add_confidence(parser)
     parser.add_argument("--format", choices=_FORMATS, default="text", help="default: text")
+    parser.add_argument(
+        "--by", metavar="COLUMN", help="also what another mix of sources or tags makes"
+    )
+    parser.add_argument(
+        "--why",
+        action="store_true",
+        help="also replay base with the services of head: what each station adds, waiting included",
+    )
     parser.add_argument("--html", metavar="FILE", help="also write a page of HTML with pictures")
     parser.set_defaults(run=_compare)
 
@@ -80,15 +89,19 @@ def _compare(options: argparse.Namespace) -> None:
         percentiles=options.percentile or (50, 90, 99),
         margin=_part(options.margin, "--margin"),
         confidence=_part(options.confidence, "--confidence"),
+        by=options.by,
     )
+    services = result.service_changes() if options.why else None
     if options.html is not None:
         page = comparison_page(result)
         with write_file(options.html) as file:
             file.write(page.encode())
     if options.format == "json":
-        print_json(result.to_dict())
+        why = {} if services is None else {"services": services.to_dict()}
+        print_json(result.to_dict() | why)
     else:
-        print(result.markdown() if options.format == "markdown" else result)
+        sections = [*result.sections(), *([] if services is None else services.sections())]
+        print((markdown if options.format == "markdown" else text)(sections))
 
 
 # -- gate ---------------------------------------------------------------------------------------

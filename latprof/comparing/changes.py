@@ -110,6 +110,12 @@ class Mix:
     within: dict[str, float]
 
     @property
+    def sentence(self) -> str:
+        """Both parts, in one sentence."""
+        mix, within = format_ns(self.mix), format_ns(sum(self.within.values()))
+        return f"of the mean, {mix} is from another mix of {self.by}, {within} from its latencies"
+
+    @property
     def difference(self) -> float:
         """The whole difference: the mix and all groups together."""
         return self.mix + sum(self.within.values())

@@ -16,7 +16,7 @@ import numpy as np
 
 from latprof.arrays import Floats
 from latprof.comparing.budgets import OPEN, Budget, parse_budgets
-from latprof.comparing.changes import largest_part, stage_contributions
+from latprof.comparing.changes import Mix, largest_part, mix_of, stage_contributions
 from latprof.comparing.planning import pairs_needed
 from latprof.comparing.runs import (
     HIGHER_IS_BETTER,
@@ -28,6 +28,7 @@ from latprof.comparing.runs import (
     condition_notes,
     load_runs,
 )
+from latprof.comparing.services import ServiceChanges, service_changes
 from latprof.comparing.student import (
     holm,
     sign_flip_p,
@@ -304,10 +305,34 @@ class Comparison:
         """
         return stage_contributions(self, statistic)
 
+    def service_changes(self) -> ServiceChanges:
+        """Return what each station's services add to the difference, waiting included.
+
+        The services of head are put into a replay of base. Traces of all frames are needed, and a
+        pipeline with stations in a row; up to 20,000 frames of each run are replayed.
+
+        Raises
+        ------
+        ProfileError
+            A run is only a profile, or its stations are not in a row.
+        TraceError
+            Frames are sampled or lost.
+        """
+        return service_changes(self.base, self.head)
+
+    def mix(self) -> Mix | None:
+        """Return what the change of the mix of groups makes of the difference of the mean.
+
+        The runs must be profiles by group (``analyze(..., by="source")``); otherwise None.
+        """
+        return mix_of(self.base, self.head)
+
     def sections(self) -> list[Section]:
         """Return what is shown: the sentence, conditions that differ, budgets, the rows."""
         lines = [*(f"Conditions differ: {note}" for note in self.conditions)]
         lines += [str(budget) for budget in self.budgets]
+        mix = self.mix()
+        lines += [] if mix is None else [mix.sentence]
         level = f"{_percent(self.confidence)} intervals"
         if self.budget_confidence != self.confidence:
             level += f" ({_percent(self.budget_confidence)} for budgets)"
@@ -373,6 +398,7 @@ def compare(
     percentiles: Sequence[float] = (50, 90, 99),
     margin: float = 0.05,
     confidence: float = 0.95,
+    by: str | None = None,
 ) -> Comparison:
     """Compare runs before a change with runs after it.
 
@@ -393,6 +419,8 @@ def compare(
         Both sides are the same if the whole interval is within this part.
     confidence
         Of the intervals, above 0 and below 1.
+    by
+        ``"source"``, ``"outcome"`` or a tag: also say what the change of its mix makes.
 
     Returns
     -------
@@ -428,8 +456,8 @@ def compare(
     ('worse', 1.2)
     """
     return compare_runs(
-        load_runs(base, "base"),
-        load_runs(head, "head"),
+        load_runs(base, "base", by=by),
+        load_runs(head, "head", by=by),
         paired=paired,
         budgets=parse_budgets(budgets),
         percentiles=percentiles,

@@ -96,8 +96,10 @@ class Run:
         return self.profile.sums.first_ns
 
 
-def load_runs(given: "RunLike | Iterable[RunLike]", side: str) -> list[Run]:
-    """Return the runs of one side.
+def load_runs(
+    given: "RunLike | Iterable[RunLike]", side: str, *, by: str | None = None
+) -> list[Run]:
+    """Return the runs of one side; traces are analyzed, also by a column `by`.
 
     Raises
     ------
@@ -114,17 +116,17 @@ def load_runs(given: "RunLike | Iterable[RunLike]", side: str) -> list[Run]:
         items = [given]
     if not items:
         raise ProfileError(f"{side} must have at least one run, got none; give traces or profiles")
-    return [_load(item, f"{side} {i + 1}") for i, item in enumerate(items)]
+    return [_load(item, f"{side} {i + 1}", by) for i, item in enumerate(items)]
 
 
-def _load(item: Any, name: str) -> Run:
+def _load(item: Any, name: str, by: str | None) -> Run:
     if isinstance(item, Profile):
         run = Run(name, item)
     elif isinstance(item, Trace):
-        run = Run(name, analyze(item), item)
+        run = Run(name, analyze(item, by=by), item)
     elif isinstance(item, str | os.PathLike):
         saved = is_profile(item)
-        profile = load_profile(item) if saved else analyze(item)
+        profile = load_profile(item) if saved else analyze(item, by=by)
         run = Run(shown_path(item), profile, None if saved else item)
     else:
         raise ProfileError(
