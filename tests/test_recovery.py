@@ -137,6 +137,19 @@ def check(trace, capacity, finished):
             assert last <= mine[-1] <= last + 1
         else:
             assert last == 0
+    # at most one frame of each thread is in flight, with the stamps it had, and none is there twice
+    flying = {frame.frame_id >> 32: frame for frame in trace.in_flight}
+    assert len(flying) == len(trace.in_flight) <= len(finished)
+    assert not set(ids) & {frame.frame_id for frame in trace.in_flight}
+    for thread, frame in flying.items():
+        n = frame.frame_id & (2**32 - 1)
+        assert n in (finished[thread], finished[thread] + 1)
+        offset = trace.meta["clock_offset_ns"]
+        stamped = [(mark, ns - offset) for mark, ns in frame.marks.items()]
+        every = [(mark, 1_000 * n + k) for k, mark in enumerate(MARKS)]
+        assert stamped == every[: len(stamped)]
+        assert (frame.size, frame.source) == (n % 1_000, f"source {n % 5}")
+    assert trace.meta.get("accounts", {}).get("in_flight", 0) == len(flying)
     recovery = trace.recovery
     assert (recovery.whole, recovery.refused, recovery.cut_off) == (len(trace), 0, 0)
     assert recovery.whole + recovery.torn + recovery.never_written == capacity
@@ -184,3 +197,36 @@ def test_a_frame_that_is_killed_while_it_begins_beside_another_thread(fork_serve
     trace, finished = killed(fork_server, next(folders), **how)
     assert 776 in finished
     check(trace, 4_000, finished)
+
+
+def test_a_process_killed_after_each_mark_leaves_the_stamps_that_the_frame_had(tmp_path):
+    code = """
+import os, sys
+from latprof import AUDIO, Profiler
+for count in range(len(AUDIO.marks) - 1):
+    pid = os.fork()
+    if pid == 0:
+        profiler = Profiler(AUDIO, ring=f"{sys.argv[1]}/{count}", tags=("room",))
+        profiler.start()
+        for n in range(5):
+            profiler.frame(n).finish()
+        tags = {"room": "hall"}
+        with profiler.frame(7, size=960, source="input", tags=tags, start=1_000) as frame:
+            for k in range(count):
+                frame.mark(AUDIO.marks[1 + k], at=1_001 + k)
+            os.kill(os.getpid(), 9)
+    assert os.waitpid(pid, 0)[1] == 9
+"""
+    subprocess.run([sys.executable, "-c", code, tmp_path], check=True)
+    stages = ["transit", "webrtc", "webrtc", "webrtc", "ipc", "cgo", "alsa"]
+    for count, stage in enumerate(stages):
+        trace = latprof.recover(tmp_path / str(count))
+        assert trace.frame_id.tolist() == [0, 1, 2, 3, 4]
+        (frame,) = trace.in_flight
+        offset = trace.meta["clock_offset_ns"]
+        stamps = {mark: ns - offset for mark, ns in frame.marks.items()}
+        assert stamps == {mark: 1_000 + k for k, mark in enumerate(MARKS[: count + 1])}
+        assert (frame.frame_id, frame.size, frame.source) == (7, 960, "input")
+        assert (frame.tags, frame.stage) == ({"room": "hall"}, stage)
+        assert frame.thread == trace.meta["pid"]  # the main thread
+        assert trace.meta["accounts"] == {"in_flight": 1}

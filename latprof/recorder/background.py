@@ -78,7 +78,12 @@ class LiveFold:
         max_sources: int = 1_000,
     ) -> None:
         self.profile = Profile(ring.pipeline, by="source", deadline=ring.pipeline.period)
-        self.profile.most_groups = max_sources + 2  # also "(none)" and "(others)"
+        self._by_tag = {
+            tag: Profile(ring.pipeline, by=tag, deadline=ring.pipeline.period)
+            for tag in ring.tag_names
+        }
+        for profile in (self.profile, *self._by_tag.values()):
+            profile.most_groups = max_sources + 2  # also "(none)" and "(others)"
         self.beyond = 0
         self._max_sources = max_sources
         self.capacity = ring.capacity
@@ -201,10 +206,10 @@ class LiveFold:
             torn=self.torn,
         )
 
-    def copy(self) -> Profile:
-        """Return a copy of the running profile."""
+    def copy(self, by: str = "source") -> Profile:
+        """Return a copy of the running profile with groups of sources or of a tag."""
         with self.lock:
-            return self.profile.copy()
+            return (self.profile if by == "source" else self._by_tag[by]).copy()
 
     def reset_lock(self) -> None:
         """Replace the lock in the child of a fork, where the thread that held it is gone."""
@@ -262,6 +267,10 @@ class LiveFold:
             sink(rows, columns)
         columns.source, beyond = _grouped(columns.source, self._max_sources)
         self.profile.add(columns, self._rate)
+        for k, (tag, profile) in enumerate(self._by_tag.items()):
+            values = self._ring.tags[k].labels(rows[f"tag {k}"])
+            columns.tags = {tag: _grouped(values, self._max_sources)[0]}
+            profile.add(columns, self._rate)
         self.beyond += beyond
         self.folded += len(rows)
 

@@ -28,7 +28,7 @@ from latprof.recorder.sampling import threshold
 from latprof.recorder.settings import OnCritical, PathLike, check_settings
 from latprof.ring.file import KEEP_PREVIOUS
 from latprof.ring.ring import Ring
-from latprof.text import counted
+from latprof.text import counted, quoted
 from latprof.thresholds import END_TO_END, Duration
 from latprof.trace import Trace
 
@@ -572,14 +572,30 @@ class Profiler(_Recorder):
         """
         return self._outputs.trace()
 
-    def report(self) -> "Report":
-        """Return the report on all frames since the first start, including overwritten ones."""
+    def report(self, *, by: str = "source") -> "Report":
+        """Return the report on all frames since the first start, including overwritten ones.
+
+        Parameters
+        ----------
+        by
+            What the frames are grouped by: ``"source"`` or one of the profiler's tags.
+
+        Raises
+        ------
+        ProfilerError
+            The profiler has no such tag.
+        """
         from latprof.report.report import Report  # built on use: programs that record need none
 
+        known = ("source", *self._ring.tag_names)
+        if by not in known:
+            raise ProfilerError(
+                f"by must be one of {', '.join(known)}, got {quoted(by)}; give the tag to "
+                "Profiler(tags=...)"
+            )
         self._fold.catch_up()
-        profile = self._fold.copy()
+        profile = self._fold.copy(by)
         profile.segments = set(self._recording.segments())
-        profile.labels = {name: str(value) for name, value in self._settings.meta.items()}
         profile.accounts = self.accounts
         overhead = str(self._overhead_of(profile))
         return Report(profile, overhead=overhead, unstarted=not self._recording.begun)
@@ -621,7 +637,7 @@ class Profiler(_Recorder):
         self._lock = threading.RLock()
         self._fold.reset_lock()
         self._alerts.reset_lock()
-        for names in (self._ring.sources, self._ring.outcomes):
+        for names in (self._ring.sources, self._ring.outcomes, *self._ring.tags):
             names.reset_lock()
         self._alerts.problem(
             "stopped by a fork", "the child does not record; make a new Profiler in it"

@@ -7,7 +7,6 @@ have to wait until the page is written back.
 """
 
 import contextlib
-import gc
 import itertools
 import mmap
 import os
@@ -188,13 +187,10 @@ class RingFile:
             header = _header_of(old)
             pid = header.metadata.get("pid") if header else None
             if not _lock(old):
-                if pid == os.getpid():
-                    gc.collect()  # the profiler may be unreachable: profilers refer to themselves
-                if pid != os.getpid() or not _lock(old):
-                    raise ProfilerError(
-                        f"{self._shown} is in use by process {pid or '(unknown)'}; choose another "
-                        'name, such as "name-{pid}.ring", as only one profiler can write to a ring'
-                    )
+                raise ProfilerError(
+                    f"{self._shown} is in use by process {pid or '(unknown)'}; choose another "
+                    'name, such as "name-{pid}.ring", as only one profiler can write to a ring'
+                )
             if not _is_at(old, self.path):
                 return  # another process has moved it
             if header:
