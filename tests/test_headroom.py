@@ -184,6 +184,8 @@ def test_the_command_says_what_the_function_says(tmp_path, capsys):
     constant().save(path)
     assert main(["what-if", str(path), "--until", "p99<15ms", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == headroom(path, "p99<15ms").to_dict()
+    assert main(["what-if", str(path), "--load", "120%", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == what_if(path, load=1.2).to_dict()
     assert main(["what-if", str(path), "--until", "p99<15ms", "--faster", "work=10%"]) == 2
     assert "--until must be given without changes" in capsys.readouterr().err
 
