@@ -23,6 +23,9 @@ from latprof.recorder.sampling import (
     run_hashes,
     threshold,
 )
+from latprof.ring.layout import row_dtype
+
+ROW = row_dtype(MIC)
 
 
 def test_hashes_have_their_published_values() -> None:
@@ -99,7 +102,7 @@ def test_one_frame_of_each_run_is_kept_with_its_weight(piece: int) -> None:
     latencies = np.full(3_200, 50)
     latencies[5::100] = 101  # slow: 32 of them
     latencies[6::100] = 100  # at the limit, not above
-    sampler = TailSampler(MIC, 10, 100, np.random.default_rng(1))
+    sampler = TailSampler(ROW, 10, 100, np.random.default_rng(1))
     index, weights = select_in_pieces(sampler, latencies, piece)
     slow = [i for i in range(3_200) if latencies[i] > 100]
     assert [i for i, w in zip(index, weights, strict=True) if w == 1] == slow
@@ -116,7 +119,7 @@ def test_weighted_counts_and_sums_are_unbiased() -> None:
     latencies[3_000:] *= 2  # the limit has to move
     counts, sums, tails = [], [], []
     for seed in range(200):
-        sampler = TailSampler(MIC, 10, None, np.random.default_rng(seed))
+        sampler = TailSampler(ROW, 10, None, np.random.default_rng(seed))
         index, weights = select_in_pieces(sampler, latencies, 500)
         w = np.array(weights)
         kept = latencies[index]
@@ -147,7 +150,7 @@ def test_only_the_first_frames_of_a_large_batch_are_all_kept() -> None:
 def test_the_first_frames_are_kept_and_then_the_slowest_percent() -> None:
     rng = np.random.default_rng(2)
     latencies = rng.permutation(np.arange(1, 40_001))
-    sampler = TailSampler(MIC, 10, None, np.random.default_rng(3))
+    sampler = TailSampler(ROW, 10, None, np.random.default_rng(3))
     index, weights = select_in_pieces(sampler, latencies, 256)
     assert index[:WARM_UP_FRAMES] == list(range(WARM_UP_FRAMES))
     assert set(weights[:WARM_UP_FRAMES]) == {1}
@@ -161,7 +164,7 @@ def test_the_first_frames_are_kept_and_then_the_slowest_percent() -> None:
 def test_dropped_frames_and_frames_without_a_latency_are_kept_or_sampled() -> None:
     columns = columns_of(np.full(64, 10), ["late", *["finished"] * 62, "late"])
     columns.marks["end"][10] = MISSING
-    sampler = TailSampler(MIC, 10, 100, np.random.default_rng(1))
+    sampler = TailSampler(ROW, 10, 100, np.random.default_rng(1))
     index, weights = sampler.select(columns)
     assert index[0] == 0
     assert index[-1] == 63
@@ -171,9 +174,9 @@ def test_dropped_frames_and_frames_without_a_latency_are_kept_or_sampled() -> No
 
 
 def test_the_newest_kept_rows_are_held() -> None:
-    rows = np.zeros(10, MIC.row_dtype)
+    rows = np.zeros(10, ROW)
     rows["frame_id"] = np.arange(10)
-    sampler = TailSampler(MIC, 4, 5)
+    sampler = TailSampler(ROW, 4, 5)
     columns = columns_of(np.full(10, 100))
     for first in (0, 3, 6, 9):
         sampler.keep(rows[first : first + 3], columns.take(slice(first, first + 3)))
@@ -262,3 +265,14 @@ def test_analyze_takes_the_exact_accounts_of_a_recorder_that_keeps_some_frames(t
     some = latprof.analyze(latprof.read(path).select(outcome="finished"))
     assert some.accounts.finished == some.frames
     assert latprof.analyze(path, skip="1ns").accounts.finished != 1_000
+
+
+def test_tags_of_kept_frames_are_kept() -> None:
+    with Profiler(MIC, keep="50ms", tags=("endpoint", "status")) as profiler:
+        for n in range(64):
+            profiler.record(n, (1, 2, 3, 10**8 * (n % 2) + 4), tags={"endpoint": f"/{n}"})
+    trace = profiler.trace()
+    slow = trace.frame_id % 2 == 1
+    assert slow.sum() == 32
+    assert trace.tags["endpoint"].to_numpy().tolist() == [f"/{n}" for n in trace.frame_id.tolist()]
+    assert profiler.accounts.notes == {}

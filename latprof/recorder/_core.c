@@ -246,11 +246,18 @@ static int is_sampled(Core *core, PyObject *frame_id, PyObject *source) {
     int wrong = as_number(frame_id, UINT64_MAX, &id);
     if (wrong || !core->samples)
         return wrong < 0 ? -1 : 1; /* an invalid id is rejected later */
-    PyObject *name = source ? PyObject_CallMethod(core->incidents, "encoded", "(O)", source) : NULL;
-    if (source && !name)
-        return -1;
-    for (Py_ssize_t i = 0; name && i < PyBytes_GET_SIZE(name); i++)
-        hash = (hash ^ (unsigned char)PyBytes_AS_STRING(name)[i]) * 0x100000001B3;
+    PyObject *name = NULL;
+    const char *text = source ? NULL : "";
+    Py_ssize_t length = 0;
+    if (source && PyUnicode_Check(source) && !(text = PyUnicode_AsUTF8AndSize(source, &length)))
+        PyErr_Clear(); /* half of a surrogate pair */
+    if (!text) {
+        name = PyObject_CallMethod(core->incidents, "encoded", "(O)", source);
+        if (!name || PyBytes_AsStringAndSize(name, (char **)&text, &length) < 0)
+            return -1;
+    }
+    for (Py_ssize_t i = 0; i < length; i++)
+        hash = (hash ^ (unsigned char)text[i]) * 0x100000001B3;
     Py_XDECREF(name);
     uint64_t z = ((id >> RUN_BITS) ^ hash) + 0x9E3779B97F4A7C15;
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9;

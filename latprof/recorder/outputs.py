@@ -61,7 +61,7 @@ class Outputs:
         self._sampler: TailSampler | None = None
         if settings.keep is not None:
             limit_ns = settings.keep if isinstance(settings.keep, int) else None
-            self._sampler = TailSampler(ring.pipeline, ring.capacity, limit_ns)
+            self._sampler = TailSampler(ring.dtype, ring.capacity, limit_ns)
         self._files: TraceFiles | None = None
         if settings.path is not None:
             path = Path(settings.path)

@@ -18,7 +18,6 @@ import numpy.typing as npt
 from latprof.arrays import Ints, Mask
 from latprof.frames import MISSING, Columns
 from latprof.histogram import Histogram
-from latprof.pipeline import Pipeline
 
 __all__ = [
     "KEEP_EVERY",
@@ -88,8 +87,8 @@ class TailSampler:
 
     Parameters
     ----------
-    pipeline, capacity
-        The pipeline of the rows, and the number of rows that are held.
+    dtype, capacity
+        Of the rows, and the number of rows that are held.
     limit_ns
         All frames that take longer than this are kept. If it is None, the limit is a running p99.
     rng
@@ -105,14 +104,14 @@ class TailSampler:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        dtype: np.dtype[np.void],
         capacity: int,
         limit_ns: int | None,
         rng: np.random.Generator | None = None,
     ) -> None:
         self.limit_ns = limit_ns
         self._fixed = limit_ns is not None
-        self._rows = np.zeros(capacity, pipeline.row_dtype)
+        self._rows = np.zeros(capacity, dtype)
         self._kept = 0
         self.forgotten = 0
         self._rng = np.random.default_rng() if rng is None else rng

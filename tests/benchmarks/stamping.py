@@ -1,20 +1,22 @@
-"""The cost of stamping as a multiple of bare clock reads, beside that of other tools.
+"""The cost of stamping as a multiple of bare clock reads, on both cores and beside other tools.
 
-    python -m tests.benchmarks.stamping [--frames 200000] [--repetitions 9] [--pythons PYTHON ...]
+    python -m tests.benchmarks.stamping [--frames 50000] [--processes 9] [--pythons PYTHON ...]
 
 A frame has the eight marks of the audio pipeline. The baseline is eight reads of
-`time.perf_counter_ns`; every case reads the clock as often. Each repetition runs the baseline and
-all cases one after the other, so that a slow moment of the machine affects all of them. The table
-has the ratio of the fastest repetitions and the median of the ratios of all repetitions. With
-`--pythons` the benchmark runs in each of these interpreters, in a new virtual environment. The
-other tools are in the extra ``peers``; tools that are not installed are listed as such. The tables
-are Markdown.
+`time.perf_counter_ns`; every case reads the clock as often. Each process runs the baseline and all
+cases one after the other, several times, and gives the ratio of the fastest runs. The table has the
+medians of the ratios over the processes, as the cost of a clock read differs between processes.
+With `--pythons` the benchmark runs in each of these interpreters, in a new virtual environment.
+The other tools are in the extra ``peers``; tools that are not installed are listed as such. The
+tables are Markdown.
 """
 
 import argparse
 import gc
+import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -23,15 +25,19 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FunctionType
+from typing import Any
 
 import numpy as np
 
+import latprof
 from latprof import AUDIO, Profiler
 from tests.benchmarks.peers import PEERS, absent
 
 CLOCK = time.perf_counter_ns
 RING = 65_536
+RUNS = 5  # runs of each case in a process
+
+Run = Callable[[int], None]
 
 
 def bare_reads(frames: int) -> None:
@@ -47,7 +53,7 @@ def bare_reads(frames: int) -> None:
         read()
 
 
-def per_mark(profiler: Profiler) -> FunctionType:
+def per_mark(profiler: Profiler) -> Run:
     def run(frames: int) -> None:
         for frame_id in range(frames):
             frame = profiler.frame(frame_id, 960, "input")
@@ -62,7 +68,7 @@ def per_mark(profiler: Profiler) -> FunctionType:
     return run
 
 
-def in_block(profiler: Profiler) -> FunctionType:
+def in_block(profiler: Profiler) -> Run:
     def run(frames: int) -> None:
         for frame_id in range(frames):
             with profiler.frame(frame_id, 960, "input") as frame:
@@ -76,7 +82,7 @@ def in_block(profiler: Profiler) -> FunctionType:
     return run
 
 
-def one_call(profiler: Profiler) -> FunctionType:
+def one_call(profiler: Profiler) -> Run:
     def run(frames: int) -> None:
         read = CLOCK
         record = profiler.record
@@ -87,7 +93,7 @@ def one_call(profiler: Profiler) -> FunctionType:
     return run
 
 
-def many(profiler: Profiler) -> FunctionType:
+def many(profiler: Profiler) -> Run:
     block = 4_096
     stamps = np.cumsum(np.full((block, 8), 1_000), axis=1) + CLOCK()
 
@@ -99,121 +105,64 @@ def many(profiler: Profiler) -> FunctionType:
     return run
 
 
-class Empty:
-    """Accepts the calls of a frame and does nothing: a lower bound for any recorder."""
+def tagged(profiler: Profiler) -> Run:
+    def run(frames: int) -> None:
+        for frame_id in range(frames):
+            frame = profiler.frame(frame_id, 960, "input", tags={"endpoint": "/cart"})
+            frame.mark("webrtc")
+            frame.mark("validation")
+            frame.mark("serialization")
+            frame.mark("ipc")
+            frame.mark("cgo")
+            frame.mark("alsa")
+            frame.tag("status", 200)
+            frame.finish()
 
-    __slots__ = ()
-
-    def frame(self, frame_id, size=None, source=None):
-        return self
-
-    def mark(self, name):
-        pass
-
-    def finish(self):
-        pass
-
-
-class Case:
-    """A way of recording, with its profiler."""
-
-    def __init__(
-        self,
-        name: str,
-        way: Callable[[Profiler], FunctionType],
-        *,
-        goal: float | None = None,
-        rate: float = 1.0,
-        running: bool = True,
-        background: bool = False,
-        thresholds: bool = False,
-    ) -> None:
-        self.name = name
-        self.goal = goal
-        limits = {"warning": "1h", "critical": "2h"} if thresholds else {}
-        self.profiler = Profiler(AUDIO, capacity=RING, sampling_rate=rate, **limits)
-        self.run = way(self.profiler)
-        # a copy of the code, as CPython specializes code for the types that it meets
-        self.run.__code__ = self.run.__code__.replace()
-        self.running = running
-        self.background = background
-
-    def time(self, frames: int) -> float:
-        """Return ns per frame."""
-        if self.running:
-            self.profiler.start()
-            if not self.background:
-                self.profiler._background.end()
-        try:
-            before = CLOCK()
-            self.run(frames)
-            return (CLOCK() - before) / frames
-        finally:
-            self.profiler.stop()
+    return run
 
 
-def cases() -> list[Case]:
-    return [
-        Case("`frame`, 6 x `mark`, `finish`", per_mark, goal=3.6),
-        Case("the same with thresholds", per_mark, thresholds=True),
-        Case("the same as `with`", in_block),
-        Case("`record`", one_call, goal=2.5),
-        Case("`record_many`, 4,096 frames per call", many),
-        Case("not sampled", per_mark, goal=0.9, rate=0.0),
-        Case("stopped", per_mark, goal=0.6, running=False),
-        Case("`frame` ..., background thread on", per_mark, background=True, thresholds=True),
-        Case("`record`, background thread on", one_call, background=True, thresholds=True),
-    ]
+# name, way, settings, goal of the core in C and of that in Python
+CASES: list[tuple[str, Callable[[Profiler], Run], dict[str, Any], float | None, float | None]] = [
+    ("`frame`, 6 x `mark`, `finish`", per_mark, {}, 1.4, 5.0),
+    ("the same as `with`", in_block, {}, 1.6, 6.0),
+    ("the same as `with`, `track_current=False`", in_block, {"track_current": False}, None, None),
+    ("with thresholds", per_mark, {"warning": "1h", "critical": "2h"}, None, None),
+    ("with `ring=`, frames in flight in its file", per_mark, {"ring": "mic.ring"}, 1.6, None),
+    ("with two tags", tagged, {"tags": ("endpoint", "status")}, 2.0, None),
+    ("`record`", one_call, {}, 2.0, 3.2),
+    ("`record_many`, 4,096 frames per call", many, {}, None, None),
+    ("not sampled", per_mark, {"sampling_rate": 1e-12}, 0.6, 1.2),
+    ("stopped", per_mark, {"stopped": True}, 0.45, 1.2),
+]
 
 
-class Peer:
-    """A way of recording the same frame with another tool."""
-
-    goal = None
-
-    def __init__(self, name: str, run: Callable[[int], None], frames: int) -> None:
-        self.name = name
-        self.run = run
-        self.frames = frames
-
-    def time(self, frames: int) -> float:
-        frames = min(frames, self.frames)
-        before = CLOCK()
-        self.run(frames)
-        return (CLOCK() - before) / frames
-
-
-def measure(frames: int, repetitions: int) -> list[tuple[Case | Peer, float, float, float]]:
-    """Return ns per frame, the ratio of the fastest repetitions and the median ratio, by case."""
-    empty = per_mark(Empty())
-    empty.__code__ = empty.__code__.replace()
-    all_cases: list[Case | Peer] = [
-        *cases(),
-        Peer("the same calls of empty methods", empty, frames),
-    ]
+def measure(frames: int) -> dict[str, Any]:
+    """Return ns of the baseline, and the ratio of each case to it, in this process."""
+    folder = tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+    runs: dict[str, tuple[Profiler | None, Run, int]] = {}
+    for name, way, given, *_ in CASES:
+        settings = {key: value for key, value in given.items() if key != "stopped"}
+        if "ring" in settings:
+            settings["ring"] = os.path.join(folder, settings["ring"])
+        profiler = Profiler(AUDIO, capacity=RING, **settings)
+        runs[name] = (None if "stopped" in given else profiler), way(profiler), frames
     for name, make, at_most in PEERS:
-        run = make()
-        if run is not None:
-            all_cases.append(Peer(name, run, at_most))
-    baselines: list[float] = []
-    times: dict[str, list[float]] = {case.name: [] for case in all_cases}
-    for _ in range(repetitions):
-        before = CLOCK()
-        bare_reads(frames)
-        baselines.append((CLOCK() - before) / frames)
-        for case in all_cases:
+        if (run := make()) is not None:
+            runs[name] = None, run, min(frames, at_most)
+    times: dict[str, list[float]] = {name: [] for name in ("", *runs)}
+    for _ in range(RUNS):
+        for name, (profiler, run, count) in [("", (None, bare_reads, frames)), *runs.items()]:
             gc.collect()
-            times[case.name].append(case.time(frames))
-    rows = []
-    for case in all_cases:
-        ns = times[case.name]
-        ratios = [mine / baseline for mine, baseline in zip(ns, baselines, strict=True)]
-        rows.append((case, min(ns), min(ns) / min(baselines), statistics.median(ratios)))
-    print(
-        f"CPython {platform.python_version()}, {platform.machine()}: "
-        f"8 bare clock reads take {min(baselines):.0f} ns; {frames:,} frames x {repetitions}"
-    )
-    return rows
+            if profiler is not None:
+                profiler.start()
+            before = CLOCK()
+            run(count)
+            times[name].append((CLOCK() - before) / count)
+            if profiler is not None:
+                profiler.stop()
+    shutil.rmtree(folder)
+    baseline = min(times.pop(""))
+    return {"baseline": baseline, "ratios": {n: min(ns) / baseline for n, ns in times.items()}}
 
 
 def frame_costs(frames: int) -> tuple[float, float, float]:
@@ -270,20 +219,38 @@ def wake_up_delays(profiled: bool, seconds: float = 2.0, rate: int = 20_000) -> 
     return float(p50), float(p99)
 
 
-def print_disturbance(frames: int, rounds: int = 3) -> None:
-    """Print how the background thread delays frames and other threads: medians of rounds."""
-    costs = np.median([frame_costs(frames) for _ in range(rounds)], axis=0)
-    late = {
-        on: np.median([wake_up_delays(on) for _ in range(rounds)], axis=0) for on in (False, True)
+def disturbance(frames: int) -> dict[str, float]:
+    """Return how the background thread delays frames and other threads, in us."""
+    p50, p99_9, most = frame_costs(frames)
+    (_, without), (_, beside) = wake_up_delays(False), wake_up_delays(True)
+    return {
+        "a frame, with a clock read before and after: p50": p50 / 1e3,
+        "p99.9 (goal 50)": p99_9 / 1e3,
+        "the slowest": most / 1e3,
+        "a thread that sleeps 1 ms, without a profiler: p99 of its delay": without / 1e3,
+        "beside 20,000 profiled frames/s: p99 (goal: twice that)": beside / 1e3,
     }
-    print("\n| with the background thread | us | goal |")
-    print("| --- | ---: | ---: |")
-    print(f"| a frame, clock read before and after: p50 | {costs[0] / 1e3:.1f} | |")
-    print(f"| p99.9 | {costs[1] / 1e3:.1f} | 100 |")
-    print(f"| the slowest of {frames:,} | {costs[2] / 1e3:,.0f} | |")
-    for on, what in ((False, "without a profiler"), (True, "profiled, 20,000 frames/s")):
-        print(f"| delay after a sleep of 1 ms, {what}: p50 | {late[on][0] / 1e3:.0f} | |")
-        print(f"| p99 | {late[on][1] / 1e3:.0f} | |")
+
+
+def in_processes(core: str, frames: int, processes: int) -> list[dict[str, Any]]:
+    """Return the results of new processes on one core; none if there is no such core."""
+    found = []
+    for _ in range(processes):
+        command = [sys.executable, "-m", "tests.benchmarks.stamping", "--frames", str(frames)]
+        done = subprocess.run(
+            [*command, "--processes", "0"],
+            env=os.environ | {"LATPROF_IMPL": core},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        if done.returncode:
+            return []
+        found.append(json.loads(done.stdout))
+    return found
+
+
+def medians(results: list[dict[str, Any]], key: str) -> dict[str, float]:
+    return {name: statistics.median(r[key][name] for r in results) for name in results[0][key]}
 
 
 def run_in(python: str, arguments: list[str]) -> int:
@@ -294,11 +261,12 @@ def run_in(python: str, arguments: list[str]) -> int:
         inside = f"{folder}/bin/python"
         install = [inside, "-m", "pip", "install", "-q"]
         subprocess.run([*install, "numpy", "psutil"], check=True)
+        subprocess.run([*install, "--no-deps", str(root)], check=True)  # builds the core in C
         for peer in PACKAGES:  # one by one: some have no wheel for some interpreters
             subprocess.run([*install, "--only-binary", ":all:", peer], stderr=subprocess.DEVNULL)
-        environment = os.environ | {"PYTHONPATH": str(root)}
+        shutil.copytree(root / "tests", f"{folder}/run/tests")
         command = [inside, "-m", "tests.benchmarks.stamping", *arguments]
-        return subprocess.run(command, cwd=root, env=environment).returncode
+        return subprocess.run(command, cwd=f"{folder}/run").returncode
 
 
 PACKAGES = ("opentelemetry-sdk", "viztracer", "hdrhistogram", "prometheus_client")
@@ -306,23 +274,41 @@ PACKAGES = ("opentelemetry-sdk", "viztracer", "hdrhistogram", "prometheus_client
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--frames", type=int, default=200_000)
-    parser.add_argument("--repetitions", type=int, default=9)
+    parser.add_argument("--frames", type=int, default=50_000)
+    parser.add_argument("--processes", type=int, default=9, help="0 measures in this process")
     parser.add_argument("--pythons", nargs="+", metavar="PYTHON", default=[])
     options = parser.parse_args(arguments)
     if options.pythons:
-        same = ["--frames", str(options.frames), "--repetitions", str(options.repetitions)]
+        same = ["--frames", str(options.frames), "--processes", str(options.processes)]
         return max(run_in(python, same) for python in options.pythons)
-    rows = measure(options.frames, options.repetitions)
-    print()
-    print("| a frame of 8 stamps | ns | x 8 clock reads | median | goal |")
+    if not options.processes:
+        print(json.dumps(measure(options.frames) | {"disturbance": disturbance(options.frames)}))
+        return 0
+    results = {c: in_processes(c, options.frames, options.processes) for c in ("c", "python")}
+    results = {core: found for core, found in results.items() if found}
+    ratios = {core: medians(found, "ratios") for core, found in results.items()}
+    baseline = statistics.median(r["baseline"] for found in results.values() for r in found)
+    print(
+        f"CPython {platform.python_version()}, {platform.machine()}, latprof "
+        f"{latprof.__version__}: 8 bare clock reads take {baseline:.0f} ns; "
+        f"{options.frames:,} frames, medians of {options.processes} processes\n"
+    )
+    print("| a frame of 8 stamps, x 8 clock reads | C | goal | Python | goal |")
     print("| --- | ---: | ---: | ---: | ---: |")
-    for case, ns, ratio, median in rows:
-        goal = "" if case.goal is None else f"{case.goal:.1f}"
-        print(f"| {case.name} | {ns:,.0f} | {ratio:.2f} | {median:.2f} | {goal} |")
+    goals = {name: goals for name, _, _, *goals in CASES}
+    for name in next(iter(ratios.values())):
+        cells = []
+        for core, goal in zip(("c", "python"), goals.get(name, (None, None)), strict=True):
+            cells.append(f"{ratios[core][name]:.2f}" if core in ratios else "not built")
+            cells.append("" if goal is None else f"{goal:g}")
+        print(f"| {name} | {' | '.join(cells)} |")
     for name in absent():
         print(f"| {name} | not installed | | | |")
-    print_disturbance(options.frames)
+    print("\n| with the background thread, us | C | Python |\n| --- | ---: | ---: |")
+    delays = {core: medians(found, "disturbance") for core, found in results.items()}
+    for name in next(iter(delays.values())):
+        cells = [f"{delays[core][name]:.1f}" if core in delays else "" for core in ("c", "python")]
+        print(f"| {name} | {' | '.join(cells)} |")
     return 0
 
 
