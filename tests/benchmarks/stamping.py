@@ -233,7 +233,7 @@ def disturbance(frames: int) -> dict[str, float]:
 
 
 def in_processes(core: str, frames: int, processes: int) -> list[dict[str, Any]]:
-    """Return the results of new processes on one core; none if there is no such core."""
+    """Return the results of new processes on one core, or nothing if it is not built."""
     found = []
     for _ in range(processes):
         command = [sys.executable, "-m", "tests.benchmarks.stamping", "--frames", str(frames)]
