@@ -11,7 +11,32 @@ from typing import Any
 from latprof.arrays import Count
 from latprof.text import counted
 
-__all__ = ["MOST_RECORDERS", "Accounts", "InFlight", "Recorder", "Recorders", "Recovery", "Written"]
+__all__ = [
+    "DISORDERED",
+    "DISTANT",
+    "MOST_RECORDERS",
+    "TINY_THRESHOLD",
+    "UNFINISHED",
+    "UNSTARTED",
+    "WITHOUT_FRAME",
+    "Accounts",
+    "InFlight",
+    "Recorder",
+    "Recorders",
+    "Recovery",
+    "Written",
+    "is_unfinished",
+]
+
+# notes of a recorder on what the program may have done wrong
+DISORDERED = "frames with marks out of order"
+DISTANT = "frames more than a day from the clock"
+TINY_THRESHOLD = "thresholds below 1 us"
+UNFINISHED = "frames that do not finish"
+UNSTARTED = "calls of a profiler that was never started"
+WITHOUT_FRAME = "calls of a stage without a current frame"
+
+FEWEST_IN_FLIGHT = 5  # frames in flight from which on finish() may be forgotten
 
 MOST_RECORDERS = 100
 """Most recorders that are counted one by one, the first in alphabetical order."""
@@ -54,6 +79,17 @@ class Accounts:
     def to_dict(self) -> dict[str, Any]:
         """Return the accounts as JSON values."""
         return asdict(self)
+
+
+def is_unfinished(accounts: Accounts) -> bool:
+    """Return whether half of the frames, and at least five, are in flight: they may never finish.
+
+    Examples
+    --------
+    >>> is_unfinished(Accounts(started=5, in_flight=5)), is_unfinished(Accounts(started=100))
+    (True, False)
+    """
+    return accounts.in_flight >= max(FEWEST_IN_FLIGHT, accounts.started / 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,7 @@ def test_the_begin_of_a_stage_is_stamped_once(profiler):
         assert decode("c") == "c"  # the first call counts
     # start 0, decode 1, end 2: nothing else was stamped or noted
     assert stamps(profiler) == {"start": 0, "decode": 1, "play": None, "end": 2}
-    assert profiler.accounts.notes == {}
+    assert profiler.accounts.notes == {"calls of a stage without a current frame": 1}
     assert (decode.__name__, decode.__doc__) == ("decode", "Decode.")
     assert str(inspect.signature(decode)) == "(packet, *, times=1)"
 

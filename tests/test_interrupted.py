@@ -227,7 +227,7 @@ def test_a_handler_may_use_the_process_wide_profiler(
     assert at_every_step(use, handler, stride=101 if first else 1) > 5
 
 
-@pytest.mark.parametrize("stride", [1_009, pytest.param(197, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [499, pytest.param(97, marks=pytest.mark.slow)])
 def test_a_handler_may_stop_the_profiler_inside_a_report(tmp_path: Path, stride: int) -> None:
     """As a handler of SIGTERM might do."""
     profilers: list[Profiler] = []
@@ -248,9 +248,6 @@ def test_a_handler_may_stop_the_profiler_inside_a_report(tmp_path: Path, stride:
 
     times = at_every_step(report, handler, stride=stride)
     assert times > 5
-    for thread in threading.enumerate():
-        if thread.name == "latprof-stop":
-            thread.join(10)
     for n, profiler in enumerate(profilers):
         a = balanced(profiler)
         assert a.folded == a.started

@@ -366,7 +366,7 @@ def test_more_sources_than_codes_share_one_name() -> None:
     assert counts["(others)"] == 66
     assert counts["2"] == 2
     groups = profiler.report().profile.groups
-    assert len(groups) < 1_000
+    assert len(groups) == 1_001  # with "(others)"
     assert sum(group.frames for group in groups.values()) == 65_603
 
 
@@ -395,7 +395,7 @@ def test_stamps_of_an_array_are_compared_with_thresholds(kind: Any) -> None:
         profiler.record(1, np.array([5, 6, 7, 0], kind))  # no end, no latency
         profiler.record(2, np.array([5, 6, 7, 105], kind))
         profiler.record(3, np.array([5, 6, 7, 106], kind))
-    assert balanced(profiler).notes == {"criticals": 1}
+    assert balanced(profiler).notes == {"criticals": 1, "thresholds below 1 us": 1}
     assert profiler.trace().frame_id.tolist() == [1, 2, 3]
 
 
@@ -666,7 +666,7 @@ def test_many_slow_frames_do_not_flood_the_log() -> None:
 
 
 def test_thresholds_need_both_ends_of_a_span() -> None:
-    with Profiler(MIC, owns=("decode", "end"), warning=1) as profiler:
+    with Profiler(MIC, owns=("decode", "end"), warning=1_000) as profiler:
         profiler.frame(1).finish()
     assert balanced(profiler).notes == {}
 
@@ -815,7 +815,8 @@ def test_a_stopped_profiler_returns_a_frame_that_does_nothing() -> None:
         frame.finish(at=9)
     profiler.record(1, (1, 2, 3, 4))
     profiler.record_many([1], [[1, 2, 3, 4]])
-    assert balanced(profiler) == Accounts()
+    notes = {"calls of a profiler that was never started": 3}
+    assert balanced(profiler) == Accounts(notes=notes)
     with pytest.raises(ZeroDivisionError), profiler.frame(1):
         1 / 0  # noqa: B018
 
@@ -1093,7 +1094,6 @@ heavy = {"pandas", "pyarrow", "matplotlib", "rich", "psutil", "importlib.metadat
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 with profiler:
     profiler.frame(1).finish()
-assert "latprof.report.report" not in sys.modules       # built on use
 str(profiler.report())
 assert not (heavy - {"psutil"}) & set(sys.modules), heavy & set(sys.modules)
 """
@@ -1127,7 +1127,7 @@ def test_sums_of_spans_agree_with_a_calculation_by_hand() -> None:
 
 def test_overhead_is_measured_in_this_process() -> None:
     clock = Clock()
-    profiler = Profiler(MIC, clock=clock, warning={"play": 1}, owns=None)
+    profiler = Profiler(MIC, clock=clock, warning={"play": 1_000}, owns=None)
     nothing = profiler.overhead()
     assert nothing.share is None
     assert 100 < nothing.ns_per_frame < 1_000_000

@@ -57,9 +57,16 @@ def assert_same(found, truth):
     assert found.sums.dropped == truth.sums.dropped
     assert found.sums.excluded == truth.sums.excluded
     assert found.rates == truth.rates
+    assert found.sums.grids == truth.sums.grids
+    assert found.sums.dropped_times.keys() == truth.sums.dropped_times.keys()
+    for reason, times in truth.sums.dropped_times.items():
+        mine = found.sums.dropped_times[reason]
+        assert (mine.count, mine.total, mine.peak) == (times.count, times.total, times.peak)
+        assert mine.histogram == times.histogram
     for span in truth.spans:
         mine, theirs = found.windows(span), truth.windows(span)
         assert mine.counts.tolist() == theirs.counts.tolist()
+        assert mine.max_ns.tolist() == theirs.max_ns.tolist()
         assert found[span].histogram == truth[span].histogram
 
 

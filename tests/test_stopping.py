@@ -188,8 +188,8 @@ def test_a_fork_while_another_thread_starts_or_stops(where: str) -> None:
         profiler._recording.since = 0
         profiler.stop()
     else:
-        profiler.start()
         profiler._outputs.tick = lambda *, final=False: fork_now()  # type: ignore[method-assign]
+        profiler.start()
         profiler.stop()
     assert child[-1] is True
     assert profiler not in module._running
@@ -200,14 +200,16 @@ def test_a_start_while_another_thread_stops_begins_another_file(tmp_path: Path) 
     profiler.start()
     profiler.record(1, (1, 2, 3, 4))
     catch_up = profiler._fold.catch_up
+    other = threading.Thread(target=profiler.start)
 
     def start_again(*, final: bool = False) -> None:
         profiler._fold.catch_up = catch_up  # type: ignore[method-assign]
+        other.start()
         catch_up(final=final)
-        profiler.start()
 
     profiler._fold.catch_up = start_again  # type: ignore[method-assign]
-    profiler.stop()  # it ends after the other thread's start
+    profiler.stop()
+    other.join()
     assert profiler.running
     profiler.record(2, (1, 2, 3, 4))
     profiler.stop()

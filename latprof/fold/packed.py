@@ -7,7 +7,7 @@ frames makes other packed sums, so that copies of a profile share them.
 """
 
 from copy import copy
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import lru_cache
 from typing import Any, Self, cast
 
@@ -60,6 +60,8 @@ class PackedSums:
         # what is packed by itself is left out
         self._sums = copy(sums)
         self._sums.spans, self._sums.tails = spans, cast(Tails, tails)
+        dropped_times = sums.dropped_times.items()
+        self._sums.dropped_times = {name: _filled_span(span) for name, span in dropped_times}
         self._sums.batches = self._sums.timeline = None  # type: ignore[assignment]
         self._sums.worst = self._sums.exemplars = None  # type: ignore[assignment]
 
@@ -76,10 +78,7 @@ class PackedSums:
     def unpacked(self) -> Sums:
         """Return sums that may be changed."""
         sums = self._copy()
-        sums.spans = {
-            name: replace(span, histogram=cast(_FilledHistogram, span.histogram).dense())
-            for name, span in self._sums.spans.items()
-        }
+        sums.spans = {name: _dense_span(span) for name, span in self._sums.spans.items()}
         sums.tails = cast(_FilledTails, self._sums.tails).dense()
         return sums
 
@@ -104,6 +103,8 @@ class PackedSums:
         sums = copy(self._sums)
         for name in ("shares", "covariances", "gaps", "excluded", "dropped", "at_most"):
             setattr(sums, name, getattr(sums, name).copy())
+        sums.grids = {mark: copy(grid) for mark, grid in sums.grids.items()}
+        sums.dropped_times = {name: _dense_span(span) for name, span in sums.dropped_times.items()}
         sums.batches = self._batches.unpacked()
         sums.timeline = None if self._timeline is None else self._timeline.unpacked()
         sums.worst = self._worst.unpacked()
@@ -234,6 +235,11 @@ def _filled_span(span: SpanSums) -> SpanSums:
     return replace(span, histogram=cast(Histogram, _FilledHistogram(span.histogram)))
 
 
+def _dense_span(span: SpanSums) -> SpanSums:
+    """Return the sums of a span with a whole histogram."""
+    return replace(span, histogram=cast(_FilledHistogram, span.histogram).dense())
+
+
 class _FilledTails:
     """The filled bins of tails, to which a fold may add: a row of counts, and one for each part."""
 
@@ -286,30 +292,36 @@ class _FilledTails:
 class _PackedWindows:
     """Windows of time with the filled elements of their arrays."""
 
-    __slots__ = ("_arrays", "_windows")
-
-    ARRAYS = ("tables", "sums", "peaks")
+    __slots__ = ("_windows",)
 
     def __init__(self, windows: Windows) -> None:
         self._windows = copy(windows)
-        self._arrays: dict[str, dict[str, tuple[tuple[int, ...], _Filled]]] = {}
-        for what in self.ARRAYS:
-            arrays = getattr(windows, what)
-            self._arrays[what] = {
-                name: (array.shape, _Filled.of(array)) for name, array in arrays.items()
-            }
-            setattr(self._windows, what, {})
+        for each in fields(windows):
+            setattr(self._windows, each.name, _packed(getattr(windows, each.name)))
+        self._windows._rows = np.empty(0, np.int64)  # work space
 
     def unpacked(self) -> Windows:
         """Return windows that may be changed."""
         windows = copy(self._windows)
-        windows.first_bin = windows.first_bin.copy()
-        for what, arrays in self._arrays.items():
-            dense = {}
-            for name, (shape, filled) in arrays.items():
-                dense[name] = filled.dense().reshape(shape)
-            setattr(windows, what, dense)
+        for each in fields(windows):
+            setattr(windows, each.name, _unpacked(getattr(windows, each.name)))
         return windows
+
+
+def _packed(value: Any) -> Any:
+    """Return a value with its arrays, or those in a dict, packed: a shape and the elements."""
+    if isinstance(value, dict):
+        return {name: _packed(inner) for name, inner in value.items()}
+    return (value.shape, _Filled.of(value)) if isinstance(value, np.ndarray) else value
+
+
+def _unpacked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _unpacked(inner) for name, inner in value.items()}
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], _Filled):
+        shape, filled = value
+        return filled.dense().reshape(shape)
+    return value
 
 
 class _PackedWorst:

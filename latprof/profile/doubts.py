@@ -9,6 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from latprof.accounts import (
+    DISORDERED,
+    DISTANT,
+    TINY_THRESHOLD,
+    UNSTARTED,
+    WITHOUT_FRAME,
+    is_unfinished,
+)
 from latprof.profile.answers import pause_of, union
 from latprof.text import counted
 from latprof.units import format_exact, format_ns, format_quantity, format_utc
@@ -20,6 +28,23 @@ __all__ = ["COUNTED", "MANY_LEFT_OUT", "Doubt", "added_up", "doubts_of", "how_ne
 
 COUNTED = {
     "rows that cannot be read": "rows that cannot be read: {n:,}; they are left out",
+    DISORDERED: (
+        "frames with marks out of the pipeline's order: {n:,}; stamp marks in that order, or "
+        "declare them in the order in which they happen"
+    ),
+    DISTANT: (
+        "frames with stamps more than a day from the profiler's clock: {n:,}; are stamps in ms or "
+        "us given as ns, or of another clock?"
+    ),
+    TINY_THRESHOLD: "thresholds below 1 us: {n:,}; 50 means 50 ns, write '50ms' for 50 ms",
+    UNSTARTED: (
+        "calls of a profiler that was never started, which recorded nothing: {n:,}; call start() "
+        "in each process, or use the profiler in `with`"
+    ),
+    WITHOUT_FRAME: (
+        "calls of a stage without a current frame, which are not stamped: {n:,}; in an executor, "
+        "use contextvars.copy_context().run"
+    ),
     "files given more than once": "files given more than once: {n:,}; their frames count again",
 }
 """Notes of the accounts that are doubts, and the sentence on each; `n` is the count."""
@@ -47,7 +72,12 @@ def doubts_of(profile: "Profile") -> list[Doubt]:
         found += [*_negative(profile), *_unit(profile), *_added_up(profile)]
         found += [*_paused(profile), *_left_out(profile)]
         found += _resolution(profile)
-    notes = profile.accounts.notes
+    accounts = profile.accounts
+    if is_unfinished(accounts):
+        frames = counted(accounts.started, "frame")
+        sentence = f"{accounts.in_flight:,} of {frames} are in flight: is finish() called?"
+        found.append(Doubt("in flight", sentence))
+    notes = accounts.notes
     known = (name for name in COUNTED if notes.get(name))
     return [*found, *(Doubt(name, COUNTED[name].format(n=notes[name])) for name in known)]
 

@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+from latprof.accounts import DISORDERED
 from latprof.errors import ProfileError
 from latprof.fold.intervals import Percentile
-from latprof.profile.doubts import MANY_LEFT_OUT, added_up, how_negative
+from latprof.profile.doubts import COUNTED, MANY_LEFT_OUT, added_up, how_negative
 from latprof.profile.span import TABLE_PERCENTILES, SpanProfile, percentile_key
 from latprof.table import Cell, Column, Section, Table, colors, html, text
 from latprof.text import clip, counted
@@ -83,6 +84,9 @@ def _where(profile: "Profile") -> str:
         return f"{name}: {every} before they begin, {by}: clocks or time zones?"
     if total.mean is None:
         return f"{name}: no frame has both start and end"
+    disordered = profile.accounts.notes.get(DISORDERED, 0)
+    if 2 * disordered > profile.frames:
+        return f"{name}: {COUNTED[DISORDERED].format(n=disordered)}"
     if profile.unclaimed is not None:
         return f"{name}: {profile.unclaimed}"
     stage = profile.bottleneck()

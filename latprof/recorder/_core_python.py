@@ -273,8 +273,8 @@ class Core:
 
     Attributes
     ----------
-    open
-        Whether frames are recorded.
+    open, begun
+        Whether frames are recorded, and whether they ever were.
     limit
         The largest sequence number that may be drawn: the fold of the rows raises it.
     started, skipped
@@ -313,7 +313,7 @@ class Core:
         source_codes: dict[str | None, int],
         tag_codes: Sequence[dict[str | None, int]],
     ) -> None:
-        self.open = False
+        self.open = self.begun = False
         self.limit = 2**63 - 1
         self.started = self.skipped = self.drawn = self.refused = 0
         self.unprotected = self.tombstones = 0
@@ -393,7 +393,7 @@ class Core:
         """Begin to record."""
         for slot in self._free_slots:  # some were freed after a stop, when nothing is written
             self.slot_words[slot] = 0
-        self.open = True
+        self.open = self.begun = True
 
     def stop(self) -> None:
         """Record and write nothing from now on."""
@@ -417,6 +417,8 @@ class Core:
     ) -> Frame:
         """Begin a frame: `Profiler.frame`."""
         if not self.open or (self._samples and not self._is_sampled(frame_id, source)):
+            if not self.begun:
+                self.incidents.unstarted()
             return NO_FRAME
         if start is not None and not self._owns_start:
             raise self.incidents.unknown_mark("start")
@@ -454,6 +456,8 @@ class Core:
         if not fits:
             raise self.incidents.wrong_length(stamps)
         if not self.open or (self._samples and not self._is_sampled(frame_id, source)):
+            if not self.begun:
+                self.incidents.unstarted()
             return
         if type(stamps) is not tuple:
             stamps = self.incidents.as_tuple(stamps)

@@ -170,6 +170,10 @@ class Alerts:
         if self.notes.add(name) == 1:
             self._log(logging.WARNING, f"{name}: {escape(detail)} (further ones are only counted)")
 
+    def warn(self, name: str, detail: str) -> None:
+        """Log what is counted elsewhere."""
+        self._log(logging.WARNING, f"{name}: {escape(detail)}")
+
     def error(self, name: str, error: Exception, remark: str = "") -> None:
         """Count an error, and log it the first time."""
         self.problem(name, f"{type(error).__name__}: {error}{remark}")

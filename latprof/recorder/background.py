@@ -2,13 +2,17 @@
 
 Rows are folded before the ring comes round, so that totals stay exact. Folding in large steps would
 hold up the threads of the program, so that the background folds a few thousand rows at a time.
+
+While a profiler runs, all that must not be done by halves is done in the background thread, also
+what a caller waits for: a signal handler interrupts the main thread at any place, and may raise.
 """
 
 import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +23,7 @@ from latprof.profile.profile import Profile
 from latprof.recorder.alerts import BACKGROUND_ERRORS, Alerts
 from latprof.recorder.implementation import Core
 from latprof.recorder.incidents import Incidents
+from latprof.recorder.plausibility import Plausibility
 from latprof.ring.names import OTHER_NAME
 from latprof.ring.ring import Ring, Snapshot, to_columns
 
@@ -30,9 +35,14 @@ PENDING_LIMIT_NS = 1_000_000_000  # time after which a claimed number without a 
 DRAIN_S = 0.02  # longest wait for a writer that is not done when recording stops
 UNLIMITED = 2**63 - 1  # the limit of a core that may overwrite rows that are not folded
 
+STILL_ALIVE_S = 0.05  # time between two checks whether the thread has ended
+
 SHORTEST_CPU_S = 0.1  # shortest interval for a CPU sample: the kernel counts CPU time in ticks
 SAMPLE_EVERY_S = 0.5  # interval between samples of CPU and memory
 LONGEST_PAUSE_S = 0.05  # longest interval between two looks at the ring
+
+
+_T = TypeVar("_T")
 
 
 class LiveFold:
@@ -41,7 +51,7 @@ class LiveFold:
     Each number ends up in one place: folded, buried (the row is the tombstone of a rejected frame),
     lost (overwritten before it was folded) or torn (drawn and never completely written). Numbers
     that are drawn but not in their slots are pending: the fold looks for them again for a second or
-    a lap of the ring. One thread folds at a time.
+    a lap of the ring. One thread folds at a time: the background thread, while there is one.
 
     Parameters
     ----------
@@ -55,6 +65,8 @@ class LiveFold:
         A clock in ns that measures how long numbers are pending.
     max_sources
         How many sources get a profile of their own; the frames of others share one.
+    plausibility
+        Looks at the folded frames.
 
     Attributes
     ----------
@@ -62,6 +74,8 @@ class LiveFold:
         Counts of numbers.
     beyond
         How many of the folded frames have a source that came after `max_sources` others.
+    worker
+        The running background thread, or None.
     sinks
         Functions that are called with the folded rows and their columns. They must not raise.
     """
@@ -76,6 +90,7 @@ class LiveFold:
         sampling_rate: float,
         now: Callable[[], int] = time.monotonic_ns,
         max_sources: int = 1_000,
+        plausibility: Plausibility | None = None,
     ) -> None:
         self.profile = Profile(ring.pipeline, by="source", deadline=ring.pipeline.period)
         self._by_tag = {
@@ -86,6 +101,8 @@ class LiveFold:
             profile.most_groups = max_sources + 2  # also "(none)" and "(others)"
         self.beyond = 0
         self._max_sources = max_sources
+        self._plausibility = plausibility
+        self.worker: Background | None = None
         self.capacity = ring.capacity
         self.folded = self.torn = 0
         self._buried = 0
@@ -101,12 +118,18 @@ class LiveFold:
         self._seen = 0  # the numbers up to here were looked for
         self._pending: dict[int, int] = {}  # number -> time of the first look
         self.lock = threading.RLock()
-        self._busy = False  # a signal handler inside a fold must not fold
+        self._busy = False  # a log handler that is called inside a fold must not fold
 
-    @property
-    def is_held_by_caller(self) -> bool:
-        """Whether the calling thread holds the lock already, as a signal handler may."""
-        return bool(self.lock._is_owned())  # type: ignore[attr-defined]  # as in Condition
+    def run(self, work: Callable[[], _T]) -> _T:
+        """Do some work on the fold, and return its result; the background thread does it.
+
+        Without that thread, or if the caller has the lock, the caller does it.
+        """
+        worker = self.worker
+        if worker is None or self.lock._is_owned():  # type: ignore[attr-defined]  # as in Condition
+            with self.lock:
+                return work()
+        return worker.call(work)
 
     @property
     def backlog(self) -> int:
@@ -146,6 +169,9 @@ class LiveFold:
 
         With `final`, pending numbers are given up after a short wait for their writers.
         """
+        self.run(lambda: self._catch_up(final=final))
+
+    def _catch_up(self, *, final: bool) -> None:
         with self._only_fold() as may_fold:
             if not may_fold:
                 return
@@ -169,9 +195,10 @@ class LiveFold:
 
     def accounts(self) -> Accounts:
         """Return where every frame is now, and the notes."""
-        with self.lock:  # a fold in between would change some of the counts
-            accounts = self._accounts()
+        accounts = self.run(self._accounts)  # a fold in between would change some of the counts
         accounts.notes = self._alerts.notes.read()
+        if self._plausibility is not None:
+            accounts.notes |= self._plausibility.notes
         tables = (self._ring.sources, self._ring.outcomes, *self._ring.tags)
         for what, count in (
             ("names beyond the table", sum(table.overflowed for table in tables)),
@@ -207,14 +234,17 @@ class LiveFold:
         )
 
     def copy(self, by: str = "source") -> Profile:
-        """Return a copy of the running profile with groups of sources or of a tag."""
-        with self.lock:
-            return (self.profile if by == "source" else self._by_tag[by]).copy()
+        """Return a copy of the running profile with groups of sources or of a tag.
+
+        It takes little time, also with many groups.
+        """
+        return self.run((self.profile if by == "source" else self._by_tag[by]).copy)
 
     def reset_lock(self) -> None:
         """Replace the lock in the child of a fork, where the thread that held it is gone."""
         self.lock = threading.RLock()
         self._busy = False
+        self.worker = None
 
     def _make_space(self) -> None:
         """Let the core draw the numbers that replace settled rows."""
@@ -263,6 +293,8 @@ class LiveFold:
         if not len(rows):
             return
         columns = to_columns(rows, self._ring, self._offset_ns)
+        if self._plausibility is not None:
+            self._plausibility.look(columns)
         for sink in self.sinks:
             sink(rows, columns)
         columns.source, beyond = _grouped(columns.source, self._max_sources)
@@ -278,7 +310,8 @@ class LiveFold:
 class Background(threading.Thread):
     """A daemon thread that folds, samples CPU and memory, and logs reports until `end` is called.
 
-    Errors in the thread are counted and logged the first time; the thread goes on.
+    Then it winds up: it folds what is left and closes the files. Errors in the thread are counted
+    and logged the first time; the thread goes on.
 
     Parameters
     ----------
@@ -289,7 +322,7 @@ class Background(threading.Thread):
     interval_ns, report
         How often `report` is called; never if None.
     tick
-        Called several times a second.
+        Called several times a second, and with ``final=True`` at the end.
     """
 
     def __init__(
@@ -299,7 +332,7 @@ class Background(threading.Thread):
         alerts: Alerts,
         interval_ns: int | None,
         report: Callable[[], None],
-        tick: Callable[[], None],
+        tick: Callable[..., None],
     ) -> None:
         super().__init__(name="latprof", daemon=True)
         self._fold = fold
@@ -312,6 +345,12 @@ class Background(threading.Thread):
         self._wake = threading.Lock()
         self._wake.acquire()
         self._over = False
+        self._work: deque[Callable[[], None]] = deque()  # that callers wait for
+        # not `join` and `is_alive`: in CPython 3.11 a join that is interrupted by an exception
+        # marks the thread as ended
+        self._has_ended = False
+        self._end = threading.Lock()
+        self._end.acquire()
         # not in the thread: if the process forks during an import, the import never ends in the
         # child
         self._sample: Callable[[], None] | None = None
@@ -320,12 +359,54 @@ class Background(threading.Thread):
         except Exception as error:
             self._alerts.error(BACKGROUND_ERRORS, error)
 
+    def start(self) -> None:
+        """Start the thread, which does the work of the fold from now on."""
+        super().start()
+        self._fold.worker = self
+
     def end(self) -> None:
-        """End the thread and wait for it, unless the thread itself calls this."""
+        """Let the thread wind up, and wait for it, unless the thread itself calls this.
+
+        The wait may be interrupted; then the thread goes on, and the next call waits again.
+        """
         self._over = True
         self.wake()
-        if threading.current_thread() is not self:
-            self.join()
+        if self.ident is not None and threading.get_ident() != self.ident:
+            while not self._has_ended:
+                self._end.acquire(timeout=STILL_ALIVE_S)
+            self.join(1.0)  # all is done; the system's thread is about to end
+
+    def call(self, work: Callable[[], _T]) -> _T:
+        """Do some work in the thread, and return its result, or raise its exception.
+
+        If the wait for it is interrupted, the work is done nevertheless.
+        """
+        if threading.get_ident() == self.ident:
+            with self._fold.lock:
+                return work()
+        done = threading.Lock()  # not an Event, as above
+        done.acquire()
+        results: list[_T] = []
+        errors: list[BaseException] = []
+
+        def job() -> None:
+            try:
+                with self._fold.lock:
+                    results.append(work())
+            except BaseException as error:
+                errors.append(error)
+            done.release()
+
+        self._work.append(job)
+        self.wake()
+        while not done.acquire(timeout=STILL_ALIVE_S):
+            if self._has_ended:
+                with contextlib.suppress(ValueError):  # it is done, or being done
+                    self._work.remove(job)
+                    job()
+        if errors:
+            raise errors[0]
+        return results[0]
 
     def wake(self) -> None:
         """Make the thread look at the ring now."""
@@ -333,7 +414,31 @@ class Background(threading.Thread):
             self._wake.release()
 
     def run(self) -> None:
-        """Work until `end` is called."""
+        """Work until `end` is called, and wind up."""
+        try:
+            self._work_until_the_end()
+            self.wind_up()
+        finally:
+            self._fold.worker = None
+            self._do_work()  # what was asked for before this line; see `call`
+            self._has_ended = True
+            self._end.release()
+
+    def wind_up(self) -> None:
+        """Fold all that is left, and close the files."""
+        steps: list[Callable[..., None]] = [self._fold.catch_up, self._tick, self._alerts.flush]
+        for step in steps:
+            try:
+                step(final=True)
+            except Exception as error:  # the other steps must not be left out
+                self._alerts.error(BACKGROUND_ERRORS, error)
+
+    def _do_work(self) -> None:
+        """Do the work that callers wait for."""
+        while self._work:
+            self._work.popleft()()
+
+    def _work_until_the_end(self) -> None:
         next_sample = time.monotonic()
         next_report = next_sample + (self._interval or 0)
         # several looks in the time in which a million frames a second fill the ring
@@ -344,6 +449,7 @@ class Background(threading.Thread):
             if self._over:
                 return
             try:
+                self._do_work()
                 pause = longest if self._keep_up() else 0.0
                 self._tick()
                 now = time.monotonic()

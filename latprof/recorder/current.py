@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from latprof.errors import PipelineError, ProfilerError
 from latprof.pipeline import Pipeline
 from latprof.recorder.implementation import CURRENT, NO_FRAME, Core, Frame
+from latprof.recorder.incidents import Incidents
 from latprof.text import quoted
 
 __all__ = ["current_frame", "stage_of"]
@@ -50,7 +51,12 @@ def current_frame() -> Frame:
 
 
 def stage_of(
-    core: Core, pipeline: Pipeline, owned: tuple[str, ...], name: str
+    core: Core,
+    incidents: Incidents,
+    pipeline: Pipeline,
+    owned: tuple[str, ...],
+    samples: bool,
+    name: str,
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Return the decorator of `Profiler.stage`."""
     spans = {span.name: span for span in pipeline.all_spans}
@@ -78,7 +84,10 @@ def stage_of(
         frame = CURRENT.get()
         while frame is not None and frame.core is not core:  # a frame of another profiler
             frame = frame.outer
-        if frame is not None and begin_at is not None:
+        if frame is None:
+            if core.open and not samples:  # otherwise the frame may not be sampled
+                incidents.without_frame(name)
+        elif begin_at is not None:
             frame.stamp_first(begin_at)
         return frame
 
@@ -102,8 +111,6 @@ def stage_of(
 
             @functools.wraps(function)
             async def awaited(*args: _P.args, **kwargs: _P.kwargs) -> Any:
-                if CURRENT.get() is None:
-                    return await function(*args, **kwargs)
                 frame = begin()
                 try:
                     return await function(*args, **kwargs)
@@ -114,8 +121,6 @@ def stage_of(
 
         @functools.wraps(function)
         def called(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-            if CURRENT.get() is None:
-                return function(*args, **kwargs)
             frame = begin()
             try:
                 return function(*args, **kwargs)

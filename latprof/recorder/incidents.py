@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
+from latprof.accounts import UNSTARTED, WITHOUT_FRAME
 from latprof.errors import PipelineError, ProfilerError
 from latprof.pipeline import Pipeline
 from latprof.recorder.alerts import Alerts, Tally
@@ -165,6 +166,21 @@ class Incidents:
         elif what is not None:
             detail = f"{name.partition(' ')[0]} {what!r} of a committed frame is ignored"
         self._alerts.problem(name, detail)
+
+    def unstarted(self) -> None:
+        """Count a call of a profiler that was never started."""
+        self._alerts.problem(
+            UNSTARTED,
+            "nothing is recorded; call start() in each process, or use the profiler in `with`",
+        )
+
+    def without_frame(self, stage: str) -> None:
+        """Count a call of a function that is a stage, but not of a current frame."""
+        self._alerts.problem(
+            WITHOUT_FRAME,
+            f"stage {stage!r} is not stamped; call it within `with profiler.frame(...)`, and in an "
+            "executor with contextvars.copy_context().run",
+        )
 
     # -- frames ---------------------------------------------------------------------------------
 

@@ -79,10 +79,14 @@ class Outputs:
             fold.sinks.append(self._write)
         self._freezer: Freezer | None = None
         if settings.on_critical == "freeze":
-            self._freezer = Freezer(settings.freeze_to, ring, self.ring_trace, alerts)
+            self._freezer = Freezer(settings.freeze_to, ring, alerts)
             alerts.on_critical = self._freezer
         elif callable(settings.on_critical):
             alerts.on_critical = settings.on_critical
+        if self._files is not None or self._freezer is not None:
+            # Import now what writing a trace needs. If a process forks during an import in another
+            # thread, the import never ends in the child, and pandas cannot be imported at exit.
+            self.ring_trace().save(os.devnull)
 
     def _write(self, rows: npt.NDArray[np.void], columns: Columns) -> None:
         try:
@@ -101,7 +105,7 @@ class Outputs:
     def tick(self, *, final: bool = False) -> None:
         """Do what is due now, or everything that is left if recording has stopped (`final`)."""
         if self._freezer is not None:
-            self._freezer.tick(final=final)
+            self._freezer.tick(self.ring_trace, final=final)
         if self._every_s is not None and not final:
             now = time.monotonic()
             if now - self._folded >= self._every_s:
@@ -124,23 +128,29 @@ class Outputs:
         """Return the result of `Profiler.trace`."""
         if self._sampler is None:
             return self.ring_trace()
-        with self._fold.lock:
+        sampler = self._sampler
+
+        def look() -> tuple[npt.NDArray[np.void], int, Accounts]:
             self._fold.catch_up()
-            rows, forgotten = self._sampler.rows, self._sampler.forgotten
-            accounts = self._fold.accounts()
+            return sampler.rows, sampler.forgotten, self._fold.accounts()
+
+        rows, forgotten, accounts = self._fold.run(look)
         columns = to_columns(rows, self._ring, self._recording.offset_ns)
         columns.weight = rows["weight"].copy()
         return self._trace(columns, accounts.lost + forgotten, accounts)
 
     def ring_trace(self) -> Trace:
         """Return a trace of what the ring holds."""
-        with self._fold.lock:
+
+        def look() -> tuple[npt.NDArray[np.void], int, Accounts]:
             found = self._ring.read(0)
             rows = found.rows[found.rows["weight"] != 0]
-            tombstones, refused = self._core.tombstones, self._core.refused
             accounts = self._fold.accounts()
+            expected = found.last - self._core.tombstones + self._core.refused
+            return rows, expected - len(rows) - accounts.torn, accounts
+
+        rows, gone, accounts = self._fold.run(look)
         columns = to_columns(rows, self._ring, self._recording.offset_ns)
-        gone = found.last - len(rows) - tombstones - accounts.torn + refused
         return self._trace(columns, max(0, gone), accounts)
 
     def _trace(self, columns: Columns, lost: int, accounts: Accounts) -> Trace:
@@ -158,8 +168,6 @@ class Freezer:
         Where the files go; it is made when it is needed.
     ring
         The ring that holds the frames.
-    trace
-        Returns a trace of the frames in the ring.
     alerts
         Logs, and counts errors.
     """
@@ -168,23 +176,15 @@ class Freezer:
         self,
         folder: Path,
         ring: Ring,
-        trace: Callable[[], Trace],
         alerts: Alerts,
     ) -> None:
-        # not in the thread, see `Background`; pyarrow imports pandas with the first array
-        import pandas  # noqa: F401
-
-        import latprof.io.writer
-
         self._folder = folder.absolute()
         self._stem = file_stem(ring.pipeline.name)
         self._ring = ring
-        self._trace = trace
         self._alerts = alerts
         self._first: tuple[Violation, int, float] | None = None
         self._more = 0
         self._quiet_until = 0.0
-        del latprof
 
     def __call__(self, violation: Violation) -> None:
         """Plan a trace around this frame; violations until it is saved are counted in it."""
@@ -197,8 +197,8 @@ class Freezer:
         else:
             self._more += 1
 
-    def tick(self, *, final: bool = False) -> None:
-        """Save the trace once enough frames came after the critical one."""
+    def tick(self, trace: Callable[[], Trace], *, final: bool = False) -> None:
+        """Save a trace of the ring once enough frames came after the critical one."""
         first = self._first
         if first is None:
             return
@@ -210,15 +210,14 @@ class Freezer:
         if not (enough or final):
             return
         try:
-            self._save(violation)
+            self._save(violation, trace())
         except Exception as error:
             self._alerts.error("errors of freezing", error)
         finally:
             self._quiet_until = time.monotonic() + FREEZE_PAUSE_S
             self._first = None
 
-    def _save(self, violation: Violation) -> None:
-        trace = self._trace()
+    def _save(self, violation: Violation, trace: Trace) -> None:
         trace.meta["freeze"] = {
             "reason": str(violation),
             **asdict(violation),

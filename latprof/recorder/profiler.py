@@ -3,6 +3,7 @@
 import atexit
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
@@ -23,6 +24,7 @@ from latprof.recorder.current import stage_of
 from latprof.recorder.implementation import IMPL, Core, Frame, make_core
 from latprof.recorder.outputs import Outputs
 from latprof.recorder.overhead import Overhead, measure_cost_ns
+from latprof.recorder.plausibility import Plausibility
 from latprof.recorder.recording import Recording
 from latprof.recorder.sampling import threshold
 from latprof.recorder.settings import OnCritical, PathLike, check_settings
@@ -337,6 +339,9 @@ class Profiler(_Recorder):
         self.capacity = self._ring.capacity
         self._recording.note = self._ring.note
         self._alerts = Alerts(checked.logger, checked.warning, checked.critical)
+        self._plausibility = Plausibility(pipeline, self._alerts, time.time_ns)
+        for thresholds in (checked.warning, checked.critical):
+            self._plausibility.thresholds(thresholds)
         self._sampled_below = threshold(self.sampling_rate)
         self._core, self._incidents = make_core(
             self._ring,
@@ -357,10 +362,15 @@ class Profiler(_Recorder):
             self.clock_offset_ns,
             self.sampling_rate,
             max_sources=checked.max_sources,
+            plausibility=self._plausibility,
         )
         self._outputs = Outputs(
             checked, self._ring, self._core, self._fold, self._alerts, self._recording
         )
+        # not on first use: that may be in the background or in a signal handler, which must not
+        # import. Not at the top: a program that does not record needs no reports
+        import latprof.report.report  # noqa: F401
+
         self._cost_ns: float | None = None
         self._lock = threading.RLock()
         self._background: Background | None = None
@@ -412,6 +422,8 @@ class Profiler(_Recorder):
                 )
             if self.running:
                 raise ProfilerError("the profiler runs already; stop it before you start it again")
+            self.stop()  # if an earlier stop was interrupted
+            _stop_at_end_of_worker()
             self._ring.acquire()
             _running.add(self)  # first: if another thread forks now, the child stops this profiler
             self._recording.begin()
@@ -432,38 +444,38 @@ class Profiler(_Recorder):
                 self._background.start()
                 self._incidents.background = self._background.ident
             except RuntimeError as error:
-                self._background = None
-                self.stop()
+                self._core.stop()
+                self._recording.end()
+                self._background.wind_up()
+                self._release()
                 raise ProfilerError(
                     f"cannot start the background thread: {error}; stop other threads or raise the "
                     "limit"
                 ) from None
 
     def stop(self) -> None:
-        """Stop recording; frames that finish later are rejected. Calling it again does nothing."""
-        with self._lock:
-            if not self.running:
-                return
-            self._core.stop()
-            self._recording.end()
-            background, self._background = self._background, None
-        if self._fold.is_held_by_caller:
-            # called by a signal handler that interrupts a fold: waiting here would be a deadlock.
-            # The thread is not a daemon, so that the program ends after the files are closed
-            threading.Thread(target=self._wind_up, args=(background,), name="latprof-stop").start()
-        else:
-            self._wind_up(background)
+        """Stop recording; frames that finish later are rejected.
 
-    def _wind_up(self, background: Background | None) -> None:
+        Calling it again does nothing. If it is interrupted, by Ctrl-C for example, the files are
+        completed nevertheless: in the background, at the latest when the program ends.
+        """
+        with self._lock:
+            if self.running:
+                self._core.stop()
+                self._recording.end()
+            background = self._background
         if background is not None:
             background.end()
-        self._fold.catch_up(final=True)
-        self._outputs.tick(final=True)
-        self._alerts.flush(final=True)
-        with self._lock:
-            if not self.running:
-                self._ring.release()
-                _running.discard(self)  # last: the child of a fork must leave an open file
+            with self._lock:
+                if self._background is background and not self.running:
+                    self._release()
+
+    def _release(self) -> None:
+        """Let go of what only a running profiler needs."""
+        self._background = None
+        self._ring.release()
+        self._plausibility.settle(self._fold.accounts())
+        _running.discard(self)  # last: the child of a fork must leave an open file
 
     def __enter__(self) -> "Profiler":
         self.start()
@@ -522,14 +534,18 @@ class Profiler(_Recorder):
                 self._sampled_below,
                 self.owns,
             )
+        elif not self._recording.begun:
+            self._incidents.unstarted()
 
     def stage(self, name: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
         """Return a decorator that stamps calls of a function as this stage of the current frame.
 
         The mark at which the stage begins is stamped at the first call of the function for a
         frame. The mark at which it ends is stamped when the function returns, unless another span
-        begins there or it is ``end``. The function may be ``async def``. Nothing is stamped
-        while this profiler has no current frame (`latprof.current_frame`).
+        begins there or it is ``end``; with ``Pipeline.chain(..., ends=True)`` each stage has an
+        end mark. The function may be ``async def``. A call without a current frame of this profiler
+        (`latprof.current_frame`) is counted and not stamped. In a thread of an executor there is a
+        current frame if the function is called by ``contextvars.copy_context().run``.
 
         Parameters
         ----------
@@ -555,7 +571,8 @@ class Profiler(_Recorder):
         >>> int((profiler.trace().marks["decode"] > profiler.trace().marks["start"]).sum())
         1
         """
-        return stage_of(self._core, self.pipeline, self.owns, name)
+        samples = self.sampling_rate < 1
+        return stage_of(self._core, self._incidents, self.pipeline, self.owns, samples, name)
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -585,7 +602,7 @@ class Profiler(_Recorder):
         ProfilerError
             The profiler has no such tag.
         """
-        from latprof.report.report import Report  # built on use: programs that record need none
+        from latprof.report.report import Report
 
         known = ("source", *self._ring.tag_names)
         if by not in known:
@@ -593,12 +610,18 @@ class Profiler(_Recorder):
                 f"by must be one of {', '.join(known)}, got {quoted(by)}; give the tag to "
                 "Profiler(tags=...)"
             )
+        profile = self._fold.run(lambda: self._profile(by))
+        overhead = str(self._overhead_of(profile))
+        return Report(profile, overhead=overhead, unstarted=not self._recording.begun)
+
+    def _profile(self, by: str = "source") -> Profile:
+        """Return a profile of all frames so far."""
         self._fold.catch_up()
         profile = self._fold.copy(by)
         profile.segments = set(self._recording.segments())
-        profile.accounts = self.accounts
-        overhead = str(self._overhead_of(profile))
-        return Report(profile, overhead=overhead, unstarted=not self._recording.begun)
+        profile.labels = {name: str(value) for name, value in self._settings.meta.items()}
+        profile.accounts = self._fold.accounts()
+        return profile
 
     def overhead(self) -> Overhead:
         """Measure what profiling a frame costs in this process; it takes a few milliseconds.
@@ -610,8 +633,7 @@ class Profiler(_Recorder):
             the mean end_to_end so far. The work of the background thread is not included.
         """
         self._cost_ns = None
-        self._fold.catch_up()
-        return self._overhead_of(self._fold.copy())
+        return self._overhead_of(self._fold.run(self._profile))
 
     def _overhead_of(self, profile: Profile) -> Overhead:
         cost_ns = self._cost_ns
@@ -679,6 +701,18 @@ def _stop_in_child() -> None:
 def _stop_at_exit() -> None:
     for profiler in list(_running):
         profiler.stop()
+
+
+def _stop_at_end_of_worker() -> None:
+    """Stop all profilers when a worker process of multiprocessing ends: it skips `atexit`."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None and _finalized[-1:] != [os.getpid()]:
+        _finalized[:] = [os.getpid()]
+        util.Finalize(None, _stop_at_exit, exitpriority=100)
+
+
+_finalized: list[int] = []
+"""The process that stops all profilers when it ends, if multiprocessing is in use."""
 
 
 if hasattr(os, "register_at_fork"):

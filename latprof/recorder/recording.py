@@ -7,7 +7,6 @@ the file before it, so that the sum over all files gives those of the recording.
 """
 
 import contextlib
-import itertools
 import os
 import platform
 import socket
@@ -23,7 +22,6 @@ from latprof.frames import MISSING, Columns
 from latprof.pipeline import Pipeline
 from latprof.recorder.alerts import Alerts
 from latprof.recorder.settings import Rotation
-from latprof.ring.ring import count_of
 from latprof.text import escape, quoted
 from latprof.units import STAMP_LIMIT, format_utc
 
@@ -83,10 +81,11 @@ class Recording:
 
     def end(self) -> None:
         """End the segment."""
-        if self.since is not None:
+        since = self.since
+        if since is not None:
             # a segment must not end before it begins, even if the clock jumps back
-            self._segments.append((self.since, max(self.since, self._anchor(False))))
-            self.since = None
+            ended = [*self._segments, (since, max(since, self._anchor(False)))]
+            self._segments, self.since = ended, None  # at once: this may be interrupted
 
     def segments(self, after: int | None = None, now: int | None = None) -> list[tuple[int, int]]:
         """Return the segments in UTC ns, restricted to the time from `after` to `now`."""
@@ -168,9 +167,6 @@ class TraceFiles:
         accounts: Callable[[], Accounts],
         alerts: Alerts,
     ) -> None:
-        # not in the thread, see `Background`; nor at exit, where pandas cannot be imported any more
-        import pandas  # noqa: F401  (pyarrow imports it with the first array)
-
         from latprof.io.writer import Writer
 
         self._open: Callable[..., Writer] = Writer
@@ -203,20 +199,18 @@ class TraceFiles:
         self._reported_until: int | None = None
         self._unreported = 0  # frames that are in no file and not yet counted as lost in one
         self._shape: Columns | None = None  # the columns of the files, without rows
-        # a thread may begin again before another has finished the end: counters tell which is last
-        self._begins, self._ends = itertools.count(), itertools.count()
+        self._is_open = False
 
     def begin(self) -> None:
         """Accept frames."""
-        next(self._begins)
+        self._is_open = True
 
     def write(self, columns: Columns, frames: int) -> None:
         """Add the rows of `frames` frames: all rows, or those that were kept."""
         if not frames:
             return
         # a thread may be late when recording has stopped
-        late = count_of(self._ends) >= count_of(self._begins)
-        if late or (self._writer is None and time.monotonic() < self._retry_at):
+        if not self._is_open or (self._writer is None and time.monotonic() < self._retry_at):
             self._lose(frames)
             return
         self._frames += frames
@@ -243,7 +237,7 @@ class TraceFiles:
                     writer.write(self._shape)  # the file gets the same columns
             if self._writer is not None:
                 self._finish(final=True)
-        next(self._ends)
+        self._is_open = False
 
     def abandon(self) -> None:
         """Leave the open file to the parent, in the child of a fork."""
