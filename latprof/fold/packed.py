@@ -101,8 +101,10 @@ class PackedSums:
     def _copy(self) -> Sums:
         """Return sums in which all but spans and tails may be changed."""
         sums = copy(self._sums)
-        for name in ("shares", "covariances", "gaps", "excluded", "dropped", "at_most"):
-            setattr(sums, name, getattr(sums, name).copy())
+        for each in fields(sums):
+            value = getattr(sums, each.name)
+            if isinstance(value, dict | list):
+                setattr(sums, each.name, value.copy())
         sums.grids = {mark: copy(grid) for mark, grid in sums.grids.items()}
         sums.dropped_times = {name: _dense_span(span) for name, span in sums.dropped_times.items()}
         sums.batches = self._batches.unpacked()

@@ -99,7 +99,7 @@ class FoldedFrames:
             settings = OrderSettings(id_bits, deadline_ns, self.ungrouped.deadline_span)
             self.order = OrderBySource(settings)
         self._groups: dict[str, Self] = {}
-        self.most_groups = MOST_GROUPS
+        self.most_groups, self.packed_from = MOST_GROUPS, PACKED_FROM
         self._packed: PackedGroups | None = None  # the groups while frames are added to many
         self.accounts = Accounts()
         self.segments: set[tuple[int, int]] = set()  # recorded, UTC ns
@@ -146,7 +146,7 @@ class FoldedFrames:
             return
         labels = _labels_by(columns, self.by)
         found = {labels.names[code] for code in np.flatnonzero(np.bincount(labels.codes)).tolist()}
-        if self._packed is not None or len(found.union(self._groups)) > PACKED_FROM:
+        if self._packed is not None or len(found.union(self._groups)) > self.packed_from:
             self._add_to_packed(columns, labels, found, sampling_rate)
             return
         self._merged = None

@@ -18,6 +18,8 @@ __all__ = ["PackedGroup", "PackedGroups", "split"]
 
 GATHERED_ROWS = 1 << 17  # rows that wait for their groups, some 12 MB
 
+PIECE_ROWS = 1 << 13  # rows folded at a time, so that no call takes long
+
 
 class PackedGroup(NamedTuple):
     """What a profile knows of one of its groups; see the attributes of `Profile`."""
@@ -98,7 +100,10 @@ class PackedGroups:
             parts = [(columns, labels) for columns, labels, each in gathered if each == rate]
             columns = Columns.concat([columns for columns, _ in parts])
             labels = Labels.concat([labels for _, labels in parts])
-            self._sorted.extend((name, rows, rate) for name, rows in split(columns, labels))
+            for name, rows in split(columns, labels):
+                for begin in range(0, len(rows), PIECE_ROWS):
+                    piece = rows.take(slice(begin, begin + PIECE_ROWS))
+                    self._sorted.append((name, piece, rate))
 
 
 def split(columns: Columns, labels: Labels) -> Iterator[tuple[str, Columns]]:

@@ -33,6 +33,7 @@ STEP_ROWS = 4_096  # rows folded at a time in the background
 CATCH_UP_ROWS = 65_536  # rows folded at a time while a caller waits for the result
 PENDING_LIMIT_NS = 1_000_000_000  # time after which a claimed number without a row is given up
 DRAIN_S = 0.02  # longest wait for a writer that is not done when recording stops
+LARGE_SOURCES = 4  # sources up to which the arrays of each are kept whole, some 4 to 12 MB
 UNLIMITED = 2**63 - 1  # the limit of a core that may overwrite rows that are not folded
 
 STILL_ALIVE_S = 0.05  # time between two checks whether the thread has ended
@@ -99,6 +100,7 @@ class LiveFold:
         }
         for profile in (self.profile, *self._by_tag.values()):
             profile.most_groups = max_sources + 2  # also "(none)" and "(others)"
+            profile.packed_from = LARGE_SOURCES
         self.beyond = 0
         self._max_sources = max_sources
         self._plausibility = plausibility
