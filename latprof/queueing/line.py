@@ -91,7 +91,7 @@ class Line:
     @property
     def is_bounded(self) -> bool:
         """Whether some queue has limited room."""
-        return any(queue.room for queue in self.queues)
+        return self.is_held(self.queues)
 
     @cached_property
     def in_order(self) -> bool:
@@ -150,7 +150,12 @@ class Line:
         nodes = self._nodes
         if self.servers[0] > 1:  # several sources at once: none of them waits for the others
             return replace(self, queues=queues)
-        source, due, queues[0] = source_of(nodes[0], queues[0], nodes[1].begin)
+        source, due, queues[0] = source_of(
+            nodes[0],
+            queues[0],
+            nodes[1].begin,
+            works=self.names[0] is not None or self.is_held(queues),
+        )
         return replace(self, queues=queues, source=source, due=due)
 
     def readings(self) -> "list[Line]":
@@ -164,6 +169,11 @@ class Line:
             never = np.full(len(self), NEVER, np.int64)
             found += [replace(likely, due=due) for due in (self.begin[0], never)]
         return found
+
+    @staticmethod
+    def is_held(queues: Sequence[Queue]) -> bool:
+        """Return whether some queue has limited room."""
+        return any(queue.room for queue in queues)
 
     @property
     def _may_be_held(self) -> bool:

@@ -33,7 +33,7 @@ from latprof.queueing.delays import Delays, delays_of
 from latprof.queueing.line import Line, line_of
 from latprof.queueing.options import MOST_STAGES
 from latprof.queueing.rooms import Queue
-from latprof.queueing.stations import Stations, Visits, stations_of, visits_to
+from latprof.queueing.stations import Stations, Visits, positions, stations_of, visits_to
 
 __all__ = ["QueueModel", "Wait", "queue_model"]
 
@@ -167,7 +167,7 @@ class QueueModel:
                     held = np.append(False, blocked.lengths[:-1] > 0)
                     usual = delays.arrive + np.minimum(delays.delay, delays.usual_ns or 0)
                     low = np.where(held, np.minimum(low, usual), low)
-        visit = _positions(known)
+        visit = positions(known)
         return visit, low[visit]
 
     def _waited(self, mine: Visits, visit: Ints | slice, low: Ints) -> dict[Path, Amounts]:
@@ -252,14 +252,6 @@ def queue_model(
         delays[name] = delays_of(found, limit, past, known, freed_at)
     new = np.ones(len(columns), bool) if new is None else new
     return QueueModel(stations, columns, depth, mine, visits, delays, new, line, held)
-
-
-def _positions(mask: Mask) -> Ints | slice:
-    """Return where a mask is true: a slice if these positions are consecutive."""
-    count, first = int(np.count_nonzero(mask)), int(np.argmax(mask)) if len(mask) else 0
-    if mask[first : first + count].all():
-        return slice(first, first + count)
-    return np.flatnonzero(mask)
 
 
 def _located_before(busy: Intervals, visit: Ints | slice, low: Ints) -> Ints:

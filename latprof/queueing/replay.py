@@ -23,7 +23,7 @@ from latprof.frames import MISSING
 from latprof.pipeline import Pipeline
 from latprof.queueing.delays import Delays
 from latprof.queueing.model import QueueModel
-from latprof.queueing.stations import Service, latest_departures
+from latprof.queueing.stations import Service, latest_departures, positions
 from latprof.text import escape, quoted
 from latprof.units import STAMP_LIMIT, parse_duration
 
@@ -246,12 +246,13 @@ class Departed:
     def add(self, model: QueueModel, station: str, result: Replayed) -> None:
         """Add the departures of the new frames of a window."""
         mine = model.visits[station]
-        new = model.new[mine.frame]
+        new = positions(model.new[mine.frame])
         ends = mine.end[new]
-        for times, later in (
-            (self.recorded, ends),
-            (self.replayed, ends + result.shift[mine.frame[new]]),
-        ):
+        moved = ends + result.shift[mine.frame[new]]
+        for times, later in ((self.recorded, ends), (self.replayed, moved)):
+            if mine.servers == 1 and len(later):
+                times[:] = [max([*times, int(later.max())])]
+                continue
             count = min(mine.servers, len(later))
             last = np.partition(later, len(later) - count)[len(later) - count :] if count else later
             times[:] = sorted([*times, *last.tolist()])[-mine.servers :]
@@ -370,9 +371,10 @@ def _through(
         served &= ~passing
     if earlier is not None:
         served &= model.new[rows]
-    if not served.all():
+    chosen = positions(served)
+    if not isinstance(chosen, slice) or chosen != slice(0, len(rows)):
         rows, ends, arrive, before, lengths, delay, moved, over = (
-            column[served] for column in (rows, ends, arrive, before, lengths, delay, moved, over)
+            column[chosen] for column in (rows, ends, arrive, before, lengths, delay, moved, over)
         )
     if not len(rows):
         return
@@ -386,7 +388,7 @@ def _through(
     free: list[int] = []
     if earlier is not None and earlier.replayed:
         # the first frame that found the server as the window before has left it
-        first = int(np.searchsorted(mine.begin[served], earlier.recorded[-1]))
+        first = int(np.searchsorted(mine.begin[chosen], earlier.recorded[-1]))
         free = earlier.replayed[-servers:]
         if servers == 1 and first < len(present):
             late = free[-1] + over[first] - (arrive[first] + delay[first])

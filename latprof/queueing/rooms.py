@@ -43,6 +43,8 @@ _TOLERANCES = (0.001, 0.003, 0.01, 0.03, 0.1)  # of the pace: how near a take is
 _LEAST_TOLERANCE_NS = 500
 _LEAST_SCORE = 5  # standard deviations by which votes exceed chance
 _FEWEST_VOTES = 3
+_MOST_TRIED = 16_384
+_MOST_FITTED = 1_024  # frames that a period is fitted to
 _MOST_BEYOND = 0.01  # share of the frames that may go in although the queue is full
 
 
@@ -168,10 +170,12 @@ def queue_after_puts(begin: Ints, end: Ints, takes: Ints) -> tuple[Queue, Ints]:
     A held put then is part of the stage, and the votes are by the ends. Also returned is how long
     each put was held (n,): what its stage took beyond the usual.
     """
-    queue, held_ns = _elected(end, begin, 0, takes), np.zeros(len(end), np.int64)
-    if not queue.room:
-        return queue, held_ns
-    let_go = delayed(takes, queue.room)
+    held_ns = np.zeros(len(end), np.int64)
+    for count in (_MOST_TRIED, len(end)):  # a part of many frames shows whether it pays
+        queue = _elected(end[:count], begin[:count], 0, takes[:count])
+        if not queue.room:
+            return queue, held_ns
+    let_go = delayed(takes, queue.room or 0)
     pace = max(float(np.median(np.diff(takes))), 1.0)
     lengths = end - begin
     held = (let_go > begin) & (np.abs(end - let_go) <= max(0.03 * pace, _LEAST_TOLERANCE_NS))
@@ -221,10 +225,11 @@ def _elected(begin: Ints, ready: Ints, servers: int, takes: Ints) -> Queue:
     return Queue(found, most, votes, min(votes / max(full, 1), 1.0))
 
 
-def source_of(node: Node, queue: Queue, takes: Ints) -> tuple[Source, Ints, Queue]:
+def source_of(node: Node, queue: Queue, takes: Ints, *, works: bool) -> tuple[Source, Ints, Queue]:
     """Return the source, when its frames were due (n,), and the queue behind it.
 
-    A closed source is always due (`NEVER`). After a put that was not held a closed source goes on
+    A source that works on its frames may be closed although no put waits for room. A closed source
+    is always due (`NEVER`). After a put that was not held a closed source goes on
     at once, an open one waits until its next frame is due.
     """
     begin, n = node.begin, len(node.begin)
@@ -243,6 +248,8 @@ def source_of(node: Node, queue: Queue, takes: Ints) -> tuple[Source, Ints, Queu
                 queue = Queue(room, queue.most, queue.held, queue.share)
     if queue.room and not queue.given and _is_on_time(begin):
         queue = Queue(None, queue.most)  # takes on the same clock as the source
+    if not (queue.room or works):
+        return Source(), begin.copy(), queue
     take = delayed(takes, 1 + queue.room) if queue.room else np.full(n, NEVER)
     before = np.maximum(np.append(begin[0], ended[1:]), take)
     gap, free = begin - before, ended > take
@@ -294,6 +301,7 @@ def _line(begin: Ints, at: Ints) -> Floats | None:
             reach *= 2
             near = at[:reach]
             use = near[np.abs(y[near] - slope * near - offset) <= wide * slope]
+            use = use[:: max(len(use) // _MOST_FITTED, 1)]
             if len(use) > 3:
                 slope, offset = map(float, np.polyfit(use, y[use], 1))
     line = np.asarray(slope * np.arange(len(begin)) + offset, np.float64)

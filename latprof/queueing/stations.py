@@ -17,6 +17,7 @@ __all__ = [
     "Visits",
     "latest_departures",
     "ordered",
+    "positions",
     "stations_of",
     "visits_to",
 ]
@@ -241,6 +242,14 @@ def visits_to(stations: Stations, station: str, columns: Columns) -> Visits:
 def ordered(times: Ints) -> Ints:
     """Return times (n,) sorted; nearly all of them already are."""
     return times if (times[1:] >= times[:-1]).all() else np.sort(times)
+
+
+def positions(mask: Mask) -> Ints | slice:
+    """Return where a mask is true: a slice if these positions are consecutive."""
+    count, first = int(np.count_nonzero(mask)), int(np.argmax(mask)) if len(mask) else 0
+    if mask[first : first + count].all():
+        return slice(first, first + count)
+    return np.flatnonzero(mask)
 
 
 def latest_departures(ends: Ints) -> Ints:

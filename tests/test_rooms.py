@@ -1,0 +1,116 @@
+"""Queues with limited room: what the marks show, and the replay, by hand and simulated."""
+
+import numpy as np
+import pytest
+from programs import program
+
+import latprof
+from latprof import Pipeline, Trace, causes, what_if
+from latprof.errors import PipelineError, TraceError
+from latprof.queueing.model import queue_model
+
+PAIR = Pipeline.chain("pair", "load", "queue", "work", stations={"load": "a", "work": "b"})
+
+
+def pair(rows, pipeline=PAIR):
+    """Return a trace of rows (start, sent, taken, end): the source loads, then puts."""
+    start, sent, taken, end = np.array(rows, np.int64).T
+    marks = {"start": start, "load": start, "queue": sent, "work": taken, "end": end}
+    return Trace(pipeline, frame_id=np.arange(len(rows)), marks=marks)
+
+
+# loading takes 2, work 10, the queue has room for one frame: frame 3 starts when the take of frame
+# 1 has let the put of frame 2 return, at 12, and each later one 10 after it
+BY_HAND = [(0, 2, 2, 12), (2, 4, 12, 22), (4, 6, 22, 32), (12, 14, 32, 42), (22, 24, 42, 52)]
+LATER = [(10 * k - 18, 10 * k - 16, 10 * k + 2, 10 * k + 12) for k in range(5, 150)]
+
+
+def test_a_given_room_holds_the_source():
+    trace = pair(BY_HAND + LATER)
+    same = what_if(trace, queues={"queue": 1})
+    assert same.replayed_ns.tolist() == same.measured_ns.tolist() == [12, 20, 28, *[30] * 147]
+    # work of 5: takes at 2, 7, 12, 17, ...; the put of frame 2 returns at 7, of frame 3 at 12, ...
+    quicker = what_if(trace, {"work": 0.5}, queues={"queue": 1})
+    assert quicker.source.kind == "closed"
+    assert quicker.replayed_ns.tolist() == [7, 10, 13, *[15] * 147]
+    # of few frames it is not known that the source is closed: they start when they did
+    few = what_if(pair(BY_HAND), {"work": 0.5}, queues={"queue": 1})
+    # ends at 7, 12, 17, 22, 29
+    assert few.replayed_ns.tolist() == sorted([7, 12 - 2, 17 - 4, 22 - 12, 29 - 22])
+
+
+def test_frames_in_front_of_a_held_station_wait_for_the_station_that_holds_it():
+    three = Pipeline.chain(
+        "three", "q1", "one", "q2", "two", stations={"one": "a", "two": "b"}, queues={"q2": 1}
+    )
+    # one takes 2, two takes 10; all arrive at 0. The put of frame 2 returns at 12, with the take of
+    # frame 1, so that frame 3 enters one at 12 and not at 6
+    taken = [0, 2, 4, 12, 22]
+    marks = {
+        "start": np.zeros(5, np.int64),
+        "q1": np.zeros(5, np.int64),
+        "one": np.array(taken),
+        "q2": np.array(taken) + 2,
+        "two": np.array([2, 12, 22, 32, 42]),
+        "end": np.array([12, 22, 32, 42, 52]),
+    }
+    found = causes(Trace(three, frame_id=np.arange(5), marks=marks))
+    # frame 3 waits 6 for one and 6 for two, frame 4 waits 8 for one and 14 for two
+    assert found.waits["q1"]["one",] == 2 + 4 + 6 + 8
+    assert found.waits["q1"]["q2", "two"] == 6 + 14
+    assert found.cause == "two"
+
+
+def test_rooms_and_sources_are_found_and_the_replay_is_exact():
+    for kind in ("closed", "paused", "periodic", "pool", "after put"):
+        for seed in range(3):
+            this = program(kind, seed, frames=600)
+            line = queue_model(this.trace.pipeline, this.trace.columns).line
+            begins, leave = line.replay(1, line.work, line.travel, line.transport)
+            assert (leave[0] == line.leave).all()
+            for begin, again in zip(line.begin, begins, strict=True):
+                assert (again[0] == begin).all()
+            found = causes(this.trace)
+            for handoff, queue in found.queues.items():
+                assert queue.room in (None, this.rooms[handoff]), (kind, seed, handoff)
+            assert found.source.kind in (kind, "closed", "paused", "periodic")
+            if this.is_clear:
+                assert found.cause == this.best
+            best = what_if(this.trace, {this.best: 0.9})
+            truth = this.quicker[this.best].mean()
+            assert best.mean["low"] * 0.98 <= truth <= best.mean["high"] * 1.02
+
+
+def test_unbounded_queues_get_no_room():
+    for seed in range(5):
+        this = program("unbounded", seed, frames=600)
+        assert not any(queue.room for queue in causes(this.trace).queues.values())
+    for name in ("mic-slow-card", "mic-healthy"):
+        found = causes(f"{latprof.__path__[0]}/../data/{name}.parquet")
+        assert not any(queue.room for queue in found.queues.values())
+        assert found.source.kind == "open"
+
+
+def test_causes_sensitivity_and_what_if_agree():
+    this = program("closed", 2, frames=600)
+    found, table = causes(this.trace), latprof.sensitivity(this.trace)
+    for stage in this.stages:
+        gain = found.gain[stage] / found.frames
+        forecast = what_if(this.trace, {stage: 0.9}).mean
+        assert gain == pytest.approx(forecast["measured"] - forecast["replayed"], abs=1)
+        assert table.loc[stage, "mean"] == pytest.approx(gain)
+
+
+def test_rooms_of_a_pipeline_are_kept():
+    given = PAIR.with_queues({"queue": 3})
+    assert given.queues == {"queue": 3}
+    assert Pipeline.from_json(given.to_json()) == given
+    assert given.with_queues({"queue": None}) == PAIR
+    assert causes(pair(BY_HAND, given)).queues["queue"].text == "room 3 (given)"
+    for wrong in (-1, 1.5, True, "8"):
+        with pytest.raises(PipelineError, match="the room of queue 'queue' must be an integer"):
+            PAIR.with_queues({"queue": wrong})
+    with pytest.raises(PipelineError, match="queues must name hand-offs of pipeline 'pair'"):
+        what_if(pair(BY_HAND), queues={"work": 1})
+    with pytest.raises(TraceError, match="drop must be left out for queues with limited room"):
+        what_if(pair(BY_HAND), drop={"queue": "1ms"}, queues={"queue": 1})
