@@ -433,8 +433,8 @@ def html_table(
 def colors(pipeline: "Pipeline") -> dict[str, str]:
     """Return the colour of each span of a pipeline: stages, sides, ``other`` and totals.
 
-    It is the same in every picture and table.
-    The ninth span has the colour of the first again; pictures add a hatch to it.
+    It is the same in every picture and table. The ninth span has a lighter shade of the colour of
+    the first, the 17th a darker one, and so on.
 
     Examples
     --------
@@ -444,9 +444,21 @@ def colors(pipeline: "Pipeline") -> dict[str, str]:
     True
     """
     spans = (*pipeline.stages, *pipeline.sides)
-    given = {span.name: PALETTE[i % len(PALETTE)] for i, span in enumerate(spans)}
-    totals = dict.fromkeys(("end_to_end", "response"), _TOTAL)
-    return given | {"other": _OTHER} | totals
+    given = {
+        span.name: _shade(PALETTE[i % len(PALETTE)], i // len(PALETTE))
+        for i, span in enumerate(spans)
+    }
+    return given | {"other": _OTHER, "end_to_end": _TOTAL, "response": _shade(_TOTAL, 1)}
+
+
+def _shade(color: str, again: int) -> str:
+    """Return a colour when it is used once more: lighter, darker, still lighter, and so on."""
+    if not again:
+        return color
+    light, step = again % 2, 0.03 * ((again - 1) // 2)
+    goal, part = (255, 0.5 + step) if light else (0, 0.35 + step)
+    parts = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(part * goal + (1 - part) * x):02X}" for x in parts)
 
 
 def _html_style(column: Column) -> str:

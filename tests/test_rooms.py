@@ -114,3 +114,20 @@ def test_rooms_of_a_pipeline_are_kept():
         what_if(pair(BY_HAND), queues={"work": 1})
     with pytest.raises(TraceError, match="drop must be left out for queues with limited room"):
         what_if(pair(BY_HAND), drop={"queue": "1ms"}, queues={"queue": 1})
+
+
+def test_batches_and_event_loops_are_named():
+    this = program("batch", 2, frames=600)
+    assert any("batches are not part of the replay" in note for note in causes(this.trace).notes)
+    assert "served in batches" in what_if(this.trace, {this.stages[-1]: 0.9}).warning
+    # each of 2,000 requests is awaited for 30 to 90 of its own, whatever the others do
+    loop = Pipeline.chain("loop", "await", stations={"await": "service"})
+    rng = np.random.default_rng(0)
+    start = np.cumsum(rng.exponential(10, 2_000)).astype(np.int64)
+    end = start + rng.integers(30, 90, 2_000)
+    trace = Trace(
+        loop, frame_id=np.arange(2_000), marks={"start": start, "await": start, "end": end}
+    )
+    (note,) = causes(trace).notes
+    assert "concurrency as in an event loop" in note
+    assert causes(trace).blocking_time["await"] == 0

@@ -1,8 +1,8 @@
 """Shared parts of all pictures: how spans look, axes of time, legends, thresholds, text that fits.
 
-The colours of spans are those of `latprof.table`. Spans also differ without colour. A pipeline of
-more than eight spans has the same colours again with another hatch and another dash, so no two
-spans look the same.
+The colours of spans are those of `latprof.table`. Lines also differ without colour. A pipeline of
+more than eight spans has lighter and darker shades of the same colours, with another dash, so that
+no two spans look the same. A hatch means waiting.
 """
 
 import contextlib
@@ -55,7 +55,6 @@ Dash = str | tuple[int, tuple[float, ...]]
 THRESHOLD = "#DB3A3A"
 """Colour of thresholds and of values above them, which also have a dash or a marker."""
 
-_HATCHES = ("", "///", "...", "xxx", "---", "|||", "ooo")
 _MARKERS = "osD^vPX*"
 
 
@@ -76,19 +75,17 @@ def span_styles(pipeline: Pipeline) -> dict[str, SpanStyle]:
     --------
     >>> styles = span_styles(Pipeline.chain("mic", *(f"stage_{i}" for i in range(9))))
     >>> styles["stage_0"].color == styles["stage_8"].color, styles["stage_8"].hatch
-    (True, '///')
+    (False, '')
     """
     given, shades = {}, colors(pipeline)
     for i, span in enumerate((*pipeline.stages, *pipeline.sides)):
         again, place = divmod(i, len(PALETTE))
-        # from the second round on hatched, from the eighth on more densely
-        hatch = _HATCHES[again % len(_HATCHES)] + "/" * (again // len(_HATCHES))
         dash: Dash = "-" if again == 0 else (0, (4.0 + again, 1.5))
-        given[span.name] = SpanStyle(shades[span.name], hatch, dash, _MARKERS[place])
+        given[span.name] = SpanStyle(shades[span.name], "", dash, _MARKERS[place])
     return given | {
         "other": SpanStyle(shades["other"], "\\\\\\\\", (0, (1, 1)), "x"),
         "end_to_end": SpanStyle(shades["end_to_end"], "", "-", "h"),
-        "response": SpanStyle(shades["response"], "++", (0, (3, 1, 1, 1)), "p"),
+        "response": SpanStyle(shades["response"], "", (0, (3, 1, 1, 1)), "p"),
     }
 
 

@@ -16,11 +16,21 @@ from latprof.queueing.gains import Gains, GainsSoFar
 from latprof.queueing.model import QueueModel, queue_model
 from latprof.queueing.replay import breaks_of, contradiction, one_server
 from latprof.queueing.rooms import Queue, Source
-from latprof.queueing.stations import stations_of
+from latprof.queueing.stations import MOST_CONFLICTS, stations_of
 
-__all__ = ["MOST_NOTES", "NO_STATION", "BlockedTime", "CauseSums", "StationEvidence"]
+__all__ = [
+    "MOST_NOTES",
+    "MOST_TOGETHER",
+    "NO_STATION",
+    "BlockedTime",
+    "CauseSums",
+    "StationEvidence",
+]
 
 NO_STATION = "no stage has a station: which stages frames wait for is not known"
+
+MOST_TOGETHER = 0.2
+"""Share of the frames that may enter and leave a station together without being a batch."""
 
 MOST_NOTES = 20
 """Notes that are kept at most."""
@@ -46,8 +56,10 @@ class StationEvidence:
     frames, unknown, breaks
         All frames, those without a known entry or departure, and those that contradict first in,
         first out.
-    servers
-        How many frames were served at once.
+    servers, full
+        How many frames were served at once, and how many frames found one server free, the last.
+    together
+        Frames that entered and left together with another one.
     service_ns
         Time of all visits.
     blocked
@@ -58,8 +70,20 @@ class StationEvidence:
     unknown: Count = 0
     breaks: Count = 0
     servers: Count = 1
+    full: Count = 0
+    together: Count = 0
     service_ns: Count = 0
     blocked: dict[tuple[str, str], BlockedTime] = field(default_factory=dict)
+
+    @property
+    def in_batches(self) -> bool:
+        """Whether the station serves several frames together."""
+        return self.together > MOST_TOGETHER * max(self.frames, 1)
+
+    @property
+    def is_concurrent(self) -> bool:
+        """Whether frames overlap, but seldom as many as could be served at once."""
+        return self.servers > 2 and self.full <= MOST_CONFLICTS * self.frames
 
     def __add__(self, other: "StationEvidence") -> "StationEvidence":
         return StationEvidence(
@@ -67,6 +91,9 @@ class StationEvidence:
             self.unknown + other.unknown,
             self.breaks + other.breaks,
             max(self.servers, other.servers),
+            # of fewer servers it is not known
+            sum(x.full for x in (self, other) if x.servers == max(self.servers, other.servers)),
+            self.together + other.together,
             self.service_ns + other.service_ns,
             _by_key(operator.add, self.blocked, other.blocked, BlockedTime()),
         )
@@ -206,6 +233,7 @@ class CauseSums:
             lines.append("source: frames start when they did")
         for name, seen in self.stations.items():
             frames = "one frame" if seen.servers == 1 else f"{seen.servers} frames"
+            frames = "any number of frames" if seen.is_concurrent else frames
             lines.append(
                 f"{name} serves {frames} at once, first in, first out: {seen.breaks:,} of "
                 f"{seen.frames:,} contradict it"
@@ -225,7 +253,18 @@ class CauseSums:
                     f"{blocked.visits:,} visits; {part:.0%} of the time of its visits, at {stage})"
                 )
         for name, seen in self.stations.items():
-            if seen.servers > 1:
+            if seen.in_batches:
+                lines.append(
+                    f"frames enter and leave station {name} together ({seen.together:,} of "
+                    f"{seen.frames:,}): batches are not part of the replay, its gains are a guess"
+                )
+            elif seen.is_concurrent:
+                lines.append(
+                    f"up to {seen.servers} frames were in {name} at once, that many in "
+                    f"{seen.full:,} of {seen.frames:,} cases: concurrency as in an event loop, for "
+                    "which frames do not wait"
+                )
+            elif seen.servers > 1:
                 lines.append(f"station {name} serves up to {seen.servers} frames at once")
             if seen.unknown:
                 lines.append(f"{seen.unknown:,} frames were in station {name} at unknown times")
@@ -247,6 +286,8 @@ def _evidence(model: QueueModel) -> dict[str, StationEvidence]:
             int(np.count_nonzero(visits.no_end & new)) + entered,
             breaks[name],
             max(visits.servers, 1),
+            int(np.count_nonzero(visits.last_free & new)),
+            int(np.count_nonzero(visits.together & new)),
             int((visits.end - visits.begin)[new].sum()),
             blocked,
         )

@@ -170,6 +170,20 @@ class Visits:
     def __len__(self) -> int:
         return len(self.begin)
 
+    @property
+    def together(self) -> Mask:
+        """(n,) visits of some length that began and ended with the one before."""
+        same = np.zeros(len(self), bool)
+        same[1:] = (self.begin[1:] == self.begin[:-1]) & (self.end[1:] == self.end[:-1])
+        return same & (self.end > self.begin)
+
+    @property
+    def last_free(self) -> Mask:
+        """(n,) visits that found one of several servers free."""
+        if self.servers == 1:
+            return np.zeros(len(self), bool)
+        return _present(self.begin, self.end) + 1 >= self.servers
+
     def with_servers(self, servers: int) -> "Visits":
         """Return the same visits to a station with another number of servers."""
         if servers == self.servers:

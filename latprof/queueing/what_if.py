@@ -11,6 +11,7 @@ from latprof.errors import TraceError
 from latprof.histogram import Histogram, rank_of
 from latprof.io.dataset import DatasetLike
 from latprof.pipeline import Pipeline
+from latprof.queueing.cause_sums import MOST_TOGETHER
 from latprof.queueing.gains import (
     MOST_REPLAYED,
     NEAR,
@@ -482,6 +483,18 @@ def _of_line(
     if len(whole) > len(line) and left_out > whole.left_out:
         lines.append(f"replayed are the first {len(line):,} of {len(whole):,} frames")
     unknown = not any(queue.room for queue in common.queues)
+    in_batches = [
+        name
+        for name, visits in model.visits.items()
+        if np.count_nonzero(visits.together) > MOST_TOGETHER * len(visits)
+    ]
+    warning = ""
+    if in_batches:
+        warning = f"{', '.join(in_batches)}: frames are served in batches, which are not part of "
+        warning += "the replay: this is not a forecast"
+    elif unknown and line.source.kind in ("closed", "paused"):
+        warning = "the room of no queue is known: give queues= (--queue HANDOFF=8); this is not a "
+        warning += "forecast"
     return WhatIf(
         np.sort(lengths),
         replays[0],
@@ -494,9 +507,7 @@ def _of_line(
         model.queues,
         line.source,
         tuple(lines),
-        "the room of no queue is known: give queues= (--queue HANDOFF=8); this is not a forecast"
-        if unknown and line.source.kind in ("closed", "paused")
-        else "",
+        warning,
     )
 
 
