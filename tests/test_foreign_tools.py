@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import fuzz_formats
 import pytest
 
 from latprof import TraceError, read
@@ -198,3 +199,8 @@ def test_an_unknown_file_says_how_to_name_columns(tmp_path, capsys):
     message = capsys.readouterr().err
     assert "--marks" in message
     assert "none of the other formats that latprof formats lists" in message
+
+
+def test_damaged_files_of_every_format_are_refused_or_read(capsys):
+    assert fuzz_formats.main(["--mutations", "8"]) == 0
+    assert capsys.readouterr().out.count("8 mutations") == len(fuzz_formats.SEEDS)

@@ -239,7 +239,10 @@ def within_bins(span: SpanProfile, bins: Bins) -> SpanProfile:
     mean, total = None, span.total
     if bins.total_ns is not None and span.count:
         total, mean = bins.total_ns, bins.total_ns / span.count
-    first = None if span.min is None else bins.lower_ns[bisect_left(bins.upper_ns, span.min)]
+    first = None
+    if span.min is not None and bins.upper_ns:
+        place = min(bisect_left(bins.upper_ns, span.min), len(bins.upper_ns) - 1)
+        first = bins.lower_ns[place]
     last = None if bins.above else span.max
     known: dict[str, Any] = {"mean": mean, "total": total, "std": None, "min": first, "max": last}
     return replace(span, **known, peak_frame=None, bins=bins)

@@ -23,6 +23,7 @@ _LONGEST_LINE = 1 << 24  # bytes
 _DELIMITERS = ",;\t|"
 _SNIFFED_ROWS = 20
 _NUMBER_OR_TIME = re.compile(r"[+-]?[\d.,]+(?:[eE][+-]?\d+)?|\d{4}-\d\d-\d\d[T ][\d:.]+\S*")
+_DECIMAL_POINT = re.compile(r"[+-]?\d+\.\d+")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _TO_POINT = (r"^(\s*[+-]?\d+),(\d+\s*)$", r"\1.\2")
 
@@ -90,7 +91,9 @@ def sniff(head: bytes) -> Dialect:
         line_number += 1
     else:
         below = rows
-    comma = delimiter != "," and any(_DECIMAL_COMMA.fullmatch(c) for row in below for c in row)
+    cells = [cell for row in below for cell in row] if delimiter != "," else []
+    commas = sum(_DECIMAL_COMMA.fullmatch(cell) is not None for cell in cells)
+    comma = commas > sum(_DECIMAL_POINT.fullmatch(cell) is not None for cell in cells)
     names = _distinct(first if named else [""] * len(first))
     return Dialect(delimiter, "," if comma else ".", names, place, line_number, named)
 
@@ -239,8 +242,19 @@ def parse(
         skipped.append((row.number - 1, row.text[:200]))
         return "skip"
 
-    table = _read(block.data, dialect, columns, kinds, missing, skip)
+    table = _read(_utf8(block.data), dialect, columns, kinds, missing, skip)
     return ParsedBlock(table, block, skipped)
+
+
+def _utf8(data: bytes) -> bytes:
+    """Return text with a replacement character for what is not UTF-8."""
+    if data.isascii():
+        return data
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return data.decode("utf-8", "replace").encode()
+    return data
 
 
 def _read(
@@ -289,28 +303,12 @@ def parse_as_text(
         return ParsedBlock(empty, block)
     try:
         found = parse(block, dialect, columns, {}, missing)
-    except pa.ArrowInvalid:
-        found = _parse_bytes(block, dialect, columns, missing)
-    if dialect.decimal_point == ",":
-        points = [pc.replace_substring_regex(c, *_TO_POINT) for c in found.table.columns]
-        found.table = pa.table(points, names=list(columns))
-    return found
-
-
-def _parse_bytes(
-    block: Block, dialect: Dialect, columns: Sequence[str], missing: Sequence[str]
-) -> ParsedBlock:
-    """Return columns of a block that is not UTF-8 throughout."""
-    try:
-        raw = parse(block, dialect, columns, dict.fromkeys(columns, pa.binary()), missing)
     except pa.ArrowInvalid as error:
         raise TraceError(
             f"the rows from line {block.first_line:,} on must be a table: "
             f"{quoted(str(error).partition(chr(10))[0], 120)}"
         ) from None
-    texts = [
-        pa.array([None if b is None else b.decode("utf-8", "replace") for b in column.to_pylist()])
-        for column in raw.table.columns
-    ]
-    raw.table = pa.table([text.cast(pa.string()) for text in texts], names=list(columns))
-    return raw
+    if dialect.decimal_point == ",":
+        points = [pc.replace_substring_regex(c, *_TO_POINT) for c in found.table.columns]
+        found.table = pa.table(points, names=list(columns))
+    return found

@@ -167,10 +167,13 @@ def _form(name: str, values: pa.Array, durations: bool) -> TimeForm | None:
     what = "durations" if durations else "times"
     if not is_text(kind):
         raise TraceError(f"column {quoted(name)} must have {what}, got {quoted(str(kind), 40)}")
-    for form, pattern in list(_FORMS.items())[: 2 if durations else None]:
-        fits = pc.sum(pc.match_substring_regex(values, pattern)).as_py() or 0
-        if 2 * fits > len(values):
-            return TimeForm(form, digits=_most_digits(values) if form == "decimal" else 0)
+    fits = {
+        form: pc.sum(pc.match_substring_regex(values, pattern)).as_py() or 0
+        for form, pattern in list(_FORMS.items())[: 2 if durations else None]
+    }
+    best = max(fits, key=fits.__getitem__)  # of equal ones the first: integers are decimals, too
+    if 2 * fits[best] >= len(values):
+        return TimeForm(best, digits=_most_digits(values) if best == "decimal" else 0)
     wrong = quoted(values[0].as_py(), 60)
     if durations:
         raise TraceError(f"column {quoted(name)} must have durations as numbers, got {wrong}")
