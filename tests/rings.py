@@ -2,7 +2,7 @@
 
 import struct
 
-from latprof.ring.ring import Ring, cpu_word
+from latprof.ring.ring import Ring, row_struct
 
 
 def claim(ring: Ring) -> int:
@@ -26,8 +26,9 @@ def write(
 ) -> None:
     """Write the row of a claimed number; 0 is a missing stamp."""
     at = (number - 1) % ring.capacity * ring.width
-    rest = (rss, size, source | outcome << 16, cpu_word(cpu, weight), *tags)
-    ring.pack(ring.buffer, at, number, frame_id, *stamps, *rest, number)
+    rest = (rss, size, source, outcome, cpu, weight, *tags)
+    fields = row_struct(len(stamps), len(tags))
+    fields.pack_into(ring.buffer, at, number, frame_id, *stamps, *rest, number)
 
 
 def begin(ring: Ring) -> int:

@@ -14,7 +14,7 @@ from latprof.frames import MISSING, NO_SIZE
 from latprof.pipeline import AUDIO, Pipeline
 from latprof.ring.layout import row_dtype
 from latprof.ring.names import OTHER_NAME, NameTable
-from latprof.ring.ring import Ring, count_of, row_struct, storable, to_columns
+from latprof.ring.ring import Ring, row_struct, storable, to_columns
 
 MIC = Pipeline.chain("mic", "decode")  # marks start, decode, end
 
@@ -174,12 +174,6 @@ def test_invalid_capacities_are_refused() -> None:
         ) as info:
             Ring(MIC, capacity)
         assert len(str(info.value)) < 200
-
-
-def test_a_counter_is_read_without_taking_a_number() -> None:
-    counter = itertools.count(1)
-    assert [next(counter) for _ in range(3)] == [1, 2, 3]
-    assert count_of(counter) == count_of(counter) == 4
 
 
 # -- names ----------------------------------------------------------------------------------------

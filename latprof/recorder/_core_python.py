@@ -16,8 +16,6 @@ are rejected or slow. One reentrant lock protects the counters.
 import contextlib
 import math
 import operator
-import struct
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar, Token
@@ -29,6 +27,7 @@ import numpy.typing as npt
 from latprof.frames import NO_SIZE
 from latprof.recorder.incidents import BAD_ID, BAD_SIZE, BAD_STAMP, Incidents
 from latprof.recorder.sampling import RUN_BITS, fnv1a, run_hash
+from latprof.ring.ring import row_struct
 
 __all__ = ["NO_FRAME", "Core", "Frame"]
 
@@ -341,12 +340,7 @@ class Core:
         self._latest: dict[Any, tuple[int, bool]] = {}
         self.waits = waits
 
-        padding = 4 * (len(tags) % 2)
-        word = "<", "Q"
-        if sys.byteorder == "little" and struct.calcsize("@N") == 8:
-            word = "@", "N"  # the same bytes, which CPython packs in two thirds of the time
-        order, u8 = word
-        fields = struct.Struct(f"{order}{3 + len(marks)}{u8}IHHfI{len(tags)}I{padding}x{u8}")
+        fields = row_struct(len(marks), len(tags))
         self._pack, self._width, words = fields.pack_into, fields.size, fields.size // 8
         self._rows, self._capacity = rows, capacity
         self._slots, self._seq_word = slots, words - 1

@@ -12,7 +12,6 @@ distinguishes these cases: a reader looks again later, and counts what does not 
 torn.
 """
 
-import itertools
 import os
 import struct
 import sys
@@ -50,26 +49,10 @@ __all__ = [
     "Ring",
     "RowSource",
     "Snapshot",
-    "count_of",
-    "cpu_word",
     "row_struct",
     "storable",
     "to_columns",
 ]
-
-
-def count_of(counter: "itertools.count[int]") -> int:
-    """Return the number that `counter` hands out next, without taking it.
-
-    Reading the repr is the one way that works on every CPython and takes no number.
-
-    Examples
-    --------
-    >>> counter = itertools.count(1)
-    >>> next(counter), count_of(counter), next(counter)
-    (1, 2, 2)
-    """
-    return int(repr(counter)[len("count(") : -1].split(",")[0])  # a step may follow
 
 
 class Numbers:
@@ -162,8 +145,6 @@ class Ring:
         Hands out the sequence numbers of new rows.
     sources, outcomes, tags
         Names by code; of the tags a table each, in the order of `tag_names`.
-    pack
-        Packs a row into a buffer, see `row_struct`.
 
     Raises
     ------
@@ -238,7 +219,6 @@ class Ring:
         )
         self.array = np.frombuffer(self.buffer, self.dtype)
         self.numbers: Drawing = Numbers()
-        self.pack = row_struct(len(pipeline.marks), len(self.tag_names)).pack_into
 
     def _stored_as(self, kind: int) -> Callable[[int, str], bool] | None:
         """Return what stores names of a kind in the file, or None for rows in memory."""
@@ -332,27 +312,11 @@ class Ring:
 
 
 def row_struct(marks: int, tags: int = 0) -> struct.Struct:
-    """Return what packs a row with these numbers of marks and tags: the fields of `row_dtype`.
-
-    source and outcome are packed as one u4, ``source | outcome << 16``, cpu and weight as a
-    `cpu_word`: packing fewer values is faster. Codes of tags come before ``seq``.
-    """
-    padding = "4x" * (tags % 2)
-    # "N" is size_t: CPython converts integers to it three times as fast as to "Q"
+    """Return what packs the fields of a row with these numbers of marks and tags: `row_dtype`."""
+    order, word = "<", "Q"
     if sys.byteorder == "little" and struct.calcsize("@N") == 8:
-        return struct.Struct(f"@{marks + 3}N2IN{tags}I{padding}N")
-    return struct.Struct(f"<{marks + 3}Q2IQ{tags}I{padding}Q")
-
-
-def cpu_word(cpu: float, weight: int = 1) -> int:
-    """Return the fields cpu and weight of a row as one u8.
-
-    Examples
-    --------
-    >>> hex(cpu_word(1.0, 3))
-    '0x33f800000'
-    """
-    return int.from_bytes(struct.pack("<fI", cpu, weight), "little")
+        order, word = "@", "N"  # the same bytes, which CPython packs in two thirds of the time
+    return struct.Struct(f"{order}{marks + 3}{word}IHHfI{tags}I{4 * (tags % 2)}x{word}")
 
 
 def storable(rows: npt.NDArray[np.void], pipeline: Pipeline, offset_ns: int = 0) -> Mask | None:
