@@ -1,10 +1,10 @@
 """Accounts: how many frames were started, finished, dropped, lost, in flight, and why.
 
-Also which programs recorded them, and what a ring file contained.
+Also which programs recorded them and when, and what a ring file contained.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, astuple, dataclass, field, fields
 from typing import Any
 
@@ -26,6 +26,7 @@ __all__ = [
     "Recovery",
     "Written",
     "is_unfinished",
+    "union",
 ]
 
 # notes of a recorder on what the program may have done wrong
@@ -285,3 +286,20 @@ class Recorders:
         known = sorted(self.written)
         rows = [[*astuple(recorder), *astuple(self.written[recorder])] for recorder in known]
         return {"files": rows, "others": self.others}
+
+
+def union(segments: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the stretches of time that segments cover together, in order.
+
+    Examples
+    --------
+    >>> union([(5, 9), (0, 2), (8, 12)])
+    [(0, 2), (5, 12)]
+    """
+    covered: list[tuple[int, int]] = []
+    for begin, end in sorted(segments):
+        if covered and begin <= covered[-1][1]:
+            covered[-1] = (covered[-1][0], max(covered[-1][1], end))
+        else:
+            covered.append((begin, end))
+    return covered

@@ -247,6 +247,13 @@ def test_recordings_of_the_same_time_are_doubted():
     check_shown(profile, "recordings overlap for 2.00 s: rates are of all of them together")
 
 
+def test_processes_of_one_pipeline_that_record_at_the_same_time_are_not_doubted():
+    meta = {"segments": [[NOW, NOW + 10**10], [NOW + 5, NOW + 10**10 + 5]]}
+    profile = latprof.analyze(mic(steady(100, begin=NOW), MS, MS, meta=meta))
+    assert "overlap" not in doubts(profile)
+    assert profile.active_ns == 10**10 + 5
+
+
 def test_times_of_dropped_frames_are_kept_by_reason(tmp_path):
     outcome = ["finished", "late", "late", "closed"] * 3
     lengths = np.array([1, 20, 40, 7] * 3) * MS

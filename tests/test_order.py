@@ -281,7 +281,7 @@ def test_results_of_five_frames_by_hand():
         "1 frame lost (at most 1 in a row); 1 gap; 1 frame late; 1 duplicate; "
         "a frame each 100 ns (std 0 ns, p50 100 ns, p99 100 ns); "
         f"jitter {expected:.1f} ns (at most {expected:.1f} ns); "
-        "1.00 in flight (1 at most); 3 missed deadlines in a row at most"
+        "1.00 frames in flight (at most 1); 3 missed deadlines in a row at most"
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from latprof.accounts import union
 from latprof.arrays import Floats, Ints
 from latprof.fold.sums import MOST_WORST, Sums, Tails, WorstFrame
 from latprof.fold.windows import COARSE, COARSE_BINS, coarse_edges
@@ -35,7 +36,6 @@ __all__ = [
     "stages_of",
     "stretches",
     "timeline_rows",
-    "union",
     "window_numbers",
     "worst_frames",
 ]
@@ -392,20 +392,3 @@ def pause_of(sums: Sums) -> Pause | None:
     if len(long) > MOST_PAUSES or frames < FEWEST_BETWEEN or paused <= LONG_PAUSE * active:
         return None
     return Pause(active, paused, [(int(last[i]), int(first[i + 1])) for i in long.tolist()])
-
-
-def union(segments: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return the stretches of time that segments cover together, in order.
-
-    Examples
-    --------
-    >>> union([(5, 9), (0, 2), (8, 12)])
-    [(0, 2), (5, 12)]
-    """
-    covered: list[tuple[int, int]] = []
-    for begin, end in sorted(segments):
-        if covered and begin <= covered[-1][1]:
-            covered[-1] = (covered[-1][0], max(covered[-1][1], end))
-        else:
-            covered.append((begin, end))
-    return covered

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from latprof.accounts import MOST_RECORDERS, Accounts, Recorders
+from latprof.accounts import MOST_RECORDERS, Accounts, Recorders, union
 from latprof.arrays import Count
 from latprof.errors import ProfileError
 from latprof.fold.fold import Fold
@@ -268,7 +268,8 @@ class FoldedFrames:
             self.recordings = _first({*self.recordings, recording[:_LONGEST]})
         segments = meta.get("segments")
         self.undeclared |= not segments
-        self.segments.update((int(a), int(b)) for a, b in segments or ())
+        # the processes of a joined trace record at the same time
+        self.segments.update(union((int(a), int(b)) for a, b in segments or ()))
 
     def forget_recorded(self) -> None:
         """Do not take the accounts of recorders, as some of their frames are left out."""

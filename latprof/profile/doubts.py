@@ -16,8 +16,9 @@ from latprof.accounts import (
     UNSTARTED,
     WITHOUT_FRAME,
     is_unfinished,
+    union,
 )
-from latprof.profile.answers import pause_of, union
+from latprof.profile.answers import pause_of
 from latprof.text import counted
 from latprof.units import format_exact, format_ns, format_quantity, format_utc
 

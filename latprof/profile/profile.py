@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from latprof.accounts import union
 from latprof.errors import ProfileError
 from latprof.profile import answers
 from latprof.profile.build import FoldedFrames
@@ -115,7 +116,7 @@ class Profile(FoldedFrames):
         """Time of recording, ns: the union of the recorded segments, or else the time range."""
         if self.untimed or self.undeclared or not self.segments:
             return self.time_range_ns
-        return sum(end - begin for begin, end in answers.union(self.segments))
+        return sum(end - begin for begin, end in union(self.segments))
 
     @property
     def sampled(self) -> bool:

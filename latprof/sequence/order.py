@@ -68,8 +68,8 @@ class OrderResults:
         if jitter.last is not None:
             parts.append(f"jitter {format_ns(jitter.last)} (at most {format_ns(jitter.peak)})")
         if flight.mean is not None:
-            most = "" if flight.peak is None else f" ({flight.peak:,} at most)"
-            parts.append(f"{format_quantity(flight.mean)} in flight{most}")
+            most = "" if flight.peak is None else f" (at most {flight.peak:,})"
+            parts.append(f"{format_quantity(flight.mean)} frames in flight{most}")
         if self.deadline is not None and self.deadline.longest_run:
             missed = counted(self.deadline.longest_run, "missed deadline")
             parts.append(f"{missed} in a row at most")
