@@ -299,3 +299,28 @@ def test_damaged_and_hostile_files_are_refused_in_one_line(tmp_path):
             read(save(tmp_path / name, content))
         assert str(raised.value).startswith(str(tmp_path / name)), name
         assert "\n" not in str(raised.value)
+
+
+def test_frames_are_exported_as_chrome_trace_events(tmp_path, capsys):
+    pipeline = latprof.Pipeline.chain("mic", "queue", "play", stations={"play": "card"})
+    start = AT + np.arange(40) * 20 * MS + 1
+    marks = {"start": start, "queue": start, "play": start + 1_001, "end": start + 2_000}
+    marks["end"][7] += 5 * MS
+    latprof.Trace(pipeline, frame_id=range(40), marks=marks, source="in").save(
+        tmp_path / "t.parquet"
+    )
+    where = tmp_path / "t.json"
+    assert main(["export", str(tmp_path / "t.parquet"), "-o", str(where), "--worst", "3"]) == 0
+    assert "the 3 slowest frames of 40" in capsys.readouterr().out
+    events = json.loads(where.read_text(), parse_float=Fraction)["traceEvents"]
+    slices = [event for event in events if event["ph"] == "X"]
+    assert [event["name"] for event in slices] == ["play"] * 3
+    slow = next(event for event in slices if event["args"]["frame"] == "7")
+    assert slow["ts"] * 1_000 == marks["play"][7]
+    assert slow["dur"] * 1_000 == 999 + 5 * MS
+    names = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name"}
+    assert names[slow["tid"]] == "card"
+    waits = [e for e in events if e["name"] == "queue"]
+    assert [event["ph"] for event in waits] == ["b", "e"] * 3
+    back = read(where)
+    assert sorted(set(back.tags["operation"].to_numpy()))[-2:] == ["play", "queue"]

@@ -20,6 +20,7 @@ from latprof.cli.common import (
 from latprof.errors import LatprofError, TraceError
 from latprof.frames import Columns
 from latprof.io.dataset import Dataset, Member, lowest_start
+from latprof.io.formats.chrome_writer import write_chrome
 from latprof.profile.file import is_profile
 from latprof.profile.profile import Profile, load_profile
 from latprof.profile.profile import merge as merge_profiles
@@ -40,7 +41,19 @@ def add(command: NewCommand) -> None:
         "export", "write traces as one Parquet or CSV file", "export mic.parquet -o mic.csv"
     )
     add_traces(export)
-    export.add_argument("-o", "--output", required=True, help="trace file: .parquet or .csv")
+    export.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        help="trace file: .parquet or .csv; or .json: Chrome trace events for Perfetto",
+    )
+    export.add_argument(
+        "--worst",
+        type=int,
+        default=50,
+        metavar="N",
+        help="how many of the slowest frames a .json file has (default: 50)",
+    )
     export.set_defaults(run=_export)
 
     rescue = command(
@@ -118,7 +131,9 @@ def _merge(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     """Write all traces as one, and print how many frames it has."""
-    check_ending(options.output, _TABLES)
+    check_ending(options.output, (*_TABLES, ".json"))
+    if options.worst < 1:
+        raise LatprofError(f"--worst must be 1 or more, got {options.worst}")
     # a file that is given twice, for example in a folder and by name, is read once
     pipeline = pipeline_of(options.pipeline)
     dataset = Dataset(recordings_of(options), pipeline=pipeline, unique=True)
@@ -133,6 +148,10 @@ def _export(options: argparse.Namespace) -> None:
     columns = read[0] if len(read) == 1 else Columns.concat(read)
     meta = dataset.members[0].meta if len(read) == 1 else _meta(dataset)
     trace = Trace.of(dataset.pipeline, columns, meta)
+    if options.output.endswith(".json"):
+        drawn = write_chrome(options.output, trace.pipeline, trace.columns, worst=options.worst)
+        print(f"{name}: the {counted(drawn, 'slowest frame')} of {len(trace):,}")
+        return
     _save(trace, options.output)
     files = f" of {len(paths):,} files" if len(paths) > 1 else ""
     print(f"{name}: {counted(len(trace), 'frame')}{files}")

@@ -236,7 +236,8 @@ def read_mangohud(path: StrPath) -> Frames:
     length = ms if unit == "ms" else times_of(raw, "us", len(good))[0]
     start = np.where((elapsed == MISSING) | (length == MISSING), MISSING, elapsed - length)
     said = [f"frame times are taken as {unit}, from the frames a second"]
-    steps, typical = np.diff(elapsed), float(np.median(length[length != MISSING]))
+    steps, timed = np.diff(elapsed), length[length != MISSING]
+    typical = float(np.median(timed)) if len(timed) else 0.0
     frames = frames_of_lengths(
         "mangohud",
         start,
