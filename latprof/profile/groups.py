@@ -16,7 +16,7 @@ from latprof.frames import Columns, Labels
 
 __all__ = ["PackedGroup", "PackedGroups", "split"]
 
-GATHERED_ROWS = 1 << 17  # rows that wait for their groups, some 12 MB
+GATHERED_ROWS = 1 << 16  # rows that wait for their groups, some 6 MB
 
 PIECE_ROWS = 1 << 13  # rows folded at a time, so that no call takes long
 
