@@ -27,7 +27,7 @@ from latprof.pipeline import AUDIO, Pipeline, Span
 
 if TYPE_CHECKING:
     from latprof import plot
-    from latprof.accounts import Accounts
+    from latprof.accounts import Accounts, InFlight
     from latprof.analysis import analyze
     from latprof.comparing.compare import Comparison, compare
     from latprof.comparing.planning import plan
@@ -64,6 +64,7 @@ __all__ = [
     "Frame",
     "Headroom",
     "Histogram",
+    "InFlight",
     "LatprofError",
     "Pipeline",
     "PipelineError",
@@ -105,7 +106,7 @@ __all__ = [
 
 # the modules of the names that load on first use
 _MODULES = {
-    "accounts": ("Accounts",),
+    "accounts": ("Accounts", "InFlight"),
     "analysis": ("analyze",),
     "comparing.compare": ("Comparison", "compare"),
     "comparing.planning": ("plan",),

@@ -158,6 +158,7 @@ class InFlight:
 
     Examples
     --------
+    >>> from latprof import InFlight
     >>> marks = {"start": 1_000, "decode": 3_000}
     >>> frame = InFlight(7, "input", None, {}, marks, "decode", 4711, 9_000)
     >>> frame.age_ns, frame.stage_ns, frame.where

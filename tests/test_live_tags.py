@@ -66,6 +66,16 @@ def test_a_report_by_a_tag_is_over_all_frames_and_not_only_those_in_the_ring():
             profiler.report(by=wrong)
 
 
+def test_frames_that_are_kept_and_frozen_have_their_tags(tmp_path):
+    settings = {"keep": "1us", "critical": "35us", "on_critical": "freeze"}
+    with Profiler(WEB, tags=("endpoint", "status"), freeze_to=tmp_path, **settings) as profiler:
+        record(profiler, 40)
+    kept = profiler.trace().tags["endpoint"].to_numpy().tolist()
+    assert kept == [ENDPOINTS[n % 4] for n in range(40)]
+    frozen = latprof.read(next(tmp_path.glob("*.parquet")))
+    assert "/search" in frozen.tags["endpoint"].to_numpy().tolist()
+
+
 def test_values_beyond_the_limits_are_counted_together():
     with Profiler(WEB, tags=("user",), max_sources=10) as profiler:
         for n in range(50):

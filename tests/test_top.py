@@ -397,7 +397,7 @@ def test_a_column_that_the_frames_do_not_have_is_an_error(tmp_path, capsys):
     record(tmp_path / "mic.ring", 3)
     assert main(["top", str(tmp_path / "mic.ring"), "--once", "--by", "endpoint"]) == 2
     error = capsys.readouterr().err
-    assert "by='endpoint': the frames have no such column: use one of source, outcome" in error
+    assert "by must be one of source, outcome, got 'endpoint'" in error
     assert main(["top", str(tmp_path / "mic.ring"), "--once", "--by", "source"]) == 0
     assert re.search(r"^input +\d", capsys.readouterr().out, re.M)
 
