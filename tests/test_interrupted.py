@@ -19,8 +19,16 @@ from profiling import MIC, balanced
 
 import latprof.accounts
 from latprof import Profiler
+from latprof.recorder import _core_python, implementation
 from latprof.recorder.alerts import Tally
 from latprof.recorder.implementation import Frame
+
+
+@pytest.fixture(autouse=True)
+def python_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No signal handler runs inside a call of the core in C, unless it calls Python."""
+    monkeypatch.setattr(implementation, "Core", _core_python.Core)
+
 
 PACKAGE = str(Path(latprof.__file__).parent)
 
