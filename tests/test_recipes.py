@@ -192,9 +192,9 @@ def test_each_worker_of_a_pool_writes_files_of_its_own(tmp_path, method):
 
 def test_each_worker_of_a_server_records_into_files_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    worker = SimpleNamespace(pid=f"test-{os.getpid()}")
+    worker = SimpleNamespace(pid=os.getpid())
     recipes().post_fork(None, worker)
-    ring = Path(f"/dev/shm/web-{worker.pid}.ring")
+    ring = Path(f"/dev/shm/web-{os.getpid()}.ring")
     try:
         assert worker.profiler.running
         assert ring.exists()
