@@ -388,7 +388,8 @@ class Trace:
                 f"{type(pipeline).__name__}; the DataFrame comes first"
             )
         if not (hasattr(table, "columns") and hasattr(table, "iloc")):
-            raise TraceError(f"table must be a DataFrame, got {quoted(table)}")
+            remedy = "; pass table.to_pandas()" if hasattr(table, "to_pandas") else ""
+            raise TraceError(f"table must be a DataFrame of pandas, got {quoted(table)}{remedy}")
         if pipeline is not None or not columns:
             check_pipeline(pipeline, TraceError)
         if columns:

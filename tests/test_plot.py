@@ -63,6 +63,11 @@ SETS = {
 }
 
 
+def zeros(profile, name):
+    """Return how many values are 0: they are written beside the histogram."""
+    return profile[name].histogram.at_most(0)[1]
+
+
 @pytest.mark.parametrize("what", SETS)
 def test_a_histogram_contains_all_frames_of_a_span(what):
     profile = SETS[what]()
@@ -70,10 +75,10 @@ def test_a_histogram_contains_all_frames_of_a_span(what):
         ax = Figure(layout="constrained").add_subplot()
         plot.histogram(profile, "end_to_end", ax=ax, bins=bins)
         for values, edges, _ in stairs(drawn(ax)):
-            assert values.sum() == profile["end_to_end"].count
+            assert values.sum() == profile["end_to_end"].count - zeros(profile, "end_to_end")
             assert len(values) == bins
             assert (np.diff(edges) > 0).all()
-            assert edges[0] <= max(profile["end_to_end"].min, 1)
+            assert edges[0] <= (profile["end_to_end"].min or 5)
             assert edges[-1] >= profile["end_to_end"].max
         assert len(ax.patches) == 2  # an area and its outline
         assert ax.get_xscale() == "log"
@@ -105,7 +110,7 @@ def test_thresholds_are_drawn_as_lines(ax):
     profile = profiled(AUDIO, seeded(AUDIO, 50, 1))
     plot.histogram(profile, "end_to_end", ax=ax, percentiles=(), thresholds=("50ms", 10**8))
     assert [line.get_xdata()[0] for line in ax.lines] == [50_000_000, 100_000_000]
-    assert texts(ax) == ["50.0 ms", "100 ms"]
+    assert texts(ax) == ["50 ms", "100 ms"]
     low, high = drawn(ax).get_xlim()
     assert low < 50_000_000 < 100_000_000 < high
 
@@ -123,7 +128,7 @@ def test_several_spans_have_a_lane_each(ax):
         counts = heights - lane
         assert counts.max() == pytest.approx(0.6)
         # heights are proportional to counts, which are integers
-        whole = counts / counts.sum() * profile[name].count
+        whole = counts / counts.sum() * (profile[name].count - zeros(profile, name))
         assert whole == pytest.approx(np.round(whole), abs=1e-6)
         assert lane == len(names) - 1 - names.index(name)
 

@@ -4,14 +4,13 @@ Loads pyarrow; `latprof` itself does not import this module when it is imported.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import types
 
 from latprof.arrays import Mask
@@ -24,6 +23,7 @@ from latprof.text import check_name, clip, quoted
 __all__ = [
     "STAMP",
     "Plan",
+    "check_zones",
     "from_sequence",
     "numbers",
     "plan",
@@ -114,18 +114,15 @@ def numbers(column: pa.Array | pa.ChunkedArray, what: str) -> tuple[npt.NDArray[
         array = array.view(pa.int64())
     elif types.is_date(kind):
         unit = "M8[D]"
-        array = pc.cast(array, pa.date32()).view(pa.int32()).cast(pa.int64())
+        array = array.cast(pa.date32()).view(pa.int32()).cast(pa.int64())
     elif not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
         remedy = ""
         if _is_text(kind):
             remedy = "; convert times with pd.to_datetime(column), numbers with pd.to_numeric"
         raise TraceError(f"{what} must be numbers or times, got {clip(str(kind), 40)}{remedy}")
-    missing = None
-    if array.null_count:
-        missing = _plain(array.is_null())
-        absent = MISSING if unit is not None else False if types.is_boolean(kind) else 0
-        array = array.fill_null(absent)
-    values = _plain(array)
+    values, missing = _plain(array), _gaps(array)
+    if missing is not None:
+        values = np.where(missing, values.dtype.type(0 if unit is None else MISSING), values)
     return values if unit is None else values.view(unit), missing
 
 
@@ -140,13 +137,30 @@ def _one_chunk(column: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 
 def _plain(array: pa.Array) -> npt.NDArray[Any]:
-    """Return numbers or bools without gaps; `to_numpy` of pyarrow would load pandas."""
+    """Return numbers or bools, any value where there is a gap.
+
+    `to_numpy` of pyarrow would load pandas, and its methods that compute take long to load.
+    """
     if types.is_boolean(array.type):
-        return _plain(array.cast(pa.uint8())).view(bool)
+        return _bits(array.buffers()[1], array)
     kind = np.dtype(array.type.to_pandas_dtype())
     if not len(array):
         return np.empty(0, kind)
     return np.frombuffer(array.buffers()[1], kind, len(array), array.offset * kind.itemsize)
+
+
+def _gaps(array: pa.Array) -> Mask | None:
+    """Return the mask of missing values, or None if none is missing."""
+    return ~_bits(array.buffers()[0], array) if array.null_count else None
+
+
+def _bits(buffer: pa.Buffer, array: pa.Array) -> Mask:
+    """Return the bits of an array's values or validity as bools."""
+    if not len(array):
+        return np.empty(0, bool)
+    first, rest = divmod(array.offset, 8)
+    packed = np.frombuffer(buffer, np.uint8, (rest + len(array) + 7) // 8, first)
+    return np.unpackbits(packed, count=rest + len(array), bitorder="little")[rest:].view(bool)
 
 
 def to_labels(column: pa.Array | pa.ChunkedArray, what: str) -> Labels:
@@ -169,15 +183,17 @@ def to_labels(column: pa.Array | pa.ChunkedArray, what: str) -> Labels:
         raise TraceError(f"{what} must be text, got {clip(str(kind), 40)}")
     array = _one_chunk(column)
     if not types.is_dictionary(array.type):
-        array = pc.dictionary_encode(array)
+        array = array.dictionary_encode()
     try:
         names = array.dictionary.to_pylist()
     except UnicodeDecodeError as error:
         raise TraceError(f"{what} must be UTF-8 text, got {error.reason}; rewrite it") from None
-    indices = array.indices
-    if indices.null_count:
-        indices = indices.cast(pa.int64()).fill_null(-1)
-    codes = _plain(indices.cast(pa.int32()))
+    codes, missing = _plain(array.indices), _gaps(array.indices)
+    if len(codes) and int(codes.max()) >= 2**31:
+        codes = np.where(codes >= 2**31, -2, codes.astype(np.int64))
+    codes = codes.astype(np.int32, copy=False)
+    if missing is not None:
+        codes = np.where(missing, np.int32(-1), codes)
     if len(codes) and not (codes.min() >= -1 and codes.max() < len(names)):
         raise TraceError(f"the dictionary of {what} lacks entries; take an intact copy")
     if None in names or len(set(names)) < len(names):
@@ -241,7 +257,17 @@ def from_sequence(values: Any, what: str) -> pa.Array | pa.ChunkedArray:
             values = values.astype(values.dtype.newbyteorder("="), copy=False)
             if values.dtype.kind == "M":
                 return pa.array(check_stamps(values, None, what)[0].view("M8[ns]"))
-        array = pa.array(values, from_pandas=True)
+        if hasattr(values, "to_arrow"):  # a Series of Polars
+            return values.to_arrow()
+        try:
+            array = pa.array(values, from_pandas=True)
+        except OverflowError:  # integers from 2**63 on
+            array = pa.array(values, pa.uint64(), from_pandas=True)
+        if types.is_timestamp(array.type) and len(_zones(values)) > 1:
+            raise TraceError(
+                f"{what} must have times that all have a zone, or that all have none, got both; "
+                "add the zone with tz_localize"
+            )
         if types.is_timestamp(array.type) and array.type.unit == "us":
             # inferred from datetimes; pandas Timestamps among them may have nanoseconds
             array = pa.array(values, pa.timestamp("ns", array.type.tz), from_pandas=True)
@@ -252,6 +278,46 @@ def from_sequence(values: Any, what: str) -> pa.Array | pa.ChunkedArray:
         return strings(list(values))
     except Exception as error:  # an object of another library may raise any error
         raise TraceError(f"{what} must be values of one type: {first_line(error)[:120]}") from None
+
+
+def _zones(values: Any) -> set[bool]:
+    """Return whether datetimes among the values have a zone, for each that differs."""
+    if getattr(getattr(values, "dtype", None), "kind", "O") != "O":
+        return set()
+    times = (value for value in values if hasattr(value, "tzinfo"))
+    return {value.tzinfo is not None for value in times if value == value}
+
+
+def check_zones(marks: Mapping[str, Any]) -> None:
+    """Check that marks are times of which all have a zone, or none.
+
+    Parameters
+    ----------
+    marks
+        Arrow types, or values, by mark; what is not a time does not count.
+
+    Raises
+    ------
+    TraceError
+        One mark has a zone and another one has not: hours may be between them.
+    """
+    zones: dict[bool, str] = {}
+    for mark, values in marks.items():
+        kind = getattr(values, "type", values)
+        if isinstance(kind, pa.DataType):
+            found = {kind.tz is not None} if types.is_timestamp(kind) else set()
+        else:
+            dtype = getattr(values, "dtype", None)
+            aware = getattr(dtype, "tz", None) is not None
+            is_time = aware or getattr(dtype, "kind", "") == "M"
+            found = {aware} if is_time else _zones(values) if hasattr(values, "__len__") else set()
+        if len(found) == 1:  # a mark that mixes them is refused by itself
+            zones.setdefault(found.pop(), mark)
+    if len(zones) > 1:
+        raise TraceError(
+            f"marks must all have a time zone, or all none, got one in {zones[True]!r} and none in "
+            f"{zones[False]!r}; add it with tz_localize"
+        )
 
 
 # -- tables ---------------------------------------------------------------------------------------
@@ -335,6 +401,7 @@ def plan(schema: pa.Schema, pipeline: Pipeline) -> Plan:
             f"({', '.join(pipeline.marks)}), got {listed}; rename its columns or use another "
             "pipeline"
         )
+    check_zones({mark: schema.field(mark).type for mark in marks})
     known = {name.casefold(): name for name in ("frame_id", *pipeline.marks, *Columns.OPTIONAL)}
     tags, text, dropped = [], [], {}
     for name in names:

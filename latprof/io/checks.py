@@ -191,11 +191,17 @@ def columns_of_arguments(
             )
     for name in tags:
         check_tag_name(name, pipeline, tags)
+    if any(not _is_integers(values) for values in marks.values()):
+        _arrow().check_zones(marks)
     all_marks = {mark: marks.get(mark) for mark in pipeline.marks}
     given = {name: values for name, values in optional.items() if values is not None}
     columns = columns_of(frame_id, all_marks, given, tags)
     _check_lengths(columns)
     return columns
+
+
+def _is_integers(values: Any) -> bool:
+    return values is None or (isinstance(values, np.ndarray) and values.dtype.kind in "iu")
 
 
 def _array(values: Any, what: str) -> tuple[npt.NDArray[Any], Mask | None]:
@@ -205,9 +211,9 @@ def _array(values: Any, what: str) -> tuple[npt.NDArray[Any], Mask | None]:
     plain = isinstance(values, np.ndarray) and not isinstance(values, np.ma.MaskedArray)
     if plain and values.ndim == 1 and values.dtype.kind in "iufbMm":
         return values.astype(values.dtype.newbyteorder("="), copy=False), None
-    from latprof.io import arrow
-
-    return arrow.numbers(arrow.from_sequence(values, what), what)
+    found: tuple[npt.NDArray[Any], Mask | None]
+    found = _arrow().numbers(_arrow().from_sequence(values, what), what)
+    return found
 
 
 def _integer_array(values: list[int] | tuple[int, ...], what: str) -> npt.NDArray[Any]:
@@ -233,17 +239,16 @@ def _labels(names: Any, what: str, length: int) -> Labels:
         return names
     if isinstance(names, list | tuple) and all(isinstance(n, str | None) for n in names):
         return Labels.encode(names)
-    from latprof.io import arrow
-
-    return arrow.to_labels(arrow.from_sequence(names, what), what)
+    labels: Labels = _arrow().to_labels(_arrow().from_sequence(names, what), what)
+    return labels
 
 
 def _tag(values: Any, name: str) -> npt.NDArray[Any] | Labels:
     if isinstance(values, Labels):
         return _labels(values, f"tag {name!r}", len(values))
-    from latprof.io import arrow
-
-    return arrow.tag(arrow.from_sequence(values, f"tag {name!r}"), name)
+    tag: npt.NDArray[Any] | Labels
+    tag = _arrow().tag(_arrow().from_sequence(values, f"tag {name!r}"), name)
+    return tag
 
 
 def check_tag_name(name: object, pipeline: Pipeline, tags: Iterable[object]) -> None:
@@ -279,3 +284,10 @@ def _check_lengths(columns: Columns) -> None:
             raise TraceError(
                 f"{what} must have as many rows as frame_id ({len(columns)}), got {len(column)}"
             )
+
+
+def _arrow() -> Any:
+    """Return the module for columns of Arrow, which loads pyarrow."""
+    from latprof.io import arrow
+
+    return arrow

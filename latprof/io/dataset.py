@@ -6,12 +6,13 @@ batches. A file is open only while it is read, and pyarrow is loaded only if the
 
 import glob
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from latprof.units import STAMP_LIMIT
 
 if TYPE_CHECKING:
     from latprof.io.formats.rows import TableReader
-    from latprof.io.reader import Reader
+    from latprof.io.reader import Decode, Reader
 
 __all__ = [
     "Dataset",
@@ -39,8 +40,6 @@ __all__ = [
     "find_files",
     "lowest_start",
 ]
-
-Item = TypeVar("Item")
 
 _BATCH_ROWS = 1 << 16  # rows of a batch that is cut from a trace in memory
 
@@ -54,6 +53,8 @@ class TraceLike(Protocol):
 
 
 RecordingLike = TraceLike | ForeignFile | str | os.PathLike[str]
+Decoded = Callable[[], Columns] | None  # what makes a batch; None at the end of a recording
+
 DatasetLike = RecordingLike | Iterable[RecordingLike]
 """What the functions that analyze frames accept."""
 
@@ -112,6 +113,21 @@ class Member:
             return
         with self._reader(threads=threads) as reader:
             yield from reader.decoded(names)
+
+    def tasks(self, names: Iterable[str] | None = None) -> "Iterator[tuple[Decode, int]]":
+        """Yield tasks that decode a batch each, and how many may wait for their use at once."""
+        if self.columns is not None:
+            yield partial(partial, self.read, names), 1
+            return
+        from latprof.io.reader import read_ahead
+
+        if self.table is not None:
+            for make in read_ahead(self.table.decoded(names)):
+                yield partial(_same, make), 1
+            return
+        with self._reader(threads=False) as reader:
+            waiting = reader.prepare(names)
+            yield from ((task, waiting) for task in reader.tasks(names, large=True))
 
     def lowest_start(self, *, first_batch: bool = False) -> int:
         """Return the first start in ns UTC, or `STAMP_LIMIT` if no frame has one.
@@ -285,7 +301,7 @@ class Dataset:
     ) -> Iterator[tuple[Member, Iterator[Columns]]]:
         """Yield each member and its batches, which must be used up before the next member.
 
-        A thread decodes the next batch of a file while the caller works on the last one; the
+        Threads decode the next batches of a file while the caller works on the last one; the
         caller's thread does the rest. (Two threads that both make many short calls of numpy would
         hand the interpreter to each other at each call, which costs more than it saves.)
 
@@ -298,19 +314,19 @@ class Dataset:
         """
         wanted = None if names is None else tuple(names)
 
-        def decoded() -> Iterator[Callable[[], Columns] | None]:
+        def tasks() -> "Iterator[tuple[Decode | None, int]]":
             for member in self.members:
-                # one thread decodes while another one works: more would slow the work down
-                yield from member.decoded(wanted, threads=False)
-                yield None
+                yield from member.tasks(wanted)
+                yield None, 1
 
-        coming = _read_ahead(decoded()) if self.paths else decoded()
+        coming = _read_ahead(tasks()) if self.paths else _done(tasks())
         done = 0
 
         def batches() -> Iterator[Columns]:
             nonlocal done
             while (make := next(coming)) is not None:
                 columns = make()
+                del make  # the decoded table, of which nothing may be needed any more
                 done += len(columns)
                 yield columns
                 if progress is not None:
@@ -492,21 +508,41 @@ def _inspected(path: Path, pipeline: Pipeline | None) -> Member:
         return Member(name, kind, reader.meta, reader.rows, reader.tags, path, None)
 
 
-def _read_ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """Yield the items, the next one being made in a thread meanwhile."""
-    with ThreadPoolExecutor(1, thread_name_prefix="latprof-decode") as pool:
+def _done(tasks: "Iterator[tuple[Decode | None, int]]") -> Iterator[Decoded]:
+    return (_run(task) for task, _ in tasks)
+
+
+def _read_ahead(tasks: "Iterator[tuple[Decode | None, int]]") -> Iterator[Decoded]:
+    """Yield the results of tasks in their order, the next ones being decoded in threads."""
+    from latprof.io.reader import DECODERS
+
+    with ThreadPoolExecutor(DECODERS, thread_name_prefix="latprof-decode") as pool:
+        coming: deque[Future[Decoded]] = deque()
         try:
-            coming = pool.submit(next, items)
-        except RuntimeError:  # the system has no thread left
-            yield from items
-            return
-        while True:
-            try:
-                item = coming.result()
-            except StopIteration:
-                return
-            coming = pool.submit(next, items)
-            yield item
+            for task, waiting in tasks:
+                try:
+                    coming.append(pool.submit(_run, task))
+                except RuntimeError:  # the system has no thread left
+                    while coming:
+                        yield coming.popleft().result()
+                    yield _run(task)
+                    yield from _done(tasks)
+                    return
+                while len(coming) > waiting:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
+        finally:
+            for future in coming:
+                future.cancel()
+
+
+def _same(make: Callable[[], Columns]) -> Callable[[], Columns]:
+    return make
+
+
+def _run(task: "Decode | None") -> Decoded:
+    return None if task is None else task()
 
 
 # -- order of time --------------------------------------------------------------------------------

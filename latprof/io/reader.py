@@ -3,8 +3,11 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,14 +23,32 @@ from latprof.io.writer import ROW_GROUP
 from latprof.pipeline import Pipeline
 from latprof.text import clip, shown_path
 
-__all__ = ["Reader"]
+__all__ = ["DECODERS", "Decode", "Reader", "read_ahead"]
 
+Item = TypeVar("Item")
 StrPath = str | os.PathLike[str]
 
+
+DECODERS = 2
+"""Row groups that are decoded at once: those of other tools take longer to decode than to fold."""
+
+_MOST_DECODED = 100 << 20  # bytes of a row group that is decoded as a whole
+_LARGE = 32 << 20  # bytes of a row group that is decoded alone
 
 # Row groups of fewer rows than this on average are read as a stream: reading one alone costs as
 # much as decoding a few thousand rows.
 _FEW_ROWS = 1 << 12
+
+
+Decode = Callable[[], Callable[[], Columns]]
+"""A task that decodes a batch, and returns what makes its columns."""
+
+
+@dataclass(slots=True)
+class _Made:
+    """How many rows of a file were made into columns."""
+
+    rows: int = 0
 
 
 class Reader:
@@ -63,6 +84,7 @@ class Reader:
     ) -> None:
         self.path = os.fspath(path)
         self._threads = threads
+        self._others: list[pa.NativeFile] = []
         with self._errors():
             self._file = _opened(self.path)
             try:
@@ -92,15 +114,39 @@ class Reader:
             self.meta["dropped_columns"] = self._plan.dropped
         if raw is not None:
             self._check_own_marks(schema)
-        self._parquet = pq.ParquetFile(
-            self._file,
-            metadata=parquet.metadata,
-            read_dictionary=list(self._plan.text),
-            page_checksum_verification=True,
-        )
+        self._footer = parquet.metadata
+        self._parquet = self._decoder(self._file)
+        # one for each task at a time: they are not safe to share
+        self._idle: SimpleQueue[pq.ParquetFile] = SimpleQueue()
+        self._decoders = 1
+        self._idle.put(self._parquet)
         self.rows: int = parquet.metadata.num_rows
         self.num_batches: int = parquet.num_row_groups
         self.tags = self._plan.tags
+
+    def _decoder(self, file: pa.NativeFile) -> pq.ParquetFile:
+        return pq.ParquetFile(
+            file,
+            metadata=self._footer,
+            read_dictionary=list(self._plan.text),
+            page_checksum_verification=True,
+        )
+
+    def prepare(self, columns: Iterable[str] | None = None) -> int:
+        """Prepare for tasks in several threads; return how many may wait for their use at once.
+
+        Of large row groups one is decoded at a time, in pyarrow's threads, as several would take
+        much memory.
+        """
+        if self._group_bytes(self._wanted(columns)) > _LARGE:
+            self._threads = True
+            return 1
+        with self._errors():
+            while self._decoders < DECODERS:
+                self._others.append(pa.OSFile(self.path, "rb"))
+                self._idle.put(self._decoder(self._others[-1]))
+                self._decoders += 1
+        return DECODERS
 
     def _check_own_marks(self, schema: pa.Schema) -> None:
         for mark in self.meta.get("owns") or self.pipeline.marks:
@@ -135,7 +181,7 @@ class Reader:
             The row group cannot be read, or has values that cannot be kept.
         """
         wanted = self._wanted(columns)
-        return self._made(self._group(index, wanted), wanted)
+        return self._made(self._group(index, wanted, self._parquet), wanted)
 
     def batches(self, columns: Iterable[str] | None = None) -> Iterator[Columns]:
         """Yield the frames in batches of some `ROW_GROUP` rows, one in memory at a time.
@@ -145,35 +191,74 @@ class Reader:
         return (make() for make in self.decoded(columns))
 
     def decoded(self, columns: Iterable[str] | None = None) -> Iterator[Callable[[], Columns]]:
-        """Yield what makes each batch once its bytes are decoded.
+        """Yield what makes each batch once its bytes are decoded."""
+        return (decode() for decode in self.tasks(columns))
 
-        Decoding needs the interpreter for one call a batch, the rest for many calls: a thread
-        that only decodes ahead does not slow others down.
+    def tasks(
+        self, columns: Iterable[str] | None = None, *, large: bool = False
+    ) -> Iterator[Decode]:
+        """Yield tasks that decode a batch each, and return what makes its columns.
+
+        Tasks may run in several threads at once. They need the interpreter for one call each,
+        making the columns needs it for many: threads that only decode do not slow others down.
+        What the tasks return must be called in their order. With `large` a batch may have more
+        than some `ROW_GROUP` rows, which is quicker.
         """
-        wanted = self._wanted(columns)
-        rows = 0
-        for table in self._tables(wanted):
-            rows += table.num_rows
-            yield partial(self._made, table, wanted)
+        wanted, made = self._wanted(columns), _Made()
+        if self._by_group(wanted, large):
+            for index in range(self.num_batches):
+                last = index == self.num_batches - 1
+                yield partial(self._decoded_group, index, wanted, partial(self._take, made, last))
+            return
+        tables = read_ahead(self._stream(wanted))
+        table = next(tables, None)
+        if table is None:
+            self._check_rows(made)
+        while table is not None:
+            after = next(tables, None)
+            yield partial(partial, self._take, made, after is None, table, wanted)
+            table = after
+
+    def _decoded_group(
+        self, index: int, wanted: tuple[str, ...], take: Callable[..., Columns]
+    ) -> Callable[[], Columns]:
+        parquet = self._idle.get()
+        try:
+            return partial(take, self._group(index, wanted, parquet), wanted)
+        finally:
+            self._idle.put(parquet)
+
+    def _take(self, made: "_Made", last: bool, table: pa.Table, wanted: tuple[str, ...]) -> Columns:
+        made.rows += table.num_rows
+        if last:
+            self._check_rows(made)
+        return self._made(table, wanted)
+
+    def _check_rows(self, made: "_Made") -> None:
         # not taken from the metadata of the row groups beforehand: if the footer is corrupt,
         # pyarrow ends the process where it hands them out, but raises where it reads them
-        if rows != self.rows:
+        if made.rows != self.rows:
             with self._errors():
                 raise TraceError(
-                    f"the file must have the {self.rows} rows of its footer, got {rows}; take an "
-                    "intact copy"
+                    f"the file must have the {self.rows} rows of its footer, got {made.rows}; take "
+                    "an intact copy"
                 )
 
     def _made(self, table: pa.Table, wanted: tuple[str, ...]) -> Columns:
         with self._errors():
             return columns_of_table(table, wanted, self._plan, self.pipeline)
 
-    def _tables(self, wanted: tuple[str, ...]) -> Iterator[pa.Table]:
-        if _FEW_ROWS * self.num_batches < self.rows <= 2 * ROW_GROUP * self.num_batches:
-            # a row group at once takes two thirds of the time of a stream of batches
-            for index in range(self.num_batches):
-                yield self._group(index, wanted)
-            return
+    def _by_group(self, wanted: tuple[str, ...], large: bool) -> bool:
+        """Return whether row groups are decoded as a whole: in half the time of a stream."""
+        few = _FEW_ROWS * self.num_batches
+        if not few < self.rows <= (8 if large else 2) * ROW_GROUP * self.num_batches:
+            return False
+        return self._group_bytes(wanted) <= _MOST_DECODED
+
+    def _group_bytes(self, wanted: tuple[str, ...]) -> int:
+        return 8 * len(self._stored(wanted)) * self.rows // max(self.num_batches, 1)
+
+    def _stream(self, wanted: tuple[str, ...]) -> Iterator[pa.Table]:
         with self._errors():
             stream = self._parquet.iter_batches(
                 ROW_GROUP, columns=self._stored(wanted), use_threads=self._threads
@@ -194,9 +279,9 @@ class Reader:
                 yield pa.Table.from_batches(waiting)
                 waiting, rows = [], 0
 
-    def _group(self, index: int, wanted: tuple[str, ...]) -> pa.Table:
+    def _group(self, index: int, wanted: tuple[str, ...], parquet: pq.ParquetFile) -> pa.Table:
         with self._errors():
-            return self._parquet.read_row_group(
+            return parquet.read_row_group(
                 index, columns=self._stored(wanted), use_threads=self._threads
             )
 
@@ -208,8 +293,8 @@ class Reader:
             ids = np.empty(self.rows, np.uint64)
             marks = {m: np.empty(self.rows, np.int64) for m in self.pipeline.marks if m in wanted}
         except (MemoryError, ValueError):
-            for _ in self.decoded(()):
-                pass  # raises a TraceError at its end if the footer is wrong about the rows
+            for make in self.decoded(()):
+                make()  # raises a TraceError at its end if the footer is wrong about the rows
             raise
         parts, stop = [], 0
         for part in self.batches(wanted):
@@ -241,14 +326,31 @@ class Reader:
         return reading(self.path, "corrupt or not a trace")
 
     def close(self) -> None:
-        """Close the file; arrays that were read stay."""
-        self._file.close()
+        """Close the file once no task decodes; arrays that were read stay."""
+        for _ in range(self._decoders):
+            self._idle.get()
+        self._decoders = 0
+        for file in (self._file, *self._others):
+            file.close()
 
     def __enter__(self) -> "Reader":
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+def read_ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """Yield the items, the next one being made in a thread meanwhile."""
+    with ThreadPoolExecutor(1, thread_name_prefix="latprof-decode") as pool:
+        try:
+            coming = pool.submit(next, items, None)
+        except RuntimeError:  # the system has no thread left
+            yield from items
+            return
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
 
 
 def _opened(path: str) -> pa.NativeFile:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
@@ -252,6 +251,8 @@ def _csv_column(column: pa.Array) -> pa.Array:
     if pa.types.is_timestamp(kind) or pa.types.is_duration(kind):
         return column.view(pa.int64())
     if pa.types.is_floating(kind):
+        import pyarrow.compute as pc  # slow to import, and needed for text only
+
         return pc.if_else(pc.is_nan(column), None, column)
     if not pa.types.is_dictionary(kind):
         return column

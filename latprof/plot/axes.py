@@ -356,8 +356,10 @@ def unit_of(ns: float, *, longest: str = "s") -> tuple[str, float]:
     return "ns", 1.0
 
 
-def log_time(axis: "Axis", low_ns: float, high_ns: float) -> None:
+def log_time(axis: "Axis", low_ns: float, high_ns: float, *, zeros: bool = False) -> None:
     """Make an axis logarithmic, from `low_ns` to `high_ns`, with a unit at each tick.
+
+    With `zeros` some values are 0, which has no logarithm: they are drawn at 1 ns, labelled as 0.
 
     Examples
     --------
@@ -390,7 +392,9 @@ def log_time(axis: "Axis", low_ns: float, high_ns: float) -> None:
     else:
         subs = (1.0, 2.0, 5.0) if decades < 2 else (1.0, 3.0) if decades < 2.6 else (1.0,)
         axis.set_major_locator(LogLocator(subs=subs, numticks=9))
-    axis.set_major_formatter(FuncFormatter(lambda ns, _: format_tick(ns)))
+    axis.set_major_formatter(
+        FuncFormatter(lambda ns, _: "0 ns" if zeros and ns <= 1 else format_tick(ns))
+    )
     axis.set_minor_formatter(NullFormatter())
 
 

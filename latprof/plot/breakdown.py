@@ -37,6 +37,9 @@ Bars = list[tuple[int, int, int]]  # row, begin and length in ns
 _LEAST_NUMBERED = 0.05  # shares from which on a number fits into the bar
 _WAITING = "////"
 
+LARGEST_FRAME = 30
+"""A frame that is this many times as long as the median one is cut in a waterfall."""
+
 
 def stages(result: Results, *, ax: "Axes | None" = None, slow: float = 99) -> "Axes":
     """Draw the share of each stage, and of `other`, in end_to_end, as bars of 100 %.
@@ -149,7 +152,7 @@ def waterfall(
         return explain(ax, no_values([("", profile)], ["end_to_end"]))
     pipeline = profile.pipeline
     styles = span_styles(pipeline)
-    longest = max(frame.end_to_end_ns for frame in frames)
+    longest = _longest_shown([frame.end_to_end_ns for frame in frames])
     unit, scale = unit_of(longest, longest="d")
     ax.set_xlabel(f"time since start ({unit})")
     waits = {stage.name for stage in pipeline.stages if stage.station is None}
@@ -178,8 +181,8 @@ def waterfall(
         source = f" {label(frame.source or '-')}" if several else ""
         names.append(f"{frame.frame_id}{source}")
         ax.annotate(
-            format_ns(frame.end_to_end_ns),
-            (frame.end_to_end_ns / scale, row),
+            f"{format_ns(frame.end_to_end_ns)}{'' if frame.end_to_end_ns <= longest else ' →'}",
+            (min(frame.end_to_end_ns, longest) / scale, row),
             (3, 0),
             textcoords="offset points",
             va="center",
@@ -195,6 +198,12 @@ def waterfall(
     ax.set_title(f"{label(pipeline.name)}: {slowest} of {profile.frames:,}")
     legend(ax)
     return ax
+
+
+def _longest_shown(lengths: list[int]) -> int:
+    """Return the longest frame that is drawn to its end: others would hide the median one."""
+    usual = sorted(lengths)[len(lengths) // 2]
+    return max(ns for ns in lengths if ns <= max(LARGEST_FRAME * usual, min(lengths)))
 
 
 def _waiting(name: str, blame: "pd.DataFrame | None", waits: set[str]) -> str:

@@ -96,7 +96,8 @@ def percentiles(
     percentile_axis(ax, fewest)
     drawing.name(ax)
     ratio = max(values) / max(min(values), 1)
-    log_time(ax.yaxis, min(values) / 1.15, max(values) * (1.25 if ratio < 50 else 2))
+    zeros = any(span.min == 0 for _, _, span in drawing.lines)
+    log_time(ax.yaxis, min(values) / 1.15, max(values) * (1.25 if ratio < 50 else 2), zeros=zeros)
     ax.set_ylabel("latency")
     for limit in drawing.thresholds:
         draw_threshold(ax, limit, "left")
@@ -150,7 +151,8 @@ def ecdf(
             markevery=(0.02 + 0.11 * place / len(drawing.lines), 0.22),
             ms=4.5,
         )
-    log_time(ax.xaxis, min(ends) / 1.15, max(ends) * 1.4)
+    zeros = any(span.min == 0 for _, _, span in drawing.lines)
+    log_time(ax.xaxis, min(ends) / 1.15, max(ends) * 1.4, zeros=zeros)
     ax.set_xlabel("latency")
     ax.set_ylim(-0.02, 1.02)
     ax.set_ylabel("share of frames")

@@ -46,6 +46,9 @@ __all__ = ["histogram"]
 _LANE = 0.6  # part of a lane's height that its histogram takes; the rest is for names
 _CROWDED = 10  # number of lanes from which on names of percentiles do not fit
 _OVERLAID = 3  # most results of one span that are drawn over each other
+LARGEST_RATIO = 1_000
+"""Counts of bins that differ by as much are drawn on a logarithmic scale."""
+
 _NEAR = 0.08  # part of the width below which the names of two percentiles would overlap
 
 
@@ -147,19 +150,26 @@ def _draw_overlaid(
     from matplotlib.ticker import MaxNLocator
 
     ax.set_ylabel("frames per bin")
-    highest, outside = 0.0, []
+    highest, least, zeros, outside = 0.0, np.inf, 0, []
     for name, values in lanes.items():
         for i, span in enumerate(values):
             counts, below_and_above = _rebin(span.histogram, edges)
+            zeros += _zeros(span)
             highest = max(highest, counts.max())
+            least = min(least, counts[counts > 0].min(initial=np.inf))
             outside.append(below_and_above)
             style = _style(styles[name], i, len(values))
             _draw(ax, counts, edges, style, fill=0.35 if i == 0 else 0.12)
-    ax.set_ylim(0, max(highest, 1) * 1.35)
-    # numbers of frames are integers
-    ax.yaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 2.5, 5, 10]))
+    if highest >= LARGEST_RATIO * least:
+        # otherwise single frames would be invisible
+        ax.set_yscale("log")
+        ax.set_ylim(0.5, highest**1.35)
+    else:
+        ax.set_ylim(0, max(highest, 1) * 1.35)
+        # numbers of frames are integers
+        ax.yaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 2.5, 5, 10]))
     ax.yaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
-    _write_outside(ax, [sum(part) for part in zip(*outside, strict=True)], edges)
+    _write_outside(ax, [sum(part) for part in zip(*outside, strict=True)], edges, zeros)
     if len(outside) == 1:
         (span,) = next(iter(lanes.values()))
         for i, q in enumerate(percentiles):
@@ -179,14 +189,15 @@ def _draw_lanes(
 ) -> None:
     """Draw a lane for each name, scaled to its fullest bin, the first one on top."""
     roomy = len(lanes) < _CROWDED
-    labels, outside = [], []
+    labels, outside, zeros = [], [], 0
     for place, (name, values) in enumerate(lanes.items()):
         base = len(lanes) - 1 - place
         ax.axhline(base, color=text_color(0.35), lw=0.6)
         for i, span in enumerate(values):
             counts, below_and_above = _rebin(span.histogram, edges)
             outside.append(below_and_above)
-            heights = base + _LANE * counts / max(counts.max(), 1)
+            zeros = max(zeros, _zeros(span))
+            heights = base + _LANE * _lane_heights(counts)
             style = _style(styles[name], i, len(values))
             _draw(ax, heights, edges, style, fill=0.5 if i == 0 else 0.12, base=base)
         if len(values) == 1:
@@ -202,7 +213,7 @@ def _draw_lanes(
     ax.set_ylim(-0.1, len(lanes) + 0.05)
     if percentiles and not roomy:
         ax.set_xlabel(f"latency, with marks at {', '.join(f'p{q:g}' for q in percentiles)}")
-    _write_outside(ax, [max(part) for part in zip(*outside, strict=True)], edges)
+    _write_outside(ax, [max(part) for part in zip(*outside, strict=True)], edges, zeros)
 
 
 def _style(style: SpanStyle, i: int, count: int) -> SpanStyle:
@@ -210,6 +221,20 @@ def _style(style: SpanStyle, i: int, count: int) -> SpanStyle:
     if count == 1:
         return style
     return replace(style, color=result_colors(count)[i], dash=result_dash(i))
+
+
+def _lane_heights(counts: Floats) -> Floats:
+    """Return heights (k,) from 0 to 1: logarithmic if single frames would be invisible."""
+    least = counts[counts > 0].min(initial=np.inf)
+    if counts.max() >= LARGEST_RATIO * least:
+        counts = np.where(counts > 0, np.log10(np.maximum(counts / least, 1)) + 0.3, 0)
+    heights: Floats = counts / max(counts.max(), 1e-9)
+    return heights
+
+
+def _zeros(span: SpanProfile) -> int:
+    """Return how many values are 0."""
+    return int(span.histogram.bins[0]) if len(span.histogram.bins) and span.min == 0 else 0
 
 
 def _draw(
@@ -248,8 +273,11 @@ def _mark(ax: "Axes", marks: list[tuple[float, int]], base: int, *, named: bool)
         note(ax, f"p{q:g}", at, (shift, 0), "x-small", color=text_color(0.85), va="bottom", ha=side)
 
 
-def _write_outside(ax: "Axes", outside: list[int], edges: Floats) -> None:
-    """Write how many frames are below the first edge and above the last one."""
+def _write_outside(ax: "Axes", outside: list[int], edges: Floats, zeros: int) -> None:
+    """Write how many frames are 0, below the first edge, and above the last one."""
+    if zeros:
+        text = f"{counted(zeros, 'frame')} of 0 ns"
+        note(ax, text, (0.005, 0.12), xycoords=ax.transAxes, ha="left", color=text_color(0.85))
     for count, edge, x, side, sign in zip(
         outside, edges[[0, -1]], (0.005, 0.995), ("left", "right"), "<>", strict=True
     ):
@@ -276,11 +304,18 @@ def _edges_given(bins: int | Sequence[str | int]) -> Floats | None:
 
 def _log_edges(spans: list[SpanProfile], limits: list[int], bins: int) -> Floats:
     """Return edges of bins of equal width on a logarithmic axis, for all values and thresholds."""
-    # 0 has no logarithm: it is drawn in the bin of 1 ns
-    low = min([max(span.min or 1, 1) for span in spans] + limits)
+    # 0 has no logarithm: the number of zeros is written beside the others
+    low = min([_least_above_0(span) for span in spans] + limits)
     high = max([max(span.max or 1, 1) for span in spans] + limits)
     # space for the name of a percentile beside the slowest frame
     return np.geomspace(low / 1.15, high * max(1.4, (high / low) ** 0.08), bins + 1)
+
+
+def _least_above_0(span: SpanProfile) -> int:
+    """Return the smallest value that is not 0, or 1 if all are."""
+    if span.min:
+        return span.min
+    return next((low for low, _, _ in span.histogram if low > 0), 1)
 
 
 def _rebin(histogram: Histogram, edges: Floats) -> tuple[Floats, tuple[int, int]]:
@@ -290,6 +325,8 @@ def _rebin(histogram: Histogram, edges: Floats) -> tuple[Floats, tuple[int, int]
     middles = (axis.edges[:-1] + axis.edges[1:]) / 2
     if histogram.min is not None and histogram.max is not None:
         middles = np.clip(middles, max(histogram.min, 1), max(histogram.max, 1))
+    if histogram.min == 0:
+        counts = np.where(axis.edges[:-1] == 0, 0, counts)  # zeros are counted by themselves
     inside = np.histogram(middles, edges, weights=counts)[0]
     below = int(counts[middles < edges[0]].sum())
     return inside, (below, int(counts[middles > edges[-1]].sum()))

@@ -96,7 +96,8 @@ def timeline(
     for i, (shown, (origin, _)) in enumerate(zip(windows, ranges, strict=True)):
         _draw_percentiles(ax, shown, origin, scale, shades[i], None if alone else i)
     low, high = max(min(values), 1), max(*values, 1)
-    log_time(ax.yaxis, low / 1.3, high * (1.6 if high < 30 * low else 2.2))
+    top = high * (1.6 if high < 30 * low else 2.2)
+    log_time(ax.yaxis, low / 1.3, top, zeros=min(values) == 0)
     ax.set_xlim(0, length / scale)
     ax.set_ylabel("latency")
     ax.set_title(heading(named, span))
@@ -107,7 +108,7 @@ def timeline(
         for limit in limits:
             _mark_above(ax, windows[0], origin, scale, limit)
         _shade(ax, silent, origin, scale)
-        ax.set_xlabel(_since(origin, unit, windows[0].width_ns))
+        ax.set_xlabel(_since(origin, unit, windows[0].width_ns, length))
         legend(ax)
     else:
         ax.set_xlabel(f"time since each start ({unit})")
@@ -121,13 +122,27 @@ _WIDTHS = {"p50": 2.0, "p99": 1.0}  # of the lines
 
 
 def _range(begin_ns: int, end_ns: int, silent: list[Stretch]) -> tuple[int, int]:
-    """Return begin and end of windows and of the times without frames around them."""
-    begins = [int(begin_ns), *(stretch.begin_ns for stretch in silent)]
-    return min(begins), max([int(end_ns), *(stretch.end_ns for stretch in silent)])
+    """Return begin and end of windows and of the times without frames around them.
+
+    The begin is rounded down to what the label of the axis shows of it.
+    """
+    begin = min([int(begin_ns), *(stretch.begin_ns for stretch in silent)])
+    end = max([int(end_ns), *(stretch.end_ns for stretch in silent)])
+    return begin // 10 ** (9 - _digits(end - begin)) * 10 ** (9 - _digits(end - begin)), end
 
 
-def _since(begin_ns: int, unit: str, width_ns: int) -> str:
-    moment = format_utc(begin_ns).replace("T", " ").removesuffix("Z").split(".")[0]
+def _digits(length_ns: int) -> int:
+    """Return how many digits of a second the origin of an axis is shown with: 0, 3, 6 or 9."""
+    # rounding down moves the origin by less than a hundredth of the length
+    steps = (10**9, 10**6, 10**3)
+    return next((3 * i for i, step in enumerate(steps) if length_ns >= 100 * step), 9)
+
+
+def _since(begin_ns: int, unit: str, width_ns: int, length_ns: int) -> str:
+    digits = _digits(length_ns)
+    moment = format_utc(begin_ns).replace("T", " ").split(".")[0]
+    if digits:
+        moment += f".{begin_ns % 10**9:09d}"[: digits + 1]
     return f"time since {moment} UTC ({unit}), in windows of {format_exact(width_ns)}"
 
 
@@ -272,7 +287,8 @@ def heatmap(
     bar.ax.yaxis.set_major_locator(LogLocator(subs=subs, numticks=9))
     bar.ax.yaxis.set_minor_locator(NullLocator())
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
-    ax.set_xlabel(_since(origin, unit, int(found.times_ns[1] - found.times_ns[0])))
+    width = int(found.times_ns[1] - found.times_ns[0])
+    ax.set_xlabel(_since(origin, unit, width, end - origin))
     ax.set_ylabel("latency")
     ax.set_title(heading([("", profile)], span))
     for limit in limits:

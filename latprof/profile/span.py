@@ -311,13 +311,15 @@ def percentile_curve(histogram: Histogram, batches: Ints, *, per_decade: int = 1
     >>> histogram.add(np.arange(1, 101))
     >>> curve = percentile_curve(histogram, np.zeros((0, 1), np.int64), per_decade=2)
     >>> curve.q.round(2).tolist(), curve.value_ns.tolist()
-    ([0.0, 68.38, 90.0, 96.84, 99.0, 100.0], [1, 69, 90, 97, 99, 100])
+    ([0.0, 50.0, 68.38, 90.0, 96.84, 99.0, 100.0], [1, 50, 69, 90, 97, 99, 100])
     """
     n = histogram.count
     if n == 0:
         return Curve(np.zeros(0), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
     steps = int(np.floor(np.log10(n) * per_decade + 1e-9))
     qs = [round(100 - 100 * 10 ** (-k / per_decade), 12) for k in range(steps + 1)]
+    if n > 1:
+        qs = sorted({*qs, 50.0})  # a tick of pictures, between two of the others
     known = [percentile(histogram, batches, q) for q in (*qs, 100.0)]
     return Curve(
         np.array([p.q for p in known]),
