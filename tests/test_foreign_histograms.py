@@ -213,3 +213,9 @@ def test_a_gzipped_table_is_not_a_saved_profile(tmp_path, capsys):
     where = save(tmp_path / "a.csv.gz", gzip.compress(b"a_ms,b_ms\n1,2\n"))
     assert main(["report", str(where), "--marks", "a_ms,b_ms"]) == 0
     assert "1.00 ms mean" in capsys.readouterr().out
+
+
+def test_counts_that_no_tool_writes_are_refused(tmp_path):
+    where = save(tmp_path / "a.csv", f"le_ms,count\n5,{2**62}\n")
+    with pytest.raises(ProfileError, match="a bin must have at most"):
+        load_profile(where)

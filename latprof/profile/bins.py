@@ -18,6 +18,7 @@ __all__ = ["is_histogram_file", "profile_of_bins", "read_histograms"]
 ProfileT = TypeVar("ProfileT", bound=FoldedFrames)
 
 _MOST_OF_A_ROW = 2**32 - 1  # values that one row represents
+_MOST_OF_A_BIN = 2**42
 
 
 def is_histogram_file(path: str | os.PathLike[str]) -> bool:
@@ -96,6 +97,11 @@ def _columns(part: Binned, source: str | None) -> Columns:
     rows = zip(part.upper, part.counts, strict=True)
     open_bucket = [(part.upper[-1] + 1 if part.upper else 1, part.above)]
     for value, count in (*rows, *open_bucket):
+        if count > _MOST_OF_A_BIN:
+            raise ProfileError(
+                f"a bin must have at most {_MOST_OF_A_BIN:,} values, got {count:,}; take an intact "
+                "copy of the file"
+            )
         while count > 0:
             weights.append(min(count, _MOST_OF_A_ROW))
             values.append(value)
