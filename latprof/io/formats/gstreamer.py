@@ -18,7 +18,7 @@ from latprof.units import STAMP_LIMIT
 
 __all__ = ["is_gstreamer", "read_gstreamer"]
 
-_RECORD = re.compile(r"\b(latency|element-latency), (.*)")
+_RECORD = re.compile(r"(?<![\w-])(latency|element-latency), (.*)")
 _FIELD = re.compile(r"([\w-]+)=\((\w+)\)([^,;]*)")
 
 
