@@ -73,7 +73,7 @@ class Machine:
         log.addHandler(logging.NullHandler())
         thresholds = {"end_to_end": 50, "decode": 20}
         owned = how.pop("owned", MIC.marks)
-        has_slots = how.pop("has_slots", True)
+        has_slots, is_started = how.pop("has_slots", True), how.pop("is_started", True)
         if set(MIC.marks) - set(owned):
             thresholds = {}
         self.alerts = Alerts(log, thresholds, {}, now=lambda: 0)
@@ -84,7 +84,8 @@ class Machine:
             self.core, self.incidents = make_core(
                 self.ring, self.clock, owned, self.alerts, offset_ns=10**15, **how
             )
-        self.core.start()
+        if is_started:
+            self.core.start()
         self.core.rss, self.core.cpu = 77, 12.5
         self.frames: list[Any] = []
 
@@ -238,6 +239,24 @@ def test_a_row_has_the_bytes_of_its_fields(name: str) -> None:
     assert (row["cpu"], row["weight"]) == (12.5, 1)
     assert [int(row[f"tag {k}"]) for k in range(3)] == [0, 1, 0]
     assert machine.ring.tags[1].table == [None, "200"]
+
+
+@pytest.mark.parametrize("name", ["c", "python"])
+def test_calls_before_the_first_start_are_counted(name: str) -> None:
+    machine = Machine(name, is_started=False)
+    core, notes = machine.core, machine.alerts.notes
+    assert not core.begun
+    assert not core.frame(1)
+    assert core.record(2, (1, 2, 3, 4)) is None
+    assert notes.read() == {"calls of a profiler that was never started": 2}
+    core.start()
+    assert core.frame(3)
+    core.stop()
+    assert core.begun
+    assert not core.frame(4)
+    core.record(5, (1, 2, 3, 4))
+    assert notes.read() == {"calls of a profiler that was never started": 2}
+    assert core.started == 1
 
 
 @pytest.mark.parametrize("name", ["c", "python"])

@@ -56,7 +56,7 @@ typedef struct {
     int free_frame_count;
     uint64_t sampled_below;
     /* read or set from Python */
-    char open, waits, samples;
+    char open, begun, waits, samples;
     long long limit;
     unsigned long long started, skipped, drawn, refused, unprotected, tombstones, rss;
     double cpu;
@@ -238,6 +238,14 @@ static int read_clock(Core *core, Row *row, int64_t *stamp) {
     int failed = value ? as_stamp(core, row, value, stamp) : -1;
     Py_XDECREF(value);
     return failed;
+}
+
+/* Return what a call without a frame returns; count it if the profiler was never started. */
+static PyObject *not_recorded(Core *core, PyObject *result) {
+    PyObject *done =
+        core->begun ? Py_NewRef(Py_None) : PyObject_CallMethod(core->incidents, "unstarted", NULL);
+    Py_XDECREF(done);
+    return done ? Py_NewRef(result) : NULL;
 }
 
 /* Return whether the run of a frame is sampled, and count the frame if not; or -1. */
@@ -641,7 +649,7 @@ static PyObject *core_frame(Core *core, PyObject *const *args, Py_ssize_t count,
     PyObject *start = values[3];
     int sampled = core->open && core->samples ? is_sampled(core, values[0], values[2]) : core->open;
     if (sampled <= 0)
-        return sampled ? NULL : Py_NewRef(no_frame);
+        return sampled ? NULL : not_recorded(core, (PyObject *)no_frame);
     int start_at = core->start_at, is_owned = core->owned[start_at];
     if (start && !is_owned)
         return raise_error(core, "unknown_mark", PyTuple_GET_ITEM(core->marks, start_at));
@@ -675,7 +683,7 @@ static PyObject *core_record(Core *core, PyObject *const *args, Py_ssize_t count
     }
     int sampled = core->open && core->samples ? is_sampled(core, values[0], values[3]) : core->open;
     if (sampled <= 0)
-        return sampled ? NULL : Py_NewRef(Py_None);
+        return sampled ? NULL : not_recorded(core, Py_None);
     if (PyTuple_CheckExact(stamps))
         Py_INCREF(stamps);
     else if (!(stamps = PyObject_CallMethod(core->incidents, "as_tuple", "(O)", stamps)))
@@ -749,7 +757,7 @@ static PyObject *core_start(Core *core, PyObject *Py_UNUSED(ignored)) {
     for (Py_ssize_t i = 0; i < core->free_slot_count; i++)
         store((uint64_t *)core->slots.buf + core->free_slots[i] * core->words, 0,
               memory_order_release);
-    core->open = 1;
+    core->open = core->begun = 1;
     Py_RETURN_NONE;
 }
 
@@ -943,6 +951,7 @@ static PyMethodDef core_methods[] = {
 
 static PyMemberDef core_members[] = {
     {"open", T_BOOL, offsetof(Core, open), READONLY, NULL},
+    {"begun", T_BOOL, offsetof(Core, begun), READONLY, NULL},
     {"waits", T_BOOL, offsetof(Core, waits), READONLY, NULL},
     {"limit", T_LONGLONG, offsetof(Core, limit), 0, NULL},
     {"started", T_ULONGLONG, offsetof(Core, started), READONLY, NULL},
