@@ -239,4 +239,16 @@ def test_merging_with_a_profile_without_causes_leaves_none():
     for profile in (with_causes + without, without + with_causes):
         with pytest.raises(ProfileError, match="some profiles were folded without causes"):
             _ = profile.causes
-    assert (Profile(LINE) + with_causes).causes == with_causes.causes
+    for same in (Profile(LINE) + with_causes, with_causes + Profile(LINE)):
+        assert same.causes == with_causes.causes
+
+
+def test_dropped_frames_without_causes_leave_none_whether_there_are_groups_or_not():
+    dropped = line(ROWS[:2], outcome=["full", "full"])
+    for by in (None, "outcome"):
+        with_causes = analyze(line(ROWS[2:100]), by=by, causes=True)
+        without = analyze(dropped, by=by)
+        assert without.frames == 0
+        for profile in (with_causes + without, without + with_causes):
+            with pytest.raises(ProfileError, match="some profiles were folded without causes"):
+                _ = profile.causes

@@ -680,17 +680,38 @@ def test_a_stamp_refused_while_decoding_names_the_file_and_the_mark(tmp_path, mo
     assert own_threads() == []
 
 
-def test_a_thread_decodes_the_next_row_group(path, monkeypatch):
-    monkeypatch.setattr(reader, "ROW_GROUP", 100)
-    where = []
-    decoded = reader.Reader.decoded
+def test_a_thread_decodes_the_next_row_group(tmp_path, monkeypatch):
+    decoded = []  # the thread of each batch
+    changed = threading.Condition()
 
-    def watched(*arguments):
-        for batch in decoded(*arguments):
-            where.append(threading.current_thread().name)
-            yield batch
+    def note():
+        with changed:
+            decoded.append(threading.current_thread().name)
+            changed.notify_all()
 
-    monkeypatch.setattr(reader.Reader, "decoded", watched)
-    assert analyze(path).accounts.folded == 400
-    assert {name.startswith("latprof-decode") for name in where} == {True}
-    assert len(where) == 4
+    class Watched(pq.ParquetFile):
+        def read_row_group(self, *arguments, **options):
+            table = super().read_row_group(*arguments, **options)
+            note()
+            return table
+
+        def iter_batches(self, *arguments, **options):
+            for batch in super().iter_batches(*arguments, **options):
+                note()
+                yield batch
+
+    def wait_for_the_next(done, rows):
+        folded = done * 4 // rows
+        with changed:
+            assert changed.wait_for(lambda: len(decoded) > min(folded, 3), timeout=30)
+
+    monkeypatch.setattr(pq, "ParquetFile", Watched)
+    for rows in (100, 5_000):  # of a row group: few are read as a stream, many as a whole
+        monkeypatch.setattr(reader, "ROW_GROUP", rows)
+        with write_module.Writer(tmp_path / "t.parquet", CHAIN, row_group=rows) as writer:
+            writer.write(seeded(CHAIN, 4 * rows, 3))
+        decoded.clear()
+        profile = analyze(tmp_path / "t.parquet", progress=wait_for_the_next)
+        assert profile.accounts.folded == 4 * rows
+        assert len(decoded) == 4
+        assert {name.startswith("latprof-decode") for name in decoded} == {True}

@@ -191,7 +191,7 @@ def columns_of_arguments(
             )
     for name in tags:
         check_tag_name(name, pipeline, tags)
-    if any(not _is_integers(values) for values in marks.values()):
+    if not all(_has_no_zone(values) for values in marks.values()):
         _arrow().check_zones(marks)
     all_marks = {mark: marks.get(mark) for mark in pipeline.marks}
     given = {name: values for name, values in optional.items() if values is not None}
@@ -200,13 +200,23 @@ def columns_of_arguments(
     return columns
 
 
+def _has_no_zone(values: Any) -> bool:
+    """Return whether no value can have a time zone; pyarrow is not needed for the answer."""
+    if isinstance(values, np.ndarray):
+        return bool(values.dtype.kind != "O")
+    return values is None or _is_integers(values)
+
+
 def _is_integers(values: Any) -> bool:
-    return values is None or (isinstance(values, np.ndarray) and values.dtype.kind in "iu")
+    """Return whether values are a list or tuple of integers that is not empty."""
+    if not isinstance(values, list | tuple):
+        return False
+    return len(values) > 0 and all(type(each) is int for each in values)
 
 
 def _array(values: Any, what: str) -> tuple[npt.NDArray[Any], Mask | None]:
     """Return any sequence as numpy values and a mask of missing ones."""
-    if isinstance(values, list | tuple) and values and all(type(each) is int for each in values):
+    if _is_integers(values):
         values = _integer_array(values, what)
     plain = isinstance(values, np.ndarray) and not isinstance(values, np.ma.MaskedArray)
     if plain and values.ndim == 1 and values.dtype.kind in "iufbMm":

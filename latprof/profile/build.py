@@ -327,6 +327,7 @@ class FoldedFrames:
             same._merged = self._merged.empty_like()
             same._merged.merge(self._merged)
         same._groups = {name: group.copy() for name, group in self._groups.items()}
+        same._merge_cause_sums(self)
         same._add_notes(self)
         return same
 
@@ -339,6 +340,7 @@ class FoldedFrames:
             As for `merge`.
         """
         self._check_same(other)
+        self._merge_cause_sums(other)  # before frames are added: it asks whether there are any
         if isinstance(self._own, PackedSums):
             sums = self._own.unpacked()
             sums.merge(other.ungrouped)
@@ -364,10 +366,9 @@ class FoldedFrames:
         return PackedGroup(self._own, self.rates.copy(), self.by_weight)
 
     def _add_notes(self, other: Self) -> None:
-        """Add all of another profile but its sums and groups."""
+        """Add all of another profile but its sums, groups and causes."""
         if self.order is not None and other.order is not None:
             self.order.merge(other.order)
-        self._merge_cause_sums(other)
         self.accounts += other.accounts
         self.segments |= other.segments
         self.recordings = _first(self.recordings | other.recordings)
@@ -418,7 +419,7 @@ class FoldedFrames:
         lacking = [each for each in (self, other) if each.cause_sums is None]
         if self.cause_sums is None:
             self.cause_sums = type(known).of(self.pipeline)
-        if any(each.frames or each.ungrouped.dropped for each in lacking):
+        if any(each.frames or each.sums.dropped for each in lacking):
             self.cause_sums.lose("some profiles were folded without causes")
         if other.cause_sums is not None:
             self.cause_sums.merge(other.cause_sums)

@@ -209,7 +209,7 @@ def places_in_flight(model: QueueModel) -> int | None:
 
     Examples
     --------
-    >>> from latprof import Trace
+    >>> from latprof import Pipeline, Trace
     >>> line = Pipeline.chain("line", "queue", "work", stations={"work": "worker"})
     >>> left = np.cumsum(np.random.default_rng(1).integers(50, 150, 500))
     >>> start = np.concatenate((np.zeros(5, np.int64), left[:-5] + 1))  # when the fifth before left
