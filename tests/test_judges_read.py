@@ -59,7 +59,8 @@ def test_what_pandas_has_rewritten(path, tmp_path, trace, backend):
 
 def test_what_pandas_has_put_into_another_zone(path, tmp_path, trace):
     table = pd.read_parquet(path)
-    table["start"] = table["start"].dt.tz_localize("UTC").dt.tz_convert("Asia/Kolkata")
+    for mark in MIC.marks:
+        table[mark] = table[mark].dt.tz_localize("UTC").dt.tz_convert("Asia/Kolkata")
     table.to_parquet(tmp_path / "again.parquet")
     check_same(read(tmp_path / "again.parquet", MIC), trace)
     check_same(Trace.from_pandas(table, MIC), trace)

@@ -78,7 +78,7 @@ def test_invalid_thresholds_are_refused_with_one_message():
 def test_frames_above_are_counted_exactly_at_declared_edges():
     profile = profile_of([(0, 50 * MS), (0, 50 * MS + 1), (0, 100 * MS), (0, 100 * MS + 1)])
     assert threshold_line(profile, Thresholds(50 * MS, 100 * MS)) == [
-        "above 50.0 ms (warning): 3 of 4 frames (75.0%); "
+        "above 50 ms (warning): 3 of 4 frames (75.0%); "
         "above 100 ms (critical): 1 of 4 frames (25.0%)"
     ]
     assert threshold_line(profile, Thresholds()) == []

@@ -4,7 +4,7 @@ Loads pyarrow; `latprof` itself does not import this module when it is imported.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -282,7 +282,8 @@ def from_sequence(values: Any, what: str) -> pa.Array | pa.ChunkedArray:
 
 def _zones(values: Any) -> set[bool]:
     """Return whether datetimes among the values have a zone, for each that differs."""
-    if getattr(getattr(values, "dtype", None), "kind", "O") != "O":
+    kind = getattr(getattr(values, "dtype", None), "kind", "O")
+    if not isinstance(values, Iterable) or kind != "O":
         return set()
     times = (value for value in values if hasattr(value, "tzinfo"))
     return {value.tzinfo is not None for value in times if value == value}
@@ -310,7 +311,7 @@ def check_zones(marks: Mapping[str, Any]) -> None:
             dtype = getattr(values, "dtype", None)
             aware = getattr(dtype, "tz", None) is not None
             is_time = aware or getattr(dtype, "kind", "") == "M"
-            found = {aware} if is_time else _zones(values) if hasattr(values, "__len__") else set()
+            found = {aware} if is_time else _zones(values)
         if len(found) == 1:  # a mark that mixes them is refused by itself
             zones.setdefault(found.pop(), mark)
     if len(zones) > 1:

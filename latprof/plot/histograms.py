@@ -187,14 +187,19 @@ def _draw_lanes(
     styles: Mapping[str, SpanStyle],
     percentiles: Sequence[float],
 ) -> None:
-    """Draw a lane for each name, scaled to its fullest bin, the first one on top."""
+    """Draw a lane for each name, scaled to its fullest bin, the first one on top.
+
+    Lanes with logarithmic counts have "(log)" behind their names.
+    """
     roomy = len(lanes) < _CROWDED
     labels, outside, zeros = [], [], 0
     for place, (name, values) in enumerate(lanes.items()):
         base = len(lanes) - 1 - place
         ax.axhline(base, color=text_color(0.35), lw=0.6)
+        counted_bins = []
         for i, span in enumerate(values):
             counts, below_and_above = _rebin(span.histogram, edges)
+            counted_bins.append(counts)
             outside.append(below_and_above)
             zeros = max(zeros, _zeros(span))
             heights = base + _LANE * _lane_heights(counts)
@@ -204,9 +209,10 @@ def _draw_lanes(
             found = [(q, values[0].percentile(q).value) for q in percentiles]
             marks = [(q, value) for q, value in found if value is not None]
             _mark(ax, sorted(marks), base, named=roomy)
+        title = f"{label(name)} (log)" if any(map(_is_uneven, counted_bins)) else label(name)
         mean = " / ".join(format_ns(span.mean) for span in values[:2])
         more = " ..." if len(values) > 2 else ""
-        labels.append(f"{label(name)}\nmean {mean}{more}" if roomy else label(name))
+        labels.append(f"{title}\nmean {mean}{more}" if roomy else title)
     size = "small" if roomy else "x-small"
     ax.set_yticks([i + 0.3 for i in range(len(lanes))], labels[::-1], fontsize=size)
     ax.tick_params(axis="y", length=0)
@@ -223,10 +229,15 @@ def _style(style: SpanStyle, i: int, count: int) -> SpanStyle:
     return replace(style, color=result_colors(count)[i], dash=result_dash(i))
 
 
+def _is_uneven(counts: Floats) -> bool:
+    """Return whether counts differ so much that single frames would be invisible."""
+    return bool(counts.max() >= LARGEST_RATIO * counts[counts > 0].min(initial=np.inf))
+
+
 def _lane_heights(counts: Floats) -> Floats:
     """Return heights (k,) from 0 to 1: logarithmic if single frames would be invisible."""
-    least = counts[counts > 0].min(initial=np.inf)
-    if counts.max() >= LARGEST_RATIO * least:
+    if _is_uneven(counts):
+        least = counts[counts > 0].min()
         counts = np.where(counts > 0, np.log10(np.maximum(counts / least, 1)) + 0.3, 0)
     heights: Floats = counts / max(counts.max(), 1e-9)
     return heights

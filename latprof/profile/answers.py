@@ -331,7 +331,8 @@ def stretches(
     ----------
     sums
         Their windows or time batches say when there were frames; shorter stretches are not found,
-        nor those that are shorter than `SILENCE` mean distances between frames, if none is lost.
+        nor, in time batches without lost frames, those that are shorter than `SILENCE` mean
+        distances between frames.
     segments
         When frames were recorded, UTC ns; None if that is unknown: the whole time range is then
         taken as recorded.
@@ -354,8 +355,9 @@ def stretches(
         silent.append((int(ends[-1]), recorded[-1][1]))
     what = "lost" if lost else "no frames"
     usual = sum(end - begin for begin, end in recorded) // max(int(numbers.counts.sum()), 1)
-    # lost frames leave a gap of any length
-    shortest = numbers.width_ns if lost else max(numbers.width_ns, SILENCE * usual)
+    # lost frames leave a gap of any length, and windows that were asked for are taken as they are
+    exact = lost or sums.every_ns is not None
+    shortest = numbers.width_ns if exact else max(numbers.width_ns, SILENCE * usual)
     for begin, end in silent:
         for low, high in recorded:
             if min(end, high) - max(begin, low) >= shortest:
