@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -372,3 +373,24 @@ def test_a_full_disk_is_reported_with_the_name_of_the_file():
     for write in (mic(3).save, mic(3).to_csv):
         with pytest.raises(TraceError, match=r"^/dev/full: cannot be written: No space left on"):
             write("/dev/full")
+
+
+def test_files_are_closed_after_their_last_row_group_is_decoded(tmp_path, monkeypatch):
+    for i in range(6):
+        start = np.arange(5_000) * 1_000 + i * 10**9
+        marks = {"start": start, "decode": start, "play": start, "end": start + 5}
+        Trace(MIC, frame_id=np.arange(5_000), marks=marks).save(tmp_path / f"{i}.parquet")
+    decoded = Reader._decoded_group
+
+    def late(self, *arguments):
+        time.sleep(0.02)  # the file would be closed meanwhile
+        return decoded(self, *arguments)
+
+    monkeypatch.setattr(Reader, "_decoded_group", late)
+    found = []
+    thread = threading.Thread(
+        target=lambda: found.append(latprof.analyze(tmp_path).frames), daemon=True
+    )
+    thread.start()
+    thread.join(30)
+    assert found == [30_000]

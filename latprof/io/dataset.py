@@ -114,20 +114,27 @@ class Member:
         with self._reader(threads=threads) as reader:
             yield from reader.decoded(names)
 
-    def tasks(self, names: Iterable[str] | None = None) -> "Iterator[tuple[Decode, int]]":
-        """Yield tasks that decode a batch each, and how many may wait for their use at once."""
+    def tasks(self, names: Iterable[str] | None = None) -> "Iterator[tuple[Decode | None, int]]":
+        """Yield tasks that decode a batch each, and how many may wait for their use at once.
+
+        None comes at the end. No task may wait then: a file is closed when the next one is asked
+        for, and a task that begins after that would wait forever.
+        """
         if self.columns is not None:
             yield partial(partial, self.read, names), 1
+            yield None, 1
             return
         from latprof.io.reader import read_ahead
 
         if self.table is not None:
             for make in read_ahead(self.table.decoded(names)):
                 yield partial(_same, make), 1
+            yield None, 1
             return
         with self._reader(threads=False) as reader:
             waiting = reader.prepare(names)
             yield from ((task, waiting) for task in reader.tasks(names, large=True))
+            yield None, 0
 
     def lowest_start(self, *, first_batch: bool = False) -> int:
         """Return the first start in ns UTC, or `STAMP_LIMIT` if no frame has one.
@@ -317,7 +324,6 @@ class Dataset:
         def tasks() -> "Iterator[tuple[Decode | None, int]]":
             for member in self.members:
                 yield from member.tasks(wanted)
-                yield None, 1
 
         coming = _read_ahead(tasks()) if self.paths else _done(tasks())
         done = 0
