@@ -26,6 +26,7 @@ def resize(monkeypatch):
         for module, name, value in (
             ("queueing.windows", "WINDOW_ROWS", rows),
             ("queueing.windows", "HELD_BACK_ROWS", held_back),
+            ("queueing.windows", "EDGE_ROWS", held_back // 2),
             ("queueing.accumulator", "EDGE_ROWS", held_back // 2),
             ("sequence.segments", "EDGE_ROWS", held_back // 2),
         ):
@@ -115,7 +116,7 @@ def test_windows_agree_on_the_number_of_servers(small):
     found = blame(trace, value="total")
     for name in ("get", "put", "self_time"):
         assert found.loc["queue", name] == pytest.approx(expected["queue", name][0], rel=1e-12)
-    (note,) = causes(trace).notes  # so rare a case is no limit
+    (note,) = causes(trace).notes
     assert "up to 3 frames were in worker at once, that many in 1 of 3,000 cases" in note
 
 

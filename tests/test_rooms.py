@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import queueing
 from programs import program
 
 import latprof
@@ -131,3 +132,26 @@ def test_batches_and_event_loops_are_named():
     (note,) = causes(trace).notes
     assert "concurrency as in an event loop" in note
     assert causes(trace).blocking_time["await"] == 0
+
+
+def test_rooms_behind_one_server_are_found_beside_stations_with_several():
+    # marks are set when puts have returned; three servers in front change the order of frames
+    for room in (None, 2):
+        rng = np.random.default_rng(5)
+        n = 2_000
+        starts = np.cumsum(rng.integers(500_000, 1_500_000, n))
+        stations = [
+            queueing.Station("pool", rng.integers(100_000, 2_500_000, n), np.full(n, 1_000), 3),
+            queueing.Station("one", rng.integers(200_000, 400_000, n), np.full(n, 1_000)),
+            queueing.Station("last", rng.integers(100_000, 1_850_000, n), np.full(n, 1_000)),
+        ]
+        stations[2].room = room
+        trace = queueing.trace_of(starts, stations)
+        model = queue_model(trace.pipeline, trace.columns)
+        assert not np.all(np.diff(trace.columns.marks["in_one"]) >= 0)
+        assert model.queues["to_last"].room == room
+        assert [bool(model.blocked[f"station_{name}"]) for name in ("pool", "one", "last")] == [
+            False,
+            room is not None,
+            False,
+        ]

@@ -125,13 +125,16 @@ class Line:
         for k, handoff in enumerate(self.handoffs[1:]):
             found, takes = known.get(handoff or ""), nodes[k + 1].begin
             seen = found
-            if found is None or found.given or self.in_order:
+            if found is None or found.given or self.servers[k] == 1:
                 seen = queue_between(nodes[k], takes)
             assert seen is not None
-            if self.in_order and not seen.room and self.names[k] is not None:
-                after, held_ns = queue_after_puts(self.begin[k], self.end[k], takes)
+            if self.servers[k] == 1 and not seen.room and self.names[k] is not None:
+                order = np.argsort(self.begin[k], kind="stable")
+                after, held_ns = queue_after_puts(self.begin[k][order], self.end[k][order], takes)
                 if after.room:
-                    seen, held[k] = after, held_ns
+                    by_row = np.empty_like(held_ns)
+                    by_row[order] = held_ns
+                    seen, held[k] = after, by_row
             queues.append(replace(found, most=seen.most) if found else seen)
         if any(each is not None for each in held):
             return self._marked_before_puts(held).with_sources(queues)
