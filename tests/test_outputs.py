@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from profiling import MIC, MS, Log, wait_for
+from profiling import MIC, MS, Log, wait_for, young_clock
 
 import latprof
 from latprof import PipelineError, ProfilerError
@@ -43,7 +43,12 @@ def test_spans_above_their_thresholds_are_counted_and_logged(way) -> None:
     warning = {"play": "20ms", "end_to_end": "50ms"}
     critical = {"play": 30 * MS, "decode": "5ms"}
     with Profiler(
-        MIC, warning=warning, critical=critical, on_critical=seen.append, logger=log.logger
+        MIC,
+        warning=warning,
+        critical=critical,
+        on_critical=seen.append,
+        logger=log.logger,
+        clock=young_clock,
     ) as profiler:
         way(profiler, 1, stamps(MS, 20 * MS))  # at the thresholds, not above
         way(profiler, 2, stamps(MS, 20 * MS + 1))

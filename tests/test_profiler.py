@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from profiling import MIC, MS, Clock, Log, balanced, run_threads, wait_for
+from profiling import MIC, MS, Clock, Log, balanced, run_threads, wait_for, young_clock
 from rings import claim, write
 
 import latprof.recorder.profiler
@@ -289,7 +289,7 @@ def test_the_first_rejected_frame_of_a_reason_is_logged(caplog: pytest.LogCaptur
             raise RuntimeError("no name")
 
     odd: Any = Odd()
-    with Profiler(MIC) as profiler:
+    with Profiler(MIC, clock=young_clock) as profiler:
         for frame_id in ("abc\x1b[31m", "def", odd, -1):
             profiler.frame(frame_id).finish()  # type: ignore[arg-type]
         profiler.frame(7, size=-1).finish()
@@ -391,7 +391,7 @@ def test_record_takes_all_stamps_in_one_call() -> None:
 
 @pytest.mark.parametrize("kind", [np.uint64, np.int32, np.int64, np.uint8, object])
 def test_stamps_of_an_array_are_compared_with_thresholds(kind: Any) -> None:
-    with Profiler(MIC, critical="100ns") as profiler:
+    with Profiler(MIC, critical="100ns", clock=young_clock) as profiler:
         profiler.record(1, np.array([5, 6, 7, 0], kind))  # no end, no latency
         profiler.record(2, np.array([5, 6, 7, 105], kind))
         profiler.record(3, np.array([5, 6, 7, 106], kind))
@@ -411,7 +411,7 @@ def test_too_few_or_too_many_stamps_raise() -> None:
 
 def test_record_many_takes_arrays() -> None:
     stamps = np.array([[100, 110, 130, 160], [200, 0, 230, 260], [300, 310, 330, 360]])
-    with Profiler(MIC, capacity=2) as profiler:
+    with Profiler(MIC, capacity=2, clock=young_clock) as profiler:
         profiler.record_many(np.array([7, 8, 2**64 - 1], np.uint64), stamps, 960, "input")
         profiler.record_many([1, 2], stamps[:2], [10, 20], ["output", None])
         profiler.record_many([3, 4], stamps[1:], None, Labels.encode([None, "input"]))

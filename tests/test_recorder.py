@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from profiling import MIC
+from profiling import MIC, young_clock
 
 import latprof
 from latprof import Frame, PipelineError, Profiler, ProfilerError
@@ -22,7 +22,7 @@ NET = Pipeline.chain("net", "read", "parse", "reply", "close")
 
 
 def test_profilers_do_not_share_state() -> None:
-    with Profiler(MIC, capacity=4) as mic, Profiler(NET, critical="1ns") as net:
+    with Profiler(MIC, capacity=4, clock=young_clock) as mic, Profiler(NET, critical="1ns") as net:
         for n in range(10):
             one, two = mic.frame(n, source="a"), net.frame(n, 7)
             two.mark("read")

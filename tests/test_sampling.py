@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from profiling import MIC
+from profiling import MIC, young_clock
 
 import latprof
 from latprof.frames import MISSING, Columns, Labels
@@ -268,7 +268,7 @@ def test_analyze_takes_the_exact_accounts_of_a_recorder_that_keeps_some_frames(t
 
 
 def test_tags_of_kept_frames_are_kept() -> None:
-    with Profiler(MIC, keep="50ms", tags=("endpoint", "status")) as profiler:
+    with Profiler(MIC, keep="50ms", tags=("endpoint", "status"), clock=young_clock) as profiler:
         for n in range(64):
             profiler.record(n, (1, 2, 3, 10**8 * (n % 2) + 4), tags={"endpoint": f"/{n}"})
     trace = profiler.trace()

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from profiling import MIC, wait_for
+from profiling import MIC, wait_for, young_clock
 from rings import claim, write
 
 import latprof
@@ -39,7 +39,7 @@ def test_writers_that_wait_for_a_slot_at_the_stop_get_one(
 
 
 def test_a_frame_that_comes_after_the_file_was_closed_is_counted(tmp_path: Path) -> None:
-    profiler = Profiler(MIC, path=tmp_path / "mic.parquet")
+    profiler = Profiler(MIC, path=tmp_path / "mic.parquet", clock=young_clock)
     with profiler:
         profiler.record(1, (1, 2, 3, 4))
     # a thread was suspended in `record` during the stop
@@ -196,7 +196,7 @@ def test_a_fork_while_another_thread_starts_or_stops(where: str) -> None:
 
 
 def test_a_start_while_another_thread_stops_begins_another_file(tmp_path: Path) -> None:
-    profiler = Profiler(MIC, path=tmp_path / "mic.parquet")
+    profiler = Profiler(MIC, path=tmp_path / "mic.parquet", clock=young_clock)
     profiler.start()
     profiler.record(1, (1, 2, 3, 4))
     catch_up = profiler._fold.catch_up
