@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -22,7 +21,6 @@ from profiling import MIC, MS, Log, wait_for
 
 import latprof
 from latprof import ProfilerError, TraceError
-from latprof.io import dataset
 from latprof.io.reader import Reader
 from latprof.pipeline import AUDIO
 from latprof.recorder.profiler import Profiler
@@ -117,28 +115,6 @@ def test_new_sources_and_reasons_may_come_in_later_batches(tmp_path: Path) -> No
     assert trace.outcome is not None
     assert trace.source.to_numpy().tolist()[99:103] == [None, None, "source \n101", "source \n102"]
     assert trace.outcome.to_numpy().tolist()[198:] == ["finished", "reason 199"]
-
-
-def test_a_file_is_not_closed_before_a_thread_that_is_late_has_read_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for first in (0, 5_000):
-        with Profiler(MIC, capacity=8_192, path=tmp_path) as profiler:
-            record(profiler, first, 5_000)
-    run = dataset._run
-
-    def late(task: Any) -> Any:
-        time.sleep(0.05)
-        return run(task)
-
-    monkeypatch.setattr(dataset, "_run", late)
-    frames: list[int] = []
-    reader = threading.Thread(
-        target=lambda: frames.append(latprof.analyze(tmp_path).frames), daemon=True
-    )
-    reader.start()
-    reader.join(20)
-    assert frames == [10_000]
 
 
 # -- rotation -------------------------------------------------------------------------------------
