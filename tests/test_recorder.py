@@ -6,6 +6,7 @@ import inspect
 import os
 import pickle
 import threading
+import time
 import weakref
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,10 @@ def test_the_last_reference_frees_ring_file_and_thread(tmp_path: Path, running: 
                 profiler.stop()
             parts = [weakref.ref(part) for part in (profiler, profiler._ring, profiler._fold)]
             del profiler
+            # the background thread may be about to leave its last call
+            deadline = time.monotonic() + 10
+            while any(part() is not None for part in parts) and time.monotonic() < deadline:
+                time.sleep(0.005)
             assert [part() for part in parts] == [None] * 3
             assert len(latprof.read(tmp_path / f"{n}.parquet")) == 1
         assert len(os.listdir("/proc/self/fd")) <= len(files)
