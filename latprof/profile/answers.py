@@ -273,12 +273,13 @@ def _narrowed(histogram: Histogram, filled: Ints, low: Ints, high: Ints) -> tupl
         return low, high
     fine = np.flatnonzero(histogram.bins)
     coarse = np.where(fine == 0, 0, ((fine - 1) >> COARSE) + 1)
-    first = fine[np.searchsorted(coarse, filled)]
-    last = fine[np.searchsorted(coarse, filled, side="right") - 1]
-    least, greatest = bin_edges(first)[0], bin_edges(last)[1]
+    at = np.minimum(np.searchsorted(coarse, filled), len(coarse) - 1)
+    last = np.maximum(np.searchsorted(coarse, filled, side="right") - 1, 0)
+    both = coarse[at] == filled  # in a corrupt profile the histogram may lack a bin of a window
+    least, greatest = bin_edges(fine[at])[0], bin_edges(fine[last])[1]
     return (
-        np.maximum(np.maximum(low, least), histogram.min),
-        np.minimum(np.minimum(high, greatest), histogram.max),
+        np.where(both, np.maximum(np.maximum(low, least), histogram.min), low),
+        np.where(both, np.minimum(np.minimum(high, greatest), histogram.max), high),
     )
 
 
