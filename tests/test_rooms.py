@@ -62,6 +62,18 @@ def test_frames_in_front_of_a_held_station_wait_for_the_station_that_holds_it():
     assert found.cause == "two"
 
 
+def test_an_open_source_of_frames_long_on_their_way_is_not_taken_for_a_paused_one():
+    # a frame is often still on its way when the next one starts, never when the one after that does
+    for seed in (14, 18):
+        rng = np.random.default_rng(seed)
+        starts = np.cumsum(10_000_000 + rng.exponential(10_000_000, 2_000).astype(np.int64))
+        service = (rng.gamma(16, 1 / 16, 2_000) * 7_000_000).astype(np.int64)
+        station = queueing.Station("s0", service, np.full(2_000, 18_000_000))
+        found = what_if(queueing.trace_of(starts, [station]), {"s0": 1.05})
+        assert found.source.kind == "open"
+        assert found.queues["to_s0"].room is None
+
+
 def test_rooms_and_sources_are_found_and_the_replay_is_exact():
     for kind in ("closed", "paused", "periodic", "pool", "after put"):
         for seed in range(3):

@@ -181,7 +181,8 @@ def queue_after_puts(begin: Ints, end: Ints, takes: Ints) -> tuple[Queue, Ints]:
     held = (let_go > begin) & (np.abs(end - let_go) <= max(0.03 * pace, _LEAST_TOLERANCE_NS))
     # without variation this may be two clocks with one period
     free = lengths[~held]
-    if len(free) < _FEWEST_VOTES or float(np.std(lengths[held])) < 0.02 * pace:
+    fewest = min(len(free), int(np.count_nonzero(held)))
+    if fewest < _FEWEST_VOTES or float(np.std(lengths[held])) < 0.02 * pace:
         return Queue(None, queue.most), held_ns
     held_ns[held] = np.maximum(lengths[held] - int(np.median(free)), 0)
     return queue, held_ns
@@ -243,7 +244,8 @@ def source_of(node: Node, queue: Queue, takes: Ints, *, works: bool) -> tuple[So
         take = delayed(takes, 1 + room)
         full = np.mean(np.arange(n) - np.searchsorted(takes, begin, side="right") == room)
         if room and np.mean(take > ended) > 0.2 and full >= 0.02:
-            paused = bool(np.mean((begin > np.maximum(ended, take))[1:]) > 0.99)
+            after = bool(np.mean((begin > np.maximum(ended, take))[1:]) > 0.99)
+            paused = after and _follows_takes(begin, ended, take)
             if paused:
                 queue = Queue(room, queue.most, queue.held, queue.share)
     if queue.room and not queue.given and _is_on_time(begin):
@@ -274,6 +276,21 @@ def source_of(node: Node, queue: Queue, takes: Ints, *, works: bool) -> tuple[So
         source = Source("irregular", 0.0, f"{seen}; {n - freed:,} were held")
         return source, _likely_due(begin, gap, at), queue
     return Source("open", 0.0, seen), begin.copy(), queue
+
+
+def _follows_takes(begin: Ints, ended: Ints, take: Ints) -> bool:
+    """Return whether frames begin later if the take before them is later.
+
+    An open source may begin after the takes as well, but does not depend on them: the
+    slope of its steps over the times of the takes is 0. With pauses after the takes it is 1.
+    """
+    held = (take > ended) & (ended > NEVER)  # and so the take is known
+    if np.count_nonzero(held) < _FEWEST_VOTES:
+        return False
+    hold = (take - ended)[held].astype(np.float64)
+    step = (begin - ended)[held].astype(np.float64)
+    hold -= hold.mean()
+    return bool(hold @ (step - step.mean()) > 0.5 * (hold @ hold))
 
 
 def _is_on_time(begin: Ints) -> bool:
