@@ -349,6 +349,16 @@ def test_a_source_of_any_type_is_stored_as_text() -> None:
     assert balanced(profiler).finished == 2 * len(sources)
 
 
+def test_drops_are_counted_with_a_reason_that_is_the_name_of_the_others() -> None:
+    with Profiler(MIC) as profiler:
+        profiler.frame(0).drop("(others)")
+        for n in range(1, 2_201):
+            profiler.frame(n).drop(f"{n} " * 500)
+    a = balanced(profiler)
+    assert (a.finished, sum(a.dropped.values())) == (0, 2_201)
+    assert a.dropped["(others)"] == 1 + a.notes["names beyond the table"] > 1
+
+
 def test_more_sources_than_codes_share_one_name() -> None:
     with Profiler(MIC, capacity=66_000) as profiler:
         names = [str(n) for n in range(65_500)]

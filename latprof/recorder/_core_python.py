@@ -17,6 +17,7 @@ import contextlib
 import math
 import operator
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar, Token
 from typing import Any
@@ -316,7 +317,8 @@ class Core:
         self.limit = 2**63 - 1
         self.started = self.skipped = self.drawn = self.refused = 0
         self.unprotected = self.tombstones = 0
-        self.dropped: dict[int, int] = {}
+        # no call between reading and writing a count, as a signal handler might count there
+        self.dropped: defaultdict[int, int] = defaultdict(int)
         self.rss, self.cpu = 0, math.nan
         self.incidents, self.current, self.stamp_limit = incidents, current, stamp_limit
         self._lock = threading.RLock()
@@ -591,7 +593,7 @@ class Core:
 
     def _count_dropped(self, outcome: int) -> None:
         with self._lock:
-            self.dropped[outcome] = self.dropped.get(outcome, 0) + 1
+            self.dropped[outcome] += 1
 
     def _check_limits(self, row: list[Any]) -> None:
         for span, (begin, end, ns) in enumerate(self._limits):

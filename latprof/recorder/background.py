@@ -214,14 +214,19 @@ class LiveFold:
 
     def _accounts(self) -> Accounts:
         core, names = self._core, self._ring.outcomes.table
-        # read in reverse order of writing: a frame is started before its number is drawn
+        # read in reverse order of writing: a frame is started before its number is drawn, and
+        # folded after that. No call between the first four: a signal handler might fold there
+        folded, buried = self.folded, self._buried
+        overwritten, torn = self._overwritten, self.torn
         rejected = self._incidents.rejections.read()
         tombstones, refused = core.tombstones, core.refused
-        dropped = {str(names[code]): count for code, count in dict(core.dropped).items()}
+        dropped: dict[str, int] = {}
+        for code, count in dict(core.dropped).items():  # several codes may have the same name
+            dropped[str(names[code])] = dropped.get(str(names[code]), 0) + count
         drawn = core.drawn - tombstones
         started = core.started
         # tombstones that were not seen may be among the overwritten rows
-        lost = max(0, self._overwritten - max(0, tombstones - self._buried))
+        lost = max(0, overwritten - max(0, tombstones - buried))
         return Accounts(
             started=started,
             in_flight=started - drawn - refused - sum(rejected.values()),
@@ -229,10 +234,10 @@ class LiveFold:
             dropped=dropped,
             rejected=rejected,
             sampled_out=core.skipped,
-            folded=self.folded,
-            not_folded=drawn - self.folded - lost - self.torn,
+            folded=folded,
+            not_folded=drawn - folded - lost - torn,
             lost=lost + refused,
-            torn=self.torn,
+            torn=torn,
         )
 
     def copy(self, by: str = "source") -> Profile:
