@@ -167,3 +167,13 @@ def test_rooms_behind_one_server_are_found_beside_stations_with_several():
             room is not None,
             False,
         ]
+
+
+def test_a_source_that_soon_has_more_frames_than_are_served_is_taken_as_always_due():
+    overloaded = program("irregular", 12)  # no frame is in time after the first 38 of 1,500
+    found = causes(overloaded.trace)
+    mean = overloaded.measured.mean()
+    shown = {name: found.table.loc[name, "gain"] for name in overloaded.stages}
+    for name, gain in overloaded.gains.items():
+        assert shown[name] == pytest.approx(gain / mean, abs=0.005)
+    assert found.cause == overloaded.best == "s2"

@@ -45,6 +45,7 @@ _LEAST_SCORE = 5  # standard deviations by which votes exceed chance
 _FEWEST_VOTES = 3
 _MOST_TRIED = 16_384
 _MOST_FITTED = 1_024  # frames that a period is fitted to
+_OVERLOADED = 0.8  # share of the frames after the last one in time from which on none was awaited
 _MOST_BEYOND = 0.01  # share of the frames that may go in although the queue is full
 
 
@@ -331,7 +332,9 @@ def _likely_due(begin: Ints, gap: Ints, at: Ints) -> Ints:
     """Return when frames of an irregular source were due (n,), of held ones as a random walk.
 
     Between two frames at `at`, which were in time, a held frame was due before it began: by as
-    much as a random walk with the spread of the gaps is away from a straight line.
+    much as a random walk with the spread of the gaps is away from a straight line. If nearly all
+    frames come after the last one in time, the source has more frames than the stations can serve,
+    and the few in time do not show how many more: the others were always due.
     """
     n, place = len(begin), np.arange(len(begin))
     last = at[np.searchsorted(at, place, side="right") - 1]
@@ -340,5 +343,7 @@ def _likely_due(begin: Ints, gap: Ints, at: Ints) -> Ints:
     spread = 1.6 * np.hypot(gap[at[1:]].std(), np.diff(begin).std())
     walk = spread * np.sqrt((place - last) * (following - place) / np.maximum(following - last, 1))
     due = np.where(place > at[-1], begin[at[-1]] + rate * (place - at[-1]), begin - walk)
-    clipped = np.clip(due, begin[last], begin).astype(np.int64)
-    return np.maximum.accumulate(clipped)
+    clipped = np.maximum.accumulate(np.clip(due, begin[last], begin).astype(np.int64))
+    if n - at[-1] > _OVERLOADED * n:
+        clipped[at[-1] + 1 :] = begin[at[-1]]
+    return clipped
