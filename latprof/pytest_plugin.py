@@ -48,6 +48,11 @@ def latency_runs(
     def runs(pipeline: "Pipeline", count: int = 5, **settings: Any) -> "Iterator[Profiler]":
         from latprof.recorder.profiler import Profiler
 
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            pytest.fail(
+                f"latency_runs: the number of runs must be an integer from 1 on, got {count!r}",
+                pytrace=False,
+            )
         for _ in range(count):
             with Profiler(pipeline, **settings) as profiler:
                 yield profiler
@@ -68,10 +73,18 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 def _judge(marker: pytest.Mark, recorded: "list[Profile]") -> None:
     from latprof.comparing.compare import judge_profiles
 
-    try:
-        judged = judge_profiles(recorded, marker.args)
-    except ValueError as error:  # as all errors of latprof about arguments
-        pytest.fail(f"latency: {error}", pytrace=False)
+    wrong = ""
+    if not marker.args:
+        wrong = 'the marker must have at least one budget such as "p99<50ms"'
+    elif not recorded:
+        wrong = "the test must record runs: loop over latency_runs(pipeline, 5)"
+    else:
+        try:
+            judged = judge_profiles(recorded, marker.args)
+        except ValueError as error:  # as all errors of latprof about arguments
+            wrong = str(error)
+    if wrong:
+        pytest.fail(f"latency: {wrong}", pytrace=False)
     failed = [str(each) for each in judged if each.state == "exceeded"]
     unsettled = [str(each) for each in judged if each.state == "open"]
     if unsettled and marker.kwargs.get("open", "fail") == "pass":

@@ -213,6 +213,14 @@ def test_plugin_fails_tests_that_exceed_their_budget(tmp_path):
         def test_nothing_recorded(latency_runs):
             pass
 
+        @pytest.mark.latency
+        def test_no_budget(latency_runs):
+            record(latency_runs, 0.001)
+
+        @pytest.mark.latency("p50<1min")
+        def test_no_number_of_runs(latency_runs):
+            record(latency_runs, 0.001, count="3")
+
         @pytest.mark.latency("nonsense")
         def test_wrong_budget(latency_runs):
             record(latency_runs, 0.001)
@@ -223,7 +231,9 @@ def test_plugin_fails_tests_that_exceed_their_budget(tmp_path):
     for line in (
         "latency: p50<1us is exceeded",
         "latency: p50<1min is open",
-        "latency: the runs must have at least one run",
+        "latency: the test must record runs: loop over latency_runs(pipeline, 5)",
+        'latency: the marker must have at least one budget such as "p99<50ms"',
+        "latency_runs: the number of runs must be an integer from 1 on, got '3'",
         "latency: a budget must be SPAN.STATISTIC<LIMIT",
     ):
         assert line in done.stdout, done.stdout
