@@ -177,3 +177,26 @@ def test_a_source_that_soon_has_more_frames_than_are_served_is_taken_as_always_d
     for name, gain in overloaded.gains.items():
         assert shown[name] == pytest.approx(gain / mean, abs=0.005)
     assert found.cause == overloaded.best == "s2"
+
+
+def test_an_irregular_source_that_does_not_decide_names_both_stages():
+    this = program("irregular", 88)
+    found = causes(this.trace)
+    assert this.is_clear
+    assert this.best in found.named
+    assert set(found.named) == {found.cause, *found.alternatives} <= {found.cause, *found.ties}
+    assert found.sentence.startswith(f"{found.cause} or {found.alternatives[0]} is the cause")
+    # of both readings one names this stage and one the other
+    readings = found.gains.readings.values()
+    assert {max(gain, key=gain.get) for gain in readings} >= set(found.alternatives)
+    assert sum(remark.startswith("if ") for remark in found.remarks) == len(readings) == 2
+    # the stage that is named in one reading would make it worse in the other
+    named = [[gain[name] for gain in readings] for name in found.named]
+    assert any(min(gains) < 0 < max(gains) for gains in named)
+    # two recordings together: the one with a source that is known counts in both readings
+    whole = found.gains + causes(program("closed", 0, frames=300).trace).gains
+    assert all(
+        gain[name] == found.gains.readings[reading][name] + (whole.gain[name] - found.gain[name])
+        for reading, gain in whole.readings.items()
+        for name in found.gain
+    )

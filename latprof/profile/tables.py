@@ -101,7 +101,7 @@ def _where(profile: "Profile") -> str:
     if part and _lacks_many(attributed, frames):
         part += f" in {attributed:,} of {frames:,} frames"
     cause = other_cause(profile)
-    behind = "" if cause is None else f"; its cause is {cause.cause}"
+    behind = "" if cause is None else f"; its cause is {' or '.join(cause.named)}"
     return f"{name}: the bottleneck is {stage}, {format_ns(slowest.mean)} mean{some}{part}{behind}"
 
 

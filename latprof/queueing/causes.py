@@ -56,7 +56,11 @@ class Causes:
     throughput
         Which part more frames would leave each second with the stage a tenth quicker.
     ties
-        Stages with a gain that is so near to that of the cause that the ranges overlap.
+        Stages with a gain that is so near to that of the cause that the ranges overlap, and the
+        `alternatives`.
+    alternatives
+        Stages that are the cause instead in another reading of an irregular source: the marks do
+        not decide. Empty if the answer is definite.
     chains
         Hand-offs with the path that they waited for, and for how long (ns), longest first.
     self_time
@@ -161,11 +165,24 @@ class Causes:
 
     @property
     def ties(self) -> tuple[str, ...]:
-        """Stages with a gain that is so near to that of the cause that the ranges overlap."""
+        """Stages with a range that overlaps with that of the cause, and `alternatives`."""
         cause, gain, low, high = self.cause, self.gain, self.gain_low, self.gain_high
         if cause is None or not gain or not low or not high or gain[cause] <= 0:
             return ()
-        return tuple(n for n in gain if n != cause and gain[n] > 0 and high[n] > low[cause])
+        near = {n for n in gain if n != cause and gain[n] > 0 and high[n] > low[cause]}
+        return tuple(n for n in gain if n in near or n in self.alternatives)
+
+    @property
+    def alternatives(self) -> tuple[str, ...]:
+        """Stages that are the cause instead in another reading of an irregular source."""
+        readings = {} if self.gains is None else self.gains.readings
+        best = {max(gain, key=gain.__getitem__) for gain in readings.values() if gain}
+        return tuple(name for name in self.total if name in best and name != self.cause)
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The cause and its `alternatives`; empty if no frame has a stage."""
+        return () if self.cause is None else (self.cause, *self.alternatives)
 
     @property
     def slowest(self) -> str | None:
@@ -185,6 +202,12 @@ class Causes:
                 f"{slowest} is slowest ({mean} mean); whether it is the cause is unknown, because "
                 "no stage has a station: declare what serves a stage (station=, --station "
                 "STAGE=NAME)"
+            )
+        if self.alternatives:
+            return (
+                f"{' or '.join(self.named)} is the cause: that depends on when "
+                "frames were due while their source was held, which the marks do not show; "
+                f"{slowest} is slowest ({mean} mean)"
             )
         frames = max(self.frames, 1)
         blocking = self.blocking_time[cause] / frames
@@ -210,7 +233,14 @@ class Causes:
         cause, gain, held, lines = self.cause, self.gain, self.held, []
         if cause is None or not gain or not held or NO_STATION in self.notes:
             return []
-        if self.ties:
+        if self.alternatives and self.gains:
+            for reading, gains in self.gains.readings.items():
+                whole = max(self.gains.end_to_end, 1)
+                each = ", ".join(
+                    f"of {name} {_percent(gains[name] / whole, 1)}" for name in self.named
+                )
+                lines.append(f"if {reading}, a tenth less takes off end to end: {each}")
+        elif self.ties:
             names = " and ".join((cause, *self.ties))
             shares = [self._share(gain, name) for name in (cause, *self.ties)]
             each = ", ".join(_percent(share, 1) for share in shares)
@@ -337,6 +367,7 @@ class Causes:
             "end_to_end_ns": self.end_to_end,
             "stages": self.rows(),
             "ties": list(self.ties),
+            "alternatives": list(self.alternatives),
             "remarks": self.remarks,
             "queues": {name: asdict(queue) for name, queue in self.queues.items()},
             "source": asdict(self.source),

@@ -58,6 +58,8 @@ class Gains:
         The lower and the higher of the gains of 8 and 12 % less, over these frames.
     held
         The gain of the stage held to its median, over these frames.
+    readings
+        The same as `gain` in other readings of an irregular source, by name of the reading.
     """
 
     frames: Count = 0
@@ -69,17 +71,22 @@ class Gains:
     low: dict[str, float] = field(default_factory=dict)
     high: dict[str, float] = field(default_factory=dict)
     held: dict[str, float] = field(default_factory=dict)
+    readings: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def __add__(self, other: "Gains") -> "Gains":
-        return Gains(
+        readings = {
+            name: _added(self.readings.get(name, self.gain), other.readings.get(name, other.gain))
+            for name in {**self.readings, **other.readings}
+        }
+        found = Gains(
             self.frames + other.frames,
             self.end_to_end + other.end_to_end,
             self.span_ns + other.span_ns,
-            *(
-                _added(getattr(self, name), getattr(other, name))
-                for name in ("gain", "spans", "sampled", "low", "high", "held")
-            ),
+            readings=readings,
         )
+        for name in ("gain", "spans", "sampled", "low", "high", "held"):
+            setattr(found, name, _added(getattr(self, name), getattr(other, name)))
+        return found
 
     def at(self, name: str, stage: str) -> float:
         """Return `low`, `high` or `held` of a stage as if over all frames."""
@@ -204,6 +211,14 @@ class GainsSoFar:
                 found.spans[name] = float(_span(leave[first]))
                 self._keep(name, after[first])
             _put(found, name, gains)
+        gained = {name: s for name in names if (s := places[name][0]) is not None}
+        for reading, other in line.sources():
+            times = line_times(model, other, [dict([wanted[s]]) for s in gained.values()])
+            begins, leave = other.replay(max(len(gained), 1), *times)
+            after = leave - begins[0]
+            found.readings[reading] = dict.fromkeys(names, 0.0) | {
+                name: float(int((before - after[i]).sum())) for i, name in enumerate(gained)
+            }
         return found
 
     def _keep(self, stage: str | None, lengths: Ints) -> None:

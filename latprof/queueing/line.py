@@ -168,10 +168,17 @@ class Line:
         if any(queue.room is None for queue in self.queues) and self._may_be_held:
             rooms = [max(q.most, 1) if q.room is None else q.room for q in self.queues]
             found += [self.with_rooms(rooms), self]
-        if self.source.kind == "irregular":
-            never = np.full(len(self), NEVER, np.int64)
-            found += [replace(likely, due=due) for due in (self.begin[0], never)]
-        return found
+        return found + [line for _, line in likely.sources()]
+
+    def sources(self) -> "list[tuple[str, Line]]":
+        """Return the line in other readings of an irregular source, with their names."""
+        if self.source.kind != "irregular":
+            return []
+        never = np.full(len(self), NEVER, np.int64)
+        return [
+            ("held frames were due when they started", replace(self, due=self.begin[0])),
+            ("the source always had another frame", replace(self, due=never)),
+        ]
 
     @staticmethod
     def is_held(queues: Sequence[Queue]) -> bool:
