@@ -112,7 +112,7 @@ class Mix:
     @property
     def sentence(self) -> str:
         """Both parts, in one sentence."""
-        mix, within = format_ns(self.mix), format_ns(sum(self.within.values()))
+        mix, within = format_ns(round(self.mix)), format_ns(round(sum(self.within.values())))
         return f"of the mean, {mix} is from another mix of {self.by}, {within} from its latencies"
 
     @property

@@ -165,6 +165,7 @@ def trend(result: "Trend", *, ax: "Axes | None" = None) -> "Axes":
         text = f"{change.ratio - 1:+.1%}"
         note(ax, text, (at, 1), (4, -4), xycoords=across, color=THRESHOLD, va="top")
     ax.margins(y=0.25)
+    ax.locator_params(axis="x", integer=True)
     ax.set_xlabel("run, in order of time")
     span, statistic = result.key
     ax.set_ylabel(f"{statistic} in {unit}" if unit else statistic)
