@@ -220,11 +220,12 @@ def _is_table(value: object, kind: type) -> bool:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Recorder:
-    """A machine and the versions that ran on it; "" for what a file does not say."""
+    """A machine, what ran on it, and the stamping core; "" for what a file does not say."""
 
     host: str
     python: str
     latprof: str
+    core: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +269,7 @@ class Recorders:
 
     def add(self, meta: dict[str, Any]) -> None:
         """Count a trace file by its metadata."""
-        keys = ("host", "python", "latprof", "created")
+        keys = ("host", "python", "latprof", "core", "created")
         *names, created = (str(meta.get(key) or "")[:_LONGEST] for key in keys)
         self.merge(Recorders({Recorder(*names): Written(1, created, created)}))
 
@@ -283,7 +284,7 @@ class Recorders:
             self.others += self.written.pop(recorder).files
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values: host, versions, number of files, the first and the last time."""
+        """Return plain values: host, versions, core, number of files, first and last time."""
         known = sorted(self.written)
         rows = [[*astuple(recorder), *astuple(self.written[recorder])] for recorder in known]
         return {"files": rows, "others": self.others}

@@ -175,6 +175,20 @@ def test_more_throughput_is_better_and_conditions_come_first():
     assert found.budgets[0].state == MET
 
 
+def test_another_machine_version_or_stamping_core_is_a_difference_of_conditions():
+    before = dict(host="kvm-1", python="3.11.7", latprof="0.1.0", core="c")
+    for key, other, words in (
+        ("host", "kvm-2", "the machines differ: kvm-1 and kvm-2"),
+        ("python", "3.12.1", "the versions of Python differ: 3.11.7 and 3.12.1"),
+        ("latprof", "0.2.0", "the versions of latprof differ: 0.1.0 and 0.2.0"),
+        ("core", "python", "the stamping cores differ: c and python"),
+    ):
+        base, head = (constant(10_000) for _ in range(2))
+        base.meta.update(before)
+        head.meta.update(before | {key: other})
+        assert str(compare(base, head)).startswith(f"Conditions differ: {words}")
+
+
 def test_one_run_a_side_has_no_verdict_and_says_why():
     found = compare(noisy(1), noisy(2, 1.5))
     row = found["end_to_end", "mean"]

@@ -133,7 +133,7 @@ def test_profile_of_format_1_with_causes_and_order():
     assert (order.period.min, order.period.max, order.in_flight.peak) == (10, 40, 2)
     assert (order.deadline.misses, order.deadline.last_missed) == (1, 2)
     assert profile.recorders.to_dict() == {
-        "files": [["kvm-1", "3.11.7", "0.1.0", 1, *["2026-11-24T10:00:00.000000Z"] * 2]],
+        "files": [["kvm-1", "3.11.7", "0.1.0", "", 1, *["2026-11-24T10:00:00.000000Z"] * 2]],
         "others": 0,
     }
 

@@ -41,23 +41,23 @@ def test_merging_in_any_order_gives_equal_recorders():
         merged.append(whole.to_dict())
     assert all(each == merged[0] for each in merged)
     assert [row[0] for row in merged[0]["files"]] == ["a", *names[: MOST_RECORDERS - 1]]
-    assert merged[0]["files"][0][3:] == [3, "2026-01-01T00:00:00Z", "2026-01-03T00:00:00Z"]
+    assert merged[0]["files"][0][4:] == [3, "2026-01-01T00:00:00Z", "2026-01-03T00:00:00Z"]
     assert merged[0]["others"] == 21
 
 
 def test_recorders_are_saved_with_the_profile_and_reported(tmp_path):
     profile = Profile(BARE)
     profile.add(simple(BARE, [(0, 1)]))
-    profile.note({"host": "kvm\x1b[31m", "python": "3.12.1", "latprof": "0.1.0"})
+    profile.note({"host": "kvm\x1b[31m", "python": "3.12.1", "latprof": "0.1.0", "core": "c"})
     profile.balance()
     profile.save(tmp_path / "p")
     loaded = latprof.load_profile(tmp_path / "p")
     assert loaded.recorders == profile.recorders
     content = Report(loaded).to_dict()["recorders"]
-    row = ["kvm\x1b[31m", "3.12.1", "0.1.0", 1, "", ""]
+    row = ["kvm\x1b[31m", "3.12.1", "0.1.0", "c", 1, "", ""]
     assert content == {"files": [row], "others": 0}
     both = loaded + profile
-    assert both.recorders.to_dict()["files"][0][3] == 2
+    assert both.recorders.to_dict()["files"][0][4] == 2
 
 
 def test_recorders_that_were_changed_are_refused():

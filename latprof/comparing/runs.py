@@ -209,6 +209,7 @@ def condition_notes(base: Sequence[Run], head: Sequence[Run]) -> list[str]:
         ("the machines", lambda run: {each.host for each in run.profile.recorders.written}),
         ("the versions of Python", lambda run: {r.python for r in run.profile.recorders.written}),
         ("the versions of latprof", lambda run: {r.latprof for r in run.profile.recorders.written}),
+        ("the stamping cores", lambda run: {each.core for each in run.profile.recorders.written}),
     ):
         sides = [set().union(*map(found, side)) - {""} for side in (base, head)]
         if sides[0] and sides[1] and sides[0] != sides[1]:

@@ -253,7 +253,11 @@ def _recorded_on(recorders: Recorders) -> Iterator[str]:
     """Name the machines that recorded, with how many files each, and when."""
     known = sorted(recorders.written.items(), key=lambda item: item[0])
     for recorder, written in known[:_MOST_RECORDERS]:
-        versions = (("Python", recorder.python), ("latprof", recorder.latprof))
+        versions = (
+            ("Python", recorder.python),
+            ("latprof", recorder.latprof),
+            ("stamping core", recorder.core),
+        )
         parts = [recorder.host, *(f"{what} {known}" for what, known in versions if known)]
         if written.files != 1:
             parts.append(f"{written.files:,} files")
