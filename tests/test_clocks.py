@@ -87,14 +87,32 @@ def test_the_envelope_is_on_one_side_of_all_points(points, above):
     assert (clock.low is None) == above == (clock.high is not None)
 
 
-def test_envelope_of_five_points_by_hand():
-    # on the hull: (0, 100), (400_000, 140), (1_000_000, 500); the mean time is 350,000
-    points = [(0, 100), (200_000, 300), (400_000, 140), (150_000, 400), (1_000_000, 500)]
-    clock = one_way(bounds(points), above=True)
-    assert clock.at == 350_000
-    assert clock.drift == pytest.approx(40 / 400_000)
-    assert clock.high == pytest.approx(135, abs=2)
+def test_envelope_by_hand():
+    # all 16 points are on the hull; their mean time is between those of k = 7 and k = 8
+    clock = one_way(bounds([(k * 100_000, 100 + k * k) for k in range(16)]), above=True)
+    assert clock.at == 750_000
+    assert clock.drift == pytest.approx(15 / 100_000)
+    assert clock.high == pytest.approx(156.5, abs=2)  # between 149 and 164
     assert clock.high - 3 <= clock.offset <= clock.high
+
+
+def test_delays_that_do_not_always_rise_are_no_drift():
+    # the fastest are 100 ns, 40 ns more, and 10 ns less than that at last
+    values = [100, 102, 110, 120, 125, 128, 140, 130]
+    points = [(k * 100_000 + i, v + 7 * i) for k, v in enumerate(values) for i in range(4)]
+    clock = one_way(bounds(points), above=True)
+    assert (clock.drift, clock.offset) == (0.0, pytest.approx(100, abs=2))
+
+
+def test_a_drift_of_none_is_taken_if_it_is_possible_or_frames_are_few():
+    times = np.arange(40) * 1_000_000
+    for gained, n, drift in ((0, 40, 0.0), (20, 40, 0.0), (400, 40, 4e-4), (400, 10, 0.0)):
+        true = 5_000 + times[:n] * gained // 1_000_000
+        clock = two_ways(Points(times[:n], true + 600), Points(times[:n], true - 600))
+        assert clock.drift == pytest.approx(drift, rel=0.02)
+        assert clock.slowest < gained / 1e6 < clock.fastest
+        for t, ahead in zip(times[:n], true, strict=True):
+            assert abs(int(clock.ahead(np.array([t]))[0]) - ahead) <= clock.bound
 
 
 def test_clock_fitted_to_300_000_points_stays_within_its_error_bound():

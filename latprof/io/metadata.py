@@ -109,7 +109,20 @@ def _is_accounts(value: Any) -> bool:
 
 
 def _is_join(value: Any) -> bool:
-    return isinstance(value, dict) and _list_of(_is_part)(value.get("parts") or [])
+    return (
+        isinstance(value, dict)
+        and _list_of(_is_part)(value.get("parts") or [])
+        and _list_of(_is_clock)(value.get("clocks") or [])
+    )
+
+
+def _is_clock(value: Any) -> bool:
+    texts = _list_of(_is_text)
+    kinds = {"parts": texts, "spans": texts, "host": _is_text, "method": _is_text}
+    kinds["frames"] = _list_of(_is_count)
+    return isinstance(value, dict) and all(
+        kinds.get(name, _is_ns)(known) for name, known in value.items() if known is not None
+    )
 
 
 def _is_part(value: Any) -> bool:

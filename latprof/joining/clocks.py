@@ -15,7 +15,7 @@ bounded: the line is the edge of the lower envelope of delays below their mean t
 Towsley, "Estimation and removal of clock skew from network delay measurements", INFOCOM 1999).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -23,6 +23,7 @@ import numpy as np
 
 from latprof.arrays import Floats, Ints
 from latprof.frames import MISSING
+from latprof.hosts import AS_GIVEN, METHODS, ONE_WAY, SAME_BOOT, TWO_WAYS, WALL
 from latprof.joining.matching import Process
 from latprof.pipeline import Pipeline
 
@@ -44,6 +45,12 @@ FASTEST_DRIFT = 1e-3
 
 FASTEST_ENVELOPE = 5e-4
 """The largest drift inferred from one direction; delays that grow faster are a queue."""
+
+FEWEST_FOR_DRIFT = 16
+"""Fewer frames in a direction do not show a drift."""
+
+STRETCHES = 8
+"""Equal stretches of time in which frames of one direction must show the same drift."""
 
 BINS = 1_024
 """Time bins of which only the tightest bound is kept, which still bounds the line."""
@@ -77,12 +84,14 @@ class Clock:
     offset
         ns.
     drift
-        ns per ns.
+        ns per ns; 0 unless the points rule out that there is none.
     low, high
         Limits of the true offset at that time, None if that side is unknown.
     bound
         How far the line may be from the truth between the first and the last point, ns; None if
         frames travel in one direction only.
+    slowest, fastest
+        Limits of the true drift, ns per ns; None if they are unknown.
     contradiction
         How far the points are from allowing any line, ns: the clocks do not drift at a constant
         rate, or stamps are wrong. The bound allows for it.
@@ -94,6 +103,8 @@ class Clock:
     low: int | None = None
     high: int | None = None
     bound: int | None = None
+    slowest: float | None = None
+    fastest: float | None = None
     contradiction: int = 0
 
     def ahead(self, times: Ints) -> Ints:
@@ -126,10 +137,13 @@ def two_ways(above: Points, below: Points) -> Clock:
     highest = (_ceiling(upper, slopes)[:, None] + slopes[:, None] * ends).max(axis=0) + slack
     lowest = (_floor(lower, slopes)[:, None] + slopes[:, None] * ends).min(axis=0) - slack
     middle = (highest + lowest) / 2
-    drift = (middle[2] - middle[0]) / 2
-    # a line between the middles of the ends: it is off the most at one of them
-    bound = max((highest - lowest)[[0, 2]]) / 2 + slack
-    offset = (middle[2] + middle[0]) / 2
+    offset, drift = (middle[2] + middle[0]) / 2, (middle[2] - middle[0]) / 2
+    few = min(len(above), len(below)) < FEWEST_FOR_DRIFT
+    if few or slopes[0] <= 0 <= slopes[-1]:
+        none = np.zeros(1)
+        offset, drift = (_ceiling(upper, none)[0] + _floor(lower, none)[0]) / 2, 0.0
+    line = offset + drift * ends
+    bound = max((highest - line).max(), (line - lowest).max()) + slack
     return Clock(
         at=at,
         offset=base + round(offset),
@@ -137,6 +151,8 @@ def two_ways(above: Points, below: Points) -> Clock:
         low=base + int(np.floor(lowest[1] - slack)) - 1,
         high=base + int(np.ceil(highest[1] + slack)) + 1,
         bound=int(np.ceil(bound)) + 2,
+        slowest=float(slopes[0] / half),
+        fastest=float(slopes[-1] / half),
         contradiction=int(np.ceil(2 * slack)),
     )
 
@@ -145,7 +161,8 @@ def one_way(points: Points, *, above: bool) -> Clock:
     """Return the clock from points that it is not above (or, `above` False, not below).
 
     The fastest frames are assumed to have taken no time, so that the offset is a bound. A drift
-    cannot be distinguished from a queue that grows slowly.
+    cannot be distinguished from a queue that grows slowly. It is taken for a drift only if the
+    fastest frames of every stretch of time show it.
     """
     sign = 1 if above else -1
     values = sign * points.values
@@ -155,7 +172,7 @@ def one_way(points: Points, *, above: bool) -> Clock:
     mean = float(np.mean((points.times - first) / span))
     edge = int(np.clip(np.searchsorted(x, mean), 1, max(1, len(x) - 1)))
     drift, at, offset = 0.0, float(x[np.argmin(y)]), float(y.min())
-    if len(x) > 1:
+    if len(x) > 1 and _always_changes(points, sign):
         slope = float((y[edge] - y[edge - 1]) / (x[edge] - x[edge - 1]))
         if abs(slope) <= FASTEST_ENVELOPE * span:
             drift, at = slope / span, mean
@@ -171,6 +188,19 @@ def one_way(points: Points, *, above: bool) -> Clock:
     # the hull was made of some points only; the line must not be above any of the others either
     over = int((sign * (clock.ahead(points.times) - points.values)).max())
     return clock if over <= 0 else replace(clock, offset=clock.offset - sign * over)
+
+
+def _always_changes(points: Points, sign: int) -> bool:
+    """Return whether the fastest frames of all stretches of time rise, or all fall."""
+    first, last = int(points.times.min()), int(points.times.max())
+    if last == first or len(points) < FEWEST_FOR_DRIFT:
+        return False
+    stretch = ((points.times - first) * (STRETCHES / (last - first))).astype(np.int64)
+    least = np.full(STRETCHES, np.iinfo(np.int64).max)
+    np.minimum.at(least, np.minimum(stretch, STRETCHES - 1), sign * points.values)
+    least = least[least != np.iinfo(np.int64).max]
+    rises = np.diff(least) > 0
+    return len(least) > STRETCHES // 2 and bool(rises.all() or (np.diff(least) < 0).all())
 
 
 # -- lines and hulls ------------------------------------------------------------------------------
@@ -229,9 +259,6 @@ def _slopes(
 
 FEWEST_ONE_WAY = 16
 """Fewer frames in one direction alone leave the wall clocks as they are."""
-
-AS_GIVEN, SAME_BOOT, TWO_WAYS = "as given", "same boot", "two ways"
-ONE_WAY, WALL = "one way, a bound", "wall clock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,8 +319,14 @@ def _align_hosts(hosts: list[list[Process]], pipeline: Pipeline, frames: int) ->
             clock, method = two_ways(above, below), TWO_WAYS
         elif len(above) + len(below) >= FEWEST_ONE_WAY:
             clock, method = one_way(above if len(above) else below, above=bool(len(above))), ONE_WAY
-        entry: dict[str, Any] = {"parts": [process.name for process in host], "method": method}
-        entry["frames"] = [len(above), len(below)]
+        entry: dict[str, Any] = {
+            "parts": [process.name for process in host],
+            "method": method,
+            "frames": [len(above), len(below)],
+            "spans": _spans_of(host, pipeline),
+        }
+        if host[0].meta.get("host"):
+            entry["host"] = host[0].meta["host"]
         if clock is not None:
             for process in host:
                 _correct(process, clock)
@@ -304,13 +337,30 @@ def _align_hosts(hosts: list[list[Process]], pipeline: Pipeline, frames: int) ->
                 "bound_ns": None if clock.bound is None else clock.bound + uncertain,
                 "low_ns": None if clock.low is None else clock.low - uncertain,
                 "high_ns": None if clock.high is None else clock.high + uncertain,
+                "drift_low_ppb": _ppb(clock.slowest, np.floor),
+                "drift_high_ppb": _ppb(clock.fastest, np.ceil),
                 "contradiction_ns": clock.contradiction,
             }
             uncertain = max(uncertain, entry["bound_ns"] or 0)
         entries.append(entry)
         done += host
-    worst = min((entry["method"] for entry in entries), key=(WALL, ONE_WAY, TWO_WAYS).index)
+    worst = min((entry["method"] for entry in entries), key=METHODS.index)
     return Alignment(worst, entries)
+
+
+def _ppb(rate: float | None, rounded: Callable[[float], float]) -> int | None:
+    return None if rate is None else int(rounded(rate * 1e9))
+
+
+def _spans_of(host: list[Process], pipeline: Pipeline) -> list[str]:
+    """Return the spans that an error of the host's clock makes longer or shorter."""
+    own = {mark for process in host for mark in process.owns}
+    longer = {
+        span.name: (span.end in own) - (span.begin in own)
+        for span in (*pipeline.spans, *pipeline.totals)
+    }
+    longer["other"] = longer["end_to_end"] - sum(longer[span.name] for span in pipeline.stages)
+    return [name for name, count in longer.items() if count]
 
 
 def _correct(process: Process, clock: Clock) -> None:

@@ -33,9 +33,11 @@ recording, ``clock`` how their stamps were put on one clock:
 ====================  =========================================================================
 
 ``clocks`` describes each host but the first: how far its clock was ahead (``offset_ns`` at its own
-time ``at_ns``, between ``low_ns`` and ``high_ns``), its drift (``drift_ppb``), and the number of
-``frames`` there and back that this follows from. ``clock_errors`` counts the frames that arrived in
-one recording before they left another, which is impossible and shows an error of the clocks.
+time ``at_ns``, between ``low_ns`` and ``high_ns``), its drift (``drift_ppb``, 0 unless frames rule
+that out, between ``drift_low_ppb`` and ``drift_high_ppb``), the number of ``frames`` there and back
+that this follows from, and the ``spans`` that an error would change. ``clock_errors`` counts the
+frames that arrived in one recording before they left another, which is impossible and shows an
+error of the clocks.
 """
 
 import os

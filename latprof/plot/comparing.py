@@ -57,8 +57,10 @@ def compare(
     Raises
     ------
     ProfileError
-        A span is unknown, or `value` is.
+        `result` is something else, a span is unknown, or `value` is.
     """
+    if not hasattr(result, "contributions"):
+        raise ProfileError(f"result must be of latprof.compare, got {type(result).__name__}")
     if value not in VALUES:
         raise ProfileError(f"value must be one of {', '.join(VALUES)}, got {quoted(value)}")
     ax = new_axes(ax)
@@ -145,7 +147,14 @@ def trend(result: "Trend", *, ax: "Axes | None" = None) -> "Axes":
         From `latprof.trend`.
     ax
         Where to draw; by default a new figure.
+
+    Raises
+    ------
+    ProfileError
+        `result` is something else.
     """
+    if not hasattr(result, "points"):
+        raise ProfileError(f"result must be of latprof.trend, got {type(result).__name__}")
     ax = new_axes(ax)
     points, color = result.points, PALETTE[0]
     values = np.array([point.value for point in points])

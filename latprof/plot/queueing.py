@@ -1,5 +1,6 @@
 """What frames wait for, as a matrix; what a change of a stage gives; latency against load."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
@@ -171,7 +172,8 @@ def what_if(result: "WhatIf | pd.DataFrame", *, ax: "Axes | None" = None) -> "Ax
         `result` is something else.
     """
     table: Any = getattr(result, "table", result)
-    if not {"measured", "replayed"} <= set(getattr(table, "columns", ())):
+    columns = getattr(table, "columns", None)
+    if not isinstance(columns, Iterable) or not {"measured", "replayed"} <= set(columns):
         raise ProfileError(
             f"result must be of latprof.what_if, or its table, got {type(result).__name__}"
         )

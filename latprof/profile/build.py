@@ -15,6 +15,7 @@ from latprof.fold.fold import Fold
 from latprof.fold.packed import PackedSums
 from latprof.fold.sums import RANGE_EDGES_NS, Sums
 from latprof.frames import FINISHED, Columns, Labels, as_text
+from latprof.hosts import HostClock, add_clock, clocks_of
 from latprof.pipeline import Pipeline, check_pipeline
 from latprof.profile.groups import PackedGroup, PackedGroups, split
 from latprof.sequence.order import OrderBySource, OrderSettings
@@ -111,6 +112,7 @@ class FoldedFrames:
         self.files = 0
         self.by_weight = 0  # rows that represent several frames each, by estimate
         self.recorders = Recorders()
+        self.clocks: dict[str, HostClock] = {}  # of the hosts of joined traces
         self.stamp_ns = 0  # the slowest clock read of the recordings, 0 if unknown
         self.cause_sums: CausesAccumulator | None = None  # if causes were asked for
         self.reading: set[str] = set()  # what was assumed when files of other tools were read
@@ -242,6 +244,8 @@ class FoldedFrames:
         self.reading.update(meta.get("reading") or ())
         self.untimed |= bool(meta.get("untimed"))
         self.recorders.add(meta)
+        for host, clock in clocks_of((meta.get("join") or {}).get("clocks") or ()):
+            add_clock(self.clocks, host, clock)
         if self.order is not None:
             self.order.end_recording(lost)
         accounts = Accounts(lost=lost)
@@ -378,6 +382,8 @@ class FoldedFrames:
         self.rates += other.rates
         self.files += other.files
         self.recorders.merge(other.recorders)
+        for host, clock in other.clocks.items():
+            add_clock(self.clocks, host, clock)
         self.by_weight += other.by_weight
         self.stamp_ns = max(self.stamp_ns, other.stamp_ns)
         self.reading |= other.reading

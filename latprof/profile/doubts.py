@@ -19,7 +19,7 @@ from latprof.accounts import (
     union,
 )
 from latprof.profile.answers import pause_of
-from latprof.text import counted
+from latprof.text import clip, counted
 from latprof.units import format_exact, format_ns, format_quantity, format_utc
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def doubts_of(profile: "Profile") -> list[Doubt]:
     if profile.frames:
         found += [*_negative(profile), *_unit(profile), *_added_up(profile)]
         found += [*_paused(profile), *_left_out(profile)]
-        found += _resolution(profile)
+        found += [*_resolution(profile), *_clocks(profile)]
     accounts = profile.accounts
     if is_unfinished(accounts):
         frames = counted(accounts.started, "frame")
@@ -170,6 +170,13 @@ def _resolution(profile: "Profile") -> Iterator[Doubt]:
             f"{', '.join(marks)} {have} a resolution of {format_exact(step)}: shorter times and "
             "the order of frames within it are not known",
         )
+
+
+def _clocks(profile: "Profile") -> Iterator[Doubt]:
+    for host, clock in sorted(profile.clocks.items()):
+        if clock.doubt and clock.spans:
+            spans = ", ".join(clock.spans)
+            yield Doubt("clocks", f"{spans}: the clock of {clip(host)} {clock.doubt}")
 
 
 def _left_out(profile: "Profile") -> Iterator[Doubt]:

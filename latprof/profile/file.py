@@ -14,6 +14,7 @@ from latprof.arrays import Bounds, Count
 from latprof.errors import ProfileError
 from latprof.fold.consistency import inconsistency
 from latprof.fold.sums import Sums
+from latprof.hosts import METHODS, HostClock
 from latprof.io.atomic import file_errors, write_file
 from latprof.pipeline import Pipeline
 from latprof.profile.bins import is_histogram_file, read_histograms
@@ -46,6 +47,7 @@ class _Content:
     by: str | None
     files: Count
     recorders: Recorders
+    clocks: dict[str, HostClock]
     stamp_ns: Count
     by_weight: Count
     undeclared: bool
@@ -70,6 +72,8 @@ class _Content:
         sums = self.ungrouped
         if any(begin > end for begin, end in self.segments):
             return "segments must not end before they begin"
+        if any(clock.method not in METHODS for clock in self.clocks.values()):
+            return f"the method of a clock must be one of {', '.join(METHODS)}"
         if self.by is None and self.groups:
             return "groups must have a column `by`"
         if self.by is not None and (sums.finished or sums.dropped):

@@ -197,6 +197,7 @@ class SpanProfile:
         known = [self.percentile(q) for q in TABLE_PERCENTILES]
         first = ("kind", "count", "missing", "negative", "most_negative", "mean", "std", "min")
         row: dict[str, Any] = {"span": self.name} | {name: getattr(self, name) for name in first}
+        row["most_negative"] = self.most_negative or None
         row |= {percentile_key(p.q): p.value for p in known}
         row |= {name: getattr(self, name) for name in ("max", "peak_frame", "share")}
         row["resolution"] = self.resolution

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from latprof.accounts import DISORDERED
 from latprof.errors import ProfileError
 from latprof.fold.intervals import Percentile
+from latprof.hosts import clock_lines
 from latprof.profile.doubts import COUNTED, MANY_LEFT_OUT, added_up, how_negative
 from latprof.profile.span import TABLE_PERCENTILES, SpanProfile, percentile_key
 from latprof.table import Cell, Column, Section, Table, colors, html, text
@@ -206,6 +207,7 @@ def spans(profile: "Profile", thresholds: Thresholds | None = None) -> Section:
             f"mostly the cost of measuring, as a clock read takes {profile.stamp_ns} ns: "
             + ", ".join(measuring)
         )
+    lines += clock_lines(profile.clocks)
     if rounded:
         lines.append(f"? multiples of {_multiples(rounded)}: percentiles are as coarse")
     if profile.bins is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from latprof.analysis import analyze
 from latprof.errors import ProfileError
+from latprof.hosts import as_dicts
 from latprof.profile.answers import middle_of, slice_of, timeline_rows, worst_frames
 from latprof.profile.file import is_profile
 from latprof.profile.profile import Profile, load_profile
@@ -199,6 +200,7 @@ class Report:
             "variance_shares": profile.variance_shares,
             "accounts": profile.accounts.to_dict(),
             "recorders": profile.recorders.to_dict(),
+            "clocks": as_dicts(profile.clocks),
             "dropped_times": [
                 {
                     "reason": reason,

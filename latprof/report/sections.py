@@ -53,7 +53,7 @@ def summary_lines(profile: Profile, thresholds: Thresholds) -> list[str]:
     """Return what is most worth knowing beside the headline."""
     frames = tables.pace(profile)
     if frames is None:
-        return []
+        return list(_deadline(profile)) if profile.sums.dropped else []
     total = profile["end_to_end"]
     if profile.bins is not None:
         return [frames] if total.max is None else [frames, f"{format_ns(total.max)} at most"]
