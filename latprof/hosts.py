@@ -8,8 +8,13 @@ from latprof.text import clip
 from latprof.units import format_exact, format_ns
 
 __all__ = [
+    "AS_GIVEN",
     "METHODS",
     "MOST_HOSTS",
+    "ONE_WAY",
+    "SAME_BOOT",
+    "TWO_WAYS",
+    "WALL",
     "HostClock",
     "add_clock",
     "as_dicts",
@@ -23,7 +28,7 @@ METHODS = (WALL, ONE_WAY, TWO_WAYS)
 """How clocks of several hosts are compared, the least certain first."""
 
 MOST_HOSTS = 100
-"""Most hosts whose clocks a profile describes, the first in alphabetical order."""
+"""Most hosts of which a profile describes the clock, the first in alphabetical order."""
 
 _LONGEST = 80  # characters of a name
 _LIMITS = ("low_ns", "high_ns", "bound_ns", "drift_low_ppb", "drift_high_ppb")
@@ -42,7 +47,7 @@ class HostClock:
     spans
         The spans that begin or end on this host, and not both.
     offset_ns, drift_ppb
-        The least and the most that was estimated; empty if there is no estimate.
+        The lowest and the highest estimate; empty if there is none.
     low_ns, high_ns
         Limits of the true offset; None if that side is unknown.
     bound_ns

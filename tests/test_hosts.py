@@ -24,7 +24,7 @@ TRIP = Pipeline(
 
 
 def joined(there, back, frames=1_000, ahead=37 * S):
-    """Return frames that travel to a host whose clock is ahead, work 10 ms there, and return."""
+    """Return frames that travel to a host with a clock that is ahead, work 10 ms, and return."""
     start = BEGIN + np.arange(frames) * 20 * MS
     arrived = start + there + ahead
     end = start + there + 10 * MS + back
