@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from latprof import plot
     from latprof.accounts import Accounts, InFlight
     from latprof.analysis import analyze
-    from latprof.comparing.compare import Comparison, compare
+    from latprof.comparing.compare import compare
+    from latprof.comparing.comparison import Comparison
     from latprof.comparing.planning import plan
     from latprof.comparing.trend import trend
     from latprof.histogram import Histogram

@@ -71,7 +71,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 
 
 def _judge(marker: pytest.Mark, recorded: "list[Profile]") -> None:
-    from latprof.comparing.compare import judge_profiles
+    from latprof.comparing.budgets import judge_profiles
 
     wrong = ""
     if not marker.args:

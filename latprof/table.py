@@ -26,6 +26,7 @@ __all__ = [
     "Kind",
     "Layout",
     "Section",
+    "Shown",
     "Table",
     "colors",
     "doubtful",
@@ -161,6 +162,20 @@ class Section:
     table: Table | None = None
     key: str = ""
     doubts: tuple[str, ...] = ()
+
+
+class Shown:
+    """A result that is shown by its sections: as text by ``str()``, as HTML by a notebook."""
+
+    def sections(self) -> list[Section]:
+        """Return what is shown."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return text(self.sections())
+
+    def _repr_html_(self) -> str:
+        return html(self.sections())
 
 
 def written(cell: Cell, kind: Kind, most: int = 64) -> str:

@@ -10,9 +10,8 @@ from scipy import stats
 import latprof
 from latprof import Pipeline, ProfileError, Span, Trace, analyze, compare
 from latprof.cli.main import main
-from latprof.comparing.budgets import EXCEEDED, MET, OPEN, parse_budget
+from latprof.comparing.budgets import EXCEEDED, MET, OPEN, judge_runs, parse_budget
 from latprof.comparing.changes import mix_of
-from latprof.comparing.compare import judge_runs
 from latprof.comparing.planning import pairs_needed, plan, power_of
 from latprof.comparing.runs import Run, load_runs
 from latprof.comparing.services import shapley

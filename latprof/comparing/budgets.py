@@ -1,17 +1,43 @@
-"""Budgets: limits of one statistic, such as ``end_to_end.p99<+5%`` or ``decode.p50<20ms``."""
+"""Budgets: limits of one statistic, such as ``end_to_end.p99<+5%`` or ``decode.p50<20ms``.
 
+A budget is met if the whole interval of its statistic is within the limit, exceeded if the whole
+interval is beyond it, and open otherwise.
+"""
+
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from latprof.comparing.runs import MISSES, THROUGHPUT, Key
+import numpy as np
+
+from latprof.comparing.differences import Difference, interval_of, one_side
+from latprof.comparing.runs import MISSES, THROUGHPUT, Key, Run, load_runs
 from latprof.errors import ProfileError
+from latprof.profile.profile import Profile
 from latprof.text import quoted
 from latprof.units import format_ns, format_quantity, parse_duration
 
-__all__ = ["EXCEEDED", "MET", "OPEN", "Budget", "parse_budget", "parse_budgets"]
+__all__ = [
+    "EXCEEDED",
+    "MET",
+    "ONE_RUN",
+    "OPEN",
+    "Budget",
+    "JudgedBudget",
+    "judge_profiles",
+    "judge_runs",
+    "judged",
+    "parse_budget",
+    "parse_budgets",
+]
 
 MET, EXCEEDED, OPEN = "met", "exceeded", "open"
+
+ONE_RUN = (
+    "one run a side cannot tell the code from the machine: record several runs of each, in turn"
+)
+LACKING = "a run does not have this statistic"
 
 _STATISTIC = rf"mean|{THROUGHPUT}|{MISSES}|p\d+(?:\.\d+)?"
 _FORM = re.compile(
@@ -65,6 +91,25 @@ class Budget:
         if self.key[1] == MISSES:
             return f"{value:.2%}"
         return f"{format_quantity(value)}/s" if self.key[1] == THROUGHPUT else format_ns(value)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedBudget:
+    """A budget and whether it is met: ``"met"``, ``"exceeded"`` or ``"open"``."""
+
+    budget: Budget
+    state: str
+    value: float | None
+    low: float | None
+    high: float | None
+    note: str = ""
+
+    def __str__(self) -> str:
+        shown = "no value" if self.value is None else self.budget.shown(self.value)
+        if self.low is not None and self.high is not None:
+            shown += f" ({self.budget.shown(self.low)} to {self.budget.shown(self.high)})"
+        note = f": {self.note}" if self.note else ""
+        return f"{self.budget.text} is {self.state}, {shown}{note}"
 
 
 def parse_budgets(texts: Sequence[str]) -> list[Budget]:
@@ -131,3 +176,81 @@ def _number(limit: str, text: str) -> float:
     if not re.fullmatch(r"\d+(\.\d+)?", limit):
         raise ProfileError(f"the limit must be a number or a percentage, got {quoted(text)}")
     return float(limit)
+
+
+def judged(budget: Budget, found: Difference | None, level: float) -> JudgedBudget:
+    """Return a budget and whether it is met."""
+    if found is None:
+        return JudgedBudget(budget, OPEN, None, None, None, LACKING)
+    if not budget.relative:
+        side = (found.head, found.logarithmic, found.head_error, found.head_df)
+        return _on_head(budget, *side, level)
+    if not found.logarithmic:
+        note = "a relative budget needs values above 0"
+        return JudgedBudget(budget, OPEN, None, None, None, note)
+    return _decided(
+        budget, math.exp(found.difference), found.interval(level), found.df, logarithmic=True
+    )
+
+
+def judge_runs(runs: Sequence[Run], budget: Budget, confidence: float = 0.95) -> JudgedBudget:
+    """Judge a budget that is not relative on runs of one side.
+
+    Raises
+    ------
+    ProfileError
+        The budget is relative.
+    """
+    if budget.relative:
+        raise ProfileError(
+            f"budget {quoted(budget.text)} must have a fixed limit, as there are no base runs; use "
+            "one such as 'p99<50ms'"
+        )
+    estimates = [run.statistic(budget.key) for run in runs]
+    known = [each for each in estimates if each is not None]
+    if len(known) < len(runs):
+        return JudgedBudget(budget, OPEN, None, None, None, LACKING)
+    values = np.array([each.value for each in known])
+    errors = np.array([each.log_error or 0.0 for each in known])
+    logarithmic = bool((values > 0).all())
+    scaled = np.log(values) if logarithmic else values
+    error, df, _ = one_side(scaled, errors if logarithmic else np.zeros(len(values)))
+    center = float(scaled.mean())
+    value = math.exp(center) if logarithmic else center
+    return _on_head(budget, value, logarithmic, error, df, 1 - confidence)
+
+
+def judge_profiles(profiles: Sequence[Profile], texts: Sequence[str]) -> list[JudgedBudget]:
+    """Judge budgets with fixed limits on the profiles of runs.
+
+    Raises
+    ------
+    ProfileError
+        No profile, one without frames, or a text that is not a budget with a fixed limit.
+    """
+    budgets, runs = parse_budgets(texts), load_runs(profiles, "the runs")
+    return [judge_runs(runs, budget) for budget in budgets]
+
+
+def _on_head(
+    budget: Budget, value: float, logarithmic: bool, error: float, df: int, level: float
+) -> JudgedBudget:
+    center = math.log(value) if logarithmic else value
+    interval = interval_of(center, error, df, level)
+    return _decided(budget, value, interval, df, logarithmic=logarithmic)
+
+
+def _decided(
+    budget: Budget,
+    value: float,
+    interval: tuple[float, float] | None,
+    df: int,
+    *,
+    logarithmic: bool,
+) -> JudgedBudget:
+    """Return a budget with the state that an interval on the scale gives it."""
+    if interval is None:
+        return JudgedBudget(budget, OPEN, value, None, None, ONE_RUN)
+    low, high = (math.exp(each) if logarithmic else each for each in interval)
+    state = budget.judge(low, high) if df else OPEN
+    return JudgedBudget(budget, state, value, low, high, "" if df else ONE_RUN)

@@ -7,8 +7,8 @@ of head is put between the two.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from latprof.comparing.differences import Row
 from latprof.comparing.runs import Run
 from latprof.errors import ProfileError
 from latprof.profile.answers import slice_of
@@ -16,15 +16,14 @@ from latprof.profile.profile import Profile
 from latprof.text import quoted
 from latprof.units import format_ns
 
-if TYPE_CHECKING:
-    from latprof.comparing.compare import Comparison, Row
-
 __all__ = ["Mix", "largest_part", "mix_of", "stage_contributions"]
 
 WORTH_NAMING = 0.3  # part of a difference from which on a stage is named in the sentence
 
 
-def stage_contributions(comparison: "Comparison", statistic: str) -> dict[str, float]:
+def stage_contributions(
+    base: Sequence[Run], head: Sequence[Run], statistic: str
+) -> dict[str, float]:
     """Return how much of the difference of end_to_end each stage and ``other`` makes, ns.
 
     They are differences of means over the attribution set, averaged over the runs of each side.
@@ -35,15 +34,14 @@ def stage_contributions(comparison: "Comparison", statistic: str) -> dict[str, f
     ProfileError
         The pipelines of the runs differ, or the statistic is unknown.
     """
-    runs = (*comparison.base, *comparison.head)
+    runs = (*base, *head)
     if len({run.profile.pipeline for run in runs}) > 1:
         raise ProfileError(
             "contributions need runs of one pipeline, got several; compare the spans of the same "
             "name in table()"
         )
     before, after = (
-        _mean_parts([_parts_of(run.profile, statistic) for run in side])
-        for side in (comparison.base, comparison.head)
+        _mean_parts([_parts_of(run.profile, statistic) for run in side]) for side in (base, head)
     )
     return {name: after[name] - before[name] for name in before}
 
@@ -73,12 +71,12 @@ def _mean_parts(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: sum(each[name] for each in parts) / len(parts) for name in parts[0]}
 
 
-def largest_part(comparison: "Comparison", row: "Row") -> str:
+def largest_part(base: Sequence[Run], head: Sequence[Run], row: Row) -> str:
     """Return the words on the stage that makes most of a difference, or an empty text."""
     if row.span != "end_to_end" or row.kind != "time":
         return ""
     try:
-        parts = stage_contributions(comparison, row.statistic)
+        parts = stage_contributions(base, head, row.statistic)
     except ProfileError:
         return ""
     sign = 1 if row.difference > 0 else -1

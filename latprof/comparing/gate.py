@@ -23,11 +23,13 @@ from typing import Any
 import numpy as np
 
 from latprof.comparing.budgets import EXCEEDED, MET, OPEN, Budget, parse_budgets
-from latprof.comparing.compare import BETTER, WORSE, Comparison, compare_runs
+from latprof.comparing.compare import compare_runs
+from latprof.comparing.comparison import Comparison
+from latprof.comparing.differences import BETTER, WORSE
 from latprof.comparing.runs import Run, load_runs
 from latprof.comparing.student import sequential_level
 from latprof.errors import ProfileError
-from latprof.table import Section, markdown, text
+from latprof.table import Section, Shown, markdown
 from latprof.text import clip, quoted
 from latprof.units import format_ns, parse_duration
 
@@ -43,7 +45,7 @@ _MOST_OUTPUT = 1 << 16  # bytes of a command's output that are kept
 
 
 @dataclass(frozen=True, eq=False)
-class GateResult:
+class GateResult(Shown):
     """What a gate found.
 
     Attributes
@@ -104,9 +106,6 @@ class GateResult:
                 "for all these looks"
             )
         return [Section(self.sentence, tuple(lines)), *self.comparison.sections()]
-
-    def __str__(self) -> str:
-        return text(self.sections())
 
     def markdown(self) -> str:
         """Return the result as Markdown, for a pull request."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -18,7 +18,7 @@ from latprof.comparing.student import (
     t_quantile,
 )
 from latprof.errors import ProfileError
-from latprof.table import Column, Section, Table, html, text
+from latprof.table import Column, Section, Shown, Table
 from latprof.text import counted, quoted
 
 __all__ = ["MOST_PAIRS", "POWER", "Plan", "PlannedLength", "pairs_needed", "plan", "power_of"]
@@ -134,7 +134,7 @@ class PlannedLength:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Plan:
+class Plan(Shown):
     """How many pairs of what length find a difference; `plan` returns it.
 
     Attributes
@@ -165,12 +165,6 @@ class Plan:
 
     def __repr__(self) -> str:
         return f"<Plan for {'.'.join(self.key)}: {self.detect:+.1%}>"
-
-    def __str__(self) -> str:
-        return text(self.sections())
-
-    def _repr_html_(self) -> str:
-        return html(self.sections())
 
     @property
     def sentence(self) -> str:
@@ -229,9 +223,7 @@ class Plan:
             "runs": self.runs,
             "within": self.within,
             "between": self.between,
-            "lengths": [
-                {name: getattr(row, name) for name in PlannedLength.__slots__} for row in self.rows
-            ],
+            "lengths": [asdict(row) for row in self.rows],
         }
 
 

@@ -21,7 +21,7 @@ from latprof.errors import ProfileError
 from latprof.queueing.line import Line, Times
 from latprof.queueing.options import Options
 from latprof.queueing.windows import Recordings
-from latprof.table import Column, Section, Table, html, text
+from latprof.table import Column, Section, Shown, Table
 from latprof.text import counted
 from latprof.units import format_ns
 
@@ -37,7 +37,7 @@ _SEED = 20_261_128
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ServiceChanges:
+class ServiceChanges(Shown):
     """What the services of each station add to the difference of the mean of end_to_end, ns.
 
     Attributes
@@ -66,12 +66,6 @@ class ServiceChanges:
 
     def __repr__(self) -> str:
         return f"<ServiceChanges: {self.sentence}>"
-
-    def __str__(self) -> str:
-        return text(self.sections())
-
-    def _repr_html_(self) -> str:
-        return html(self.sections())
 
     @property
     def sentence(self) -> str:

@@ -9,7 +9,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from latprof.arrays import Floats
 from latprof.comparing.runs import MISSES, THROUGHPUT, Key, Run, RunLike, load_runs
 from latprof.comparing.student import t_quantile
 from latprof.errors import ProfileError
-from latprof.table import Column, Kind, Section, Table, html, text
+from latprof.table import Column, Kind, Section, Shown, Table
 from latprof.text import counted, quoted
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class ChangePoint:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Trend:
+class Trend(Shown):
     """A statistic over runs and its change points; `trend` returns it.
 
     Attributes
@@ -97,12 +97,6 @@ class Trend:
 
     def __repr__(self) -> str:
         return f"<Trend of {'.'.join(self.key)}: {counted(len(self.points), 'run')}>"
-
-    def __str__(self) -> str:
-        return text(self.sections())
-
-    def _repr_html_(self) -> str:
-        return html(self.sections())
 
     @property
     def is_time(self) -> bool:
@@ -182,8 +176,8 @@ class Trend:
             "sentence": self.sentence,
             "span": self.key[0],
             "statistic": self.key[1],
-            "runs": [_values(point) for point in self.points],
-            "changes": [_values(change) for change in self.changes],
+            "runs": [asdict(point) for point in self.points],
+            "changes": [asdict(change) for change in self.changes],
         }
 
     def to_csv(self) -> str:
@@ -204,10 +198,6 @@ def _mean(values: Sequence[float]) -> float:
     if min(values) > 0:
         return math.exp(sum(map(math.log, values)) / len(values))
     return sum(values) / len(values)
-
-
-def _values(item: Any) -> dict[str, Any]:
-    return {name: getattr(item, name) for name in item.__slots__}
 
 
 def _range(change: ChangePoint) -> str:

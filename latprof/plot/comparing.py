@@ -25,7 +25,7 @@ from latprof.text import counted, quoted
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from latprof.comparing.compare import Comparison
+    from latprof.comparing.comparison import Comparison
     from latprof.comparing.trend import Trend
 
 __all__ = ["compare", "trend"]

@@ -14,7 +14,7 @@ from latprof.queueing.model import QueueModel
 from latprof.queueing.options import MOST_STAGES, Options
 from latprof.queueing.rooms import Queue, Source
 from latprof.queueing.windows import Recordings
-from latprof.table import Cell, Column, Section, Table, html, text
+from latprof.table import Cell, Column, Section, Shown, Table
 from latprof.text import counted
 from latprof.units import format_ns
 
@@ -29,7 +29,7 @@ _SMALL = 0.02  # share of end to end that is little for a tenth of a stage
 
 
 @dataclass(frozen=True, repr=False)
-class Causes:
+class Causes(Shown):
     """Sums over frames by stage, in ns, and which stage they name as the cause.
 
     `causes` returns it. ``print(result)`` shows all of it.
@@ -108,12 +108,6 @@ class Causes:
     def __repr__(self) -> str:
         cause = f"cause {self.cause}" if self.cause else "no cause"
         return f"<Causes of {counted(self.frames, 'frame')}: {cause}>"
-
-    def __str__(self) -> str:
-        return text(self.sections())
-
-    def _repr_html_(self) -> str:
-        return html(self.sections())
 
     @property
     def gain(self) -> dict[str, float] | None:

@@ -15,7 +15,7 @@ from latprof.pipeline import Pipeline
 from latprof.queueing.load import LEAST_LOAD, MOST_LOAD, LoadedFrames
 from latprof.queueing.options import Options
 from latprof.queueing.windows import Recordings
-from latprof.table import Cell, Column, Section, Table, html, text
+from latprof.table import Cell, Column, Section, Shown, Table
 from latprof.text import escape, quoted
 from latprof.units import format_ns, parse_duration
 
@@ -87,7 +87,7 @@ def parse_limit(value: object) -> Limit:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Headroom:
+class Headroom(Shown):
     """The highest load at which end to end keeps a limit, as `headroom` returns it.
 
     ``print(result)`` shows all of it. Loads are multiples of the recorded load.
@@ -139,12 +139,6 @@ class Headroom:
 
     def __repr__(self) -> str:
         return f"<Headroom: {self.limit} up to {self.load:.2f} x the recorded load>"
-
-    def __str__(self) -> str:
-        return text(self.sections())
-
-    def _repr_html_(self) -> str:
-        return html(self.sections())
 
     @property
     def sentence(self) -> str:

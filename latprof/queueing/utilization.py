@@ -15,7 +15,7 @@ from latprof.queueing.model import QueueModel
 from latprof.queueing.options import Options
 from latprof.queueing.stations import latest_departures, stations_of
 from latprof.queueing.windows import Recordings
-from latprof.table import Section, text
+from latprof.table import Section, Shown
 from latprof.text import escape
 from latprof.units import format_ns, format_utc
 
@@ -103,7 +103,7 @@ class Load:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Utilization:
+class Utilization(Shown):
     """The load of each station, by name, and busy shares by window of time for plots.
 
     `window_ns` (m + 1,) are the edges of the windows, `busy` by station the share of each (m,).
@@ -120,9 +120,6 @@ class Utilization:
             for name, load in self.loads.items()
         )
         return f"<Utilization: {'; '.join(busy) or 'no stations'}>"
-
-    def __str__(self) -> str:
-        return text(self.sections())
 
     def __getitem__(self, station: str) -> Load:
         return self.loads[station]

@@ -39,7 +39,7 @@ from latprof.queueing.replay import (
 from latprof.queueing.rooms import Queue, Source
 from latprof.queueing.utilization import saturated_processor
 from latprof.queueing.windows import Recordings
-from latprof.table import Cell, Column, Section, Table, html, text
+from latprof.table import Cell, Column, Section, Shown, Table
 from latprof.text import counted, quoted
 from latprof.units import format_ns
 
@@ -65,7 +65,7 @@ _FEWEST_ABOVE = 10  # frames above a percentile, for it to be beyond doubt
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class WhatIf:
+class WhatIf(Shown):
     """End_to_end as measured, as replayed with the changes, and by plain subtraction.
 
     `what_if` returns it. ``print(result)`` shows all of it.
@@ -117,12 +117,6 @@ class WhatIf:
 
     def __repr__(self) -> str:
         return f"<WhatIf of {counted(self.counts['frames'], 'frame')}: {self._changes}>"
-
-    def __str__(self) -> str:
-        return text(self.sections())
-
-    def _repr_html_(self) -> str:
-        return html(self.sections())
 
     @property
     def _changes(self) -> str:

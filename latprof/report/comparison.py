@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from latprof.comparing.compare import Comparison
+from latprof.comparing.comparison import Comparison
 from latprof.errors import ProfileError
 from latprof.report.page import render
 from latprof.report.pictures import drawn

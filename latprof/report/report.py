@@ -14,7 +14,7 @@ from latprof.profile.profile import Profile, load_profile
 from latprof.profile.tables import MOST_ROWS, headline, known_causes
 from latprof.report.page import page
 from latprof.report.sections import sections, summary_lines
-from latprof.table import Section, colors, html, markdown, text
+from latprof.table import Section, Shown, colors, html, markdown
 from latprof.text import quoted, shown_path
 from latprof.thresholds import Thresholds
 from latprof.trace import Trace
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Report"]
 
 
-class Report:
+class Report(Shown):
     """A profile as a person reads it.
 
     ``str(report)`` is plain text of at most 100 columns. A notebook shows the same as HTML.
@@ -91,9 +91,6 @@ class Report:
 
     def __repr__(self) -> str:
         return f"<Report of {self.profile!r}>"
-
-    def __str__(self) -> str:
-        return text(self.sections())
 
     def _repr_html_(self) -> str:
         return html(self.sections(), colors(self.profile.pipeline))

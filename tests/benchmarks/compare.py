@@ -20,7 +20,8 @@ import numpy as np
 
 from latprof import Pipeline, Span, Trace, analyze
 from latprof.comparing.budgets import parse_budgets
-from latprof.comparing.compare import BETTER, SAME, UNCLEAR, WORSE, compare_runs
+from latprof.comparing.compare import compare_runs
+from latprof.comparing.differences import BETTER, SAME, UNCLEAR, WORSE
 from latprof.comparing.runs import HIGHER_IS_BETTER, Estimate, Run
 from latprof.comparing.student import sequential_level
 
