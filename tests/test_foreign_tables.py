@@ -155,6 +155,21 @@ def test_rows_that_cannot_be_read_are_counted_shown_and_refused_if_they_are_many
     assert len(read(where, marks=["a_ns", "b_ns"], max_bad="2%")) == 1_976
 
 
+def test_a_report_counts_unreadable_rows_of_every_batch_and_refuses_many(tmp_path, capsys):
+    lines = ["a_ns,b_ns", *(f"{i},{i + 5}" for i in range(300))]
+    lines[299] = "298,no"
+    where = write(tmp_path / "a.csv", "\n".join(lines))
+    profile = latprof.analyze(ForeignFile(where, marks=["a_ns", "b_ns"]))
+    assert profile.frames == 299
+    assert profile.accounts.notes == {"rows that cannot be read": 1}
+    assert main(["report", str(where), "--marks", "a_ns,b_ns"]) == 0
+    assert "rows that cannot be read: line 300: b_ns is 'no'" in capsys.readouterr().out
+    lines[280:] = ["x,5"] * 21
+    where = write(tmp_path / "a.csv", "\n".join(lines))
+    with pytest.raises(TraceError, match="21 rows of 300 cannot be read"):
+        latprof.analyze(ForeignFile(where, marks=["a_ns", "b_ns"]))
+
+
 def test_values_of_another_form_far_down_are_found(tmp_path):
     rows = 300_000
     data = "\n".join(f"{i},{i + 9}" for i in range(rows))

@@ -124,10 +124,8 @@ class Member:
             yield partial(partial, self.read, names), 1
             yield None, 1
             return
-        from latprof.io.reader import read_ahead
-
         if self.table is not None:
-            for make in read_ahead(self.table.decoded(names)):
+            for make in self.table.decoded(names):
                 yield partial(_same, make), 1
             yield None, 1
             return

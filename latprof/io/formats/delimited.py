@@ -132,10 +132,22 @@ def _distinct(names: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Whole rows of a file, and the number of the line where they begin."""
+    """Whole rows of a file, in the first `size` of `held` bytes, and the line where they begin."""
 
-    data: bytes
+    held: bytes
+    size: int
     first_line: int
+
+    @property
+    def data(self) -> bytes:
+        """The rows alone, copied."""
+        return self.held[: self.size]
+
+    @property
+    def lines(self) -> int:
+        """How many lines end in the block."""
+        found = np.frombuffer(self.held, np.uint8, self.size) == ord("\n")
+        return int(np.count_nonzero(found))
 
 
 def blocks(stream: ByteStream, dialect: Dialect) -> Iterator[Block]:
@@ -158,9 +170,9 @@ def blocks(stream: ByteStream, dialect: Dialect) -> Iterator[Block]:
         whole = left + data
         end = len(whole) if ended else _row_end(whole)
         if end:
-            block = Block(whole[:end], line)
+            block = Block(whole, end, line)
             yield block
-            line += block.data.count(b"\n")
+            line += block.lines
         left = whole[end:]
         if len(left) > _LONGEST_LINE:
             raise TraceError(
@@ -242,23 +254,22 @@ def parse(
         skipped.append((row.number - 1, row.text[:200]))
         return "skip"
 
-    table = _read(_utf8(block.data), dialect, columns, kinds, missing, skip)
+    table = _read(_utf8(block), dialect, columns, kinds, missing, skip)
     return ParsedBlock(table, block, skipped)
 
 
-def _utf8(data: bytes) -> bytes:
-    """Return text with a replacement character for what is not UTF-8."""
-    if data.isascii():
-        return data
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return data.decode("utf-8", "replace").encode()
-    return data
+def _utf8(block: Block) -> pa.Buffer:
+    """Return the rows, with a replacement character for what is not UTF-8."""
+    if not block.held.isascii():
+        try:
+            block.data.decode()
+        except UnicodeDecodeError:
+            return pa.py_buffer(block.data.decode("utf-8", "replace").encode())
+    return pa.py_buffer(block.held).slice(0, block.size)
 
 
 def _read(
-    data: bytes,
+    data: pa.Buffer,
     dialect: Dialect,
     columns: Sequence[str],
     kinds: dict[str, pa.DataType],
@@ -266,11 +277,11 @@ def _read(
     skip: Callable[[Any], str],
 ) -> pa.Table:
     types = {name: kinds.get(name, pa.string()) for name in columns}
-    several_lines = b'"' in data
+    several_lines = bool((np.frombuffer(data, np.uint8) == ord('"')).any())
     return arrow_csv.read_csv(
         pa.BufferReader(data),
         read_options=arrow_csv.ReadOptions(
-            use_threads=False, column_names=list(dialect.names), block_size=len(data) + 1
+            use_threads=False, column_names=list(dialect.names), block_size=data.size + 1
         ),
         parse_options=arrow_csv.ParseOptions(
             delimiter=dialect.delimiter,

@@ -7,6 +7,7 @@ latprof has not written, with the columns that a `ColumnMap` names.
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,7 @@ from latprof.io.atomic import reading
 from latprof.io.checks import check_known
 from latprof.io.formats.columns import ColumnMap, check_columns, unique_names
 from latprof.io.formats.formulas import without_apostrophe
-from latprof.io.formats.sources import ArrowSource, Batch, Source, source_of
+from latprof.io.formats.sources import ArrowSource, Batch, Source, in_threads, source_of
 from latprof.io.formats.times import forms_of, is_text, to_ns
 from latprof.pipeline import Pipeline
 from latprof.text import clip, counted, quoted
@@ -151,18 +152,19 @@ class TableReader:
         needed = dict.fromkeys((*self._times, *self._named.values(), *tags.values()))
         counts = _Unreadable()
         first = 0
-        with self._errors():
-            for make in self._source.batches(list(needed), self._kinds):
-                batch = make()
-                yield partial(self._made, batch, first, tags, counts)
-                first += batch.rows
-            self._check(counts, first)
 
-    def _made(
-        self, batch: Batch, first: int, tags: dict[str, str], counts: "_Unreadable"
-    ) -> Columns:
+        def converted(make: Callable[[], Batch]) -> _Converted:
+            return self._converted(make(), tags)
+
         with self._errors():
-            return self._columns(batch, first, tags, counts)
+            batches = self._source.batches(list(needed), self._kinds)
+            for done in in_threads(converted, batches):
+                counts.add(done)
+                if "frame_id" not in self._named:  # the rows are numbered
+                    done.columns.frame_id += np.uint64(first)
+                yield partial(_same, done.columns)
+                first += done.batch.rows
+            self._check(counts, first)
 
     def batches(self, columns: Iterable[str] | None = None) -> Iterator[Columns]:
         """Yield the frames in batches."""
@@ -182,9 +184,7 @@ class TableReader:
             return frozenset(known)
         return frozenset(check_known(columns, known, self.path))
 
-    def _columns(
-        self, batch: Batch, first: int, tags: dict[str, str], counts: "_Unreadable"
-    ) -> Columns:
+    def _converted(self, batch: Batch, tags: dict[str, str]) -> "_Converted":
         """Return the frames of a batch, without the rows that cannot be read."""
         table = batch.table
         unreadable: list[tuple[str, Mask]] = []
@@ -198,7 +198,7 @@ class TableReader:
             if self._map.zero_is_missing:
                 times[name] = np.where(times[name] == 0, MISSING, times[name])
         optional: dict[str, Any] = {}
-        ids = (batch.numbers + first).astype(np.uint64)
+        ids = batch.numbers.astype(np.uint64)
         for use, name in self._named.items():
             column = _one(table.column(name))
             if use in ("source", "outcome"):
@@ -218,7 +218,6 @@ class TableReader:
             if wrong.any():
                 unreadable.append((name, wrong if bad is None else wrong & ~bad))
                 bad = wrong if bad is None else bad | wrong
-        counts.add(batch, unreadable)
         marks = self._mark_times(times, len(ids))
         complete = frozenset(
             mark for mark, ns in marks.items() if not len(ns) or int(ns.min()) != MISSING
@@ -228,7 +227,7 @@ class TableReader:
             for tag, name in tags.items()
         }
         columns = Columns(ids, marks, tags=found, complete=complete, **optional)
-        return columns if bad is None else columns.take(~bad)
+        return _Converted(columns if bad is None else columns.take(~bad), batch, unreadable)
 
     def _unquoted(self, column: Any) -> Any:
         """Return names without the apostrophe that keeps spreadsheets from running them."""
@@ -284,6 +283,19 @@ def read_table(columns: ColumnMap, table: Any) -> tuple[Pipeline, Columns, dict[
     return reader.pipeline, reader.read(), reader.meta
 
 
+@dataclass(frozen=True, slots=True)
+class _Converted:
+    """The frames of a batch, and the rows in which a column has a value that cannot be read."""
+
+    columns: Columns
+    batch: Batch
+    unreadable: list[tuple[str, Mask]]
+
+
+def _same(columns: Columns) -> Columns:
+    return columns
+
+
 class _Unreadable:
     """Counts rows that cannot be read, and describes the first ones."""
 
@@ -291,11 +303,12 @@ class _Unreadable:
         self.rows = 0
         self.shown: list[str] = []
 
-    def add(self, batch: Batch, wrong: Sequence[tuple[str, Mask]]) -> None:
+    def add(self, done: _Converted) -> None:
         """Count the rows of a batch that were skipped, and those with wrong values by column."""
+        batch = done.batch
         self.rows += len(batch.skipped)
         found = [(number, quoted(text, 60)) for number, text in batch.skipped[:_SHOWN]]
-        for column, rows in wrong:
+        for column, rows in done.unreadable:
             places = np.flatnonzero(rows)
             self.rows += len(places)
             for place in places[:_SHOWN].tolist():
@@ -325,6 +338,8 @@ def lengths_to_marks(pipeline: Pipeline, lengths: Sequence[Ints]) -> dict[str, I
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:
+    if column.num_chunks == 1:
+        return column.chunk(0)
     found = column.combine_chunks()
     return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
 

@@ -3,12 +3,13 @@
 import contextlib
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,12 +23,15 @@ from latprof.io.formats import delimited
 from latprof.io.formats.columns import ColumnMap
 from latprof.io.formats.files import ByteStream, head_of, opened
 from latprof.io.formats.json_values import JsonValues
+from latprof.io.reader import DECODERS, read_ahead
 from latprof.text import clip
 
-__all__ = ["ArrowSource", "Batch", "CsvSource", "JsonSource", "Source", "source_of"]
+__all__ = ["ArrowSource", "Batch", "CsvSource", "JsonSource", "Source", "in_threads", "source_of"]
 
-_THREADS = 2  # that parse blocks of CSV
-_AHEAD = 3  # blocks that are parsed before they are needed
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_AHEAD = 3  # batches that are made before they are needed
 _JSON_ROWS = 1 << 14  # of a batch
 _SAMPLE_ROWS = 1_000
 _LONGEST_LINE = 1 << 24  # characters of a JSON line
@@ -74,7 +78,7 @@ class Source(Protocol):
 
 
 class CsvSource:
-    """Rows of a CSV file; blocks of them are parsed in two threads."""
+    """Rows of a CSV file, in blocks of some megabytes."""
 
     def __init__(self, path: str, missing: Sequence[str]) -> None:
         self._path, self._missing = path, missing
@@ -86,7 +90,7 @@ class CsvSource:
         data = head[self.dialect.first_row :]
         if len(head) >= 1 << 18 and end > self.dialect.first_row:
             data = head[self.dialect.first_row : end]
-        first = delimited.Block(data, self.dialect.first_line)
+        first = delimited.Block(data, len(data), self.dialect.first_line)
         self._first = delimited.parse_as_text(first, self.dialect, self.names, missing)
         size = max(os.path.getsize(path) - self.dialect.first_row, len(data))
         # exact if the sample is the whole file
@@ -99,31 +103,18 @@ class CsvSource:
     def batches(
         self, columns: Sequence[str], kinds: dict[str, pa.DataType]
     ) -> Iterator[Callable[[], Batch]]:
-        """Yield what makes each batch; two threads parse the next ones."""
-        coming: list[Future[delimited.ParsedBlock]] = []
-        with opened(self._path) as stream, ThreadPoolExecutor(_THREADS, "latprof-csv") as pool:
-            parse = partial(self._parsed, columns=columns, kinds=kinds)
-            blocks = delimited.blocks(stream, self.dialect)
-            try:
-                for block in islice(blocks, _AHEAD):
-                    coming.append(pool.submit(parse, block))
-                while coming:
-                    done = coming.pop(0).result()
-                    coming += [pool.submit(parse, block) for block in islice(blocks, 1)]
-                    yield partial(self._batch, done)
-            finally:
-                for each in coming:
-                    each.cancel()
+        """Yield what makes each batch, the next block being read in a thread meanwhile."""
+        with opened(self._path) as stream:
+            for block in read_ahead(delimited.blocks(stream, self.dialect)):
+                yield partial(self._batch, block, columns, kinds)
 
-    def _parsed(
+    def _batch(
         self, block: delimited.Block, columns: Sequence[str], kinds: dict[str, pa.DataType]
-    ) -> delimited.ParsedBlock:
+    ) -> Batch:
         try:
-            return delimited.parse(block, self.dialect, columns, kinds, self._missing)
+            parsed = delimited.parse(block, self.dialect, columns, kinds, self._missing)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            return delimited.parse_as_text(block, self.dialect, columns, self._missing)
-
-    def _batch(self, parsed: delimited.ParsedBlock) -> Batch:
+            parsed = delimited.parse_as_text(block, self.dialect, columns, self._missing)
         return Batch(
             parsed.table,
             parsed.rows,
@@ -314,6 +305,20 @@ class ArrowSource:
 def _parquet_batches(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
     found: Iterator[pa.RecordBatch] = parquet.iter_batches(1 << 17, columns=columns)
     return found
+
+
+def in_threads(work: Callable[[Item], Result], items: Iterator[Item]) -> Iterator[Result]:
+    """Yield the result of `work` for each item in order; threads work on the next items."""
+    with ThreadPoolExecutor(DECODERS, thread_name_prefix="latprof-decode") as pool:
+        coming = deque(pool.submit(work, item) for item in islice(items, _AHEAD))
+        try:
+            while coming:
+                done = coming.popleft().result()
+                coming.extend(pool.submit(work, item) for item in islice(items, 1))
+                yield done
+        finally:
+            for each in coming:
+                each.cancel()
 
 
 def source_of(path: str, columns: ColumnMap, table: pa.Table | None = None) -> Source:
