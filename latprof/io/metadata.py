@@ -26,6 +26,11 @@ key                      value
 ``in_flight``            list of objects: `accounts.InFlight` of that ring
 =======================  =========================================================
 
+The file says how many rows it has, too. A table that another tool has filtered and written again
+has other rows: what counts all frames of the recording is dropped then (`COUNTS`). The JSON is in
+the footer, in the Arrow schema, so that pyarrow keeps it, and in the attributes that pandas gives a
+DataFrame, which it writes again.
+
 Parquet has checksums of its pages but not of its footer, where one wrong bit may turn a tag into
 another or make a reader crash. The JSON therefore begins with a field ``seal``: the CRC-32 of the
 footer (taken with zeros in the field) and the length of the file. A file that another tool has
@@ -37,7 +42,7 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, BinaryIO
 
@@ -48,7 +53,18 @@ from latprof.errors import PipelineError, TraceError
 from latprof.pipeline import Pipeline
 from latprof.text import clip, quoted
 
-__all__ = ["FORMAT", "KEY", "add_checksum", "check_meta", "decode", "encode", "verify_checksum"]
+__all__ = [
+    "COUNTS",
+    "FORMAT",
+    "KEY",
+    "add_checksum",
+    "check_meta",
+    "decode",
+    "encode",
+    "entries",
+    "find",
+    "verify_checksum",
+]
 
 KEY = b"latprof"
 """The key in the metadata of the Parquet file."""
@@ -56,7 +72,13 @@ KEY = b"latprof"
 FORMAT = 1
 """The format of trace files that is written and read."""
 
-_OWN_KEYS = ("format", "seal", "pipeline")
+COUNTS = ("accounts", "lost", "recovery", "in_flight", "join")
+"""What counts all frames of a recording, and does not hold for some of its rows."""
+
+_ATTRIBUTES = b"PANDAS_ATTRS"  # the key of the attributes of a DataFrame, JSON
+_FILTERED = "rows were taken out after the recording: what it says of all its frames is left out"
+
+_OWN_KEYS = ("format", "seal", "pipeline", "rows")
 _LEAST_RATE = 1e-18  # sampling rate; a row must not represent more frames than 64 bits count
 
 _NO_CHECKSUM = "0" * 24  # 8 hexadecimal digits of the checksum, 16 of the file's length
@@ -222,15 +244,37 @@ def _check_values(meta: dict[str, Any], pipeline: Pipeline) -> None:
 # -- the text in a file ---------------------------------------------------------------------------
 
 
-def encode(pipeline: Pipeline, meta: dict[str, Any]) -> bytes:
+def encode(pipeline: Pipeline, meta: dict[str, Any], rows: int = 0) -> bytes:
     """Return the JSON text of a file; `add_checksum` relies on the order of its first keys."""
     content = {"format": FORMAT, "seal": _NO_CHECKSUM, "pipeline": pipeline.to_dict()}
-    content |= check_meta(meta, pipeline)
+    content |= check_meta(meta, pipeline) | {"rows": rows}
     return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
 
 
-def decode(raw: bytes) -> tuple[Pipeline, dict[str, Any]]:
-    """Return the pipeline and the rest of what `encode` has written.
+def entries(text: bytes) -> dict[bytes, bytes]:
+    """Return the keys and values of the footer for what `encode` returned.
+
+    pyarrow keeps what its own schema has. pandas gives a DataFrame the attributes that it finds,
+    and writes them again.
+    """
+    attributes = json.dumps({KEY.decode(): json.loads(text)}).encode()
+    return {KEY: text, _ATTRIBUTES: attributes}
+
+
+def find(found: Mapping[bytes, bytes] | None) -> bytes | None:
+    """Return the JSON text among the keys and values of a footer, or None if it is not there."""
+    known = found or {}
+    if KEY in known or _ATTRIBUTES not in known:
+        return known.get(KEY)
+    try:
+        content = json.loads(known[_ATTRIBUTES])[KEY.decode()]
+    except (ValueError, RecursionError, LookupError, TypeError):  # attributes of another program
+        return None
+    return json.dumps(content).encode()
+
+
+def decode(raw: bytes, rows: int) -> tuple[Pipeline, dict[str, Any]]:
+    """Return the pipeline and the rest of what `encode` has written, for a table of n rows.
 
     Raises
     ------
@@ -261,8 +305,24 @@ def decode(raw: bytes) -> tuple[Pipeline, dict[str, Any]]:
     except PipelineError as error:
         raise TraceError(f"the pipeline in the metadata is invalid: {error}") from None
     content.pop("seal", None)
+    recorded = content.pop("rows", rows)
     _check_values(content, pipeline)
+    if recorded != rows:
+        _drop_counts(content)
     return pipeline, content
+
+
+def _drop_counts(content: dict[str, Any]) -> None:
+    """Drop what does not hold for some of the rows of a recording, and say so."""
+    dropped = [name for name in COUNTS if content.get(name) is not None]
+    clocks = (content.get("join") or {}).get("clocks")
+    for name in dropped:
+        del content[name]
+    if clocks:
+        content["join"] = {"clocks": clocks}
+    if dropped:
+        before = content.get("reading")
+        content["reading"] = [*(before if isinstance(before, list) else []), _FILTERED]
 
 
 def _refuse_constant(name: str) -> None:

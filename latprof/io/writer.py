@@ -4,6 +4,7 @@ CSV files are often opened by spreadsheets, and the names in a trace come from e
 that a spreadsheet would run as a formula is written after an apostrophe.
 """
 
+import base64
 import contextlib
 import json
 import os
@@ -126,6 +127,7 @@ class Writer:
             use_dictionary=[name for name in schema.names if name not in delta],
             column_encoding=dict.fromkeys(delta, "DELTA_BINARY_PACKED"),
             write_page_checksum=True,
+            store_schema=False,  # it is stored at the end, with the metadata
         )
 
     def close(self) -> None:
@@ -139,8 +141,11 @@ class Writer:
                         self._waiting = [Columns(empty.view(np.uint64), marks)]
                     self._flush()
                 assert self._parquet is not None
-                text = metadata.encode(self.pipeline, self.meta)
-                self._parquet.add_key_value_metadata({metadata.KEY: text})
+                text = metadata.encode(self.pipeline, self.meta, self.rows)
+                found = metadata.entries(text)
+                schema = self._parquet.schema.with_metadata(found).serialize().to_pybytes()
+                found[b"ARROW:schema"] = base64.b64encode(schema)
+                self._parquet.add_key_value_metadata(found)
                 self._parquet.close()
                 if self._file.file.readable():
                     metadata.add_checksum(self._file.file)
