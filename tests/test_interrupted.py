@@ -88,7 +88,10 @@ def at_every_step(
 
     thread = threading.Thread(target=run, daemon=True)  # a deadlock ends with the process
     thread.start()
-    thread.join(60)
+    before = -1
+    while thread.is_alive() and before < len(done):  # all steps together may take minutes
+        before = len(done)
+        thread.join(60)
     assert not thread.is_alive(), f"deadlock if it is interrupted at step {len(done) * stride}"
     return len(done)
 

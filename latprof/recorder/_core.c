@@ -218,11 +218,11 @@ static int as_number(PyObject *value, uint64_t most, uint64_t *number) {
     return 1;
 }
 
-/* Set `stamp` to the value, or to 0 if it is invalid, which rejects the row. */
+/* Set `stamp` to the value, or to -1 if it is invalid, which rejects the row. */
 static int as_stamp(Core *core, Row *row, PyObject *value, int64_t *stamp) {
     uint64_t number;
     int wrong = as_number(value, (uint64_t)core->stamp_limit - 1, &number);
-    *stamp = wrong ? 0 : (int64_t)number;
+    *stamp = wrong ? -1 : (int64_t)number;
     row->bad |= wrong ? BAD_STAMP : 0;
     return wrong < 0 ? -1 : 0;
 }
@@ -435,14 +435,15 @@ static uint64_t *slot_of(Frame *frame) {
     return (uint64_t *)frame->core->slots.buf + frame->slot * frame->core->words;
 }
 
-/* Give a frame a slot with its fields, if there is a free one; it is not valid yet. */
-static void take_slot(Frame *frame) {
+/* Give a frame a slot with its fields, if there is a free one; a number makes it valid. */
+static void take_slot(Frame *frame, uint64_t number) {
     Core *core = frame->core;
     core->unprotected += !core->free_slot_count;
     if (!core->free_slot_count || frame->row.bad)
         return;
     frame->slot = core->free_slots[--core->free_slot_count];
     store_row(core, slot_of(frame), 0, &frame->row, thread_id());
+    store(slot_of(frame), number, memory_order_release);
 }
 
 static void free_slot(Frame *frame) {
@@ -475,9 +476,8 @@ static int stamp_mark(Frame *frame, int mark, PyObject *at) {
     Row *row = &frame->row;
     if ((at ? as_stamp(core, row, at, &stamp) : read_clock(core, row, &stamp)) < 0)
         return -1;
-    if (stamp)
-        frame->stamps[mark] = stamp;
-    if (stamp && frame->slot >= 0 && core->open) /* it is not open in the child of a fork */
+    frame->stamps[mark] = stamp;
+    if (stamp > 0 && frame->slot >= 0 && core->open) /* it is not open in the child of a fork */
         store(slot_of(frame) + 2 + mark, (uint64_t)stamp, memory_order_relaxed);
     return 0;
 }
@@ -658,15 +658,13 @@ static PyObject *core_frame(Core *core, PyObject *const *args, Py_ssize_t count,
         return NULL;
     int failed = begin_row(core, &frame->row, values[0], values[1], values[2], values[4]);
     Py_XINCREF(frame->row.bad_id);
-    if (!failed && core->slots.buf && core->open)
-        take_slot(frame);
     if (failed || (is_owned && stamp_mark(frame, start_at, start) < 0)) {
         Py_DECREF(frame);
         return NULL;
     }
     core->started++;
-    if (frame->slot >= 0 && core->open) /* last of all, as it makes the slot valid */
-        store(slot_of(frame), core->started, memory_order_release);
+    if (core->slots.buf && core->open)
+        take_slot(frame, core->started);
     return (PyObject *)frame;
 }
 
@@ -677,21 +675,18 @@ static PyObject *core_record(Core *core, PyObject *const *args, Py_ssize_t count
     if (parse("record", names, 2, 4, args, count, keywords, values) < 0)
         return NULL;
     PyObject *stamps = values[1], *done = NULL;
-    if (PyObject_Size(stamps) != core->mark_count) {
-        PyErr_Clear();
-        return raise_error(core, "wrong_length", stamps);
+    stamps = PyTuple_CheckExact(stamps)
+                 ? Py_NewRef(stamps)
+                 : PyObject_CallMethod(core->incidents, "as_tuple", "(O)", stamps);
+    if (!stamps || PyTuple_GET_SIZE(stamps) != core->mark_count) {
+        done = stamps ? raise_error(core, "wrong_length", stamps) : NULL;
+        Py_XDECREF(stamps);
+        return done;
     }
     int sampled = core->open && core->samples ? is_sampled(core, values[0], values[3]) : core->open;
-    if (sampled <= 0)
-        return sampled ? NULL : not_recorded(core, Py_None);
-    if (PyTuple_CheckExact(stamps))
-        Py_INCREF(stamps);
-    else if (!(stamps = PyObject_CallMethod(core->incidents, "as_tuple", "(O)", stamps)))
-        return NULL;
-    if (PyTuple_GET_SIZE(stamps) != core->mark_count) {
-        raise_error(core, "wrong_length", stamps);
+    if (sampled <= 0) {
         Py_DECREF(stamps);
-        return NULL;
+        return sampled ? NULL : not_recorded(core, Py_None);
     }
     int64_t numbers[core->mark_count];
     uint32_t codes[core->tag_count + 1];
@@ -946,7 +941,6 @@ static PyMethodDef core_methods[] = {
      "Count frames that are recorded in another way: started, skipped, refused."},
     {"start", (PyCFunction)core_start, METH_NOARGS, "Begin to record."},
     {"stop", (PyCFunction)core_stop, METH_NOARGS, "Record and write nothing from now on."},
-    {"forked", (PyCFunction)core_stop, METH_NOARGS, "Stop for good in the child of a fork."},
     {NULL, NULL, 0, NULL}};
 
 static PyMemberDef core_members[] = {

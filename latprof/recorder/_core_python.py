@@ -1,19 +1,23 @@
 """The stamping core in plain Python: the specification of `_core.c`, and its replacement.
 
-A frame in flight is a list with the fields of its row in the ring: ``begin, frame_id, marks ...,
+A frame in flight has a list with the fields of its row in the ring: ``begin, frame_id, marks ...,
 rss, size, source, outcome, cpu, weight, tags ..., seq``. A mark sets one item of the list.
 Finishing a frame draws the next sequence number and packs the list into the slot of that number:
-``begin`` first, ``seq`` last, so that a reader recognizes a row that is written in part.
+``begin`` first, ``seq`` last, so that a reader recognizes a row that is written in part. A value
+that cannot be packed makes the row a tombstone.
 
 If the ring is a mapped file, a frame also takes one of its in-flight slots, which holds the same
 fields from the start of the frame until its row is written. The process may be killed at any
 instruction: then the slots show which frames were in flight, and which marks they had.
 
 Both cores call the methods of `Incidents` for all that is rare: new names, wrong calls, frames that
-are rejected or slow. One reentrant lock protects the counters.
+are rejected or slow.
+
+Threads. CPython's interpreter lock protects all state, as in the core in C. It switches threads
+and calls signal handlers only at a call or at the end of a loop's body, so that the code between
+reading a counter and writing it has neither.
 """
 
-import contextlib
 import math
 import operator
 import threading
@@ -34,7 +38,8 @@ __all__ = ["NO_FRAME", "Core", "Frame"]
 
 KNOWN_SOURCES = 4_096  # sources with a sampling decision that is kept
 
-_FINISH = object()  # in place of the reason for a drop
+_INVALID = 2**64  # in place of a stamp that cannot be stored; packing it fails
+_ENDED: dict[str, int] = {}  # the marks that can be set in a frame that is finished or dropped
 
 
 class Frame:
@@ -46,24 +51,28 @@ class Frame:
 
     Attributes
     ----------
-    finished
-        Whether the frame was finished or dropped.
-    outer
-        The frame around it that was current when its ``with`` block began, or None.
     core
         The core that records the frame, or None.
     """
 
-    __slots__ = ("bad_stamp", "core", "entered", "finished", "outer", "row", "slot", "token")
+    __slots__ = ("core", "places", "row", "slot", "token")
 
     core: "Core"
+    places: dict[str, int]  # where the row has the marks that can be set
     row: list[Any]
-    outer: "Frame | None"
-    token: "Token[Frame | None] | None"
-    slot: int | None  # index of the first word of the frame's slot
-    finished: bool
-    entered: bool
-    bad_stamp: bool
+    token: "Token[Frame | None] | bool | None"  # None before the block, False after it
+    slot: int | None  # index of the first word of its in-flight slot; only of protected frames
+
+    @property
+    def finished(self) -> bool:
+        """Whether the frame was finished or dropped."""
+        return self.places is _ENDED
+
+    @property
+    def outer(self) -> "Frame | None":
+        """The frame around it that was current when its ``with`` block began, or None."""
+        before = getattr(self.token, "old_value", None)
+        return before if isinstance(before, Frame) else None
 
     def mark(self, name: str, at: int | None = None) -> None:
         """Stamp a mark with the current time, or with a stamp taken elsewhere.
@@ -86,17 +95,19 @@ class Frame:
         A mark that is set twice keeps its first stamp. Marks after finish are ignored. Both are
         counted in the notes of the accounts and logged the first time.
         """
-        core = self.core
         try:
-            at_index = core.index[name]
+            place = self.places[name]
         except (KeyError, TypeError):
-            raise core.incidents.unknown_mark(name) from None
-        if self.finished:
-            core.incidents.problem("mark after finish", name)
-        elif self.row[at_index]:
-            core.incidents.problem("mark set twice", name)
+            self.core.wrong_mark(name)
         else:
-            self._set(at_index, core.clock() if at is None else _valid(at, core.stamp_limit))
+            row, core = self.row, self.core
+            if row[place]:
+                core.incidents.problem("mark set twice", name)
+            elif at is None:
+                clock = core.clock
+                row[place] = clock()
+            else:
+                row[place] = _valid(at, core.stamp_limit)
 
     def tag(self, name: str, value: object) -> None:
         """Set a tag of the frame, for example its endpoint or status; the last value counts.
@@ -121,11 +132,8 @@ class Frame:
         index = core.tag_index(name)
         if self.finished:
             core.incidents.problem("tag after finish", name)
-            return
-        code = core.tag_code(index, value)
-        self.row[core.tags_at + index] = code
-        if self.slot is not None and core.open:
-            core.slot_halves[2 * self.slot + core.tag_half + index] = code
+        else:
+            self.row[core.tags_at + index] = core.tag_code(index, value)
 
     def finish(self, at: int | None = None) -> None:
         """Stamp ``end`` if this process owns it and it is not set, and commit the frame.
@@ -145,7 +153,7 @@ class Frame:
         After `Profiler.stop` the frame is not recorded and counts as rejected. Finishing twice is
         counted in the notes of the accounts.
         """
-        self.core.end(self, at, _FINISH)
+        self.core.end(self, at, "finish")
 
     def drop(self, reason: str, at: int | None = None) -> None:
         """Commit a frame that was given up; it is counted by reason and left out of statistics.
@@ -157,46 +165,34 @@ class Frame:
         at
             As in `finish`.
         """
-        self.core.end(self, at, reason)
+        self.core.end(self, at, "drop", reason)
 
     def stamp_first(self, mark: int) -> None:
         """Stamp mark number `mark` with the current time if it is not set; see `Profiler.stage`."""
         if not self.finished and not self.row[2 + mark]:
-            self._set(2 + mark, self.core.clock())
+            self.row[2 + mark] = self.core.clock()
 
     def stamp_last(self, mark: int) -> None:
         """Stamp mark number `mark` with the current time, even if it is set."""
         if not self.finished:
-            self._set(2 + mark, self.core.clock())
-
-    def _set(self, at_index: int, stamp: int | None) -> None:
-        """Set a field to a stamp; None means an invalid stamp, which rejects the frame."""
-        if stamp is None:
-            self.bad_stamp = True
-            return
-        self.row[at_index] = stamp
-        if self.slot is not None and self.core.open:
-            self.core.slot_words[self.slot + at_index] = stamp
+            self.row[2 + mark] = self.core.clock()
 
     def __bool__(self) -> bool:
         return True
 
     def __enter__(self) -> "Frame":
-        current = self.core.current
-        if current is not None and not self.entered:
-            self.entered = True
-            self.outer = current.get()
-            self.token = current.set(self)
+        if self.token is None and self.core.current is not None:
+            self.token = self.core.current.set(self)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        current = self.core.current
-        if current is not None and self.token is not None:
-            # ValueError: the block is left in another context than it was entered in
-            with contextlib.suppress(ValueError):
-                current.reset(self.token)
-            self.token = self.outer = None
-        if self.finished:
+        token, self.token = self.token, False
+        if token:
+            try:  # noqa: SIM105  # contextlib.suppress takes as long as half a frame
+                self.core.current.reset(token)  # type: ignore[union-attr, arg-type]
+            except ValueError:  # the block is left in another context than it was entered in
+                pass
+        if self.places is _ENDED:
             return
         if kind is None:
             self.finish()
@@ -205,19 +201,48 @@ class Frame:
 
 
 class _ProtectedFrame(Frame):
-    """A frame with a slot, which is free again when no one can finish the frame any more."""
+    """A frame with an in-flight slot; each stamp and tag is copied into it at once."""
 
     __slots__ = ()
 
-    def __del__(self) -> None:
-        if self.slot is not None:
-            self.core.free_slot(self)
+    def mark(self, name: str, at: int | None = None) -> None:
+        Frame.mark(self, name, at)  # quicker than super()
+        if name in self.places:
+            self.copy(self.places[name])
+
+    def tag(self, name: str, value: object) -> None:
+        super().tag(name, value)
+        core = self.core
+        if self.slot is not None and core.open:
+            index = core.tag_index(name)
+            code = self.row[core.tags_at + index]
+            core.slot_halves[2 * self.slot + core.tag_half + index] = code
+
+    def stamp_first(self, mark: int) -> None:
+        super().stamp_first(mark)
+        self.copy(2 + mark)
+
+    def stamp_last(self, mark: int) -> None:
+        super().stamp_last(mark)
+        self.copy(2 + mark)
+
+    def copy(self, place: int) -> None:
+        """Copy a stamp into the slot, unless it is invalid."""
+        stamp = self.row[place]
+        if self.slot is not None and self.core.open and stamp != _INVALID:
+            self.core.slot_words[self.slot + place] = stamp
+
+    def __del__(self) -> None:  # no one can finish the frame any more
+        self.core.free_slot(self)
 
 
 class _NoFrame(Frame):
     """The frame that is returned if nothing is recorded; all calls do nothing, as in `Frame`."""
 
     __slots__ = ()
+
+    def __init__(self) -> None:
+        self.core, self.places, self.token = None, _ENDED, False  # type: ignore[assignment]
 
     def mark(self, name: str, at: int | None = None) -> None: ...
     def tag(self, name: str, value: object) -> None: ...
@@ -238,8 +263,6 @@ class _NoFrame(Frame):
 
 NO_FRAME = _NoFrame()
 """The shared frame of a stopped profiler, and of frames that are not sampled."""
-NO_FRAME.core = None  # type: ignore[assignment]
-NO_FRAME.outer, NO_FRAME.finished = None, True
 
 
 class Core:
@@ -293,6 +316,19 @@ class Core:
         The last sample of memory and CPU, which new rows are given.
     """
 
+    # slots, as attributes in a dict of this size take longer
+    # fmt: off
+    __slots__ = (
+        "_capacity", "_end_at", "_foreign", "_free_slots", "_latest", "_limits", "_marks",
+        "_no_marks", "_no_tags", "_outcome_at", "_pack", "_rows", "_rss_at", "_sampled_below",
+        "_samples", "_size_at", "_slots", "_source_at", "_source_codes", "_start_at",
+        "_tag_codes", "_tag_index", "_width", "_words", "begun", "clock", "cpu", "current",
+        "drawn", "dropped", "incidents", "limit", "open", "places", "refused", "rss", "skipped",
+        "slot_halves", "slot_words", "stamp_limit", "started", "tag_half", "tags_at",
+        "tombstones", "unprotected", "waits",
+    )
+    # fmt: on
+
     def __init__(
         self,
         rows: Any,
@@ -317,57 +353,53 @@ class Core:
         self.limit = 2**63 - 1
         self.started = self.skipped = self.drawn = self.refused = 0
         self.unprotected = self.tombstones = 0
-        # no call between reading and writing a count, as a signal handler might count there
         self.dropped: defaultdict[int, int] = defaultdict(int)
         self.rss, self.cpu = 0, math.nan
         self.incidents, self.current, self.stamp_limit = incidents, current, stamp_limit
-        self._lock = threading.RLock()
-        self.clock: Callable[[], int | None] = clock
-        if clock_id < 0:
-            self.clock = lambda: _valid(clock(), stamp_limit)
+        self.waits = waits
+        self.clock = clock if clock_id >= 0 else lambda: _valid(clock(), stamp_limit)
 
-        self._marks, self._no_marks = marks, [0] * len(marks)
+        self._marks, self._no_marks, self._no_tags = marks, [0] * len(marks), [0] * len(tags)
         place = {mark: 2 + i for i, mark in enumerate(marks)}
-        self.index = {mark: place[mark] for mark in owned}
-        self._start_at, self._end_at = place["start"], place["end"]
-        self._owns_start, self._owns_end = "start" in owned, "end" in owned
+        self.places = {mark: place[mark] for mark in owned}
+        self._start_at, self._end_at = self.places.get("start", 0), self.places.get("end", 0)
         self._foreign = [place[mark] for mark in marks if mark not in owned]
         self._limits = [(2 + begin, 2 + end, ns) for begin, end, ns in limits]
         self._rss_at = 2 + len(marks)
         self._size_at, self._source_at, self._outcome_at = range(self._rss_at + 1, self._rss_at + 4)
         self.tags_at, self.tag_half = self._rss_at + 6, 2 * (5 + len(marks))
-        self._tag_index, self._no_tags = {tag: i for i, tag in enumerate(tags)}, [0] * len(tags)
+        self._tag_index = {tag: i for i, tag in enumerate(tags)}
         self._source_codes, self._tag_codes = source_codes, tag_codes
         self._samples, self._sampled_below = sampled_below < 2**64, sampled_below
         self._latest: dict[Any, tuple[int, bool]] = {}
-        self.waits = waits
 
         fields = row_struct(len(marks), len(tags))
-        self._pack, self._width, words = fields.pack_into, fields.size, fields.size // 8
-        self._rows, self._capacity = rows, capacity
-        self._slots, self._seq_word = slots, words - 1
+        self._pack, self._width, self._words = fields.pack_into, fields.size, fields.size // 8
+        self._rows, self._capacity, self._slots = rows, capacity, slots
         self._free_slots: list[int] = []
         if slots is not None:
             # as words of 8 bytes, and as halves of them for the tags
             self.slot_words = memoryview(slots).cast("B").cast("Q")
             self.slot_halves = memoryview(slots).cast("B").cast("I")
-            self._free_slots += range(0, len(self.slot_words) - words + 1, words)
+            self._free_slots += range(0, len(self.slot_words) - self._words + 1, self._words)
             self._free_slots.reverse()
 
     def draw(self, count: int = 1) -> int:
         """Draw `count` sequence numbers; return the first, or 0 if they exceed the limit."""
-        with self._lock:
-            if count > self.limit - self.drawn:
-                return 0
-            self.drawn += count
-            return self.drawn - count + 1
+        if count > self.limit - self.drawn:
+            return 0
+        self.drawn += count
+        return self.drawn - count + 1
 
     def write_rows(self, rows: npt.NDArray[np.void]) -> int:
         """Write rows without numbers, as many as the limit allows; return how many."""
-        with self._lock:
-            count = min(len(rows), max(0, self.limit - self.drawn))
-            numbers = np.arange(self.drawn + 1, self.drawn + 1 + count)
-            self.drawn += count
+        first = count = 0
+        while not first:  # again if another thread draws in between
+            count = min(len(rows), self.limit - self.drawn)
+            if count <= 0:
+                return 0
+            first = self.draw(count)
+        numbers = np.arange(first, first + count)
         slots = (numbers - 1) % self._capacity
         block = rows[:count].copy()
         block["begin"], block["seq"] = numbers, 0
@@ -380,10 +412,9 @@ class Core:
 
     def count(self, started: int, skipped: int, refused: int) -> None:
         """Count frames that are recorded in another way."""
-        with self._lock:
-            self.started += started
-            self.skipped += skipped
-            self.refused += refused
+        self.started += started
+        self.skipped += skipped
+        self.refused += refused
 
     def start(self) -> None:
         """Begin to record."""
@@ -394,11 +425,6 @@ class Core:
     def stop(self) -> None:
         """Record and write nothing from now on."""
         self.open = False
-
-    def forked(self) -> None:
-        """Stop for good in the child of a fork, where the thread that held the lock is gone."""
-        self.open = False
-        self._lock = threading.RLock()
 
     # -- frames ---------------------------------------------------------------------------------
 
@@ -416,23 +442,22 @@ class Core:
             if not self.begun:
                 self.incidents.unstarted()
             return NO_FRAME
-        if start is not None and not self._owns_start:
+        if start is not None and not self._start_at:
             raise self.incidents.unknown_mark("start")
         row = self._new_row(frame_id, self._no_marks, size, source, tags)
-        frame = Frame() if self._slots is None else _ProtectedFrame()
-        frame.core, frame.row = self, row
-        frame.outer = frame.token = frame.slot = None
-        frame.finished = frame.entered = frame.bad_stamp = False
-        if self._slots is not None:
-            self._take_slot(frame)
         if start is not None:
-            frame._set(self._start_at, _valid(start, self.stamp_limit))
-        elif self._owns_start:
-            frame._set(self._start_at, self.clock())
-        with self._lock:
-            self.started += 1
-            if frame.slot is not None:  # last of all, as it makes the slot valid
-                self.slot_words[frame.slot] = self.started
+            row[self._start_at] = _valid(start, self.stamp_limit)
+        elif self._start_at:
+            clock = self.clock
+            row[self._start_at] = clock()
+        frame = Frame() if self._slots is None else _ProtectedFrame()
+        frame.core = self  # a method __init__ would take as long as two marks
+        frame.row = row
+        frame.places = self.places
+        frame.token = frame.slot = None
+        self.started = number = self.started + 1
+        if self._slots is not None:
+            self._take_slot(frame, number)
         return frame
 
     def record(
@@ -445,52 +470,55 @@ class Core:
         tags: dict[str, object] | None = None,
     ) -> None:
         """Record a frame from its stamps: `Profiler.record`."""
-        try:
-            fits = len(stamps) == len(self._marks)
-        except TypeError:
-            fits = False
-        if not fits:
+        if type(stamps) is not tuple:
+            stamps = self.incidents.as_tuple(stamps)
+        if len(stamps) != len(self._marks):
             raise self.incidents.wrong_length(stamps)
         if not self.open or (self._samples and not self._is_sampled(frame_id, source)):
             if not self.begun:
                 self.incidents.unstarted()
             return
-        if type(stamps) is not tuple:
-            stamps = self.incidents.as_tuple(stamps)
-            if len(stamps) != len(self._marks):
-                raise self.incidents.wrong_length(stamps)
-        row = self._new_row(frame_id, stamps, size, source, tags)
-        for at in self._foreign:
-            if stamps[at - 2]:
-                raise self.incidents.unknown_mark(self._marks[at - 2])
         try:
-            bad_stamp = max(stamps) >= self.stamp_limit
-        except TypeError:  # integers of other types, or something else
-            row[2 : self._rss_at] = stamps = [_integer(stamp) for stamp in stamps]
-            bad_stamp = not all(_fits(stamp, self.stamp_limit) for stamp in stamps)
-        with self._lock:
-            self.started += 1
-            number = 0
-            if self.drawn < self.limit:
-                self.drawn = number = self.drawn + 1
-        self._write(row, number, bad_stamp)
+            fit = max(stamps) < self.stamp_limit
+        except TypeError:
+            fit = False
+        if not fit:
+            stamps = [_valid(stamp, self.stamp_limit) for stamp in stamps]
+        row = self._new_row(frame_id, stamps, size, source, tags)
+        for place in self._foreign:
+            if stamps[place - 2]:
+                raise self.incidents.unknown_mark(self._marks[place - 2])
+        self.started += 1
+        self._write(row)
 
-    def end(self, frame: Frame, at: int | None, reason: object) -> None:
+    def end(self, frame: Frame, at: int | None, call: str, reason: object = None) -> None:
         """Finish a frame, or drop it with a reason."""
-        call = "finish" if reason is _FINISH else "drop"
-        if frame.finished:
+        row = frame.row
+        if frame.places is _ENDED:
             self.incidents.problem(f"{call} after finish", None)
             return
         if at is not None:
             frame.mark("end", at)
-        elif self._owns_end and not frame.row[self._end_at]:
+        elif self._end_at and not row[self._end_at]:
+            clock = self.clock
             try:
-                frame._set(self._end_at, self.clock())
+                row[self._end_at] = clock()
             except BaseException:  # the frame would stay in flight for ever
-                frame.bad_stamp = True
-                self._commit(frame, call, _FINISH)
+                row[self._end_at] = _INVALID
+                self.end(frame, None, "finish")
                 raise
-        self._commit(frame, call, reason)
+        is_open = self.open
+        if is_open and call == "drop":
+            row[self._outcome_at] = self.incidents.outcome(reason)
+        places, frame.places = frame.places, _ENDED
+        if places is _ENDED:  # by another thread or a signal handler meanwhile
+            self.incidents.problem(f"{call} after finish", None)
+        elif not is_open:
+            self.incidents.late()
+        else:
+            self._write(row, frame.slot)
+            if frame.slot is not None:
+                self.free_slot(frame)
 
     # -- rows -----------------------------------------------------------------------------------
 
@@ -498,12 +526,12 @@ class Core:
         self, frame_id: Any, stamps: Sequence[int], size: Any, source: Any, tags: Any
     ) -> list[Any]:
         try:
-            source_code = self._source_codes[source]
+            code = self._source_codes[source]
         except (KeyError, TypeError):
-            source_code = self.incidents.source(source)
+            code = self.incidents.source(source)
         size = NO_SIZE if size is None else size
-        row = [0, frame_id, *stamps, self.rss, size, source_code, 0, self.cpu, 1, *self._no_tags, 0]
-        if type(frame_id) is not int or type(size) is not int:
+        row = [0, frame_id, *stamps, self.rss, size, code, 0, self.cpu, 1, *self._no_tags, 0]
+        if type(frame_id) is not int or type(size) is not int:  # no other code may run in `_write`
             row[1], row[self._size_at] = _integer(frame_id), _integer(size)
         if tags is not None:
             if not isinstance(tags, dict):
@@ -513,49 +541,27 @@ class Core:
                 row[self.tags_at + index] = self.tag_code(index, value)
         return row
 
-    def _commit(self, frame: Frame, call: str, reason: object) -> None:
-        """Write the row of a frame, once."""
-        is_open, row = self.open, frame.row
-        if is_open and reason is not _FINISH:
-            row[self._outcome_at] = self.incidents.outcome(reason)
-        with self._lock:
-            finished, frame.finished = frame.finished, True
-            number = 0
-            if is_open and not finished and self.drawn < self.limit:
-                self.drawn = number = self.drawn + 1
-        if finished:  # by another thread or a signal handler meanwhile
-            self.incidents.problem(f"{call} after finish", None)
+    def _write(self, row: list[Any], slot: int | None = None) -> None:
+        """Write a row into the place of the next number, which may have to wait for space."""
+        if self.drawn < self.limit:
+            self.drawn = number = self.drawn + 1
+        elif (reason := self._invalid(row)) is not None:
+            self.incidents.rejected(reason, row[1])
             return
-        if is_open:
-            self._write(row, number, frame.bad_stamp, frame.slot)
         else:
-            self.incidents.late()
-        if frame.slot is not None:
-            self.free_slot(frame)
-
-    def _write(self, row: list[Any], number: int, bad_stamp: bool, slot: int | None = None) -> None:
-        """Write a row into the slot of its number; without a number, wait for space."""
-        if not number:
-            reason = self._invalid(row, bad_stamp)
-            if reason is not None:
-                self.incidents.rejected(reason, row[1])
-                return
             number = self._wait_for_number()
         if number:
             if slot is not None:
-                self.slot_words[slot + self._seq_word] = number
+                self.slot_words[slot + self._words - 1] = number
             row[0] = row[-1] = number
-            at = (number - 1) % self._capacity * self._width
             try:
-                if bad_stamp:
-                    raise ValueError
-                self._pack(self._rows, at, *row)
+                self._pack(self._rows, (number - 1) % self._capacity * self._width, *row)
             except Exception:
-                self._write_tombstone(row, at, bad_stamp)
+                self._write_tombstone(row)
                 return
         if row[self._outcome_at]:
-            self._count_dropped(row[self._outcome_at])
-        if self._limits and number:
+            self.dropped[row[self._outcome_at]] += 1
+        if number and self._limits:
             self._check_limits(row)
 
     def _wait_for_number(self) -> int:
@@ -563,61 +569,56 @@ class Core:
         while not number and self.waits and self.incidents.wait(self):
             number = self.draw()
         if not number:
-            self.count(0, 0, 1)
+            self.refused += 1
         return number
 
-    def _write_tombstone(self, row: list[Any], at: int, bad_stamp: bool) -> None:
+    def _write_tombstone(self, row: list[Any]) -> None:
         """Write the row of a rejected frame: weight 0, and the reason as its outcome."""
-        with self._lock:  # before the rejection is counted, so that no frame is missing in between
-            self.tombstones += 1
-        reason = self._invalid(row, bad_stamp)
+        self.tombstones += 1  # before the rejection is counted: no frame is missing in between
+        reason = self._invalid(row)
         assert reason is not None
         outcome = self.incidents.rejected(reason, row[1])
-        known = [
-            row[0],
-            0 if reason == BAD_ID else row[1],
-            *self._no_marks,
-            row[self._rss_at],
-        ]
-        labels = [NO_SIZE, row[self._source_at], outcome, row[self._outcome_at + 1], 0]
-        self._pack(self._rows, at, *known, *labels, *self._no_tags, row[0])
+        if reason == BAD_ID:
+            row[1] = 0
+        row[2 : self._rss_at] = self._no_marks
+        row[self._size_at], row[self._outcome_at], row[self._outcome_at + 2] = NO_SIZE, outcome, 0
+        row[self.tags_at : -1] = self._no_tags
+        self._pack(self._rows, (row[0] - 1) % self._capacity * self._width, *row)
 
-    def _invalid(self, row: list[Any], bad_stamp: bool) -> int | None:
+    def _invalid(self, row: list[Any]) -> int | None:
         """Return why a row cannot be stored, or None."""
-        if not _fits(row[1], 2**64):
+        if _valid(row[1], 2**64) == _INVALID:
             return BAD_ID
-        if not _fits(row[self._size_at], NO_SIZE + 1):
+        if _valid(row[self._size_at], NO_SIZE + 1) == _INVALID:
             return BAD_SIZE
-        fit = all(_fits(stamp, self.stamp_limit) for stamp in row[2 : self._rss_at])
-        return None if fit and not bad_stamp else BAD_STAMP
-
-    def _count_dropped(self, outcome: int) -> None:
-        with self._lock:
-            self.dropped[outcome] += 1
+        stamps = row[2 : self._rss_at]
+        fit = all(_valid(stamp, self.stamp_limit) != _INVALID for stamp in stamps)
+        return None if fit else BAD_STAMP
 
     def _check_limits(self, row: list[Any]) -> None:
         for span, (begin, end, ns) in enumerate(self._limits):
             if row[begin] and row[end] and row[end] - row[begin] > ns:
-                latency = row[end] - row[begin]
-                self.incidents.slow(row[1], row[self._source_at], int(latency), span)
+                latency = int(row[end] - row[begin])
+                self.incidents.slow(row[1], row[self._source_at], latency, span)
 
     # -- slots of frames in flight --------------------------------------------------------------
 
-    def _take_slot(self, frame: Frame) -> None:
-        """Give a frame a slot with a copy of its row, not valid yet, if there is a free one."""
+    def _take_slot(self, frame: Frame, number: int) -> None:
+        """Give a frame a slot with a copy of its row, if there is a free one."""
         try:
             slot = self._free_slots.pop()
         except IndexError:
-            with self._lock:
-                self.unprotected += 1
+            self.unprotected += 1
             return
         fields = frame.row.copy()
         fields[self._rss_at] = threading.get_native_id()
         try:
             self._pack(self._slots, 8 * slot, *fields)
-            frame.slot = slot
         except Exception:  # the frame will be rejected
             self._free_slots.append(slot)
+            return
+        frame.slot = slot
+        self.slot_words[slot] = number  # last of all, as it makes the slot valid
 
     def free_slot(self, frame: Frame) -> None:
         """Free the slot of a frame."""
@@ -628,6 +629,12 @@ class Core:
             self._free_slots.append(slot)
 
     # -- names and sampling ---------------------------------------------------------------------
+
+    def wrong_mark(self, name: str) -> None:
+        """Count a mark after the end of its frame, or raise the error of an unknown mark."""
+        if not isinstance(name, str) or name not in self.places:
+            raise self.incidents.unknown_mark(name)
+        self.incidents.problem("mark after finish", name)
 
     def tag_index(self, name: str) -> int:
         """Return the number of a tag."""
@@ -652,12 +659,12 @@ class Core:
         except (KeyError, TypeError):
             sampled = self._decide(frame_id, source)
         if not sampled:
-            self.count(0, 1, 0)
+            self.skipped += 1
         return sampled
 
     def _decide(self, frame_id: int, source: object) -> bool:
-        number = _integer(frame_id)
-        if not _fits(number, 2**64):
+        number = _valid(frame_id, 2**64)
+        if number == _INVALID:
             return True  # the frame is rejected later
         name = None if source is None else self.incidents.encoded(source)
         run = number >> RUN_BITS
@@ -677,11 +684,7 @@ def _integer(value: Any) -> Any:
         return value
 
 
-def _valid(stamp: Any, limit: int) -> int | None:
-    """Return a stamp as an int, or None if it is not an integer from 0 to `limit` - 1."""
-    number = _integer(stamp)
-    return number if type(number) is int and 0 <= number < limit else None
-
-
-def _fits(value: Any, limit: int) -> bool:
-    return _valid(value, limit) is not None
+def _valid(value: Any, limit: int) -> int:
+    """Return a value as an int, or `_INVALID` if it is not an integer from 0 to `limit` - 1."""
+    number = _integer(value)
+    return number if type(number) is int and 0 <= number < limit else _INVALID

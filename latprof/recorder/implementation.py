@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from importlib import import_module
 from types import ModuleType
 
+from latprof.errors import ProfilerError
 from latprof.recorder import _core_python
 from latprof.recorder._core_python import NO_FRAME, Core, Frame
 from latprof.recorder.alerts import Alerts
@@ -83,6 +84,11 @@ def make_core(
     overflow, track_current
         Settings of `Profiler`.
     """
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        raise ProfilerError(
+            "a profiler must run with the interpreter lock, got an interpreter without it; set "
+            "PYTHON_GIL=1"
+        )
     pipeline = ring.pipeline
     marks, names = (tuple(map(sys.intern, each)) for each in (pipeline.marks, ring.tag_names))
     place = {mark: i for i, mark in enumerate(pipeline.marks)}

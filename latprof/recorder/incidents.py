@@ -116,7 +116,11 @@ class Incidents:
 
     def as_tuple(self, stamps: Any) -> tuple[Any, ...]:
         """Return stamps as a tuple; those of an array become Python integers."""
-        return tuple(stamps.tolist() if hasattr(stamps, "tolist") else stamps)
+        try:
+            len(stamps)  # not of a generator
+            return tuple(stamps.tolist() if hasattr(stamps, "tolist") else stamps)
+        except TypeError:
+            raise self.wrong_length(stamps) from None
 
     # -- wrong calls ----------------------------------------------------------------------------
 

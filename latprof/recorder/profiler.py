@@ -651,7 +651,7 @@ class Profiler(_Recorder):
 
     def _forked(self) -> None:
         """Stop in the child of a fork, where the thread is gone and locks may never be released."""
-        self._core.forked()
+        self._core.stop()
         self._incidents.forked()
         self._recording.since = None
         self._background = None
