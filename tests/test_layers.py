@@ -20,7 +20,7 @@ ROWS = (
     "profile analysis comparing",
     "report plot",
     "recorder",
-    "cli top demo __main__ pytest_plugin",
+    "cli top demo export __main__ pytest_plugin",
 )
 ROW = {name: row for row, names in enumerate(ROWS) for name in names.split()}
 

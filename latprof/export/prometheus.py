@@ -1,0 +1,218 @@
+"""Prometheus: the latencies of a running profiler, as histograms with chosen buckets.
+
+The package ``prometheus_client`` must be installed (``pip install 'latprof[prometheus]'``)::
+
+    from prometheus_client import start_http_server
+    from latprof.export.prometheus import export
+
+    export(profiler, buckets=("1ms", "5ms", "20ms", "50ms", "200ms"))
+    start_http_server(9464)
+
+Each scrape reads the profiler's report, as ``profiler.report()`` does; no time is measured twice.
+Counts and sums are exact. A value is counted in a bucket by its bin: values within 0.05 % above an
+edge may be counted at it. Native histograms are not offered: the text format that the client
+serves has none.
+
+============================================  =====================================================
+``latprof_latency_seconds``                   histogram by pipeline, span and source
+``latprof_latency_missing_total``             finished frames without the span
+``latprof_latency_negative_total``            frames of which the span ends before it begins
+``latprof_frames_total``                      frames by pipeline and state: started, finished,
+                                              dropped, rejected, lost, sampled_out
+``latprof_frames_in_flight``                  frames that were started and have not ended
+============================================  =====================================================
+"""
+
+import logging
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from latprof.errors import ProfilerError
+from latprof.histogram import Histogram
+from latprof.text import quoted
+from latprof.units import parse_duration
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.metrics_core import Metric
+
+    from latprof.recorder.profiler import Profiler
+
+__all__ = ["BUCKETS", "ProfilerCollector", "export", "label_of"]
+
+BUCKETS = (
+    *("100us", "250us", "500us", "1ms", "2500us", "5ms", "10ms", "25ms", "50ms", "100ms"),
+    *("250ms", "500ms", "1s", "2500ms", "5s", "10s"),
+)
+"""Upper edges of the buckets by default."""
+
+_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+_NOT_IN_LABELS = re.compile(r"[^a-zA-Z0-9_]")
+_OTHER_LABELS = ("pipeline", "span", "state", "le", "quantile")
+_log = logging.getLogger("latprof")
+_SECOND = 10**9
+
+
+class ProfilerCollector:
+    """Reads a profiler at each scrape; `export` registers one.
+
+    Parameters
+    ----------
+    profiler
+        The profiler, running or stopped.
+    buckets
+        Ascending upper edges: durations such as ``"5ms"``, or integers in ns.
+    by
+        The label that splits the histograms: ``"source"`` or a tag of the profiler. In the name of
+        a tag all but ASCII letters, digits and underscores become underscores, and names that
+        cannot be labels begin with ``tag_``; the log says so.
+    name
+        The first part of the names of all metrics.
+
+    Raises
+    ------
+    ProfilerError
+        `profiler` is not a Profiler, the edges do not ascend or are not durations, or `name` is
+        not a valid name of a metric.
+
+    Attributes
+    ----------
+    label
+        The name of the label that splits the histograms.
+    """
+
+    def __init__(
+        self,
+        profiler: "Profiler",
+        *,
+        buckets: Iterable[str | int] = BUCKETS,
+        by: str = "source",
+        name: str = "latprof",
+    ) -> None:
+        from latprof.recorder.profiler import Profiler
+
+        if not isinstance(profiler, Profiler):
+            raise ProfilerError(f"profiler must be a Profiler, got {quoted(profiler)}")
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise ProfilerError(
+                "name must be letters, digits, underscores and colons, and not start with a "
+                f"digit, got {quoted(name)}"
+            )
+        given = [buckets] if isinstance(buckets, str) else list(buckets)
+        edges = [parse_duration(edge, name="bucket", error=ProfilerError) for edge in given]
+        if not edges or sorted(set(edges)) != edges:
+            raise ProfilerError(f"buckets must be ascending durations, got {quoted(given)}")
+        profiler.report(by=by)  # refuses a column that does not exist
+        self._profiler, self._edges, self._by, self._name = profiler, edges, by, name
+        self.label = label_of(by)
+        if self.label != by:
+            _log.warning("Prometheus: the tag %s is the label %s", quoted(by), self.label)
+
+    def describe(self) -> "Iterable[Metric]":
+        """Return no metric: the registry then need not read the profiler to know their names."""
+        return []
+
+    def collect(self) -> "Iterator[Metric]":
+        """Yield all metrics, of one report."""
+        from prometheus_client.core import (
+            CounterMetricFamily,
+            GaugeMetricFamily,
+            HistogramMetricFamily,
+        )
+
+        profile, name = self._profiler.report(by=self._by).profile, self._name
+        labels = ["pipeline", "span", self.label]
+        latency = HistogramMetricFamily(
+            f"{name}_latency_seconds", "Time of each span of the finished frames.", labels=labels
+        )
+        missing = CounterMetricFamily(
+            f"{name}_latency_missing", "Finished frames without the span.", labels=labels
+        )
+        negative = CounterMetricFamily(
+            f"{name}_latency_negative", "Spans that end before they begin.", labels=labels
+        )
+        for group, part in (profile.groups or {"": profile}).items():
+            for span in (part[each] for each in part.spans):
+                here = [profile.pipeline.name, span.name, group]
+                latency.add_metric(here, self._counts(span.histogram), span.total / _SECOND)
+                missing.add_metric(here, span.missing)
+                negative.add_metric(here, span.negative)
+        yield from (latency, missing, negative)
+        frames = CounterMetricFamily(
+            f"{name}_frames", "Frames by what became of them.", labels=["pipeline", "state"]
+        )
+        accounts = profile.accounts
+        for state, count in (
+            ("started", accounts.started),
+            ("finished", accounts.finished),
+            ("dropped", sum(accounts.dropped.values())),
+            ("rejected", sum(accounts.rejected.values())),
+            ("lost", accounts.lost),
+            ("sampled_out", accounts.sampled_out),
+        ):
+            frames.add_metric([profile.pipeline.name, state], count)
+        yield frames
+        flight = GaugeMetricFamily(
+            f"{name}_frames_in_flight", "Frames that have not ended.", labels=["pipeline"]
+        )
+        flight.add_metric([profile.pipeline.name], accounts.in_flight)
+        yield flight
+
+    def _counts(self, histogram: Histogram) -> list[tuple[str, float]]:
+        """Return how many values are at or below each edge in seconds, and all of them."""
+        below = [histogram.at_most(edge)[1] for edge in self._edges]
+        edges = [*(str(edge / _SECOND) for edge in self._edges), "+Inf"]
+        return list(zip(edges, [*below, histogram.count], strict=True))
+
+
+def label_of(tag: str) -> str:
+    """Return the name of the label for a tag.
+
+    Examples
+    --------
+    >>> [label_of(tag) for tag in ("source", "größe", "__id", "span")]
+    ['source', 'gr__e', 'tag___id', 'tag_span']
+    """
+    label = _NOT_IN_LABELS.sub("_", tag)
+    taken = label.startswith("__") or label in _OTHER_LABELS
+    return f"tag_{label}" if taken else label
+
+
+def export(
+    profiler: "Profiler",
+    registry: "CollectorRegistry | None" = None,
+    *,
+    buckets: Iterable[str | int] = BUCKETS,
+    by: str = "source",
+    name: str = "latprof",
+) -> ProfilerCollector:
+    """Register a profiler with a registry, by default the one of the process.
+
+    Parameters
+    ----------
+    profiler, buckets, by, name
+        See `ProfilerCollector`.
+    registry
+        A registry of prometheus_client.
+
+    Returns
+    -------
+    ProfilerCollector
+        What was registered; ``registry.unregister`` takes it.
+
+    Raises
+    ------
+    ProfilerError
+        As for `ProfilerCollector`, or prometheus_client is not installed.
+    """
+    try:
+        from prometheus_client import REGISTRY
+    except ImportError:
+        raise ProfilerError(
+            "export to Prometheus needs the package prometheus_client; "
+            "pip install 'latprof[prometheus]'"
+        ) from None
+    collector = ProfilerCollector(profiler, buckets=buckets, by=by, name=name)
+    (REGISTRY if registry is None else registry).register(collector)
+    return collector
