@@ -172,6 +172,57 @@ def test_rtla_has_a_histogram_for_each_column(tmp_path):
     assert profile.groups["IRQ-000"]["end_to_end"].max == 2_999
 
 
+def test_rtla_says_its_unit_and_shows_the_width_of_its_bins(tmp_path):
+    text = (
+        "# RTLA timerlat histogram\n# Time unit is nanoseconds (ns)\nIndex   IRQ-001   Thr-001\n"
+        "0          1000       944\n100            0        55\n300            0         1\n"
+        "over:         0         2\n"
+    )
+    where = save(tmp_path / "a.txt", text)
+    profile = load_profile(where)
+    assert "times are in bins of 100 ns; of a bin, the largest time is shown" in profile.reading
+    thread = profile.groups["Thr-001"]["end_to_end"]
+    assert [thread.percentile(q).value for q in (50, 99, 99.8)] == [99, 199, 399]
+    total = load_profile(where, unit="us")["end_to_end"]
+    assert total.percentile(50).value == 99_999
+
+
+def test_the_column_of_all_threads_of_cyclictest_is_not_counted_again(tmp_path):
+    where = save(
+        tmp_path / "a.txt",
+        "# Histogram\n000000 000000\t000000\t000000\n000001 000010\t000002\t000012\n"
+        "000002 000090\t000007\t000097\n# Total: 000000100 000000009 000000109\n"
+        "# Histogram Overflows: 00001 00000 00001\n",
+    )
+    profile = load_profile(where)
+    assert {n: group.frames for n, group in profile.groups.items()} == {
+        "thread 0": 101,
+        "thread 1": 9,
+    }
+    assert "the last column is the sum of the threads: left out" in profile.reading
+    assert load_profile(where, unit="ns")["end_to_end"].percentile(90).value == 2
+
+
+def test_tables_of_percentiles_have_the_unit_of_their_title(tmp_path):
+    rows = "8.879 0.500000000000 {0} 2.00\n24.5 1.000000000000 {1}\n"
+    header = "       Value     Percentile TotalCount 1/(1-Percentile)\n\n"
+    text = (
+        f"Warming up...\nHistogram of RTT latencies in microseconds.\n{header}"
+        f"{rows.format(6, 10)}Latency (ns):\n{header}{rows.format(3, 4)}"
+    )
+    profile = load_profile(save(tmp_path / "a.txt", text))
+    found = {name: each["end_to_end"] for name, each in profile.groups.items()}
+    assert {name: (each.percentile(50).high, each.max) for name, each in found.items()} == {
+        "Histogram of RTT latencies in microseconds.": (8_879, 24_500),
+        "Latency (ns)": (9, 24),
+    }
+    text = (
+        '"Value","Percentile","TotalCount","1/(1-Percentile)"\n0.01,0.0,5,1.00\n3,1.0,9,Infinity\n'
+    )
+    profile = load_profile(save(tmp_path / "a.csv", text))
+    assert (profile.frames, profile["end_to_end"].max) == (9, 3_000_000)
+
+
 def test_percentile_tables_and_tables_of_edges(tmp_path):
     table = (
         "       Value     Percentile TotalCount 1/(1-Percentile)\n\n"

@@ -106,6 +106,8 @@ def test_what_is_odd_is_counted_and_never_invented(tmp_path):
     trace = read(save(tmp_path / "t.json", otlp(spans)))
     assert stages(trace)["late"] == [10]
     assert stages(trace)["end_to_end"] == [100]
+    said = "spans go on for up to 20.0 ms after their root, which ends the frame"
+    assert said in trace.meta["reading"]
     assert notes(trace) == {
         "spans that are partly or fully outside of their parent": 1,
         "spans with a parent that is missing": 1,

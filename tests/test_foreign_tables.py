@@ -122,7 +122,7 @@ def test_the_unit_is_found_from_the_size_or_the_names(tmp_path, header, values, 
     where = write(tmp_path / "a.csv", f"{header}\n{values}\n")
     trace = read(where, marks=header.split(","))
     assert trace.span("end_to_end").tolist() == [expected]
-    assert len(trace.meta["reading"]) == 1
+    assert ["are taken as" in said for said in trace.meta["reading"]] == [True, False]
 
 
 def test_a_unit_that_cannot_be_found_is_asked_for(tmp_path):
@@ -346,7 +346,22 @@ def test_all_commands_take_a_table(tmp_path, capsys):
     assert main(["merge", where, *table, "-o", str(tmp_path / "t.latprof")]) == 0
     profile = latprof.load_profile(tmp_path / "t.latprof")
     assert profile.frames == 200
-    assert profile.reading == {"times are taken as ms, from the names of the columns"}
+    assert "times are taken as ms, from the names of the columns" in profile.reading
+
+
+def test_order_of_ids_is_withheld_for_rows_without_ids_and_samples_are_said(tmp_path, capsys):
+    text = "k,a_ms,b_ms\n" + "".join(f"{2 * i},{i * 10},{i * 11 + 1}\n" for i in range(50))
+    where = str(write(tmp_path / "t.csv", text))
+    table = ["report", where, "--marks", "a_ms,b_ms"]
+    assert main(table) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "no source: ids not available: the file has none; a frame each 10.0 ms" in said
+    assert main([*table, "--id", "k", "--samples"]) == 0
+    said = capsys.readouterr().out
+    assert "no source: 49 frames lost" in said
+    assert "rows are samples, not frames: rate and order are those of the samples" in said
+    assert main([*table, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["order"][""]["arrivals"]["lost"] is None
 
 
 def test_a_table_without_marks_is_refused_with_the_command_to_try(tmp_path, capsys):

@@ -6,6 +6,7 @@ from pathlib import Path
 import fuzz_formats
 import pytest
 
+import latprof
 from latprof import TraceError, read
 from latprof.cli.main import main
 from latprof.frames import MISSING
@@ -94,6 +95,48 @@ def test_mangohud_rows_are_frames_or_samples(tmp_path, step, unit):
     assert f"taken as {unit}" in said
 
 
+def test_mangohud_without_the_time_of_rows_has_lengths_only(tmp_path):
+    text = "v1\n0.8.2\n---FRAME METRICS---\nfps,frametime,cpu_load\n50,20,3\n100,10,4\n"
+    trace = read(save(tmp_path / "a.csv", text))
+    assert lengths(trace) == {"end_to_end": [20, 10]}
+    assert trace.meta["untimed"] is True
+
+
+def test_a_time_of_presentmon_is_that_of_the_present_or_of_the_cpu(tmp_path):
+    header = "Application,ProcessID,SwapChainAddress,{},MsCPUBusy,MsInPresentAPI,MsUntilDisplayed\n"
+    row = "a.exe,7,0x1,{},10,0.5,5\n"
+    at_present = read(save(tmp_path / "a.csv", (header + row).format("TimeInMs", 100)))
+    at_start = read(save(tmp_path / "b.csv", (header + row).format("CPUStartTime", 90)))
+    for trace in (at_present, at_start):
+        assert trace.marks["start"].tolist() == [90 * MS]
+        assert lengths(trace) == {
+            "cpu_busy": [10],
+            "present": [0.5],
+            "display": [4.5],
+            "end_to_end": [15],
+        }
+    dated = read(
+        save(tmp_path / "c.csv", (header + row).format("TimeInDateTime", "2024-5-13 1:2:3"))
+    )
+    assert dated.meta["untimed"] is True
+    assert lengths(dated) == lengths(at_start)
+
+
+@pytest.mark.parametrize(
+    ("at", "ns"),
+    [
+        ("1715258085123", 1_715_258_085_123_000_000),
+        ("1715258085123456", 1_715_258_085_123_456_000),
+        ("1715258085123456789", 1_715_258_085_123_456_789),
+        ("2024-05-09T12:34:45.123456789Z", 1_715_258_085_123_456_789),
+    ],
+)
+def test_every_time_format_of_k6_is_read(tmp_path, at, ns):
+    header = "metric_name,timestamp,metric_value\n"
+    trace = read(save(tmp_path / "a.csv", f"{header}http_req_duration,{at},8\n"))
+    assert trace.marks["end"].tolist() == [ns]
+
+
 K6 = {"blocked": 1, "connecting": 2, "tls_handshaking": 3, "sending": 0.5, "waiting": 7.25}
 
 
@@ -159,6 +202,30 @@ def test_results_of_language_models(tmp_path):
     responses = [{"ttft_s": 0.5, "end_to_end_latency_s": 2.25, "error_code": None}]
     trace = read(save(tmp_path / "c.json", responses))
     assert lengths(trace) == {"first_token": [500], "decode": [1_750], "end_to_end": [2_250]}
+
+
+def test_requests_with_an_error_are_dropped_not_counted_as_0(tmp_path):
+    content = {
+        "start_times": [1.5, 2.5],
+        "ttfts": [0.25, 0.0],
+        "itls": [[0.01], []],
+        "generated_texts": ["x", ""],
+        "errors": ["", "Traceback ..."],
+    }
+    responses = [
+        {"error_code": None, "ttft_s": 0.25, "end_to_end_latency_s": 0.26},
+        {"error_code": 429, "ttft_s": 0, "end_to_end_latency_s": 0},
+    ]
+    for number, each in enumerate((content, responses)):
+        trace = read(save(tmp_path / f"{number}.json", each))
+        assert lengths(trace) == {
+            "first_token": [250, None],
+            "decode": [10, None],
+            "end_to_end": [260, None],
+        }
+        assert trace.outcome.to_numpy().tolist() == [None, "error"]
+        profile = latprof.analyze(trace)
+        assert (profile.frames, profile.accounts.dropped) == (1, {"error": 1})
 
 
 def test_gstreamer_joins_elements_by_order_if_there_are_as_many(tmp_path):

@@ -110,6 +110,10 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
 def _is_rate(value: Any) -> bool:
     return type(value) in (int, float) and _LEAST_RATE <= value <= 1
 
@@ -187,6 +191,9 @@ _RULES: dict[str, tuple[Rule, str]] = {
     "recovery": (_is_recovery, "an object of the counts whole, torn, never_written, ..."),
     "in_flight": (_list_of(InFlight.is_valid), "a list of frames in flight"),
     "labels": (_object_of(_is_label), "an object of texts and numbers"),
+    "reading": (_list_of(_is_text), "a list of sentences"),
+    "untimed": (_is_flag, "true or false"),
+    "samples": (_is_flag, "true or false"),
     "run": (lambda value: isinstance(value, dict), "an object"),
     "thresholds": (_object_of(_object_of(_is_count)), "an object of objects of ns"),
 }

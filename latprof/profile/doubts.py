@@ -152,6 +152,9 @@ def _paused(profile: "Profile") -> Iterator[Doubt]:
         )
 
 
+_MOST_MARKS = 6  # named in a doubt
+
+
 def _resolution(profile: "Profile") -> Iterator[Doubt]:
     """Report marks that are so coarse that distances of frames, or their times, are rounded."""
     usual = profile["end_to_end"].histogram.value_at(50)
@@ -165,6 +168,8 @@ def _resolution(profile: "Profile") -> Iterator[Doubt]:
             by_step.setdefault(step, []).append(mark)
     for step, marks in by_step.items():
         have = "have" if len(marks) > 1 else "has"
+        if len(marks) > _MOST_MARKS:
+            marks[_MOST_MARKS - 1 :] = [f"{len(marks) - _MOST_MARKS + 1} other marks"]
         yield Doubt(
             "resolution",
             f"{', '.join(marks)} {have} a resolution of {format_exact(step)}: shorter times and "

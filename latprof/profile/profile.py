@@ -6,12 +6,14 @@ of the whole. Its size does not grow with the number of frames.
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from latprof.accounts import union
 from latprof.errors import ProfileError
+from latprof.io.formats.columns import NUMBERED
 from latprof.profile import answers
 from latprof.profile.build import FoldedFrames
 from latprof.profile.doubts import Doubt, doubts_of
@@ -23,6 +25,8 @@ from latprof.profile.span import (
     percentile_key,
     within_bins,
 )
+from latprof.sequence.ids import NOT_AVAILABLE, IdResult
+from latprof.sequence.order import OrderResults
 from latprof.text import counted, quoted
 from latprof.units import format_ns
 
@@ -103,6 +107,17 @@ class Profile(FoldedFrames):
         write_profile(path, self)
 
     # -- all frames -----------------------------------------------------------------------------
+
+    def order_results(self) -> dict[str, OrderResults]:
+        """Return what depends on the order of frames, by source; "" for frames without one."""
+        found = {} if self.order is None else self.order.results(self.active_ns)
+        if NUMBERED not in self.reading:
+            return found
+        note = f"{NOT_AVAILABLE}the file has none"
+        return {
+            source: replace(each, arrivals=IdResult(frames=each.arrivals.frames, note=note))
+            for source, each in found.items()
+        }
 
     @property
     def time_range_ns(self) -> int | None:

@@ -188,10 +188,7 @@ class Report(Shown):
             "windows": timeline_rows(sums),
             "order": None
             if profile.order is None
-            else {
-                source: asdict(found)
-                for source, found in profile.order.results(profile.active_ns).items()
-            },
+            else {source: asdict(found) for source, found in profile.order_results().items()},
             "tail": _tail(profile),
             "causes": _causes(profile),
             "variance_shares": profile.variance_shares,

@@ -6,7 +6,6 @@ from latprof.fold.sums import SpanSums
 from latprof.profile import tables
 from latprof.profile.answers import COARSE_ERROR, stages_of, timeline_rows, worst_frames
 from latprof.profile.profile import Profile
-from latprof.sequence.order import OrderBySource
 from latprof.table import Cell, Column, Section, Table
 from latprof.text import clip, counted
 from latprof.thresholds import Thresholds
@@ -36,7 +35,7 @@ def sections(profile: Profile, thresholds: Thresholds, worst: int) -> list[Secti
     if profile.frames and profile.bins is None:
         found.append(_ranges(profile, thresholds))
     if profile.order is not None and profile.frames:
-        found.append(_order(profile, profile.order))
+        found.append(_order(profile))
     if profile.groups:
         found.append(tables.groups(profile, thresholds))
     if profile.sums.timeline is not None:
@@ -211,8 +210,8 @@ def _edge(ns: int) -> str:
     return f"{ns:,} ns"
 
 
-def _order(profile: Profile, orders: OrderBySource) -> Section:
-    lines, results = [], orders.results(profile.active_ns)
+def _order(profile: Profile) -> Section:
+    lines, results = [], profile.order_results()
     for source, found in list(results.items())[: tables.MOST_ROWS]:
         lines.append(f"{clip(source or 'no source')}: {found.sentence()}")
     return Section("Order of frames", tuple(lines), key="order")

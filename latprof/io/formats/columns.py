@@ -16,7 +16,9 @@ from latprof.text import RESERVED, clip, quoted
 
 __all__ = [
     "MISSING_TEXTS",
+    "NUMBERED",
     "OWN",
+    "SAMPLES",
     "UNITS",
     "ColumnMap",
     "Durations",
@@ -30,6 +32,12 @@ UNITS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 
 MISSING_TEXTS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 """Texts that mean that a value is missing, unless others are given."""
+
+NUMBERED = "frames are numbered in the order of the file, which has no ids"
+"""What a report says on such a file; nothing can be known about lost or late ids then."""
+
+SAMPLES = "rows are samples, not frames: rate and order are those of the samples"
+"""What a report says on a file of periodic samples."""
 
 _DEFAULT_NAME = "table"
 

@@ -1,9 +1,11 @@
 """Reads histograms in text: Prometheus, cyclictest, rtla, and tables of edges and counts."""
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 from latprof.errors import TraceError
 from latprof.io.atomic import reading
@@ -27,9 +29,10 @@ __all__ = [
 
 StrPath = str | os.PathLike[str]
 
-_US = 1_000  # ns
 _LARGEST_JSON = 1 << 24  # bytes
 _MOST_PARTS = 1_000
+
+_UNIT_WORDS = {"seconds": "s", "milliseconds": "ms", "microseconds": "us", "nanoseconds": "ns"}
 
 _SAMPLE = re.compile(r"([a-zA-Z_:][\w:]*)_(bucket|sum|count)\s*(?:\{(.*)\})?\s+(\S+)(?:\s+\S+)*")
 _LABEL = re.compile(r'\s*(\w+)\s*=\s*"((?:[^"\\]|\\.)*)"\s*,?')
@@ -102,8 +105,7 @@ def read_prometheus(
     if name not in buckets:
         raise TraceError(f"the histogram must be one of {', '.join(buckets)}, got {quoted(name)}")
     found = re.search(r"_(seconds|milliseconds|microseconds|nanoseconds|ms|us|ns)$", name)
-    words = {"seconds": "s", "milliseconds": "ms", "microseconds": "us", "nanoseconds": "ns"}
-    known = unit or (words.get(found[1], found[1]) if found else "s")
+    known = unit or (_UNIT_WORDS.get(found[1], found[1]) if found else "s")
     how = "as given" if unit else "from its name" if found else "as Prometheus advises"
     file = BinnedFile("histogram", "labels" if len(buckets[name]) > 1 else None)
     file.reading = [f"buckets of {clip(name, 80)}, taken as {known}, {how}"]
@@ -145,26 +147,98 @@ def _number(text: str) -> float | None:
 # -- cyclictest and rtla ------------------------------------------------------------------------
 
 
+@dataclass(slots=True)
+class _Rows:
+    """Rows of a time and a count for each column.
+
+    Attributes
+    ----------
+    names
+        Of the columns.
+    times, counts
+        Of the rows.
+    above
+        Counts of times that are longer than all rows, by column.
+    unit
+        Of the times, if the file says it.
+    """
+
+    names: list[str] = field(default_factory=list)
+    times: list[int] = field(default_factory=list)
+    counts: list[list[int]] = field(default_factory=list)
+    above: list[int] = field(default_factory=list)
+    unit: str | None = None
+
+    def add(self, line: str) -> None:
+        """Add what a line has.
+
+        Raises
+        ------
+        TraceError
+            A row does not fit those before it.
+        """
+        words = line.split()
+        if line.startswith("# Time unit is "):
+            self.unit = _UNIT_WORDS.get(words[4])
+        elif words[:1] == ["Index"]:
+            self.names, self.times, self.counts = words[1:], [], []
+        elif words[:1] == ["over:"] or line.startswith("# Histogram Overflows:"):
+            self.above = [int(word) for word in words[1:] if word.isdecimal() and len(word) < 19]
+        elif len(words) > 1 and all(word.isdecimal() and len(word) < 19 for word in words):
+            time, *counts = map(int, words)
+            self.names = self.names or [f"{number}" for number in range(len(counts))]
+            if len(counts) != len(self.names) or len(self.names) > _MOST_PARTS:
+                raise TraceError(
+                    f"each row must have {len(self.names)} counts, got {quoted(line, 60)}"
+                )
+            if self.times and time <= self.times[-1]:
+                raise TraceError(f"times of rows must grow, got {quoted(line, 60)}")
+            self.times.append(time)
+            self.counts.append(counts)
+
+    def without_sum(self) -> bool:
+        """Remove a last column that is the sum of the others; return whether there was one."""
+        if len(self.names) < 3 or any(sum(row[:-1]) != row[-1] for row in self.counts):
+            return False
+        self.names, self.above = self.names[:-1], self.above[: len(self.names) - 1]
+        self.counts = [row[:-1] for row in self.counts]
+        return True
+
+    def width(self) -> int:
+        """Return the width of the bins: the largest step that all times are multiples of."""
+        return math.gcd(*self.times) or 1 if len(self.times) > 2 else 1
+
+    def file(self, name: str, by: str, prefix: str, width: int, unit: str) -> BinnedFile:
+        """Return the histograms, of bins of `width` in `unit` that begin at the times."""
+        file, scale = BinnedFile(name, by), UNITS[unit]
+        for column, label in enumerate(self.names):
+            lower = [time * scale for time in self.times]
+            upper = [_upper(time, width, scale) for time in self.times]
+            part = Binned(upper, lower, [row[column] for row in self.counts])
+            part.above = dict(enumerate(self.above)).get(column, 0)
+            file.parts[f"{prefix}{label}"] = part
+        return _checked(file, width, unit)
+
+
 def read_cyclictest(path: StrPath, unit: str | None = None) -> BinnedFile:
-    """Return the histogram of each thread of cyclictest; a bin is 1 us wide.
+    """Return the histogram of each thread of cyclictest; a bin is 1 us wide, or 1 of `unit`.
 
     Raises
     ------
     TraceError
         The file is damaged.
     """
-    file = BinnedFile("cyclictest", "thread")
     with reading(path), opened(path) as stream:
         start = stream.read(1 << 16)
         if start.lstrip().startswith(b"{"):
-            text = start + stream.read(_LARGEST_JSON)
-            _cyclictest_json(text, file)
-        else:
-            rows = _lines_after(start, lines_of(stream))
-            overflows = _counted_rows(rows, file, "thread ")
-            for part, above in zip(file.parts.values(), overflows, strict=False):
-                part.above = above
-    return _checked(file)
+            return _cyclictest_json(start + stream.read(_LARGEST_JSON), unit)
+        rows = _Rows()
+        for line in _lines_after(start, lines_of(stream)):
+            rows.add(line)
+        summed = rows.without_sum()
+        file = rows.file("cyclictest", "thread", "thread ", 1, unit or "us")
+        file.reading += ["the last column is the sum of the threads: left out"] if summed else []
+        return file
 
 
 def _lines_after(start: bytes, rest: Iterator[str]) -> Iterator[str]:
@@ -174,20 +248,23 @@ def _lines_after(start: bytes, rest: Iterator[str]) -> Iterator[str]:
     yield from rest
 
 
-def _cyclictest_json(text: bytes, file: BinnedFile) -> None:
+def _cyclictest_json(text: bytes, unit: str | None) -> BinnedFile:
+    file = BinnedFile("cyclictest", "thread")
     try:
         content = json.loads(text)
-        threads = content["thread"]
-        in_ns = content.get("resolution_in_ns") == 1
-        for name, thread in threads.items():
-            bins = sorted((int(us), int(n)) for us, n in thread["histogram"].items())
-            step = 1 if in_ns else _US
-            part = Binned([_upper(us, step) for us, _ in bins], [us * step for us, _ in bins])
-            part.counts = [n for _, n in bins]
+        unit = unit or ("ns" if content.get("resolution_in_ns") == 1 else "us")
+        scale = UNITS[unit]
+        for name, thread in content["thread"].items():
+            bins = sorted((int(time), int(n)) for time, n in thread["histogram"].items())
+            part = Binned([_upper(time, 1, scale) for time, _ in bins])
+            part.lower, part.counts = [time * scale for time, _ in bins], [n for _, n in bins]
             part.above = max(int(thread.get("cycles", 0)) - sum(part.counts), 0)
+            if min(part.counts, default=0) < 0:
+                raise ValueError
             file.parts[f"thread {name}"] = part
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         raise TraceError("the histogram of cyclictest is damaged; take an intact copy") from None
+    return _checked(file, 1, unit)
 
 
 def read_rtla(path: StrPath, unit: str | None = None) -> BinnedFile:
@@ -198,54 +275,24 @@ def read_rtla(path: StrPath, unit: str | None = None) -> BinnedFile:
     TraceError
         The file is damaged.
     """
-    file = BinnedFile("rtla", "column")
+    rows = _Rows()
     with reading(path), opened(path) as stream:
-        overflows = _counted_rows(lines_of(stream), file, "")
-        for part, above in zip(file.parts.values(), overflows, strict=False):
-            part.above = above
-    return _checked(file)
+        for line in lines_of(stream):
+            rows.add(line)
+        return rows.file("rtla", "column", "", rows.width(), unit or rows.unit or "us")
 
 
-def _counted_rows(lines: Iterable[str], file: BinnedFile, prefix: str) -> list[int]:
-    """Add rows of a time in us and a count for each column; return counts of the open bucket."""
-    names: list[str] = []
-    above: list[int] = []
-    for line in lines:
-        words = line.split()
-        if words[:1] == ["Index"]:
-            names = words[1:]
-            file.parts = {}
-        elif words[:1] == ["over:"]:
-            above = [int(word) for word in words[1:] if word.isdecimal()]
-        elif line.startswith("# Histogram Overflows:"):
-            above = [int(word) for word in words[3:] if word.isdecimal()]
-        elif len(words) > 1 and all(word.isdecimal() and len(word) < 19 for word in words):
-            counts = [int(word) for word in words[1:]]
-            names = names or [f"{number}" for number in range(len(counts))]
-            if len(counts) != len(names) or len(names) > _MOST_PARTS:
-                raise TraceError(f"each row must have {len(names)} counts, got {quoted(line, 60)}")
-            for name, count in zip(names, counts, strict=True):
-                part = file.parts.setdefault(f"{prefix}{name}", Binned())
-                upper = _upper(int(words[0]), _US)
-                if part.upper and upper <= part.upper[-1]:
-                    raise TraceError(f"times of rows must grow, got {quoted(line, 60)}")
-                part.upper.append(upper)
-                part.lower.append(int(words[0]) * _US)
-                part.counts.append(count)
-    return above
-
-
-def _upper(time: int, step: int) -> int:
-    if not 0 <= (time + 1) * step < STAMP_LIMIT:
+def _upper(time: int, width: int, scale: int) -> int:
+    if not 0 <= (time + width) * scale < STAMP_LIMIT:
         raise TraceError(f"times must be below 2**62 ns, got {time}")
-    return (time + 1) * step - 1
+    return (time + width) * scale - 1
 
 
-def _checked(file: BinnedFile) -> BinnedFile:
+def _checked(file: BinnedFile, width: int, unit: str) -> BinnedFile:
     file.parts = {name: part for name, part in file.parts.items() if sum(part.counts) + part.above}
     if not file.parts:
         raise TraceError("the histogram must have values, got none")
-    file.reading = ["times are in bins of 1 us; of a bin, the largest time is shown"]
+    file.reading = [f"times are in bins of {width} {unit}; of a bin, the largest time is shown"]
     return file
 
 

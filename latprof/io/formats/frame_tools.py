@@ -13,6 +13,7 @@ from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns, Labels
 from latprof.io.atomic import reading
+from latprof.io.formats.columns import SAMPLES
 from latprof.io.formats.files import opened
 from latprof.io.formats.json_values import JsonValues
 from latprof.io.formats.lines import lines_of
@@ -38,6 +39,14 @@ StrPath = str | os.PathLike[str]
 
 _UNREADABLE = "values that cannot be read"
 _NOT_DISPLAYED = "not displayed"
+_TIMES = {
+    "cpustartqpc": "ticks",
+    "cpustarttime": "ms",
+    "cpustartqpctime": "ms",
+    "timeinseconds": "s",
+    "timeinqpc": "ticks",
+    "timeinms": "ms",
+}  # columns with the time of a frame, and their units
 _QPC = 10_000_000  # ticks a second of Windows' counter, unless the file shows another rate
 
 
@@ -98,20 +107,7 @@ def _presents(
     busy, in_present = ms("mscpubusy", "cpubusy"), ms("msinpresentapi", "mscpuwait", "cpuwait")
     displayed, from_start = ms("msuntildisplayed"), ms("displaylatency", "msdisplaylatency")
     newer = bool((busy != MISSING).any())
-    said = []
-    if "timeinseconds" in columns and not newer:
-        start, wrong = times_of(columns["timeinseconds"], "s", rows)
-    elif "cpustartqpc" in columns or "timeinqpc" in columns:
-        name = "cpustartqpc" if newer and "cpustartqpc" in columns else "timeinqpc"
-        ticks, wrong = times_of(columns[name], "ns", rows)
-        rate = _rate(columns, rows)
-        said.append(f"times are ticks of {rate:,} Hz")
-        start = np.where(ticks == MISSING, MISSING, _scaled(ticks, rate))
-    else:
-        names = ("cpustarttime", "cpustartqpctime", "timeinms")
-        start, wrong = times_of(next((columns[n] for n in names if n in columns), None), "ms", rows)
-    if (start == MISSING).all():
-        raise TraceError("the file must have the time of each frame (TimeInSeconds, CPUStartTime)")
+    start, said, wrong = _starts(columns, rows, busy)
     bad += wrong
     dropped = names_of(columns.get("dropped"), rows).equals("1")
     end = from_start
@@ -129,7 +125,7 @@ def _presents(
     outcome = Labels(np.where(gone, 0, -1).astype(np.int32), (_NOT_DISPLAYED,))
     return frames_of_lengths(
         "presentmon",
-        start,
+        None if (start == MISSING).all() else start,
         stages,
         end,
         said=[*said, "a frame ends when it is displayed; others are dropped"],
@@ -138,6 +134,30 @@ def _presents(
         source=source,
         outcome=outcome if gone.any() else None,
     )
+
+
+def _starts(columns: Mapping[str, pa.Array], rows: int, busy: Ints) -> tuple[Ints, list[str], int]:
+    """Return when each frame starts, sentences on the times, and how many are unreadable.
+
+    Names differ between versions: a time is that of the CPU's start, or that of the present.
+    """
+    known = {name: times for name, times in _TIMES.items() if name in columns}
+    newer = bool((busy != MISSING).any())
+    name = next((n for n in known if n.startswith("cpustart") == newer), next(iter(known), ""))
+    if not name:
+        return np.full(rows, MISSING), ["frames have lengths only, without their times"], 0
+    if known[name] == "ticks":
+        ticks, wrong = times_of(columns[name], "ns", rows)
+        rate = _rate(columns, rows)
+        start = np.where(ticks == MISSING, MISSING, _scaled(ticks, rate))
+        said = [f"times are ticks of {rate:,} Hz"]
+    else:
+        start, wrong = times_of(columns[name], known[name], rows)
+        said = []
+    if newer and not name.startswith("cpustart"):
+        both = (start != MISSING) & (busy != MISSING)
+        start = np.where(both, start - np.where(both, busy, 0), MISSING)
+    return start, said, wrong
 
 
 def _rate(columns: Mapping[str, pa.Array], rows: int) -> int:
@@ -218,9 +238,6 @@ def read_mangohud(path: StrPath) -> Frames:
         lines = lines_of(stream)
         header = next((line for line in lines if line.startswith("fps,frametime,")), "")
         names = [name.strip() for name in header.split(",")]
-        if "elapsed" not in names:
-            raise TraceError("the log must have the columns frametime and elapsed")
-        place = names.index("elapsed")
         rows = [row for row in csv.reader(lines) if row]
     good = [row for row in rows if len(row) == len(names)]
     if not good:
@@ -228,7 +245,10 @@ def read_mangohud(path: StrPath) -> Frames:
     fps, _ = times_of(pa.array([row[0] for row in good]), "s", len(good))
     raw = pa.array([row[1] for row in good])
     ms, bad = times_of(raw, "ms", len(good))
-    elapsed, wrong = times_of(pa.array([row[place] for row in good]), "ns", len(good))
+    elapsed, wrong = np.full(len(good), MISSING), 0
+    if "elapsed" in names:  # older versions do not have it
+        place = names.index("elapsed")
+        elapsed, wrong = times_of(pa.array([row[place] for row in good]), "ns", len(good))
     # frames a second times the frame time is 1 s; older versions wrote us in place of ms
     known = (fps > 0) & (ms > 0)
     product = float(np.median(fps[known] / 1e9 * (ms[known] / 1e9))) if known.any() else 1.0
@@ -240,7 +260,7 @@ def read_mangohud(path: StrPath) -> Frames:
     typical = float(np.median(timed)) if len(timed) else 0.0
     frames = frames_of_lengths(
         "mangohud",
-        start,
+        start if "elapsed" in names else None,
         {},
         length,
         said=said,
@@ -248,7 +268,5 @@ def read_mangohud(path: StrPath) -> Frames:
     )
     if len(steps) and float(np.median(steps)) > 1.5 * typical:
         frames[2]["samples"] = True
-        frames[2]["reading"].append(
-            "rows are samples, not frames: rate and order are those of the samples"
-        )
+        frames[2]["reading"].append(SAMPLES)
     return frames

@@ -39,7 +39,7 @@ def is_hdr(head: bytes) -> bool:
 
 def is_hgrm(head: bytes) -> bool:
     """Recognize a table of percentiles with counts."""
-    return re.search(rb"Value\s+Percentile\s+TotalCount", head) is not None
+    return re.search(rb'Value[\s,"]+Percentile[\s,"]+TotalCount', head) is not None
 
 
 def read_hdr(path: str | os.PathLike[str], unit: str | None = None) -> BinnedFile:
@@ -197,24 +197,41 @@ def _edges_of(index: Ints, digits: int, unit_bits: int) -> tuple[Ints, Ints]:
 
 # -- percentile tables --------------------------------------------------------------------------
 
-_ROW = re.compile(r"\s*([\d.]+)\s+([01]\.\d+)\s+(\d+)(?:\s+(?:[\d.]+|inf|Infinity))?\s*")
+_HEADER = re.compile(r'\s*"?Value[\s,"]+Percentile[\s,"]+TotalCount\b')
+_ROW = re.compile(r"\s*([\d.]+)\s+([01](?:\.\d+)?)\s+(\d+)(?:\s+(?:[\d.]+|inf|Infinity))?\s*")
 _MEAN = re.compile(r"#\[Mean\s*=\s*([\d.]+)")
+_TITLE_UNIT = re.compile(r"(?:\bin |\()(?:(nano|micro|milli|)seconds|([num]s))\b")
+_SHORT = {"nano": "ns", "micro": "us", "milli": "ms", "": "s"}
 
 
 def read_hgrm(path: str | os.PathLike[str], unit: str | None = None) -> BinnedFile:
-    """Return the histogram of a table of percentiles: values, percentiles, numbers of values.
+    """Return the histograms of tables of percentiles: values, percentiles, numbers of values.
+
+    Parameters
+    ----------
+    path
+        Of the file, which may have several tables, and lines of other text.
+    unit
+        Of the values; by default that of the title above the table, or else ms.
 
     Raises
     ------
     TraceError
-        The table has no rows, or its numbers of values do not grow.
+        The file has no rows, or the numbers of values do not grow.
     """
-    scale = UNITS[unit or "ms"]
-    part, before = Binned(), 0
+    file, part, before, scale = BinnedFile("histogram", "table"), Binned(), 0, 1
+    title = ""
     with reading(path), opened(path) as stream:
         for line in lines_of(stream):
-            row, mean = _ROW.fullmatch(line), _MEAN.match(line)
-            if row is not None:
+            row, mean = _ROW.fullmatch(re.sub('[",]', " ", line)), _MEAN.match(line)
+            if _HEADER.match(line):
+                known, why = _unit_of_title(title, unit)
+                part, before, scale = Binned(), 0, UNITS[known]
+                name = clip(title.strip(" #:"), 60) or "table"
+                number = len(file.parts) + 1
+                file.parts[f"{name} ({number})" if name in file.parts else name] = part
+                file.reading.append(f"values are taken as {known}{why}")
+            elif row is not None and file.parts:
                 value, upto = round(float(row[1]) * scale), int(row[3])
                 if upto < before or (part.upper and value < part.upper[-1]):
                     raise TraceError("values and their numbers must grow; take an intact copy")
@@ -228,7 +245,21 @@ def read_hgrm(path: str | os.PathLike[str], unit: str | None = None) -> BinnedFi
                 before = upto
             elif mean is not None and before:
                 part.total = round(float(mean[1]) * scale * before)
-    if not before:
+            title = line if line.strip() else title
+    file.parts = {name: part for name, part in file.parts.items() if sum(part.counts)}
+    if not file.parts:
         raise TraceError("the table must have rows of values and percentiles, got none")
-    said = f"values are taken as {unit or 'ms'}" + ("" if unit else " (--unit for others)")
-    return BinnedFile("histogram", parts={"": part}, reading=[said])
+    file.reading = list(dict.fromkeys(file.reading))
+    if len(file.parts) == 1:
+        file.by = None
+    return file
+
+
+def _unit_of_title(title: str, unit: str | None) -> tuple[str, str]:
+    """Return the unit of a table, and why, for a sentence."""
+    if unit is not None:
+        return unit, ""
+    found = _TITLE_UNIT.search(title)
+    if found is None:
+        return "ms", " (--unit for others)"
+    return _SHORT.get(found[1], found[2] or ""), ", as the line above the table says"

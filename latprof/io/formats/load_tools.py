@@ -88,12 +88,16 @@ def read_k6_csv(path: StrPath) -> Frames:
         status = columns["status"].to_pylist() if "status" in columns else [None] * len(at)
         keys = zip(at, *same, strict=True)
         points = zip(metrics, at, keys, values, status, strict=True)
-        return _requests(points, TimeForm("decimal", _unit_of(at), 6), skipped)
+        return _requests(points, _form_of(at), skipped)
 
 
-def _unit_of(at: list[str | None]) -> str:
-    first = next((text for text in at if text), "")
-    return "s" if len(first.partition(".")[0]) < 12 else "ms" if len(first) < 15 else "us"
+def _form_of(at: list[str | None]) -> TimeForm:
+    """Return the form of the times: seconds by default, or another K6_CSV_TIME_FORMAT."""
+    whole = next((text for text in at if text), "").partition(".")[0]
+    if not whole.isdecimal():
+        return TimeForm("zoned")
+    unit = next((u for u, most in (("s", 11), ("ms", 14), ("us", 17)) if len(whole) <= most), "ns")
+    return TimeForm("decimal", unit, 6)
 
 
 def read_k6_json(path: StrPath) -> Frames:
@@ -242,37 +246,29 @@ def read_vllm(path: StrPath) -> Frames:
     TraceError
         The result has no details of requests, or is damaged.
     """
-    content: dict[str, Any] = {}
+    found: dict[str, list[Any]] = {name: [] for name in ("ttfts", "itls", "start_times", "errors")}
+    bad = 0
     with reading(path), opened(path) as stream:
-        for key, value in JsonValues(stream, ("generated_texts",)):
-            if key in ("ttfts", "itls", "start_times"):
-                content[key] = value
-    first, between = content.get("ttfts"), content.get("itls")
-    if not isinstance(first, list) or not isinstance(between, list) or len(first) != len(between):
+        for key, value in JsonValues(stream, (*found, "generated_texts")):
+            if key == "itls":
+                tokens = value if isinstance(value, list) else []
+                gaps, wrong = _seconds(tokens)
+                bad += wrong
+                found[key].append(int(np.where(gaps == MISSING, 0, gaps).sum()))
+            elif key in found:
+                found[key].append(value)
+    rows = len(found["ttfts"])
+    if not rows or len(found["itls"]) != rows:
         raise TraceError(
             "the result must have the times of each request (ttfts and itls); run the benchmark "
             "with --save-detailed"
         )
-    rows = len(first)
-    ttft, bad = times_of(pa.array([_number(each) for each in first], pa.string()), "s", rows)
-    tokens = [each if isinstance(each, list) else [] for each in between]
-    flat = pa.array([_number(each) for row in tokens for each in row], pa.string())
-    gaps, wrong = times_of(flat, "s", len(flat))
-    ends = np.cumsum([0, *map(len, tokens)])
-    sums = np.concatenate([[0], np.cumsum(np.where(gaps == MISSING, 0, gaps))])
-    decode = sums[ends[1:]] - sums[ends[:-1]]
-    starts = content.get("start_times")
+    ttft, wrong = _seconds(found["ttfts"])
     start = None
-    if isinstance(starts, list) and len(starts) == rows:
-        start, _ = times_of(pa.array([_number(each) for each in starts], pa.string()), "s", rows)
-    end = np.where(ttft == MISSING, MISSING, ttft + decode)
-    return frames_of_lengths(
-        "vllm",
-        start,
-        {"first_token": ttft, "decode": decode},
-        end,
-        notes={_UNREADABLE: bad + wrong},
-    )
+    if len(found["start_times"]) == rows:
+        start, _ = _seconds(found["start_times"])
+    errors = found["errors"] if len(found["errors"]) == rows else [""] * rows
+    return _responses("vllm", start, ttft, np.array(found["itls"], np.int64), errors, bad + wrong)
 
 
 def read_llmperf(path: StrPath) -> Frames:
@@ -283,18 +279,41 @@ def read_llmperf(path: StrPath) -> Frames:
     TraceError
         The file is damaged.
     """
-    first: list[str | None] = []
-    whole: list[str | None] = []
+    first, whole, errors = [], [], []
     with reading(path), opened(path) as stream:
         for _, value in JsonValues(stream):
             if isinstance(value, dict):
-                first.append(_number(value.get("ttft_s")))
-                whole.append(_number(value.get("end_to_end_latency_s")))
-    ttft, bad = times_of(pa.array(first, pa.string()), "s", len(first))
-    end, wrong = times_of(pa.array(whole, pa.string()), "s", len(whole))
+                first.append(value.get("ttft_s"))
+                whole.append(value.get("end_to_end_latency_s"))
+                errors.append(value.get("error_code"))
+    ttft, bad = _seconds(first)
+    end, wrong = _seconds(whole)
     known = (ttft != MISSING) & (end != MISSING)
-    stages = {"first_token": ttft, "decode": np.where(known, end - ttft, MISSING)}
-    return frames_of_lengths("llmperf", None, stages, end, notes={_UNREADABLE: bad + wrong})
+    rest = np.where(known, end - np.where(known, ttft, 0), MISSING)
+    return _responses("llmperf", None, ttft, rest, errors, bad + wrong)
+
+
+def _responses(
+    name: str, start: Ints | None, first: Ints, rest: Ints, errors: list[Any], bad: int
+) -> Frames:
+    """Return responses of the first token and the rest; those with an error are dropped."""
+    failed = np.array([error not in (None, "", 0) for error in errors], bool)
+    known = ~failed & (first != MISSING) & (rest != MISSING)
+    outcome = Labels(np.where(failed, 0, -1).astype(np.int32), ("error",))
+    return frames_of_lengths(
+        name,
+        start,
+        {"first_token": np.where(failed, MISSING, first), "decode": np.where(known, rest, MISSING)},
+        np.where(known, np.where(known, first, 0) + np.where(known, rest, 0), MISSING),
+        said=["requests with an error are dropped"] if failed.any() else [],
+        notes={_UNREADABLE: bad},
+        outcome=outcome if failed.any() else None,
+    )
+
+
+def _seconds(values: list[Any]) -> tuple[Ints, int]:
+    """Return numbers of seconds in ns, and how many are unreadable."""
+    return times_of(pa.array(map(_number, values), pa.string()), "s", len(values))
 
 
 def _number(value: Any) -> str | None:

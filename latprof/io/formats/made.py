@@ -11,7 +11,7 @@ from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns, Labels
 from latprof.io import arrow
-from latprof.io.formats.columns import MISSING_TEXTS
+from latprof.io.formats.columns import MISSING_TEXTS, NUMBERED
 from latprof.io.formats.sources import CsvSource
 from latprof.io.formats.spans import marks_of_stages, stages_pipeline
 from latprof.io.formats.times import TimeForm, to_ns
@@ -113,4 +113,6 @@ def frames_of_lengths(
     }
     if start is None:
         meta["untimed"] = True
+    else:
+        meta["reading"].append(NUMBERED)
     return pipeline, columns, meta

@@ -22,7 +22,7 @@ from latprof.frames import FINISHED, MISSING, NO_SIZE, Columns, Labels
 from latprof.io import arrow
 from latprof.io.atomic import reading
 from latprof.io.checks import check_known
-from latprof.io.formats.columns import ColumnMap, check_columns, unique_names
+from latprof.io.formats.columns import NUMBERED, SAMPLES, ColumnMap, check_columns, unique_names
 from latprof.io.formats.formulas import without_apostrophe
 from latprof.io.formats.sources import ArrowSource, Batch, Source, in_threads, source_of
 from latprof.io.formats.times import forms_of, is_text, to_ns
@@ -112,18 +112,21 @@ class TableReader:
         others = [n for n in names if n not in used] if columns.tags is None else columns.tags
         others = [name for name in others if not _is_derived(name, self.pipeline)]
         said += self._plan_ids(sample, list(others))
-        self._said, self.meta["reading"] = said, list(said)
         if columns.durations:
             self.meta["untimed"] = True
+        elif "frame_id" not in self._named:
+            said.append(NUMBERED)
         if columns.samples:
             self.meta["samples"] = True
+            said.append(SAMPLES)
+        self._said, self.meta["reading"] = said, list(said)
 
     def _plan_ids(self, sample: pa.Table, others: list[str]) -> list[str]:
         """Find out what the ids are; return sentences on it."""
         said = []
         column = self._named.get("frame_id")
         if column is not None and not _are_ids(_one(sample.column(column))):
-            said.append(f"rows are numbered, as the ids in {clip(column)} are not integers")
+            said.append(f"the ids in {clip(column)} are not integers: they are a tag")
             del self._named["frame_id"]
             others.insert(0, column)
         kept = [name for name in others if _is_kept(sample.schema.field(name).type)]

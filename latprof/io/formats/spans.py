@@ -9,6 +9,7 @@ root itself is `other`, so that stages + other = the root's length.
 Each span is visited in Python: the path depends on the span that was taken before.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,13 +19,14 @@ import numpy as np
 
 from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns, Labels
-from latprof.io.formats.columns import identifier, unique_names
+from latprof.io.formats.columns import NUMBERED, identifier, unique_names
 from latprof.pipeline import Pipeline, Span
 from latprof.text import clip, counted, quoted
 from latprof.units import STAMP_LIMIT, format_ns
 
 __all__ = ["SpanRecord", "SpanTable", "frames_of_spans", "marks_of_stages", "stages_pipeline"]
 
+_PLACE = re.compile(r" \([^()]*[/\\]([^()/\\]*)\)$")  # of the code of a function
 _MOST_STAGES = 24  # more operations are part of `other`
 
 Frames = tuple[Pipeline, Columns, dict[str, Any]]
@@ -66,11 +68,14 @@ class SpanTable:
         Whether operations of the same name in two services are two stages.
     notes
         What was odd, counted.
+    after
+        How long spans go on at most after the end of the root of their trace, ns.
     """
 
     resolution: int
     frame: str = "one trace"
     services: bool = True
+    after: int = 0
     spans: list[SpanRecord] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
 
@@ -152,6 +157,11 @@ def frames_of_spans(table: SpanTable, chosen: Sequence[str] = ()) -> Frames:
         said.append(f"{counted(others, 'further operation')} with less time are part of other")
     if table.resolution > 1:
         said.append(f"times of the source are in steps of {format_ns(table.resolution)}")
+    if table.after > table.resolution:
+        said.append(
+            f"spans go on for up to {format_ns(table.after)} after their root, which ends the frame"
+        )
+    said.append(NUMBERED)
     odd = {what: n for what, n in sorted(table.notes.items()) if n}
     return pipeline, columns, {"reading": said, "accounts": {"notes": odd}}
 
@@ -195,6 +205,7 @@ def _frame(spans: list[SpanRecord], table: SpanTable, chosen: Sequence[str]) -> 
         notes["traces in which each span is below another"] += 1
         return
     root.cut_begin, root.cut_end = root.begin, root.end
+    table.after = max(table.after, max(span.end for span in spans) - root.end)
     below = _cut_children(root, table)
     notes["spans that are not below the root of their trace"] += len(spans) - below
     parts = _critical_path(root, table.resolution, chosen)
@@ -217,7 +228,10 @@ def _cut_children(root: SpanRecord, table: SpanTable) -> int:
             if over > 0:
                 table.notes["spans that are partly or fully outside of their parent"] += 1
                 if child.service != parent.service and over > table.resolution:
-                    table.notes["of these, spans of another service: do its clocks differ?"] += 1
+                    table.notes[
+                        "spans of another service that are outside of their parent: do its clocks "
+                        "differ?"
+                    ] += 1
         waiting += parent.children
     return count
 
@@ -294,12 +308,29 @@ def _operations(
 
 
 def _names(operations: Sequence[tuple[str, str]]) -> list[str]:
-    """Return a name for each stage: the operation, with its service if several have it."""
-    seen = Counter(name for _, name in operations)
+    """Return a name for each stage: the operation, with its service if several have it.
+
+    VizTracer names functions "run (/usr/lib/python3/threading.py:999)": the place is left out,
+    unless several places have the name; then it is "run threading.py:999".
+
+    Examples
+    --------
+    >>> _names([("", "run (/a/b.py:9)"), ("", "wait (/a/b.py:7)"), ("", "run (/a/c.py:1)")])
+    ['run_b_py_9', 'wait', 'run_c_py_1']
+    >>> _names([("cart", "get"), ("shop", "get")])
+    ['cart_get', 'shop_get']
+    """
+    short = [(service, _PLACE.sub("", name) or name) for service, name in operations]
+    same = Counter(short)
+    named = [
+        known if same[known] == 1 else (known[0], _PLACE.sub(r" \1", name))
+        for known, (_, name) in zip(short, operations, strict=True)
+    ]
+    seen = Counter(name for _, name in named)
     return unique_names(
         [
             name if seen[name] == 1 or not service else f"{service}_{name}"
-            for service, name in operations
+            for service, name in named
         ],
         (),
     )
