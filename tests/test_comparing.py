@@ -195,6 +195,7 @@ def test_one_run_a_side_has_no_verdict_and_says_why():
     assert row.low < row.ratio < row.high  # from inside the runs
     assert row.pairs_missing is None
     assert "one run a side cannot tell the code from the machine" in found.sentence
+    assert "95 % intervals from the variation within each run" in str(found).replace("\n  ", " ")
     assert found.budgets[0].state == OPEN
 
 

@@ -80,6 +80,8 @@ class Comparison(Shown):
 
     @property
     def _counts(self) -> str:
+        if len(self.base) == len(self.head) == 1:
+            return "1 run a side"
         if self.paired:
             return counted(len(self.base), "pair")
         return f"{len(self.base)} and {counted(len(self.head), 'run')}"
@@ -209,8 +211,10 @@ class Comparison(Shown):
         level = f"{_percent(self.confidence)} intervals"
         if self.budget_confidence != self.confidence:
             level += f" ({_percent(self.budget_confidence)} for budgets)"
-        unit = "pairs" if self.paired else "runs"
-        lines += [f"{self._counts}; {level} from the variation between {unit}"]
+        where = f"the variation between {'pairs' if self.paired else 'runs'}"
+        if len(self.base) == len(self.head) == 1:
+            where = "the variation within each run"
+        lines += [f"{self._counts}; {level} from {where}"]
         columns = (
             Column("span", "span"),
             Column("statistic"),
@@ -265,8 +269,6 @@ def _sentence(row: Row, comparison: Comparison) -> str:
     if row.low is not None and row.high is not None and row.ratio is not None:
         low, high = (f"{(each - 1) * 100:.3g}" for each in (row.low, row.high))
         change.append(f"{_percent(comparison.budget_confidence)} interval {low} to {high} %")
-    if row.note == ONE:
-        evidence = "1 run a side"
     facts = f"({', '.join([*change, evidence])})"
     size = _amount(row, abs(row.difference))
     if row.verdict in (WORSE, BETTER):

@@ -140,7 +140,8 @@ def _paused(profile: "Profile") -> Iterator[Doubt]:
             "paused",
             f"frames come in {len(pause.pauses) + 1} runs of {format_ns(pause.active_ns)} in all, "
             f"with {format_ns(pause.paused_ns)} between them, and rates are over the whole time: "
-            f"split them with --to {format_utc(before + 1_000)} and --from {format_utc(after)}",
+            f"split them with --to {format_utc(before + 1_000)} and --from {format_utc(after)}; "
+            "latprof compare sets runs against each other",
         )
     known = union(profile.segments)
     twice = sum(end - begin for begin, end in profile.segments)
