@@ -75,7 +75,7 @@ def test_an_open_source_of_frames_long_on_their_way_is_not_taken_for_a_paused_on
 
 
 def test_rooms_and_sources_are_found_and_the_replay_is_exact():
-    for kind in ("closed", "paused", "periodic", "pool", "after put"):
+    for kind in ("closed", "paused", "periodic", "pool", "batch", "after put"):
         for seed in range(3):
             this = program(kind, seed, frames=600)
             line = queue_model(this.trace.pipeline, this.trace.columns).line
@@ -86,7 +86,7 @@ def test_rooms_and_sources_are_found_and_the_replay_is_exact():
             found = causes(this.trace)
             for handoff, queue in found.queues.items():
                 assert queue.room in (None, this.rooms[handoff]), (kind, seed, handoff)
-            assert found.source.kind in (kind, "closed", "paused", "periodic")
+            assert found.source.kind in (kind, "open", "closed", "paused", "periodic")
             if this.is_clear:
                 assert found.cause == this.best
             best = what_if(this.trace, {this.best: 0.9})
@@ -129,10 +129,73 @@ def test_rooms_of_a_pipeline_are_kept():
         what_if(pair(BY_HAND), drop={"queue": "1ms"}, queues={"queue": 1})
 
 
-def test_batches_and_event_loops_are_named():
+BATCHED = Pipeline.chain("batched", "queue", "work", stations={"work": "b"})
+
+
+def batched(starts, begins, ends):
+    """Return a trace of frames that are served in batches."""
+    marks = {"start": starts, "queue": starts, "work": begins, "end": ends}
+    return Trace(BATCHED, frame_id=np.arange(len(starts)), marks=marks)
+
+
+def test_batches_are_replayed_as_one_service():
+    # a frame every 10, batches of two, each takes 30: the server never catches up
+    starts = np.arange(8) * 10
+    begins = np.repeat([10, 40, 70, 100], 2)
+    trace = batched(starts, begins, begins + 30)
+    assert (what_if(trace).replayed_ns == np.sort(begins + 30 - starts)).all()
+    # half of it: a batch begins when its second frame comes, at 10, 30, 50 and 70
+    quick = what_if(trace, {"work": 0.5})
+    assert sorted(quick.replayed_ns.tolist()) == [15, 15, 15, 15, 25, 25, 25, 25]
+    # the first frame of a batch waits for its second one, as soon as the server is free
+    assert quick.filling == {"queue": ((10 + 0 + 0 + 0) / 8, 4 * 5 / 8 + 5 / 8)}
+    assert "b serves one batch at once, of 2 frames on average" in str(quick)
+    found = causes(trace)
+    assert found.cause == "work"
+    # waiting for the server: until the batch in front has left
+    assert found.waits["queue"]["work",] == sum(np.maximum(begins - np.maximum(starts, 10), 0))
+    assert latprof.utilization(trace)["b"].busy == 1.0
+    with pytest.raises(TraceError, match="which frames are served together at another load"):
+        what_if(trace, load=1.1)
+    with pytest.raises(TraceError, match="servers must be left out if a station serves batches"):
+        what_if(trace, servers={"b": 2})
+
+
+def test_marks_of_a_batch_may_be_set_one_after_the_other():
+    rng = np.random.default_rng(0)
+    starts = np.cumsum(rng.integers(5_000_000, 15_000_000, 400))
+    last = starts[3::4]
+    begins = [int(last[0])]
+    for ready in last[1:].tolist():
+        begins.append(max(ready, begins[-1] + 38_100_000))
+    together = np.repeat(begins, 4)
+    apart = np.tile(np.arange(4) * 20_000, 100)  # it takes 20 us to mark a frame
+    whole = batched(starts, together, together + 38_000_000)
+    near = batched(starts, together + apart, together + 38_000_000 + apart)
+    for trace in (whole, near):
+        found = what_if(trace, {"work": 0.8})
+        assert found.waits["queue"][0] == pytest.approx(
+            what_if(whole).waits["queue"][0], abs=30_000
+        )
+        assert found.mean["replayed"] == pytest.approx(
+            what_if(whole, {"work": 0.8}).mean["replayed"], abs=60_000
+        )
+
+
+def test_batches_in_another_order_than_frames_start_have_no_replay():
     this = program("batch", 2, frames=600)
-    assert any("batches are not part of the replay" in note for note in causes(this.trace).notes)
-    assert "served in batches" in what_if(this.trace, {this.stages[-1]: 0.9}).warning
+    marks = {name: times.copy() for name, times in this.trace.marks.items()}
+    # a frame of each tenth batch changes places with one of the next batch
+    for name in list(marks)[1:]:
+        for i in range(300, 600, 24):
+            marks[name][[i, i + 8]] = marks[name][[i + 8, i]]
+    odd = Trace(this.trace.pipeline, frame_id=np.arange(600), marks=marks)
+    with pytest.raises(TraceError, match="serves batches in another order than frames start"):
+        what_if(odd, {this.stages[-1]: 0.9})
+    assert any("batches in another order" in note for note in causes(odd).notes)
+
+
+def test_event_loops_are_named():
     # each of 2,000 requests is awaited for 30 to 90 of its own, whatever the others do
     loop = Pipeline.chain("loop", "await", stations={"await": "service"})
     rng = np.random.default_rng(0)

@@ -18,8 +18,9 @@ import numpy as np
 from latprof.arrays import Floats, Ints
 from latprof.comparing.runs import Run
 from latprof.errors import ProfileError
-from latprof.queueing.line import Line, Times
+from latprof.queueing.line import Line
 from latprof.queueing.options import Options
+from latprof.queueing.sending import Times
 from latprof.queueing.windows import Recordings
 from latprof.table import Column, Section, Shown, Table
 from latprof.text import counted

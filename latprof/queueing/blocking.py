@@ -138,11 +138,12 @@ def busy_times(visits: Visits) -> Mapping[str, BusyTime]:
     """Return the cumulative time of each stage of a station."""
     if visits.servers > 1:
         return _shared_times(visits)
-    if not visits.conflicts.any():
+    if visits.batch is None and not visits.conflicts.any():
         return {
             name: Intervals(visits.begin, low, high) for name, (low, high) in visits.stages.items()
         }
-    # the few visits that overlap are cut to the time that earlier ones leave
+    # the few visits that overlap, and all of a batch but the first, are cut to the time that
+    # earlier ones leave
     floor = np.maximum(visits.begin, latest_departures(visits.end))
     return {
         name: Intervals(floor, np.maximum(low, floor), np.maximum(high, floor))
@@ -205,7 +206,7 @@ def held_by(line: Line, visits: Mapping[str, Visits]) -> dict[str, Held]:
     found = {}
     for k, name in enumerate(line.names[:-1]):
         room = line.rooms[k]
-        if name is None or not room or line.servers[k] > 1:
+        if name is None or not room or line.servers[k] > 1 or line.batches[k] is not None:
             continue
         mine, (rows, arrive, begin, end) = visits[name], line.entries(k)
         takes = delayed(line.entries(k + 1)[2], 1 + room)

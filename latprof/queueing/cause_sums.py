@@ -16,11 +16,11 @@ from latprof.queueing.gains import Gains, GainsSoFar
 from latprof.queueing.model import QueueModel, queue_model
 from latprof.queueing.replay import breaks_of, contradiction, one_server
 from latprof.queueing.rooms import Queue, Source
-from latprof.queueing.stations import MOST_CONFLICTS, stations_of
+from latprof.queueing.stations import MOST_CONFLICTS, MOST_TOGETHER, stations_of
+from latprof.units import format_ns
 
 __all__ = [
     "MOST_NOTES",
-    "MOST_TOGETHER",
     "NO_STATION",
     "BlockedTime",
     "CauseSums",
@@ -28,9 +28,6 @@ __all__ = [
 ]
 
 NO_STATION = "no stage has a station: which stages frames wait for is not known"
-
-MOST_TOGETHER = 0.2
-"""Share of the frames that may enter and leave a station together without being a batch."""
 
 MOST_NOTES = 20
 """Notes that are kept at most."""
@@ -60,6 +57,9 @@ class StationEvidence:
         How many frames were served at once, and how many frames found one server free, the last.
     together
         Frames that entered and left together with another one.
+    batches, filling_ns
+        Batches that a replay can send through, and how long their frames waited until they were
+        full.
     service_ns
         Time of all visits.
     blocked
@@ -72,6 +72,8 @@ class StationEvidence:
     servers: Count = 1
     full: Count = 0
     together: Count = 0
+    batches: Count = 0
+    filling_ns: Count = 0
     service_ns: Count = 0
     blocked: dict[tuple[str, str], BlockedTime] = field(default_factory=dict)
 
@@ -94,6 +96,8 @@ class StationEvidence:
             # of fewer servers it is not known
             sum(x.full for x in (self, other) if x.servers == max(self.servers, other.servers)),
             self.together + other.together,
+            self.batches + other.batches,
+            self.filling_ns + other.filling_ns,
             self.service_ns + other.service_ns,
             _by_key(operator.add, self.blocked, other.blocked, BlockedTime()),
         )
@@ -234,6 +238,7 @@ class CauseSums:
         for name, seen in self.stations.items():
             frames = "one frame" if seen.servers == 1 else f"{seen.servers} frames"
             frames = "any number of frames" if seen.is_concurrent else frames
+            frames = "one batch" if seen.batches else frames
             lines.append(
                 f"{name} serves {frames} at once, first in, first out: {seen.breaks:,} of "
                 f"{seen.frames:,} contradict it"
@@ -253,10 +258,17 @@ class CauseSums:
                     f"{blocked.visits:,} visits; {part:.0%} of the time of its visits, at {stage})"
                 )
         for name, seen in self.stations.items():
-            if seen.in_batches:
+            if seen.batches:
+                mean = format_ns(seen.filling_ns / max(seen.frames, 1))
+                lines.append(
+                    f"station {name} serves batches of {seen.frames / seen.batches:.3g} frames on "
+                    f"average: a frame waits {mean} until its batch is full"
+                )
+            elif seen.in_batches:
                 lines.append(
                     f"frames enter and leave station {name} together ({seen.together:,} of "
-                    f"{seen.frames:,}): batches are not part of the replay, its gains are a guess"
+                    f"{seen.frames:,}): batches of several servers, or in another order than "
+                    "frames start, are not part of the replay, its gains are a guess"
                 )
             elif seen.is_concurrent:
                 lines.append(
@@ -288,10 +300,23 @@ def _evidence(model: QueueModel) -> dict[str, StationEvidence]:
             max(visits.servers, 1),
             int(np.count_nonzero(visits.last_free & new)),
             int(np.count_nonzero(visits.together & new)),
+            *_filling(model, name),
             int((visits.end - visits.begin)[new].sum()),
             blocked,
         )
     return found
+
+
+def _filling(model: QueueModel, name: str) -> tuple[int, int]:
+    """Return the number of batches of a station, and how long new frames waited in them, in ns."""
+    line = model.line
+    if line is None or not line.has_batches:
+        return 0, 0
+    k, new = line.names.index(name), model.new[line.rows]
+    batch = line.batches[k]
+    if batch is None:
+        return 0, 0
+    return len(np.unique(batch[new])), int((line.served(k) - line.begin[k])[new].sum())
 
 
 def _count_queue_of_blocked(model: QueueModel, waits: dict[str, dict[Path, float]]) -> None:
@@ -305,7 +330,7 @@ def _count_queue_of_blocked(model: QueueModel, waits: dict[str, dict[Path, float
         names = {stage.name for stage in service.stages}
         held = [x for x in model.blocked[service.station] if x.stage in names]
         alone = len(model.stations.services_of(service.station)) == 1
-        if not held or service.handoff is None or not alone:
+        if not held or service.handoff is None or not alone or mine.batch is not None:
             continue
         parts = waits[service.handoff]
         after = mine.end - mine.begin - held[0].lengths

@@ -128,6 +128,8 @@ def delays_of(
        left-censored values (Kaplan and Meier, 1958, with time reversed).
     """
     begin = visits.begin
+    if visits.batch is not None:
+        return _of_batches(visits)
     freed_at = (
         latest_departures(visits.end)
         if visits.servers == 1
@@ -171,6 +173,31 @@ def delays_of(
     usual = int(np.median(known)) if len(known) else None
     kept = known[-_MOST_KEPT:]
     return Delays(delay, hand_overs, queued, freed_at, arrive, hand_over, usual, kept, starts_late)
+
+
+def _of_batches(visits: Visits) -> Delays:
+    """Return the parts of the time in front of a station that serves batches.
+
+    A frame that arrived before the batch in front of its own had left was queued. The delay is
+    known of the last frame of each batch that found the server idle: the others waited for it.
+    """
+    begin, freed_at = visits.begin, visits.departures_before()
+    arrive = np.minimum(np.where(visits.arrive == MISSING, begin, visits.arrive), begin)
+    queued = (arrive < freed_at) & (freed_at > MISSING)
+    known = (begin - arrive)[np.append(visits.first[1:], True) & ~queued]
+    usual = int(np.median(known)) if len(known) else None
+    most = np.minimum(np.where(queued, freed_at, begin), begin) - arrive
+    return Delays(
+        delay=np.minimum(most, usual or 0),
+        hand_over=np.where(queued, begin - freed_at, 0),
+        queued=queued,
+        freed_at=freed_at,
+        arrive=arrive,
+        limit_ns=LEAST_HAND_OVER_NS,
+        usual_ns=usual,
+        known=known[-_MOST_KEPT:],
+        starts_late=False,
+    )
 
 
 def _departures_from_full_station(visits: Visits) -> Ints:

@@ -14,9 +14,10 @@ from latprof.arrays import Count, Ints
 from latprof.errors import TraceError
 from latprof.frames import MISSING
 from latprof.histogram import Histogram
-from latprof.queueing.line import MOST_POOL_FRAMES, Line, Times
+from latprof.queueing.line import MOST_POOL_FRAMES, Line
 from latprof.queueing.model import QueueModel
 from latprof.queueing.replay import Carry, Change, breaks_of, change_of, contradiction, replay
+from latprof.queueing.sending import Times
 
 __all__ = [
     "LESS",
@@ -107,11 +108,11 @@ def _added(left: Mapping[str, float], right: Mapping[str, float]) -> dict[str, f
 
 
 def replays_as_line(line: Line | None) -> bool:
-    """Return whether a replay needs all stations at once: rooms, or a source that may be held."""
+    """Return whether a replay needs all stations at once: rooms, a source they hold, batches."""
     if line is None:
         return False
     closed = line.source.kind in ("closed", "paused") and line.names[0] is not None
-    return line.is_bounded or closed
+    return line.is_bounded or closed or line.has_batches
 
 
 class GainsSoFar:
@@ -134,6 +135,8 @@ class GainsSoFar:
         """Return the gains of the new frames of a window, or None and why they are not known."""
         self._windows += 1
         line = model.line
+        if model.unordered_batches:
+            return None, model.unordered_batches
         try:
             if line is not None and replays_as_line(line):
                 return self._bounded(model, line), ""
@@ -181,7 +184,7 @@ class GainsSoFar:
 
     def _bounded(self, model: QueueModel, line: Line) -> Gains:
         line = line.of_rows(model.new & model.counted)
-        if max(line.servers) > 1:
+        if max(line.servers) > 1 or line.has_batches:
             line = line.first(max(MOST_POOL_FRAMES - self._replayed, 0))
         if not len(line) or self._replayed >= MOST_REPLAYED:
             return Gains()

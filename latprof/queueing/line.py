@@ -10,12 +10,11 @@ The gap behind the term that came last is the recorded one. The other two are th
 their kind, or shorter if they would not have been in time: so an unchanged replay gives every
 recorded time back.
 
-All frames of a chunk are replayed at once, in all scenarios: what lets a put return is at least
-`room` + 1 frames before, so that a chunk has that many frames. A pool of servers changes the order
-of frames, which is why its frames are replayed one by one.
+A station that serves batches takes frames from the queue until its batch is full. Their begins are
+those takes: the last one is that of the service, the others are not in the marks, and are taken for
+as early as they can have been.
 """
 
-import heapq
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,18 +30,20 @@ from latprof.queueing.rooms import (
     Queue,
     Source,
     delayed,
+    pace_of,
     queue_after_puts,
     queue_between,
     source_of,
 )
+from latprof.queueing.sending import Course, Times, in_batches, in_chunks, one_by_one
 from latprof.queueing.stations import Stations, Visits
 
-__all__ = ["MOST_POOL_FRAMES", "Line", "Times", "line_of"]
+__all__ = ["MOST_POOL_FRAMES", "Line", "line_of"]
 
 MOST_POOL_FRAMES = 10_000
 """Frames of a line with a pool that causes are replayed for; they are replayed one by one."""
 
-_BLOCK_FRAMES = 8_192  # frames that are prepared at once
+_AT_ONCE = 0.02  # of the pace, between takes of one batch that follow each other at once
 _MOST_ODD = 0.01  # share of the frames that may lack a visit
 
 
@@ -69,6 +70,9 @@ class Line:
     held_ns
         By node, how long its last stage was held by a full queue; not part of the work. Only if
         marks are set when a put has returned; otherwise None.
+    batches
+        By node the number of the batch of each frame (n,), ascending, None if it serves frames one
+        by one.
     """
 
     rows: Ints
@@ -84,6 +88,7 @@ class Line:
     due: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     left_out: int = 0
     held_ns: list[Ints | None] = field(default_factory=list)
+    batches: list[Ints | None] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -98,11 +103,45 @@ class Line:
         """Whether every node served one frame at a time, in order of their starts."""
         return max(self.servers) == 1 and all((x[1:] >= x[:-1]).all() for x in self.begin)
 
+    @property
+    def has_batches(self) -> bool:
+        """Whether some node serves batches."""
+        return any(batch is not None for batch in self.batches)
+
+    @cached_property
+    def _lasts(self) -> list[Ints | None]:
+        """By node the row of the last frame of the batch of each frame."""
+        return [
+            None if batch is None else np.searchsorted(batch, batch, side="right") - 1
+            for batch in self.batches
+        ]
+
+    def served(self, k: int, begin: Ints | None = None) -> Ints:
+        """Return when the service of each frame began: of a batch when its last frame was taken.
+
+        `begin` (n,) are the begins at the node if they are not the recorded ones.
+        """
+        begin, last = self.begin[k] if begin is None else begin, self._lasts[k]
+        return begin if last is None else begin[last]
+
+    def batch_size(self, k: int) -> float:
+        """Return the mean size of the batches of a node, 1 if there are none."""
+        batch = self.batches[k]
+        return 1.0 if batch is None else len(batch) / max(len(np.unique(batch)), 1)
+
+    @cached_property
+    def _firsts(self) -> list[Mask | None]:
+        """By node with which frames a service begins, None if with all."""
+        return [
+            None if last is None else np.append(True, last[:-1] == np.arange(len(last) - 1))
+            for last in self._lasts
+        ]
+
     @cached_property
     def _nodes(self) -> list[Node]:
         if self.in_order:
-            parts = zip(self.arrive, self.begin, self.end, self.servers, strict=True)
-            return [Node(*part) for part in parts]
+            columns = self.arrive, self.begin, self.end, self.servers, self._firsts
+            return [Node(*part) for part in zip(*columns, strict=True)]
         orders = [np.argsort(x, kind="stable") for x in self.begin]
         arrive = [x[order] for x, order in zip(self.arrive, orders, strict=True)]
         begin = [x[order] for x, order in zip(self.begin, orders, strict=True)]
@@ -120,6 +159,8 @@ class Line:
 
     def with_queues(self, known: Mapping[str, Queue]) -> "Line":
         """Return the line with its queues and its source as the marks show them, if not known."""
+        if self.has_batches:
+            return self._with_batches(known)
         nodes, queues = self._nodes, []
         held: list[Ints | None] = [None] * len(nodes)
         for k, handoff in enumerate(self.handoffs[1:]):
@@ -140,6 +181,32 @@ class Line:
             return self._marked_before_puts(held).with_sources(queues)
         return self.with_sources(queues)
 
+    def _with_batches(self, known: Mapping[str, Queue]) -> "Line":
+        """Return the same with the takes of batches, from the last node to the first.
+
+        The put of the last frame of a batch shows the room behind it. When it has returned, the
+        first frame of the next batch can be taken.
+        """
+        nodes, begins = self._nodes, list(self.begin)
+        queues: list[Queue] = []
+        for k in reversed(range(len(nodes))):
+            node, last, first = nodes[k], self._lasts[k], self._firsts[k]
+            if k + 1 < len(nodes):
+                events = node if last is None else replace(node, arrive=node.arrive[last])
+                takes = _of_bursts(begins[k + 1], self._firsts[k + 1])
+                seen, found = queue_between(events, takes), known.get(self.handoffs[k + 1] or "")
+                queues.insert(0, replace(found, most=seen.most) if found else seen)
+            if last is None or first is None:
+                continue
+            free = node.before()
+            if k + 1 < len(nodes) and queues[0].room:
+                takes = delayed(begins[k + 1], 1 + queues[0].room)
+                free = np.maximum(free, np.where(first, takes, NEVER))
+            early = np.maximum.accumulate(np.maximum(node.arrive, free))
+            is_last = last == np.arange(len(last))
+            begins[k] = np.where(is_last, node.begin, np.minimum(early, node.begin))
+        return replace(self, begin=begins).with_sources(queues)
+
     def _marked_before_puts(self, held: "list[Ints | None]") -> "Line":
         """Return the line as if its marks had been set before the puts."""
         end, arrive = list(self.end), list(self.arrive)
@@ -158,6 +225,7 @@ class Line:
             queues[0],
             nodes[1].begin,
             works=self.names[0] is not None or self.is_held(queues),
+            in_bursts=nodes[1].first is not None,
         )
         return replace(self, queues=queues, source=source, due=due)
 
@@ -214,6 +282,7 @@ class Line:
             leave=self.leave[at],
             due=self.due[at],
             held_ns=[None if x is None else x[at] for x in self.held_ns],
+            batches=[None if x is None else x[at] for x in self.batches],
         )
 
     def resampled(self, rows: Ints, due: Ints) -> "Line":
@@ -256,10 +325,13 @@ class Line:
         """By node and place, how long after each of the three terms the frame begins."""
         found = []
         for k, node in enumerate(self._nodes):
-            room, before = self.rooms[k], delayed(node.end, node.servers)
+            room, before = self.rooms[k], node.before()
             takes = np.full(len(self), NEVER, np.int64)
             if room:
                 takes = delayed(self._nodes[k + 1].begin, node.servers + room)
+            if node.first is not None:  # inside a batch, after the take before
+                before = np.where(node.first, before, delayed(node.begin, 1))
+                takes = np.where(node.first, takes, NEVER)
             times = [node.arrive if k else self.due.copy(), before, takes]
             if k == 0:
                 times[0][0] = node.begin[0]
@@ -277,18 +349,10 @@ class Line:
         found[0][0][0] = self._nodes[0].begin[0] - self.due[0]
         return found
 
-    def goes_on(self, k: int) -> Ints:
-        """By place, how long after the end of the frame before the node goes on."""
-        return self._gaps[k][1]
-
-    def let_go(self, k: int) -> Ints:
-        """By place, how long after the take that lets its put return the node goes on."""
-        return self._gaps[k][2]
-
     @cached_property
     def work(self) -> "list[Times]":
         """By node, how long it served each frame."""
-        return [Times(end - begin) for begin, end in zip(self.begin, self.end, strict=True)]
+        return [Times(end - self.served(k)) for k, end in enumerate(self.end)]
 
     @cached_property
     def travel(self) -> "list[Times]":
@@ -325,38 +389,23 @@ class Line:
         list of ndarray, ndarray
             By node (S, n) when frames begin, and when they leave the pipeline; by row of the line.
         """
-        servers = servers or self.servers
-        if self.in_order and max(servers) == 1:
-            return _in_chunks(self, count, work, travel, transport)
-        begins: list[list[Ints]] = []
-        leave = []
-        for s in range(count):
-            first, second, third = ([x.of(s) for x in each] for each in (work, travel, transport))
-            begins.append(_one_by_one(self, first, second, third, servers))
-            leave.append(begins[-1][-1] + work[-1].of(s) + travel[-1].of(s))
-        return [np.stack(each) for each in zip(*begins, strict=True)], np.stack(leave)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Times:
-    """Durations (n,) in ns, and what they are in some of several scenarios instead."""
-
-    usual: Ints
-    changed: Mapping[int, Ints] = field(default_factory=dict)
-
-    def of(self, scenario: int) -> Ints:
-        """Return the durations in one scenario."""
-        return self.changed.get(scenario, self.usual)
-
-    def part(self, count: int, low: int, high: int) -> Ints:
-        """Return some of the durations, (1, m) or (S, m)."""
-        usual = self.usual[None, low:high]
-        if not self.changed:
-            return usual
-        found = np.repeat(usual, count, axis=0)
-        for scenario, times in self.changed.items():
-            found[scenario] = times[low:high]
-        return found
+        course = Course(
+            count,
+            self.due,
+            self.rooms,
+            servers or self.servers,
+            [after_end for _, after_end, _ in self._gaps],
+            [after_take for _, _, after_take in self._gaps],
+            work,
+            travel,
+            transport,
+            self._lasts,
+        )
+        if self.has_batches:
+            return in_batches(course)
+        if self.in_order and max(course.servers) == 1:
+            return in_chunks(course)
+        return one_by_one(course, self.begin, self.end, self.leave)
 
 
 def line_of(stations: Stations, visits: Mapping[str, Visits], columns: Columns) -> Line | None:
@@ -406,7 +455,40 @@ def line_of(stations: Stations, visits: Mapping[str, Visits], columns: Columns) 
     counts = [1 if name is None else visits[name].servers for name in names]
     arrive, begin, end = ([x[at] for x in each] for each in (arrive, begin, end))
     line = Line(rows, names, handoffs, arrive, begin, end, marks["end"][at], counts)
-    return replace(line, left_out=left_out, due=begin[0])
+    line = replace(line, left_out=left_out, due=begin[0], batches=[None] * len(names))
+    return _in_batches(line, visits)
+
+
+def _in_batches(line: Line, visits: Mapping[str, Visits]) -> Line | None:
+    """Return the line with the batches of its stations, or None if they cannot be replayed."""
+    batches: list[Ints | None] = [None] * len(line.names)
+    begin = list(line.begin)
+    for k, name in enumerate(line.names):
+        mine = None if name is None else visits[name]
+        if mine is None or mine.batch is None:
+            continue
+        by_frame = np.zeros(int(mine.frame.max(initial=0)) + 1, np.int64)
+        by_frame[mine.frame] = mine.batch
+        batch = batches[k] = by_frame[line.rows]
+        if (batch[1:] < batch[:-1]).any():
+            return None
+        # its frames were all taken when the mark of the first one was set
+        begin[k] = begin[k][np.searchsorted(batch, batch)]
+    found = replace(line, begin=begin, batches=batches)
+    return found if not found.has_batches or found.in_order else None
+
+
+def _of_bursts(takes: Ints, first: Mask | None) -> Ints:
+    """Return takes (n,) in which those of a batch that follow each other at once are at one time.
+
+    A put that waited for room returned with the first of them.
+    """
+    if first is None or not len(takes):
+        return takes
+    alone = first.copy()
+    alone[1:] |= np.diff(takes) > _AT_ONCE * pace_of(takes)
+    starts: Ints = takes[np.maximum.accumulate(np.where(alone, np.arange(len(takes)), 0))]
+    return starts
 
 
 def _starts_at_once(start: Ints, begin: Ints, end: Ints) -> bool:
@@ -414,123 +496,3 @@ def _starts_at_once(start: Ints, begin: Ints, end: Ints) -> bool:
     known = (start != MISSING) & (begin != MISSING) & (end != MISSING)
     before, inside = (begin - start)[known], (end - begin)[known]
     return bool((before >= 0).all() and before.sum() <= 0.01 * inside.sum())
-
-
-def _in_chunks(
-    line: Line,
-    count: int,
-    work: Sequence[Times],
-    travel: Sequence[Times],
-    transport: Sequence[Times],
-) -> tuple[list[Ints], Ints]:
-    """Return what `Line.replay` does: one server each, frames in order.
-
-    `begin - run` is the running maximum of `low - run`, where `low` is what arrivals and takes
-    allow, and `run` the time that the server needs for the frames before.
-    """
-    n, nodes, rooms = len(line), len(work), line.rooms
-    step = min([room + 1 for room in rooms if room], default=_BLOCK_FRAMES)
-    kept = max(rooms) + 2  # begins before a block that its frames depend on
-    begins, leave = (
-        [np.empty((count, n), np.int64) for _ in range(nodes)],
-        np.empty((count, n), int),
-    )
-    out = [np.full((count, kept + _BLOCK_FRAMES), NEVER, np.int64) for _ in range(nodes)]
-    last_work = [np.zeros((1, 1), np.int64) for _ in range(nodes)]
-    for lo in range(0, n, _BLOCK_FRAMES):
-        hi = min(lo + _BLOCK_FRAMES, n)
-        size = hi - lo
-        arrive, run, woken, latest = [], [], [], []
-        works = [each.part(count, lo, hi) for each in work]
-        for k in range(nodes):
-            on_the_way = transport[k].part(count, lo, hi)
-            if k:
-                arrive.append(works[k - 1] + travel[k - 1].part(count, lo, hi) + on_the_way)
-            else:
-                arrive.append(np.broadcast_to(line.due[lo:hi] + on_the_way, (count, size)))
-            spent = np.empty((count, size), np.int64)
-            spent[:, :1], spent[:, 1:] = last_work[k], works[k][:, :-1]
-            spent += line.goes_on(k)[lo:hi]
-            run.append(np.cumsum(spent, axis=1, out=spent))
-            woken.append(line.let_go(k)[lo:hi])
-            latest.append(out[k][:, kept - 1].copy())
-            last_work[k] = works[k][:, -1:]
-        for a in range(0, size, step):
-            z = min(a + step, size)
-            for k in range(nodes):
-                if k:
-                    low = arrive[k][:, a:z] + out[k - 1][:, kept + a : kept + z]
-                else:
-                    low = arrive[0][:, a:z].copy()
-                room = rooms[k]
-                if room:
-                    takes = out[k + 1][:, kept + a - 1 - room : kept + z - 1 - room]
-                    np.maximum(low, takes + woken[k][a:z], out=low)
-                low -= run[k][:, a:z]
-                np.maximum(low[:, 0], latest[k], out=low[:, 0])
-                np.maximum.accumulate(low, axis=1, out=low)
-                latest[k] = low[:, -1]
-                np.add(low, run[k][:, a:z], out=out[k][:, kept + a : kept + z])
-        for k in range(nodes):
-            begins[k][:, lo:hi] = out[k][:, kept : kept + size]
-            out[k][:, :kept] = out[k][:, size : size + kept].copy()
-        after = works[-1] + travel[-1].part(count, lo, hi)
-        np.add(begins[-1][:, lo:hi], after, out=leave[:, lo:hi])
-    return begins, leave
-
-
-def _one_by_one(
-    line: Line,
-    work: Sequence[Ints],
-    travel: Sequence[Ints],
-    transport: Sequence[Ints],
-    servers: Sequence[int],
-) -> list[Ints]:
-    """Return by node when frames begin (n,), in one scenario: pools.
-
-    The frame of place m enters a node after `lag` steps, so that the frames before it have left the
-    node before. A heap holds the frames in service.
-    """
-    n, nodes, rooms = len(line), len(work), line.rooms
-    orders = [np.argsort(x, kind="stable") for x in (*line.begin, line.leave)]
-    places = [np.argsort(order) for order in orders]
-    # threads are woken in any order: which of the frames that came one after the other is next
-    comes = [orders[0]]
-    for k in range(1, nodes):
-        came = np.lexsort((places[k], line.end[k - 1]))
-        come = np.argsort(came)[orders[k]]
-        known = not rooms[k - 1] or (come - np.arange(n)).max() < rooms[k - 1]
-        comes.append(come if known else np.arange(n))
-    early = [int((x - np.arange(n)).max(initial=0)) for x in comes]
-    lags = (np.concatenate(([0], np.cumsum(servers[:-1]))) + np.cumsum(early)).tolist()
-    works, travels, arrives = ([x.tolist() for x in each] for each in (work, travel, transport))
-    goes_on, woken = (
-        [get(k).tolist() for k in range(nodes)] for get in (line.goes_on, line.let_go)
-    )
-    # of frames that are done at one time, the one that is next in the recording leaves first
-    following, nexts = [x.tolist() for x in places[1:]], [x.tolist() for x in comes]
-    inside: list[list[tuple[int, int, int]]] = [[] for _ in range(nodes)]
-    begun: list[list[int]] = [[] for _ in range(nodes)]
-    coming: list[list[tuple[int, int]]] = [[] for _ in range(nodes + 1)]
-    coming[0] = [(due, i) for i, due in enumerate(line.due.tolist())]
-    begins = [[0] * n for _ in range(nodes)]
-    for t in range(n + lags[-1] + servers[-1]):
-        for k in range(nodes):
-            m = t - lags[k]
-            if not 0 <= m < n + servers[k]:
-                continue
-            before = m - servers[k]
-            done = take = NEVER
-            if before >= 0:
-                done, _, i = heapq.heappop(inside[k])
-                coming[k + 1].append((done + travels[k][i], i))
-            if m >= n:
-                continue
-            if rooms[k] and before >= rooms[k]:
-                take = begun[k + 1][before - rooms[k]]
-            at, i = coming[k][nexts[k][m]]
-            at = max(at + arrives[k][m], done + goes_on[k][m], take + woken[k][m])
-            begun[k].append(at)
-            begins[k][i] = at
-            heapq.heappush(inside[k], (at + works[k][i], following[k][i], i))
-    return [np.array(each, np.int64) for each in begins]

@@ -118,7 +118,14 @@ class LoadedFrames:
                 raise TraceError(
                     f"{what} is not available: frames come to station {name!r} more than once"
                 )
+        if model.unordered_batches:
+            raise TraceError(model.unordered_batches)
         line = model.line
+        if line is not None and line.has_batches:
+            raise TraceError(
+                f"{what} is not available: which frames are served together at another load is "
+                "not known"
+            )
         if line is not None and line.source.kind in ("closed", "paused"):
             raise TraceError(
                 f"{what} must have an open source, got a {line.source.kind} one, which starts a "

@@ -6,8 +6,7 @@ A `QueueModel` is made once for a window of frames, in this order::
            -> delays_of                 which part of the time in front of it was transport
            -> blocking_of               what frames waited for (`busy`), and full queues (`blocked`)
 
-Blame, causes, replays and utilization read the model. A model of queues with limited room, batches
-or pools replaces `busy` and `blocked`: they are all that `QueueModel.waits` uses beside the visits.
+Blame, causes, replays and utilization read the model.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,7 +32,15 @@ from latprof.queueing.delays import Delays, delays_of
 from latprof.queueing.line import Line, line_of
 from latprof.queueing.options import MOST_STAGES
 from latprof.queueing.rooms import Queue
-from latprof.queueing.stations import Stations, Visits, positions, stations_of, visits_to
+from latprof.queueing.stations import (
+    MOST_TOGETHER,
+    Stations,
+    Visits,
+    positions,
+    stations_of,
+    visits_to,
+)
+from latprof.text import quoted
 
 __all__ = ["QueueModel", "Wait", "queue_model"]
 
@@ -101,6 +108,19 @@ class QueueModel:
             return {}
         found = zip(self.line.handoffs[1:], self.line.queues, strict=True)
         return {handoff: queue for handoff, queue in found if handoff is not None}
+
+    @property
+    def unordered_batches(self) -> str:
+        """Why a replay cannot send the batches of a station through, or an empty text."""
+        for name, mine in self.visits.items():
+            in_line = self.line is not None and self.line.has_batches
+            together = np.count_nonzero(mine.together) > MOST_TOGETHER * len(mine)
+            if (mine.batch is not None or together) and not in_line:
+                return (
+                    f"a replay is not available: station {quoted(name)} serves batches in another "
+                    "order than frames start, or several at once"
+                )
+        return ""
 
     @cached_property
     def _blocking(self) -> tuple[dict[str, dict[Path, BusyTime]], dict[str, list[Blocked]]]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from latprof.arrays import Floats, Ints
+from latprof.arrays import Floats, Ints, Mask
 from latprof.text import counted
 from latprof.units import format_ns
 
@@ -28,6 +28,7 @@ __all__ = [
     "Queue",
     "Source",
     "delayed",
+    "pace_of",
     "queue_after_puts",
     "queue_between",
     "source_of",
@@ -46,6 +47,7 @@ _FEWEST_VOTES = 3
 _MOST_TRIED = 16_384
 _MOST_FITTED = 1_024  # frames that a period is fitted to
 _OVERLOADED = 0.8  # share of the frames after the last one in time from which on none was awaited
+_BURST = 16  # frames that may start at once because a batch was taken
 _MOST_BEYOND = 0.01  # share of the frames that may go in although the queue is full
 
 
@@ -54,12 +56,19 @@ class Node:
     """A station, or the source, as n frames passed it; each array is sorted by itself.
 
     `arrive` is when frames could begin, `begin` and `end` when their service began and ended.
+    `first` says with which frames a service begins, if the station serves batches.
     """
 
     arrive: Ints
     begin: Ints
     end: Ints
     servers: int = 1
+    first: Mask | None = None
+
+    def before(self) -> Ints:
+        """Return when the server was done with the frame before (n,), `NEVER` inside a batch."""
+        ends = delayed(self.end, self.servers)
+        return ends if self.first is None else np.where(self.first, ends, NEVER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +158,11 @@ def delayed(times: Ints, by: int) -> Ints:
     return np.concatenate((np.full(by, NEVER, np.int64), times[: len(times) - by]))
 
 
+def pace_of(takes: Ints) -> float:
+    """Return the usual time between takes (n,) in ns: the mean if most come at one time."""
+    return float(np.median(np.diff(takes))) or max((takes[-1] - takes[0]) / len(takes), 1.0)
+
+
 def queue_between(node: Node, takes: Ints) -> Queue:
     """Return what the marks show of the queue behind a node; `takes` (n,) are in order.
 
@@ -161,8 +175,8 @@ def queue_between(node: Node, takes: Ints) -> Queue:
     3. The tolerance is the one at which the winner exceeds what chance gives most clearly.
     4. A room is refused if more than 1 % of the frames went in beyond it.
     """
-    ready = np.maximum(delayed(node.end, node.servers), node.arrive)
-    return _elected(node.begin, ready, node.servers, takes)
+    ready = np.maximum(node.before(), node.arrive)
+    return _elected(node.begin, ready, node.servers, takes, node.first)
 
 
 def queue_after_puts(begin: Ints, end: Ints, takes: Ints) -> tuple[Queue, Ints]:
@@ -177,7 +191,7 @@ def queue_after_puts(begin: Ints, end: Ints, takes: Ints) -> tuple[Queue, Ints]:
         if not queue.room:
             return queue, held_ns
     let_go = delayed(takes, queue.room or 0)
-    pace = max(float(np.median(np.diff(takes))), 1.0)
+    pace = pace_of(takes)
     lengths = end - begin
     held = (let_go > begin) & (np.abs(end - let_go) <= max(0.03 * pace, _LEAST_TOLERANCE_NS))
     # without variation this may be two clocks with one period
@@ -189,20 +203,26 @@ def queue_after_puts(begin: Ints, end: Ints, takes: Ints) -> tuple[Queue, Ints]:
     return queue, held_ns
 
 
-def _elected(begin: Ints, ready: Ints, servers: int, takes: Ints) -> Queue:
-    """Return the queue that late events vote for: event m is of the put of frame m - servers."""
+def _elected(
+    begin: Ints, ready: Ints, servers: int, takes: Ints, first: Mask | None = None
+) -> Queue:
+    """Return the queue that late events vote for: event m is of the put of frame m - servers.
+
+    Of a station that serves batches only the events with which a service begins count.
+    """
     n = len(begin)
     place = np.arange(n)
-    known = place >= servers
+    known = place >= servers if first is None else (place >= servers) & first
     late = begin - ready
     inside = place - servers + 1 - np.searchsorted(takes, begin, side="right")
     most = max(int(inside[known].max(initial=0)), 0)
     if n < FEWEST_FRAMES:
         return Queue(None, most)
-    pace = max(float(np.median(np.diff(takes))), 1.0)
+    pace = pace_of(takes)
     after = np.clip(np.searchsorted(takes, begin), 1, n - 1)
     nearer = begin - takes[after - 1] <= takes[after] - begin
     take = np.where(nearer, after - 1, after)
+    take = np.searchsorted(takes, takes[take])  # of takes at one time the first let the put return
     room, off = place - servers - take, np.abs(begin - takes[take])
     free = late[known & (inside * 2 <= most) & (late >= 0)]
     usual = min(5 * float(np.quantile(free, 0.1)), 0.1 * pace) if len(free) > 20 else 0.0
@@ -227,12 +247,15 @@ def _elected(begin: Ints, ready: Ints, servers: int, takes: Ints) -> Queue:
     return Queue(found, most, votes, min(votes / max(full, 1), 1.0))
 
 
-def source_of(node: Node, queue: Queue, takes: Ints, *, works: bool) -> tuple[Source, Ints, Queue]:
+def source_of(
+    node: Node, queue: Queue, takes: Ints, *, works: bool, in_bursts: bool = False
+) -> tuple[Source, Ints, Queue]:
     """Return the source, when its frames were due (n,), and the queue behind it.
 
     A source that works on its frames may be closed although no put waits for room. A closed source
     is always due (`NEVER`). After a put that was not held a closed source goes on
-    at once, an open one waits until its next frame is due.
+    at once, an open one waits until its next frame is due. With `in_bursts` many takes come at
+    once, and so do the frames that they let go.
     """
     begin, n = node.begin, len(node.begin)
     ended = delayed(node.end, 1)
@@ -256,7 +279,8 @@ def source_of(node: Node, queue: Queue, takes: Ints, *, works: bool) -> tuple[So
     take = delayed(takes, 1 + queue.room) if queue.room else np.full(n, NEVER)
     before = np.maximum(np.append(begin[0], ended[1:]), take)
     gap, free = begin - before, ended > take
-    step = float(np.median(np.diff(begin)))
+    far = _BURST if in_bursts else 1
+    step = float(np.median(begin[far:] - begin[:-far])) / far
     usual = float(np.quantile(gap[~free], 0.25)) if np.count_nonzero(~free) > 20 else 0.0
     idle = free & (gap > max(0.05 * step, min(10 * usual, 0.3 * step), 1_000))
     free[0], idle[0] = False, True

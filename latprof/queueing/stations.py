@@ -12,6 +12,7 @@ from latprof.pipeline import Pipeline, Span
 
 __all__ = [
     "MOST_CONFLICTS",
+    "MOST_TOGETHER",
     "Service",
     "Stations",
     "Visits",
@@ -24,6 +25,12 @@ __all__ = [
 
 MOST_CONFLICTS = 0.01
 """Share of the visits that may begin while all servers are busy before a server is added."""
+
+MOST_TOGETHER = 0.2
+"""Share of the visits that may begin and end with the one before without being batches."""
+
+_MOST_NEAR = 0.4  # the same, if they need not do so to the nanosecond
+_NEAR = 0.01  # of the length of a visit
 
 _Interval = tuple[Ints, Ints]
 Array = TypeVar("Array", bound=npt.NDArray[Any])
@@ -151,6 +158,9 @@ class Visits:
         the last mark of the frame inside the station.
     unknown
         (k,) rows of other frames, which entered at an unknown time.
+    batch
+        (n,) the number of the batch that each visit belongs to, ascending: frames that enter and
+        leave together are one service. None if frames are served one by one.
     """
 
     station: str
@@ -166,6 +176,7 @@ class Visits:
     conflicts: Mask
     no_end: Mask
     unknown: Ints
+    batch: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.begin)
@@ -173,9 +184,19 @@ class Visits:
     @property
     def together(self) -> Mask:
         """(n,) visits of some length that began and ended with the one before."""
-        same = np.zeros(len(self), bool)
-        same[1:] = (self.begin[1:] == self.begin[:-1]) & (self.end[1:] == self.end[:-1])
-        return same & (self.end > self.begin)
+        return _together(self.begin, self.end)
+
+    @property
+    def first(self) -> Mask:
+        """(n,) visits with which a service begins: of a batch the first, otherwise all."""
+        first = np.ones(len(self), bool)
+        if self.batch is not None:
+            first[1:] = self.batch[1:] != self.batch[:-1]
+        return first
+
+    def departures_before(self) -> Ints:
+        """Return the latest end of all earlier services (n,); the lowest time for the first."""
+        return _departures_before(self.end, self.batch)
 
     @property
     def last_free(self) -> Mask:
@@ -233,9 +254,12 @@ def visits_to(stations: Stations, station: str, columns: Columns) -> Visits:
         visits = {name: column[order] for name, column in visits.items()}
         stages = {name: (low[order], high[order]) for name, (low, high) in stages.items()}
         begin, end = visits["begin"], visits["end"]
-    overlaps = begin < latest_departures(end)
+    batch = _batches(begin, end)
+    overlaps = begin < _departures_before(end, batch)
+    if batch is not None and np.count_nonzero(overlaps) > MOST_CONFLICTS * len(begin):
+        batch, overlaps = None, begin < latest_departures(end)  # of several servers
     most = min(len(begin), 1)
-    if overlaps.any():
+    if overlaps.any() and batch is None:
         # a visit of no length takes no server
         present = _present(begin, end)[end > begin] + 1
         most = max(int(present.max(initial=1)), 1)
@@ -248,6 +272,7 @@ def visits_to(stations: Stations, station: str, columns: Columns) -> Visits:
         overlaps=overlaps,
         conflicts=overlaps,
         unknown=np.concatenate([unknown for _, _, unknown in parts]),
+        batch=batch,
     )
     one_server = np.count_nonzero(overlaps) <= MOST_CONFLICTS * len(begin)
     return found if one_server else found.with_servers(most)
@@ -272,6 +297,31 @@ def latest_departures(ends: Ints) -> Ints:
     latest[:1] = MISSING
     np.maximum.accumulate(ends[:-1], out=latest[1:])
     return latest
+
+
+def _together(begin: Ints, end: Ints, near: float = 0.0) -> Mask:
+    """Return which visits of some length (n,) began and ended about when the one before did."""
+    same, most = np.zeros(len(begin), bool), (end - begin)[1:] * near
+    same[1:] = (np.abs(np.diff(begin)) <= most) & (np.abs(np.diff(end)) <= most)
+    return same & (end > begin)
+
+
+def _batches(begin: Ints, end: Ints) -> Ints | None:
+    """Return the number of the batch of each visit (n,), or None if there are no batches.
+
+    Marks of the frames of a batch may be set one after the other, a little apart.
+    """
+    for near, most in ((0.0, MOST_TOGETHER), (_NEAR, _MOST_NEAR)):
+        same = _together(begin, end, near)
+        if np.count_nonzero(same) > most * len(begin):
+            return np.cumsum(~same)
+    return None
+
+
+def _departures_before(ends: Ints, batch: Ints | None) -> Ints:
+    """Return the latest end of all earlier visits (n,), of batches that of earlier batches."""
+    latest = latest_departures(ends)
+    return latest if batch is None else latest[np.searchsorted(batch, batch)]
 
 
 def _visits_to_service(

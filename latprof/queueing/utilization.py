@@ -243,7 +243,7 @@ def utilization(
 def _busy_until(model: QueueModel, name: str, times: Ints) -> Ints:
     """Return the time of all new visits up to each time, from counts of begun and of ended ones."""
     mine, result = model.visits[name], np.zeros(len(times), np.int64)
-    new = model.new[mine.frame]
+    new = model.new[mine.frame] & mine.first
     for stamps, sign in ((mine.begin[new], 1), (np.sort(mine.end[new]), -1)):
         if len(stamps):
             base = int(stamps[0])
@@ -276,10 +276,10 @@ class _StationLoad:
         if not len(new):
             return
         begin, end, arrive = (x[new] for x in (mine.begin, mine.end, delays.arrive))
-        queued = delays.queued[new]
-        self._add_busy(begin, end, queued)
+        queued, first = delays.queued[new], mine.first[new]
+        self._add_busy(begin[first], end[first], queued[first])
         self.visits += len(new)
-        self.service += int((end - begin).sum())
+        self.service += int((end - begin)[first].sum())
         self.waited += int((begin - arrive).sum())
         self.first = min(self.first, int(begin[0]))
         self.first_arrival = min(self.first_arrival, int(arrive.min()))

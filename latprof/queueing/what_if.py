@@ -1,7 +1,7 @@
 """What a change would give: a replay of the recording, beside what plain subtraction says."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,6 @@ from latprof.errors import TraceError
 from latprof.histogram import Histogram, rank_of
 from latprof.io.dataset import DatasetLike
 from latprof.pipeline import Pipeline
-from latprof.queueing.cause_sums import MOST_TOGETHER
 from latprof.queueing.gains import (
     MOST_REPLAYED,
     NEAR,
@@ -20,7 +19,7 @@ from latprof.queueing.gains import (
     line_times,
     replays_as_line,
 )
-from latprof.queueing.line import Line, Times
+from latprof.queueing.line import Line
 from latprof.queueing.load import LoadedFrames, parse_load, places_in_flight
 from latprof.queueing.model import QueueModel
 from latprof.queueing.options import Options
@@ -37,6 +36,7 @@ from latprof.queueing.replay import (
     subtracted,
 )
 from latprof.queueing.rooms import Queue, Source
+from latprof.queueing.sending import Times
 from latprof.queueing.utilization import saturated_processor
 from latprof.queueing.windows import Recordings
 from latprof.table import Cell, Column, Section, Shown, Table
@@ -87,6 +87,9 @@ class WhatIf(Shown):
         Sorted: the lowest and the highest of all replays, and the one that differs most.
     waits
         By hand-off, the mean time in it in ns: as recorded, and as replayed.
+    filling
+        By hand-off in front of a station that serves batches, the part of this time in which a
+        batch was not full, in the same form.
     changes
         What was changed, as text.
     counts
@@ -114,6 +117,7 @@ class WhatIf(Shown):
     source: Source
     assumptions: tuple[str, ...]
     warning: str = ""
+    filling: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<WhatIf of {counted(self.counts['frames'], 'frame')}: {self._changes}>"
@@ -234,9 +238,10 @@ class WhatIf(Shown):
             lines.append(f"? fewer than {_FEWEST_ABOVE} frames are above this percentile")
         names = ("measured", "replayed", "by subtraction", "low", "high")
         columns = Column("end to end", "name"), *(Column(name, "time") for name in names)
-        waits = [
-            (name, before, _changed(after, before)) for name, (before, after) in self.waits.items()
-        ]
+        times = self.waits | {
+            f"{name}, until a batch is full": both for name, both in self.filling.items()
+        }
+        waits = [(name, before, _changed(after, before)) for name, (before, after) in times.items()]
         waiting = (
             Column("mean time in", "span"),
             Column("measured", "time"),
@@ -259,6 +264,7 @@ class WhatIf(Shown):
             "mean": self.mean,
             "percentiles": self.rows(),
             "waits": {name: list(both) for name, both in self.waits.items()},
+            "filling": {name: list(both) for name, both in self.filling.items()},
             "queues": {name: asdict(queue) for name, queue in self.queues.items()},
             "source": asdict(self.source),
             "assumptions": list(self.assumptions),
@@ -384,6 +390,8 @@ def what_if(
                 f"{quoted(dict(drop or {}))}; give queues={{...: 0}} for unbounded ones"
             )
         return _doubted(_of_line(model, given_changes, counts, texts), processor)
+    if model.unordered_batches:
+        raise TraceError(model.unordered_batches)
     breaks = _check_order(model)
     first = replay(model, scales, servers=counts, limits=limits)
     rows, lengths = model.end_to_end
@@ -441,15 +449,18 @@ def _of_line(
         return {name: change_of(pipeline, name, value) for name, value in factors.items()}
 
     servers = [counts.get(name or "", c) for name, c in zip(line.names, line.servers, strict=True)]
+    if line.has_batches and servers != line.servers:
+        raise TraceError("servers must be left out if a station serves batches")
     near = [scales(0.0), scales(-NEAR), scales(NEAR)]
     replays: list[Ints] = []
     waits: dict[str, tuple[float, float]] = {}
+    filling: dict[str, tuple[float, float]] = {}
     for i, reading in enumerate(line.readings()):
         scenarios = near if i == 0 and max(servers) == 1 else near[:1]
         times = line_times(model, reading, scenarios)
         begins, leave = reading.replay(len(scenarios), *times, servers)
         if i == 0:
-            waits = _waits_of(line, begins, times)
+            waits, filling = _waits_of(line, begins, times)
         replays += list(np.sort(leave - begins[0], axis=1))
     lengths = line.leave - line.begin[0]
     less = subtracted(model, near[0])[line.rows]
@@ -467,8 +478,13 @@ def _of_line(
             "the range is between frames that were due when they started and a source that always "
             "has another frame"
         )
-    for name, count, was in zip(line.names, servers, line.servers, strict=True):
-        if name is not None:
+    for k, (name, count, was) in enumerate(zip(line.names, servers, line.servers, strict=True)):
+        if line.batches[k] is not None:
+            lines.append(
+                f"{name} serves one batch at once, of {line.batch_size(k):.3g} frames on average: "
+                "the same frames as in the recording"
+            )
+        elif name is not None:
             here = f", {count} here" if count != was else ""
             frames = "one frame" if was == 1 else f"{was} frames"
             lines.append(f"{name} serves {frames} at once{here}, first in, first out")
@@ -477,16 +493,8 @@ def _of_line(
     if len(whole) > len(line) and left_out > whole.left_out:
         lines.append(f"replayed are the first {len(line):,} of {len(whole):,} frames")
     unknown = not any(queue.room for queue in common.queues)
-    in_batches = [
-        name
-        for name, visits in model.visits.items()
-        if np.count_nonzero(visits.together) > MOST_TOGETHER * len(visits)
-    ]
     warning = ""
-    if in_batches:
-        warning = f"{', '.join(in_batches)}: frames are served in batches, which are not part of "
-        warning += "the replay: this is not a forecast"
-    elif unknown and line.source.kind in ("closed", "paused"):
+    if unknown and line.source.kind in ("closed", "paused"):
         warning = "the room of no queue is known: give queues= (--queue HANDOFF=8); this is not a "
         warning += "forecast"
     return WhatIf(
@@ -502,20 +510,33 @@ def _of_line(
         line.source,
         tuple(lines),
         warning,
+        filling,
     )
 
 
 def _waits_of(
     line: Line, begins: list[Ints], times: tuple[list[Times], list[Times], list[Times]]
-) -> dict[str, tuple[float, float]]:
-    """Return the mean time in each hand-off, as recorded and as replayed in the first scenario."""
-    found = {}
+) -> tuple[dict[str, tuple[float, float]], dict[str, tuple[float, float]]]:
+    """Return the mean time in each hand-off, and until batches are full.
+
+    Each is as recorded, and as replayed in the first scenario.
+    """
+    waits, filling = {}, {}
+    work, travel, _ = times
+
+    def mean(later: Ints, sooner: Ints) -> float:
+        """Return the mean of a difference, 0 without frames."""
+        return float((later - sooner).mean()) if len(line) else 0.0
+
     for k, handoff in enumerate(line.handoffs):
-        if handoff is not None and k:
-            sent = begins[k - 1][0] + times[0][k - 1].of(0) + times[1][k - 1].of(0)
-            before = float((line.begin[k] - line.arrive[k]).mean()) if len(line) else 0.0
-            found[handoff] = before, float((begins[k][0] - sent).mean()) if len(line) else 0.0
-    return found
+        if handoff is None or not k:
+            continue
+        served, taken = line.served(k, begins[k][0]), begins[k][0]
+        sent = line.served(k - 1, begins[k - 1][0]) + work[k - 1].of(0) + travel[k - 1].of(0)
+        waits[handoff] = mean(line.served(k), line.arrive[k]), mean(served, sent)
+        if line.batches[k] is not None:
+            filling[handoff] = mean(line.served(k), line.begin[k]), mean(served, taken)
+    return waits, filling
 
 
 def _at_load(model: QueueModel, load: float) -> WhatIf:
