@@ -1,7 +1,7 @@
 """How many pairs of runs a comparison needs: power of the paired test, and plans."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -21,7 +21,16 @@ from latprof.errors import ProfileError
 from latprof.table import Column, Section, Shown, Table
 from latprof.text import counted, quoted
 
-__all__ = ["MOST_PAIRS", "POWER", "Plan", "PlannedLength", "pairs_needed", "plan", "power_of"]
+__all__ = [
+    "MOST_PAIRS",
+    "POWER",
+    "Plan",
+    "PlannedLength",
+    "pairs_needed",
+    "plan",
+    "plan_runs",
+    "power_of",
+]
 
 POWER = 0.9
 """The probability with which a difference is to be found by the number of pairs that is advised."""
@@ -265,7 +274,13 @@ def plan(
     for name, value in (("detect", detect), ("power", power), ("confidence", confidence)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
             raise ProfileError(f"{name} must be a number between 0 and 1, got {quoted(value)}")
-    known = load_runs(runs, "run")
+    return plan_runs(load_runs(runs, "run"), detect, statistic, power, confidence)
+
+
+def plan_runs(
+    known: Sequence[Run], detect: float, statistic: Key, power: float, confidence: float
+) -> Plan:
+    """Plan from loaded runs: see `plan`."""
     estimates = [run.statistic(statistic) for run in known]
     values = [each.value for each in estimates if each is not None and each.value > 0]
     if len(values) < len(known):
@@ -304,7 +319,7 @@ def plan(
     )
 
 
-def _mean_size(runs: list[Run]) -> tuple[float, float | None]:
+def _mean_size(runs: Sequence[Run]) -> tuple[float, float | None]:
     """Return the mean number of frames of a run and its mean length in seconds."""
     lengths = [run.profile.active_ns for run in runs]
     known = [ns for ns in lengths if ns]
@@ -316,14 +331,19 @@ def _pairs(effect: float, level: float, power: float) -> int | None:
     """Return how many pairs are needed, the sign-flip test of few pairs included."""
     needed = pairs_needed(effect, level, power)
     while needed is not None and needed <= MOST_FLIPPED_EXACTLY:
-        if smallest_sign_flip_p(needed) >= level or _both_power(effect, needed, level) >= power:
+        if verdict_power(effect, needed, level) >= power:
             break
         needed += 1
     return needed
 
 
-def _both_power(effect: float, pairs: int, level: float) -> float:
-    """Return how often the t test and the sign-flip test both find a difference, by simulation."""
+def verdict_power(effect: float, pairs: int, level: float) -> float:
+    """Return the probability of a verdict: of few pairs, that the sign-flip test agrees as well.
+
+    Parameters are those of `power_of`; both tests together are simulated.
+    """
+    if pairs > MOST_FLIPPED_EXACTLY or smallest_sign_flip_p(pairs) >= level:
+        return power_of(effect, pairs, level)
     draws = np.random.default_rng(_SEED).standard_normal((_DRAWS, pairs)) + effect
     t = draws.mean(axis=1) / draws.std(axis=1, ddof=1) * math.sqrt(pairs)
     sums = np.abs(draws @ sign_patterns(pairs).T)
