@@ -204,9 +204,18 @@ def test_event_loops_are_named():
     trace = Trace(
         loop, frame_id=np.arange(2_000), marks={"start": start, "await": start, "end": end}
     )
-    (note,) = causes(trace).notes
-    assert "concurrency as in an event loop" in note
-    assert causes(trace).blocking_time["await"] == 0
+    found = causes(trace)
+    (note,) = found.notes
+    assert "concurrency without a bound, as in an event loop, and not a station" in note
+    assert found.blocking_time["await"] == 0
+    assert list(found.overlapping) == ["await"]
+    assert found.overlapping["await"] == latprof.utilization(trace)["service"].servers > 5
+    assert "they overlap, and wait for no station" in found.sentence
+    assert "service" not in found.sentence
+    assert "overlapped, without waiting for each other" in str(latprof.utilization(trace))
+    # four threads of a pool, with a queue in front, overlap as well, but frames wait for them
+    pool = program("pool", 4, frames=600)
+    assert causes(pool.trace).overlapping == {}
 
 
 def test_rooms_behind_one_server_are_found_beside_stations_with_several():

@@ -16,7 +16,7 @@ from latprof.queueing.gains import Gains, GainsSoFar
 from latprof.queueing.model import QueueModel, queue_model
 from latprof.queueing.replay import breaks_of, contradiction, one_server
 from latprof.queueing.rooms import Queue, Source
-from latprof.queueing.stations import MOST_CONFLICTS, MOST_TOGETHER, stations_of
+from latprof.queueing.stations import MOST_TOGETHER, has_no_bound, stations_of
 from latprof.units import format_ns
 
 __all__ = [
@@ -55,6 +55,8 @@ class StationEvidence:
         first out.
     servers, full
         How many frames were served at once, and how many frames found one server free, the last.
+    queued
+        Frames that waited for a departure.
     together
         Frames that entered and left together with another one.
     batches, filling_ns
@@ -71,6 +73,7 @@ class StationEvidence:
     breaks: Count = 0
     servers: Count = 1
     full: Count = 0
+    queued: Count = 0
     together: Count = 0
     batches: Count = 0
     filling_ns: Count = 0
@@ -84,8 +87,11 @@ class StationEvidence:
 
     @property
     def is_concurrent(self) -> bool:
-        """Whether frames overlap, but seldom as many as could be served at once."""
-        return self.servers > 2 and self.full <= MOST_CONFLICTS * self.frames
+        """Whether frames overlap, and how many of them may do so has no bound that is seen.
+
+        See `latprof.queueing.stations.has_no_bound`.
+        """
+        return has_no_bound(self.servers, self.full, self.queued, self.frames)
 
     def __add__(self, other: "StationEvidence") -> "StationEvidence":
         return StationEvidence(
@@ -95,6 +101,7 @@ class StationEvidence:
             max(self.servers, other.servers),
             # of fewer servers it is not known
             sum(x.full for x in (self, other) if x.servers == max(self.servers, other.servers)),
+            self.queued + other.queued,
             self.together + other.together,
             self.batches + other.batches,
             self.filling_ns + other.filling_ns,
@@ -272,9 +279,9 @@ class CauseSums:
                 )
             elif seen.is_concurrent:
                 lines.append(
-                    f"up to {seen.servers} frames were in {name} at once, that many in "
-                    f"{seen.full:,} of {seen.frames:,} cases: concurrency as in an event loop, for "
-                    "which frames do not wait"
+                    f"up to {seen.servers} frames overlapped in {name}, and {seen.queued:,} of "
+                    f"{seen.frames:,} waited for another one to leave: concurrency without a "
+                    "bound, as in an event loop, and not a station"
                 )
             elif seen.servers > 1:
                 lines.append(f"station {name} serves up to {seen.servers} frames at once")
@@ -299,6 +306,7 @@ def _evidence(model: QueueModel) -> dict[str, StationEvidence]:
             breaks[name],
             max(visits.servers, 1),
             int(np.count_nonzero(visits.last_free & new)),
+            int(np.count_nonzero(model.delays[name].queued & new)),
             int(np.count_nonzero(visits.together & new)),
             *_filling(model, name),
             int((visits.end - visits.begin)[new].sum()),

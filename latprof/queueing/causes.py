@@ -1,7 +1,7 @@
 """Causes: which stage is behind the time, by its self time and by what waited for it."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from latprof.io.dataset import DatasetLike
@@ -88,6 +88,9 @@ class Causes(Shown):
         What the replay assumes, with its evidence.
     notes
         What was inferred, and what is unknown.
+    overlapping
+        By stage of which frames overlap without a bound, as in an event loop, how many of them did
+        so at most. Its station is not taken as one: nothing waits for it.
     """
 
     self_time: dict[str, float]
@@ -104,6 +107,7 @@ class Causes(Shown):
     out_of_order: int = 0
     assumptions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    overlapping: dict[str, int] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         cause = f"cause {self.cause}" if self.cause else "no cause"
@@ -202,6 +206,13 @@ class Causes(Shown):
                 f"{' or '.join(self.named)} is the cause: that depends on when "
                 "frames were due while their source was held, which the marks do not show; "
                 f"{slowest} is slowest ({mean} mean)"
+            )
+        if cause in self.overlapping:
+            mean = format_ns(self.total[cause] / max(self.counts[cause], 1))
+            return (
+                f"{cause} takes longest ({mean} mean), with up to {self.overlapping[cause]} frames "
+                "at once: they overlap, and wait for no station; it is self time, or waiting "
+                "outside the program"
             )
         frames = max(self.frames, 1)
         blocking = self.blocking_time[cause] / frames
@@ -365,6 +376,7 @@ class Causes(Shown):
             "remarks": self.remarks,
             "queues": {name: asdict(queue) for name, queue in self.queues.items()},
             "source": asdict(self.source),
+            "overlapping": self.overlapping,
             "out_of_order": self.out_of_order,
             "assumptions": list(self.assumptions),
             "waits": [
@@ -448,7 +460,8 @@ def causes(
         return sum((CauseSums.of(model, gains) for model in models), empty)
 
     sums = recordings.in_windows(add_up)
-    return _causes(sums, tuple(sorted({*sums.notes, *sums.station_notes()})))
+    notes = tuple(sorted({*sums.notes, *sums.station_notes()}))
+    return _causes(recordings.pipeline, sums, notes)
 
 
 def causes_of(accumulator: CausesAccumulator) -> Causes:
@@ -459,13 +472,22 @@ def causes_of(accumulator: CausesAccumulator) -> Causes:
     ProfileError
         Some frames are missing.
     """
-    return _causes(*accumulator.result())
+    return _causes(accumulator.pipeline, *accumulator.result())
 
 
-def _causes(sums: CauseSums, notes: tuple[str, ...]) -> Causes:
+def _causes(pipeline: Pipeline, sums: CauseSums, notes: tuple[str, ...]) -> Causes:
+    seen = sums.stations
+    overlapping = {
+        stage.name: seen[stage.station].servers
+        for stage in pipeline.stages
+        if stage.station is not None and seen[stage.station].is_concurrent
+    }
     self_time = {name: float(ns) for name, ns in sums.total.items()}
     blocking_time = dict.fromkeys(sums.total, 0.0)
-    waits = {name: sums.waited_for(name) for name in sums.waits}
+    waits = {
+        name: {p: ns for p, ns in sums.waited_for(name).items() if not overlapping.keys() & set(p)}
+        for name in sums.waits
+    }
     for name, paths in waits.items():
         for path, ns in paths.items():
             self_time[name] -= ns
@@ -486,6 +508,7 @@ def _causes(sums: CauseSums, notes: tuple[str, ...]) -> Causes:
         sum(seen.breaks for seen in sums.stations.values()),
         tuple(sums.assumptions()),
         notes,
+        overlapping,
     )
 
 

@@ -36,6 +36,7 @@ from latprof.queueing.stations import (
     MOST_TOGETHER,
     Stations,
     Visits,
+    has_no_bound,
     positions,
     stations_of,
     visits_to,
@@ -108,6 +109,14 @@ class QueueModel:
             return {}
         found = zip(self.line.handoffs[1:], self.line.queues, strict=True)
         return {handoff: queue for handoff, queue in found if handoff is not None}
+
+    def has_no_bound(self, station: str) -> bool:
+        """Return whether frames overlap in a station without a bound that is seen."""
+        mine = self.visits[station]
+        full, queued = (
+            int(np.count_nonzero(x)) for x in (mine.last_free, self.delays[station].queued)
+        )
+        return has_no_bound(mine.servers, full, queued, len(mine))
 
     @property
     def unordered_batches(self) -> str:

@@ -16,6 +16,7 @@ __all__ = [
     "Service",
     "Stations",
     "Visits",
+    "has_no_bound",
     "latest_departures",
     "ordered",
     "positions",
@@ -30,6 +31,7 @@ MOST_TOGETHER = 0.2
 """Share of the visits that may begin and end with the one before without being batches."""
 
 _MOST_NEAR = 0.4  # the same, if they need not do so to the nanosecond
+_MOST_FULL = 0.3  # share of the visits that make it as full as it ever is, without a bound
 _NEAR = 0.01  # of the length of a visit
 
 _Interval = tuple[Ints, Ints]
@@ -276,6 +278,27 @@ def visits_to(stations: Stations, station: str, columns: Columns) -> Visits:
     )
     one_server = np.count_nonzero(overlaps) <= MOST_CONFLICTS * len(begin)
     return found if one_server else found.with_servers(most)
+
+
+def has_no_bound(servers: int, full: int, queued: int, frames: int) -> bool:
+    """Return whether frames overlap in a station without a bound that is seen.
+
+    A bound is seen if frames wait, or if there are often as many frames as there ever are.
+
+    Parameters
+    ----------
+    servers
+        How many frames were in it at once.
+    full
+        Frames that made it as many as that.
+    queued
+        Frames that waited for another one to leave.
+    frames
+        All frames.
+    """
+    few = MOST_CONFLICTS * frames
+    alone = queued <= few and full <= _MOST_FULL * frames
+    return (servers > 1 and alone) or (servers > 2 and full <= few)
 
 
 def ordered(times: Ints) -> Ints:

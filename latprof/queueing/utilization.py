@@ -13,7 +13,7 @@ from latprof.io.dataset import DatasetLike
 from latprof.pipeline import Pipeline, Span
 from latprof.queueing.model import QueueModel
 from latprof.queueing.options import Options
-from latprof.queueing.stations import latest_departures, stations_of
+from latprof.queueing.stations import has_no_bound, latest_departures, stations_of
 from latprof.queueing.windows import Recordings
 from latprof.table import Section, Shown
 from latprof.text import escape
@@ -72,6 +72,9 @@ class Load:
         Frames that had arrived in front of it and not entered, transport included.
     growth
         None if the queue empties again.
+    has_bound
+        False if frames overlap without a bound that is seen, as in an event loop: `servers` is how
+        many of them did so at most, and `busy` is not known.
     """
 
     station: str
@@ -83,10 +86,23 @@ class Load:
     in_front_mean: float | None
     in_front_most: int
     growth: Growth | None
+    has_bound: bool = True
+
+    @property
+    def shown(self) -> str:
+        """How busy it was, in two words."""
+        if not self.has_bound:
+            return "without bound"
+        return "not used" if self.busy is None else f"{self.busy:.0%} busy"
 
     @property
     def sentence(self) -> str:
         """One sentence on the station."""
+        if not self.has_bound:
+            return (
+                f"{self.station}: up to {self.servers} frames overlapped, without waiting for each "
+                "other: concurrency without a bound, as in an event loop"
+            )
         if self.busy is None:
             return f"{self.station}: no frame was served"
         line = (
@@ -115,8 +131,7 @@ class Utilization(Shown):
 
     def __repr__(self) -> str:
         busy = (
-            f"{escape(name)} {'not used' if load.busy is None else f'{load.busy:.0%} busy'}"
-            f"{'' if load.growth is None else ', saturated'}"
+            f"{escape(name)} {load.shown}{'' if load.growth is None else ', saturated'}"
             for name, load in self.loads.items()
         )
         return f"<Utilization: {'; '.join(busy) or 'no stations'}>"
@@ -259,6 +274,7 @@ class _StationLoad:
     def __init__(self, station: str) -> None:
         self.station = station
         self.servers, self.visits, self.service, self.waited = 1, 0, 0, 0
+        self.full = self.queued = 0
         self.first = self.first_arrival = np.iinfo(np.int64).max
         self.last = np.iinfo(np.int64).min
         self.longest, self.longest_begin = -1, 0
@@ -279,6 +295,8 @@ class _StationLoad:
         queued, first = delays.queued[new], mine.first[new]
         self._add_busy(begin[first], end[first], queued[first])
         self.visits += len(new)
+        self.full += int(np.count_nonzero(mine.last_free[new]))
+        self.queued += int(np.count_nonzero(queued))
         self.service += int((end - begin)[first].sum())
         self.waited += int((begin - arrive).sum())
         self.first = min(self.first, int(begin[0]))
@@ -322,16 +340,19 @@ class _StationLoad:
         if not self.visits:
             return Load(self.station, self.servers, 0, None, 0, None, None, 0, None)
         time = self.last - self.first
+        has_bound = not has_no_bound(self.servers, self.full, self.queued, self.visits)
+        busy = self.service / (time * self.servers) if time > 0 else 1.0
         return Load(
             self.station,
             self.servers,
             self.visits,
-            self.service / (time * self.servers) if time > 0 else 1.0,
+            busy if has_bound else None,
             self.longest,
             self.longest_begin,
             self.waited / max(self.last - self.first_arrival, 1),
             self.in_front,
             self._growth(),
+            has_bound,
         )
 
     def _growth(self) -> Growth | None:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from latprof import Pipeline, Profiler, Trace, causes, what_if
+from latprof import Pipeline, Profiler, Trace, causes, utilization, what_if
 from latprof.queueing.utilization import suggest_stations
 from tests.benchmarks.generated import machine, table
 
@@ -364,6 +364,7 @@ def main(arguments: list[str] | None = None) -> int:
     trace = service()
     print("\nA service in one event loop:")
     print(f"{causes(trace).sentence}; stations suggested: {len(suggest_stations(trace))}")
+    print(utilization(trace, stations={"query": "loop", "send": "loop"}))
     named = dict.fromkeys(("query", "render", "send"), "loop")
     for stations in ({name: name for name in named}, named):
         print(f"with stations {stations}: {causes(trace, stations=stations).sentence}")
