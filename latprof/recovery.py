@@ -20,7 +20,7 @@ from latprof.table import Cell, Column, Section, Table
 from latprof.text import counted
 from latprof.thresholds import LEVELS, Thresholds
 from latprof.trace import Trace
-from latprof.units import format_ns, format_utc
+from latprof.units import format_exact, format_utc
 
 __all__ = ["frames_in_flight", "last_moments", "recover", "recovered", "thresholds_of"]
 
@@ -295,7 +295,7 @@ def _violations_section(trace: Trace, limits: Thresholds) -> Section:
             source,
             span,
             Cell(took, level),
-            f"{level} above {format_ns(limit)}",
+            f"{level} above {format_exact(limit)}",
         )
         for (_, span, took, limit, level), end, frame_id, source in zip(
             found, last.marks["end"].tolist(), last.frame_id.tolist(), sources, strict=True

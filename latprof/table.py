@@ -8,7 +8,6 @@ All names and lines are escaped here: control characters, and what Markdown or H
 import html as markup
 import re
 import textwrap
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,6 +29,7 @@ __all__ = [
     "Table",
     "colors",
     "doubtful",
+    "hashes",
     "html",
     "html_table",
     "lay_out",
@@ -203,7 +203,7 @@ def _value(cell: Cell, kind: Kind, most: int) -> str:
 
 
 def text(sections: Sequence[Section]) -> str:
-    """Return sections as plain text of at most 100 columns, if names are not too long for that.
+    """Return sections as plain text of at most 100 columns.
 
     Examples
     --------
@@ -223,7 +223,7 @@ def _text_lines(section: Section) -> list[str]:
     lines = wrapped(section.title, TEXT_WIDTH) if section.title else []
     lines += [part for line in doubtful(section) for part in wrapped(line, TEXT_WIDTH)]
     if section.table is not None:
-        laid = lay_out(section.table, TEXT_WIDTH, spare=False, draw=_hashes)
+        laid = lay_out(section.table, TEXT_WIDTH, spare=False, draw=hashes)
         lines += ["".join(part for part, _ in line).rstrip() for line in laid.lines]
     return lines + [part for line in section.lines for part in wrapped(line, TEXT_WIDTH)]
 
@@ -241,12 +241,35 @@ def wrapped(line: str, width: int, *, indent: str = "  ") -> list[str]:
     >>> wrapped("end to end 20.0 ms", 16)
     ['end to end', '  20.0 ms']
     """
-    joined = _UNIT.sub("\\1\xa0", escape(line))  # a number stays beside its unit
-    parts = textwrap.wrap(joined, width, subsequent_indent=indent) or [""]
+    shown = escape(line)
+    joined = _UNIT.sub("\\1\xa0", shown)  # a number stays beside its unit
+    if _columns(shown) == len(shown):
+        parts = textwrap.wrap(joined, width, subsequent_indent=indent) or [""]
+    else:
+        parts = _wrapped_wide(joined, width, indent)
     return [part.replace("\xa0", " ") for part in parts]
 
 
-def _hashes(share: float, width: int) -> str:
+def _wrapped_wide(line: str, width: int, indent: str) -> list[str]:
+    """Do the same as `textwrap.wrap` for text of which a character may take two columns."""
+    from rich.cells import chop_cells
+
+    lines, room = [""], width
+    for word in filter(None, line.split(" ")):
+        gap = " " if lines[-1].strip() else ""
+        if _columns(lines[-1] + gap + word) <= width:
+            lines[-1] += gap + word
+            continue
+        room = width - len(indent)
+        pieces = chop_cells(word, room) if _columns(word) > room else [word]
+        lines += [indent + piece for piece in pieces]
+    return (
+        lines if lines[0] else [lines[1].removeprefix(indent), *lines[2:]] if lines[1:] else lines
+    )
+
+
+def hashes(share: float, width: int) -> str:
+    """Return a bar of ASCII characters, for a share from 0 to 1."""
     return "#" * round(share * width)
 
 
@@ -277,7 +300,14 @@ class _Strip:
         return min(widest, LEAST_WRAPPED) if self.wraps else widest
 
 
-def lay_out(table: Table, width: int, *, spare: bool, draw: Callable[[float, int], str]) -> Layout:
+def lay_out(
+    table: Table,
+    width: int,
+    *,
+    spare: bool,
+    draw: Callable[[float, int], str],
+    stack: bool = True,
+) -> Layout:
     """Return a table as lines of text that fit a width.
 
     Parameters
@@ -291,6 +321,9 @@ def lay_out(table: Table, width: int, *, spare: bool, draw: Callable[[float, int
         Without it all columns are kept, and only the bars of the last column are drawn.
     draw
         Returns a bar, given a length from 0 to 1 and the width of a whole bar.
+    stack
+        Continue a table that is still too wide below, with its first column again. Without it
+        lines are too long.
     """
     strips: list[_Strip] = []
     rows, last = table.cells(), len(table.columns) - 1
@@ -299,6 +332,8 @@ def lay_out(table: Table, width: int, *, spare: bool, draw: Callable[[float, int
         parts = [(escape(column.name), "head")]
         for cell in column_cells:
             shown = written(cell, column.kind, NAME_WIDTH)
+            if column.kind in _NAMES:
+                shown = _clipped(shown, NAME_WIDTH)
             faint = "faint" if shown in _EMPTY else ""
             parts.append((shown, cell.level or faint or ("name" if column.kind == "span" else "")))
         wraps = k == last and column.kind == "text"
@@ -309,9 +344,27 @@ def lay_out(table: Table, width: int, *, spare: bool, draw: Callable[[float, int
             strips.append(_Strip(bars, left=True, spare=BAR_SPARE))
     kept, gap = _fitting(strips, width)
     left_out = [s.parts[0][0] for s in strips if s not in kept and s.parts[0][0]]
-    return Layout(
-        [line for i in range(len(rows) + 1) for line in _row(kept, i, gap, width)], left_out
-    )
+    lines: list[list[tuple[str, str]]] = []
+    for block in _blocks(kept, gap, width) if stack else [kept]:
+        lines += [[]] if lines else []
+        lines += [line for i in range(len(rows) + 1) for line in _row(block, i, gap, width)]
+    return Layout(lines, left_out)
+
+
+def _blocks(strips: list[_Strip], gap: int, width: int) -> list[list[_Strip]]:
+    """Return the strips of one table below the other, each with the first column, if need be."""
+    blocks, used = [strips[:1]], strips[0].width
+    for k, strip in enumerate(strips[1:], 1):
+        own_bar = not strip.parts[0][0] and len(blocks[-1]) > 1  # it stays beside its column
+        needed = gap + strip.width
+        if k + 1 < len(strips) and not strips[k + 1].parts[0][0]:
+            needed += gap + strips[k + 1].width
+        if used + needed > width and len(blocks[-1]) > 1 and not own_bar:
+            blocks.append(strips[:1])
+            used = strips[0].width
+        blocks[-1] = [*blocks[-1], strip]
+        used += gap + strip.width
+    return blocks
 
 
 def _fitting(strips: list[_Strip], width: int) -> tuple[list[_Strip], int]:
@@ -346,8 +399,18 @@ def _columns(text: str) -> int:
     """Return how many columns of a terminal a text takes."""
     if text.isascii():
         return len(text)
-    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
-    return len(text) + wide - sum(unicodedata.combining(c) > 0 for c in text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def _clipped(name: str, width: int) -> str:
+    """Return a name that takes at most `width` columns."""
+    if _columns(name) <= width:
+        return name
+    from rich.cells import set_cell_size
+
+    return f"{set_cell_size(name.removesuffix('...'), width - 3).rstrip()}..."
 
 
 def _part(bar: float | None) -> float:

@@ -651,7 +651,7 @@ def test_frames_above_thresholds_are_counted_and_logged() -> None:
         stamps = [[10, 0, 0, 10 + 60 * MS], [0, 0, 0, 90 * MS], [10, 0, 0, 10 + 160 * MS]]
         p.record_many([5, 6, 7], stamps, None, "output")
     assert balanced(p).notes == {"warnings": 3, "criticals": 3}
-    assert log.lines[0].startswith("WARNING warning threshold 50.0 ms exceeded: frame 50000001 of")
+    assert log.lines[0].startswith("WARNING warning threshold 50 ms exceeded: frame 50000001 of")
     assert "input\\n" in log.lines[0]
     assert log.lines[1].startswith("ERROR critical threshold 100 ms exceeded")
     assert len(log.lines) == 6

@@ -1,12 +1,17 @@
 """The report on terminals of any width, with and without colour."""
 
 import io
+import os
 import re
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 from rich.console import Console
 from test_report import HOSTILE, REPORTS
 
+from latprof import Pipeline, Trace
 from latprof.report.report import Report
 from latprof.report.terminal import bar, print_report
 from latprof.thresholds import Thresholds
@@ -113,3 +118,29 @@ def test_control_characters_in_names_are_escaped():
 @pytest.mark.parametrize("width", [20, 40, 60])
 def test_a_tiny_terminal_still_shows_the_headline(width):
     assert "the bottleneck is" in " ".join(shown(REPORTS["audio"](), width).split())
+
+
+def test_an_output_that_is_not_utf_8_gets_replacements(tmp_path):
+    pipeline = Pipeline.chain("pfad", "größe", "再生")
+    start = np.arange(9) * 10 * MS
+    marks = {mark: start + k * MS for k, mark in enumerate(pipeline.marks)}
+    path = tmp_path / "söurce.parquet"
+    sources = ["söurce 東京"] * 9
+    Trace(pipeline, frame_id=range(9), marks=marks, source=sources).save(path)
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, "ascii", errors="backslashreplace")
+    print_report(Report(path), Console(file=file, force_terminal=True, width=100))
+    file.flush()
+    shown = raw.getvalue().decode("ascii")
+    assert "#" in shown  # bars of ASCII characters
+    assert "\\u2588" not in shown
+    environ = os.environ | {"PYTHONIOENCODING": "ascii", "LANG": "C"}
+    for command in (["report", "--by", "source"], ["causes"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "latprof", *command, path],
+            env=environ,
+            capture_output=True,
+            check=True,
+        )
+        assert b"gr\\xf6\\xdfe" in done.stdout
+        assert done.stderr == b""

@@ -4,8 +4,20 @@ import re
 from xml.etree import ElementTree
 
 import pytest
+from rich.cells import cell_len
 
-from latprof.table import Cell, Column, Section, Table, html, html_table, lay_out, markdown, text
+from latprof.table import (
+    Cell,
+    Column,
+    Section,
+    Table,
+    html,
+    html_table,
+    lay_out,
+    markdown,
+    text,
+    wrapped,
+)
 
 HOSTILE = "<script>alert(1)</script>&\"'\x1b[31m|*_`$x$\u202e"
 
@@ -101,6 +113,32 @@ def test_text_of_the_last_column_is_wrapped():
 def test_wide_characters_keep_columns_aligned():
     lines = text([Section(table=table(("音声", 1, 0.5), ("abcd", 1, 0.5)))]).split("\n")
     assert lines[1].index("1 ns") + 2 == lines[2].index("1 ns")
+
+
+def test_columns_are_those_of_a_terminal():
+    # wide characters, a flag, an accent: as rich counts them, which draws on terminals
+    for name in ("音声", "🇯🇵", "e\u0301", "漢字漢字漢字漢字漢字漢字漢字"):
+        lines = text([Section("", (), table((name, 1, 0.5), ("abcd", 1, 0.5)))]).split("\n")
+        assert len({cell_len(line.partition("1 ns")[0]) for line in lines[1:]}) == 1
+    long = "漢字" * 80
+    for shown in text([Section(long, (long, f"a {long} b"), table((long, 1, 0.5)))]).split("\n"):
+        assert cell_len(shown) <= 100
+        assert 28 <= cell_len(wrapped(long, 30)[0]) <= 30
+
+
+def test_a_table_that_is_too_wide_continues_below():
+    columns = [Column("span", "span"), *(Column(f"waiting_for_{i}", "time") for i in range(20))]
+    rows = [("decode", *range(20)), ("play", *range(20, 40))]
+    lines = text([Section("", (), Table(tuple(columns), rows))]).split("\n")
+    assert all(len(line) <= 100 for line in lines)
+    blocks = "\n".join(lines).split("\n\n")
+    assert len(blocks) == 4
+    for block in blocks:
+        assert [line.split()[0] for line in block.split("\n")] == ["span", "decode", "play"]
+    heads = [word for block in blocks for word in block.split("\n")[0].split()[1:]]
+    values = [int(word) for b in blocks for word in b.split("\n")[1].split()[1::2]]
+    assert heads == [column.name for column in columns[1:]]
+    assert values == list(range(20))
 
 
 def test_hostile_names_stay_text_everywhere():

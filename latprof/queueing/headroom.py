@@ -17,7 +17,7 @@ from latprof.queueing.options import Options
 from latprof.queueing.windows import Recordings
 from latprof.table import Cell, Column, Section, Shown, Table
 from latprof.text import escape, quoted
-from latprof.units import format_ns, parse_duration
+from latprof.units import format_exact, format_ns, parse_duration
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,7 +143,7 @@ class Headroom(Shown):
     @property
     def sentence(self) -> str:
         """The result in one sentence."""
-        name, limit = self.limit.name, format_ns(self.limit.ns)
+        name, limit = self.limit.name, format_exact(self.limit.ns)
         if not self.load:
             return (
                 f"{name} of end to end is above {limit} at any load: frames that do not wait take "

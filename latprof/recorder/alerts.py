@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from latprof.text import counted, escape
 from latprof.thresholds import END_TO_END
-from latprof.units import format_ns
+from latprof.units import format_exact, format_ns
 
 __all__ = ["BACKGROUND_ERRORS", "Alerts", "Tally", "Violation"]
 
@@ -72,7 +72,7 @@ class Violation:
     --------
     >>> from latprof import Violation
     >>> print(Violation("alsa", 7, "input", 21_000_000, 20_000_000))
-    frame 7 of input, alsa 21.0 ms above 20.0 ms
+    frame 7 of input, alsa 21.0 ms above 20 ms
     """
 
     span: str
@@ -84,7 +84,7 @@ class Violation:
     def __str__(self) -> str:
         return (
             f"{_named(self.frame_id, self.source)}, {escape(self.span)} "
-            f"{format_ns(self.latency_ns)} above {format_ns(self.limit_ns)}"
+            f"{format_ns(self.latency_ns)} above {format_exact(self.limit_ns)}"
         )
 
 
@@ -150,7 +150,7 @@ class Alerts:
             what = "took" if span == END_TO_END else f"took in {escape(span)}"
             self._log(
                 level,
-                f"{name} threshold {format_ns(limit)} exceeded: "
+                f"{name} threshold {format_exact(limit)} exceeded: "
                 f"{_named(frame_id, source)} {what} {format_ns(latency_ns)}",
             )
         if critical and self.on_critical is not None:

@@ -1,10 +1,12 @@
 """Sections on a terminal: in colour, laid out for the width there is."""
 
+from collections.abc import Callable
+
 from rich.console import Console
 from rich.text import Text
 
 from latprof.report.report import Report
-from latprof.table import Section, Table, doubtful, lay_out, wrapped
+from latprof.table import Section, Table, doubtful, hashes, lay_out, wrapped
 from latprof.thresholds import Thresholds
 from latprof.units import format_exact
 
@@ -37,7 +39,8 @@ def print_sections(sections: list[Section], console: Console | None = None) -> N
             for part in wrapped(line, console.width):
                 console.print(Text(part, style="bold yellow"))
         if section.table is not None:
-            table, left_out = styled_table(section.table, console.width)
+            draw = bar if console.encoding.startswith("utf") else hashes
+            table, left_out = styled_table(section.table, console.width, draw, stack=True)
             console.print(table)
             if left_out:
                 hidden = f"too narrow for {', '.join(left_out)}: widen the terminal"
@@ -48,9 +51,18 @@ def print_sections(sections: list[Section], console: Console | None = None) -> N
                 console.print(Text(part, style="dim" if i else ""))
 
 
-def styled_table(table: Table, width: int) -> tuple[Text, list[str]]:
-    """Return a table of at most `width` columns, and the names of columns that do not fit."""
-    laid = lay_out(table, width, spare=True, draw=bar)
+def styled_table(
+    table: Table,
+    width: int,
+    draw: Callable[[float, int], str] | None = None,
+    *,
+    stack: bool = False,
+) -> tuple[Text, list[str]]:
+    """Return a table of at most `width` columns, and the names of columns that do not fit.
+
+    With `stack` columns that do not fit are continued below; otherwise lines are cut.
+    """
+    laid = lay_out(table, width, spare=True, draw=draw or bar, stack=stack)
     lines = (
         Text.assemble(*((part, _STYLES[style]) for part, style in line)) for line in laid.lines
     )

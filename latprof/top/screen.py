@@ -9,7 +9,7 @@ from latprof.text import clip, counted, escape
 from latprof.thresholds import LEVELS, Thresholds
 from latprof.top.feeds import Update
 from latprof.top.live import Live
-from latprof.units import format_ns, format_quantity, format_utc
+from latprof.units import format_exact, format_ns, format_quantity, format_utc
 
 __all__ = ["screen", "sparkline"]
 
@@ -144,7 +144,7 @@ def _counts(live: Live, update: Update, lost: int, width: int) -> Text:
     for level in LEVELS[::-1]:
         if live.above[level]:
             limit = getattr(live.limits, f"{level}_ns")
-            what = level if live.limits.spans else f"above {format_ns(limit)}"
+            what = level if live.limits.spans else f"above {format_exact(limit)}"
             line.append(f", {live.above[level]:,} {what}", LEVEL_STYLES[level])
     line.truncate(width, overflow="ellipsis")
     return line
@@ -194,7 +194,7 @@ def _least(limits: Thresholds) -> str:
     if limits.spans:
         return "a threshold"
     given = [getattr(limits, f"{level}_ns") for level in LEVELS]
-    return format_ns(min(limit for limit in given if limit is not None))
+    return format_exact(min(limit for limit in given if limit is not None))
 
 
 def _time(ns: int, level: str) -> Text:
