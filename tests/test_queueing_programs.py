@@ -34,12 +34,12 @@ def check(kind, seeds):
     assert kind in POINTS or np.mean(inside) >= INSIDE
 
 
-@pytest.mark.parametrize("kind", [*POINTS, "irregular"])
+@pytest.mark.parametrize("kind", [*POINTS, "irregular", "batch"])
 def test_a_few_programs_against_their_simulation(kind):
     check(kind, range(3))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [*POINTS, "irregular"])
+@pytest.mark.parametrize("kind", [*POINTS, "irregular", "batch"])
 def test_many_programs_against_their_simulation(kind):
     check(kind, range(3, 40))

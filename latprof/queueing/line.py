@@ -187,25 +187,47 @@ class Line:
         The put of the last frame of a batch shows the room behind it. When it has returned, the
         first frame of the next batch can be taken.
         """
-        nodes, begins = self._nodes, list(self.begin)
-        queues: list[Queue] = []
-        for k in reversed(range(len(nodes))):
-            node, last, first = nodes[k], self._lasts[k], self._firsts[k]
-            if k + 1 < len(nodes):
-                events = node if last is None else replace(node, arrive=node.arrive[last])
-                takes = _of_bursts(begins[k + 1], self._firsts[k + 1])
-                seen, found = queue_between(events, takes), known.get(self.handoffs[k + 1] or "")
+        begins, queues = list(self.begin), list[Queue]()
+        for k in reversed(range(len(begins))):
+            if k + 1 < len(begins):
+                seen, found = (
+                    self._queue_behind(k, begins[k + 1]),
+                    known.get(self.handoffs[k + 1] or ""),
+                )
                 queues.insert(0, replace(found, most=seen.most) if found else seen)
-            if last is None or first is None:
+            if not k or self._lasts[k] is None:
                 continue
-            free = node.before()
-            if k + 1 < len(nodes) and queues[0].room:
-                takes = delayed(begins[k + 1], 1 + queues[0].room)
-                free = np.maximum(free, np.where(first, takes, NEVER))
-            early = np.maximum.accumulate(np.maximum(node.arrive, free))
-            is_last = last == np.arange(len(last))
-            begins[k] = np.where(is_last, node.begin, np.minimum(early, node.begin))
+            # a queue that was full is not seen if batches fill slowly; but puts in front of it wait
+            choices = queues[:1]
+            if choices and choices[0].room is None and choices[0].most:
+                choices.append(replace(choices[0], room=choices[0].most))
+            takes = [self._takes(k, begins[k + 1], each.room) for each in choices]
+            takes = takes or [self._takes(k, None, None)]
+            held = [self._queue_behind(k - 1, each).held for each in takes]
+            best = int(np.argmax(held))
+            begins[k], queues[:1] = takes[best], choices[best : best + 1]
         return replace(self, begin=begins).with_sources(queues)
+
+    def _queue_behind(self, k: int, takes: Ints) -> Queue:
+        """Return what the marks show of the queue behind a node, with takes from it (n,)."""
+        node, last = self._nodes[k], self._lasts[k]
+        events = node if last is None else replace(node, arrive=node.arrive[last])
+        return queue_between(events, _of_bursts(takes, self._firsts[k + 1]))
+
+    def _takes(self, k: int, following: Ints | None, room: int | None) -> Ints:
+        """Return when a station took the frames of its batches (n,), at the earliest.
+
+        `following` are the takes behind it, from a queue with `room`.
+        """
+        node, last, first = self._nodes[k], self._lasts[k], self._firsts[k]
+        assert last is not None
+        assert first is not None
+        free = node.before()
+        if room and following is not None:
+            free = np.maximum(free, np.where(first, delayed(following, 1 + room), NEVER))
+        early = np.maximum.accumulate(np.maximum(node.arrive, free))
+        is_last = last == np.arange(len(last))
+        return np.where(is_last, node.begin, np.minimum(early, node.begin))
 
     def _marked_before_puts(self, held: "list[Ints | None]") -> "Line":
         """Return the line as if its marks had been set before the puts."""

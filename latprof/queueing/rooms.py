@@ -104,7 +104,7 @@ class Queue:
         if self.room is None:
             return f"room not known: it held {counted(self.most, 'frame')} at most"
         if not self.held:
-            return f"room {self.room} (likely): it never held more, and the source waits for takes"
+            return f"room {self.room} (likely): it never held more, and puts wait for takes"
         return (
             f"room {self.room}: {counted(self.held, 'put')} returned right after the take of the "
             f"frame {self.room} before, {self.share:.0%} of those that found it full; at most "
