@@ -8,8 +8,9 @@ from tests.benchmarks.queues import score
 POINTS = ("closed", "paused", "periodic")  # of which what-if gives a point
 RIGHT = 0.98  # share of the clear cases with a definite answer in which the cause must be right
 DEFINITE = {"irregular": 0.7}  # share of the clear cases with a definite answer; all of others
-MEDIAN, MOST = 0.005, 0.02  # error of mean, p50 and p99: at the median, at the 95th percentile
-INSIDE = 0.93  # share of the true values in the range of what-if
+MEDIAN = 0.005  # error of mean, p50 and p99, at the median
+MOST = dict.fromkeys(POINTS, 0.02) | {"batch": 0.1}  # the same, at the 95th percentile
+INSIDE = 0.93  # share of the true values in the range of what-if, of irregular sources
 WRONG = 0.01  # share of the rooms
 
 
@@ -26,12 +27,12 @@ def check(kind, seeds):
     rooms = [(true, read) for s in scores for true, read in s.rooms if read is not None]
     if kind != "pool":  # a pool that never overlaps is read as one server with more room
         assert sum(true != read for true, read in rooms) <= WRONG * len(rooms)
-    if kind in POINTS:
+    if kind in MOST:
         errors = [x for s in scores for x in s.errors["what-if"]]
         assert np.median(errors) <= MEDIAN
-        assert np.percentile(errors, 95) <= MOST, max(s.worst for s in scores)
+        assert np.percentile(errors, 95) <= MOST[kind], max(s.worst for s in scores)
     inside = [x for s in scores for x in s.inside]
-    assert kind in POINTS or np.mean(inside) >= INSIDE
+    assert kind in MOST or np.mean(inside) >= INSIDE
 
 
 @pytest.mark.parametrize("kind", [*POINTS, "irregular", "batch"])

@@ -275,7 +275,7 @@ class CauseSums:
                 lines.append(
                     f"frames enter and leave station {name} together ({seen.together:,} of "
                     f"{seen.frames:,}): batches of several servers, or in another order than "
-                    "frames start, are not part of the replay, its gains are a guess"
+                    "frames start, are not part of the replay, in which they are single frames"
                 )
             elif seen.is_concurrent:
                 lines.append(

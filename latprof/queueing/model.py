@@ -33,7 +33,6 @@ from latprof.queueing.line import Line, line_of
 from latprof.queueing.options import MOST_STAGES
 from latprof.queueing.rooms import Queue
 from latprof.queueing.stations import (
-    MOST_TOGETHER,
     Stations,
     Visits,
     has_no_bound,
@@ -123,11 +122,10 @@ class QueueModel:
         """Why a replay cannot send the batches of a station through, or an empty text."""
         for name, mine in self.visits.items():
             in_line = self.line is not None and self.line.has_batches
-            together = np.count_nonzero(mine.together) > MOST_TOGETHER * len(mine)
-            if (mine.batch is not None or together) and not in_line:
+            if mine.batch is not None and not in_line:
                 return (
                     f"a replay is not available: station {quoted(name)} serves batches in another "
-                    "order than frames start, or several at once"
+                    "order than frames start"
                 )
         return ""
 
