@@ -7,7 +7,8 @@ from latprof.ring.ring import Ring, row_struct
 
 def claim(ring: Ring) -> int:
     """Claim the next sequence number."""
-    return ring.numbers.draw()
+    ring.numbers.drawn += 1
+    return ring.numbers.drawn
 
 
 def write(

@@ -125,6 +125,8 @@ class Machine:
             return self.core.write_rows(rows)
         elif self.frames:
             frame = self.frames[rest[0] % len(self.frames)]
+            if name == "repr":
+                return repr(frame)
             if name == "with":
                 with contextlib.suppress(KeyError), frame as same:
                     inside = CURRENT.get() is frame
@@ -184,8 +186,9 @@ step = st.one_of(
     st.tuples(st.just("finish"), which, st.just(()), st.just({})),
     st.tuples(st.just("drop"), which, st.tuples(text), st.just({})),
     st.tuples(st.just("drop"), which, st.tuples(text), stamp.map(lambda value: {"at": value})),
-    st.tuples(st.sampled_from(["stamp_first", "stamp_last"]), which, st.just((1,)), st.just({})),
+    st.tuples(st.just("stamp"), which, st.tuples(st.just(1), st.booleans()), st.just({})),
     st.tuples(st.just("with"), which, st.booleans()),
+    st.tuples(st.just("repr"), which),
     st.tuples(
         st.just("record"),
         st.one_of(st.integers(0, 300), odd),
@@ -239,6 +242,19 @@ def test_a_row_has_the_bytes_of_its_fields(name: str) -> None:
     assert (row["cpu"], row["weight"]) == (12.5, 1)
     assert [int(row[f"tag {k}"]) for k in range(3)] == [0, 1, 0]
     assert machine.ring.tags[1].table == [None, "200"]
+
+
+@pytest.mark.parametrize("name", ["c", "python"])
+def test_the_repr_of_a_frame_shows_its_marks(name: str) -> None:
+    core = Machine(name).core
+    frame = core.frame(7, source="in", start=1_000)
+    frame.mark("decode", at=3_501_000)
+    assert repr(frame) == "<frame 7 of in, in flight: start +0 ns, decode +3.50 ms>"
+    frame.finish(at=0)
+    assert repr(frame) == "<frame 7 of in, finished: start +0 ns, decode +3.50 ms>"
+    assert repr(core.frame("seven", start=0)) == "<frame 'seven', in flight: no marks>"
+    core.stop()
+    assert repr(core.frame(8)) == "<no frame>"
 
 
 @pytest.mark.parametrize("name", ["c", "python"])

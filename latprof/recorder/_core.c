@@ -21,15 +21,15 @@ the lock, so that free-threaded builds of CPython turn the lock on when they imp
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <structmember.h>
 #include <time.h>
 
-#define FREE_FRAMES 64 /* frames that a core keeps for reuse */
-#define RUN_BITS 6     /* a run has 64 ids, see latprof.recorder.sampling */
 #define NO_SIZE UINT32_MAX
+
+/* frames that a core keeps for reuse; a run has 2**6 ids, see latprof.recorder.sampling */
+enum { FREE_FRAMES = 64, RUN_BITS = 6 };
 
 enum { BAD_ID = 1, BAD_SIZE = 2, BAD_STAMP = 4 }; /* why a row is rejected: the lowest bit */
 
@@ -49,7 +49,7 @@ typedef struct {
     PyObject *marks, *tags; /* tuples of interned names */
     char *owned;            /* by number of the mark */
     Limit *limits;
-    PyObject *clock, *current, *incidents, *source_codes, *tag_codes;
+    PyObject *clock, *current, *incidents, *codes; /* codes of the sources, and of each tag */
     int32_t *free_slots;
     Py_ssize_t free_slot_count;
     Frame *free_frames[FREE_FRAMES];
@@ -158,7 +158,7 @@ static int64_t known_code(PyObject *codes, PyObject *text) {
 }
 
 static int64_t source_code(Core *core, PyObject *source) {
-    int64_t code = source ? known_code(core->source_codes, source) : 0;
+    int64_t code = source ? known_code(PyTuple_GET_ITEM(core->codes, 0), source) : 0;
     if (code < 0 && !PyErr_Occurred())
         code = as_code(PyObject_CallMethod(core->incidents, "source", "(O)", source));
     return code;
@@ -174,7 +174,7 @@ static int set_tag(Core *core, Row *row, PyObject *name, PyObject *value) {
     PyObject *text = PyLong_CheckExact(value) ? PyObject_Str(value) : Py_NewRef(value);
     int64_t code = -1;
     if (text)
-        code = value == Py_None ? 0 : known_code(PyTuple_GET_ITEM(core->tag_codes, index), text);
+        code = value == Py_None ? 0 : known_code(PyTuple_GET_ITEM(core->codes, 1 + index), text);
     PyErr_Clear(); /* of an integer with too many digits */
     if (code < 0)
         code = as_code(PyObject_CallMethod(core->incidents, "tag", "iO", index, value));
@@ -240,19 +240,19 @@ static int read_clock(Core *core, Row *row, int64_t *stamp) {
     return failed;
 }
 
-/* Return what a call without a frame returns; count it if the profiler was never started. */
-static PyObject *not_recorded(Core *core, PyObject *result) {
-    PyObject *done =
-        core->begun ? Py_NewRef(Py_None) : PyObject_CallMethod(core->incidents, "unstarted", NULL);
-    Py_XDECREF(done);
-    return done ? Py_NewRef(result) : NULL;
-}
-
-/* Return whether the run of a frame is sampled, and count the frame if not; or -1. */
-static int is_sampled(Core *core, PyObject *frame_id, PyObject *source) {
+/* Return whether a frame is recorded: the profiler runs, and the run of the frame is sampled. Count
+   it if not; return -1 with an error. */
+static int is_recorded(Core *core, PyObject *frame_id, PyObject *source) {
+    if (!core->open && !core->begun) {
+        PyObject *done = PyObject_CallMethod(core->incidents, "unstarted", NULL);
+        Py_XDECREF(done);
+        return done ? 0 : -1;
+    }
+    if (!core->open || !core->samples)
+        return core->open;
     uint64_t id, hash = 0xCBF29CE484222325;
     int wrong = as_number(frame_id, UINT64_MAX, &id);
-    if (wrong || !core->samples)
+    if (wrong)
         return wrong < 0 ? -1 : 1; /* an invalid id is rejected later */
     PyObject *name = NULL;
     const char *text = source ? NULL : "";
@@ -319,13 +319,16 @@ static int count_dropped(Core *core, uint32_t outcome) {
     return failed;
 }
 
+/* Return the id of a frame as it was given. */
+static PyObject *given_id(const Row *row) {
+    return row->bad_id ? Py_NewRef(row->bad_id) : PyLong_FromUnsignedLongLong(row->id);
+}
+
 /* Count a rejected frame, and write its tombstone if the ring has space. */
 static int reject(Core *core, Row *row) {
     int reason = row->bad & BAD_ID ? 0 : row->bad & BAD_SIZE ? 1 : 2;
-    PyObject *id = row->bad_id ? Py_NewRef(row->bad_id) : PyLong_FromUnsignedLongLong(row->id);
-    int64_t outcome =
-        id ? as_code(PyObject_CallMethod(core->incidents, "rejected", "iO", reason, id)) : -1;
-    Py_XDECREF(id);
+    int64_t outcome = as_code(
+        PyObject_CallMethod(core->incidents, "rejected", "iN", reason, given_id(row)));
     if (outcome >= 0 && core->drawn < (uint64_t)core->limit) {
         memset(row->stamps, 0, 8 * (size_t)core->mark_count);
         memset(row->tags, 0, 4 * (size_t)core->tag_count);
@@ -400,20 +403,6 @@ static int begin_row(Core *core, Row *row, PyObject *id, PyObject *size, PyObjec
 
 /* -- frames ----------------------------------------------------------------------------------- */
 
-static unsigned forks; /* the child of a fork has other native ids */
-
-static void count_fork(void) { forks++; }
-
-/* Return the native id of this thread; asking the system each time would take two clock reads. */
-static uint64_t thread_id(void) {
-    static _Thread_local uint64_t id;
-    static _Thread_local unsigned known_at;
-    if (!id || known_at != forks)
-        id = PyThread_get_thread_native_id();
-    known_at = forks;
-    return id;
-}
-
 static Frame *new_frame(Core *core) {
     Py_ssize_t items = core->mark_count + (core->tag_count + 1) / 2;
     Frame *frame;
@@ -442,7 +431,7 @@ static void take_slot(Frame *frame, uint64_t number) {
     if (!core->free_slot_count || frame->row.bad)
         return;
     frame->slot = core->free_slots[--core->free_slot_count];
-    store_row(core, slot_of(frame), 0, &frame->row, thread_id());
+    store_row(core, slot_of(frame), 0, &frame->row, PyThread_get_thread_native_id());
     store(slot_of(frame), number, memory_order_release);
 }
 
@@ -586,23 +575,14 @@ static PyObject *frame_drop(Frame *frame, PyObject *const *args, Py_ssize_t coun
     return end_frame(frame, values[1], values[0]);
 }
 
-/* Stamp a mark, given by its number, unless it is set and is to be stamped once only. */
-static PyObject *stamp_stage(Frame *frame, PyObject *number, int once) {
-    long mark = PyLong_AsLong(number);
-    if (PyErr_Occurred())
+static PyObject *frame_stamp(Frame *frame, PyObject *args) {
+    int mark, once;
+    if (!PyArg_ParseTuple(args, "ip:stamp", &mark, &once))
         return NULL;
     if (frame->finished || mark < 0 || mark >= frame->core->mark_count ||
         (once && frame->stamps[mark]))
         Py_RETURN_NONE;
-    return stamp_mark(frame, (int)mark, NULL) < 0 ? NULL : Py_NewRef(Py_None);
-}
-
-static PyObject *frame_stamp_first(Frame *frame, PyObject *mark) {
-    return stamp_stage(frame, mark, 1);
-}
-
-static PyObject *frame_stamp_last(Frame *frame, PyObject *mark) {
-    return stamp_stage(frame, mark, 0);
+    return stamp_mark(frame, mark, NULL) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *frame_enter(Frame *frame, PyObject *Py_UNUSED(ignored)) {
@@ -634,8 +614,11 @@ static PyObject *frame_exit(Frame *frame, PyObject *const *args, Py_ssize_t coun
 static int frame_bool(Frame *frame) { return frame->core != NULL; }
 
 static PyObject *frame_repr(Frame *frame) {
-    return PyUnicode_FromFormat(frame->core ? "<Frame %llu>" : "<no frame>",
-                                (unsigned long long)frame->row.id);
+    if (!frame->core)
+        return PyUnicode_FromString("<no frame>");
+    return PyObject_CallMethod(frame->core->incidents, "described", "NIiy#", given_id(&frame->row),
+                               frame->row.source, frame->finished, frame->stamps,
+                               8 * (Py_ssize_t)frame->core->mark_count);
 }
 
 /* -- the core --------------------------------------------------------------------------------- */
@@ -646,10 +629,10 @@ static PyObject *core_frame(Core *core, PyObject *const *args, Py_ssize_t count,
     PyObject *values[5];
     if (parse("frame", names, 1, 3, args, count, keywords, values) < 0)
         return NULL;
+    int recorded = is_recorded(core, values[0], values[2]);
+    if (recorded <= 0)
+        return recorded ? NULL : Py_NewRef(no_frame);
     PyObject *start = values[3];
-    int sampled = core->open && core->samples ? is_sampled(core, values[0], values[2]) : core->open;
-    if (sampled <= 0)
-        return sampled ? NULL : not_recorded(core, (PyObject *)no_frame);
     int start_at = core->start_at, is_owned = core->owned[start_at];
     if (start && !is_owned)
         return raise_error(core, "unknown_mark", PyTuple_GET_ITEM(core->marks, start_at));
@@ -674,23 +657,22 @@ static PyObject *core_record(Core *core, PyObject *const *args, Py_ssize_t count
     PyObject *values[5];
     if (parse("record", names, 2, 4, args, count, keywords, values) < 0)
         return NULL;
-    PyObject *stamps = values[1], *done = NULL;
-    stamps = PyTuple_CheckExact(stamps)
-                 ? Py_NewRef(stamps)
-                 : PyObject_CallMethod(core->incidents, "as_tuple", "(O)", stamps);
-    if (!stamps || PyTuple_GET_SIZE(stamps) != core->mark_count) {
-        done = stamps ? raise_error(core, "wrong_length", stamps) : NULL;
-        Py_XDECREF(stamps);
-        return done;
-    }
-    int sampled = core->open && core->samples ? is_sampled(core, values[0], values[3]) : core->open;
-    if (sampled <= 0) {
+    PyObject *stamps = PyTuple_CheckExact(values[1])
+                           ? Py_NewRef(values[1])
+                           : PyObject_CallMethod(core->incidents, "as_tuple", "(O)", values[1]);
+    if (!stamps)
+        return NULL;
+    if (PyTuple_GET_SIZE(stamps) != core->mark_count)
+        raise_error(core, "wrong_length", stamps);
+    int recorded = PyErr_Occurred() ? -1 : is_recorded(core, values[0], values[3]);
+    if (recorded <= 0) {
         Py_DECREF(stamps);
-        return sampled ? NULL : not_recorded(core, Py_None);
+        return recorded ? NULL : Py_NewRef(Py_None);
     }
     int64_t numbers[core->mark_count];
     uint32_t codes[core->tag_count + 1];
     Row row = {.stamps = numbers, .tags = codes};
+    PyObject *done = NULL;
     int failed = begin_row(core, &row, values[0], values[2], values[3], values[4]);
     for (int i = 0; !failed && i < core->mark_count; i++) {
         PyObject *stamp = PyTuple_GET_ITEM(stamps, i);
@@ -705,16 +687,6 @@ static PyObject *core_record(Core *core, PyObject *const *args, Py_ssize_t count
         done = Py_NewRef(Py_None);
     Py_DECREF(stamps);
     return done;
-}
-
-static PyObject *core_draw(Core *core, PyObject *args) {
-    long long count = 1;
-    if (!PyArg_ParseTuple(args, "|L:draw", &count))
-        return NULL;
-    if (count > core->limit - (long long)core->drawn)
-        return PyLong_FromLong(0);
-    core->drawn += (unsigned long long)count;
-    return PyLong_FromLongLong((long long)core->drawn - count + 1);
 }
 
 /* Write rows, whose fields are complete except for their numbers; return how many the limit allows. */
@@ -735,16 +707,6 @@ static PyObject *core_write_rows(Core *core, PyObject *given) {
     }
     PyBuffer_Release(&rows);
     return PyLong_FromLongLong(count);
-}
-
-static PyObject *core_count(Core *core, PyObject *args) {
-    unsigned long long started, skipped, refused;
-    if (!PyArg_ParseTuple(args, "KKK:count", &started, &skipped, &refused))
-        return NULL;
-    core->started += started;
-    core->skipped += skipped;
-    core->refused += refused;
-    Py_RETURN_NONE;
 }
 
 static PyObject *core_start(Core *core, PyObject *Py_UNUSED(ignored)) {
@@ -792,24 +754,24 @@ static int set_up(Core *core, PyObject *rows, PyObject *slots, PyObject *owned, 
 }
 
 static PyObject *core_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
-    static char *names[] = {"", "", "capacity", "marks", "owned", "tags", "clock", "clock_id",
-                            "stamp_limit", "sampled_below", "limits", "waits", "current",
-                            "incidents", "source_codes", "tag_codes", NULL};
+    static char *names[] = {"", "", "capacity", "marks", "owned", "start_at", "end_at", "tags",
+                            "clock", "clock_id", "stamp_limit", "sampled_below", "limits", "waits",
+                            "current", "incidents", "codes", NULL};
     Core *core = (Core *)type->tp_alloc(type, 0);
-    PyObject *rows, *slots, *owned, *below, *limits, *current, *kept[6] = {NULL};
+    PyObject *rows, *slots, *owned, *below, *limits, *current, *kept[5] = {NULL};
     int waits;
     if (!core ||
         !PyArg_ParseTupleAndKeywords(
-            args, keywords, "OO$LO!O!O!OiLOO!pOOO!O!:Core", names, &rows, &slots, &core->capacity,
-            &PyTuple_Type, &kept[0], &PyTuple_Type, &owned, &PyTuple_Type, &kept[1], &kept[2],
-            &core->clock_id, &core->stamp_limit, &below, &PyTuple_Type, &limits, &waits, &current,
-            &kept[3], &PyDict_Type, &kept[4], &PyTuple_Type, &kept[5])) {
+            args, keywords, "OO$LO!O!iiO!OiLOO!pOOO!:Core", names, &rows, &slots,
+            &core->capacity, &PyTuple_Type, &kept[0], &PyTuple_Type, &owned, &core->start_at,
+            &core->end_at, &PyTuple_Type, &kept[1], &kept[2], &core->clock_id, &core->stamp_limit,
+            &below, &PyTuple_Type, &limits, &waits, &current, &kept[3], &PyTuple_Type,
+            &kept[4])) {
         Py_XDECREF(core);
         return NULL;
     }
-    PyObject **places[] = {&core->marks,     &core->tags,         &core->clock,
-                           &core->incidents, &core->source_codes, &core->tag_codes};
-    for (int i = 0; i < 6; i++)
+    PyObject **places[] = {&core->marks, &core->tags, &core->clock, &core->incidents, &core->codes};
+    for (int i = 0; i < 5; i++)
         *places[i] = Py_NewRef(kept[i]);
     core->current = current == Py_None ? NULL : Py_NewRef(current);
     core->dropped = PyDict_New();
@@ -819,15 +781,8 @@ static PyObject *core_new(PyTypeObject *type, PyObject *args, PyObject *keywords
     core->sampled_below = PyLong_AsUnsignedLongLong(below);
     core->samples = !PyErr_Occurred(); /* 2**64, which samples all, is too large */
     PyErr_Clear();
-    PyObject *start = PyUnicode_InternFromString("start"), *end = PyUnicode_InternFromString("end");
-    if (!start || !end || set_up(core, rows, slots, owned, limits) < 0)
+    if (set_up(core, rows, slots, owned, limits) < 0)
         Py_CLEAR(core);
-    else {
-        core->start_at = find(core->marks, start);
-        core->end_at = find(core->marks, end);
-    }
-    Py_XDECREF(start);
-    Py_XDECREF(end);
     return (PyObject *)core;
 }
 
@@ -835,8 +790,7 @@ static int core_traverse(Core *core, visitproc visit, void *arg) {
     Py_VISIT(core->clock);
     Py_VISIT(core->current);
     Py_VISIT(core->incidents);
-    Py_VISIT(core->source_codes);
-    Py_VISIT(core->tag_codes);
+    Py_VISIT(core->codes);
     Py_VISIT(core->dropped);
     return 0;
 }
@@ -845,8 +799,7 @@ static int core_clear(Core *core) {
     Py_CLEAR(core->clock);
     Py_CLEAR(core->current);
     Py_CLEAR(core->incidents);
-    Py_CLEAR(core->source_codes);
-    Py_CLEAR(core->tag_codes);
+    Py_CLEAR(core->codes);
     Py_CLEAR(core->dropped);
     return 0;
 }
@@ -873,31 +826,15 @@ static void core_dealloc(Core *core) {
 static PyMethodDef frame_methods[] = {
     {"mark", QUICK(frame_mark),
      "mark($self, name, at=None)\n--\n\n"
-     "Stamp a mark with the current time, or with a stamp taken elsewhere.\n\n"
-     "name is a mark that this process owns; otherwise PipelineError is raised. at is the stamp\n"
-     "in ns on the profiler's clock; 0 means missing and leaves the mark unset. A mark that is\n"
-     "set twice keeps its first stamp, and marks after finish are ignored. Both are counted in\n"
-     "the notes of the accounts and logged the first time."},
-    {"tag", QUICK(frame_tag),
-     "tag($self, name, value)\n--\n\n"
-     "Set a tag of the frame, for example its endpoint or status; the last value counts.\n\n"
-     "name is one of the profiler's tags; otherwise ProfilerError is raised. A value that is not\n"
-     "text is turned into text; None removes the value. Tags after finish are ignored and counted\n"
-     "in the notes of the accounts."},
+     "Stamp a mark that this process owns with the current time, or with `at`, a stamp in ns on\n"
+     "the profiler's clock; 0 means missing. A mark that is set twice keeps its first stamp."},
+    {"tag", QUICK(frame_tag), "tag($self, name, value)\n--\n\nSet one of the profiler's tags."},
     {"finish", QUICK(frame_finish),
-     "finish($self, at=None)\n--\n\n"
-     "Stamp ``end`` if this process owns it and it is not set, and commit the frame.\n\n"
-     "at is the stamp of ``end`` in ns on the profiler's clock; PipelineError is raised if another\n"
-     "process owns it. After `Profiler.stop` the frame is not recorded and counts as rejected.\n"
-     "Finishing twice is counted in the notes of the accounts."},
+     "finish($self, at=None)\n--\n\nStamp ``end``, and commit the frame."},
     {"drop", QUICK(frame_drop),
-     "drop($self, reason, at=None)\n--\n\n"
-     "Commit a frame that was given up; it is counted by reason and left out of statistics.\n\n"
-     "at is as in `finish`."},
-    {"stamp_first", (PyCFunction)frame_stamp_first, METH_O,
-     "Stamp mark number `mark` with the current time if it is not set; see `Profiler.stage`."},
-    {"stamp_last", (PyCFunction)frame_stamp_last, METH_O,
-     "Stamp mark number `mark` with the current time, even if it is set."},
+     "drop($self, reason, at=None)\n--\n\nCommit a frame that was given up, with the reason."},
+    {"stamp", (PyCFunction)frame_stamp, METH_VARARGS,
+     "Stamp mark number `mark`, if it is not set or not `once`; see `Profiler.stage`."},
     {"__enter__", (PyCFunction)frame_enter, METH_NOARGS, NULL},
     {"__exit__", (PyCFunction)(void (*)(void))frame_exit, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL}};
@@ -933,12 +870,8 @@ static PyMethodDef core_methods[] = {
     {"record", QUICK(core_record),
      "record($self, frame_id, stamps, size=None, source=None, *, tags=None)\n--\n\n"
      "Record a frame from its stamps: `Profiler.record`."},
-    {"draw", (PyCFunction)core_draw, METH_VARARGS,
-     "Draw `count` consecutive sequence numbers; return the first, or 0 if they exceed the limit."},
     {"write_rows", (PyCFunction)core_write_rows, METH_O,
      "Write rows without numbers, as many as the limit allows; return how many."},
-    {"count", (PyCFunction)core_count, METH_VARARGS,
-     "Count frames that are recorded in another way: started, skipped, refused."},
     {"start", (PyCFunction)core_start, METH_NOARGS, "Begin to record."},
     {"stop", (PyCFunction)core_stop, METH_NOARGS, "Record and write nothing from now on."},
     {NULL, NULL, 0, NULL}};
@@ -948,10 +881,10 @@ static PyMemberDef core_members[] = {
     {"begun", T_BOOL, offsetof(Core, begun), READONLY, NULL},
     {"waits", T_BOOL, offsetof(Core, waits), READONLY, NULL},
     {"limit", T_LONGLONG, offsetof(Core, limit), 0, NULL},
-    {"started", T_ULONGLONG, offsetof(Core, started), READONLY, NULL},
-    {"skipped", T_ULONGLONG, offsetof(Core, skipped), READONLY, NULL},
-    {"drawn", T_ULONGLONG, offsetof(Core, drawn), READONLY, NULL},
-    {"refused", T_ULONGLONG, offsetof(Core, refused), READONLY, NULL},
+    {"started", T_ULONGLONG, offsetof(Core, started), 0, NULL},
+    {"skipped", T_ULONGLONG, offsetof(Core, skipped), 0, NULL},
+    {"drawn", T_ULONGLONG, offsetof(Core, drawn), 0, NULL},
+    {"refused", T_ULONGLONG, offsetof(Core, refused), 0, NULL},
     {"unprotected", T_ULONGLONG, offsetof(Core, unprotected), READONLY, NULL},
     {"tombstones", T_ULONGLONG, offsetof(Core, tombstones), READONLY, NULL},
     {"dropped", T_OBJECT, offsetof(Core, dropped), READONLY, NULL},
@@ -981,23 +914,16 @@ static struct PyModuleDef module = {
 };
 
 PyMODINIT_FUNC PyInit__core(void) {
-    const uint16_t one = 1;
-    if (*(const char *)&one != 1) {
-        PyErr_SetString(PyExc_ImportError, "the C core needs a little-endian processor");
-        return NULL;
-    }
     PyObject *result = PyModule_Create(&module);
     if (!result || PyModule_AddType(result, &CoreType) < 0 ||
-        PyModule_AddType(result, &FrameType) < 0 || pthread_atfork(NULL, NULL, count_fork) != 0)
-        return NULL;
-    no_frame = PyObject_NewVar(Frame, &FrameType, 1);
-    if (!no_frame)
+        PyModule_AddType(result, &FrameType) < 0 ||
+        !(no_frame = PyObject_NewVar(Frame, &FrameType, 1)))
         return NULL;
     memset((char *)no_frame + offsetof(Frame, core), 0, sizeof(Frame) - offsetof(Frame, core));
     no_frame->slot = -1;
     no_frame->finished = 1;
     if (PyModule_AddObjectRef(result, "NO_FRAME", (PyObject *)no_frame) < 0 ||
-        PyModule_AddObject(result, "__all__", Py_BuildValue("[sss]", "NO_FRAME", "Core", "Frame")))
+        PyModule_AddObject(result, "__all__", Py_BuildValue("[sss]", "Core", "Frame", "NO_FRAME")))
         return NULL;
     return result;
 }

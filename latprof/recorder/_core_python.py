@@ -20,6 +20,7 @@ reading a counter and writing it has neither.
 
 import math
 import operator
+import struct
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -32,7 +33,7 @@ import numpy.typing as npt
 from latprof.frames import NO_SIZE
 from latprof.recorder.incidents import BAD_ID, BAD_SIZE, BAD_STAMP, Incidents
 from latprof.recorder.sampling import RUN_BITS, fnv1a, run_hash
-from latprof.ring.ring import row_struct
+from latprof.ring.ring import row_struct, store_rows
 
 __all__ = ["NO_FRAME", "Core", "Frame"]
 
@@ -167,18 +168,16 @@ class Frame:
         """
         self.core.end(self, at, "drop", reason)
 
-    def stamp_first(self, mark: int) -> None:
-        """Stamp mark number `mark` with the current time if it is not set; see `Profiler.stage`."""
-        if not self.finished and not self.row[2 + mark]:
-            self.row[2 + mark] = self.core.clock()
-
-    def stamp_last(self, mark: int) -> None:
-        """Stamp mark number `mark` with the current time, even if it is set."""
-        if not self.finished:
+    def stamp(self, mark: int, once: bool) -> None:
+        """Stamp mark number `mark`, if it is not set or not `once`; see `Profiler.stage`."""
+        if not self.finished and not (once and self.row[2 + mark]):
             self.row[2 + mark] = self.core.clock()
 
     def __bool__(self) -> bool:
         return True
+
+    def __repr__(self) -> str:
+        return self.core.described(self)
 
     def __enter__(self) -> "Frame":
         if self.token is None and self.core.current is not None:
@@ -218,12 +217,8 @@ class _ProtectedFrame(Frame):
             code = self.row[core.tags_at + index]
             core.slot_halves[2 * self.slot + core.tag_half + index] = code
 
-    def stamp_first(self, mark: int) -> None:
-        super().stamp_first(mark)
-        self.copy(2 + mark)
-
-    def stamp_last(self, mark: int) -> None:
-        super().stamp_last(mark)
+    def stamp(self, mark: int, once: bool) -> None:
+        super().stamp(mark, once)
         self.copy(2 + mark)
 
     def copy(self, place: int) -> None:
@@ -248,8 +243,7 @@ class _NoFrame(Frame):
     def tag(self, name: str, value: object) -> None: ...
     def finish(self, at: int | None = None) -> None: ...
     def drop(self, reason: str, at: int | None = None) -> None: ...
-    def stamp_first(self, mark: int) -> None: ...
-    def stamp_last(self, mark: int) -> None: ...
+    def stamp(self, mark: int, once: bool) -> None: ...
     def __exit__(self, *exc_info: object) -> None: ...
     def __enter__(self) -> Frame:
         return self
@@ -276,6 +270,8 @@ class Core:
         Rows of the ring.
     marks, owned, tags
         The names of all marks, of those that this process stamps, and of the tags.
+    start_at, end_at
+        Numbers of the marks ``start`` and ``end``.
     clock, clock_id
         Returns ns, and its number for ``clock_gettime``, or -1 if it must be called and checked.
     stamp_limit
@@ -291,8 +287,8 @@ class Core:
         The variable that holds the current frame, or None if it is not tracked.
     incidents
         What is called in rare cases.
-    source_codes, tag_codes
-        The codes of the names that are known: a dict, and a dict for each tag.
+    codes
+        The codes of the names that are known: of the sources, and of each tag.
 
     Attributes
     ----------
@@ -301,7 +297,7 @@ class Core:
     limit
         The largest sequence number that may be drawn: the fold of the rows raises it.
     started, skipped
-        Frames that were begun, and frames that were not sampled.
+        Frames that were begun, and frames that were not sampled. Also `record_many` adds to them.
     drawn
         The newest sequence number.
     refused
@@ -337,6 +333,8 @@ class Core:
         capacity: int,
         marks: tuple[str, ...],
         owned: tuple[str, ...],
+        start_at: int,
+        end_at: int,
         tags: tuple[str, ...],
         clock: Callable[[], int],
         clock_id: int,
@@ -346,8 +344,7 @@ class Core:
         waits: bool,
         current: ContextVar[Frame | None] | None,
         incidents: Incidents,
-        source_codes: dict[str | None, int],
-        tag_codes: Sequence[dict[str | None, int]],
+        codes: Sequence[dict[str | None, int]],
     ) -> None:
         self.open = self.begun = False
         self.limit = 2**63 - 1
@@ -362,14 +359,16 @@ class Core:
         self._marks, self._no_marks, self._no_tags = marks, [0] * len(marks), [0] * len(tags)
         place = {mark: 2 + i for i, mark in enumerate(marks)}
         self.places = {mark: place[mark] for mark in owned}
-        self._start_at, self._end_at = self.places.get("start", 0), self.places.get("end", 0)
+        # 0 if another process owns the mark
+        self._start_at = self.places.get(marks[start_at], 0)
+        self._end_at = self.places.get(marks[end_at], 0)
         self._foreign = [place[mark] for mark in marks if mark not in owned]
         self._limits = [(2 + begin, 2 + end, ns) for begin, end, ns in limits]
         self._rss_at = 2 + len(marks)
         self._size_at, self._source_at, self._outcome_at = range(self._rss_at + 1, self._rss_at + 4)
         self.tags_at, self.tag_half = self._rss_at + 6, 2 * (5 + len(marks))
         self._tag_index = {tag: i for i, tag in enumerate(tags)}
-        self._source_codes, self._tag_codes = source_codes, tag_codes
+        self._source_codes, *self._tag_codes = codes
         self._samples, self._sampled_below = sampled_below < 2**64, sampled_below
         self._latest: dict[Any, tuple[int, bool]] = {}
 
@@ -384,7 +383,7 @@ class Core:
             self._free_slots += range(0, len(self.slot_words) - self._words + 1, self._words)
             self._free_slots.reverse()
 
-    def draw(self, count: int = 1) -> int:
+    def _draw(self, count: int) -> int:
         """Draw `count` sequence numbers; return the first, or 0 if they exceed the limit."""
         if count > self.limit - self.drawn:
             return 0
@@ -398,23 +397,10 @@ class Core:
             count = min(len(rows), self.limit - self.drawn)
             if count <= 0:
                 return 0
-            first = self.draw(count)
-        numbers = np.arange(first, first + count)
-        slots = (numbers - 1) % self._capacity
-        block = rows[:count].copy()
-        block["begin"], block["seq"] = numbers, 0
-        array = np.frombuffer(self._rows, rows.dtype)
-        # the rows are not committed from the first of these three until the last
-        array["seq"][slots] = 0
-        array[slots] = block
-        array["seq"][slots] = numbers
+            first = self._draw(count)
+        array = np.frombuffer(self._rows, rows.dtype, self._capacity)
+        store_rows(array, rows[:count], first)
         return count
-
-    def count(self, started: int, skipped: int, refused: int) -> None:
-        """Count frames that are recorded in another way."""
-        self.started += started
-        self.skipped += skipped
-        self.refused += refused
 
     def start(self) -> None:
         """Begin to record."""
@@ -567,7 +553,7 @@ class Core:
     def _wait_for_number(self) -> int:
         number = 0
         while not number and self.waits and self.incidents.wait(self):
-            number = self.draw()
+            number = self._draw(1)
         if not number:
             self.refused += 1
         return number
@@ -578,12 +564,13 @@ class Core:
         reason = self._invalid(row)
         assert reason is not None
         outcome = self.incidents.rejected(reason, row[1])
-        if reason == BAD_ID:
-            row[1] = 0
         row[2 : self._rss_at] = self._no_marks
         row[self._size_at], row[self._outcome_at], row[self._outcome_at + 2] = NO_SIZE, outcome, 0
         row[self.tags_at : -1] = self._no_tags
-        self._pack(self._rows, (row[0] - 1) % self._capacity * self._width, *row)
+        number, given, *rest = row
+        frame_id = 0 if reason == BAD_ID else given
+        place = (number - 1) % self._capacity * self._width
+        self._pack(self._rows, place, number, frame_id, *rest)
 
     def _invalid(self, row: list[Any]) -> int | None:
         """Return why a row cannot be stored, or None."""
@@ -629,6 +616,14 @@ class Core:
             self._free_slots.append(slot)
 
     # -- names and sampling ---------------------------------------------------------------------
+
+    def described(self, frame: Frame) -> str:
+        """Return the repr of a frame."""
+        row = frame.row
+        stamps = [-1 if stamp == _INVALID else stamp for stamp in row[2 : self._rss_at]]
+        return self.incidents.described(
+            row[1], row[self._source_at], frame.finished, struct.pack(f"{len(stamps)}q", *stamps)
+        )
 
     def wrong_mark(self, name: str) -> None:
         """Count a mark after the end of its frame, or raise the error of an unknown mark."""

@@ -115,7 +115,9 @@ def write(
         for bad in batch.rejected.values():
             sampled |= bad  # rejected frames are counted as such, sampled or not
     begun = int(sampled.sum())
-    core.count(begun, len(rows) - begun, 0)
+    unsampled = len(rows) - begun
+    core.started += begun
+    core.skipped += unsampled
     for reason, bad in batch.rejected.items():
         if bad.any():
             incidents.rejections.add(reason, int(bad.sum()))
@@ -136,7 +138,8 @@ def write(
         written += count
         # other writers were faster, or a row is pending: wait if that is allowed
         if not count and (not core.waits or not incidents.wait(core)):
-            core.count(0, 0, len(rows) - written)
+            rest = len(rows) - written
+            core.refused += rest
             break
     for span in ring.pipeline.all_spans:
         limit = alerts.lowest.get(span.name)

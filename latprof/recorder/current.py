@@ -88,13 +88,13 @@ def stage_of(
             if core.open and not samples:  # otherwise the frame may not be sampled
                 incidents.without_frame(name)
         elif begin_at is not None:
-            frame.stamp_first(begin_at)
+            frame.stamp(begin_at, True)
         return frame
 
     def end(frame: Frame | None) -> None:
         """Stamp the end of the stage; the last call counts."""
         if frame is not None and end_at is not None:
-            frame.stamp_last(end_at)
+            frame.stamp(end_at, False)
 
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
         if not callable(function):

@@ -29,6 +29,8 @@ def _chosen(wanted: str) -> tuple[str, ModuleType]:
         raise ImportError(f"LATPROF_IMPL must be c, python or auto, got {wanted!r}; unset it")
     if wanted != "python":
         try:
+            if sys.byteorder != "little":
+                raise ImportError("the processor is not little-endian")
             return "c", import_module("latprof.recorder._core")
         except ImportError as error:
             if wanted == "c":
@@ -106,6 +108,8 @@ def make_core(
         capacity=ring.capacity,
         marks=marks,
         owned=owned,
+        start_at=place["start"],
+        end_at=place["end"],
         tags=names,
         clock=clock,
         clock_id=_CLOCK_IDS.get(clock, -1) if isinstance(clock, Hashable) else -1,
@@ -115,8 +119,7 @@ def make_core(
         waits=overflow == "block",
         current=CURRENT if track_current else None,
         incidents=incidents,
-        source_codes=ring.sources.codes,
-        tag_codes=tuple(table.codes for table in ring.tags),
+        codes=tuple(table.codes for table in (ring.sources, *ring.tags)),
     )
     if overflow != "overwrite":
         core.limit = ring.capacity

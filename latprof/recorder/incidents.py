@@ -11,7 +11,8 @@ from latprof.pipeline import Pipeline
 from latprof.recorder.alerts import Alerts, Tally
 from latprof.ring.layout import REJECTED
 from latprof.ring.names import NameTable
-from latprof.text import quoted
+from latprof.text import escape, quoted
+from latprof.units import format_ns
 
 __all__ = [
     "BAD_ID",
@@ -121,6 +122,20 @@ class Incidents:
             return tuple(stamps.tolist() if hasattr(stamps, "tolist") else stamps)
         except TypeError:
             raise self.wrong_length(stamps) from None
+
+    def described(self, frame_id: object, source: int, finished: bool, stamps: bytes) -> str:
+        """Return the repr of a frame; its stamps are integers of 8 bytes."""
+        of = self._sources.table[source]
+        set_marks = {
+            mark: stamp
+            for mark, stamp in zip(self._pipeline.marks, memoryview(stamps).cast("q"), strict=True)
+            if stamp > 0
+        }
+        first = min(set_marks.values(), default=0)
+        shifts = (f"{mark} +{format_ns(stamp - first)}" for mark, stamp in set_marks.items())
+        state = "finished" if finished else "in flight"
+        name = shown(frame_id) + ("" if of is None else f" of {escape(of)}")
+        return f"<{name}, {state}: {', '.join(shifts) or 'no marks'}>"
 
     # -- wrong calls ----------------------------------------------------------------------------
 

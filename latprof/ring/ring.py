@@ -51,6 +51,7 @@ __all__ = [
     "Snapshot",
     "row_struct",
     "storable",
+    "store_rows",
     "to_columns",
 ]
 
@@ -83,9 +84,6 @@ class Drawing(Protocol):
     @property
     def drawn(self) -> int:
         """The newest number that was drawn, or 0."""
-
-    def draw(self, count: int = 1) -> int:
-        """Draw `count` consecutive numbers and return the first."""
 
 
 @dataclass(slots=True)
@@ -251,17 +249,10 @@ class Ring:
 
     def write_rows(self, rows: npt.NDArray[np.void]) -> None:
         """Draw numbers for (n,) rows and write the rows, in blocks that fit the ring."""
+        assert isinstance(self.numbers, Numbers)  # no core of a profiler draws
         first = self.numbers.draw(len(rows))
         for start in range(0, len(rows), self.capacity):
-            block = rows[start : start + self.capacity].copy()
-            numbers = np.arange(first + start, first + start + len(block))
-            index = self._index(numbers)
-            block["begin"] = numbers
-            block["seq"] = 0
-            # a row is not committed from the first of these three until the last
-            self.array["seq"][index] = 0
-            self.array[index] = block
-            self.array["seq"][index] = numbers
+            store_rows(self.array, rows[start : start + self.capacity], first + start)
 
     def read(self, after: int, limit: int | None = None) -> Snapshot:
         """Return a copy of the rows with numbers above `after`, the oldest `limit` of them."""
@@ -317,6 +308,18 @@ def row_struct(marks: int, tags: int = 0) -> struct.Struct:
     if sys.byteorder == "little" and struct.calcsize("@N") == 8:
         order, word = "@", "N"  # the same bytes, which CPython packs in two thirds of the time
     return struct.Struct(f"{order}{marks + 3}{word}IHHfI{tags}I{4 * (tags % 2)}x{word}")
+
+
+def store_rows(array: npt.NDArray[np.void], rows: npt.NDArray[np.void], first: int) -> None:
+    """Write rows, at most as many as there are places, under the numbers from `first` on."""
+    numbers = np.arange(first, first + len(rows))
+    places = (numbers - 1) % len(array)
+    block = rows.copy()
+    block["begin"], block["seq"] = numbers, 0
+    # the rows are not committed from the first of these three until the last
+    array["seq"][places] = 0
+    array[places] = block
+    array["seq"][places] = numbers
 
 
 def storable(rows: npt.NDArray[np.void], pipeline: Pipeline, offset_ns: int = 0) -> Mask | None:
