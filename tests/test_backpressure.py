@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from profiling import MIC, MS, run_threads
+from profiling import MIC, MS, Log, run_threads
 from rings import claim
 
 from latprof.io.reader import Reader
@@ -157,3 +157,39 @@ def test_a_missing_row_blocks_writers_for_a_second_at_most() -> None:
         assert time.monotonic() - before < 4
     a = profiler.accounts
     assert (a.finished, a.folded, a.lost, a.torn) == (101, 100, 0, 1)
+
+
+def test_frames_that_are_overwritten_before_they_are_folded_are_counted_and_logged() -> None:
+    log = Log()
+    profiler = Profiler(MIC, capacity=16, logger=log.logger)
+    profiler._core.start()  # without a thread
+    for n in range(50):
+        profiler.record(n, (1, 2, 3, 4))
+    accounts = profiler.accounts
+    assert (accounts.started, accounts.folded, accounts.not_folded) == (50, 0, 50)
+    assert profiler.report().profile.frames == 16
+    for n in range(50, 100):
+        profiler.record(n, (1, 2, 3, 4))
+    profiler.report()
+    accounts = profiler.accounts
+    assert (accounts.folded, accounts.lost, accounts.not_folded) == (32, 68, 0)
+    assert [line.split(":")[0] for line in log.lines] == ["WARNING frames lost"]
+
+
+def test_a_step_of_the_fold_lets_other_threads_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr("latprof.recorder.background.LONGEST_HOLD_NS", -1)
+    monkeypatch.setattr("latprof.recorder.background.time.sleep", rests.append)
+    profiler = Profiler(MIC)
+    profiler._core.start()  # without a thread
+    stamps = np.full((40_000, 4), time.perf_counter_ns())
+    profiler._recording.begin()
+    profiler.record_many(np.arange(100), stamps[:100])
+    profiler._fold.step()
+    assert len(rests) >= 2 * len(MIC.all_spans)
+    rests.clear()
+    profiler.record_many(np.arange(40_000), stamps)
+    profiler._fold.step()  # without rests, as many rows wait
+    profiler._fold.catch_up()  # a caller waits
+    assert rests == []
+    assert profiler.report().profile.frames == 40_100

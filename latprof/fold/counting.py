@@ -8,6 +8,7 @@ a run in another window is counted. At the end all counts are moved to the sums,
 the values only.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,9 +105,12 @@ class Bins:
         Pipeline of the frames that are counted.
     size
         Largest number of rows of a chunk.
+    between
+        Called after each span.
     """
 
-    def __init__(self, pipeline: Pipeline, size: int) -> None:
+    def __init__(self, pipeline: Pipeline, size: int, between: Callable[[], object]) -> None:
+        self._between = between
         self.parts = (*(stage.name for stage in pipeline.stages), "other")
         names = (*(span.name for span in pipeline.all_spans), "other")
         places = PLACES + (1 << COARSE)  # coarse bins are moved as a whole
@@ -170,6 +174,7 @@ class Bins:
                 floats = latency.astype(np.float64)
                 moments.comoment = comoment(floats, total.floats[:k], weights, n, mean, mean_total)
         span.add_moments(n, moments.total, moments.m2)
+        self._between()
         return moments
 
     def _scatter(
@@ -306,6 +311,7 @@ class Bins:
                     part: _drain(self.tails[part], bins, first) for part in self.parts
                 }
                 sums.tails.add(first, attributed, tails)
+            self._between()
         self._extremes.clear()
         self.tails_bound = 0
 

@@ -4,7 +4,7 @@ A *regular* chunk, in which no border of a stage is missing and the marks are in
 without masks and copies, each span while it is in the cache. Other chunks are folded by masks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -31,6 +31,13 @@ Intervals = dict[tuple[str, str], Latencies]
 class Fold:
     """The work arrays for folding frames of one pipeline, into any sums.
 
+    Parameters
+    ----------
+    pipeline
+        Pipeline of the frames.
+    between
+        Called after each span of each chunk: a program that is being recorded gets a chance to run.
+
     Examples
     --------
     >>> mic = Pipeline.chain("mic", "decode", "play")
@@ -42,9 +49,9 @@ class Fold:
     (600, 0.7)
     """
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, between: Callable[[], object] = lambda: None) -> None:
         self.pipeline = pipeline
-        self._bins = Bins(pipeline, CHUNK)
+        self._bins = Bins(pipeline, CHUNK, between)
         self._sums: Sums | None = None  # the sums that the counts in `_bins` belong to
         self._deferred = False
         self._latency = np.empty(CHUNK, np.int64)

@@ -1,7 +1,7 @@
 """How frames get into a profile: folded into the sums of the whole or of groups, and merged."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -101,6 +101,7 @@ class FoldedFrames:
             self.order = OrderBySource(settings)
         self._groups: dict[str, Self] = {}
         self.most_groups, self.packed_from = MOST_GROUPS, PACKED_FROM
+        self.between: Callable[[], object] = lambda: None  # called after each span; see `Fold`
         self._packed: PackedGroups | None = None  # the groups while frames are added to many
         self.accounts = Accounts()
         self.segments: set[tuple[int, int]] = set()  # recorded, UTC ns
@@ -137,7 +138,7 @@ class FoldedFrames:
         if columns.weight is not None:
             self.by_weight += int(np.count_nonzero(columns.weight > 1))
         if self._fold is None:
-            self._fold = Fold(self.pipeline)
+            self._fold = Fold(self.pipeline, self.between)
         if self.by is None or len(columns) == 0:
             before = self._own.finished
             if isinstance(self._own, PackedSums):

@@ -38,6 +38,10 @@ UNLIMITED = 2**63 - 1  # the limit of a core that may overwrite rows that are no
 
 STILL_ALIVE_S = 0.05  # time between two checks whether the thread has ended
 
+LONGEST_HOLD_NS = 200_000  # time after which a step rests
+REST_S = 0.000_05  # length of a rest, in which other threads of the program run
+RELAXED_ROWS = 4 * STEP_ROWS  # largest backlog at which a step rests
+
 SHORTEST_CPU_S = 0.1  # shortest interval for a CPU sample: the kernel counts CPU time in ticks
 SAMPLE_EVERY_S = 0.5  # interval between samples of CPU and memory
 LONGEST_PAUSE_S = 0.05  # longest interval between two looks at the ring
@@ -101,6 +105,7 @@ class LiveFold:
         for profile in (self.profile, *self._by_tag.values()):
             profile.most_groups = max_sources + 2  # also "(none)" and "(others)"
             profile.packed_from = LARGE_SOURCES
+            profile.between = self._rest
         self.beyond = 0
         self._max_sources = max_sources
         self._plausibility = plausibility
@@ -120,6 +125,7 @@ class LiveFold:
         self._seen = 0  # the numbers up to here were looked for
         self._pending: dict[int, int] = {}  # number -> time of the first look
         self.lock = threading.RLock()
+        self._held_since: int | None = None  # when a step began or rested, unless it must not rest
         self._busy = False  # a log handler that is called inside a fold must not fold
 
     def run(self, work: Callable[[], _T]) -> _T:
@@ -141,10 +147,22 @@ class LiveFold:
         return self._ring.claimed - seen
 
     def step(self, limit: int = STEP_ROWS) -> None:
-        """Fold at most `limit` new rows."""
+        """Fold at most `limit` new rows, with rests unless many rows wait."""
         with self._only_fold() as may_fold:
             if may_fold:
+                self._held_since = time.monotonic_ns() if self.backlog < RELAXED_ROWS else None
                 self._step(limit)
+                self._held_since = None
+
+    def _rest(self) -> None:
+        """Let other threads of the program run, if a step is long.
+
+        A thread that wakes up must wait for the interpreter for up to 5 ms otherwise.
+        """
+        since = self._held_since
+        if since is not None and time.monotonic_ns() - since > LONGEST_HOLD_NS:
+            time.sleep(REST_S)
+            self._held_since = time.monotonic_ns()
 
     @contextlib.contextmanager
     def _only_fold(self) -> Iterator[bool]:
@@ -270,6 +288,8 @@ class LiveFold:
         """Account for numbers that are seen for the first time, and fold their rows."""
         self._pending = self._pending | dict.fromkeys(found.pending, self._now())
         self._overwritten += found.overwritten
+        if found.overwritten and self._plausibility is not None:
+            self._plausibility.lost()
         self._fold(found.rows)
 
     def _look_again(self, limit_ns: int = PENDING_LIMIT_NS) -> None:
@@ -300,8 +320,10 @@ class LiveFold:
         if not len(rows):
             return
         columns = to_columns(rows, self._ring, self._offset_ns)
+        self._rest()
         if self._plausibility is not None:
             self._plausibility.look(columns)
+        self._rest()
         for sink in self.sinks:
             sink(rows, columns)
         columns.source, beyond = _grouped(columns.source, self._max_sources)

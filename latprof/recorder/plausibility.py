@@ -20,6 +20,7 @@ from latprof.units import format_utc
 
 __all__ = ["Plausibility"]
 
+LOST = "frames lost"
 SHORTEST_THRESHOLD_NS = 1_000
 FARTHEST_NS = 86_400 * 10**9  # of a stamp from the clock: a day
 ENOUGH_FRAMES = 100  # frames after which most of them are known to have marks out of order
@@ -76,6 +77,14 @@ class Plausibility:
                 f"a frame of {when}; stamps must be ns on the profiler's clock, are they ms or us, "
                 "or of another clock?",
             )
+
+    def lost(self) -> None:
+        """Note that frames were overwritten before they were folded; the accounts count them."""
+        self._log(
+            LOST,
+            "frames come faster than the background folds them; record fewer (sampling_rate), or "
+            "make the program wait (overflow='block')",
+        )
 
     def settle(self, accounts: Accounts) -> None:
         """Look at what is known when recording has stopped."""
