@@ -1,6 +1,7 @@
 """Logs of frame tools and load tools. The files here follow the tools' documentation."""
 
 import json
+import shlex
 from pathlib import Path
 
 import fuzz_formats
@@ -265,7 +266,17 @@ def test_an_unknown_file_says_how_to_name_columns(tmp_path, capsys):
     assert main(["report", str(where)]) == 2
     message = capsys.readouterr().err
     assert "--marks" in message
-    assert "none of the other formats that latprof formats lists" in message
+    assert "none of the formats that latprof formats lists (OTLP JSON, Jaeger JSON, " in message
+    for known in FORMATS:
+        assert known.name.partition(" (")[0].partition(",")[0] in message
+    where = save(tmp_path / "b.csv", "op,wait (ms),work (ms)\nget,12,5\n")
+    assert main(["report", str(where)]) == 2
+    command = "--durations 'wait (ms),work (ms)'"
+    assert command in capsys.readouterr().err
+    assert main(["report", str(where), *shlex.split(command)]) == 0
+    where = save(tmp_path / "a.png", "\x89PNG\r\n\x1a\n\0")
+    assert main(["report", str(where)]) == 2
+    assert "bytes that are not text" in capsys.readouterr().err
 
 
 def test_damaged_files_of_every_format_are_refused_or_read(capsys):

@@ -365,7 +365,7 @@ def test_files_that_are_not_traces(tmp_path):
     assert refused(tmp_path) == "the path must be of a file, got a folder; name a file in it"
     for content, reason in [
         (b"", "the file is empty (0 bytes)"),
-        (b"frame_id,start,end\n", "a table needs the columns that have the times"),
+        (b"frame_id,start,end\n", "columns with times (or durations) must be named"),
         (b"PAR1", "the end of the file is missing"),
         (b"PAR1\xff\xff\xff\xffPAR1", "the file is corrupt or not a trace"),
         (b"PAREPARE", "the file is encrypted Parquet"),

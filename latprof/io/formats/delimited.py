@@ -25,6 +25,7 @@ _SNIFFED_ROWS = 20
 _NUMBER_OR_TIME = re.compile(r"[+-]?[\d.,]+(?:[eE][+-]?\d+)?|\d{4}-\d\d-\d\d[T ][\d:.]+\S*")
 _DECIMAL_POINT = re.compile(r"[+-]?\d+\.\d+")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+_NOT_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")  # control characters
 _TO_POINT = (r"^(\s*[+-]?\d+),(\d+\s*)$", r"\1.\2")
 
 
@@ -62,10 +63,10 @@ def sniff(head: bytes) -> Dialect:
     TraceError
         The text is in another encoding than UTF-8 or ASCII, or has no row.
     """
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in head[:1024]:
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or _NOT_TEXT.search(head, 0, 1024):
         raise TraceError(
-            "the text must be in UTF-8, got UTF-16 or bytes that are not text; save it as "
-            "CSV in UTF-8"
+            "the file must be a table in UTF-8 or have a format that latprof formats lists, got "
+            "UTF-16 or bytes that are not text; save it as CSV in UTF-8"
         )
     place = 3 if head.startswith(b"\xef\xbb\xbf") else 0
     line_number, delimiter = 1, ""

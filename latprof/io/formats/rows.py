@@ -24,14 +24,14 @@ from latprof.io.atomic import reading
 from latprof.io.checks import check_known
 from latprof.io.formats.columns import NUMBERED, SAMPLES, ColumnMap, check_columns, unique_names
 from latprof.io.formats.formulas import without_apostrophe
-from latprof.io.formats.sources import ArrowSource, Batch, Source, in_threads, source_of
+from latprof.io.formats.sources import ArrowSource, Batch, in_threads, one_array, source_of
 from latprof.io.formats.times import forms_of, is_text, to_ns
+from latprof.io.formats.unknown import advice
 from latprof.pipeline import Pipeline
 from latprof.text import clip, counted, quoted
 
 __all__ = ["TableReader", "lengths_to_marks", "read_table"]
 
-_LATER = 631_152_000 * 10**9  # ns, the year 1990: larger ones are times since 1970
 _LARGEST_ID = pa.scalar(str(2**64 - 1))
 UNREADABLE = "rows that cannot be read"
 _SHOWN = 3  # rows that cannot be read, in a message
@@ -88,7 +88,7 @@ class TableReader:
     def _plan(self) -> None:
         columns, names = self._map, list(self._source.names)
         if not columns.marks and not columns.durations and columns.pipeline is None:
-            raise TraceError(_advice(self._source))
+            raise TraceError(advice(self._source))
         self.pipeline, self._marks = columns.resolved()
         if columns.pipeline is not None and not columns.marks:
             self._marks = {m: c for m, c in self._marks.items() if c in names}
@@ -102,7 +102,7 @@ class TableReader:
                 self._named[use] = use
         sample = self._source.sample()
         self._forms, said = forms_of(
-            {name: _one(sample.column(name)) for name in dict.fromkeys(times)},
+            {name: one_array(sample.column(name)) for name in dict.fromkeys(times)},
             unit=columns.unit,
             tz=columns.tz,
             durations=bool(columns.durations),
@@ -125,7 +125,7 @@ class TableReader:
         """Find out what the ids are; return sentences on it."""
         said = []
         column = self._named.get("frame_id")
-        if column is not None and not _are_ids(_one(sample.column(column))):
+        if column is not None and not _are_ids(one_array(sample.column(column))):
             said.append(f"the ids in {clip(column)} are not integers: they are a tag")
             del self._named["frame_id"]
             others.insert(0, column)
@@ -139,7 +139,7 @@ class TableReader:
         text = {name for name in kept if is_text(sample.schema.field(name).type)}
         self._kinds: dict[str, pa.DataType] = {}
         if not isinstance(self._source, ArrowSource):  # which has types
-            self._kinds = {name: _tag_kind(_one(sample.column(name))) for name in text}
+            self._kinds = {name: _tag_kind(one_array(sample.column(name))) for name in text}
             self._kinds |= {name: form.arrow_type for name, form in self._forms.items()}
             for use, kind in (("frame_id", pa.uint64()), ("size", pa.int64())):
                 if use in self._named:
@@ -194,7 +194,7 @@ class TableReader:
         bad: Mask | None = None
         times: dict[str, Ints] = {}
         for name in self._times:
-            times[name], wrong = to_ns(_one(table.column(name)), self._forms[name])
+            times[name], wrong = to_ns(one_array(table.column(name)), self._forms[name])
             if wrong is not None:
                 unreadable.append((name, wrong if bad is None else wrong & ~bad))
                 bad = wrong if bad is None else bad | wrong
@@ -203,7 +203,7 @@ class TableReader:
         optional: dict[str, Any] = {}
         ids = batch.numbers.astype(np.uint64)
         for use, name in self._named.items():
-            column = _one(table.column(name))
+            column = one_array(table.column(name))
             if use in ("source", "outcome"):
                 labels = self._unquoted(arrow.to_labels(_as_text(column), use))
                 optional[use] = _outcomes(labels) if use == "outcome" else labels
@@ -226,7 +226,7 @@ class TableReader:
             mark for mark, ns in marks.items() if not len(ns) or int(ns.min()) != MISSING
         )
         found = {
-            tag: self._unquoted(arrow.tag(_one(table.column(name)), tag))
+            tag: self._unquoted(arrow.tag(one_array(table.column(name)), tag))
             for tag, name in tags.items()
         }
         columns = Columns(ids, marks, tags=found, complete=complete, **optional)
@@ -340,13 +340,6 @@ def lengths_to_marks(pipeline: Pipeline, lengths: Sequence[Ints]) -> dict[str, I
     return {mark: marks[mark] for mark in pipeline.marks}
 
 
-def _one(column: pa.ChunkedArray) -> pa.Array:
-    if column.num_chunks == 1:
-        return column.chunk(0)
-    found = column.combine_chunks()
-    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
-
-
 def _as_text(column: pa.Array) -> pa.Array:
     kind = column.type.value_type if types.is_dictionary(column.type) else column.type
     if types.is_boolean(kind) or types.is_floating(kind):
@@ -441,31 +434,3 @@ def _tag_kind(sample: pa.Array) -> pa.DataType:
         except pa.ArrowInvalid:
             continue
     return pa.string()
-
-
-def _advice(source: Source) -> str:
-    """Say which columns there are, and how to name those with times."""
-    sample = source.sample()
-    times: dict[str, Ints] = {}
-    for name in source.names:
-        with contextlib.suppress(TraceError, pa.ArrowException):
-            column = _one(sample.column(name))
-            forms, _ = forms_of({name: column}, unit=None, tz=None)
-            ns, _ = to_ns(column, forms[name])
-            if (ns > _LATER).any():  # other numbers may be anything
-                times[name] = ns
-    found = list(times)
-    if len(found) > 1:
-        whole = np.logical_and.reduce([ns != MISSING for ns in times.values()])
-        rows = whole if whole.any() else slice(None)
-        first = times[found[0]][rows]
-        after = {name: float(np.median(ns[rows] - first)) for name, ns in times.items()}
-        found.sort(key=after.__getitem__)
-    shown = ", ".join(clip(name, 40) for name in source.names[:20])
-    example = ",".join(found) if len(found) > 1 else "received_at,handled_at,sent_at"
-    guess = " (in order of time)" if len(found) > 1 else ""
-    return (
-        f"a table needs the columns that have the times, for example{guess} "
-        f"--marks {clip(example, 200)} (marks=[...] in Python); it has the columns {shown}, and "
-        "none of the other formats that latprof formats lists"
-    )

@@ -26,7 +26,16 @@ from latprof.io.formats.json_values import JsonValues
 from latprof.io.reader import DECODERS, read_ahead
 from latprof.text import clip
 
-__all__ = ["ArrowSource", "Batch", "CsvSource", "JsonSource", "Source", "in_threads", "source_of"]
+__all__ = [
+    "ArrowSource",
+    "Batch",
+    "CsvSource",
+    "JsonSource",
+    "Source",
+    "in_threads",
+    "one_array",
+    "source_of",
+]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -305,6 +314,14 @@ class ArrowSource:
 def _parquet_batches(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
     found: Iterator[pa.RecordBatch] = parquet.iter_batches(1 << 17, columns=columns)
     return found
+
+
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column in one piece, without a copy if it is one already."""
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    found = column.combine_chunks()
+    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
 
 
 def in_threads(work: Callable[[Item], Result], items: Iterator[Item]) -> Iterator[Result]:
