@@ -17,6 +17,7 @@ import latprof
 from latprof import ForeignFile, Pipeline, Report, Trace, TraceError, read
 from latprof.cli.main import main
 from latprof.frames import MISSING
+from latprof.top.feeds import feed_of
 
 EPOCH = 1_700_000_000_000_000_000  # ns
 MARKS = ["got", "begun", "sent"]
@@ -347,6 +348,51 @@ def test_all_commands_take_a_table(tmp_path, capsys):
     profile = latprof.load_profile(tmp_path / "t.latprof")
     assert profile.frames == 200
     assert "times are taken as ms, from the names of the columns" in profile.reading
+
+
+def test_commands_on_several_runs_take_tables(tmp_path, capsys):
+    rng = np.random.default_rng(3)
+    sides: dict[str, list[str]] = {"old": [], "new": []}
+    for number in range(6):
+        for side, runs in sides.items():
+            got = np.arange(300) * 20_000
+            sent = got + (rng.uniform(5_000, 9_000, 300) * (1.5 if side == "new" else 1)).astype(
+                int
+            )
+            rows = zip(range(300), got, sent, strict=True)
+            text = "req,got,sent\n" + "".join(f"{i},{a},{b}\n" for i, a, b in rows)
+            runs.append(str(write(tmp_path / f"{side}-{number}.csv", text)))
+    old, new = sides["old"], sides["new"]
+    table = ["--marks", "got,sent", "--unit", "us", "--id", "req"]
+    assert main(["compare", *old, "--to", *new, *table, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["verdict"] == "worse"
+    budget = ["--budget", "end_to_end.p99<+5%", *table]
+    assert main(["gate", "--base-runs", *old, "--head-runs", *new, *budget]) == 1
+    assert main(["gate", "--base-runs", *old, "--head-runs", *old, *budget]) == 0
+    commands = [f"cp {runs[0]} $LATPROF_RECORDING" for runs in (old, new)]
+    given = ["--pairs", "2", "--check-pairs", "0", "--warm-up", "0", "--max-lateness", "10s"]
+    assert main(["gate", "--base", commands[0], "--head", commands[1], *given, *budget]) != 2
+    capsys.readouterr()
+    assert main(["plan", *old, *table]) == 0
+    assert main(["trend", *old, *new, *table]) == 0
+    text = capsys.readouterr().out
+    assert "pairs of runs as long as these find a change" in text
+    assert main(["what-if", old[0], *table, "--station", "to_sent=w", "--until", "p99<50ms"]) == 0
+    assert "stays below 50.0 ms until" in capsys.readouterr().out
+    assert main(["top", str(tmp_path), "--once", *table]) == 0
+    assert "3,600" in capsys.readouterr().out
+
+
+def test_top_reads_new_rows_of_a_table_that_grows(tmp_path):
+    where = write(tmp_path / "a.csv", "got_ms,sent_ms\n0,5\n10,16\n")
+    given = ForeignFile(tmp_path, marks=["got_ms", "sent_ms"])
+    feed = feed_of(str(tmp_path), columns=given)
+    assert [len(columns) for columns in feed.read().batches] == [2]
+    write(where, "got_ms,sent_ms\n0,5\n10,16\n20,27\n")
+    (columns,) = feed.read().batches
+    assert columns.marks["start"].tolist() == [20_000_000]
+    with pytest.raises(TraceError, match="must be a folder of tables"):
+        feed_of(str(where), columns=given)
 
 
 def test_order_of_ids_is_withheld_for_rows_without_ids_and_samples_are_said(tmp_path, capsys):

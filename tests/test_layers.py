@@ -35,6 +35,7 @@ HEAVY = {
     "io.formats.rows": {"pyarrow"},
     "io.formats.sources": {"pyarrow"},
     "io.formats.times": {"pyarrow"},
+    "io.formats.unknown": {"pyarrow"},
     "io.reader": {"pyarrow"},
     "io.writer": {"pyarrow"},
     "pytest_plugin": {"pytest"},

@@ -96,7 +96,9 @@ def add_pipeline(parser: argparse.ArgumentParser) -> None:
         ("--max-bad", "N|5%", "most rows that may be unreadable (default: 1%%, at least 10)"),
         ("--spans", "A,B", "operations that become stages (default: those on the critical path)"),
     ):
-        tables.add_argument(flag, metavar=value, help=about.replace("5%,", "5%%,"))
+        name = flag[2:].replace("-", "_")
+        dest = f"column_{name}" if value == "COLUMN" else name
+        tables.add_argument(flag, metavar=value, dest=dest, help=about.replace("5%,", "5%%,"))
     tables.add_argument(
         "--zero-is-missing", action="store_true", help="a time of 0 means: not reached"
     )
@@ -188,10 +190,9 @@ def recordings_of(
     """
     found = options.trace if paths is None else paths
     pipeline, described = _described(options.pipeline)
-    given: dict[str, Any] = {
-        name: getattr(options, name)
-        for name in ("id", "source", "size", "outcome", "unit", "tz", "max_bad")
-    }
+    given: dict[str, Any] = {name: getattr(options, name) for name in ("unit", "tz", "max_bad")}
+    for name in ("id", "source", "size", "outcome"):
+        given[name] = getattr(options, f"column_{name}")
     for name, value in (
         ("marks", options.marks),
         ("durations", options.durations),
@@ -203,7 +204,8 @@ def recordings_of(
     for name in ("zero_is_missing", "samples"):
         given[name] = getattr(options, name) or None
     spans = () if options.spans is None else _listed(options.spans)
-    if described is None and not spans and all(value is None for value in given.values()):
+    nothing = described is None and not spans and all(value is None for value in given.values())
+    if nothing and pipeline is None:
         return list(found)
     columns = described
     if columns is None:
@@ -245,7 +247,7 @@ def profile_of(options: argparse.Namespace, *, order: bool = False) -> Profile:
     saved = next((path for path in options.trace if is_profile(path)), None)
     if saved is not None:
         _check_alone(saved, options)
-        return load_profile(saved, unit=options.unit, metric=options.spans)
+        return load_profile(recordings_of(options, [saved])[0])
     given = {name: getattr(options, name) for name in _DEFAULTS}
     given["pipeline"] = pipeline_of(options.pipeline)
     for name, flag in (("since", "--from"), ("until", "--to")):

@@ -4,9 +4,15 @@ import argparse
 import glob
 import re
 import sys
-from pathlib import Path
 
-from latprof.cli.common import NewCommand, check_ending, draw, print_json
+from latprof.cli.common import (
+    NewCommand,
+    add_pipeline,
+    check_ending,
+    draw,
+    print_json,
+    recordings_of,
+)
 from latprof.comparing.budgets import OPEN
 from latprof.comparing.compare import compare
 from latprof.comparing.gate import GateResult, gate_commands, gate_runs
@@ -15,6 +21,7 @@ from latprof.comparing.runs import MISSES, THROUGHPUT, Key
 from latprof.comparing.trend import trend
 from latprof.errors import LatprofError, ProfileError
 from latprof.io.atomic import write_file
+from latprof.io.formats.foreign import ForeignFile
 from latprof.report.comparison import comparison_page
 from latprof.table import markdown, text
 from latprof.text import escape, quoted
@@ -49,6 +56,7 @@ def _add_compare(command: NewCommand) -> None:
     parser.add_argument(
         "--to", nargs="+", required=True, metavar="HEAD", help="runs after the change"
     )
+    add_pipeline(parser)
     _add_budgets(parser, "the first one is the headline (default: end_to_end.p99<+5%%)")
     parser.add_argument(
         "--unpaired",
@@ -80,7 +88,7 @@ def _add_compare(command: NewCommand) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    base, head = _files(options.base), _files(options.to)
+    base, head = _runs(options, options.base), _runs(options, options.to)
     result = compare(
         base,
         head,
@@ -126,6 +134,7 @@ def _add_gate(command: NewCommand) -> None:
         action="store_true",
         help="the given runs were taken in turn, pair by pair",
     )
+    add_pipeline(parser)
     _add_budgets(parser, "all must be met")
     parser.add_argument(
         "--pairs", type=int, default=6, metavar="N", help="pairs before a decision (default: 6)"
@@ -196,11 +205,12 @@ def _judge(options: argparse.Namespace) -> GateResult:
             confidence=confidence,
             keep=options.keep,
             progress=_show if sys.stderr.isatty() else None,
+            run_of=lambda path: recordings_of(options, [str(path)])[0],
         )
     if all(runs) and not any(commands):
         return gate_runs(
-            _files(options.base_runs),
-            _files(options.head_runs),
+            _runs(options, options.base_runs),
+            _runs(options, options.head_runs),
             budgets,
             paired=options.paired,
             confidence=confidence,
@@ -226,6 +236,7 @@ def _add_plan(command: NewCommand) -> None:
         "plan runs/*.parquet --detect 5%",
     )
     parser.add_argument("runs", nargs="+", help="runs of the same code, traces or saved profiles")
+    add_pipeline(parser)
     parser.add_argument(
         "--detect", default="5%", metavar="5%", help="the change to be found (default: 5%%)"
     )
@@ -240,7 +251,7 @@ def _add_plan(command: NewCommand) -> None:
 
 def _plan(options: argparse.Namespace) -> None:
     result = plan(
-        _files(options.runs),
+        _runs(options, options.runs),
         detect=_part(options.detect, "--detect"),
         statistic=_statistic(options.statistic),
         power=_part(options.power, "--power"),
@@ -259,6 +270,7 @@ def _add_trend(command: NewCommand) -> None:
         "trend runs/*.parquet --statistic decode.p99",
     )
     parser.add_argument("runs", nargs="+", help="runs, traces or saved profiles, in any order")
+    add_pipeline(parser)
     _add_statistic(parser)
     parser.add_argument(
         "--format",
@@ -271,7 +283,7 @@ def _add_trend(command: NewCommand) -> None:
 
 
 def _trend(options: argparse.Namespace) -> None:
-    result = trend(_files(options.runs), statistic=_statistic(options.statistic))
+    result = trend(_runs(options, options.runs), statistic=_statistic(options.statistic))
     if options.output is not None:
         check_ending(options.output, (".png", ".svg", ".pdf"))
         draw(lambda plot: plot.trend(result), options.output)
@@ -331,10 +343,9 @@ def _part(text: str, flag: str) -> float:
     return float(found[1]) / 100
 
 
-def _files(names: list[str]) -> list[Path]:
-    """Return a path for each run; a pattern that the shell left alone means its files."""
-    paths = []
+def _runs(options: argparse.Namespace, names: list[str]) -> list[str | ForeignFile]:
+    """Return each run; a pattern that the shell left alone means its files."""
+    paths: list[str] = []
     for name in names:
-        found = sorted(glob.glob(name, recursive=True)) if glob.has_magic(name) else []
-        paths += [Path(each) for each in found or [name]]
-    return paths
+        paths += (glob.has_magic(name) and sorted(glob.glob(name, recursive=True))) or [name]
+    return recordings_of(options, paths)

@@ -118,10 +118,10 @@ def _merge(options: argparse.Namespace) -> None:
     pipeline = pipeline_of(options.pipeline)
     profiles = []
     for part in options.part:
-        if is_profile(part):
-            profiles.append(load_profile(part))
-            continue
         recordings = recordings_of(options, [part])
+        if is_profile(part):
+            profiles.append(load_profile(recordings[0]))
+            continue
         with progress() as report:
             profiles.append(analyze(recordings, pipeline=pipeline, causes=None, progress=report))
     merged = merge_profiles(profiles)

@@ -8,8 +8,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from latprof.cli.common import NewCommand, add_pipeline, pipeline_of
+from latprof.cli.common import NewCommand, add_pipeline, pipeline_of, recordings_of
 from latprof.errors import LatprofError
+from latprof.io.formats.foreign import ForeignFile
 from latprof.thresholds import Thresholds, parse_thresholds
 from latprof.top.feeds import FolderFeed, RingFeed, Update, feed_of
 from latprof.top.live import Live
@@ -59,7 +60,9 @@ def run(options: argparse.Namespace) -> None:
     if interval < _LEAST_INTERVAL:
         raise LatprofError(f"--interval must be at least 50ms, got {options.interval!r}")
     view = _View(options)
-    feed = feed_of(options.source, pipeline_of(options.pipeline), by=options.by)
+    pipeline, (given,) = pipeline_of(options.pipeline), recordings_of(options, [options.source])
+    columns = given if isinstance(given, ForeignFile) and not given.only_pipeline else None
+    feed = feed_of(options.source, pipeline, by=options.by, columns=columns)
     try:
         if options.once or not sys.stdout.isatty():
             view.print(feed)

@@ -26,7 +26,7 @@ from latprof.comparing.budgets import EXCEEDED, MET, OPEN, Budget, parse_budgets
 from latprof.comparing.compare import compare_runs
 from latprof.comparing.comparison import Comparison
 from latprof.comparing.differences import BETTER, WORSE
-from latprof.comparing.runs import Run, load_runs
+from latprof.comparing.runs import Run, RunLike, load_runs
 from latprof.comparing.student import sequential_level
 from latprof.errors import ProfileError
 from latprof.table import Section, Shown, markdown
@@ -177,6 +177,7 @@ def gate_commands(
     confidence: float = 0.95,
     keep: str | os.PathLike[str] | None = None,
     progress: Callable[[str], None] | None = None,
+    run_of: Callable[[Path], RunLike] | None = None,
 ) -> GateResult:
     """Run two commands in turn until the budgets are decided.
 
@@ -205,6 +206,9 @@ def gate_commands(
         A folder that the recordings are kept in.
     progress
         Called with a line before each run.
+    run_of
+        Called with the path of a recording for the run that it is, if the commands write tables:
+        ``lambda path: ForeignFile(path, marks=["received", "sent"])``.
 
     Raises
     ------
@@ -225,7 +229,7 @@ def gate_commands(
     level = sequential_level(1 - confidence, pairs, max_pairs)
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory()) if keep is None else keep
-        runs = _Commands({"base": base, "head": head}, Path(folder), timeout_s, progress)
+        runs = _Commands({"base": base, "head": head}, Path(folder), timeout_s, progress, run_of)
         for name in ("base", "head"):
             for _ in range(warm_up):
                 runs.run(name, "warm-up")
@@ -302,7 +306,9 @@ class _Commands:
         folder: Path,
         timeout_s: float | None,
         progress: Callable[[str], None] | None,
+        run_of: Callable[[Path], RunLike] | None,
     ) -> None:
+        self._run_of = run_of or Path
         self._commands = commands
         self._folder = folder
         self._timeout_s = timeout_s
@@ -327,7 +333,7 @@ class _Commands:
                 f"{quoted(self._commands[name])}{_last_lines(output)}"
             )
         try:
-            (run,) = load_runs(recording, name)
+            (run,) = load_runs(self._run_of(recording), name)
         except ValueError as error:
             raise ProfileError(
                 f"the recording of {name} cannot be used: {error}{_last_lines(output)}"

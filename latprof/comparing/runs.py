@@ -11,6 +11,7 @@ import numpy as np
 from latprof.analysis import analyze
 from latprof.arrays import Ints
 from latprof.errors import ProfileError
+from latprof.io.formats.foreign import ForeignFile
 from latprof.profile.answers import coarse_edges
 from latprof.profile.file import is_profile
 from latprof.profile.profile import Profile, load_profile
@@ -42,7 +43,7 @@ _FEWEST_BATCHES = 32
 Key = tuple[str, str]
 """A span and a statistic of it: ``("decode", "p99")``."""
 
-RunLike = Trace | Profile | str | os.PathLike[str]
+RunLike = Trace | Profile | ForeignFile | str | os.PathLike[str]
 """What a run is given as: a trace, a profile, or a path of either."""
 
 
@@ -74,7 +75,7 @@ class Run:
 
     name: str
     profile: Profile
-    source: Trace | str | os.PathLike[str] | None = None
+    source: Trace | ForeignFile | str | os.PathLike[str] | None = None
     _known: dict[Key, Estimate | None] = field(default_factory=dict, repr=False)
 
     def statistic(self, key: Key) -> Estimate | None:
@@ -109,7 +110,7 @@ def load_runs(
     TraceError
         A file that is missing or is not a trace.
     """
-    one = isinstance(given, Trace | Profile | str | os.PathLike)
+    one = isinstance(given, Trace | Profile | ForeignFile | str | os.PathLike)
     try:
         items: list[Any] = [given] if one else list(given)  # type: ignore[arg-type]
     except TypeError:
@@ -124,10 +125,11 @@ def _load(item: Any, name: str, by: str | None) -> Run:
         run = Run(name, item)
     elif isinstance(item, Trace):
         run = Run(name, analyze(item, by=by), item)
-    elif isinstance(item, str | os.PathLike):
-        saved = is_profile(item)
+    elif isinstance(item, str | os.PathLike | ForeignFile):
+        path = item.path if isinstance(item, ForeignFile) else item
+        saved = is_profile(path)
         profile = load_profile(item) if saved else analyze(item, by=by)
-        run = Run(shown_path(item), profile, None if saved else item)
+        run = Run(shown_path(path), profile, None if saved else item)
     else:
         raise ProfileError(
             f"a run must be a Trace, a Profile or a path, got {quoted(item)}; "
@@ -153,12 +155,12 @@ def statistic_of(profile: Profile, key: Key) -> Estimate | None:
     if span not in profile.spans:
         return None
     found = profile[span]
-    if found.mean is None:
-        return None
     if name == "mean":
-        return Estimate(found.mean, _mean_log_error(found.batches, found.mean))
+        mean = found.mean
+        return None if mean is None else Estimate(mean, _mean_log_error(found.batches, mean))
     known = found.percentile(float(name[1:]))
-    assert known.value is not None
+    if known.value is None or known.note.startswith("above"):
+        return None
     error = None
     if known.low and known.high:
         error = (math.log(known.high) - math.log(known.low)) / (2 * _Z)

@@ -238,7 +238,10 @@ class Dataset:
         if isinstance(trace, Path):
             recording = _inspected(trace, pipeline)
         elif isinstance(trace, ForeignFile):
-            recording = _foreign(Path(trace.path), trace, pipeline)
+            path, own = Path(trace.path), pipeline or trace.columns.pipeline
+            recording = (
+                _inspected(path, own) if trace.only_pipeline else _foreign(path, trace, pipeline)
+            )
         else:
             kind, columns = trace.pipeline.overridden(pipeline), trace.columns
             name = f"recording {len(self.members) + 1}"

@@ -14,6 +14,7 @@ import numpy as np
 from latprof.accounts import union
 from latprof.errors import ProfileError
 from latprof.io.formats.columns import NUMBERED
+from latprof.io.formats.foreign import ForeignFile
 from latprof.profile import answers
 from latprof.profile.build import FoldedFrames
 from latprof.profile.doubts import Doubt, doubts_of
@@ -474,14 +475,18 @@ class Profile(FoldedFrames):
 
 
 def load_profile(
-    path: "str | os.PathLike[str]", *, unit: str | None = None, metric: str | None = None
+    path: "str | os.PathLike[str] | ForeignFile",
+    *,
+    unit: str | None = None,
+    metric: str | None = None,
 ) -> Profile:
     """Return the profile that was saved in a file.
 
     Parameters
     ----------
     path
-        Of a saved profile, or of a file of histograms of another tool: see ``latprof formats``.
+        Of a saved profile, or of a file of histograms of another tool (see ``latprof formats``),
+        also as a `ForeignFile` with its unit, and the metric as the only one of its spans.
     unit
         Of the values of such a file, if it does not say: ``"s"``, ``"ms"``, ``"us"``, ``"ns"``.
     metric
@@ -503,6 +508,11 @@ def load_profile(
     """
     from latprof.profile.file import read_profile
 
+    if isinstance(path, ForeignFile):
+        if len(path.spans) > 1:
+            raise ProfileError(f"spans must name one histogram, got {quoted(list(path.spans))}")
+        unit, metric = unit or path.columns.unit, metric or next(iter(path.spans), None)
+        path = path.path
     return read_profile(path, Profile, unit, metric)
 
 

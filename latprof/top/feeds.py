@@ -10,6 +10,8 @@ from latprof.accounts import InFlight
 from latprof.arrays import Ints
 from latprof.errors import ProfileError, TraceError
 from latprof.frames import Columns
+from latprof.io.dataset import Dataset
+from latprof.io.formats.foreign import ForeignFile
 from latprof.pipeline import Pipeline
 from latprof.profile.build import check_by
 from latprof.recovery import frames_in_flight, thresholds_of
@@ -158,6 +160,8 @@ class FolderFeed:
         What the marks mean, for files that were not written by latprof.
     by
         A column or tag that is read as well.
+    columns
+        What the columns of the files mean, if another tool writes them; all files are read then.
     """
 
     def __init__(
@@ -166,12 +170,14 @@ class FolderFeed:
         pipeline: Pipeline | None = None,
         *,
         by: str | None = None,
+        columns: ForeignFile | None = None,
     ) -> None:
         self.path = Path(path)
         self._needed = _NEEDED if by is None else (*_NEEDED, by)
-        self._given = pipeline
+        self._given, self._columns = pipeline, columns
         self._pipeline: Pipeline | None = None
         self._known: set[tuple[str, int, int]] = set()
+        self._rows: dict[str, int] = {}  # of each table, those that were read
         self._error = ""
         self._first = True
 
@@ -197,11 +203,13 @@ class FolderFeed:
 
     def _new_files(self) -> Iterator[tuple[int, str]]:
         """Yield the time of the last change, and the path, of each new or changed file."""
-        for path in self.path.rglob("*.parquet"):
+        for path in self.path.rglob("*.parquet" if self._columns is None else "*"):
             try:
                 about = path.stat()
             except OSError:
                 continue  # it was removed meanwhile
+            if path.name.startswith(".") or not path.is_file():
+                continue
             key = (str(path), about.st_mtime_ns, about.st_size)
             if key not in self._known:
                 self._known.add(key)
@@ -211,13 +219,11 @@ class FolderFeed:
         """Add the row groups of a file, or only the last `rows`; return how many frames it lost."""
         from latprof.io.reader import Reader
 
+        if self._columns is not None:
+            self._read_table(path, self._columns, batches)
+            return 0
         with Reader(path, self._given) as reader:
-            if self._pipeline is None:
-                self._pipeline = reader.pipeline
-            elif reader.pipeline != self._pipeline:
-                raise TraceError(
-                    f"{shown_path(path)} has another pipeline and is left out; watch it separately"
-                )
+            self._check(path, reader.pipeline)
             wanted = (*reader.pipeline.marks, *self._needed)
             indices = range(reader.num_batches)
             for index in indices if rows is None else reversed(indices):
@@ -226,11 +232,32 @@ class FolderFeed:
                 batches.append(reader.batch(index, wanted))
             return int(reader.meta.get("lost") or 0)
 
+    def _read_table(self, path: str, given: ForeignFile, batches: list[Columns]) -> None:
+        """Add the rows of a table that are new: it may grow."""
+        (member,) = Dataset(ForeignFile.of(path, given.columns, given.spans)).members
+        self._check(path, member.pipeline)
+        columns = member.read([*member.pipeline.marks, *self._needed])
+        batches.append(columns.take(slice(self._rows.get(path, 0), None)))
+        self._rows[path] = len(columns)
+
+    def _check(self, path: str, pipeline: Pipeline) -> None:
+        self._pipeline = self._pipeline or pipeline
+        if pipeline != self._pipeline:
+            raise TraceError(
+                f"{shown_path(path)} has another pipeline and is left out; watch it separately"
+            )
+
 
 def feed_of(
-    path: str, pipeline: Pipeline | None = None, *, by: str | None = None
+    path: str,
+    pipeline: Pipeline | None = None,
+    *,
+    by: str | None = None,
+    columns: ForeignFile | None = None,
 ) -> RingFeed | FolderFeed:
-    """Return the feed of a ring file or of a folder; `by` is a column that is needed, too.
+    """Return the feed of a ring file or of a folder.
+
+    `by` is a column that is needed, too; `columns` are those of the tables in a folder.
 
     Raises
     ------
@@ -240,10 +267,15 @@ def feed_of(
         The frames of a ring have no such column.
     """
     if Path(path).is_dir():
-        return FolderFeed(path, pipeline, by=by)
+        return FolderFeed(path, pipeline, by=by, columns=columns)
     if path.endswith(".parquet") and Path(path).is_file():
         raise TraceError(
             f"source must be a ring file or a folder, got the trace file {shown_path(path)}; "
             "use latprof report, or give its folder"
+        )
+    if columns is not None:
+        raise TraceError(
+            "the source must be a folder of tables, if the columns of tables are given, got "
+            f"{shown_path(path)}; leave the options of tables out, or use latprof report"
         )
     return RingFeed(path, by=by)

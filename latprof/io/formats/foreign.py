@@ -133,6 +133,11 @@ class ForeignFile:
         return made
 
     @property
+    def only_pipeline(self) -> bool:
+        """Whether nothing but the pipeline is given, which may also be that of a trace."""
+        return not self.spans and self.columns == ColumnMap(pipeline=self.columns.pipeline)
+
+    @property
     def is_table(self) -> bool:
         """Whether it says which columns have times."""
         return bool(self.columns.marks or self.columns.durations or self.columns.pipeline)
