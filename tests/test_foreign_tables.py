@@ -378,7 +378,7 @@ def test_commands_on_several_runs_take_tables(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "pairs of runs as long as these find a change" in text
     assert main(["what-if", old[0], *table, "--station", "to_sent=w", "--until", "p99<50ms"]) == 0
-    assert "stays below 50.0 ms until" in capsys.readouterr().out
+    assert "p99 of end to end stays below" in capsys.readouterr().out
     assert main(["top", str(tmp_path), "--once", *table]) == 0
     assert "3,600" in capsys.readouterr().out
 

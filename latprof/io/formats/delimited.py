@@ -25,7 +25,7 @@ _SNIFFED_ROWS = 20
 _NUMBER_OR_TIME = re.compile(r"[+-]?[\d.,]+(?:[eE][+-]?\d+)?|\d{4}-\d\d-\d\d[T ][\d:.]+\S*")
 _DECIMAL_POINT = re.compile(r"[+-]?\d+\.\d+")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
-_NOT_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")  # control characters
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _TO_POINT = (r"^(\s*[+-]?\d+),(\d+\s*)$", r"\1.\2")
 
 
@@ -63,7 +63,7 @@ def sniff(head: bytes) -> Dialect:
     TraceError
         The text is in another encoding than UTF-8 or ASCII, or has no row.
     """
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or _NOT_TEXT.search(head, 0, 1024):
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or _is_binary(head[:1024]):
         raise TraceError(
             "the file must be a table in UTF-8 or have a format that latprof formats lists, got "
             "UTF-16 or bytes that are not text; save it as CSV in UTF-8"
@@ -97,6 +97,17 @@ def sniff(head: bytes) -> Dialect:
     comma = commas > sum(_DECIMAL_POINT.fullmatch(cell) is not None for cell in cells)
     names = _distinct(first if named else [""] * len(first))
     return Dialect(delimiter, "," if comma else ".", names, place, line_number, named)
+
+
+def _is_binary(head: bytes) -> bool:
+    """Return whether bytes are not text: they have a zero, or control characters and no UTF-8."""
+    if b"\x00" in head:
+        return True
+    try:
+        head[:-4].decode()  # the last character may be cut
+    except UnicodeDecodeError:
+        return _CONTROL.search(head) is not None
+    return False
 
 
 def _delimiter(lines: Sequence[str]) -> str:

@@ -26,8 +26,8 @@ _MOST_COLUMNS = 20  # that are named
 def advice(source: Source) -> str:
     """Return which columns a table has, how to name those with times, and what was considered.
 
-    The example has the columns with times of the day in order of time, or else those with numbers
-    whose names end in a unit, as durations.
+    The example has the columns with times of the day in order of time. If there are none, it has
+    the columns of numbers with a unit at the end of their names, as durations.
     """
     times = _columns_of_times(source)
     lengths = [] if len(times) > 1 else _columns_of_lengths(source)
@@ -67,7 +67,7 @@ def _columns_of_times(source: Source) -> list[str]:
 
 
 def _columns_of_lengths(source: Source) -> list[str]:
-    """Return the columns with numbers whose unit is known from their names."""
+    """Return the columns of numbers with a unit that is known from their names."""
     sample = source.sample()
     found = []
     for name in source.names:
