@@ -9,6 +9,8 @@ from queueing import Station
 
 import latprof
 from latprof import Pipeline, Span, Trace, utilization
+from latprof.cli.main import main
+from latprof.errors import TraceError
 from latprof.queueing.utilization import saturated_processor, suggest_stations
 
 DATA = Path(__file__).parents[1] / "data"
@@ -121,3 +123,35 @@ def test_a_recording_has_the_number_of_cores():
     with latprof.Profiler(latprof.AUDIO) as profiler:
         pass
     assert 1 <= profiler.trace().meta["cores"] <= os.cpu_count()
+
+
+def test_given_servers_are_used_by_all_questions(capsys, tmp_path):
+    rng = np.random.default_rng(2)
+    starts = np.cumsum(rng.integers(5, 15, 1_000))
+    pipeline = Pipeline.chain("pool", "queue", "work", stations={"work": "crew"})
+    begin = starts + 1
+    marks = {"start": starts, "queue": starts, "work": begin, "end": begin + 12}
+    trace = Trace(pipeline, frame_id=np.arange(1_000), marks=marks)
+    seen = latprof.utilization(trace)["crew"].servers
+    given = {"crew": 2 * seen}
+    assert latprof.utilization(trace, servers=given)["crew"].servers == 2 * seen
+    # nothing waits for it: without a given number no bound is known
+    assert not latprof.utilization(trace)["crew"].has_bound
+    busy = 12 * 1_000 / (begin[-1] + 12 - begin[0])
+    assert latprof.utilization(trace, servers=given)["crew"].busy == busy / (2 * seen)
+    assert list(latprof.causes(trace).overlapping) == ["work"]
+    assert latprof.causes(trace, servers=given).overlapping == {}
+    assert latprof.causes(trace, servers=given).out_of_order == 0
+    assert latprof.causes(trace, servers={"crew": 1}).out_of_order > 100
+    assert latprof.sensitivity(trace, servers=given).loc["work", "mean"] == pytest.approx(
+        1, abs=0.3
+    )
+    assert latprof.blame(trace, servers=given, value="total").loc["queue", "work"] == 0
+    for ask in (latprof.causes, latprof.utilization, latprof.sensitivity, latprof.blame):
+        with pytest.raises(TraceError, match="servers must name stations of the pipeline"):
+            ask(trace, servers={"work": 2})
+        with pytest.raises(TraceError, match="servers of crew must be an integer from 1"):
+            ask(trace, servers={"crew": 0})
+    trace.save(tmp_path / "pool.parquet")
+    assert main(["causes", str(tmp_path / "pool.parquet"), "--servers", "crew=7"]) == 0
+    assert "crew serves 7 frames at once" in capsys.readouterr().out

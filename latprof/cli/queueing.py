@@ -30,6 +30,7 @@ def add(command: NewCommand) -> None:
     """Declare the two commands."""
     parser = command("causes", "show which stage the others wait for", "causes mic.parquet")
     _add_queues(parser)
+    _add_pairs(parser, "--servers", "STATION=4", "how many frames a station served at once")
     parser.set_defaults(run=_run_causes)
 
     parser = command(
@@ -83,16 +84,23 @@ def _queues_of(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def _servers_of(options: argparse.Namespace) -> dict[str, int]:
+    """Return how many frames stations serve at once."""
+    given = pairs(options.servers, "servers", "2").items()
+    return {name: _count("servers", name, value) for name, value in given}
+
+
 # -- causes -----------------------------------------------------------------------------------
 
 
 def _run_causes(options: argparse.Namespace) -> None:
     """Look for the cause and print."""
     given, recordings = _queues_of(options), recordings_of(options)
+    suggestions = suggest_stations(recordings, **given)
+    given["servers"] = _servers_of(options) or None
     shares = blame_rows(recordings, Options(**given))
     found = causes(recordings, hand_over=options.hand_over, **given)
     load = utilization(recordings, hand_over=options.hand_over, **given)
-    suggestions = suggest_stations(recordings, **given)
     if options.format == "json":
         content = found.to_dict()
         content["blame"] = {row.pop("handoff"): row for row in shares}
@@ -129,10 +137,7 @@ def _run_what_if(options: argparse.Namespace) -> None:
     """Replay and print."""
     given = _queues_of(options) | {"hand_over": options.hand_over}
     changes, drop = changes_of(options), pairs(options.drop, "drop", "40ms")
-    servers = {
-        name: _count("servers", name, value)
-        for name, value in pairs(options.servers, "servers", "2").items()
-    }
+    servers = _servers_of(options)
     if options.limit is not None:
         if changes or servers or drop or options.load is not None:
             raise TraceError("--until must be given without changes; leave one of them out")

@@ -117,6 +117,7 @@ def blame(
     queued: bool = False,
     hand_over: str | int | None = None,
     depth: int = MOST_STAGES,
+    servers: Mapping[str, int] | None = None,
     queues: Mapping[str, int | None] | None = None,
     stations: Mapping[str, str | None] | None = None,
     pipeline: Pipeline | None = None,
@@ -140,19 +141,8 @@ def blame(
         Leave out overlap with the frames' transport: count only frames that entered right after a
         departure, and of their time only what came after the delay of frames that found the
         station free (see `latprof.queueing.delays`). `latprof.causes` counts in this way.
-    hand_over
-        With `queued`: how soon after a departure queued frames enter, ``"1us"``. None estimates it
-        from the frames.
-    depth
-        The largest number of stages of a path. If a full queue further on held up the frame in
-        front (see `latprof.queueing.blocking`), the time counts for the stage that held it up.
-    queues
-        How many frames the queue of a hand-off has room for, ``{"ipc": 8}``, 0 if it is unbounded.
-        Others are those of the pipeline, or are found in the marks.
-    stations
-        Stations by stage, instead of those of the pipeline: ``{"decode": "cpu"}``.
-    pipeline
-        What the marks mean, for files that do not contain it.
+    hand_over, depth, servers, queues, stations, pipeline
+        What is known of the queues: see `latprof.queueing.options.Options`.
 
     Returns
     -------
@@ -179,7 +169,7 @@ def blame(
     """
     import pandas as pd
 
-    options = Options(hand_over, depth, queues, stations, pipeline)
+    options = Options(hand_over, depth, servers, queues, stations, pipeline)
     rows = blame_rows(trace, options, value=value, queued=queued)
     index = pd.Index([row.pop("handoff") for row in rows], name="handoff", dtype=object)
     columns = list(rows[0]) if rows else None

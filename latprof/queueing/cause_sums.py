@@ -57,6 +57,8 @@ class StationEvidence:
         How many frames were served at once, and how many frames found one server free, the last.
     queued
         Frames that waited for a departure.
+    given
+        Whether the number of servers was given, not found.
     together
         Frames that entered and left together with another one.
     batches, filling_ns
@@ -74,6 +76,7 @@ class StationEvidence:
     servers: Count = 1
     full: Count = 0
     queued: Count = 0
+    given: bool = False
     together: Count = 0
     batches: Count = 0
     filling_ns: Count = 0
@@ -91,7 +94,8 @@ class StationEvidence:
 
         See `latprof.queueing.stations.has_no_bound`.
         """
-        return has_no_bound(self.servers, self.full, self.queued, self.frames)
+        no_bound = has_no_bound(self.servers, self.full, self.queued, self.frames)
+        return no_bound and not self.given
 
     def __add__(self, other: "StationEvidence") -> "StationEvidence":
         return StationEvidence(
@@ -102,6 +106,7 @@ class StationEvidence:
             # of fewer servers it is not known
             sum(x.full for x in (self, other) if x.servers == max(self.servers, other.servers)),
             self.queued + other.queued,
+            self.given or other.given,
             self.together + other.together,
             self.batches + other.batches,
             self.filling_ns + other.filling_ns,
@@ -307,6 +312,7 @@ def _evidence(model: QueueModel) -> dict[str, StationEvidence]:
             max(visits.servers, 1),
             int(np.count_nonzero(visits.last_free & new)),
             int(np.count_nonzero(model.delays[name].queued & new)),
+            False,
             int(np.count_nonzero(visits.together & new)),
             *_filling(model, name),
             int((visits.end - visits.begin)[new].sum()),

@@ -393,6 +393,7 @@ def causes(
     *,
     hand_over: str | int | None = None,
     depth: int = MOST_STAGES,
+    servers: Mapping[str, int] | None = None,
     queues: Mapping[str, int | None] | None = None,
     stations: Mapping[str, str | None] | None = None,
     pipeline: Pipeline | None = None,
@@ -404,20 +405,8 @@ def causes(
     trace
         A trace, a path, a folder, a glob, or several of them. All their frames are taken together,
         of all sources, dropped ones included.
-    hand_over
-        How soon after a departure queued frames enter a station, ``"1us"``. None estimates it from
-        the frames.
-    depth
-        The largest number of stages of a path: of stages that waited for each other because a
-        queue was full.
-    queues
-        How many frames the queue of a hand-off has room for, ``{"ipc": 8}``, 0 if it is unbounded.
-        Others are those of the pipeline, or are found in the marks.
-    stations
-        Stations by stage, instead of those of the pipeline: ``{"decode": "cpu"}``. None as a
-        station makes the stage a hand-off.
-    pipeline
-        What the marks mean, for files that do not contain it.
+    hand_over, depth, servers, queues, stations, pipeline
+        What is known of the queues: see `latprof.queueing.options.Options`.
 
     Returns
     -------
@@ -451,7 +440,7 @@ def causes(
     >>> found.sentence
     'queue looks slowest (40 ns mean); 100 % of it is waiting for work: the cause is work'
     """
-    options = Options(hand_over, depth, queues, stations, pipeline)
+    options = Options(hand_over, depth, servers, queues, stations, pipeline)
     recordings = Recordings(trace, "causes", options)
     empty = CauseSums.empty(recordings.pipeline)
 
@@ -460,6 +449,8 @@ def causes(
         return sum((CauseSums.of(model, gains) for model in models), empty)
 
     sums = recordings.in_windows(add_up)
+    for name in recordings.servers:
+        sums.stations[name].given = True
     notes = tuple(sorted({*sums.notes, *sums.station_notes()}))
     return _causes(recordings.pipeline, sums, notes)
 

@@ -13,7 +13,7 @@ from latprof.histogram import rank_of
 from latprof.io.dataset import DatasetLike
 from latprof.pipeline import Pipeline
 from latprof.queueing.load import LEAST_LOAD, MOST_LOAD, LoadedFrames
-from latprof.queueing.options import Options
+from latprof.queueing.options import MOST_STAGES, Options
 from latprof.queueing.windows import Recordings
 from latprof.table import Cell, Column, Section, Shown, Table
 from latprof.text import escape, quoted
@@ -222,6 +222,7 @@ def headroom(
     limit: str,
     *,
     hand_over: str | int | None = None,
+    servers: Mapping[str, int] | None = None,
     queues: Mapping[str, int | None] | None = None,
     stations: Mapping[str, str | None] | None = None,
     pipeline: Pipeline | None = None,
@@ -237,16 +238,8 @@ def headroom(
         A trace, a path, a folder, a glob, or several of them. All their frames are taken together.
     limit
         Of the mean or a percentile of end_to_end: ``"p99<50ms"``, ``"mean<=2ms"``.
-    hand_over
-        How soon after a departure a queued frame enters, ``"1us"``. None estimates it.
-    queues
-        How many frames the queue of a hand-off has room for, ``{"ipc": 8}``, 0 if it is unbounded.
-        Others are those of the pipeline, or are found in the marks.
-    stations
-        Stations by stage, instead of those of the pipeline: ``{"decode": "cpu"}``. None as a
-        station makes the stage a hand-off.
-    pipeline
-        What the marks mean, for files that do not contain it.
+    hand_over, servers, queues, stations, pipeline
+        What is known of the queues: see `latprof.queueing.options.Options`.
 
     Returns
     -------
@@ -276,7 +269,7 @@ def headroom(
     (2.0, 'worker', True)
     """
     given = parse_limit(limit)
-    options = Options(hand_over=hand_over, queues=queues, stations=stations, pipeline=pipeline)
+    options = Options(hand_over, MOST_STAGES, servers, queues, stations, pipeline)
     recordings = Recordings(trace, "headroom", options)
     return _Search(LoadedFrames(recordings.model(), "headroom"), given).result()
 

@@ -39,14 +39,12 @@ __all__ = [
     "drop_limits",
     "one_server",
     "replay",
-    "server_counts",
     "several_servers",
     "subtracted",
 ]
 
 _MOST_BREAKS = 0.01  # share of the frames at a station that may contradict first in, first out
 _MOST_FACTOR = 1e6
-_MOST_SERVERS = 10_000
 
 Scale = float | int | str
 """A factor, or a fixed change with its sign: ``"-2ms"``."""
@@ -99,28 +97,6 @@ def change_of(pipeline: Pipeline, name: str, value: object) -> Change:
         return np.asarray(result, np.int64)
 
     return scaled
-
-
-def server_counts(model: QueueModel, servers: Mapping[str, int]) -> dict[str, int]:
-    """Return how many frames stations serve at once, checked.
-
-    Raises
-    ------
-    TraceError
-        The pipeline has no such station, or the number is out of range.
-    """
-    for name, count in servers.items():
-        if name not in model.visits:
-            known = ", ".join(model.visits) or "it has none"
-            raise TraceError(
-                f"servers must name stations of the pipeline ({known}), got {quoted(name)}"
-            )
-        integer = isinstance(count, int | np.integer) and not isinstance(count, bool)
-        if not integer or not 1 <= count <= _MOST_SERVERS:
-            raise TraceError(
-                f"servers of {name} must be an integer from 1 to 10,000, got {quoted(count)}"
-            )
-    return {name: int(count) for name, count in servers.items()}
 
 
 def drop_limits(model: QueueModel, drop: Mapping[str, str | int]) -> dict[str, int]:

@@ -12,7 +12,7 @@ from latprof.frames import MISSING
 from latprof.io.dataset import DatasetLike
 from latprof.pipeline import Pipeline, Span
 from latprof.queueing.model import QueueModel
-from latprof.queueing.options import Options
+from latprof.queueing.options import MOST_STAGES, Options
 from latprof.queueing.stations import has_no_bound, latest_departures, stations_of
 from latprof.queueing.windows import Recordings
 from latprof.table import Section, Shown
@@ -179,6 +179,7 @@ def utilization(
     trace: DatasetLike,
     *,
     hand_over: str | int | None = None,
+    servers: Mapping[str, int] | None = None,
     queues: Mapping[str, int | None] | None = None,
     stations: Mapping[str, str | None] | None = None,
     pipeline: Pipeline | None = None,
@@ -194,17 +195,8 @@ def utilization(
     trace
         A trace, a path, a folder, a glob, or several of them. All their frames are taken together,
         of all sources, dropped ones included.
-    hand_over
-        How soon after a departure queued frames enter a station, ``"1us"``. None estimates it from
-        the frames.
-    queues
-        How many frames the queue of a hand-off has room for, ``{"ipc": 8}``, 0 if it is unbounded.
-        Others are those of the pipeline, or are found in the marks.
-    stations
-        Stations by stage, instead of those of the pipeline: ``{"decode": "cpu"}``. None as a
-        station makes the stage a hand-off.
-    pipeline
-        What the marks mean, for files that do not contain it.
+    hand_over, servers, queues, stations, pipeline
+        What is known of the queues: see `latprof.queueing.options.Options`.
 
     Returns
     -------
@@ -218,14 +210,14 @@ def utilization(
     TraceError
         Sampled or lossy recordings.
     """
-    options = Options(hand_over=hand_over, queues=queues, stations=stations, pipeline=pipeline)
+    options = Options(hand_over, MOST_STAGES, servers, queues, stations, pipeline)
     recordings = Recordings(trace, "utilization", options)
-    names = stations_of(recordings.pipeline).names
+    names, given = stations_of(recordings.pipeline).names, recordings.servers
 
     def loads_of(
         models: Iterable[QueueModel],
     ) -> tuple[dict[str, _StationLoad], list[QueueModel]]:
-        loads, kept = {name: _StationLoad(name) for name in names}, []
+        loads, kept = {name: _StationLoad(name, name in given) for name in names}, []
         for count, model in enumerate(models):
             kept = [] if count else [model]
             for load in loads.values():
@@ -271,8 +263,8 @@ def _busy_until(model: QueueModel, name: str, times: Ints) -> Ints:
 class _StationLoad:
     """The load of a station, added up window by window."""
 
-    def __init__(self, station: str) -> None:
-        self.station = station
+    def __init__(self, station: str, given: bool) -> None:
+        self.station, self.given = station, given  # whether its number of servers was given
         self.servers, self.visits, self.service, self.waited = 1, 0, 0, 0
         self.full = self.queued = 0
         self.first = self.first_arrival = np.iinfo(np.int64).max
@@ -340,7 +332,8 @@ class _StationLoad:
         if not self.visits:
             return Load(self.station, self.servers, 0, None, 0, None, None, 0, None)
         time = self.last - self.first
-        has_bound = not has_no_bound(self.servers, self.full, self.queued, self.visits)
+        no_bound = has_no_bound(self.servers, self.full, self.queued, self.visits)
+        has_bound = self.given or not no_bound
         busy = self.service / (time * self.servers) if time > 0 else 1.0
         return Load(
             self.station,

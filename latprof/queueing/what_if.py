@@ -22,7 +22,7 @@ from latprof.queueing.gains import (
 from latprof.queueing.line import Line
 from latprof.queueing.load import LoadedFrames, parse_load, places_in_flight
 from latprof.queueing.model import QueueModel
-from latprof.queueing.options import Options
+from latprof.queueing.options import MOST_STAGES, Options, server_counts
 from latprof.queueing.replay import (
     Change,
     Replayed,
@@ -32,7 +32,6 @@ from latprof.queueing.replay import (
     contradiction,
     drop_limits,
     replay,
-    server_counts,
     subtracted,
 )
 from latprof.queueing.rooms import Queue, Source
@@ -310,7 +309,7 @@ def what_if(
         By stage a factor, ``0.9``, or a fixed change with its sign, ``"-2ms"``. No time becomes
         negative. For a hand-off in front of a station its delay is changed, not its queue.
     servers
-        By station how many frames it serves at once, ``{"server": 2}``.
+        By station how many frames it serves at once here, ``{"server": 2}``.
     drop
         By hand-off in front of a station how long frames wait at most, ``{"ipc": "40ms"}``: those
         that would wait longer are dropped there, and the station does not serve them.
@@ -318,17 +317,8 @@ def what_if(
         Another load, as a multiple of the recorded one: ``1.2`` or ``"120%"``. Frames are left out
         or added in whole bursts, of blocks of the recording; periodic starts come at a shorter
         period. It cannot be combined with other changes.
-    hand_over
-        How soon after a departure a queued frame enters, ``"1us"``. None estimates it from the
-        frames, at least 1 us. The result has the values used.
-    queues
-        How many frames the queue of a hand-off has room for, ``{"ipc": 8}``, 0 if it is unbounded.
-        Others are those of the pipeline, or are found in the marks.
-    stations
-        Stations by stage, instead of those of the pipeline: ``{"decode": "cpu"}``. None as a
-        station makes the stage a hand-off.
-    pipeline
-        What the marks mean, for files that do not contain it.
+    hand_over, queues, stations, pipeline
+        What is known of the queues: see `latprof.queueing.options.Options`.
 
     Returns
     -------
@@ -374,7 +364,7 @@ def what_if(
         if changes or servers or drop:
             raise TraceError("load must be given without other changes; leave one of them out")
         return _doubted(_at_load(model, parse_load(load)), processor)
-    counts, limits = server_counts(model, servers or {}), drop_limits(model, drop or {})
+    counts, limits = server_counts(model.visits, servers or {}), drop_limits(model, drop or {})
     shown = [
         (name, value.strip() if isinstance(value, str) else f"x {value:g}")
         for name, value in given_changes.items()
@@ -575,6 +565,7 @@ def sensitivity(
     *,
     less: float = 0.1,
     hand_over: str | int | None = None,
+    servers: Mapping[str, int] | None = None,
     queues: Mapping[str, int | None] | None = None,
     stations: Mapping[str, str | None] | None = None,
     pipeline: Pipeline | None = None,
@@ -588,17 +579,8 @@ def sensitivity(
         of all sources, dropped ones included.
     less
         How much less, from 0 to 1.
-    hand_over
-        How soon after a departure queued frames enter a station, ``"1us"``. None estimates it from
-        the frames.
-    queues
-        How many frames the queue of a hand-off has room for, ``{"ipc": 8}``, 0 if it is unbounded.
-        Others are those of the pipeline, or are found in the marks.
-    stations
-        Stations by stage, instead of those of the pipeline: ``{"decode": "cpu"}``. None as a
-        station makes the stage a hand-off.
-    pipeline
-        What the marks mean, for files that do not contain it.
+    hand_over, servers, queues, stations, pipeline
+        What is known of the queues: see `latprof.queueing.options.Options`.
 
     Returns
     -------
@@ -626,7 +608,7 @@ def sensitivity(
     """
     import pandas as pd
 
-    options = Options(hand_over=hand_over, queues=queues, stations=stations, pipeline=pipeline)
+    options = Options(hand_over, MOST_STAGES, servers, queues, stations, pipeline)
     rows = sensitivity_rows(trace, options, less=less)
     index = pd.Index([row.pop("stage") for row in rows], name="stage", dtype=object)
     return pd.DataFrame(rows, index=index, columns=list(_GAINS), dtype="float64")

@@ -19,7 +19,7 @@ from latprof.frames import MISSING, Columns
 from latprof.io.dataset import Dataset, DatasetLike, lowest_start
 from latprof.pipeline import Pipeline
 from latprof.queueing.model import QueueModel, queue_model
-from latprof.queueing.options import MOST_STAGES, Options
+from latprof.queueing.options import MOST_STAGES, Options, server_counts
 from latprof.queueing.rooms import Queue
 from latprof.queueing.stations import MOST_CONFLICTS, Visits, stations_of
 from latprof.sequence.segments import EDGE_ROWS
@@ -319,6 +319,8 @@ class Recordings:
         Of all recordings.
     rows
         Number of rows of all recordings.
+    servers
+        How many frames stations serve at once, if that was given.
 
     Raises
     ------
@@ -342,13 +344,20 @@ class Recordings:
         for member in self._dataset.members:
             self._check(member.meta, member.columns)
         self.pipeline, self.rows = self._dataset.pipeline, self._dataset.rows
-        self._names = ("frame_id", *stations_of(self.pipeline).marks, "outcome", "weight")
+        stations = stations_of(self.pipeline)
+        self.servers = server_counts(stations.names, options.servers or {})
+        self._names = ("frame_id", *stations.marks, "outcome", "weight")
 
     def model(self) -> QueueModel:
         """Return one model of all frames."""
         columns = self._dataset.read(self._names)
         self._check({}, columns)
-        return queue_model(self.pipeline, columns.only(self._names[:-1]), hand_over=self._hand_over)
+        return queue_model(
+            self.pipeline,
+            columns.only(self._names[:-1]),
+            hand_over=self._hand_over,
+            settle=lambda mine: mine.with_servers(self.servers.get(mine.station, mine.servers)),
+        )
 
     def processor(self) -> tuple[npt.NDArray[np.float32] | None, int | None]:
         """Return the processor use of all frames, and the cores of the smallest recording."""
@@ -365,7 +374,7 @@ class Recordings:
         of the rows are further out of order than windows allow for: then each file is loaded and
         sorted as a whole.
         """
-        sort_files, servers, queues = False, None, None
+        sort_files, servers, queues = False, self.servers, None
         while True:
             windows = Windows(
                 self.pipeline,
@@ -377,7 +386,7 @@ class Recordings:
             result = add_up(self._models(windows, sort_files=sort_files))
             if not sort_files and windows.late > MOST_CONFLICTS * windows.rows:
                 sort_files = True
-            elif servers is None and windows.changed:
+            elif queues is None and windows.changed:
                 servers, queues = windows.servers, windows.queues
             else:
                 return result
