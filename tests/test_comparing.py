@@ -447,6 +447,26 @@ def test_plan_from_one_run_says_what_it_does_not_know():
     assert found.sentence.startswith("at least ")
 
 
+def test_plan_of_runs_too_short_for_their_own_variation_says_nothing_of_other_lengths():
+    found = plan([constant(100_000 + 900 * i, frames=20) for i in range(6)])
+    assert found.within is None
+    assert [row.length for row in found.rows] == [1.0]
+    alone = plan(constant(100_000, frames=20))
+    assert [row.pairs for row in alone.rows] == [None]
+    assert alone.sentence.startswith("how many pairs are needed is unknown")
+
+
+def test_statistics_are_given_as_text_or_as_a_pair():
+    runs = [noisy(i) for i in range(3)]
+    by_text, by_pair = plan(runs, statistic="serve.mean"), plan(runs, statistic=("serve", "mean"))
+    assert by_text.to_dict() == by_pair.to_dict()
+    for wrong in ("serve", "serve.max", ("serve",), 7):
+        with pytest.raises(ProfileError, match=r"statistic must be SPAN\.STATISTIC"):
+            plan(runs, statistic=wrong)
+    with pytest.raises(ProfileError, match=r"all runs have, got 'decod.p99'.*its spans are queue"):
+        trend(runs, statistic="decod.p99")
+
+
 def naive_energy(values, split):
     """Return the energy distance of both parts, by loops over pairs."""
     first, second = values[:split], values[split:]
@@ -497,6 +517,23 @@ def test_trend_orders_runs_by_time_and_names_the_run_that_changed():
     lines = found.to_csv().splitlines()
     assert lines[0] == "time,name,end_to_end_mean"
     assert lines[2] == "86400,run 11,101000.0"
+
+
+def test_a_change_of_the_variation_alone_is_named_as_such():
+    scales = [1 + sign * spread for spread in (0.001, 0.2) for sign in (1, -1) * 10]
+    runs = [constant(round(100_000 * k), begin=i * DAY_NS) for i, k in enumerate(scales)]
+    found = trend(runs, statistic="mean")
+    (change,) = found.changes
+    assert (change.index, change.low < 1 < change.high) == (20, True)
+    assert found.sentence == "end_to_end.mean varies differently from run 21 on, its mean hardly"
+
+
+def test_few_runs_are_said_to_be_too_few():
+    # half of 8 runs are below all others in 2 of 70 orders, of 10 in 2 of 252
+    runs = [constant(ns, begin=i * DAY_NS) for i, ns in enumerate([100_000] * 4 + [200_000] * 5)]
+    found = trend(runs, statistic="mean")
+    assert found.changes == ()
+    assert found.sentence == "finding a change of end_to_end.mean needs 10 runs, got 9"
 
 
 def test_trend_orders_runs_by_the_number_that_the_program_gave(tmp_path):
@@ -554,6 +591,20 @@ def test_command_and_function_agree(files, capsys, tmp_path):
     assert "of base; the rest is arrivals" in capsys.readouterr().out
 
 
+def test_a_folder_of_runs_is_said_to_be_one_run(files, capsys, tmp_path):
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    for i in range(3):
+        with latprof.Profiler(WEB, path=folder / f"{i}.parquet") as profiler:
+            profiler.record_many([1, 2], [[1, 2, 3], [4, 5, 7]])
+    sentence = f"{folder} is taken as one run and has 3 recordings; if each is a run"
+    head = str(tmp_path / "head-0.parquet")
+    for given in (["compare", str(folder), "--to", head], ["plan", str(folder)]):
+        assert main(given) == 0
+        assert sentence in " ".join(capsys.readouterr().out.split())
+    assert "taken as one run" in " ".join(str(trend(folder)).split())
+
+
 def test_gate_on_files_ends_with_the_status_of_its_budgets(files, capsys):
     given = ["gate", "--base-runs", files["base"], "--head-runs", files["head"], "--budget"]
     assert main([*given, "p99<+50%"]) == 0
@@ -571,7 +622,7 @@ def test_plan_and_trend_print_what_the_functions_return(files, capsys, tmp_path)
     picture = tmp_path / "trend.png"
     assert main(["trend", files["base"], files["head"], "-o", str(picture)]) == 0
     assert picture.read_bytes().startswith(b"\x89PNG")
-    assert "end_to_end.p99 did not change over 6 runs" in capsys.readouterr().out
+    assert "finding a change of end_to_end.p99 needs 10 runs, got 6" in capsys.readouterr().out
     assert main(["plan", files["base"], "--detect", "2%", "--format", "json"]) == 0
     content = json.loads(capsys.readouterr().out)
     paths = [tmp_path / f"base-{i}.parquet" for i in range(3)]

@@ -17,7 +17,6 @@ from latprof.comparing.budgets import OPEN
 from latprof.comparing.compare import compare
 from latprof.comparing.gate import GateResult, gate_commands, gate_runs
 from latprof.comparing.planning import plan
-from latprof.comparing.runs import MISSES, THROUGHPUT, Key
 from latprof.comparing.trend import trend
 from latprof.errors import LatprofError, ProfileError
 from latprof.io.atomic import write_file
@@ -30,7 +29,6 @@ from latprof.units import parse_duration
 __all__ = ["add"]
 
 _FORMATS = ("text", "json", "markdown")
-_STATISTIC = re.compile(rf"(?:(?P<span>.+)\.)?(?P<name>mean|{THROUGHPUT}|{MISSES}|p\d+(?:\.\d+)?)")
 
 
 def add(command: NewCommand) -> None:
@@ -253,7 +251,7 @@ def _plan(options: argparse.Namespace) -> None:
     result = plan(
         _runs(options, options.runs),
         detect=_part(options.detect, "--detect"),
-        statistic=_statistic(options.statistic),
+        statistic=options.statistic,
         power=_part(options.power, "--power"),
         confidence=_part(options.confidence, "--confidence"),
     )
@@ -283,7 +281,7 @@ def _add_trend(command: NewCommand) -> None:
 
 
 def _trend(options: argparse.Namespace) -> None:
-    result = trend(_runs(options, options.runs), statistic=_statistic(options.statistic))
+    result = trend(_runs(options, options.runs), statistic=options.statistic)
     if options.output is not None:
         check_ending(options.output, (".png", ".svg", ".pdf"))
         draw(lambda plot: plot.trend(result), options.output)
@@ -321,16 +319,6 @@ def _add_statistic(parser: argparse.ArgumentParser) -> None:
         metavar="SPAN.STATISTIC",
         help="what to look at (default: end_to_end.p99)",
     )
-
-
-def _statistic(text: str) -> Key:
-    found = _STATISTIC.fullmatch(text)
-    if found is None:
-        raise ProfileError(
-            f"--statistic must be SPAN.STATISTIC, such as decode.p99 or end_to_end.mean, got "
-            f"{quoted(text)}"
-        )
-    return found["span"] or "end_to_end", found["name"]
 
 
 def _part(text: str, flag: str) -> float:

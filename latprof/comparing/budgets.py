@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from latprof.comparing.differences import Difference, interval_of, one_side
-from latprof.comparing.runs import MISSES, THROUGHPUT, Key, Run, load_runs
+from latprof.comparing.runs import MISSES, STATISTIC, THROUGHPUT, Key, Run, load_runs
 from latprof.errors import ProfileError
 from latprof.profile.profile import Profile
 from latprof.text import quoted
@@ -39,9 +39,8 @@ ONE_RUN = (
 )
 LACKING = "a run does not have this statistic"
 
-_STATISTIC = rf"mean|{THROUGHPUT}|{MISSES}|p\d+(?:\.\d+)?"
 _FORM = re.compile(
-    rf"\s*(?:(?P<span>.+)\.)?(?P<name>{_STATISTIC})\s*(?P<sign>[<>])\s*(?P<limit>.+?)\s*"
+    rf"\s*(?:(?P<span>.+)\.)?(?P<name>{STATISTIC})\s*(?P<sign>[<>])\s*(?P<limit>.+?)\s*"
 )
 _PERCENT = re.compile(r"(?P<sign>[+-]?)(?P<number>\d+(?:\.\d+)?)\s*%")
 _RULE = (

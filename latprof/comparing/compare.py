@@ -122,7 +122,7 @@ def compare_runs(
     if paired and len(base) != len(head):
         raise ProfileError(
             f"pairs need as many runs of base as of head, got {len(base)} and {len(head)}; give "
-            "both of each pair, or compare with paired=False"
+            "both of each pair, or compare without pairs (paired=False, --unpaired)"
         )
     qs = [check_percentile(q) for q in percentiles]
     wanted = {float(each.key[1][1:]) for each in budgets if each.key[1].startswith("p")}

@@ -10,7 +10,7 @@ from latprof.arrays import Floats
 from latprof.comparing.budgets import ONE_RUN, JudgedBudget
 from latprof.comparing.changes import Mix, largest_part, mix_of, stage_contributions
 from latprof.comparing.differences import BETTER, ONE, SAME, UNCLEAR, WORSE, Difference, Row
-from latprof.comparing.runs import Key, Run
+from latprof.comparing.runs import Key, Run, added_up_notes
 from latprof.comparing.services import ServiceChanges, service_changes
 from latprof.errors import ProfileError
 from latprof.profile.span import check_integer
@@ -204,6 +204,7 @@ class Comparison(Shown):
 
     def sections(self) -> list[Section]:
         """Return what is shown: the sentence, conditions that differ, budgets, the rows."""
+        doubts = tuple(added_up_notes((*self.base, *self.head)))
         conditions = [f"Conditions differ: {note}" for note in self.conditions]
         mix = self.mix()
         lines = [*conditions[:1], self.sentence, *conditions[1:], *map(str, self.budgets)]
@@ -224,9 +225,9 @@ class Comparison(Shown):
             Column("interval"),
             Column("verdict"),
         )
-        table = Table(columns, [_shown_row(row) for row in self.rows])
+        table = Table(columns, [_shown_row(row, self.paired) for row in self.rows])
         return [
-            Section(lines[0], tuple(lines[1:])),
+            Section(lines[0], tuple(lines[1:]), doubts=doubts),
             Section("", table=table, key="comparison"),
         ]
 
@@ -276,9 +277,9 @@ def _sentence(row: Row, comparison: Comparison) -> str:
     if row.verdict == SAME:
         return f"{name} is the same within {comparison.margin * 100:g} % {facts}"
     direction = "higher" if row.difference >= 0 else "lower"
-    sentence = f"{name} is {size} {direction}, which is unclear {facts}"
+    sentence = f"it is unclear whether {name} changed: {size} {direction} {facts}"
     if row.note == ONE:
-        return f"{sentence}: {ONE_RUN}"
+        return f"{sentence}; {ONE_RUN}"
     if row.pairs_missing:
         unit = "pair" if comparison.paired else "run"
         side = "" if comparison.paired else " a side"
@@ -299,24 +300,25 @@ def _amount(row: Row, value: float) -> str:
     return f"{format_quantity(value)} frames/s"
 
 
-def _shown_row(row: Row) -> list[Any]:
-    def show(value: float) -> str:
-        return written(Cell(value), row.kind)
-
+def _shown_row(row: Row, paired: bool) -> list[Any]:
+    base, head, low, high = (
+        None if each is None else written(Cell(each), row.kind)
+        for each in (row.base, row.head, row.low, row.high)
+    )
     interval = "-"
     if row.low is not None and row.high is not None:
         if row.ratio is not None:
             interval = f"{row.low - 1:+.1%} to {row.high - 1:+.1%}"
         else:
-            interval = f"{show(row.low)} to {show(row.high)}"
+            interval = f"{low} to {high}"
     verdict = row.verdict
     if row.pairs_missing:
-        verdict += f", {row.pairs_missing:,} more"
+        verdict += f", {counted(row.pairs_missing, 'more pair' if paired else 'more run')}"
     return [
         row.span,
         row.statistic,
-        show(row.base),
-        show(row.head),
+        base,
+        head,
         "-" if row.ratio is None else f"{row.ratio - 1:+.1%}",
         interval,
         Cell(verdict, level=_SIGNS.get(row.verdict, ""), note=row.note),

@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 
 from latprof.arrays import Floats
-from latprof.comparing.runs import Key, Run, RunLike, load_runs
+from latprof.comparing.runs import (
+    Key,
+    Run,
+    RunLike,
+    added_up_notes,
+    estimates_of,
+    load_runs,
+    parse_statistic,
+)
 from latprof.comparing.student import (
     MOST_FLIPPED_EXACTLY,
     sign_patterns,
@@ -160,7 +168,9 @@ class Plan(Shown):
         Standard deviation of the statistic, as a part of it: within a run, and from run to run
         beyond that. None if it is not known.
     rows
-        A `PlannedLength` for each length.
+        A `PlannedLength` for each length; only for that of the given runs if `within` is not known.
+    doubts
+        Sentences on runs that consist of several recordings.
     """
 
     key: Key
@@ -171,6 +181,7 @@ class Plan(Shown):
     within: float | None
     between: float | None
     rows: tuple[PlannedLength, ...]
+    doubts: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Plan for {'.'.join(self.key)}: {self.detect:+.1%}>"
@@ -180,6 +191,8 @@ class Plan(Shown):
         """The number of pairs of the given length, in one sentence."""
         row = next(row for row in self.rows if row.length == 1)
         name = ".".join(self.key)
+        if self.within is None and self.between is None:
+            return "how many pairs are needed is unknown: one run, too short to know its variation"
         if row.pairs is None:
             return f"a change of {name} by {self.detect:+.1%} is not found by {MOST_PAIRS:,} pairs"
         at_least = "at least " if self.between is None else ""
@@ -193,7 +206,7 @@ class Plan(Shown):
         lines = []
         if self.between is None:
             lines.append(
-                "the variation from run to run is unknown from one run: the numbers are too small; "
+                "the variation from run to run is unknown from one run, so more pairs are needed; "
                 "give several runs of the same code"
             )
         else:
@@ -201,7 +214,10 @@ class Plan(Shown):
                 f"variation from run to run {self.between:.1%}, from {counted(self.runs, 'run')}"
             )
         if self.within is None:
-            lines.append("the variation within a run is unknown: the runs are too short")
+            lines.append(
+                "the variation within a run is unknown: the runs are too short, so nothing is said "
+                "of other lengths"
+            )
         else:
             lines.append(f"variation within a run {self.within:.1%}")
         columns = (
@@ -217,7 +233,10 @@ class Plan(Shown):
             ns = None if row.seconds is None else row.seconds * 1e9
             total = None if ns is None or row.pairs is None else 2 * ns * row.pairs
             rows.append([row.length, row.frames, ns, row.spread, row.pairs, total])
-        return [Section(self.sentence, tuple(lines)), Section("", table=Table(columns, rows))]
+        return [
+            Section(self.sentence, tuple(lines), doubts=self.doubts),
+            Section("", table=Table(columns, rows)),
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as values that JSON can hold."""
@@ -240,7 +259,7 @@ def plan(
     runs: "RunLike | Iterable[RunLike]",
     *,
     detect: float = 0.05,
-    statistic: Key = ("end_to_end", "p99"),
+    statistic: "str | Key" = "end_to_end.p99",
     power: float = 0.8,
     confidence: float = 0.95,
 ) -> Plan:
@@ -253,7 +272,7 @@ def plan(
     detect
         The change to be found, as a part: 0.05 for 5 %.
     statistic
-        Span and statistic, ``("decode", "mean")``.
+        Span and statistic, ``"decode.mean"`` or ``("decode", "mean")``.
     power
         The probability with which the change is to be found.
     confidence
@@ -274,29 +293,30 @@ def plan(
     for name, value in (("detect", detect), ("power", power), ("confidence", confidence)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
             raise ProfileError(f"{name} must be a number between 0 and 1, got {quoted(value)}")
-    return plan_runs(load_runs(runs, "run"), detect, statistic, power, confidence)
+    return plan_runs(load_runs(runs, "run"), detect, parse_statistic(statistic), power, confidence)
 
 
 def plan_runs(
     known: Sequence[Run], detect: float, statistic: Key, power: float, confidence: float
 ) -> Plan:
     """Plan from loaded runs: see `plan`."""
-    estimates = [run.statistic(statistic) for run in known]
-    values = [each.value for each in estimates if each is not None and each.value > 0]
-    if len(values) < len(known):
+    estimates = estimates_of(known, statistic)
+    values = [each.value for each in estimates]
+    if min(values) <= 0:
         raise ProfileError(
-            f"statistic must be one that is above 0 in all runs, got {quoted(statistic)}; use "
-            "('end_to_end', 'mean')"
+            f"statistic must be above 0 in all runs, got {quoted('.'.join(statistic))} of "
+            f"{min(values):g}; use end_to_end.mean"
         )
-    errors = [each.log_error for each in estimates if each is not None]
-    inside = [each**2 for each in errors if each is not None]
+    inside = [each.log_error**2 for each in estimates if each.log_error is not None]
     within = float(np.mean(inside)) if len(inside) == len(known) else None
     between: float | None = None
     if len(known) > 1:
         between = max(float(np.var(np.log(values), ddof=1)) - (within or 0.0), 0.0)
     frames, seconds = _mean_size(known)
+    fewest = None if within is None and between is None else 2
     rows = []
-    for length in LENGTHS:
+    # without the variation within a run, nothing is known of runs of other lengths
+    for length in LENGTHS if within is not None else (1.0,):
         spread = math.sqrt(2 * ((between or 0.0) + (within or 0.0) / length))
         rows.append(
             PlannedLength(
@@ -304,7 +324,7 @@ def plan_runs(
                 round(frames * length),
                 None if seconds is None else seconds * length,
                 spread,
-                _pairs(math.log1p(detect) / spread, 1 - confidence, power) if spread else 2,
+                _pairs(math.log1p(detect) / spread, 1 - confidence, power) if spread else fewest,
             )
         )
     return Plan(
@@ -316,6 +336,7 @@ def plan_runs(
         None if within is None else math.sqrt(within),
         None if between is None else math.sqrt(between),
         tuple(rows),
+        tuple(added_up_notes(known)),
     )
 
 

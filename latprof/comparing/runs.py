@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from latprof.arrays import Ints
 from latprof.errors import ProfileError
 from latprof.io.formats.foreign import ForeignFile
 from latprof.profile.answers import coarse_edges
+from latprof.profile.doubts import added_up
 from latprof.profile.file import is_profile
 from latprof.profile.profile import Profile, load_profile
 from latprof.text import clip, escape, quoted, shown_path
@@ -27,8 +29,11 @@ __all__ = [
     "Key",
     "Run",
     "RunLike",
+    "added_up_notes",
     "condition_notes",
+    "estimates_of",
     "load_runs",
+    "parse_statistic",
     "statistic_of",
 ]
 
@@ -39,6 +44,9 @@ LOAD_CHANGE = 0.1  # part of the throughput from which on two sides differ in lo
 
 _Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
 _FEWEST_BATCHES = 32
+
+STATISTIC = rf"mean|{THROUGHPUT}|{MISSES}|p\d+(?:\.\d+)?"  # a regular expression
+_FORM = re.compile(rf"(?:(?P<span>.+)\.)?(?P<name>{STATISTIC})")
 
 Key = tuple[str, str]
 """A span and a statistic of it: ``("decode", "p99")``."""
@@ -142,6 +150,61 @@ def _load(item: Any, name: str, by: str | None) -> Run:
     return run
 
 
+def parse_statistic(given: "str | Key") -> Key:
+    """Return the span and the statistic that ``"decode.p99"`` means, or a pair of both.
+
+    Raises
+    ------
+    ProfileError
+        It is neither.
+
+    Examples
+    --------
+    >>> parse_statistic("decode.p99"), parse_statistic("mean"), parse_statistic(("decode", "p50"))
+    (('decode', 'p99'), ('end_to_end', 'mean'), ('decode', 'p50'))
+    """
+    names = (given,) if isinstance(given, str) else given
+    known = isinstance(names, tuple) and all(isinstance(name, str) for name in names)
+    found = _FORM.fullmatch(".".join(names)) if known else None
+    if found is None:
+        raise ProfileError(
+            "statistic must be SPAN.STATISTIC, such as decode.p99 or end_to_end.mean, got "
+            f"{quoted(given)}"
+        )
+    return found["span"] or "end_to_end", found["name"]
+
+
+def estimates_of(runs: Sequence[Run], key: Key) -> list[Estimate]:
+    """Return a statistic of each run.
+
+    Raises
+    ------
+    ProfileError
+        A run does not have it.
+    """
+    found = []
+    for run in runs:
+        estimate = run.statistic(key)
+        if estimate is None:
+            raise ProfileError(
+                f"statistic must be one that all runs have, got {quoted('.'.join(key))}, which "
+                f"{escape(run.name)} lacks; its spans are {', '.join(run.profile.spans)}"
+            )
+        found.append(estimate)
+    return found
+
+
+def added_up_notes(runs: Sequence[Run]) -> list[str]:
+    """Return a sentence for each run that consists of several recordings, of three at most."""
+    several = [run for run in runs if added_up(run.profile)]
+    notes = [
+        f"{run.name} is taken as one run and has {len(run.profile.recordings):,} recordings; if "
+        "each is a run, give its files one by one"
+        for run in several[:3]
+    ]
+    return notes if len(several) <= 3 else [*notes, f"so have {len(several) - 3:,} more runs"]
+
+
 def statistic_of(profile: Profile, key: Key) -> Estimate | None:
     """Return a statistic of a profile, or None if it has none."""
     span, name = key
@@ -205,6 +268,7 @@ def condition_notes(base: Sequence[Run], head: Sequence[Run]) -> list[str]:
         if before and abs(after / before - 1) > LOAD_CHANGE:
             notes.append(
                 f"the load differs: {format_quantity(before)} and {format_quantity(after)} frames/s"
+                " (of a program that waits for its own results, this is an effect of the change)"
             )
     for what, found in (
         ("the sampling rates", lambda run: {f"{rate:g}" for rate in run.profile.rates}),

@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from latprof.arrays import Floats
-from latprof.comparing.runs import MISSES, THROUGHPUT, Key, Run, RunLike, load_runs
+from latprof.comparing.runs import (
+    MISSES,
+    THROUGHPUT,
+    Estimate,
+    Key,
+    Run,
+    RunLike,
+    added_up_notes,
+    estimates_of,
+    load_runs,
+    parse_statistic,
+)
 from latprof.comparing.student import t_quantile
 from latprof.errors import ProfileError
 from latprof.table import Column, Kind, Section, Shown, Table
@@ -89,11 +100,17 @@ class Trend(Shown):
         A `TrendPoint` for each run, in order of time.
     changes
         The `ChangePoint` values, in order.
+    fewest
+        With fewer runs no change can be found.
+    doubts
+        Sentences on runs that consist of several recordings.
     """
 
     key: Key
     points: tuple[TrendPoint, ...]
     changes: tuple[ChangePoint, ...]
+    fewest: int = 0
+    doubts: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Trend of {'.'.join(self.key)}: {counted(len(self.points), 'run')}>"
@@ -114,11 +131,15 @@ class Trend(Shown):
     def sentence(self) -> str:
         """The last change, in one sentence."""
         name, runs = ".".join(self.key), counted(len(self.points), "run")
+        if len(self.points) < self.fewest:
+            return f"finding a change of {name} needs {self.fewest} runs, got {len(self.points)}"
         if not self.changes:
-            return f"{name} did not change over {runs}"
+            return f"no change of {name} was found over {runs}"
         last = self.changes[-1]
         more = len(self.changes) - 1
         before = f", after {counted(more, 'earlier change')}" if more else ""
+        if last.low is not None and last.high is not None and last.low <= 1 <= last.high:
+            return f"{name} varies differently from {last.run} on, its mean hardly{before}"
         return f"{name} changed by {last.ratio - 1:+.1%} at {last.run}{before}"
 
     def table(self) -> "pd.DataFrame":
@@ -164,7 +185,7 @@ class Trend(Shown):
             Column("high", kind),
         )
         rows = [(p.run, p.begin_ns, p.frames, p.value, p.low, p.high) for p in self.points]
-        parts = [Section(self.sentence)]
+        parts = [Section(self.sentence, doubts=self.doubts)]
         if shown:
             parts.append(Section("", table=changes))
         return [*parts, Section("Runs", table=Table(columns, rows))]
@@ -209,7 +230,7 @@ def _range(change: ChangePoint) -> str:
 def trend(
     runs: "RunLike | Iterable[RunLike]",
     *,
-    statistic: Key = ("end_to_end", "p99"),
+    statistic: "str | Key" = "end_to_end.p99",
     significance: float = 0.01,
 ) -> Trend:
     """Return a statistic over runs, and the runs at which it changed.
@@ -220,7 +241,7 @@ def trend(
         Traces, profiles or paths of either. They are put in order of ``run`` in their labels
         (``Profiler(meta={"run": 17})``) if all have a number there, otherwise of their first frame.
     statistic
-        Span and statistic, ``("decode", "mean")``.
+        Span and statistic, ``"decode.mean"`` or ``("decode", "mean")``.
     significance
         Level of the permutation test of each change, between 0 and 1.
 
@@ -239,20 +260,37 @@ def trend(
     known = load_runs(runs, "run")
     if len(known) > MOST_RUNS:
         raise ProfileError(f"runs must be at most {MOST_RUNS:,}, got {len(known):,}; give fewer")
-    points = tuple(_point(run, statistic) for run in _in_order(known))
+    key, ordered = parse_statistic(statistic), _in_order(known)
+    points = tuple(map(_point, ordered, estimates_of(ordered, key)))
     values = np.array([point.value for point in points])
     scaled = np.log(values) if (values > 0).all() else values
     found = change_points(scaled, significance=significance)
-    return Trend(statistic, points, tuple(_changes(points, scaled, found)))
+    return Trend(
+        key,
+        points,
+        tuple(_changes(points, scaled, found)),
+        fewest_runs(significance),
+        tuple(added_up_notes(ordered)),
+    )
 
 
-def _point(run: Run, key: Key) -> TrendPoint:
-    found = run.statistic(key)
-    if found is None:
-        raise ProfileError(
-            f"statistic must be one that all runs have, got {quoted(key)}, which {run.name} lacks; "
-            f"its spans are {', '.join(run.profile.spans)}"
-        )
+def fewest_runs(significance: float) -> int:
+    """Return how many runs a change in their middle needs to be found at all.
+
+    Half of n runs are below all others in 2 of ``comb(n, n / 2)`` orders.
+
+    Examples
+    --------
+    >>> fewest_runs(0.01), fewest_runs(0.05)
+    (10, 8)
+    """
+    n = 2 * FEWEST_RUNS
+    while 2 / math.comb(n, n // 2) > significance:
+        n += 2
+    return n
+
+
+def _point(run: Run, found: Estimate) -> TrendPoint:
     low = high = None
     if found.log_error is not None:
         reach = math.exp(_Z * found.log_error)

@@ -34,7 +34,7 @@ def drawn(random, pool, n, variation, change=1.0):
 
 
 def achieved(random, pool, pairs, variation, detect, comparisons):
-    """Return the share of comparisons of so many pairs that find the change."""
+    """Return the share of comparisons, of `pairs` pairs each, that find the change."""
     budgets, found = parse_budgets([BUDGET]), 0
     for _ in range(comparisons):
         base = drawn(random, pool, pairs, variation)

@@ -3,9 +3,9 @@
     python -m tests.benchmarks.trend [--series 100]
     python -m tests.benchmarks.trend --judge OTHER/bin/python    # with ruptures or apache-otava
 
-The series are logarithms of a statistic over 60 runs that vary by 3 %: one that stays as it is,
-one whose variation is three times as large from run 30 on, one that is 10 % higher from run 30 on,
-and one that rises by 1 % a run from run 30 on. Each is judged as a whole, and once more after each
+The series are logarithms of a statistic over 60 runs that vary by 3 %. The first shape does not
+change. At run 30 the variation of the second triples, the third rises by 10 %, and the fourth
+begins to rise by 1 % a run. Each series is judged as a whole, and once more after each
 run, as it would be in practice, until the change is found.
 
 Judges are other packages. Their requirements differ, so they run in an environment of their own:
@@ -23,7 +23,7 @@ from latprof.comparing.trend import change_points
 
 RUNS, CHANGE = 60, 30
 VARIATION = 0.03
-NEAR = 3  # a point so many runs beside the change is right
+NEAR = 3  # runs that a right point may be beside the change
 
 T = np.arange(RUNS)
 SHAPES = {  # by name: mean, and standard deviation, of each run
