@@ -1,6 +1,7 @@
 """Time that latprof, DuckDB, Polars and pandas take for the same answers from the same file.
 
     python -m tests.benchmarks.analysis [--frames 10000000] [--runs 5] [--sizes 1,10,100]
+    python -m tests.benchmarks.analysis --written-by pandas,polars,duckdb,groups,latprof
 
 The file is generated and written by latprof. Each engine runs in its own process, one after the
 other, in several rounds, so that a slow phase of the machine affects all of them. If an engine
@@ -8,8 +9,9 @@ has several forms of the query, each is tried twice and the fastest is used. "se
 inside the process without imports; "process" includes the start of the interpreter. The answers
 are compared: counts, sums, min and max must be equal, means and standard deviations agree to
 1e-9, percentiles to 0.05 % of Polars' exact ones; DuckDB's are approximate and only shown. With
-`--sizes` (millions of frames) it also measures how latprof's time and memory grow. The output is
-Markdown.
+`--sizes` (millions of frames) it also measures how latprof's time and memory grow. With
+`--written-by` the engines are latprof and DuckDB, on the same frames as each tool writes them with
+its defaults ("groups": pyarrow, 700,000 rows in a row group). The output is Markdown.
 """
 
 import argparse
@@ -20,6 +22,7 @@ from pathlib import Path
 
 from tests.benchmarks import generated
 from tests.benchmarks.engines import FORMS, PACKAGES, QS, Answers
+from tests.benchmarks.writers import WRITERS
 
 MODULE = "tests.benchmarks.engines"
 EXACT = ("count", "sum", "min", "max")
@@ -102,6 +105,49 @@ def compare(path: Path, frames: int, runs: int, engines: list[str]) -> list[str]
     return wrong
 
 
+def of_others(folder: Path, frames: int, runs: int, writers: list[str]) -> list[str]:
+    """Print how much quicker latprof is than DuckDB on files of several tools; return wrong ones.
+
+    Of each round the two runs follow each other, and the ratio is that of the two.
+    """
+    source, rows, notes, wrong = folder / "source.parquet", [], [], []
+    generated.write(source, frames)
+    for writer in writers:
+        path = folder / f"{writer}.parquet"
+        generated.child("tests.benchmarks.writers", [writer, str(source), str(path)])
+        form, note = fastest_form("DuckDB", path)
+        notes.append(f"{writer}: {note}")
+        pairs = []
+        for _ in range(runs):
+            ours = generated.child(MODULE, ["latprof", "analyze", str(path)])
+            pairs.append((ours, generated.child(MODULE, ["DuckDB", form, str(path)])))
+        first, last = pairs[-1]
+        for span, known in last.result["answers"].items():
+            mine = first.result["answers"][span]
+            if any(mine[fact] != known[fact] for fact in EXACT):
+                wrong.append(f"{writer}: {span} is {mine}, not {known}")
+        cells = [writer, f"{path.stat().st_size / frames:.1f}"]
+        for what in ("seconds", "cpu"):
+            both = [[run.result[what] for run in pair] for pair in pairs]
+            ratios = [theirs / ours for ours, theirs in both]
+            cells += [f"{statistics.median(column):.2f}" for column in zip(*both, strict=True)]
+            cells.append(f"{statistics.median(ratios):.2f}")
+        cells += [
+            f"{max(run.peak_mb for run in column):,.0f}" for column in zip(*pairs, strict=True)
+        ]
+        rows.append(cells)
+        path.unlink()
+    source.unlink()
+    print(f"\n{frames:,} frames, {runs} rounds, medians; a new process for each run:\n")
+    header = ["written by", "bytes a frame"]
+    for what in ("seconds", "CPU seconds"):
+        header += [f"{what}, latprof", "DuckDB", "DuckDB / latprof"]
+    print(generated.table([*header, "peak MB, latprof", "DuckDB"], rows))
+    for note in notes:
+        print(f"\n{note}")
+    return wrong
+
+
 def growth(folder: Path, millions: list[float], runs: int) -> None:
     """Print how latprof's time and memory grow with the frames."""
     rows, before = [], None
@@ -135,6 +181,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=10_000_000, help="0: no comparison")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--sizes", default="", help="millions of frames, such as 1,10,100")
+    parser.add_argument(
+        "--written-by", default="", help=f"tools that write the files: {','.join(WRITERS)}"
+    )
     parser.add_argument("--engines", default=",".join(name.replace(",", "") for name in FORMS))
     parser.add_argument("--folder", help="where the files are generated; default: a temporary one")
     options = parser.parse_args(arguments)
@@ -144,7 +193,10 @@ def main(arguments: list[str] | None = None) -> int:
     print(generated.machine("latprof", "numpy", "pyarrow", *packages))
     wrong: list[str] = []
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        if options.frames:
+        if options.written_by:
+            writers = [name.strip() for name in options.written_by.split(",")]
+            wrong = of_others(Path(folder), options.frames, options.runs, writers)
+        elif options.frames:
             path = Path(folder) / "frames.parquet"
             generated.write(path, options.frames)
             wrong = compare(path, options.frames, options.runs, engines)
