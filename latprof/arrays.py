@@ -4,6 +4,7 @@ The limits say what a saved profile may hold; `latprof.profile.codec` checks the
 file.
 """
 
+import mmap
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -27,6 +28,7 @@ __all__ = [
     "Mask",
     "Stamp",
     "exact_sum",
+    "sparse_zeros",
     "widen",
 ]
 
@@ -82,6 +84,25 @@ def exact_sum(values: Ints, high: int, weights: Ints | None = None) -> int:
     if high * heaviest * max(len(values), 1) >= 2**63:
         exact = values.astype(object)
     return int(exact.sum() if weights is None else (exact * weights).sum())
+
+
+def sparse_zeros(length: int) -> Ints:
+    """Return n zeros of which only those pages take memory that are written to.
+
+    `numpy.zeros` gives the same from the system, but takes used memory after larger arrays have
+    been freed, and then writes all zeros: 0.4 s and 220 MB for the tables of a fold.
+
+    Examples
+    --------
+    >>> zeros = sparse_zeros(1 << 20)
+    >>> zeros[7] += 1
+    >>> int(zeros.sum()), zeros.dtype
+    (1, dtype('int64'))
+    """
+    if not hasattr(mmap, "MAP_PRIVATE"):  # not on Windows
+        return np.zeros(length, np.int64)
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # not shared with the child of a fork
+    return np.frombuffer(mmap.mmap(-1, max(length, 1) * 8, flags), np.int64, length)
 
 
 def widen(sums: Exact, bound: int) -> Exact:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from latprof.arrays import Exact, Floats, Ints, Mask, exact_sum
+from latprof.arrays import Exact, Floats, Ints, Mask, exact_sum, sparse_zeros
 from latprof.fold.grids import step_of
 from latprof.fold.sums import Sums, comoment, dot, is_spread, offer_exemplars
 from latprof.fold.windows import COARSE, DEEPEST, ChunkWindows, Run, Windows, coarse_bin
@@ -114,13 +114,13 @@ class Bins:
         self.parts = (*(stage.name for stage in pipeline.stages), "other")
         names = (*(span.name for span in pipeline.all_spans), "other")
         places = PLACES + (1 << COARSE)  # coarse bins are moved as a whole
-        self.counts = {name: np.zeros(places, np.int64) for name in names}
-        self.unattributed = np.zeros(places, np.int64)  # frames outside the attribution set
-        self.tails = {name: np.zeros(places, np.int64) for name in self.parts}
+        self.counts = {name: sparse_zeros(places) for name in names}
+        self.unattributed = sparse_zeros(places)  # frames outside the attribution set
+        self.tails = {name: sparse_zeros(places) for name in self.parts}
         self.tails_bound = 0  # no sum in `tails` exceeds it
         self.ones = np.ones(size, np.int64)
         # counts of runs in one window: for which window, and the extremes of their chunks
-        self._run_counts = {name: np.zeros(places, np.int64) for name in names}
+        self._run_counts = {name: sparse_zeros(places) for name in names}
         self._run_window: dict[str, tuple[tuple[Windows, int], ...]] = {}
         self._run_extremes: dict[str, tuple[int, int]] = {}
         self._extremes: dict[str, tuple[int, int]] = {}

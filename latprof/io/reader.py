@@ -94,7 +94,7 @@ class Reader:
                 raise
 
     def _begin(self, pipeline: Pipeline | None) -> None:
-        parquet = pq.ParquetFile(self._file)
+        parquet = pq.ParquetFile(self._file, page_checksum_verification=True)
         raw = metadata.find(parquet.metadata.metadata)
         self.meta: dict[str, Any] = {}
         if raw is None and pipeline is None:
@@ -115,7 +115,8 @@ class Reader:
         if raw is not None:
             self._check_own_marks(schema)
         self._footer = parquet.metadata
-        self._parquet = self._decoder(self._file)
+        # plain strings are best decoded as dictionaries
+        self._parquet = self._decoder(self._file) if self._plan.text else parquet
         # one for each task at a time: they are not safe to share
         self._idle: SimpleQueue[pq.ParquetFile] = SimpleQueue()
         self._decoders = 1
@@ -142,7 +143,7 @@ class Reader:
             self._threads = True
             return 1
         with self._errors():
-            while self._decoders < DECODERS:
+            while self._decoders < min(DECODERS, self.num_batches):
                 self._others.append(pa.OSFile(self.path, "rb"))
                 self._idle.put(self._decoder(self._others[-1]))
                 self._decoders += 1
