@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -446,6 +447,31 @@ def test_durations_give_no_number_that_needs_times(tmp_path, capsys):
     assert profile.active_ns is None
     with pytest.raises(TraceError, match="causes must be computed from frames with times"):
         latprof.causes(trace)
+
+
+def test_pipes_and_endless_files_are_refused_soon(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    assert main(["report", str(tmp_path / "pipe"), "--marks", "a,b"]) == 2
+    assert "got a pipe or a device; save its data" in capsys.readouterr().err
+    for name, head, reason in (
+        (
+            "a.json",
+            b'[{"ph":"X","ts":1,"dur":2},',
+            "the text must be JSON, which it is not after 1",
+        ),
+        ("b.json", b'{"resourceSpans":[{"a":"', "one value of the file has more than"),
+        ("c.json", b'{"a_ns":1,"b_ns":2}\n{"a_ns":"', "a line must have at most"),
+        ("d.json", b'[{"a_ns":1,"b_ns":2},{"a_ns":"', "one value of the file has more than"),
+    ):
+        with write(tmp_path / name, head).open("r+b") as file:
+            file.truncate(10 << 30)  # sparse
+        marks = ["--marks", "a_ns,b_ns"] if b"a_ns" in head else []
+        assert main(["report", str(tmp_path / name), *marks]) == 2
+        assert reason in capsys.readouterr().err
+    with gzip.open(tmp_path / "bomb.csv.gz", "wb", 1) as zipped:
+        zipped.write(b"a_ns,b_ns\n" + b"0" * (1 << 26))
+    assert main(["report", str(tmp_path / "bomb.csv.gz"), "--marks", "a_ns,b_ns"]) == 2
+    assert "a row must have at most 16,777,216 bytes" in capsys.readouterr().err
 
 
 def test_files_that_are_no_tables_are_refused_in_one_line(tmp_path):

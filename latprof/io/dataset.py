@@ -411,8 +411,12 @@ def find_files(where: str | os.PathLike[str], *, every: bool = False) -> list[Pa
             if not found:
                 raise TraceError(f"the folder contains no {pattern} file; pass another one")
             return found
-        if path.exists():
+        if path.is_file():
             return [path]
+        if path.exists():  # it can be read only once, and opening it may wait forever
+            raise TraceError(
+                "the path must be of a file, got a pipe or a device; save its data to a file first"
+            )
         found = []
         if glob.has_magic(text):
             # glob takes a folder that it cannot open for an empty one: fail here instead if the

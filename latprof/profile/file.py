@@ -197,6 +197,8 @@ def is_profile(path: StrPath) -> bool:
 
     A saved profile is gzipped JSON; so is what cannot be unpacked, as it may be a damaged one.
     """
+    if not os.path.isfile(path):  # to open a pipe may take forever
+        return False
     try:
         with open(path, "rb") as file:
             if file.read(2) != b"\x1f\x8b":

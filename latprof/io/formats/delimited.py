@@ -13,7 +13,7 @@ from pyarrow import csv as arrow_csv
 
 from latprof.arrays import Ints
 from latprof.errors import TraceError
-from latprof.io.formats.files import ByteStream
+from latprof.io.formats.files import HEAD, ByteStream
 from latprof.text import quoted
 
 __all__ = ["Block", "Dialect", "ParsedBlock", "blocks", "parse", "parse_as_text", "sniff"]
@@ -81,7 +81,10 @@ def sniff(head: bytes) -> Dialect:
         if end < 0:
             raise TraceError("the table must have a row of values, got none")
         place, line_number = end + 1, line_number + 1
-    lines = head[place:].decode("utf-8", "replace").splitlines()[: _SNIFFED_ROWS + 1]
+    lines = head[place:].decode("utf-8", "replace").splitlines()
+    if len(head) >= HEAD and len(lines) > 1 and not head.endswith(b"\n"):
+        del lines[-1]  # it is cut
+    del lines[_SNIFFED_ROWS + 1 :]
     delimiter = delimiter or _delimiter(lines)
     rows = _rows(lines, delimiter)
     first, below = rows[0], rows[1:]

@@ -9,9 +9,10 @@ import pyarrow as pa
 
 from latprof.errors import TraceError
 
-__all__ = ["ByteStream", "head_of", "opened"]
+__all__ = ["HEAD", "ByteStream", "head_of", "opened"]
 
-_HEAD = 1 << 18  # bytes that are enough to recognize a format
+HEAD = 1 << 18
+"""Bytes that are enough to recognize a format."""
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
 
@@ -50,7 +51,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[ByteStream]:
             yield stream
 
 
-def head_of(path: str | os.PathLike[str], size: int = _HEAD) -> bytes:
+def head_of(path: str | os.PathLike[str], size: int = HEAD) -> bytes:
     """Return the first bytes of a file, decompressed."""
     with opened(path) as stream:
         return stream.read(size)

@@ -132,10 +132,15 @@ class JsonValues:
 
     def _peek(self) -> bool:
         """Go to the next character that is not a space or a comma; return whether there is one."""
+        skipped = 0
         while True:
-            self._place = _SPACE.match(self._buffer, self._place).end()  # type: ignore[union-attr]
+            begin = self._place
+            self._place = _SPACE.match(self._buffer, begin).end()  # type: ignore[union-attr]
+            skipped += self._place - begin
             if self._place < len(self._buffer):
                 return True
+            if skipped > LARGEST_VALUE:
+                raise TraceError(self._invalid())
             if not self._more(_CHUNK):
                 return False
 

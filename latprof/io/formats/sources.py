@@ -21,7 +21,7 @@ from latprof.errors import TraceError
 from latprof.io import arrow
 from latprof.io.formats import delimited
 from latprof.io.formats.columns import ColumnMap
-from latprof.io.formats.files import ByteStream, head_of, opened
+from latprof.io.formats.files import HEAD, ByteStream, head_of, opened
 from latprof.io.formats.json_values import JsonValues
 from latprof.io.reader import DECODERS, read_ahead
 from latprof.text import clip
@@ -97,7 +97,7 @@ class CsvSource:
         end = head.rfind(b"\n") + 1
         # a small file may lack the last line end; a part of a row must not be sampled
         data = head[self.dialect.first_row :]
-        if len(head) >= 1 << 18 and end > self.dialect.first_row:
+        if len(head) >= HEAD and end > self.dialect.first_row:
             data = head[self.dialect.first_row : end]
         first = delimited.Block(data, len(data), self.dialect.first_line)
         self._first = delimited.parse_as_text(first, self.dialect, self.names, missing)
