@@ -40,9 +40,11 @@ if TYPE_CHECKING:
     from latprof.profile.span import SpanProfile
     from latprof.queueing.blame import blame
     from latprof.queueing.causes import Causes, causes
+    from latprof.queueing.forecast import WhatIf
     from latprof.queueing.headroom import Headroom, headroom
+    from latprof.queueing.sensitivity import sensitivity
     from latprof.queueing.utilization import utilization
-    from latprof.queueing.what_if import WhatIf, sensitivity, what_if
+    from latprof.queueing.what_if import what_if
     from latprof.recorder.alerts import Violation
     from latprof.recorder.current import current_frame
     from latprof.recorder.implementation import Frame
@@ -121,7 +123,9 @@ _MODULES = {
     "queueing.causes": ("Causes", "causes"),
     "queueing.headroom": ("Headroom", "headroom"),
     "queueing.utilization": ("utilization",),
-    "queueing.what_if": ("WhatIf", "sensitivity", "what_if"),
+    "queueing.forecast": ("WhatIf",),
+    "queueing.sensitivity": ("sensitivity",),
+    "queueing.what_if": ("what_if",),
     "recorder.alerts": ("Violation",),
     "recorder.current": ("current_frame",),
     "recorder.implementation": ("Frame",),

@@ -14,7 +14,7 @@ from latprof.cli.main import main
 from latprof.errors import LatprofError, ProfileError, TraceError
 from latprof.queueing.blame import waited_for
 from latprof.queueing.model import queue_model
-from latprof.queueing.utilization import suggest_stations
+from latprof.queueing.suggestions import suggest_stations
 from tests.benchmarks.causes import queueing
 
 DATA = Path(__file__).parents[1] / "data"

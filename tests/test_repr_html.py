@@ -12,8 +12,8 @@ from traces import rich
 import latprof
 from latprof import Pipeline, Span, Trace
 from latprof.profile.profile import Profile
+from latprof.queueing.forecast import WhatIf
 from latprof.queueing.rooms import Source
-from latprof.queueing.what_if import WhatIf
 from latprof.report.report import Report
 
 HOSTILE = "<script>alert(1)</script>&\"'\x1b[31m$x$"

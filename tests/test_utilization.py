@@ -11,7 +11,8 @@ import latprof
 from latprof import Pipeline, Span, Trace, utilization
 from latprof.cli.main import main
 from latprof.errors import TraceError
-from latprof.queueing.utilization import saturated_processor, suggest_stations
+from latprof.queueing.suggestions import suggest_stations
+from latprof.queueing.utilization import saturated_processor
 
 DATA = Path(__file__).parents[1] / "data"
 MS = 1_000_000

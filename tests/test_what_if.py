@@ -13,9 +13,9 @@ from lines import LINE, line, served
 
 from latprof import AUDIO, Pipeline, Span, Trace, read, sensitivity, what_if
 from latprof.errors import TraceError
+from latprof.queueing.load import places_in_flight
 from latprof.queueing.model import queue_model
 from latprof.queueing.replay import one_server, several_servers
-from latprof.queueing.what_if import places_in_flight
 
 DATA = Path(__file__).parents[1] / "data"
 ROWS = served(range(0, 400, 10), [7] * 40, [9] * 40)

@@ -17,8 +17,10 @@ from latprof.queueing.blame import blame_rows
 from latprof.queueing.causes import causes
 from latprof.queueing.headroom import headroom
 from latprof.queueing.options import Options
-from latprof.queueing.utilization import suggest_stations, utilization
-from latprof.queueing.what_if import sensitivity_rows, what_if
+from latprof.queueing.sensitivity import sensitivity_rows
+from latprof.queueing.suggestions import suggest_stations
+from latprof.queueing.utilization import utilization
+from latprof.queueing.what_if import what_if
 from latprof.table import Column, Section, Table, text
 from latprof.text import escape, quoted
 from latprof.units import parse_duration

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
 
+    from latprof.queueing.forecast import WhatIf
     from latprof.queueing.headroom import Headroom
-    from latprof.queueing.what_if import WhatIf
 
 __all__ = ["blame", "load_curve", "what_if"]
 

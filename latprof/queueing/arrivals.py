@@ -13,6 +13,10 @@ stretches stay busy. A frame that is in at some load is in at every higher load.
     load 0.6    |  a    aaa |        bb  | c          |
     load 1.3    |  a a Baaa |  A b   bb  | c ccB      |
 
+Blocks are as short as what came and what it needed does not depend on what was before: then
+resampled blocks make busy stretches of all kinds, not only those that happened to be recorded. If
+busy stretches come from the recording itself, blocks are long enough for them.
+
 Periodic starts are not added to each other: their period is divided by the load. Of a long
 recording some blocks are taken, at equal distances.
 """
@@ -31,8 +35,11 @@ FEWEST_STARTS = 100
 MOST_STARTS = 30_000
 """Frames that are replayed at the recorded load, about; more would take long."""
 
-_BLOCKS = 32
-_LEAST_IN_BLOCK = 25  # frames, on average
+_BLOCKS = 32  # at least
+_MANY_BLOCKS = 128
+_LEAST_IN_BLOCK = 8  # frames, on average
+_LONGER = 4  # a block that is too short is made that many times longer
+_ALIKE = 0.2  # how far variances at two scales may differ, beside chance
 _SEEN_WINDOWS = 16
 _PERIODIC = 0.9  # share of the gaps that are near the median of all gaps
 _NEAR = 0.25
@@ -67,6 +74,14 @@ class Arrivals:
     def blocks(self) -> int:
         """Number of blocks of the recording."""
         return len(self.bounds) - 1
+
+    @property
+    def are_short(self) -> bool:
+        """Whether blocks are short, so that recordings of resampled ones are as good as this one.
+
+        They have busy stretches that this one lacks by chance.
+        """
+        return self.blocks >= _MANY_BLOCKS
 
     @property
     def per_second(self) -> float:
@@ -147,8 +162,10 @@ class Arrivals:
         return rows, starts
 
 
-def arrivals_of(starts: Ints) -> Arrivals:
+def arrivals_of(starts: Ints, work: Ints | None = None) -> Arrivals:
     """Return the arrivals of a recording; `starts` (n,) are in order, n is `FEWEST_STARTS` or more.
+
+    `work` (n,) is how long the busiest station needs for each frame.
 
     Examples
     --------
@@ -159,8 +176,8 @@ def arrivals_of(starts: Ints) -> Arrivals:
     gaps = np.diff(starts)
     usual = int(np.median(gaps))
     near = np.abs(gaps - usual) <= _NEAR * usual
-    slots = int(np.clip(len(starts) // _LEAST_IN_BLOCK, 4, _BLOCKS))
-    blocks = slots if len(starts) <= MOST_STARTS else slots * (len(starts) // MOST_STARTS + 1)
+    blocks = len(starts) // _block_frames(gaps, work)
+    slots = min(blocks, max(MOST_STARTS * blocks // len(starts), _BLOCKS))
     steady = near.mean() >= _PERIODIC and abs(gaps.mean() - usual) <= _NEAR * usual
     if usual > 0 and steady:
         bounds = np.linspace(0, len(starts), blocks + 1).astype(np.int64)
@@ -169,3 +186,31 @@ def arrivals_of(starts: Ints) -> Arrivals:
     length = -(-span // blocks)
     edges = starts[0] + np.arange(blocks + 1) * length
     return Arrivals(starts, None, np.searchsorted(starts, edges), length, slots)
+
+
+def _block_frames(gaps: Ints, work: Ints | None) -> int:
+    """Return how many frames a block has: no fewer than those that depend on each other.
+
+    Without dependence the variance of sums of frames grows as their number. What is summed is the
+    work of the frames less the time between them, as parts of their means: what makes queues.
+    """
+    n = len(gaps)
+    most = max(n // _BLOCKS, 1)
+    load = 1 - gaps / max(float(gaps.mean()), 1.0)
+    if work is not None and work.any():
+        load += work[:n] / work[:n].mean() - 1
+    sizes = [_LEAST_IN_BLOCK]
+    while sizes[-1] * _LONGER <= most:
+        sizes.append(sizes[-1] * _LONGER)
+    counts = np.array([n // size for size in sizes])
+    # of a frame, as sums of that many frames show
+    variances = [
+        float(load[: count * size].reshape(count, size).sum(axis=1).var()) / size
+        for count, size in zip(counts, sizes, strict=True)
+    ]
+    for i, size in enumerate(sizes):
+        off = [max(x, 1e-12) / max(variances[i], 1e-12) for x in variances[i + 1 :]]
+        most_off = 1 + _ALIKE + 2 * np.sqrt(2 / np.maximum(counts[i + 1 :], 1))
+        if all(max(x, 1 / x) <= limit for x, limit in zip(off, most_off, strict=True)):
+            return min(size, most)
+    return most

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Headroom", "Limit", "headroom", "parse_limit"]
 
 _DRAWS = 4  # random draws for one load; their results are averaged
+_MANY_DRAWS = 12  # the same, of resampled recordings
 _RESAMPLED = 30  # for the interval
 _INTERVAL = (2.5, 97.5)  # percentiles of the loads of the resampled recordings
 _PRECISION = 0.002  # of a load
@@ -282,33 +283,31 @@ class _Search:
         busiest = max(frames.busy.values(), default=0.0)
         self.most = min(1 / busiest, MOST_LOAD) if busiest else MOST_LOAD
         """The load that the busiest station can serve."""
+        self.draws = range(_MANY_DRAWS if frames.arrivals.are_short else _DRAWS)
 
-    def value(self, load: float, draws: range, *, resampled: bool = False) -> float:
-        """Return the limited value at a load, the mean of some draws."""
-        values = [
-            self.limit.of(self.frames.latencies(load, draw, resampled=resampled)) for draw in draws
-        ]
-        return float(np.mean(values))
+    def ends(self, load: float, draws: range, *, resampled: bool) -> Ints:
+        """Return the latencies at a load of the frames of some draws together."""
+        ends = [self.frames.latencies(load, draw, resampled=resampled) for draw in draws]
+        return np.concatenate(ends)
 
-    def highest(self, draws: range, *, near: float | None = None) -> float:
+    def highest(self, draws: range, *, resampled: bool = False, near: float | None = None) -> float:
         """Return the highest load that keeps the limit, at most `most`; 0 if none does.
 
-        With `near`, blocks are resampled, and the search begins around that load.
+        With `near`, the search begins around that load.
         """
-        resampled = near is not None
         low, high = min(1.0, self.most / 2), self.most
         if near is not None:
             low, high = near * 0.95, min(near * 1.05, self.most)
 
         def keeps(load: float) -> bool:
-            return self.limit.keeps(self.value(load, draws, resampled=resampled))
+            return self.limit.keeps(self.limit.of(self.ends(load, draws, resampled=resampled)))
 
         while keeps(high):
             if high == self.most:
                 return high
             low, high = high, min(high * 1.1, self.most)
         while not keeps(low):
-            low, high = low * (0.9 if resampled else 0.5), low
+            low, high = low * (0.5 if near is None else 0.9), low
             if low < LEAST_LOAD:
                 return 0.0
         while high - low > _PRECISION * low:
@@ -319,11 +318,16 @@ class _Search:
     def result(self) -> Headroom:
         """Search, and return what was found."""
         frames, limit = self.frames, self.limit
-        load = self.highest(range(_DRAWS))
-        others = [0.0]
+        load = self.highest(self.draws, resampled=frames.arrivals.are_short)
+        low = high = 0.0
         if load:
-            others = [self.highest(range(draw, draw + 1), near=load) for draw in range(_RESAMPLED)]
-        low, high = np.percentile(others, _INTERVAL)
+            others = [
+                self.highest(range(draw, draw + 1), resampled=True, near=load)
+                for draw in range(_MANY_DRAWS, _MANY_DRAWS + _RESAMPLED)
+            ]
+            # one recording is shorter than all draws together: where its loads are is no matter,
+            # but how far they are apart
+            low, high = np.percentile(others, _INTERVAL) * (load / (np.median(others) or load))
         busy = {name: share * (load or 1.0) for name, share in frames.busy.items()}
         station = max(busy, key=busy.__getitem__) if busy and load else None
         return Headroom(
@@ -350,15 +354,15 @@ class _Search:
         loads = sorted({*loads, 1.0, *([load] if load else [])})
         rows = []
         for at in loads:
-            ends = [self.frames.latencies(at, draw) for draw in range(_DRAWS)]
-            if at == 1.0:
-                ends = [self.frames.measured_ns]
-            row = {"load": at, "mean": float(np.mean([x.mean() for x in ends]))}
+            ends = self.frames.measured_ns
+            if at != 1.0:
+                ends = self.ends(at, self.draws, resampled=self.frames.arrivals.are_short)
+            row = {"load": at, "mean": float(ends.mean())}
             for name, q in (("p50", 50.0), ("p90", 90.0), ("p99", 99.0)):
-                row[name] = float(np.mean([_statistic(x, q) for x in ends]))
-            row["limited"] = float(np.mean([self.limit.of(x) for x in ends]))
+                row[name] = _statistic(ends, q)
+            row["limited"] = self.limit.of(ends)
             drawn = [
-                self.value(at, range(draw, draw + 1), resampled=True)
+                self.limit.of(self.ends(at, range(draw, draw + 1), resampled=True))
                 for draw in range(_CURVE_DRAWS)
             ]
             row["low"], row["high"] = min(*drawn, row["limited"]), max(*drawn, row["limited"])

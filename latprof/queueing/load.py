@@ -88,7 +88,6 @@ class LoadedFrames:
                 f"{len(rows)}; record for longer"
             )
         marks = model.columns.marks
-        self.arrivals = arrivals_of(due)
         self.measured_ns = marks["end"][rows] - marks["start"][rows]
         self._visits, self.busy = [], {}
         since, span = marks["start"][rows], max(int(due[-1] - due[0]), 1)
@@ -106,6 +105,8 @@ class LoadedFrames:
             self.busy[service.station] = float(length.sum() / mine.servers / span)
             since = mine.end[at]
         self._after = marks["end"][rows] - since
+        busiest = max(self._visits, key=lambda x: x.service.sum() / x.servers, default=None)
+        self.arrivals = arrivals_of(due, None if busiest is None else busiest.service)
 
     def _check(self, model: QueueModel, what: str) -> None:
         for name, breaks in breaks_of(model).items():

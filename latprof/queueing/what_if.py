@@ -1,28 +1,25 @@
 """What a change would give: a replay of the recording, beside what plain subtraction says."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from latprof.arrays import Ints
 from latprof.errors import TraceError
-from latprof.histogram import Histogram, rank_of
 from latprof.io.dataset import DatasetLike
 from latprof.pipeline import Pipeline
+from latprof.queueing.forecast import WhatIf
 from latprof.queueing.gains import (
     MOST_REPLAYED,
     NEAR,
-    Gains,
-    GainsSoFar,
     line_times,
     replays_as_line,
 )
 from latprof.queueing.line import Line
 from latprof.queueing.load import LoadedFrames, parse_load, places_in_flight
 from latprof.queueing.model import QueueModel
-from latprof.queueing.options import MOST_STAGES, Options, server_counts
+from latprof.queueing.options import Options, server_counts
 from latprof.queueing.replay import (
     Change,
     Replayed,
@@ -34,252 +31,18 @@ from latprof.queueing.replay import (
     replay,
     subtracted,
 )
-from latprof.queueing.rooms import Queue, Source
+from latprof.queueing.rooms import Source
 from latprof.queueing.sending import Times
 from latprof.queueing.utilization import saturated_processor
 from latprof.queueing.windows import Recordings
-from latprof.table import Cell, Column, Section, Shown, Table
-from latprof.text import counted, quoted
+from latprof.text import quoted
 from latprof.units import format_ns
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-__all__ = [
-    "PERCENTILES",
-    "WhatIf",
-    "sensitivity",
-    "sensitivity_rows",
-    "what_if",
-]
-
-_GAINS = ("mean", "mean_share", "p99", "p99_share")
-
-PERCENTILES = (50.0, 90.0, 99.0, 99.9)
+__all__ = ["what_if"]
 
 _EXAMPLES = {"changes": '{"alsa": 0.9}', "servers": '{"server": 2}', "drop": '{"ipc": "40ms"}'}
 
-_LOAD_DRAWS = 5  # random draws of frames at another load, and as many resampled recordings
-_FEWEST_ABOVE = 10  # frames above a percentile, for it to be beyond doubt
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class WhatIf(Shown):
-    """End_to_end as measured, as replayed with the changes, and by plain subtraction.
-
-    `what_if` returns it. ``print(result)`` shows all of it.
-
-    Attributes
-    ----------
-    table
-        A DataFrame by percentile (100 is the maximum), in ns: ``measured``, ``replayed``,
-        ``subtraction``, and ``low`` and ``high``, between which all readings of the recording are.
-    mean
-        Mean of ``measured``, ``replayed`` and ``subtraction`` in ns, ``low`` and ``high``.
-    measured_ns, replayed_ns, subtraction_ns
-        Sorted arrays, of the finished frames; in the second without those that the changes drop.
-    readings_ns
-        The replay in other readings of the recording, sorted: of gaps between a departure and the
-        next entry, of rooms that are not known, of frames that were due at unknown times, and of a
-        change that is 2 % smaller or larger. `assumptions` say which.
-    low_ns, high_ns, other_ns
-        Sorted: the lowest and the highest of all replays, and the one that differs most.
-    waits
-        By hand-off, the mean time in it in ns: as recorded, and as replayed.
-    filling
-        By hand-off in front of a station that serves batches, the part of this time in which a
-        batch was not full, in the same form.
-    changes
-        What was changed, as text.
-    counts
-        ``frames``; ``dropped`` by the changes; ``breaks`` of first in, first out; ``left_out`` of
-        the replay, because a mark is missing or out of order.
-    hand_over_ns
-        By station: frames that enter this soon after a departure were queued.
-    queues, source
-        What is known of the queues, by hand-off, and where frames come from.
-    assumptions
-        What the replay assumes, with its evidence.
-    warning
-        Why the replay is not a forecast but the most that can be gained; empty if it is one.
-    """
-
-    measured_ns: Ints
-    replayed_ns: Ints
-    subtraction_ns: Ints
-    readings_ns: tuple[Ints, ...]
-    waits: dict[str, tuple[float, float]]
-    changes: dict[str, str]
-    counts: dict[str, int]
-    hand_over_ns: dict[str, int]
-    queues: dict[str, Queue]
-    source: Source
-    assumptions: tuple[str, ...]
-    warning: str = ""
-    filling: dict[str, tuple[float, float]] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        return f"<WhatIf of {counted(self.counts['frames'], 'frame')}: {self._changes}>"
-
-    @property
-    def _changes(self) -> str:
-        changes = (f"{name} {change}" for name, change in self.changes.items())
-        return ", ".join(changes) or "nothing changes"
-
-    @property
-    def table(self) -> "pd.DataFrame":
-        """By percentile (50 to 99.9, 100), in ns: measured, replayed, subtraction, low and high.
-
-        ``measured`` is the recording; ``replayed`` the recording with the changes, queues included;
-        ``subtraction`` the recording with the change subtracted from each frame, as if there were
-        no queues. ``low`` and ``high`` are the lowest and the highest of all readings of the
-        recording (see `readings_ns`). If `warning` is not empty, the range also includes
-        ``measured``.
-        """
-        import pandas as pd
-
-        rows = self.rows()
-        for row in rows:
-            row.pop("doubtful")
-        index = pd.Index([row.pop("percentile") for row in rows], name="percentile", dtype=float)
-        frame = pd.DataFrame(rows, index=index)
-        return frame.astype(dict.fromkeys(frame.columns[frame.isna().any()], "float64"))
-
-    @property
-    def low_ns(self) -> Ints:
-        """The lowest of all replays, sorted."""
-        low: Ints = np.min(self._replays, axis=0)
-        return low
-
-    @property
-    def high_ns(self) -> Ints:
-        """The highest of all replays, sorted."""
-        high: Ints = np.max(self._replays, axis=0)
-        return high
-
-    @property
-    def other_ns(self) -> Ints:
-        """The replay that differs most from `replayed_ns`, sorted."""
-        mean = self.replayed_ns.mean() if len(self.replayed_ns) else 0.0
-        return max(self._replays, key=lambda x: abs(x.mean() - mean) if len(x) else 0.0)
-
-    @property
-    def _replays(self) -> list[Ints]:
-        same = len(self.replayed_ns)
-        found = [self.replayed_ns, *(x for x in self.readings_ns if len(x) == same)]
-        with_measured = self.warning and len(self.measured_ns) == same
-        return [*found, self.measured_ns] if with_measured else found
-
-    @property
-    def mean(self) -> dict[str, float | None]:
-        """Mean of measured, replayed and subtraction, low and high in ns, None without frames."""
-        parts = {
-            "measured": self.measured_ns,
-            "replayed": self.replayed_ns,
-            "subtraction": self.subtraction_ns,
-        }
-        means = {name: float(x.mean()) if len(x) else None for name, x in parts.items()}
-        replays = [float(x.mean()) for x in self._replays if len(x)]
-        return means | {"low": min(replays, default=None), "high": max(replays, default=None)}
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the table as plain values: a dict for each percentile, None without frames.
-
-        A percentile is ``doubtful`` if fewer than 10 frames are above it. Percentile 100 is the
-        maximum.
-        """
-        table = []
-        replays = self._replays
-        for q in (*PERCENTILES, 100.0):
-            known = [x for x in (_percentile(each, q) for each in replays) if x is not None]
-            above = len(self.measured_ns) * (100 - q) / 100
-            table.append(
-                {
-                    "percentile": q,
-                    "measured": _percentile(self.measured_ns, q),
-                    "replayed": _percentile(self.replayed_ns, q),
-                    "subtraction": _percentile(self.subtraction_ns, q),
-                    "low": min(known, default=None),
-                    "high": max(known, default=None),
-                    "doubtful": q < 100 and above < _FEWEST_ABOVE,
-                }
-            )
-        return table
-
-    def sections(self) -> list[Section]:
-        """Return what is shown: the changes, a table of end_to_end, the assumptions."""
-        counts = self.counts
-        lines = [
-            f"{counted(counts['frames'], 'frame')}, {counts['dropped']:,} dropped by the change; "
-            f"{counts['breaks']:,} contradict first in, first out"
-        ]
-        if counts["left_out"]:
-            lines.append(f"{counts['left_out']:,} left out: a mark is missing or out of order")
-        known: list[dict[str, Any]] = [{"name": "mean", **self.mean, "doubtful": False}]
-        names_of = {row["percentile"]: f"p{row['percentile']:g}" for row in self.rows()} | {
-            100: "max"
-        }
-        known += [{"name": names_of[row["percentile"]], **row} for row in self.rows()]
-        rows = [
-            [
-                row["name"],
-                Cell(row["measured"], doubtful=row["doubtful"]),
-                *(
-                    _changed(row[name], row["measured"], doubtful=row["doubtful"])
-                    for name in ("replayed", "subtraction")
-                ),
-                row["low"],
-                row["high"],
-            ]
-            for row in known
-        ]
-        if any(row["doubtful"] for row in known):
-            lines.append(f"? fewer than {_FEWEST_ABOVE} frames are above this percentile")
-        names = ("measured", "replayed", "by subtraction", "low", "high")
-        columns = Column("end to end", "name"), *(Column(name, "time") for name in names)
-        times = self.waits | {
-            f"{name}, until a batch is full": both for name, both in self.filling.items()
-        }
-        waits = [(name, before, _changed(after, before)) for name, (before, after) in times.items()]
-        waiting = (
-            Column("mean time in", "span"),
-            Column("measured", "time"),
-            Column("replayed", "time"),
-        )
-        return [
-            Section(f"What if {self._changes}", tuple(filter(None, (*lines, self.warning)))),
-            Section("", (), Table(columns, rows), "what_if"),
-            *([Section("", (), Table(waiting, waits), "waits")] if waits else []),
-            Section("Assumptions", self.assumptions),
-        ]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all of it but the arrays as values that JSON can hold."""
-        return {
-            "format": 1,
-            "changes": self.changes,
-            "counts": self.counts,
-            "hand_over_ns": self.hand_over_ns,
-            "mean": self.mean,
-            "percentiles": self.rows(),
-            "waits": {name: list(both) for name, both in self.waits.items()},
-            "filling": {name: list(both) for name, both in self.filling.items()},
-            "queues": {name: asdict(queue) for name, queue in self.queues.items()},
-            "source": asdict(self.source),
-            "assumptions": list(self.assumptions),
-            "warning": self.warning or None,
-        }
-
-
-def _changed(ns: float | None, measured: float | None, *, doubtful: bool = False) -> Cell:
-    """Return a time with its part of the measured one as a bar, and the change in percent."""
-    if ns is None or not measured:
-        return Cell(ns)
-    return Cell(ns, doubtful=doubtful, bar=ns / measured, note=f"{ns / measured - 1:+.0%}")
-
-
-def _percentile(ordered: Ints, q: float) -> int | None:
-    return int(ordered[rank_of(q, len(ordered)) - 1]) if len(ordered) else None
+_LOAD_DRAWS = 8  # random draws of frames at another load, and as many resampled recordings
 
 
 def what_if(
@@ -542,10 +305,15 @@ def _at_load(model: QueueModel, load: float) -> WhatIf:
         return found[-(-np.arange(1, n + 1) * len(found) // n) - 1]
 
     drawn = [quantiles(draw, False) for draw in range(_LOAD_DRAWS)]
-    others = drawn + [quantiles(draw, True) for draw in range(_LOAD_DRAWS)]
+    middle = np.mean(drawn, axis=0)
+    resampled = np.array([quantiles(draw, True) for draw in range(_LOAD_DRAWS)])
+    # the recording may be a busy or a calm one: where resampled recordings are is no matter, but how
+    # far they are apart
+    scaled = resampled * (middle / np.maximum(resampled.mean(axis=0), 1))
+    others = drawn + list(np.sort(np.rint(scaled).astype(np.int64), axis=1))
     return WhatIf(
         measured,
-        np.rint(np.mean(drawn, axis=0)).astype(np.int64),
+        np.rint(middle).astype(np.int64),
         measured,
         tuple(others) if load != 1 else (),
         {},
@@ -558,103 +326,6 @@ def _at_load(model: QueueModel, load: float) -> WhatIf:
         frames.assumptions(),
         frames.warning(load),
     )
-
-
-def sensitivity(
-    trace: DatasetLike,
-    *,
-    less: float = 0.1,
-    hand_over: str | int | None = None,
-    servers: Mapping[str, int] | None = None,
-    queues: Mapping[str, int | None] | None = None,
-    stations: Mapping[str, str | None] | None = None,
-    pipeline: Pipeline | None = None,
-) -> "pd.DataFrame":
-    """Return what a tenth less of each stage would give, the largest gain of the mean first.
-
-    Parameters
-    ----------
-    trace
-        A trace, a path, a folder, a glob, or several of them. All their frames are taken together,
-        of all sources, dropped ones included.
-    less
-        How much less, from 0 to 1.
-    hand_over, servers, queues, stations, pipeline
-        What is known of the queues: see `latprof.queueing.options.Options`.
-
-    Returns
-    -------
-    DataFrame
-        By stage: by how much end_to_end would be less at ``mean`` and ``p99``, in ns, and as
-        ``mean_share`` and ``p99_share`` of what was measured.
-
-    Raises
-    ------
-    TraceError
-        `less` is not a number from 0 to 1; sampled or lossy recordings; more than 1 % of the
-        frames contradict first in, first out; a station that frames come to more than once.
-    PipelineError
-        A name in `stations` that is not a stage, or a `pipeline` with other marks or spans.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from latprof import Pipeline, Span, Trace, sensitivity
-    >>> line = Pipeline("line", ("start", "in", "end"), (Span("queue", "start", "in"),
-    ...     Span("work", "in", "end", station="worker")))
-    >>> at = {"start": np.arange(4) * 10, "in": np.arange(4) * 20, "end": np.arange(4) * 20 + 20}
-    >>> sensitivity(Trace(line, frame_id=np.arange(4), marks=at), less=0.5)["mean"].to_dict()
-    {'work': 25.0, 'queue': 0.0}
-    """
-    import pandas as pd
-
-    options = Options(hand_over, MOST_STAGES, servers, queues, stations, pipeline)
-    rows = sensitivity_rows(trace, options, less=less)
-    index = pd.Index([row.pop("stage") for row in rows], name="stage", dtype=object)
-    return pd.DataFrame(rows, index=index, columns=list(_GAINS), dtype="float64")
-
-
-def sensitivity_rows(
-    trace: DatasetLike, options: Options, *, less: float = 0.1
-) -> list[dict[str, Any]]:
-    """Return the table of `sensitivity` as plain values: a dict for each stage.
-
-    Raises
-    ------
-    TraceError
-        See `what_if`.
-    """
-    number = isinstance(less, int | float | np.number) and not isinstance(less, bool)
-    if not number or not 0 <= less <= 1:
-        raise TraceError(f"less must be a number from 0 to 1, got {quoted(less)}")
-    recordings = Recordings(trace, "sensitivity", options)
-
-    def replayed(models: Iterator[QueueModel]) -> tuple[Gains | None, str, GainsSoFar]:
-        so_far, gains, why = GainsSoFar(less, spread=True), Gains(), ""
-        for model in models:
-            found, reason = so_far.of(model)
-            if found is None:
-                return None, reason, so_far
-            gains = gains + found
-        return gains, why, so_far
-
-    gains, why, so_far = recordings.in_windows(replayed)
-    if gains is None:
-        raise TraceError(why)
-    ends = so_far.ends or {}
-    before = ends.get(None, Histogram())
-    table: list[dict[str, Any]] = []
-    for stage in recordings.pipeline.stages:
-        row: dict[str, Any] = {"stage": stage.name, **dict.fromkeys(_GAINS)}
-        if gains.frames:
-            whole, after = gains.end_to_end / gains.frames, ends.get(stage.name, before)
-            mean = gains.gain.get(stage.name, 0.0) / gains.frames
-            p99, then = before.value_at(99) or 0, after.value_at(99) or 0
-            row |= {"mean": mean, "p99": float(p99 - then)}
-            row["mean_share"] = mean / whole if whole else 0.0
-            row["p99_share"] = (p99 - then) / p99 if p99 else 0.0
-        table.append(row)
-    return sorted(table, key=lambda row: (-(row["mean"] or 0), -(row["p99"] or 0)))
 
 
 def _check_order(model: QueueModel) -> int:

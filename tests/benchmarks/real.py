@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from latprof import Pipeline, Profiler, Trace, causes, utilization, what_if
-from latprof.queueing.utilization import suggest_stations
+from latprof.queueing.suggestions import suggest_stations
 from tests.benchmarks.generated import machine, table
 
 BLOCK = bytes(1 << 22)
