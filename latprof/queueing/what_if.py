@@ -307,7 +307,7 @@ def _at_load(model: QueueModel, load: float) -> WhatIf:
     drawn = [quantiles(draw, False) for draw in range(_LOAD_DRAWS)]
     middle = np.mean(drawn, axis=0)
     resampled = np.array([quantiles(draw, True) for draw in range(_LOAD_DRAWS)])
-    # the recording may be a busy or a calm one: where resampled recordings are is no matter, but how
+    # the recording may be a busy or a calm one: not where resampled recordings are matters, but how
     # far they are apart
     scaled = resampled * (middle / np.maximum(resampled.mean(axis=0), 1))
     others = drawn + list(np.sort(np.rint(scaled).astype(np.int64), axis=1))
