@@ -1,6 +1,7 @@
 """Histograms that other tools have saved, as profiles: percentiles with the edges of their bins."""
 
 import base64
+import json
 import struct
 import zlib
 from pathlib import Path
@@ -13,6 +14,8 @@ from hdrh.log import HistogramLogWriter
 import latprof
 from latprof import ProfileError, Report, load_profile
 from latprof.cli.main import main
+
+FILES = Path(__file__).parent / "files"
 
 SCRAPE = """# TYPE wait_seconds histogram
 wait_seconds_bucket{le="0.1"} 50
@@ -201,6 +204,50 @@ def test_the_column_of_all_threads_of_cyclictest_is_not_counted_again(tmp_path):
     }
     assert "the last column is the sum of the threads: left out" in profile.reading
     assert load_profile(where, unit="ns")["end_to_end"].percentile(90).value == 2
+
+
+def test_files_that_cyclictest_wrote():
+    text = (FILES / "cyclictest.txt").read_text()
+    rows = [list(map(int, line.split())) for line in text.splitlines() if line[:1].isdigit()]
+    above = next(line for line in text.splitlines() if line.startswith("# Histogram Overflows"))
+    over = list(map(int, above.split()[3:]))
+    profile = load_profile(FILES / "cyclictest.txt")
+    for thread in (0, 1):
+        group = profile.groups[f"thread {thread}"]
+        assert group.frames == sum(row[1 + thread] for row in rows) + over[thread]
+        times = sorted(us for us, *counts in rows for _ in range(counts[thread]))
+        rank = -(-group.frames // 2)
+        assert group["end_to_end"].percentile(50).value == times[rank - 1] * 1_000 + 999
+    assert set(profile.groups) == {"thread 0", "thread 1"}  # the column of all is left out
+    content = json.loads((FILES / "cyclictest.json").read_text())["thread"]
+    profile = load_profile(FILES / "cyclictest.json")
+    assert {name: group.frames for name, group in profile.groups.items()} == {
+        f"thread {name}": thread["cycles"] for name, thread in content.items()
+    }
+
+
+def test_a_scrape_that_prometheus_wrote(tmp_path, capsys):
+    where = str(FILES / "prometheus.txt")
+    assert main(["report", where]) == 2
+    assert "one of the 2 histograms must be chosen" in capsys.readouterr().err
+    assert main(["report", where, "--spans", "prometheus_http_request_duration_seconds"]) == 0
+    text = capsys.readouterr().out
+    assert "7 values in bins" in text
+    assert "histogram: 5.40 ms mean, p50 in (0 ns, 100 ms]" in text  # (9.764 + 28.03 ms) / 7
+
+
+def test_a_table_of_percentiles_that_hdrhistogram_wrote(tmp_path):
+    histogram = HdrHistogram(1, 10**9, 3)
+    for value in range(1, 2_001):
+        histogram.record_value(value)
+    with (tmp_path / "a.hgrm").open("wb") as file:
+        histogram.output_percentile_distribution(file, 1.0)
+    total = load_profile(tmp_path / "a.hgrm", unit="us")["end_to_end"]
+    assert (total.count, total.max) == (2_000, 2_000_000)
+    assert total.mean == pytest.approx(1_000_500, rel=1e-3)
+    for q in (50, 90, 99):
+        found = total.percentile(q)
+        assert found.low <= histogram.get_value_at_percentile(q) * 1_000 <= found.high
 
 
 def test_tables_of_percentiles_have_the_unit_of_their_title(tmp_path):

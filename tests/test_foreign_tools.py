@@ -1,6 +1,7 @@
 """Logs of frame tools and load tools. The files here follow the tools' documentation."""
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -203,6 +204,20 @@ def test_results_of_language_models(tmp_path):
     responses = [{"ttft_s": 0.5, "end_to_end_latency_s": 2.25, "error_code": None}]
     trace = read(save(tmp_path / "c.json", responses))
     assert lengths(trace) == {"first_token": [500], "decode": [1_750], "end_to_end": [2_250]}
+
+
+def test_a_log_that_gstreamer_wrote():
+    where = Path(__file__).parent / "files" / "gstreamer.log"
+    text = re.sub(r"\x1b\[[\d;]*m", "", where.read_text())
+    record = r" {}, .*?time=\(guint64\)(\d+), ts=\(guint64\)(\d+)"
+    whole = re.findall(record.format("latency"), text)
+    trace = read(where)
+    assert trace.span("end_to_end").tolist() == [int(time) for time, _ in whole]
+    assert trace.marks["end"].tolist() == [int(at) for _, at in whole]
+    for name in ("audioconvert0", "audioresample0"):
+        element = rf" element-latency, .*?element=\(string\){name}, .*?time=\(guint64\)(\d+)"
+        assert trace.span(name).tolist() == list(map(int, re.findall(element, text)))
+    assert len(trace) == 10
 
 
 def test_requests_with_an_error_are_dropped_not_counted_as_0(tmp_path):

@@ -27,7 +27,7 @@ def _run(options: argparse.Namespace) -> None:
     tables = [(name, f"latprof {example}") for name, example in _TABLES]
     known = [(each.name, f"latprof {each.example}") for each in FORMATS]
     names = ", ".join(each.name for each in FORMATS if each.key in UNTRIED)
-    untried = f"untried on files that the tool itself wrote for others: {names}"
+    untried = f"untried on real files, only on files written after the documentation: {names}"
     notes = tuple(f"{each.name}: {each.note}" for each in FORMATS)
     print(
         text(

@@ -246,8 +246,7 @@ FORMATS = (
 
 
 UNTRIED = (
-    *("capframex", "mangohud", "k6_csv", "k6_json", "jmeter", "vllm", "llmperf"),
-    *("hgrm", "prometheus", "cyclictest", "rtla"),
+    *("capframex", "mangohud", "k6_csv", "k6_json", "jmeter", "vllm", "llmperf", "rtla", "edges"),
 )
 """Formats that were tried only on files written after the tool's documentation."""
 
