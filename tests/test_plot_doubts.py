@@ -78,3 +78,21 @@ def test_short_recordings_have_windows_and_a_label_that_is_right():
 def test_times_between_regular_frames_are_not_hatched():
     ax = plot.timeline(trace(NOW + np.arange(10) * MS, 300_000), ax=axes())
     assert not ax.patches
+
+
+def test_lanes_show_single_frames_and_zeros_where_they_belong():
+    pipeline = Pipeline.chain("mic", "decode", "play")
+    start = steady(900)
+    decode, play = start + MS, start + 3 * MS
+    play[7] += 800 * MS  # one frame of 900 is slow in decode
+    end = play + np.where(np.arange(900) < 15, 0, 2 * MS)  # and 15 take no time in play
+    marks = dict(zip(pipeline.marks, (start, decode, play, end), strict=True))
+    ax = plot.histogram(Trace(pipeline, frame_id=np.arange(900), marks=marks), ax=axes())
+    names = [text.get_text().split("\n")[0] for text in ax.get_yticklabels()]
+    lanes = dict(zip(names, ax.get_yticks(), strict=True))
+    (zeros,) = [text for text in ax.texts if text.get_text() == "15 frames of 0 ns"]
+    assert abs(zeros.xy[1] - lanes["play"]) < 0.3
+    outline = next(p for p in ax.patches if p.get_data().baseline == 2 and p.get_linewidth() > 0)
+    heights, edges, _ = outline.get_data()
+    (slow,) = heights[(edges[:-1] > 500 * MS) & (heights > 2)]
+    assert slow - 2 > 0.04  # of a lane: more than a pixel of a small picture

@@ -40,10 +40,12 @@ from latprof.units import format_ns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.transforms import Transform
 
 __all__ = ["histogram"]
 
 _LANE = 0.6  # part of a lane's height that its histogram takes; the rest is for names
+_VISIBLE = 0.08  # part of that height that a bin with frames takes at least
 _CROWDED = 10  # number of lanes from which on names of percentiles do not fit
 _OVERLAID = 3  # most results of one span that are drawn over each other
 LARGEST_RATIO = 1_000
@@ -169,7 +171,8 @@ def _draw_overlaid(
         # numbers of frames are integers
         ax.yaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 2.5, 5, 10]))
     ax.yaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
-    _write_outside(ax, [sum(part) for part in zip(*outside, strict=True)], edges, zeros)
+    _write_outside(ax, [sum(part) for part in zip(*outside, strict=True)], edges)
+    _write_zeros(ax, zeros, 0.12, ax.transAxes)
     if len(outside) == 1:
         (span,) = next(iter(lanes.values()))
         for i, q in enumerate(percentiles):
@@ -192,16 +195,16 @@ def _draw_lanes(
     Lanes with logarithmic counts have "(log)" behind their names.
     """
     roomy = len(lanes) < _CROWDED
-    labels, outside, zeros = [], [], 0
+    labels, outside = [], []
     for place, (name, values) in enumerate(lanes.items()):
         base = len(lanes) - 1 - place
         ax.axhline(base, color=text_color(0.35), lw=0.6)
         counted_bins = []
+        _write_zeros(ax, max(map(_zeros, values)), base + _LANE / 4, ax.get_yaxis_transform())
         for i, span in enumerate(values):
             counts, below_and_above = _rebin(span.histogram, edges)
             counted_bins.append(counts)
             outside.append(below_and_above)
-            zeros = max(zeros, _zeros(span))
             heights = base + _LANE * _lane_heights(counts)
             style = _style(styles[name], i, len(values))
             _draw(ax, heights, edges, style, fill=0.5 if i == 0 else 0.12, base=base)
@@ -219,7 +222,7 @@ def _draw_lanes(
     ax.set_ylim(-0.1, len(lanes) + 0.05)
     if percentiles and not roomy:
         ax.set_xlabel(f"latency, with marks at {', '.join(f'p{q:g}' for q in percentiles)}")
-    _write_outside(ax, [max(part) for part in zip(*outside, strict=True)], edges, zeros)
+    _write_outside(ax, [max(part) for part in zip(*outside, strict=True)], edges)
 
 
 def _style(style: SpanStyle, i: int, count: int) -> SpanStyle:
@@ -235,12 +238,15 @@ def _is_uneven(counts: Floats) -> bool:
 
 
 def _lane_heights(counts: Floats) -> Floats:
-    """Return heights (k,) from 0 to 1: logarithmic if single frames would be invisible."""
+    """Return heights (k,) from 0 to 1: logarithmic if single frames would be invisible.
+
+    A bin with frames is at least `_VISIBLE` high.
+    """
     if _is_uneven(counts):
         least = counts[counts > 0].min()
         counts = np.where(counts > 0, np.log10(np.maximum(counts / least, 1)) + 0.3, 0)
-    heights: Floats = counts / max(counts.max(), 1e-9)
-    return heights
+    heights = counts / max(counts.max(), 1e-9)
+    return np.where(counts > 0, np.maximum(heights, _VISIBLE), 0)
 
 
 def _zeros(span: SpanProfile) -> int:
@@ -284,11 +290,15 @@ def _mark(ax: "Axes", marks: list[tuple[float, int]], base: int, *, named: bool)
         note(ax, f"p{q:g}", at, (shift, 0), "x-small", color=text_color(0.85), va="bottom", ha=side)
 
 
-def _write_outside(ax: "Axes", outside: list[int], edges: Floats, zeros: int) -> None:
-    """Write how many frames are 0, below the first edge, and above the last one."""
+def _write_zeros(ax: "Axes", zeros: int, y: float, coordinates: "Transform") -> None:
+    """Write how many frames are 0, which a logarithmic axis does not have."""
     if zeros:
         text = f"{counted(zeros, 'frame')} of 0 ns"
-        note(ax, text, (0.005, 0.12), xycoords=ax.transAxes, ha="left", color=text_color(0.85))
+        note(ax, text, (0.005, y), xycoords=coordinates, ha="left", color=text_color(0.85))
+
+
+def _write_outside(ax: "Axes", outside: list[int], edges: Floats) -> None:
+    """Write how many frames are below the first edge, and above the last one."""
     for count, edge, x, side, sign in zip(
         outside, edges[[0, -1]], (0.005, 0.995), ("left", "right"), "<>", strict=True
     ):

@@ -29,7 +29,7 @@ from latprof.plot.results import (
     no_values,
 )
 from latprof.profile.answers import Stretch, WindowNumbers
-from latprof.units import format_exact, format_utc
+from latprof.units import format_exact, format_ns, format_utc
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -143,7 +143,9 @@ def _since(begin_ns: int, unit: str, width_ns: int, length_ns: int) -> str:
     moment = format_utc(begin_ns).replace("T", " ").split(".")[0]
     if digits:
         moment += f".{begin_ns % 10**9:09d}"[: digits + 1]
-    return f"time since {moment} UTC ({unit}), in windows of {format_exact(width_ns)}"
+    # a width that was not asked for is a power of two
+    width = format_exact(width_ns) if width_ns & (width_ns - 1) else format_ns(width_ns)
+    return f"time since {moment} UTC ({unit}), in windows of {width}"
 
 
 def _draw_percentiles(
