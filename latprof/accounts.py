@@ -15,6 +15,7 @@ __all__ = [
     "DISORDERED",
     "DISTANT",
     "MOST_RECORDERS",
+    "NOT_READ",
     "TINY_THRESHOLD",
     "UNFINISHED",
     "UNSTARTED",
@@ -28,6 +29,9 @@ __all__ = [
     "is_unfinished",
     "union",
 ]
+
+NOT_READ = "rows not read of"
+"""The note on a part of files that could not be read begins with this; its name follows."""
 
 # notes of a recorder on what the program may have done wrong
 DISORDERED = "frames with marks out of order"

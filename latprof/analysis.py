@@ -1,18 +1,17 @@
 """Analysis: traces and files in, a profile out, a row group at a time."""
 
 from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
 
-from latprof.arrays import Mask
+from latprof.accounts import NOT_READ
 from latprof.errors import ProfileError
 from latprof.fold.sums import RANGE_EDGES_NS
-from latprof.frames import Columns
 from latprof.io.dataset import Dataset, DatasetLike
+from latprof.parts import FoldPlan, TimeRange, Workers, fold_parts
 from latprof.pipeline import Pipeline
-from latprof.profile.build import check_by, duration
+from latprof.profile.build import check_by, checked_edges, duration
 from latprof.profile.profile import Profile
 from latprof.profile.span import check_integer
-from latprof.queueing.accumulator import CausesAccumulator
-from latprof.sequence.order import Intended
 from latprof.text import quoted
 from latprof.units import STAMP_LIMIT, Time, parse_time
 
@@ -38,6 +37,8 @@ def analyze(
     causes: bool | None = False,
     id_bits: int = 64,
     progress: Callable[[int, int], None] | None = None,
+    executor: Executor | Workers | None = None,
+    partial: bool = False,
 ) -> Profile:
     """Fold traces and return their profile.
 
@@ -73,7 +74,14 @@ def analyze(
     id_bits
         Number of bits after which ids start again at 0: 16 for RTP, 64 if they never do.
     progress
-        Called with (rows folded, rows in total) after each batch.
+        Called with (rows folded, rows in total) after each batch, or each part.
+    executor
+        Fold files in parts, by the workers of any `concurrent.futures.Executor`, also those of
+        Dask (``client.get_executor()``) and mpi4py; see `latprof.parts`. It pays from some
+        20 million frames on.
+    partial
+        With an executor: leave out parts that fail, and name them in the accounts and in the first
+        line of the report.
 
     Returns
     -------
@@ -98,12 +106,20 @@ def analyze(
     >>> profile.frames, profile["play"].mean, profile.bottleneck()
     (3, 300.0, 'decode')
     """
-    for name, flag in (("intended", intended), ("order", order), ("causes", causes)):
+    flags = {"intended": intended, "order": order, "causes": causes, "partial": partial}
+    for name, flag in flags.items():
         if not isinstance(flag, bool) and not (flag is None and name == "causes"):
             raise ProfileError(f"{name} must be True or False, got {quoted(flag)}")
     check_integer("id_bits", id_bits, 8, 64)
     if progress is not None and not callable(progress):
         raise ProfileError(f"progress must be a function of two integers, got {quoted(progress)}")
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise ProfileError(f"executor must have a method submit, got {quoted(executor)}")
+    if executor is not None and intended:
+        raise ProfileError(
+            "intended must be computed in one process, as each frame is due a period after the one "
+            "before; leave out the executor"
+        )
     dataset = Dataset(recordings, pipeline=pipeline)
     if by is not None:
         for recording in dataset.members:
@@ -116,44 +132,39 @@ def analyze(
             dataset.check_timed("causes" if causes else "intended")
         order, causes = False, False
     kind = dataset.pipeline
-    starts = Intended(kind) if intended else None
-    kind = kind if starts is None else starts.pipeline
-    if deadline is None:
-        deadline = kind.period
-    profile = Profile(
-        kind,
-        by=by,
-        edges_ns=edges_ns,
-        every=every,
-        deadline=deadline,
-        order=order,
-        id_bits=id_bits,
-    )
     if causes is None:
         has_stations = any(stage.station is not None for stage in kind.stages)
         causes = has_stations and dataset.rows <= MOST_FOR_CAUSES
     if causes:
-        profile.cause_sums = CausesAccumulator.of(kind)
         dataset.sort()  # frames may wait for frames of the recording before
-    time_range = _TimeRange(since, until)
-    warm_up = duration(skip, "skip")
-    if warm_up is not None:
-        time_range.skip(warm_up, dataset.first_start())
-
-    wanted = ["frame_id", *dataset.pipeline.marks, "size", "source", "outcome", "weight"]
-    wanted += [by] if by is not None and by not in wanted else []
-    with profile.adding():
-        for recording, batches in dataset.stream(wanted, progress=progress):
-            meta = recording.meta
-            for columns in batches:
-                columns = columns if starts is None else starts.add(columns)
-                if profile.cause_sums is not None:
-                    # frames in the range may wait for frames outside of it
-                    profile.cause_sums.add(columns, meta, time_range.inside(columns))
-                profile.add(time_range.within(columns), float(meta.get("sampling_rate") or 1))
-            if profile.cause_sums is not None:
-                profile.cause_sums.end()
-            profile.note(meta)
+    time_range = _time_range(dataset, since, until, skip)
+    plan = FoldPlan(
+        kind,
+        by,
+        checked_edges(edges_ns),
+        every,
+        deadline,
+        order,
+        id_bits,
+        causes,
+        intended,
+        time_range.first,
+        time_range.last,
+    )
+    profile = plan.profile()
+    members = dataset.members
+    if executor is None:
+        time_range.left_out = plan.fold(profile, members, progress)
+    else:
+        found = fold_parts(plan, profile, members, executor, progress=progress, partial=partial)
+        time_range.left_out = found.left_out
+        members = [each for each in members if each.name not in found.unread]
+    for member in members:
+        profile.note(member.meta)
+    if executor is not None and found.missing:
+        for name, rows in found.missing.items():
+            profile.accounts.notes[f"{NOT_READ} {name}"] = rows
+        profile.forget_recorded()
     profile.segments = time_range.clipped(profile.segments)
     if dataset.repeated:
         # this may be intended, but their frames count more than once
@@ -165,42 +176,14 @@ def analyze(
     return profile
 
 
-class _TimeRange:
-    """Selects frames that start at `first` or later and before `last` (UTC ns)."""
-
-    def __init__(self, since: Time | None, until: Time | None) -> None:
-        self.first = -STAMP_LIMIT if since is None else parse_time(since, name="since")
-        self.last = STAMP_LIMIT if until is None else parse_time(until, name="until")
-        self.left_out = 0
-
-    @property
-    def is_all(self) -> bool:
-        return self.first <= -STAMP_LIMIT and self.last >= STAMP_LIMIT
-
-    def skip(self, warm_up: int, start: int | None) -> None:
-        """Begin `warm_up` ns after the first start of all frames, `start`."""
-        if start is not None:
-            self.first = max(self.first, start + warm_up)
-
-    def inside(self, columns: Columns) -> Mask | None:
-        """Return the mask of frames that start in the range, or None if all times are in it."""
-        if self.is_all:
-            return None
-        starts = columns.marks["start"]
-        return (starts >= self.first) & (starts < self.last)
-
-    def within(self, columns: Columns) -> Columns:
-        """Return the frames that start in the range, and count the others."""
-        inside = self.inside(columns)
-        if inside is None:
-            return columns
-        outside = ~inside if columns.weight is None else columns.weight[~inside]
-        self.left_out += int(outside.sum())
-        return columns.take(inside)
-
-    def clipped(self, segments: set[tuple[int, int]]) -> set[tuple[int, int]]:
-        """Return the parts of recording times (begin, end) that are in the range."""
-        if self.is_all:
-            return segments
-        cut = {(max(begin, self.first), min(end, self.last)) for begin, end in segments}
-        return {(begin, end) for begin, end in cut if begin < end}
+def _time_range(
+    dataset: Dataset, since: Time | None, until: Time | None, skip: str | int | None
+) -> TimeRange:
+    """Return the times of the frames that are folded."""
+    first = -STAMP_LIMIT if since is None else parse_time(since, name="since")
+    last = STAMP_LIMIT if until is None else parse_time(until, name="until")
+    warm_up = duration(skip, "skip")
+    begin = None if warm_up is None else dataset.first_start()
+    if warm_up is not None and begin is not None:
+        first = max(first, begin + warm_up)
+    return TimeRange(first, last)

@@ -17,7 +17,7 @@ ROWS = (
     "ring io",
     "trace recovery",
     "fold sequence joining queueing",
-    "profile analysis comparing",
+    "profile parts analysis comparing",
     "report plot",
     "recorder",
     "cli top demo export __main__ pytest_plugin",

@@ -16,6 +16,7 @@ from latprof.errors import LatprofError, PipelineError, ProfileError, TraceError
 from latprof.io.atomic import write_file
 from latprof.io.formats.columns import ColumnMap
 from latprof.io.formats.foreign import ForeignFile, read_pipeline_file
+from latprof.parts import PAYS_FROM, Workers
 from latprof.pipeline import AUDIO, Pipeline
 from latprof.profile.file import is_profile
 from latprof.profile.profile import Profile, load_profile
@@ -25,6 +26,8 @@ from latprof.text import clip, quoted, shown_path
 from latprof.units import parse_time
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from matplotlib.axes import Axes
 
 __all__ = [
@@ -33,6 +36,7 @@ __all__ = [
     "add_input",
     "add_pipeline",
     "add_traces",
+    "add_workers",
     "check_ending",
     "draw",
     "pairs",
@@ -120,6 +124,57 @@ def add_input(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to", dest="until", metavar="TIME", help="leave out frames that start at TIME or later"
     )
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Add who folds the frames; `profile_of` reads the options."""
+    workers = parser.add_argument_group("large recordings")
+    workers.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="fold in N processes, which pays from some 20 million frames on (default: in one)",
+    )
+    workers.add_argument(
+        "--dask", metavar="ADDRESS", help="fold on a Dask cluster, such as tcp://10.0.0.7:8786"
+    )
+    workers.add_argument(
+        "--partial", action="store_true", help="report the rest if a part cannot be read"
+    )
+
+
+@contextlib.contextmanager
+def _executor(options: argparse.Namespace) -> "Iterator[Executor | Workers | None]":
+    """Give who folds the frames, or None for this process alone.
+
+    Raises
+    ------
+    LatprofError
+        The options contradict each other, or Dask is not installed.
+    """
+    count, address = getattr(options, "workers", None), getattr(options, "dask", None)
+    if count is not None and address is not None:
+        raise LatprofError("--workers and --dask must not be given together; choose one")
+    if count is not None:
+        with Workers(count) as workers:
+            yield workers
+    elif address is not None:
+        try:
+            from distributed import Client
+        except ImportError:
+            raise LatprofError(
+                "--dask needs the package distributed; pip install 'latprof[dask]'"
+            ) from None
+        try:
+            client: Any = Client(address, timeout=10)  # type: ignore[no-untyped-call]
+        except (OSError, ValueError) as error:
+            raise LatprofError(
+                f"--dask {quoted(address)} must be the address of a scheduler: {clip(str(error))}"
+            ) from None
+        with client:
+            yield client.get_executor()
+    else:
+        yield None
 
 
 def pairs(values: Sequence[str], flag: str, example: str) -> dict[str, str]:
@@ -253,9 +308,22 @@ def profile_of(options: argparse.Namespace, *, order: bool = False) -> Profile:
     for name, flag in (("since", "--from"), ("until", "--to")):
         if given[name] is not None:
             given[name] = parse_time(given[name], name=flag)
-    causes = None if order else False
-    with progress() as report:
-        return analyze(recordings_of(options), progress=report, order=order, causes=causes, **given)
+    given |= {"order": order, "causes": None if order else False}
+    with progress() as report, _executor(options) as executor:
+        profile = analyze(
+            recordings_of(options),
+            progress=report,
+            executor=executor,
+            partial=getattr(options, "partial", False),
+            **given,
+        )
+    if isinstance(executor, Workers) and profile.frames < PAYS_FROM:
+        print(
+            f"latprof: --workers pays from some {PAYS_FROM:,} frames on; these are "
+            f"{profile.frames:,}",
+            file=sys.stderr,
+        )
+    return profile
 
 
 def _check_alone(saved: str, options: argparse.Namespace) -> None:

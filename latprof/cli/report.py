@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from latprof.cli.common import NewCommand, add_input, print_report, profile_of
+from latprof.cli.common import NewCommand, add_input, add_workers, print_report, profile_of
 from latprof.errors import LatprofError
 from latprof.fold.sums import MOST_WORST
 from latprof.io.atomic import write_file
@@ -57,6 +57,7 @@ def add(command: NewCommand) -> None:
         metavar="N",
         help="frame ids start again after 2**N: 16 for RTP (default: 64, never)",
     )
+    add_workers(report)
     report.set_defaults(run=run)
 
 

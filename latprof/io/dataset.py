@@ -7,7 +7,7 @@ batches. A file is open only while it is read, and pyarrow is loaded only if the
 import glob
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -39,6 +39,7 @@ __all__ = [
     "TraceLike",
     "find_files",
     "lowest_start",
+    "stream_of",
 ]
 
 _BATCH_ROWS = 1 << 16  # rows of a batch that is cut from a trace in memory
@@ -77,6 +78,10 @@ class Member:
         The frames, of a trace in memory and of a file that must be read as a whole.
     table
         Reads the frames of a table that another tool has written. Its rows are an estimate.
+    row_groups
+        How many row groups a Parquet file has.
+    groups
+        Those that are read; None is all.
     """
 
     name: str
@@ -87,6 +92,8 @@ class Member:
     path: Path | None
     columns: Columns | None
     table: "TableReader | None" = None
+    row_groups: int = 0
+    groups: range | None = None
 
     def read(self, names: Iterable[str] | None = None) -> Columns:
         """Return all frames: the marks, optional columns and tags in `names`, or all."""
@@ -150,7 +157,7 @@ class Member:
         from latprof.io.reader import Reader
 
         assert self.path is not None
-        return Reader(self.path, self.pipeline, threads=threads)
+        return Reader(self.path, self.pipeline, threads=threads, groups=self.groups)
 
 
 class Dataset:
@@ -307,40 +314,8 @@ class Dataset:
         *,
         progress: Callable[[int, int], None] | None = None,
     ) -> Iterator[tuple[Member, Iterator[Columns]]]:
-        """Yield each member and its batches, which must be used up before the next member.
-
-        Threads decode the next batches of a file while the caller works on the last one; the
-        caller's thread does the rest. (Two threads that both make many short calls of numpy would
-        hand the interpreter to each other at each call, which costs more than it saves.)
-
-        Parameters
-        ----------
-        names
-            Marks, optional columns and tags to read; None reads all.
-        progress
-            Called with (rows read, rows in all) after the caller has worked on a batch.
-        """
-        wanted = None if names is None else tuple(names)
-
-        def tasks() -> "Iterator[tuple[Decode | None, int]]":
-            for member in self.members:
-                yield from member.tasks(wanted)
-
-        coming = _read_ahead(tasks()) if self.paths else _done(tasks())
-        done = 0
-
-        def batches() -> Iterator[Columns]:
-            nonlocal done
-            while (make := next(coming)) is not None:
-                columns = make()
-                del make  # the decoded table, of which nothing may be needed any more
-                done += len(columns)
-                yield columns
-                if progress is not None:
-                    progress(done, self.rows)
-
-        for member in self.members:
-            yield member, batches()
+        """Yield each member and its batches: see `stream_of`."""
+        return stream_of(self.members, names, progress=progress)
 
     def merged(
         self,
@@ -376,6 +351,52 @@ class Dataset:
         if len(self.members) > 1:
             starts = [member.lowest_start(first_batch=not sort_files) for member in self.members]
         yield from _merged(starts, map(batches, self.members))
+
+
+def stream_of(
+    members: Sequence[Member],
+    names: Iterable[str] | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[Member, Iterator[Columns]]]:
+    """Yield each member and its batches, which must be used up before the next member.
+
+    Threads decode the next batches of a file while the caller works on the last one; the caller's
+    thread does the rest. (Two threads that both make many short calls of numpy would hand the
+    interpreter to each other at each call, which costs more than it saves.)
+
+    Parameters
+    ----------
+    members
+        Traces and files.
+    names
+        Marks, optional columns and tags to read; None reads all.
+    progress
+        Called with (rows read, rows in all) after the caller has worked on a batch.
+    """
+    wanted = None if names is None else tuple(names)
+    rows = sum(member.rows for member in members)
+
+    def tasks() -> "Iterator[tuple[Decode | None, int]]":
+        for member in members:
+            yield from member.tasks(wanted)
+
+    has_files = any(member.path is not None for member in members)
+    coming = _read_ahead(tasks()) if has_files else _done(tasks())
+    done = 0
+
+    def batches() -> Iterator[Columns]:
+        nonlocal done
+        while (make := next(coming)) is not None:
+            columns = make()
+            del make  # the decoded table, of which nothing may be needed any more
+            done += len(columns)
+            yield columns
+            if progress is not None:
+                progress(done, rows)
+
+    for member in members:
+        yield member, batches()
 
 
 def lowest_start(columns: Columns) -> int:
@@ -516,7 +537,10 @@ def _inspected(path: Path, pipeline: Pipeline | None) -> Member:
 
     with Reader(path, pipeline) as reader:
         name, kind = shown_path(path), reader.pipeline
-        return Member(name, kind, reader.meta, reader.rows, reader.tags, path, None)
+        groups = reader.num_batches
+        return Member(
+            name, kind, reader.meta, reader.rows, reader.tags, path, None, row_groups=groups
+        )
 
 
 def _done(tasks: "Iterator[tuple[Decode | None, int]]") -> Iterator[Decoded]:

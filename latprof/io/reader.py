@@ -63,6 +63,9 @@ class Reader:
         that latprof has written it is needed only to change stations or the period.
     threads
         Whether Arrow may decode columns in its threads.
+    groups
+        The row groups to read; None is all. `rows` remains that of the file, and is checked only
+        if all are read.
 
     Attributes
     ----------
@@ -80,9 +83,15 @@ class Reader:
     """
 
     def __init__(
-        self, path: StrPath, pipeline: Pipeline | None = None, *, threads: bool = True
+        self,
+        path: StrPath,
+        pipeline: Pipeline | None = None,
+        *,
+        threads: bool = True,
+        groups: range | None = None,
     ) -> None:
         self.path = os.fspath(path)
+        self._groups = groups
         self._threads = threads
         self._others: list[pa.NativeFile] = []
         with self._errors():
@@ -208,8 +217,9 @@ class Reader:
         """
         wanted, made = self._wanted(columns), _Made()
         if self._by_group(wanted, large):
-            for index in range(self.num_batches):
-                last = index == self.num_batches - 1
+            groups = range(self.num_batches) if self._groups is None else self._groups
+            for index in groups:
+                last = index == groups[-1]
                 yield partial(self._decoded_group, index, wanted, partial(self._take, made, last))
             return
         tables = read_ahead(self._stream(wanted))
@@ -239,7 +249,7 @@ class Reader:
     def _check_rows(self, made: "_Made") -> None:
         # not taken from the metadata of the row groups beforehand: if the footer is corrupt,
         # pyarrow ends the process where it hands them out, but raises where it reads them
-        if made.rows != self.rows:
+        if made.rows != self.rows and self._groups is None:
             with self._errors():
                 raise TraceError(
                     f"the file must have the {self.rows} rows of its footer, got {made.rows}; take "
@@ -263,7 +273,10 @@ class Reader:
     def _stream(self, wanted: tuple[str, ...]) -> Iterator[pa.Table]:
         with self._errors():
             stream = self._parquet.iter_batches(
-                ROW_GROUP, columns=self._stored(wanted), use_threads=self._threads
+                ROW_GROUP,
+                columns=self._stored(wanted),
+                use_threads=self._threads,
+                row_groups=None if self._groups is None else list(self._groups),
             )
         waiting: list[pa.RecordBatch] = []  # pyarrow ends a batch where a dictionary ends
         rows = 0

@@ -31,6 +31,7 @@ __all__ = [
     "Bins",
     "FoldedFrames",
     "check_by",
+    "checked_edges",
     "duration",
     "values_by",
 ]
@@ -92,7 +93,9 @@ class FoldedFrames:
         self.pipeline = check_pipeline(pipeline, ProfileError)
         self.by = by
         every_ns, deadline_ns = duration(every, "every"), duration(deadline, "deadline")
-        self._own: Sums | PackedSums = Sums(pipeline, _edges(edges_ns), every_ns, deadline_ns)
+        self._own: Sums | PackedSums = Sums(
+            pipeline, checked_edges(edges_ns), every_ns, deadline_ns
+        )
         self._merged: Sums | None = None  # of the groups, until frames are added
         self._fold: Fold | None = None  # its work arrays are created when they are needed
         self.order: OrderBySource | None = None
@@ -540,7 +543,7 @@ def duration(value: str | int | None, name: str) -> int | None:
     return ns
 
 
-def _edges(edges_ns: Iterable[int]) -> tuple[int, ...]:
+def checked_edges(edges_ns: Iterable[int]) -> tuple[int, ...]:
     """Return upper edges of ranges.
 
     Raises

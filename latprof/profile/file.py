@@ -7,7 +7,7 @@ import re
 import zlib
 from collections import Counter
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, BinaryIO, TypeVar
 
 from latprof.accounts import Accounts, Recorders
 from latprof.arrays import Bounds, Count
@@ -24,7 +24,14 @@ from latprof.queueing.accumulator import CausesAccumulator
 from latprof.sequence.order import OrderBySource
 from latprof.text import quoted
 
-__all__ = ["FORMAT", "is_profile", "read_profile", "write_profile"]
+__all__ = [
+    "FORMAT",
+    "is_profile",
+    "profile_bytes",
+    "profile_from",
+    "read_profile",
+    "write_profile",
+]
 
 FORMAT = 1
 """Version of the file. Only files of this version are read."""
@@ -144,13 +151,13 @@ def _check(rule: str | None) -> None:
         raise ProfileError(f"{rule}; {CORRUPT}")
 
 
-def write_profile(path: StrPath, profile: FoldedFrames) -> None:
-    """Write a profile to a file, which gets its name when it is complete.
+def profile_bytes(profile: FoldedFrames, *, level: int = 6) -> bytes:
+    """Return a profile as the bytes of its file, compressed with a `level` of gzip.
 
     Raises
     ------
     ProfileError
-        The file cannot be written, or would be too large to be read again.
+        The profile is too large to be read again.
     """
     values = {
         "format": _NAME,
@@ -165,9 +172,21 @@ def write_profile(path: StrPath, profile: FoldedFrames) -> None:
             f"the profile must have at most {_limit()}, got {len(text):,} bytes and {found:,} "
             "values; group by a column of fewer values, or use wider windows"
         )
+    # no time is written, so that the same profile gives the same bytes
+    return gzip.compress(text, level, mtime=0)
+
+
+def write_profile(path: StrPath, profile: FoldedFrames) -> None:
+    """Write a profile to a file, which gets its name when it is complete.
+
+    Raises
+    ------
+    ProfileError
+        The file cannot be written, or would be too large to be read again.
+    """
+    content = profile_bytes(profile)
     with write_file(path, error=ProfileError) as file:
-        # no time is written, so that the same profile gives the same bytes
-        file.write(gzip.compress(text, 6, mtime=0))
+        file.write(content)
 
 
 def read_profile(
@@ -185,11 +204,22 @@ def read_profile(
     """
     if is_histogram_file(path):
         return read_histograms(path, kind, unit, metric)
-    with file_errors(path, "cannot be read", error=ProfileError):
-        values = _parse(path)
-        _check_version(values)
-        pipeline = Pipeline.from_dict(values.get("pipeline"))
-        return _decoded(values.get("profile"), pipeline, kind)
+    with file_errors(path, "cannot be read", error=ProfileError), open(path, "rb") as file:
+        return profile_from(file, kind)
+
+
+def profile_from(file: BinaryIO, kind: type[ProfileT]) -> ProfileT:
+    """Return a saved profile that is read from an open file, as an object of type `kind`.
+
+    Raises
+    ------
+    ProfileError
+        It is not a saved profile, or corrupt, or of another format.
+    """
+    values = _parse(file)
+    _check_version(values)
+    pipeline = Pipeline.from_dict(values.get("pipeline"))
+    return _decoded(values.get("profile"), pipeline, kind)
 
 
 def is_profile(path: StrPath) -> bool:
@@ -212,12 +242,12 @@ def is_profile(path: StrPath) -> bool:
     return bool(_STARTS.match(start)) or is_histogram_file(path)
 
 
-def _parse(path: StrPath) -> Any:
+def _parse(file: BinaryIO) -> Any:
     """Return the JSON of a file; it is counted before it is parsed."""
     chunks, size, values = [], 0, 0
     try:
-        with gzip.open(path) as file:
-            while chunk := file.read(_CHUNK):
+        with gzip.open(file) as unpacked:
+            while chunk := unpacked.read(_CHUNK):
                 chunks.append(chunk)
                 size, values = size + len(chunk), values + _values_in(chunk)
                 if size > MOST_BYTES or values > MOST_VALUES:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from latprof.accounts import DISORDERED
+from latprof.accounts import DISORDERED, NOT_READ
 from latprof.errors import ProfileError
 from latprof.fold.intervals import Percentile
 from latprof.hosts import clock_lines
@@ -63,9 +63,16 @@ def _sections(profile: "Profile") -> list[Section]:
 
 
 def headline(profile: "Profile") -> str:
-    """Return one sentence: where the time goes, and whether it is of several recordings."""
-    sentence, several = _where(profile), added_up(profile)
-    return f"{sentence}; {several}" if several else sentence
+    """Return one sentence: where the time goes, what is missing, whether it adds up recordings."""
+    missing = {
+        name.removeprefix(f"{NOT_READ} "): rows
+        for name, rows in profile.accounts.notes.items()
+        if name.startswith(NOT_READ)
+    }
+    rows = f"{counted(sum(missing.values()), 'row')} missing"
+    lacking = f"{rows}, which could not be read: {'; '.join(map(clip, missing))}"
+    parts = [_where(profile), lacking if missing else "", added_up(profile)]
+    return "; ".join(part for part in parts if part)
 
 
 def _where(profile: "Profile") -> str:

@@ -1,0 +1,399 @@
+"""Folding frames into a profile: in this process, or in parts by the workers of an executor.
+
+A part is some files, or some row groups of a large one. A worker folds it and returns its profile
+as the bytes of a saved one. Profiles merge in any order to that of the whole, so that it does not
+matter which part ends first. Only ``submit`` of the executor is used, and ``wait`` on what it
+returns: any `concurrent.futures.Executor` will do, also those of Dask and mpi4py.
+"""
+
+import io
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from types import TracebackType
+from typing import Any, Self
+
+from latprof.arrays import Mask
+from latprof.errors import LatprofError, ProfileError, TraceError
+from latprof.frames import Columns
+from latprof.io.dataset import Member, stream_of
+from latprof.pipeline import Pipeline
+from latprof.profile.file import profile_bytes, profile_from
+from latprof.profile.profile import Profile
+from latprof.queueing.accumulator import CausesAccumulator
+from latprof.sequence.order import Intended
+from latprof.text import clip, counted
+from latprof.units import STAMP_LIMIT
+
+__all__ = ["PAYS_FROM", "FoldPlan", "PartsResult", "Progress", "TimeRange", "Workers", "fold_parts"]
+
+PAYS_FROM = 20_000_000
+"""Frames from which on workers take less time than one process."""
+
+PART_ROWS = 1 << 22
+"""Rows of a part, more or less: a second of work."""
+
+ATTEMPTS = 2
+"""How often a part is tried."""
+
+Progress = Callable[[int, int], None]
+"""Called with (rows folded, rows in all)."""
+
+Part = tuple[Member, ...]
+
+
+# -- folding ------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class TimeRange:
+    """Selects frames that start at `first` or later and before `last` (UTC ns), and counts others.
+
+    Attributes
+    ----------
+    left_out
+        Frames outside of the range.
+    """
+
+    first: int = -STAMP_LIMIT
+    last: int = STAMP_LIMIT
+    left_out: int = 0
+
+    @property
+    def is_all(self) -> bool:
+        """Whether all times are in the range."""
+        return self.first <= -STAMP_LIMIT and self.last >= STAMP_LIMIT
+
+    def inside(self, columns: Columns) -> Mask | None:
+        """Return the mask of frames that start in the range, or None if all times are in it."""
+        if self.is_all:
+            return None
+        starts = columns.marks["start"]
+        return (starts >= self.first) & (starts < self.last)
+
+    def within(self, columns: Columns) -> Columns:
+        """Return the frames that start in the range, and count the others."""
+        inside = self.inside(columns)
+        if inside is None:
+            return columns
+        outside = ~inside if columns.weight is None else columns.weight[~inside]
+        self.left_out += int(outside.sum())
+        return columns.take(inside)
+
+    def clipped(self, segments: set[tuple[int, int]]) -> set[tuple[int, int]]:
+        """Return the parts of recording times (begin, end) that are in the range."""
+        if self.is_all:
+            return segments
+        cut = {(max(begin, self.first), min(end, self.last)) for begin, end in segments}
+        return {(begin, end) for begin, end in cut if begin < end}
+
+
+@dataclass(frozen=True, slots=True)
+class FoldPlan:
+    """What is folded of each frame; the fields are arguments of `latprof.analyze`, checked.
+
+    Attributes
+    ----------
+    first, last
+        Frames that start earlier, or at `last` or later, are left out (UTC ns).
+    """
+
+    pipeline: Pipeline
+    by: str | None
+    edges_ns: tuple[int, ...]
+    every: str | int | None
+    deadline: str | int | None
+    order: bool
+    id_bits: int
+    causes: bool
+    intended: bool
+    first: int
+    last: int
+
+    def profile(self) -> Profile:
+        """Return the profile of no frames."""
+        kind = Intended(self.pipeline).pipeline if self.intended else self.pipeline
+        profile = Profile(
+            kind,
+            by=self.by,
+            edges_ns=self.edges_ns,
+            every=self.every,
+            deadline=kind.period if self.deadline is None else self.deadline,
+            order=self.order,
+            id_bits=self.id_bits,
+        )
+        if self.causes:
+            profile.cause_sums = CausesAccumulator.of(kind)
+        return profile
+
+    def fold(
+        self, profile: Profile, members: Sequence[Member], progress: Progress | None = None
+    ) -> int:
+        """Add the frames of traces and files; return how many were outside of the time range."""
+        wanted = ["frame_id", *self.pipeline.marks, "size", "source", "outcome", "weight"]
+        wanted += [self.by] if self.by is not None and self.by not in wanted else []
+        starts = Intended(self.pipeline) if self.intended else None
+        time_range = TimeRange(self.first, self.last)
+        with profile.adding():
+            for member, batches in stream_of(members, wanted, progress=progress):
+                meta = member.meta
+                for columns in batches:
+                    columns = columns if starts is None else starts.add(columns)
+                    if profile.cause_sums is not None:
+                        # frames in the range may wait for frames outside of it
+                        profile.cause_sums.add(columns, meta, time_range.inside(columns))
+                    profile.add(time_range.within(columns), float(meta.get("sampling_rate") or 1))
+                if profile.cause_sums is not None:
+                    profile.cause_sums.end()
+                if profile.order is not None:
+                    profile.order.end_recording(meta.get("lost") or 0)
+        return time_range.left_out
+
+
+# -- parts --------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class PartsResult:
+    """What the workers made.
+
+    Attributes
+    ----------
+    left_out
+        Frames outside of the time range.
+    missing
+        Rows that could not be read, by the name of their part.
+    unread
+        Files of which no part was read.
+    """
+
+    left_out: int = 0
+    missing: dict[str, int] = field(default_factory=dict)
+    unread: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Task:
+    part: Part
+    attempts: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Number of rows, by estimate if a part is of some row groups."""
+        return sum(map(_rows, self.part))
+
+    @property
+    def name(self) -> str:
+        """The part as messages name it."""
+        first, others = self.part[0], len(self.part) - 1
+        name = first.name
+        if first.groups is not None:
+            name = f"row groups {first.groups[0]} to {first.groups[-1]} of {name}"
+        return f"{name} and {counted(others, 'more file')}" if others else name
+
+
+def _rows(member: Member) -> int:
+    if member.groups is None:
+        return member.rows
+    return member.rows * len(member.groups) // max(member.row_groups, 1)
+
+
+def _cut(members: Sequence[Member], most_rows: int) -> Iterator[Part]:
+    """Yield parts of similar size: several small files, or some row groups of a large one."""
+    gathered: list[Member] = []
+    for member in members:
+        pieces = min(max(round(member.rows / most_rows), 1), max(member.row_groups, 1))
+        if pieces > 1:
+            cuts = [member.row_groups * i // pieces for i in range(pieces + 1)]
+            yield from ((replace(member, groups=range(*cut)),) for cut in pairwise(cuts))
+            continue
+        if gathered and sum(map(_rows, gathered)) + member.rows > most_rows:
+            yield tuple(gathered)
+            gathered = []
+        gathered.append(member)
+    if gathered:
+        yield tuple(gathered)
+
+
+def fold_part(plan: FoldPlan, part: Part) -> tuple[bytes, int]:
+    """Fold a part; return its profile, and how many frames were outside of the time range.
+
+    Raises
+    ------
+    TraceError
+        A file is missing or corrupt.
+    """
+    profile = plan.profile()
+    left_out = plan.fold(profile, part)
+    return profile_bytes(profile, level=1), left_out
+
+
+def fold_parts(
+    plan: FoldPlan,
+    profile: Profile,
+    members: Sequence[Member],
+    executor: "Executor | Workers",
+    *,
+    progress: Progress | None = None,
+    partial: bool = False,
+) -> PartsResult:
+    """Fold files by the workers of an executor, and traces in memory and other tables here.
+
+    Parameters
+    ----------
+    plan
+        What is folded.
+    profile
+        It is added to.
+    members
+        The traces and files.
+    executor
+        Whose workers fold the parts. If they die, those of `Workers` are started again.
+    progress
+        Called after each part.
+    partial
+        Whether parts that fail are left out and named in the result.
+
+    Raises
+    ------
+    TraceError
+        A part failed `ATTEMPTS` times, and `partial` is not set.
+    """
+    large = [each for each in members if each.row_groups]
+    here = [each for each in members if not each.row_groups]
+    result, rows, done = PartsResult(), sum(each.rows for each in members), 0
+    if here:
+        result.left_out += plan.fold(profile, here)
+        done += sum(each.rows for each in here)
+    merged = _Merged()
+    failed: list[tuple[_Task, BaseException]] = []
+    tasks = [_Task(part) for part in _cut(large, PART_ROWS)]
+    for task, value in _completed(executor, plan, tasks):
+        done += task.rows
+        if isinstance(value, BaseException):
+            failed.append((task, value))
+            if not partial:
+                break
+        else:
+            merged.add(profile_from(io.BytesIO(value[0]), Profile))
+            result.left_out += value[1]
+        if progress is not None:
+            progress(done, rows)
+    if failed and not partial:
+        task, error = failed[0]
+        said = str(error) if isinstance(error, LatprofError) else f"{type(error).__name__}: {error}"
+        where = "" if isinstance(error, LatprofError) else f"{task.name}: "
+        raise TraceError(
+            f"{where}{clip(said, 400)}; this part was tried {counted(task.attempts, 'time')}: give "
+            "partial=True (--partial) to report the others"
+        ) from None
+    for each in merged.profiles():
+        profile.add_profile(each)
+    result.missing = {task.name: task.rows for task, _ in failed}
+    lacking = {id(task) for task, _ in failed}
+    read = {each.name for task in tasks if id(task) not in lacking for each in task.part}
+    result.unread = {each.name for task, _ in failed for each in task.part} - read
+    return result
+
+
+class _Merged:
+    """Profiles that are merged in a tree as they arrive: each with one of as many parts."""
+
+    def __init__(self) -> None:
+        self._stack: list[tuple[int, Profile]] = []
+
+    def add(self, profile: Profile) -> None:
+        """Add the profile of one part."""
+        parts = 1
+        while self._stack and self._stack[-1][0] == parts:
+            _, before = self._stack.pop()
+            before.add_profile(profile)
+            profile, parts = before, 2 * parts
+        self._stack.append((parts, profile))
+
+    def profiles(self) -> list[Profile]:
+        """Return what is left: at most one profile for each power of two."""
+        return [profile for _, profile in self._stack]
+
+
+def _completed(
+    executor: "Executor | Workers", plan: FoldPlan, tasks: Sequence[_Task]
+) -> Iterator[tuple[_Task, tuple[bytes, int] | BaseException]]:
+    """Yield each task with its result, or with why it failed `ATTEMPTS` times."""
+    running: dict[Future[tuple[bytes, int]], _Task] = {}
+    # if a worker dies, all parts that run fail: they are tried one by one, to find the guilty one
+    suspects: deque[_Task] = deque()
+    failed: list[tuple[_Task, BaseException]] = []
+
+    def submit(task: _Task) -> None:
+        try:
+            running[executor.submit(fold_part, plan, task.part)] = task
+        except RuntimeError as error:  # the executor is shut down, or broken
+            failed.append((task, error))
+
+    try:
+        for task in tasks:
+            submit(task)
+        while running or suspects:
+            alone = not running
+            if alone:
+                submit(suspects.popleft())
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                task, error = running.pop(future), future.exception()
+                if error is None:
+                    yield task, future.result()
+                    continue
+                died = isinstance(error, BrokenExecutor)
+                task.attempts += alone or not died
+                if task.attempts >= ATTEMPTS:
+                    yield task, error
+                elif died:
+                    suspects.append(task)
+                else:
+                    submit(task)
+            yield from failed
+            failed.clear()
+        yield from failed
+    finally:
+        for future in running:
+            future.cancel()
+
+
+class Workers:
+    """Some worker processes on this machine, which are started again if one of them dies."""
+
+    def __init__(self, count: int) -> None:
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ProfileError(f"workers must be an integer from 1 on, got {count!r}")
+        self._count = count
+        self._pool = self._started()
+
+    def _started(self) -> Executor:
+        from concurrent.futures import ProcessPoolExecutor  # loads multiprocessing
+        from multiprocessing import get_context
+
+        # not forked: a fork of a program with threads may wait forever for a lock
+        return ProcessPoolExecutor(self._count, mp_context=get_context("spawn"))
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        """Give a call to a worker, as an executor does."""
+        try:
+            return self._pool.submit(function, *arguments)
+        except BrokenExecutor:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = self._started()
+            return self._pool.submit(function, *arguments)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
