@@ -250,7 +250,7 @@ def fold_parts(
     members
         The traces and files.
     executor
-        Whose workers fold the parts. If they die, those of `Workers` are started again.
+        Its workers fold the parts. If workers of `Workers` die, they are started again.
     progress
         Called after each part.
     partial
