@@ -236,8 +236,11 @@ def test_files_rewritten_by_other_tools_give_the_same_profile(tmp_path, path, wa
     folder.mkdir()
     whole = content(analyze(path, by="room", every="1s"), tmp_path)
     for where in ways(path, folder):
-        with pytest.raises(TraceError, match="give pipeline="):
-            analyze(where)
+        if ways is pandas_ways:  # pandas keeps what the table says of itself
+            assert_same(content(analyze(where, by="room", every="1s"), tmp_path), whole)
+        else:
+            with pytest.raises(TraceError, match="give pipeline="):
+                analyze(where)
         again = analyze(where, by="room", every="1s", pipeline=CHAIN)
         assert_same(content(again, tmp_path), whole)
     # the folder has the same frames once per file

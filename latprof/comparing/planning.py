@@ -38,6 +38,7 @@ __all__ = [
     "plan",
     "plan_runs",
     "power_of",
+    "verdict_power",
 ]
 
 POWER = 0.9

@@ -24,6 +24,7 @@ from latprof.units import format_quantity
 __all__ = [
     "HIGHER_IS_BETTER",
     "MISSES",
+    "STATISTIC",
     "THROUGHPUT",
     "Estimate",
     "Key",

@@ -35,7 +35,7 @@ from latprof.text import counted, quoted
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ChangePoint", "Trend", "TrendPoint", "change_points", "trend"]
+__all__ = ["ChangePoint", "Trend", "TrendPoint", "change_points", "fewest_runs", "trend"]
 
 FEWEST_RUNS = 2  # of a part between two change points
 PERMUTATIONS = 999

@@ -325,8 +325,8 @@ class _Search:
                 self.highest(range(draw, draw + 1), resampled=True, near=load)
                 for draw in range(_MANY_DRAWS, _MANY_DRAWS + _RESAMPLED)
             ]
-            # one recording is shorter than all draws together: where its loads are is no matter,
-            # but how far they are apart
+            # one recording is shorter than all draws together: only how far apart its loads are
+            # counts, not where they are
             low, high = np.percentile(others, _INTERVAL) * (load / (np.median(others) or load))
         busy = {name: share * (load or 1.0) for name, share in frames.busy.items()}
         station = max(busy, key=busy.__getitem__) if busy and load else None
