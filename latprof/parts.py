@@ -27,7 +27,16 @@ from latprof.sequence.order import Intended
 from latprof.text import clip, counted
 from latprof.units import STAMP_LIMIT
 
-__all__ = ["PAYS_FROM", "FoldPlan", "PartsResult", "Progress", "TimeRange", "Workers", "fold_parts"]
+__all__ = [
+    "PAYS_FROM",
+    "FoldPlan",
+    "PartsResult",
+    "Progress",
+    "TimeRange",
+    "Workers",
+    "fold_part",
+    "fold_parts",
+]
 
 PAYS_FROM = 20_000_000
 """Frames from which on workers take less time than one process."""
