@@ -9,7 +9,7 @@ from culprits import KINDS, rankings
 from lines import line, served
 
 import latprof
-from latprof import Pipeline, Trace, analyze, causes, utilization, what_if
+from latprof import AUDIO, Pipeline, Report, Trace, analyze, causes, utilization, what_if
 from latprof.cli.main import main
 from latprof.errors import LatprofError, ProfileError, TraceError
 from latprof.queueing.blame import waited_for
@@ -286,3 +286,10 @@ def test_wrong_arguments_are_refused_in_one_line():
             message = str(error)
         assert message.isprintable(), (function, arguments, named)
         assert len(message) < 400, (function, arguments, named)
+
+
+def test_an_empty_trace_has_a_sentence_and_no_table():
+    none = np.zeros(0, np.int64)
+    empty = Trace(AUDIO, frame_id=none, marks=dict.fromkeys(AUDIO.marks, none))
+    assert str(causes(empty)).strip() == "no frame has a whole stage: nothing is slow"
+    assert "<html" in Report(analyze(empty, causes=True)).to_html()

@@ -247,6 +247,7 @@ class _BlameRow:
     highest: dict[str, Highest] = field(default_factory=dict)
 
     def value(self, name: str, value: str) -> float | None:
+        """Return a value of `blame` for a stage, or for the self time; None if it is unknown."""
         if not self.frames:
             return None
         if value == "p99":
@@ -276,6 +277,7 @@ class _BlameSums:
         self._rows = {name: _BlameRow() for name in stations.handoffs}
 
     def add(self, model: QueueModel, *, queued: bool) -> None:
+        """Add the waits of a window."""
         for wait in model.waits(queued=queued):
             row = self._rows[wait.handoff]
             row.frames += len(wait.total)

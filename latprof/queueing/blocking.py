@@ -113,6 +113,7 @@ class _SharedTime:
         self.sums = np.concatenate([[0.0], np.cumsum(np.diff(edges) * rates[:-1])])
 
     def until(self, times: Ints) -> Amounts:
+        """Return the time up to each of `times`."""
         if not len(self.edges):
             return np.zeros(len(times))
         edge = np.searchsorted(self.edges, times, side="right") - 1
@@ -128,6 +129,7 @@ class _AddedTimes:
         self.one, self.other = one, other
 
     def until(self, times: Ints) -> Amounts:
+        """Return the time up to each of `times`."""
         return self.one.until(times) + self.other.until(times)
 
 

@@ -324,6 +324,8 @@ class Causes(Shown):
 
     def sections(self) -> list[Section]:
         """Return what is shown: the sentence and paths, a table of the stages, and notes."""
+        if self.cause is None:
+            return [Section(self.sentence, tuple(f"note: {note}" for note in self.notes))]
         paths = tuple(
             f"{' waits for '.join(path)}: {format_ns(ns / max(self.frames, 1))} a frame"
             for path, ns in self.chains[:_MOST_PATHS]

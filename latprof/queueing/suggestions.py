@@ -71,6 +71,7 @@ class _Occupancy:
     end: int = np.iinfo(np.int64).min
 
     def add(self, model: QueueModel) -> None:
+        """Add the new frames of a window."""
         begin, end = (model.columns.marks[x] for x in (self.first.begin, self.last.end))
         rows = np.flatnonzero((begin != MISSING) & (end != MISSING) & (end >= begin))
         rows = rows[np.lexsort((end[rows], begin[rows]))]
@@ -91,6 +92,7 @@ class _Occupancy:
         return self.frames >= 2 and self.overlaps <= _MOST_OVERLAPS * self.frames
 
     def suggestion(self, stages: tuple[Span, ...], taken: set[str | None]) -> Suggestion:
+        """Return the suggestion to serve stages by one station, under a name that is not taken."""
         names = tuple(stage.name for stage in stages)
         station = f"{names[0]}_station"[:60]
         while station in taken:

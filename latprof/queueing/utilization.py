@@ -274,6 +274,7 @@ class _StationLoad:
         self.onset: int | None = None
 
     def add(self, model: QueueModel) -> None:
+        """Add the new visits of a window."""
         mine, delays = model.visits[self.station], model.delays[self.station]
         self.servers = mine.servers
         new = np.flatnonzero(model.new[mine.frame])

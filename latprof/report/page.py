@@ -134,6 +134,8 @@ def _causes(profile: Profile) -> tuple[str, list[Section]]:
     found, unavailable = known_causes(profile)
     if found is None:
         return unavailable, []
+    if found.cause is None:
+        return found.sentence, []
     sentence, stages, *others = found.sections()
     lines = (*stages.lines, *sentence.lines)
     return sentence.title, [Section("Who waits for whom", lines, stages.table, "causes"), *others]
