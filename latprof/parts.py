@@ -18,7 +18,8 @@ from typing import Any, Self
 from latprof.arrays import Mask
 from latprof.errors import LatprofError, ProfileError, TraceError
 from latprof.frames import Columns
-from latprof.io.dataset import Member, stream_of
+from latprof.io.dataset import stream_of
+from latprof.io.member import Member
 from latprof.pipeline import Pipeline
 from latprof.profile.file import profile_bytes, profile_from
 from latprof.profile.profile import Profile

@@ -191,7 +191,7 @@ def test_merged_yields_overlapping_recordings_in_order_of_start(tmp_path, monkey
     rng = np.random.default_rng(7)
     for rows in (3, 1 << 16):
         monkeypatch.setattr("latprof.io.reader.ROW_GROUP", rows)
-        monkeypatch.setattr("latprof.io.dataset._BATCH_ROWS", rows)
+        monkeypatch.setattr("latprof.io.batches._BATCH_ROWS", rows)
         for case in range(30):
             traces, first_id = [], 0
             for _ in range(rng.integers(1, 5)):

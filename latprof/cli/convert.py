@@ -19,8 +19,9 @@ from latprof.cli.common import (
 )
 from latprof.errors import LatprofError, TraceError
 from latprof.frames import Columns
-from latprof.io.dataset import Dataset, Member, lowest_start
+from latprof.io.dataset import Dataset
 from latprof.io.formats.chrome_writer import write_chrome
+from latprof.io.member import Member, lowest_start
 from latprof.profile.file import is_profile
 from latprof.profile.profile import Profile, load_profile
 from latprof.profile.profile import merge as merge_profiles

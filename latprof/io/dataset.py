@@ -6,158 +6,35 @@ batches. A file is open only while it is read, and pyarrow is loaded only if the
 
 import glob
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from latprof.arrays import Ints
 from latprof.errors import TraceError
-from latprof.frames import MISSING, Columns
+from latprof.frames import Columns
 from latprof.io.atomic import file_errors
-from latprof.io.formats.columns import ColumnMap
-from latprof.io.formats.foreign import ForeignFile, beside, read_pipeline_file
-from latprof.io.formats.known import recognized
+from latprof.io.batches import cut, decoded, decoded_ahead, in_order
+from latprof.io.formats.foreign import ForeignFile
+from latprof.io.member import Member, TraceLike, foreign, inspected
 from latprof.pipeline import Pipeline, check_pipeline
-from latprof.text import shown_path
 from latprof.units import STAMP_LIMIT
 
 if TYPE_CHECKING:
-    from latprof.io.formats.rows import TableReader
-    from latprof.io.reader import Decode, Reader
+    from latprof.io.reader import Decode
 
 __all__ = [
     "Dataset",
     "DatasetLike",
-    "Member",
     "RecordingLike",
-    "TraceLike",
     "find_files",
-    "lowest_start",
     "stream_of",
 ]
 
-_BATCH_ROWS = 1 << 16  # rows of a batch that is cut from a trace in memory
-
-
-class TraceLike(Protocol):
-    """A trace in memory: `latprof.Trace`, which this module must not import."""
-
-    pipeline: Pipeline
-    columns: Columns
-    meta: dict[str, Any]
-
 
 RecordingLike = TraceLike | ForeignFile | str | os.PathLike[str]
-Decoded = Callable[[], Columns] | None  # what makes a batch; None at the end of a recording
 
 DatasetLike = RecordingLike | Iterable[RecordingLike]
 """What the functions that analyze frames accept."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Member:
-    """One trace or one file of a dataset.
-
-    Attributes
-    ----------
-    name
-        The path, or "recording 2" for the second argument, as messages show it.
-    pipeline, meta, rows
-        As the trace or the file gives them.
-    tags
-        Names of the columns that are tags.
-    path
-        Of the file, or None for a trace in memory.
-    columns
-        The frames, of a trace in memory and of a file that must be read as a whole.
-    table
-        Reads the frames of a table that another tool has written. Its rows are an estimate.
-    row_groups
-        How many row groups a Parquet file has.
-    groups
-        Those that are read; None is all.
-    """
-
-    name: str
-    pipeline: Pipeline
-    meta: dict[str, Any]
-    rows: int
-    tags: tuple[str, ...]
-    path: Path | None
-    columns: Columns | None
-    table: "TableReader | None" = None
-    row_groups: int = 0
-    groups: range | None = None
-
-    def read(self, names: Iterable[str] | None = None) -> Columns:
-        """Return all frames: the marks, optional columns and tags in `names`, or all."""
-        if self.columns is not None:
-            return self.columns if names is None else self.columns.only(names)
-        if self.table is not None:
-            return self.table.read(names)
-        with self._reader() as reader:
-            return reader.read(names)
-
-    def batches(self, names: Iterable[str] | None = None) -> Iterator[Columns]:
-        """Yield the frames in batches; those of a trace in memory are one batch."""
-        return (make() for make in self.decoded(names))
-
-    def decoded(
-        self, names: Iterable[str] | None = None, *, threads: bool = True
-    ) -> Iterator[Callable[[], Columns]]:
-        """Yield what makes each batch, once its bytes are decoded: see `Reader.decoded`."""
-        if self.columns is not None:
-            yield partial(self.read, names)
-            return
-        if self.table is not None:
-            yield from self.table.decoded(names)
-            return
-        with self._reader(threads=threads) as reader:
-            yield from reader.decoded(names)
-
-    def tasks(self, names: Iterable[str] | None = None) -> "Iterator[tuple[Decode | None, int]]":
-        """Yield tasks that decode a batch each, and how many may wait for their use at once.
-
-        None comes at the end. No task may wait then: a file is closed when the next one is asked
-        for, and a task that begins after that would wait forever.
-        """
-        if self.columns is not None:
-            yield partial(partial, self.read, names), 1
-            yield None, 1
-            return
-        if self.table is not None:
-            for make in self.table.decoded(names):
-                yield partial(_same, make), 1
-            yield None, 1
-            return
-        with self._reader(threads=False) as reader:
-            waiting = reader.prepare(names)
-            yield from ((task, waiting) for task in reader.tasks(names, large=True))
-            yield None, 0
-
-    def lowest_start(self, *, first_batch: bool = False) -> int:
-        """Return the first start in ns UTC, or `STAMP_LIMIT` if no frame has one.
-
-        With `first_batch` only the first batch of a file is read.
-        """
-        lowest = STAMP_LIMIT
-        for columns in self.batches(["start"]):
-            lowest = min(lowest, lowest_start(columns))
-            if first_batch:
-                break
-        return lowest
-
-    def _reader(self, *, threads: bool = True) -> "Reader":
-        from latprof.io.reader import Reader
-
-        assert self.path is not None
-        return Reader(self.path, self.pipeline, threads=threads, groups=self.groups)
 
 
 class Dataset:
@@ -243,11 +120,11 @@ class Dataset:
 
     def _add(self, trace: TraceLike | ForeignFile | Path, pipeline: Pipeline | None) -> None:
         if isinstance(trace, Path):
-            recording = _inspected(trace, pipeline)
+            recording = inspected(trace, pipeline)
         elif isinstance(trace, ForeignFile):
             path, own = Path(trace.path), pipeline or trace.columns.pipeline
             recording = (
-                _inspected(path, own) if trace.only_pipeline else _foreign(path, trace, pipeline)
+                inspected(path, own) if trace.only_pipeline else foreign(path, trace, pipeline)
             )
         else:
             kind, columns = trace.pipeline.overridden(pipeline), trace.columns
@@ -345,12 +222,12 @@ class Dataset:
             if member.columns is None and not sort_files:
                 yield from member.batches(wanted)
             else:
-                yield from _cut(member.read(wanted), slack)
+                yield from cut(member.read(wanted), slack)
 
         starts = [0]
         if len(self.members) > 1:
             starts = [member.lowest_start(first_batch=not sort_files) for member in self.members]
-        yield from _merged(starts, map(batches, self.members))
+        yield from in_order(starts, map(batches, self.members))
 
 
 def stream_of(
@@ -382,7 +259,7 @@ def stream_of(
             yield from member.tasks(wanted)
 
     has_files = any(member.path is not None for member in members)
-    coming = _read_ahead(tasks()) if has_files else _done(tasks())
+    coming = decoded_ahead(tasks()) if has_files else decoded(tasks())
     done = 0
 
     def batches() -> Iterator[Columns]:
@@ -397,12 +274,6 @@ def stream_of(
 
     for member in members:
         yield member, batches()
-
-
-def lowest_start(columns: Columns) -> int:
-    """Return the first start in ns UTC, or `STAMP_LIMIT` if no frame has one."""
-    starts = columns.marks["start"]
-    return int(starts[starts != MISSING].min(initial=STAMP_LIMIT))
 
 
 def find_files(where: str | os.PathLike[str], *, every: bool = False) -> list[Path]:
@@ -495,150 +366,3 @@ def _is_table(value: object) -> bool:
 
 def _is_beside(path: Path) -> bool:
     return path.name.startswith(".") or path.name.endswith(".pipeline.json")
-
-
-def _foreign(path: Path, given: ForeignFile, pipeline: Pipeline | None) -> Member:
-    """Return a table of another tool, with the columns that were given for it."""
-    columns = given.columns
-    found = None if given.is_table else recognized(path)
-    if found is not None:
-        kind, frames, meta = found.frames(path, given.spans)
-        kind = kind.overridden(pipeline)
-        return Member(shown_path(path), kind, meta, len(frames), tuple(frames.tags), path, frames)
-    if columns.pipeline is None and pipeline is not None and not columns.durations:
-        columns = columns.updated(pipeline=pipeline)
-    return _table(path, columns, pipeline, {})
-
-
-def _table(
-    path: Path, columns: ColumnMap, pipeline: Pipeline | None, meta: dict[str, Any]
-) -> Member:
-    from latprof.io.formats.rows import TableReader
-
-    reader = TableReader(path, columns, meta=meta)
-    kind = reader.pipeline.overridden(pipeline)
-    return Member(shown_path(path), kind, meta, reader.rows, reader.tags, path, None, reader)
-
-
-def _inspected(path: Path, pipeline: Pipeline | None) -> Member:
-    from latprof.io.reader import Reader
-
-    is_foreign = False
-    with file_errors(path, "cannot be read"):
-        if path.is_file():
-            with path.open("rb") as file:
-                is_foreign = file.read(4) not in (b"PAR1", b"PARE", b"LATP", b"")
-    described = beside(path)
-    if is_foreign and described.is_file():
-        own, columns, meta = read_pipeline_file(described)
-        return _table(path, columns or ColumnMap(pipeline=own), pipeline, meta)
-    if is_foreign:
-        return _foreign(path, ForeignFile(path), pipeline)
-
-    with Reader(path, pipeline) as reader:
-        name, kind = shown_path(path), reader.pipeline
-        groups = reader.num_batches
-        return Member(
-            name, kind, reader.meta, reader.rows, reader.tags, path, None, row_groups=groups
-        )
-
-
-def _done(tasks: "Iterator[tuple[Decode | None, int]]") -> Iterator[Decoded]:
-    return (_run(task) for task, _ in tasks)
-
-
-def _read_ahead(tasks: "Iterator[tuple[Decode | None, int]]") -> Iterator[Decoded]:
-    """Yield the results of tasks in their order, the next ones being decoded in threads."""
-    from latprof.io.reader import DECODERS
-
-    with ThreadPoolExecutor(DECODERS, thread_name_prefix="latprof-decode") as pool:
-        coming: deque[Future[Decoded]] = deque()
-        try:
-            for task, waiting in tasks:
-                try:
-                    coming.append(pool.submit(_run, task))
-                except RuntimeError:  # the system has no thread left
-                    while coming:
-                        yield coming.popleft().result()
-                    yield _run(task)
-                    yield from _done(tasks)
-                    return
-                while len(coming) > waiting:
-                    yield coming.popleft().result()
-            while coming:
-                yield coming.popleft().result()
-        finally:
-            for future in coming:
-                future.cancel()
-
-
-def _same(make: Callable[[], Columns]) -> Callable[[], Columns]:
-    return make
-
-
-def _run(task: "Decode | None") -> Decoded:
-    return None if task is None else task()
-
-
-# -- order of time --------------------------------------------------------------------------------
-
-
-def _cut(columns: Columns, slack: int | None) -> Iterator[Columns]:
-    order = None if slack is None else _order(columns.marks["start"], slack)
-    for start in range(0, len(columns), _BATCH_ROWS):
-        cut = slice(start, start + _BATCH_ROWS)
-        yield columns.take(cut if order is None else order[cut])
-
-
-def _order(starts: Ints, slack: int) -> Ints | None:
-    """Return the order of start, or None if no row is more than `slack` rows out of order."""
-    if len(starts) <= slack:
-        return None
-    cuts = np.arange(0, len(starts), max(slack // 2, 1))
-    latest = np.maximum.accumulate(np.maximum.reduceat(starts, cuts))
-    first = np.minimum.reduceat(np.where(starts == MISSING, STAMP_LIMIT, starts), cuts)
-    return np.argsort(starts, kind="stable") if (first[2:] < latest[:-2]).any() else None
-
-
-@dataclass(slots=True)
-class _Open:
-    """A recording that is being read, with those rows of a batch that are not yielded yet."""
-
-    batches: Iterator[Columns]
-    rows: Columns
-    last: int
-
-    def advance(self) -> bool:
-        """Take the next batch that has rows; return whether there is one."""
-        for rows in self.batches:
-            if len(rows):
-                self.rows, self.last = rows, int(rows.marks["start"].max())
-                return True
-        return False
-
-
-def _merged(starts: Iterable[int], recordings: Iterable[Iterator[Columns]]) -> Iterator[Columns]:
-    """Yield the rows of recordings, given by their first start and their batches."""
-    waiting = sorted(zip(starts, recordings, strict=True), key=lambda each: each[0])
-    reading: list[_Open] = []
-    while waiting or reading:
-        # rows up to a time are complete once every recording with rows until then is open
-        while waiting and (not reading or waiting[0][0] <= min(each.last for each in reading)):
-            opened = _Open(waiting.pop(0)[1], Columns(np.zeros(0, np.uint64), {}), MISSING)
-            reading += [opened] if opened.advance() else []
-        if not reading:
-            return
-        if len(reading) == 1:
-            yield reading[0].rows
-            reading = [each for each in reading if each.advance()]
-            continue
-        limit = min(each.last for each in reading)
-        taken = []
-        for each in reading:
-            now = each.rows.marks["start"] <= limit
-            if now.any():
-                taken.append(each.rows.take(now))
-            each.rows = each.rows.take(~now)
-        mixed = Columns.concat(taken)
-        yield mixed.take(np.argsort(mixed.marks["start"], kind="stable"))
-        reading = [each for each in reading if len(each.rows) or each.advance()]

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from latprof.arrays import Ints, Mask
 from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns
-from latprof.io.dataset import Dataset, DatasetLike, lowest_start
+from latprof.io.dataset import Dataset, DatasetLike
+from latprof.io.member import lowest_start
 from latprof.pipeline import Pipeline
 from latprof.queueing.model import QueueModel, queue_model
 from latprof.queueing.options import MOST_STAGES, Options, server_counts

@@ -1,0 +1,121 @@
+"""Frames of several recordings in order of time, and batches that are decoded ahead."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from latprof.arrays import Ints
+from latprof.frames import MISSING, Columns
+from latprof.units import STAMP_LIMIT
+
+if TYPE_CHECKING:
+    from latprof.io.reader import Decode
+
+__all__ = ["cut", "decoded", "decoded_ahead", "in_order"]
+
+_BATCH_ROWS = 1 << 16  # rows of a batch that is cut from a trace in memory
+
+Decoded = Callable[[], Columns] | None  # what makes a batch; None at the end of a recording
+
+
+def decoded(tasks: "Iterator[tuple[Decode | None, int]]") -> Iterator[Decoded]:
+    """Yield the results of tasks: what makes each batch, and None at the end of a recording."""
+    return (_run(task) for task, _ in tasks)
+
+
+def decoded_ahead(tasks: "Iterator[tuple[Decode | None, int]]") -> Iterator[Decoded]:
+    """Yield the results of tasks in their order, the next ones being decoded in threads."""
+    from latprof.io.reader import DECODERS
+
+    with ThreadPoolExecutor(DECODERS, thread_name_prefix="latprof-decode") as pool:
+        coming: deque[Future[Decoded]] = deque()
+        try:
+            for task, waiting in tasks:
+                try:
+                    coming.append(pool.submit(_run, task))
+                except RuntimeError:  # the system has no thread left
+                    while coming:
+                        yield coming.popleft().result()
+                    yield _run(task)
+                    yield from decoded(tasks)
+                    return
+                while len(coming) > waiting:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
+        finally:
+            for future in coming:
+                future.cancel()
+
+
+def _run(task: "Decode | None") -> Decoded:
+    return None if task is None else task()
+
+
+# -- order of time --------------------------------------------------------------------------------
+
+
+def cut(columns: Columns, slack: int | None) -> Iterator[Columns]:
+    """Yield frames in batches, sorted by start if a row is more than `slack` rows out of order."""
+    order = None if slack is None else _order(columns.marks["start"], slack)
+    for start in range(0, len(columns), _BATCH_ROWS):
+        cut = slice(start, start + _BATCH_ROWS)
+        yield columns.take(cut if order is None else order[cut])
+
+
+def _order(starts: Ints, slack: int) -> Ints | None:
+    """Return the order of start, or None if no row is more than `slack` rows out of order."""
+    if len(starts) <= slack:
+        return None
+    cuts = np.arange(0, len(starts), max(slack // 2, 1))
+    latest = np.maximum.accumulate(np.maximum.reduceat(starts, cuts))
+    first = np.minimum.reduceat(np.where(starts == MISSING, STAMP_LIMIT, starts), cuts)
+    return np.argsort(starts, kind="stable") if (first[2:] < latest[:-2]).any() else None
+
+
+@dataclass(slots=True)
+class _Open:
+    """A recording that is being read, with those rows of a batch that are not yielded yet."""
+
+    batches: Iterator[Columns]
+    rows: Columns
+    last: int
+
+    def advance(self) -> bool:
+        """Take the next batch that has rows; return whether there is one."""
+        for rows in self.batches:
+            if len(rows):
+                self.rows, self.last = rows, int(rows.marks["start"].max())
+                return True
+        return False
+
+
+def in_order(starts: Iterable[int], recordings: Iterable[Iterator[Columns]]) -> Iterator[Columns]:
+    """Yield the rows of recordings, given by their first start and their batches."""
+    waiting = sorted(zip(starts, recordings, strict=True), key=lambda each: each[0])
+    reading: list[_Open] = []
+    while waiting or reading:
+        # rows up to a time are complete once every recording with rows until then is open
+        while waiting and (not reading or waiting[0][0] <= min(each.last for each in reading)):
+            opened = _Open(waiting.pop(0)[1], Columns(np.zeros(0, np.uint64), {}), MISSING)
+            reading += [opened] if opened.advance() else []
+        if not reading:
+            return
+        if len(reading) == 1:
+            yield reading[0].rows
+            reading = [each for each in reading if each.advance()]
+            continue
+        limit = min(each.last for each in reading)
+        taken = []
+        for each in reading:
+            now = each.rows.marks["start"] <= limit
+            if now.any():
+                taken.append(each.rows.take(now))
+            each.rows = each.rows.take(~now)
+        mixed = Columns.concat(taken)
+        yield mixed.take(np.argsort(mixed.marks["start"], kind="stable"))
+        reading = [each for each in reading if len(each.rows) or each.advance()]

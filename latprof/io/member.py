@@ -1,0 +1,190 @@
+"""One trace or file of a dataset: what it is, and tasks that decode its batches."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from latprof.frames import MISSING, Columns
+from latprof.io.atomic import file_errors
+from latprof.io.formats.columns import ColumnMap
+from latprof.io.formats.foreign import ForeignFile, beside, read_pipeline_file
+from latprof.io.formats.known import recognized
+from latprof.pipeline import Pipeline
+from latprof.text import shown_path
+from latprof.units import STAMP_LIMIT
+
+if TYPE_CHECKING:
+    from latprof.io.formats.rows import TableReader
+    from latprof.io.reader import Decode, Reader
+
+__all__ = ["Member", "TraceLike", "foreign", "inspected", "lowest_start"]
+
+
+class TraceLike(Protocol):
+    """A trace in memory: `latprof.Trace`, which this module must not import."""
+
+    pipeline: Pipeline
+    columns: Columns
+    meta: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Member:
+    """One trace or one file of a dataset.
+
+    Attributes
+    ----------
+    name
+        The path, or "recording 2" for the second argument, as messages show it.
+    pipeline, meta, rows
+        As the trace or the file gives them.
+    tags
+        Names of the columns that are tags.
+    path
+        Of the file, or None for a trace in memory.
+    columns
+        The frames, of a trace in memory and of a file that must be read as a whole.
+    table
+        Reads the frames of a table that another tool has written. Its rows are an estimate.
+    row_groups
+        How many row groups a Parquet file has.
+    groups
+        Those that are read; None is all.
+    """
+
+    name: str
+    pipeline: Pipeline
+    meta: dict[str, Any]
+    rows: int
+    tags: tuple[str, ...]
+    path: Path | None
+    columns: Columns | None
+    table: "TableReader | None" = None
+    row_groups: int = 0
+    groups: range | None = None
+
+    def read(self, names: Iterable[str] | None = None) -> Columns:
+        """Return all frames: the marks, optional columns and tags in `names`, or all."""
+        if self.columns is not None:
+            return self.columns if names is None else self.columns.only(names)
+        if self.table is not None:
+            return self.table.read(names)
+        with self._reader() as reader:
+            return reader.read(names)
+
+    def batches(self, names: Iterable[str] | None = None) -> Iterator[Columns]:
+        """Yield the frames in batches; those of a trace in memory are one batch."""
+        return (make() for make in self.decoded(names))
+
+    def decoded(
+        self, names: Iterable[str] | None = None, *, threads: bool = True
+    ) -> Iterator[Callable[[], Columns]]:
+        """Yield what makes each batch, once its bytes are decoded: see `Reader.decoded`."""
+        if self.columns is not None:
+            yield partial(self.read, names)
+            return
+        if self.table is not None:
+            yield from self.table.decoded(names)
+            return
+        with self._reader(threads=threads) as reader:
+            yield from reader.decoded(names)
+
+    def tasks(self, names: Iterable[str] | None = None) -> "Iterator[tuple[Decode | None, int]]":
+        """Yield tasks that decode a batch each, and how many may wait for their use at once.
+
+        None comes at the end. No task may wait then: a file is closed when the next one is asked
+        for, and a task that begins after that would wait forever.
+        """
+        if self.columns is not None:
+            yield partial(partial, self.read, names), 1
+            yield None, 1
+            return
+        if self.table is not None:
+            for make in self.table.decoded(names):
+                yield partial(_same, make), 1
+            yield None, 1
+            return
+        with self._reader(threads=False) as reader:
+            waiting = reader.prepare(names)
+            yield from ((task, waiting) for task in reader.tasks(names, large=True))
+            yield None, 0
+
+    def lowest_start(self, *, first_batch: bool = False) -> int:
+        """Return the first start in ns UTC, or `STAMP_LIMIT` if no frame has one.
+
+        With `first_batch` only the first batch of a file is read.
+        """
+        lowest = STAMP_LIMIT
+        for columns in self.batches(["start"]):
+            lowest = min(lowest, lowest_start(columns))
+            if first_batch:
+                break
+        return lowest
+
+    def _reader(self, *, threads: bool = True) -> "Reader":
+        from latprof.io.reader import Reader
+
+        assert self.path is not None
+        return Reader(self.path, self.pipeline, threads=threads, groups=self.groups)
+
+
+def lowest_start(columns: Columns) -> int:
+    """Return the first start in ns UTC, or `STAMP_LIMIT` if no frame has one."""
+    starts = columns.marks["start"]
+    return int(starts[starts != MISSING].min(initial=STAMP_LIMIT))
+
+
+def _same(make: Callable[[], Columns]) -> Callable[[], Columns]:
+    return make
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+def inspected(path: Path, pipeline: Pipeline | None) -> Member:
+    """Return a trace file, or a file of another tool, without its frames."""
+    from latprof.io.reader import Reader
+
+    is_foreign = False
+    with file_errors(path, "cannot be read"):
+        if path.is_file():
+            with path.open("rb") as file:
+                is_foreign = file.read(4) not in (b"PAR1", b"PARE", b"LATP", b"")
+    described = beside(path)
+    if is_foreign and described.is_file():
+        own, columns, meta = read_pipeline_file(described)
+        return _table(path, columns or ColumnMap(pipeline=own), pipeline, meta)
+    if is_foreign:
+        return foreign(path, ForeignFile(path), pipeline)
+
+    with Reader(path, pipeline) as reader:
+        name, kind = shown_path(path), reader.pipeline
+        groups = reader.num_batches
+        return Member(
+            name, kind, reader.meta, reader.rows, reader.tags, path, None, row_groups=groups
+        )
+
+
+def foreign(path: Path, given: ForeignFile, pipeline: Pipeline | None) -> Member:
+    """Return a table of another tool, with the columns that were given for it."""
+    columns = given.columns
+    found = None if given.is_table else recognized(path)
+    if found is not None:
+        kind, frames, meta = found.frames(path, given.spans)
+        kind = kind.overridden(pipeline)
+        return Member(shown_path(path), kind, meta, len(frames), tuple(frames.tags), path, frames)
+    if columns.pipeline is None and pipeline is not None and not columns.durations:
+        columns = columns.updated(pipeline=pipeline)
+    return _table(path, columns, pipeline, {})
+
+
+def _table(
+    path: Path, columns: ColumnMap, pipeline: Pipeline | None, meta: dict[str, Any]
+) -> Member:
+    from latprof.io.formats.rows import TableReader
+
+    reader = TableReader(path, columns, meta=meta)
+    kind = reader.pipeline.overridden(pipeline)
+    return Member(shown_path(path), kind, meta, reader.rows, reader.tags, path, None, reader)
