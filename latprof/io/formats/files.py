@@ -1,4 +1,4 @@
-"""Opens files of other tools: plain, gzip, zstd or bzip2, read in blocks of bounded size."""
+"""Opens files of other tools (plain, gzip, zstd, bzip2): blocks and lines of bounded size."""
 
 import contextlib
 import os
@@ -9,10 +9,12 @@ import pyarrow as pa
 
 from latprof.errors import TraceError
 
-__all__ = ["HEAD", "ByteStream", "head_of", "opened"]
+__all__ = ["HEAD", "ByteStream", "head_of", "lines_of", "opened"]
 
 HEAD = 1 << 18
 """Bytes that are enough to recognize a format."""
+
+_LONGEST = 1 << 24  # bytes of a line
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
 
@@ -55,3 +57,24 @@ def head_of(path: str | os.PathLike[str], size: int = HEAD) -> bytes:
     """Return the first bytes of a file, decompressed."""
     with opened(path) as stream:
         return stream.read(size)
+
+
+def lines_of(stream: ByteStream) -> Iterator[str]:
+    """Yield the lines of a file without their ends; bytes that are not UTF-8 are replaced.
+
+    Raises
+    ------
+    TraceError
+        A line is longer than 16 MB.
+    """
+    left = b""
+    while True:
+        data = stream.read(1 << 20)
+        lines = (left + data).split(b"\n")
+        left = lines.pop() if data else b""
+        if len(left) > _LONGEST:
+            raise TraceError(f"a line must have at most {_LONGEST:,} bytes, got more")
+        for line in lines:
+            yield line.decode("utf-8", "replace").rstrip("\r")
+        if not data:
+            return

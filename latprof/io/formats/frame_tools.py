@@ -14,9 +14,8 @@ from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns, Labels
 from latprof.io.atomic import reading
 from latprof.io.formats.columns import SAMPLES
-from latprof.io.formats.files import opened
+from latprof.io.formats.files import lines_of, opened
 from latprof.io.formats.json_values import JsonValues
-from latprof.io.formats.lines import lines_of
 from latprof.io.formats.made import (
     Frames,
     frames_of_lengths,

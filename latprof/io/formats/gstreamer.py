@@ -10,8 +10,7 @@ from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.frames import Labels
 from latprof.io.atomic import reading
-from latprof.io.formats.files import opened
-from latprof.io.formats.lines import lines_of
+from latprof.io.formats.files import lines_of, opened
 from latprof.io.formats.made import Frames, frames_of_lengths
 from latprof.text import clip, counted
 from latprof.units import STAMP_LIMIT

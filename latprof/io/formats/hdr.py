@@ -15,8 +15,7 @@ from latprof.errors import TraceError
 from latprof.io.atomic import reading
 from latprof.io.formats.bins import Binned, BinnedFile
 from latprof.io.formats.columns import UNITS
-from latprof.io.formats.files import opened
-from latprof.io.formats.lines import lines_of
+from latprof.io.formats.files import lines_of, opened
 from latprof.text import clip, quoted
 from latprof.units import STAMP_LIMIT
 

@@ -223,7 +223,7 @@ FORMATS = (
         "cyclictest",
         "histograms",
         "report cyclictest.txt",
-        "percentiles in bins of 1 us, for each thread",
+        "percentiles in bins of 1 us (or --unit), for each thread",
     ),
     Format(
         "rtla timerlat or osnoise histogram",
@@ -231,7 +231,7 @@ FORMATS = (
         "rtla",
         "histograms",
         "report timerlat.txt",
-        "percentiles in bins of 1 us: IRQ, thread and user space of each CPU",
+        "percentiles in its bins: IRQ, thread and user space of each CPU",
     ),
     Format(
         "table of edges and counts",
@@ -245,9 +245,7 @@ FORMATS = (
 """All formats, in the order in which they are tried."""
 
 
-UNTRIED = (
-    *("capframex", "mangohud", "k6_csv", "k6_json", "jmeter", "vllm", "llmperf", "rtla", "edges"),
-)
+UNTRIED = (*("capframex", "mangohud", "k6_csv", "k6_json", "jmeter", "vllm", "llmperf", "rtla"),)
 """Formats that were tried only on files written after the tool's documentation."""
 
 

@@ -12,9 +12,8 @@ from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.frames import MISSING, Labels
 from latprof.io.atomic import reading
-from latprof.io.formats.files import opened
+from latprof.io.formats.files import lines_of, opened
 from latprof.io.formats.json_values import JsonValues
-from latprof.io.formats.lines import lines_of
 from latprof.io.formats.made import (
     Frames,
     frames_of_lengths,

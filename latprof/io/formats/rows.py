@@ -25,6 +25,7 @@ from latprof.io.checks import check_known
 from latprof.io.formats.columns import NUMBERED, SAMPLES, ColumnMap, check_columns, unique_names
 from latprof.io.formats.formulas import without_apostrophe
 from latprof.io.formats.sources import ArrowSource, Batch, in_threads, one_array, source_of
+from latprof.io.formats.spans import marks_of_stages
 from latprof.io.formats.times import forms_of, is_text, to_ns
 from latprof.io.formats.unknown import advice
 from latprof.pipeline import Pipeline
@@ -327,16 +328,12 @@ def lengths_to_marks(pipeline: Pipeline, lengths: Sequence[Ints]) -> dict[str, I
 
     A stage without a length has no marks, and a frame that lacks a stage has no end.
     """
-    now = np.zeros(len(lengths[0]) if lengths else 0, np.int64)
-    whole = np.ones(len(now), bool)
-    marks = {}
-    for stage, length in zip(pipeline.stages, lengths, strict=True):
-        known = length != MISSING
-        whole &= known
-        marks[stage.begin] = np.where(known, now, MISSING) if stage.begin != "start" else now
-        now = now + np.where(known, length, 0)
-        marks[stage.end] = np.where(known, now, MISSING)
-    marks["end"] = np.where(whole, now, MISSING)
+    start = np.zeros(len(lengths[0]) if lengths else 0, np.int64)
+    whole = np.ones(len(start), bool)
+    for length in lengths:
+        whole &= length != MISSING
+    total = np.sum([np.where(whole, length, 0) for length in lengths], axis=0, dtype=np.int64)
+    marks = marks_of_stages(pipeline, start, lengths, np.where(whole, total, MISSING))
     return {mark: marks[mark] for mark in pipeline.marks}
 
 

@@ -360,5 +360,4 @@ def marks_of_stages(
         marks[stage.begin] = np.where(known, now, MISSING)
         now = now + np.where(known, length, 0)
         marks[stage.end] = np.where(known, now, MISSING)
-    marks["end"] = end
-    return marks
+    return marks | {"start": start, "end": end}  # the first stage may begin at the start
