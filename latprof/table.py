@@ -115,7 +115,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A value with more than its column says.
+    """A value with a level, a doubt, a bar or a note of its own.
 
     Parameters
     ----------

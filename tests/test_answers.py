@@ -9,7 +9,7 @@ import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import AUDIO, BARE, CHAIN, DUE, GAPS, SMALL, columns, seeded, simple
+from strategies import AUDIO, BARE, CHAIN, DUE, GAPS, SMALL, columns, examples, seeded, simple
 
 from latprof.errors import ProfileError
 from latprof.frames import Labels
@@ -56,7 +56,7 @@ def assert_exemplars(profile, frames, pipeline):
 
 
 @given(st.sampled_from(SMALL).flatmap(lambda p: st.tuples(st.just(p), columns(p))))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_an_exemplar_is_a_frame_of_that_range(trace):
     pipeline, frames = trace
     assert_exemplars(profiled(pipeline, frames), frames, pipeline)
@@ -142,7 +142,7 @@ def test_timeline_is_a_plain_loop(pipeline, weights):
 
 @pytest.mark.usefixtures("run_lengths")
 @given(columns(CHAIN), st.sampled_from([1, 3, 10**9]))
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_timeline_of_any_trace(frames, every):
     rows = oracle.finished(oracle.frames(frames))
     stamped = [

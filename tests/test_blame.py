@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lines import line, overlaps, served
 from queueing import Station
+from strategies import examples
 
 from latprof import AUDIO, Pipeline, Span, Trace, analyze, what_if
 from latprof.cli.main import main
@@ -40,7 +41,7 @@ times = st.lists(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(times, st.randoms(use_true_random=False))
 def test_blame_is_what_a_loop_over_pairs_finds(draws, random):
     arrivals = np.cumsum([gap for gap, _, _ in draws]).tolist()

@@ -17,6 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from needs import require
 from profiling import MIC
+from strategies import examples
 
 from latprof.errors import LatprofError
 from latprof.recorder import _core_python, implementation
@@ -218,7 +219,7 @@ how = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(how, st.lists(step, max_size=40))
 @example({}, [("frame", (1,), {}), ("mark", 0, ("decode",), {}), ("finish", 0, (), {})])
 def test_both_cores_do_the_same(how: dict[str, Any], steps: list[tuple[Any, ...]]) -> None:

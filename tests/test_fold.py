@@ -7,7 +7,19 @@ import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import BARE, CHAIN, DUE, GAPS, HIGHEST, LOWEST, SMALL, columns, seeded, simple
+from strategies import (
+    BARE,
+    CHAIN,
+    DUE,
+    GAPS,
+    HIGHEST,
+    LOWEST,
+    SMALL,
+    columns,
+    examples,
+    seeded,
+    simple,
+)
 
 from latprof.fold import fold, windows
 from latprof.fold.fold import Fold
@@ -131,7 +143,7 @@ def test_the_size_of_chunks_does_not_change_the_result(monkeypatch):
 
 
 @given(traces)
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_any_trace_in_chunks_of_three_rows(trace):
     pipeline, frames = trace
     with pytest.MonkeyPatch.context() as patch:
@@ -149,7 +161,7 @@ def test_a_trace_of_more_than_one_full_chunk():
 
 
 @given(st.data())
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_frames_up_to_any_edge_are_counted_exactly(data):
     pipeline, frames = data.draw(traces)
     edges = data.draw(st.lists(st.integers(0, 50) | st.integers(0, 2**63), min_size=1, max_size=5))
@@ -379,7 +391,7 @@ def test_tails_hold_each_stage_by_the_bin_of_end_to_end(pipeline, options):
 
 
 @given(st.data())
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_a_row_with_a_weight_counts_as_repeated_rows(data):
     pipeline = data.draw(st.sampled_from(SMALL))
     frames = data.draw(columns(pipeline))
@@ -417,7 +429,7 @@ def assert_same(sums, whole):
 
 
 @given(st.data())
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_any_cut_in_any_order_merges_to_the_whole(data):
     pipeline, frames = data.draw(traces)
     places = [data.draw(st.integers(0, 3)) for _ in range(len(frames))]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import examples
 
 import latprof
 from latprof import ForeignFile, TraceError, read
@@ -158,7 +159,7 @@ def trees(draw):
     return spans
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(spans=trees())
 def test_any_tree_has_the_path_of_plain_recursion_and_adds_up(tmp_path_factory, spans):
     expected = path_of(spans, "s0", 40)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import feather
+from strategies import examples
 
 import latprof
 from latprof import ForeignFile, Pipeline, Report, Trace, TraceError, read
@@ -254,7 +255,7 @@ def test_json_numbers_with_decimals_keep_every_digit_and_broken_lines_are_counte
 NS = st.one_of(st.none(), st.integers(0, 2**62 - 1))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(rows=st.lists(st.tuples(NS, NS), min_size=1, max_size=20), form=st.integers(0, 3))
 def test_no_nanosecond_is_lost_in_any_text(tmp_path_factory, rows, form):
     rows.append((EPOCH, EPOCH + 1))  # at least one row has both
@@ -281,7 +282,7 @@ def test_no_nanosecond_is_lost_in_any_text(tmp_path_factory, rows, form):
     assert marks_of(read(where, marks=["a", "b"], unit=unit)) == expected
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(
     rows=st.lists(
         st.tuples(

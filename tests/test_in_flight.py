@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rings import claim
 from rings import write as write_row
+from strategies import examples
 
 import latprof
 from latprof import Pipeline, Span
@@ -91,7 +92,7 @@ def test_a_process_may_die_after_each_store_of_a_frame(tmp_path):
     assert {"held", "drawn", "row begin", "row seq"} < set(steps)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     capacity=st.sampled_from([1, 2, 3, 8, 40]),

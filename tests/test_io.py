@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from strategies import examples
 from traces import MIC, any_columns, check_complete, contents, mic, rich
 
 import latprof
@@ -25,7 +26,9 @@ from latprof.io.writer import ROW_GROUP, Writer
 from latprof.trace import read
 
 quick = settings(
-    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=examples(60),
 )
 
 

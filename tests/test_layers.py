@@ -5,6 +5,7 @@ Imports inside functions count as well. Those are for what is slow to load, or s
 
 import ast
 import sys
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -70,15 +71,15 @@ def imports_of(tree):
     return list(visit(tree, False))
 
 
-IMPORTS = {
-    module: imports_of(ast.parse(path.read_text(encoding="utf-8")))
-    for module, path in MODULES.items()
-}
+@cache
+def imports_in(module):
+    """Return the imports of a module, read once."""
+    return imports_of(ast.parse(MODULES[module].read_text(encoding="utf-8")))
 
 
 def first_party(module):
     """Return the modules of latprof that a module imports, at its top or in functions."""
-    names = {name for name, _ in IMPORTS[module] if name.startswith("latprof.")}
+    names = {name for name, _ in imports_in(module) if name.startswith("latprof.")}
     return {name.removeprefix("latprof.") for name in names}
 
 
@@ -111,8 +112,8 @@ def test_imports_make_no_circle():
 def test_few_imports_of_latprof_are_inside_functions():
     hidden = [
         f"{module} imports {name}"
-        for module, names in IMPORTS.items()
-        for name, deep in names
+        for module in MODULES
+        for name, deep in imports_in(module)
         if deep and name.startswith("latprof")
     ]
     assert len(hidden) < 40, "\n".join(hidden)
@@ -121,8 +122,8 @@ def test_few_imports_of_latprof_are_inside_functions():
 def test_packages_that_are_slow_to_load_are_imported_on_use():
     early = [
         f"{module} imports {name}"
-        for module, names in IMPORTS.items()
-        for name, deep in names
+        for module in MODULES
+        for name, deep in imports_in(module)
         if not deep
         and name.split(".")[0] not in {"latprof", "numpy", *sys.stdlib_module_names}
         and name.split(".")[0] not in HEAVY.get(module, HEAVY.get(module.split(".")[0], ()))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import examples
 
 from latprof.errors import ProfileError
 from latprof.frames import FINISHED, MISSING, Columns, Labels
@@ -231,7 +232,7 @@ def test_wrapping_ids_equal_a_plain_loop():
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_any_frames_cut_and_merged_equal_a_plain_loop(data):
     n = data.draw(st.integers(0, 12))
     near = st.integers(0, 12) | st.none()

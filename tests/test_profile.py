@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import BARE, CHAIN, DUE, GAPS, SMALL, columns, seeded, simple
+from strategies import BARE, CHAIN, DUE, GAPS, SMALL, columns, examples, seeded, simple
 
 from latprof.errors import LatprofError, ProfileError
 from latprof.fold.intervals import frames_needed
@@ -37,7 +37,7 @@ def stages_only(profile):
 
 
 @given(st.sampled_from(SMALL).flatmap(lambda p: st.tuples(st.just(p), columns(p))))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_numbers_of_a_span_equal_those_of_the_oracle(trace):
     pipeline, frames = trace
     profile = profiled(pipeline, frames)
@@ -363,6 +363,7 @@ def test_grouping_by_a_column_of_too_many_values_is_refused():
     assert len(profiled(BARE, frames.take(slice(1_000)), by="call").groups) == 1_000
 
 
+@pytest.mark.slow
 def test_windows_of_many_groups_are_bounded():
     # end_to_end and other: 2 x (64 + 512) windows, of which 2**20 are 910 times as many
     frames = simple(BARE, [(0, 1)] * 911, tags={"call": np.arange(911)})

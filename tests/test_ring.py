@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rings import claim, write
+from strategies import examples
 
 from latprof.errors import ProfilerError
 from latprof.frames import MISSING, NO_SIZE
@@ -62,7 +63,7 @@ def test_a_full_ring_holds_the_newest_capacity_frames() -> None:
         assert (found.first, found.last) == (1, frames)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     capacity=st.integers(1, 9),
     frames=st.integers(0, 30),
@@ -81,7 +82,7 @@ def test_read_gives_rows_above_a_number(
     assert found.overwritten == max(0, last - after - len(expected))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(capacity=st.integers(1, 6), order=st.permutations(range(1, 9)))
 def test_rows_may_be_written_in_any_order(capacity: int, order: list[int]) -> None:
     # each slot keeps what was written to it last, whatever its number

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rings import begin, claim
 from rings import write as write_row
+from strategies import examples
 
 import latprof
 from latprof import Pipeline, TraceError
@@ -125,7 +126,7 @@ def test_the_next_scan_gives_the_new_rows(tmp_path):
         assert reader.outcomes.table == ["finished", "late"]
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(
     capacity=st.integers(1, 9),
     steps=st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=6),
@@ -359,7 +360,7 @@ def test_times_in_the_log_that_no_clock_has_are_ignored(tmp_path, ring_bytes):
         assert trace.meta["anchors"] == []
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.data())
 def test_damage_anywhere_invents_no_rows(tmp_path_factory, ring_bytes, data):
     """A damaged row is changed or missing, but no other row appears, and nothing crashes."""
@@ -388,7 +389,7 @@ def test_damage_anywhere_invents_no_rows(tmp_path_factory, ring_bytes, data):
     assert found.whole + found.torn + found.never_written + found.refused + found.cut_off == 16
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.binary(max_size=2_000), st.booleans())
 def test_random_bytes_are_not_rows(tmp_path_factory, ring_bytes, noise, whole):
     rows_at = places(ring_bytes)[3]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from strategies import examples
 
 from latprof import Pipeline
 from latprof.frames import FINISHED
@@ -423,7 +424,7 @@ def readings(draw):
     return capacity, after, requested, rounds, draw(st.integers(1, 4))
 
 
-@settings(max_examples=250)
+@settings(max_examples=examples(250))
 @given(readings())
 def test_the_table_of_a_scan_equals_a_plain_loop(reading):
     capacity, after, requested, rounds, frozen_from = reading
@@ -601,7 +602,9 @@ def scan(reader, after=0, requested=NONE):
     return seen
 
 
-WAITS = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+WAITS = settings(
+    max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @WAITS

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import AUDIO, BARE, CHAIN, DUE, SMALL, columns, seeded, simple
+from strategies import AUDIO, BARE, CHAIN, DUE, SMALL, columns, examples, seeded, simple
 from traces import mic
 
 from latprof.analysis import analyze
@@ -94,7 +94,7 @@ deadlines = st.sampled_from([None, 1, 20, 10**6])
 
 @pytest.mark.slow
 @given(traces, every, deadlines, st.sampled_from([None, "source", "outcome"]))
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_any_profile_comes_back_equal(tmp_path_factory, trace, every, deadline, by):
     pipeline, frames = trace
     profile = profiled(pipeline, frames, every=every, deadline=deadline, by=by)
@@ -110,7 +110,7 @@ def test_any_profile_comes_back_equal(tmp_path_factory, trace, every, deadline, 
 
 @pytest.mark.slow
 @given(traces, st.lists(st.integers(0, 2), max_size=10), every)
-@settings(max_examples=8)
+@settings(max_examples=examples(8))
 def test_loaded_profiles_merge_like_those_that_were_saved(tmp_path_factory, trace, places, every):
     pipeline, frames = trace
     folder = tmp_path_factory.mktemp("p")
@@ -175,6 +175,7 @@ def test_sums_of_more_than_64_bits_come_back(tmp_path):
 # -- size ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_day_of_frames_is_a_small_file(tmp_path):
     n = 24 * 3600 * 50
     rng = np.random.default_rng(0)

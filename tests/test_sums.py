@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import BARE, CHAIN, seeded, simple
+from strategies import BARE, CHAIN, examples, seeded, simple
 
 from latprof.fold.sums import MOST_WORST, NO_FRAME_ID, Worst, offer_exemplars
 from latprof.fold.windows import COARSE_BINS, coarse_bin
@@ -81,7 +81,7 @@ def test_of_frames_with_one_id_the_first_source_is_kept():
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=8))
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_fewer_frames_than_are_kept(rows):
     frames = simple(BARE, [(0, took) for took, _ in rows])
     frames.frame_id[:] = [i for _, i in rows]

@@ -10,6 +10,7 @@ from culprits import KINDS, pipeline
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lines import LINE, line, served
+from strategies import examples
 
 from latprof import AUDIO, Pipeline, Span, Trace, read, sensitivity, what_if
 from latprof.errors import TraceError
@@ -37,7 +38,7 @@ whole = st.lists(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(whole, st.integers(1, 4))
 @example([(0, 0, 1), (0, 0, 0)], 1)
 @example([(0, 0, 3), (1, 0, 0), (0, 0, 2)], 2)

@@ -5,7 +5,7 @@ import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import BARE, CHAIN, columns, seeded, simple
+from strategies import BARE, CHAIN, columns, examples, seeded, simple
 
 from latprof.accounts import Accounts
 from latprof.errors import ProfileError
@@ -36,7 +36,7 @@ def by_window(frames, width):
     return windows
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(columns(CHAIN, max_size=20), st.sampled_from([3, 64, 10**9]))
 def test_windows_are_those_of_a_plain_loop(frames, every):
     profile = profiled(CHAIN, frames, every=every)
@@ -82,7 +82,7 @@ def test_windows_of_no_frames():
 
 
 @pytest.mark.slow
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(columns(CHAIN, max_size=20), st.sampled_from([3, 10**9]), st.sampled_from([4, 100]))
 def test_heat_counts_each_frame_where_it_is(frames, every, most):
     heat = profiled(CHAIN, frames, every=every).heat("end_to_end", most=most)

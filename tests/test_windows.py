@@ -7,7 +7,7 @@ import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import SMALL, seeded
+from strategies import SMALL, examples, seeded
 
 from latprof.fold import windows as windows_module
 from latprof.fold.windows import COARSE_BINS, ChunkWindows, Windows
@@ -97,7 +97,7 @@ def test_adding_frames_one_by_one_gives_the_same_windows(rows, width, most):
 
 
 @given(st.data(), st.lists(frames, min_size=1, max_size=30), widths, st.sampled_from([2, 5, 64]))
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_any_cut_in_any_order_merges_to_the_whole(data, rows, width, most):
     places = [data.draw(st.integers(0, 3)) for _ in rows]
     parts = [

@@ -360,9 +360,10 @@ def _pairs(effect: float, level: float, power: float) -> int | None:
 
 
 def verdict_power(effect: float, pairs: int, level: float) -> float:
-    """Return the probability of a verdict: of few pairs, that the sign-flip test agrees as well.
+    """Return the probability that a comparison says ``worse``.
 
-    Parameters are those of `power_of`; both tests together are simulated.
+    With few pairs the sign-flip test must agree with the t test, so both are simulated together.
+    Parameters are those of `power_of`.
     """
     if pairs > MOST_FLIPPED_EXACTLY or smallest_sign_flip_p(pairs) >= level:
         return power_of(effect, pairs, level)

@@ -183,8 +183,8 @@ class Reader:
         index
             From 0 to `num_batches` - 1.
         columns
-            Which marks, optional columns and tags to read; None is all. ``frame_id`` is always
-            there. A mark that the file does not have is missing, an optional column None.
+            Which marks, optional columns and tags to read, or None for all. ``frame_id`` is always
+            read. A mark that the file does not have is missing, an optional column None.
 
         Raises
         ------
