@@ -151,7 +151,7 @@ def _since(begin_ns: int, unit: str, width_ns: int, length_ns: int) -> str:
 def _draw_percentiles(
     ax: "Axes", windows: WindowNumbers, origin: int, scale: float, color: str, i: int | None
 ) -> None:
-    """Draw the lines of result `i` (None if it is the only one); windows without frames are gaps."""
+    """Draw the lines of result `i`, or of the only one if None; empty windows leave gaps."""
     edges = np.append(windows.begins_ns, windows.begins_ns[-1] + windows.width_ns)
     x = (edges - origin) / scale
     empty = windows.counts == 0
