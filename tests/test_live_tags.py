@@ -95,3 +95,27 @@ def test_record_and_record_many_take_tags_or_have_none():
         profiler.record(1, [1_000, 2_000, 3_000, 4_000], tags={"endpoint": "/cart"})
         profiler.record_many([2, 3], np.tile([1_000, 2_000, 3_000, 4_000], (2, 1)))
     assert profiler.trace().tags["endpoint"].to_numpy().tolist() == ["/cart", None, None]
+
+
+def test_record_many_takes_a_value_or_a_sequence_for_each_tag(tmp_path):
+    stamps = np.tile([1_000, 2_000, 3_000, 4_000], (3, 1))
+    ring = tmp_path / "web.ring"
+    with Profiler(WEB, tags=("endpoint", "status", "user"), ring=ring) as profiler:
+        tags = {"status": np.array([200, 404, 200]), "endpoint": "/cart"}
+        profiler.record_many([1, 2, 3], stamps, tags=tags)
+        profiler.record_many([4, -1, 5], stamps, tags={"user": ["eve", "bob", None]})
+        with pytest.raises(ProfilerError, match="tag must be one of the profiler's tags"):
+            profiler.record_many([6], stamps[:1], tags={"shop": "x"})
+        with pytest.raises(ProfilerError, match="tag 'user' must have as many entries"):
+            profiler.record_many([6], stamps[:1], tags={"user": ["a", "b"]})
+        with pytest.raises(ProfilerError, match="tags must be a dict"):
+            profiler.record_many([6], stamps[:1], tags="user")
+    for trace in (profiler.trace(), latprof.recover(ring)):
+        assert trace.frame_id.tolist() == [1, 2, 3, 4, 5]
+        found = {tag: labels.to_numpy().tolist() for tag, labels in trace.tags.items()}
+        assert found == {
+            "endpoint": ["/cart", "/cart", "/cart", None, None],
+            "status": ["200", "404", "200", None, None],
+            "user": [None, None, None, "eve", None],
+        }
+    assert profiler.report(by="status").profile.groups["200"].frames == 2

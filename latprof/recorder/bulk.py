@@ -1,6 +1,6 @@
 """Recording many frames at once: arrays in, rows of the ring out, without a loop over frames."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from latprof.pipeline import Span
 from latprof.recorder.alerts import Alerts
 from latprof.recorder.background import LiveFold
 from latprof.recorder.implementation import Core
-from latprof.recorder.incidents import REASONS, Incidents
+from latprof.recorder.incidents import REASONS, Incidents, text_of
 from latprof.recorder.sampling import RUN_BITS, fnv1a, run_hashes
 from latprof.ring.ring import Ring
 from latprof.text import quoted
@@ -29,9 +29,11 @@ class Batch:
     Parameters
     ----------
     rows
-        (n,) of the pipeline's `row_dtype`, without codes of sources.
+        (n,) of the ring's `dtype`, without codes of sources and tags.
     names, name_index
         The names of the sources, and the index of each frame's name: (n,) or one for all.
+    tags
+        The same of the tags that were given, by field of the rows.
     rejected
         Masks of the frames that cannot be stored, by reason.
     """
@@ -39,7 +41,12 @@ class Batch:
     rows: npt.NDArray[np.void]
     names: tuple[str | None, ...]
     name_index: Any
+    tags: dict[str, "Named"]
     rejected: dict[str, Mask]
+
+
+Named = tuple[tuple[str | None, ...], Any]
+"""Names, and the index of each frame's name."""
 
 
 def batch_of(
@@ -50,6 +57,7 @@ def batch_of(
     stamps: npt.ArrayLike,
     size: npt.ArrayLike | None,
     source: str | Sequence[str | None] | Labels | None,
+    tags: Mapping[str, Any],
 ) -> Batch:
     """Check the arguments of `Profiler.record_many` and return them as rows."""
     ids = _integers(frame_ids, "frame_ids", 1)
@@ -61,10 +69,14 @@ def batch_of(
             f"{pipeline.name!r}, got {table.shape[1]}; give {', '.join(marks)}, 0 if missing"
         )
     _check_length(table, "stamps", len(ids))
-    names, name_index = _names_of(source, len(ids))
+    names, name_index = _names_of(source, len(ids), "source")
+    named_tags = {
+        f"tag {ring.tag_names.index(tag)}": _names_of(values, len(ids), f"tag {tag!r}")
+        for tag, values in tags.items()
+    }
     rows = np.zeros(len(ids), ring.dtype)
     if not len(ids):
-        return Batch(rows, names, name_index, {})
+        return Batch(rows, names, name_index, {}, {})
     bad_id = ids < 0 if ids.dtype.kind == "i" else np.zeros(len(ids), bool)
     rows["frame_id"] = ids.astype(np.uint64)
 
@@ -92,7 +104,7 @@ def batch_of(
     bad_stamp &= ~(bad_id | bad_size)
     bad_size &= ~bad_id
     rejected = dict(zip(REASONS, (bad_id, bad_size, bad_stamp), strict=True))
-    return Batch(rows, names, name_index, rejected)
+    return Batch(rows, names, name_index, named_tags, rejected)
 
 
 def write(
@@ -123,8 +135,10 @@ def write(
             incidents.rejections.add(reason, int(bad.sum()))
             alerts.rejected(reason, f"row {int(np.argmax(bad))} of those given")
             sampled &= ~bad
-    codes = [ring.sources.code(name) for name in batch.names]
-    rows["source"] = np.array(codes, np.uint16)[batch.name_index]
+    named = {"source": (batch.names, batch.name_index), **batch.tags}
+    tables = {"source": ring.sources, **{f"tag {k}": table for k, table in enumerate(ring.tags)}}
+    for field, (names, index) in named.items():
+        rows[field] = np.array([tables[field].code(name) for name in names])[index]
     if not sampled.all():
         rows = rows[sampled]
     rows["rss"], rows["cpu"] = core.rss, core.cpu
@@ -166,19 +180,19 @@ def _check_limit(
     alerts.suppress("warnings", int((~rest).sum()))
 
 
-def _names_of(source: Any, length: int) -> tuple[tuple[str | None, ...], Any]:
-    """Return the names of the sources, and the index of each frame's name."""
-    if source is None or isinstance(source, str):
-        return (source,), 0
-    if not isinstance(source, Labels | Iterable):
-        return (str(source),), 0  # as in `record`
+def _names_of(given: Any, length: int, what: str) -> Named:
+    """Return the names of sources or of values of a tag, and the index of each frame's name."""
+    if given is None or isinstance(given, str):
+        return (given,), 0
+    if not isinstance(given, Labels | Iterable):
+        return (text_of(given),), 0  # as in `record`
     try:
-        labels = source if isinstance(source, Labels) else Labels.encode(source)
+        labels = given if isinstance(given, Labels) else Labels.encode(given)
     except (TypeError, ValueError):
         raise ProfilerError(
-            f"source must be a name or a sequence of names, got {quoted(source)}"
+            f"{what} must be a name or a sequence of names, got {quoted(given)}"
         ) from None
-    _check_length(labels, "source", length)
+    _check_length(labels, what, length)
     return (*labels.names, None), labels.codes  # code -1 means no source: the last name
 
 

@@ -493,6 +493,8 @@ class Profiler(_Recorder):
         stamps: "npt.ArrayLike",
         size: "npt.ArrayLike | None" = None,
         source: str | Sequence[str | None] | Labels | None = None,
+        *,
+        tags: Mapping[str, Any] | None = None,
     ) -> None:
         """Record n frames from their stamps.
 
@@ -510,6 +512,8 @@ class Profiler(_Recorder):
             (n,) sizes in bytes, one size for all frames, or None.
         source
             One name for all frames, n names, `Labels`, or None.
+        tags
+            Values of the profiler's tags by name: as `source`, or integers.
 
         Raises
         ------
@@ -517,11 +521,17 @@ class Profiler(_Recorder):
             `stamps` has not one column for each mark, or has stamps of a mark that another process
             owns.
         ProfilerError
-            An array is not of integers, or the lengths differ.
+            An array is not of integers, the lengths differ, or `tags` has a name that is not a tag
+            of the profiler.
         """
-        core = self._core
+        core, tags = self._core, {} if tags is None else tags
+        if not isinstance(tags, Mapping):
+            raise self._incidents.wrong_tags(tags)
+        for tag in tags:
+            if tag not in self._ring.tag_names:
+                raise self._incidents.unknown_tag(tag)
         batch = bulk.batch_of(
-            self._ring, self.owns, core.stamp_limit, frame_ids, stamps, size, source
+            self._ring, self.owns, core.stamp_limit, frame_ids, stamps, size, source, tags
         )
         if self.running:
             bulk.write(
