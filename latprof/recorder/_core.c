@@ -826,8 +826,8 @@ static void core_dealloc(Core *core) {
 static PyMethodDef frame_methods[] = {
     {"mark", QUICK(frame_mark),
      "mark($self, name, at=None)\n--\n\n"
-     "Stamp a mark that this process owns with the current time, or with `at`, a stamp in ns on\n"
-     "the profiler's clock; 0 means missing. A mark that is set twice keeps its first stamp."},
+     "Stamp a mark of this process with the current time, or with `at`, a stamp taken elsewhere in\n"
+     "ns on the profiler's clock; 0 means missing. A mark set twice keeps its first stamp."},
     {"tag", QUICK(frame_tag), "tag($self, name, value)\n--\n\nSet one of the profiler's tags."},
     {"finish", QUICK(frame_finish),
      "finish($self, at=None)\n--\n\nStamp ``end``, and commit the frame."},

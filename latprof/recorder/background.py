@@ -27,7 +27,7 @@ from latprof.recorder.plausibility import Plausibility
 from latprof.ring.names import OTHER_NAME
 from latprof.ring.ring import Ring, Snapshot, to_columns
 
-__all__ = ["SHORTEST_CPU_S", "Background", "LiveFold", "cpu_and_memory_sampler"]
+__all__ = ["SHORTEST_CPU_S", "Background", "LiveFold", "Rest", "cpu_and_memory_sampler"]
 
 STEP_ROWS = 4_096  # rows folded at a time in the background
 CATCH_UP_ROWS = 65_536  # rows folded at a time while a caller waits for the result
@@ -48,6 +48,27 @@ LONGEST_PAUSE_S = 0.05  # longest interval between two looks at the ring
 
 
 _T = TypeVar("_T")
+
+
+class Rest:
+    """Lets other threads of the program run in a long step of the fold.
+
+    A thread that wakes up must wait for the interpreter for up to 5 ms otherwise.
+
+    Attributes
+    ----------
+    since
+        When the step began or rested, or None if it must not rest.
+    """
+
+    def __init__(self) -> None:
+        self.since: int | None = None
+
+    def __call__(self) -> None:
+        """Sleep, if the step has been running for long."""
+        if self.since is not None and time.monotonic_ns() - self.since > LONGEST_HOLD_NS:
+            time.sleep(REST_S)
+            self.since = time.monotonic_ns()
 
 
 class LiveFold:
@@ -97,6 +118,7 @@ class LiveFold:
         max_sources: int = 1_000,
         plausibility: Plausibility | None = None,
     ) -> None:
+        self._rest = Rest()
         self.profile = Profile(ring.pipeline, by="source", deadline=ring.pipeline.period)
         self._by_tag = {
             tag: Profile(ring.pipeline, by=tag, deadline=ring.pipeline.period)
@@ -125,7 +147,6 @@ class LiveFold:
         self._seen = 0  # the numbers up to here were looked for
         self._pending: dict[int, int] = {}  # number -> time of the first look
         self.lock = threading.RLock()
-        self._held_since: int | None = None  # when a step began or rested, unless it must not rest
         self._busy = False  # a log handler that is called inside a fold must not fold
 
     def run(self, work: Callable[[], _T]) -> _T:
@@ -150,19 +171,9 @@ class LiveFold:
         """Fold at most `limit` new rows, with rests unless many rows wait."""
         with self._only_fold() as may_fold:
             if may_fold:
-                self._held_since = time.monotonic_ns() if self.backlog < RELAXED_ROWS else None
+                self._rest.since = time.monotonic_ns() if self.backlog < RELAXED_ROWS else None
                 self._step(limit)
-                self._held_since = None
-
-    def _rest(self) -> None:
-        """Let other threads of the program run, if a step is long.
-
-        A thread that wakes up must wait for the interpreter for up to 5 ms otherwise.
-        """
-        since = self._held_since
-        if since is not None and time.monotonic_ns() - since > LONGEST_HOLD_NS:
-            time.sleep(REST_S)
-            self._held_since = time.monotonic_ns()
+                self._rest.since = None
 
     @contextlib.contextmanager
     def _only_fold(self) -> Iterator[bool]:
