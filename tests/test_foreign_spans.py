@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import examples
+from viztracer.report_builder import ReportBuilder
 
 import latprof
 from latprof import ForeignFile, TraceError, read
@@ -327,3 +328,9 @@ def test_frames_are_exported_as_chrome_trace_events(tmp_path, capsys):
     assert [event["ph"] for event in waits] == ["b", "e"] * 3
     back = read(where)
     assert sorted(set(back.tags["operation"].to_numpy()))[-2:] == ["play", "queue"]
+    combined = tmp_path / "combined.json"
+    with combined.open("w") as file:
+        ReportBuilder([str(where), str(FILES / "viztracer.json")], verbose=0).save(file)
+    opened = json.loads(combined.read_text())["traceEvents"]
+    own = json.loads((FILES / "viztracer.json").read_text())["traceEvents"]
+    assert len(opened) == len(events) + len(own)
