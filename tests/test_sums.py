@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import BARE, CHAIN, examples, seeded, simple
 
-from latprof.fold.sums import MOST_WORST, NO_FRAME_ID, Worst, offer_exemplars
 from latprof.fold.windows import COARSE_BINS, coarse_bin
+from latprof.fold.worst import MOST_WORST, NO_FRAME_ID, Worst, offer_exemplars
 from latprof.frames import MISSING, Columns, Labels
 from latprof.profile.profile import Profile, merge
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from latprof.cli.common import NewCommand, add_input, add_workers, print_report, profile_of
 from latprof.errors import LatprofError
-from latprof.fold.sums import MOST_WORST
+from latprof.fold.worst import MOST_WORST
 from latprof.io.atomic import write_file
 from latprof.report.report import Report
 from latprof.text import quoted, shown_path

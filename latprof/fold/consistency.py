@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from latprof.fold.sums import MOST_TIMED_REASONS, MOST_WORST, NO_FRAME_ID, NO_MARK, SpanSums, Sums
+from latprof.fold.sums import MOST_TIMED_REASONS, NO_MARK, SpanSums, Sums
 from latprof.fold.windows import COARSE_BINS, Windows
+from latprof.fold.worst import MOST_WORST, NO_FRAME_ID
 from latprof.histogram import FIRST_PLACE, PLACES, bin_of
 from latprof.units import STAMP_LIMIT
 

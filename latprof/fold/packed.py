@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from latprof.arrays import Exact, Ints
 from latprof.fold.fold import Fold
-from latprof.fold.sums import NO_FRAME_ID, SpanSums, Sums, Tails, Worst, WorstFrame
+from latprof.fold.sums import SpanSums, Sums, Tails
 from latprof.fold.windows import Windows
+from latprof.fold.worst import NO_FRAME_ID, Worst, WorstFrame
 from latprof.frames import MISSING, Columns
 from latprof.histogram import Histogram
 

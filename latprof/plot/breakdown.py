@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from latprof.fold.sums import MOST_WORST, WorstFrame
+from latprof.fold.worst import MOST_WORST, WorstFrame
 from latprof.histogram import rank_of
 from latprof.pipeline import Pipeline
 from latprof.plot.axes import (

@@ -13,8 +13,9 @@ import numpy as np
 
 from latprof.accounts import union
 from latprof.arrays import Floats, Ints
-from latprof.fold.sums import MOST_WORST, Sums, Tails, WorstFrame
+from latprof.fold.sums import Sums, Tails
 from latprof.fold.windows import COARSE, COARSE_BINS, coarse_edges
+from latprof.fold.worst import MOST_WORST, WorstFrame
 from latprof.histogram import Histogram, bin_edges, rank_of
 from latprof.profile.span import check_integer
 

@@ -1,0 +1,142 @@
+"""Frames by which slow ones are found again: the slowest, and an example for each coarse bin."""
+
+from dataclasses import dataclass, field
+from operator import itemgetter
+
+import numpy as np
+
+from latprof.arrays import FrameId, Ids, Ints, Latency, Stamp
+from latprof.fold.windows import COARSE, coarse_bin
+from latprof.frames import MISSING, Columns, Labels
+from latprof.histogram import bin_edges, bin_of
+
+__all__ = ["MOST_WORST", "NO_FRAME_ID", "Worst", "WorstFrame", "offer_exemplars"]
+
+MOST_WORST = 100
+"""Number of slowest frames that a profile keeps."""
+
+NO_FRAME_ID = 2**64 - 1
+"""Marks a coarse bin without an exemplar. No id is larger, but an id may be equal to it."""
+
+_Key = tuple[int | bool | str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WorstFrame:
+    """A slow frame. `marks` holds UTC ns by mark, without the missing ones."""
+
+    frame_id: FrameId
+    end_to_end_ns: Latency
+    source: str | None
+    marks: dict[str, Stamp]
+
+    @property
+    def response_ns(self) -> int | None:
+        """Time from when the frame was due to its end, or None if that is not known."""
+        due = self.marks.get("due")
+        return None if due is None else self.marks["end"] - due
+
+
+@dataclass(slots=True, eq=False)
+class Worst:
+    """The `MOST_WORST` slowest of the frames that were added, in any order.
+
+    Of equally slow frames the smallest id comes first, then the source, then the marks.
+    """
+
+    marks: tuple[str, ...]
+    frames: list[WorstFrame] = field(default_factory=list)
+    _sort_keys: list[_Key] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        """Sort the frames."""
+        found, self.frames = self.frames, []
+        self.keep(found)
+
+    @property
+    def limit_ns(self) -> int:
+        """Frames that are faster than this need not be added."""
+        return 0 if len(self.frames) < MOST_WORST else self.frames[-1].end_to_end_ns
+
+    def add(self, columns: Columns, end_to_end: Ints, high: int) -> None:
+        """Add frames (n,) with their end_to_end (n,) >= 0 ns, the largest of which is `high`."""
+        if high < self.limit_ns:
+            return
+        slow = self._slowest(columns, end_to_end)
+        rows = columns.take(slow)
+        sources = [None] * len(rows) if rows.source is None else rows.source.to_numpy().tolist()
+        stamps = np.array([rows.marks[mark] for mark in self.marks]).T.tolist()
+        found = []
+        ids, totals = rows.frame_id.tolist(), end_to_end[slow].tolist()
+        for frame_id, total, source, times in zip(ids, totals, sources, stamps, strict=True):
+            known = {m: ns for m, ns in zip(self.marks, times, strict=True) if ns != MISSING}
+            found.append(WorstFrame(frame_id, total, source, known))
+        self.keep(found)
+
+    def _slowest(self, columns: Columns, end_to_end: Ints) -> Ints:
+        """Return the places of at most `MOST_WORST` frames: no other frame needs to be kept."""
+        rows = np.flatnonzero(end_to_end >= self.limit_ns)
+        if len(self.frames) == MOST_WORST:
+            last = self.frames[-1]
+            slower = end_to_end[rows] > last.end_to_end_ns
+            rows = rows[slower | (columns.frame_id[rows] <= last.frame_id)]
+        if len(rows) > MOST_WORST:
+            slow = end_to_end[rows]
+            rows = rows[slow >= np.partition(slow, -MOST_WORST)[-MOST_WORST]]
+        if len(rows) > MOST_WORST:  # many are equally slow
+            sources = columns.source or Labels.constant(None, len(columns))
+            ranks = {name: rank for rank, name in enumerate(sorted(sources.names))}
+            by_code = np.array([*map(ranks.__getitem__, sources.names), -1])  # code -1: no source
+            marks = (columns.marks[mark] for mark in reversed(self.marks))
+            keys = (*marks, by_code[sources.codes], columns.frame_id, -end_to_end)
+            rows = rows[np.lexsort([key[rows] for key in keys])[:MOST_WORST]]
+        return rows
+
+    def merge(self, other: "Worst") -> None:
+        """Add the slowest of other frames."""
+        self.keep(other.frames)
+
+    def keep(self, found: list[WorstFrame]) -> None:
+        """Add frames, and remove those that are no longer among the slowest."""
+        if len(self._sort_keys) != len(self.frames):
+            self._sort_keys = [self._key(frame) for frame in self.frames]
+        keyed = list(zip(self._sort_keys, self.frames, strict=True))
+        keyed += [(self._key(frame), frame) for frame in found]
+        keyed.sort(key=itemgetter(0))
+        self._sort_keys = [key for key, _ in keyed[:MOST_WORST]]
+        self.frames = [frame for _, frame in keyed[:MOST_WORST]]
+
+    def _key(self, frame: WorstFrame) -> _Key:
+        source = (frame.source is not None, frame.source or "")
+        marks = (frame.marks.get(mark, MISSING) for mark in self.marks)
+        return -frame.end_to_end_ns, frame.frame_id, *source, *marks
+
+
+def offer_exemplars(exemplars: Ids, latency: Ints, low: int, high: int, frame_id: Ids) -> None:
+    """Keep the smallest of the ids (n,) in each coarse bin of latencies (n,) >= 0 ns.
+
+    `low` and `high` are the smallest and the largest latency. Ids mostly grow, so most bins
+    already have a smaller one: the frames of the widest range of such bins are skipped.
+
+    Examples
+    --------
+    >>> kept = np.full(100, NO_FRAME_ID, np.uint64)
+    >>> offer_exemplars(kept, np.array([2, 1, 2]), 1, 2, np.array([9, 8, 7], np.uint64))
+    >>> kept[coarse_bin(1)], kept[coarse_bin(2)]
+    (np.uint64(8), np.uint64(7))
+    """
+    first, last = coarse_bin(low), coarse_bin(high)
+    open_bins = np.flatnonzero(exemplars[first : last + 1] > frame_id.min())
+    if not len(open_bins):
+        return
+    # the widest range of bins without an open one, between the bins first - 1 and last + 1
+    around = np.concatenate(([-1], open_bins, [last + 1 - first])) + first
+    widest = int(np.diff(around).argmax())
+    begin, end = int(around[widest]) + 1, int(around[widest + 1])
+    if end > begin:
+        # the smallest integer of a bin, or of the bins above it if it contains none
+        from_ns, to_ns = bin_edges(np.maximum(((np.array([begin, end]) - 1) << COARSE) + 1, 0))[0]
+        some = np.flatnonzero((latency < from_ns) | (latency >= to_ns))
+        latency, frame_id = latency[some], frame_id[some]
+    fine = bin_of(latency.astype(np.float64))
+    np.minimum.at(exemplars, ((fine - 1) >> COARSE) + 1, frame_id)
