@@ -239,7 +239,7 @@ def test_the_recorded_load_as_a_change_changes_nothing():
 
 
 def test_headroom_of_queues_with_limited_room():
-    recorded = bounded(1.0, 5_000, 1)
+    recorded = bounded(1.0, 2_500, 1)
     trace = trace_of_run(simulate(*recorded), *recorded)
     changed = bounded(1.15, 25_000, 2)
     limit = int(np.percentile(simulate(*changed).end - changed[0].due, 99))

@@ -348,6 +348,7 @@ def progress() -> Iterator[Callable[[int, int], None] | None]:
         show: Callable[[int, int], None] | None = None
 
         def report(done: int, rows: int) -> None:
+            """Show the bar once the work is long."""
             nonlocal show
             if rows >= LONG_WORK:
                 show = show or stack.enter_context(_bar())
@@ -368,6 +369,7 @@ def _bar() -> Iterator[Callable[[int, int], None]]:
         begin = time.monotonic()
 
         def report(done: int, rows: int) -> None:
+            """Move the bar."""
             rate = done / max(time.monotonic() - begin, 1e-9)
             bar.update(task, completed=done, total=rows, rate=f"{rate:,.0f} frames/s")
 

@@ -11,6 +11,7 @@ from latprof.cli.common import (
     check_ending,
     draw,
     print_json,
+    print_sections,
     recordings_of,
 )
 from latprof.comparing.budgets import OPEN
@@ -22,7 +23,7 @@ from latprof.errors import LatprofError, ProfileError
 from latprof.io.atomic import write_file
 from latprof.io.formats.foreign import ForeignFile
 from latprof.report.comparison import comparison_page
-from latprof.table import markdown, text
+from latprof.table import markdown
 from latprof.text import escape, quoted
 from latprof.units import parse_duration
 
@@ -107,7 +108,10 @@ def _compare(options: argparse.Namespace) -> None:
         print_json(result.to_dict() | why)
     else:
         sections = [*result.sections(), *([] if services is None else services.sections())]
-        print((markdown if options.format == "markdown" else text)(sections))
+        if options.format == "markdown":
+            print(markdown(sections))
+        else:
+            print_sections(sections)
 
 
 # -- gate ---------------------------------------------------------------------------------------
@@ -176,8 +180,10 @@ def _gate(options: argparse.Namespace) -> int:
     result = _judge(options)
     if options.format == "json":
         print_json(result.to_dict())
+    elif options.format == "markdown":
+        print(result.markdown())
     else:
-        print(result.markdown() if options.format == "markdown" else result)
+        print_sections(result.sections())
     if result.state == OPEN and options.open == "pass":
         print(f"latprof: warning: passed, but {escape(result.sentence)}", file=sys.stderr)
         return 0
@@ -258,7 +264,7 @@ def _plan(options: argparse.Namespace) -> None:
     if options.format == "json":
         print_json(result.to_dict())
     else:
-        print(result)
+        print_sections(result.sections())
 
 
 def _add_trend(command: NewCommand) -> None:
@@ -290,7 +296,7 @@ def _trend(options: argparse.Namespace) -> None:
     elif options.format == "csv":
         print(result.to_csv(), end="")
     else:
-        print(result)
+        print_sections(result.sections())
 
 
 # -- options ------------------------------------------------------------------------------------

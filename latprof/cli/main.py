@@ -136,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     def command(name: str, text: str, example: str) -> argparse.ArgumentParser:
+        """Add the parser of a command."""
         made = commands.add_parser(
             name,
             help=text,

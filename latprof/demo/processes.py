@@ -84,6 +84,7 @@ def run(
         device = _SLOW_DEVICE
 
     def on_event(event: dict[str, Any]) -> None:
+        """Report how many frames are done."""
         if on_progress is not None and "done" in event:
             on_progress(event["done"], frames)
 

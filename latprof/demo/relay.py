@@ -260,6 +260,7 @@ def tap_sender(peer: "RTCPeerConnection", on_sending: Callable[[int], None]) -> 
     send = transport._send_rtp
 
     async def send_rtp(data: bytes) -> None:
+        """Call the function, then send the packet."""
         if not _is_rtcp(data):
             on_sending(_sequence_number(data))
         await send(data)
@@ -282,6 +283,7 @@ def tap_receiver(
         protocol.datagram_received = _watched(protocol.datagram_received, on_datagram)
 
     async def handle_rtp_packet(packet: Any, arrival_time_ms: int) -> None:
+        """Hand over the encoded packet."""
         on_packet(packet.sequence_number, packet.payload)
 
     receiver._handle_rtp_packet = handle_rtp_packet
@@ -291,6 +293,7 @@ def _watched(
     receive: Callable[[bytes, tuple[Any, ...]], None], on_datagram: Callable[[int], None]
 ) -> Callable[[bytes, tuple[Any, ...]], None]:
     def datagram_received(data: bytes, address: tuple[Any, ...]) -> None:
+        """Call the function for an RTP packet, then handle the datagram."""
         # SRTP does not encrypt the RTP header; STUN and DTLS begin with other bytes
         if 128 <= data[0] < 192 and not _is_rtcp(data):
             on_datagram(_sequence_number(data))
