@@ -117,7 +117,7 @@ def test_windows_agree_on_the_number_of_servers(small):
     for name in ("get", "put", "self_time"):
         assert found.loc["queue", name] == pytest.approx(expected["queue", name][0], rel=1e-12)
     (note,) = causes(trace).notes
-    assert "up to 3 frames were in worker at once, that many in 1 of 3,000 cases" in note
+    assert "up to 3 frames overlapped in worker, that many in 1 of 3,000 cases" in note
 
 
 def test_causes_in_windows_are_nearly_those_of_one_window(resize):

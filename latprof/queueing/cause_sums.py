@@ -284,9 +284,10 @@ class CauseSums:
                 )
             elif seen.is_concurrent:
                 lines.append(
-                    f"up to {seen.servers} frames overlapped in {name}, and {seen.queued:,} of "
-                    f"{seen.frames:,} waited for another one to leave: concurrency without a "
-                    "bound, as in an event loop, and not a station"
+                    f"up to {seen.servers} frames overlapped in {name}, that many in "
+                    f"{seen.full:,} of {seen.frames:,} cases, and {seen.queued:,} waited for "
+                    "another one to leave: concurrency without a bound, as in an event loop, and "
+                    "not a station"
                 )
             elif seen.servers > 1:
                 lines.append(f"station {name} serves up to {seen.servers} frames at once")

@@ -283,7 +283,8 @@ def visits_to(stations: Stations, station: str, columns: Columns) -> Visits:
 def has_no_bound(servers: int, full: int, queued: int, frames: int) -> bool:
     """Return whether frames overlap in a station without a bound that is seen.
 
-    A bound is seen if frames wait, or if there are often as many frames as there ever are.
+    A bound is seen if frames wait, or if there are often as many frames as there ever are. Two
+    frames that overlap are taken for two servers.
 
     Parameters
     ----------
@@ -298,7 +299,7 @@ def has_no_bound(servers: int, full: int, queued: int, frames: int) -> bool:
     """
     few = MOST_CONFLICTS * frames
     alone = queued <= few and full <= _MOST_FULL * frames
-    return (servers > 1 and alone) or (servers > 2 and full <= few)
+    return servers > 2 and (alone or full <= few)
 
 
 def ordered(times: Ints) -> Ints:
