@@ -96,3 +96,11 @@ def test_lanes_show_single_frames_and_zeros_where_they_belong():
     heights, edges, _ = outline.get_data()
     (slow,) = heights[(edges[:-1] > 500 * MS) & (heights > 2)]
     assert slow - 2 > 0.04  # of a lane: more than a pixel of a small picture
+
+
+def test_the_label_of_time_fits_a_small_picture():
+    recording = trace(steady(100), np.full(100, MS))
+    for width, lines in ((8, 1), (3.4, 2)):
+        for draw in (plot.timeline, plot.heatmap):
+            ax = draw(recording, ax=Figure(figsize=(width, 3)).add_subplot())
+            assert len(ax.get_xlabel().split("\n")) == lines

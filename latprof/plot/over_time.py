@@ -108,7 +108,7 @@ def timeline(
         for limit in limits:
             _mark_above(ax, windows[0], origin, scale, limit)
         _shade(ax, silent, origin, scale)
-        ax.set_xlabel(_since(origin, unit, windows[0].width_ns, length))
+        ax.set_xlabel(_since(ax, origin, unit, windows[0].width_ns, length))
         legend(ax)
     else:
         ax.set_xlabel(f"time since each start ({unit})")
@@ -118,6 +118,7 @@ def timeline(
     return ax
 
 
+_NARROW = 4  # inches of an axis of time below which its label does not fit one line
 _WIDTHS = {"p50": 2.0, "p99": 1.0}  # of the lines
 
 
@@ -138,14 +139,17 @@ def _digits(length_ns: int) -> int:
     return next((3 * i for i, step in enumerate(steps) if length_ns >= 100 * step), 9)
 
 
-def _since(begin_ns: int, unit: str, width_ns: int, length_ns: int) -> str:
+def _since(ax: "Axes", begin_ns: int, unit: str, width_ns: int, length_ns: int) -> str:
+    """Return the label of the axis of time, on two lines if the picture is small."""
     digits = _digits(length_ns)
     moment = format_utc(begin_ns).replace("T", " ").split(".")[0]
     if digits:
         moment += f".{begin_ns % 10**9:09d}"[: digits + 1]
     # a width that was not asked for is a power of two
     width = format_exact(width_ns) if width_ns & (width_ns - 1) else format_ns(width_ns)
-    return f"time since {moment} UTC ({unit}), in windows of {width}"
+    inches = ax.get_window_extent().width / ax.figure.dpi
+    gap = "\n" if inches < _NARROW else " "
+    return f"time since {moment} UTC ({unit}),{gap}in windows of {width}"
 
 
 def _draw_percentiles(
@@ -290,7 +294,7 @@ def heatmap(
     bar.ax.yaxis.set_minor_locator(NullLocator())
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
     width = int(found.times_ns[1] - found.times_ns[0])
-    ax.set_xlabel(_since(origin, unit, width, end - origin))
+    ax.set_xlabel(_since(ax, origin, unit, width, end - origin))
     ax.set_ylabel("latency")
     ax.set_title(heading([("", profile)], span))
     for limit in limits:
