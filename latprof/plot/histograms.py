@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["histogram"]
 
 _LANE = 0.6  # part of a lane's height that its histogram takes; the rest is for names
-_VISIBLE = 0.05  # part of that height that a bin with frames takes at least
+_VISIBLE = 0.03  # part of that height that a bin with frames takes at least
 _CROWDED = 10  # number of lanes from which on names of percentiles do not fit
 _OVERLAID = 3  # most results of one span that are drawn over each other
 LARGEST_RATIO = 1_000
