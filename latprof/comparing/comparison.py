@@ -97,9 +97,11 @@ class Comparison(Shown):
         for row in self.rows:
             if row.key == key:
                 return row
+        known = ", ".join(quoted(row.key) for row in self.rows[:8])
+        more = ", ..." if len(self.rows) > 8 else ""
         raise ProfileError(
-            f"a comparison has rows by (span, statistic), such as ('end_to_end', 'p99'), got "
-            f"{quoted(key)}; see table()"
+            f"(span, statistic) must be a row of the comparison ({known}{more}), got "
+            f"{quoted(key)}; give percentiles= or budgets= to compare others"
         )
 
     @property
