@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -160,13 +161,13 @@ def _executor(options: argparse.Namespace) -> "Iterator[Executor | Workers | Non
             yield workers
     elif address is not None:
         try:
-            from distributed import Client
+            distributed: Any = import_module("distributed")
         except ImportError:
             raise LatprofError(
                 "--dask needs the package distributed; pip install 'latprof[dask]'"
             ) from None
         try:
-            client: Any = Client(address, timeout=10)  # type: ignore[no-untyped-call]
+            client = distributed.Client(address, timeout=10)
         except (OSError, ValueError) as error:
             raise LatprofError(
                 f"--dask {quoted(address)} must be the address of a scheduler: {clip(str(error))}"
