@@ -238,4 +238,4 @@ def test_causes_without_frames_say_so():
     marks = dict.fromkeys(AUDIO.marks, np.zeros(0, np.int64))
     page = latprof.causes(Trace(AUDIO, frame_id=np.zeros(0, np.uint64), marks=marks))._repr_html_()
     assert "nothing is slow" in page
-    assert "alsa" in page
+    assert "<table" not in page
