@@ -104,13 +104,15 @@ class Load:
         line = (
             f"{self.station}: busy {self.busy:.0%}, for {format_ns(self.longest_busy_ns)} in a row"
         )
+        if self.growth is None and not self.in_front_most:
+            return f"{line}; no frame is seen to wait in front of it"
         if self.growth is None:
             return f"{line}; its queue empties again"
         rate = self.growth
         return (
             f"{line}; saturated since {format_utc(rate.onset_ns)}: frames wait "
-            f"{rate.rate / 1e6:.3g} ms longer each second "
-            f"({rate.low / 1e6:.3g} to {rate.high / 1e6:.3g})"
+            f"{format_ns(rate.rate)} longer each second "
+            f"({format_ns(rate.low)} to {format_ns(rate.high)})"
         )
 
 
