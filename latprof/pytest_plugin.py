@@ -75,7 +75,7 @@ def _judge(marker: pytest.Mark, recorded: "list[Profile]") -> None:
 
     wrong = ""
     if not marker.args:
-        wrong = 'the marker must have at least one budget such as "p99<50ms"'
+        wrong = 'the marker must have at least one budget such as "p99<50ms", without a name'
     elif not recorded:
         wrong = "the test must record runs: loop over latency_runs(pipeline, 5)"
     else:

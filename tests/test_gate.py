@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latprof import Pipeline, ProfileError, Trace
+import latprof
+from latprof import Pipeline, ProfileError, Profiler, Trace
 from latprof.cli.main import main
 from latprof.comparing.gate import gate_commands
 
@@ -156,7 +157,33 @@ def test_command_keeps_recordings_and_reports_the_sleeps(shop, tmp_path, capsys)
     assert content["state"] == "met"
     assert {*content["lateness_ns"]} == {"p50", "p99", "max"}
     # two warm-ups, four of base against itself, two pairs
-    assert len(list(keep.glob("*.parquet"))) == 2 + 4 + 4
+    warm_ups = ["warm-up-001-base", "warm-up-002-head"]
+    checks = [f"check-{number:03}-base" for number in range(3, 7)]
+    pairs = [f"pair-{number:03}-{name}" for number in (1, 2) for name in ("base", "head")]
+    assert sorted(each.stem for each in keep.iterdir()) == sorted(warm_ups + checks + pairs)
+    assert main(given) == 2  # their recordings would be mixed
+    assert "must be an empty or new folder" in capsys.readouterr().err
+
+
+def test_progress_names_each_run_and_its_pair(shop):
+    shown = []
+    gate(
+        shop("a", STEADY), shop("b", STEADY), pairs=3, max_pairs=3, check_pairs=0,
+        warm_up=0, progress=shown.append,
+    )  # fmt: skip
+    order = ["1: base", "1: head", "2: head", "2: base", "3: base", "3: head"]
+    assert shown == [f"run {i}: pair {which}" for i, which in enumerate(order, 1)]
+
+
+def test_a_command_that_leaves_an_old_recording_is_an_error(tmp_path, shop):
+    with Profiler(MIC) as profiler:
+        profiler.record(1, [1_000, 2_000, 3_000])
+    profiler.trace().save(tmp_path / "old.parquet")
+    stale = f"cp {tmp_path}/old.parquet $LATPROF_RECORDING"
+    with pytest.raises(ProfileError, match="head must record anew in each run"):
+        gate(shop("a", STEADY), stale, pairs=2, max_pairs=2, warm_up=0)
+    old = latprof.analyze(tmp_path / "old.parquet")
+    assert "are of one recording" in str(latprof.compare([old, old], [old, old]))
 
 
 def run_pytest(folder: Path, test: str) -> "subprocess.CompletedProcess[str]":
@@ -221,6 +248,10 @@ def test_plugin_fails_tests_that_exceed_their_budget(tmp_path):
         def test_no_number_of_runs(latency_runs):
             record(latency_runs, 0.001, count="3")
 
+        @pytest.mark.latency("prise.mean<1min")
+        def test_wrong_span(latency_runs):
+            record(latency_runs, 0.001)
+
         @pytest.mark.latency("nonsense")
         def test_wrong_budget(latency_runs):
             record(latency_runs, 0.001)
@@ -234,6 +265,7 @@ def test_plugin_fails_tests_that_exceed_their_budget(tmp_path):
         "latency: the test must record runs: loop over latency_runs(pipeline, 5)",
         'latency: the marker must have at least one budget such as "p99<50ms"',
         "latency_runs: the number of runs must be an integer from 1 on, got '3'",
+        "latency: budget 'prise.mean<1min' must name a span of all runs; use decode, other, end",
         "latency: a budget must be SPAN.STATISTIC<LIMIT",
     ):
         assert line in done.stdout, done.stdout

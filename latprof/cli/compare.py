@@ -208,7 +208,7 @@ def _judge(options: argparse.Namespace) -> GateResult:
             max_lateness=options.max_lateness,
             confidence=confidence,
             keep=options.keep,
-            progress=_show if sys.stderr.isatty() else None,
+            progress=_show,
             run_of=lambda path: recordings_of(options, [str(path)])[0],
         )
     if all(runs) and not any(commands):

@@ -205,6 +205,12 @@ def judge_runs(runs: Sequence[Run], budget: Budget, confidence: float = 0.95) ->
             f"budget {quoted(budget.text)} must have a fixed limit, as there are no base runs; use "
             "one such as 'p99<50ms'"
         )
+    spans = set.intersection(*(set(run.profile.spans) for run in runs))
+    if budget.key[0] not in spans:
+        names = ", ".join(name for name in runs[0].profile.spans if name in spans)
+        raise ProfileError(
+            f"budget {quoted(budget.text)} must name a span of all runs; use {names}"
+        )
     estimates = [run.statistic(budget.key) for run in runs]
     known = [each for each in estimates if each is not None]
     if len(known) < len(runs):

@@ -10,7 +10,7 @@ from latprof.arrays import Floats
 from latprof.comparing.budgets import ONE_RUN, JudgedBudget
 from latprof.comparing.changes import Mix, largest_part, mix_of, stage_contributions
 from latprof.comparing.differences import BETTER, ONE, SAME, UNCLEAR, WORSE, Difference, Row
-from latprof.comparing.runs import Key, Run, added_up_notes
+from latprof.comparing.runs import Key, Run, added_up_notes, repeated_notes
 from latprof.comparing.services import ServiceChanges, service_changes
 from latprof.errors import ProfileError
 from latprof.profile.span import check_integer
@@ -206,7 +206,8 @@ class Comparison(Shown):
 
     def sections(self) -> list[Section]:
         """Return what is shown: the sentence, conditions that differ, budgets, the rows."""
-        doubts = tuple(added_up_notes((*self.base, *self.head)))
+        every = (*self.base, *self.head)
+        doubts = (*added_up_notes(every), *repeated_notes(every))
         conditions = [f"Conditions differ: {note}" for note in self.conditions]
         mix = self.mix()
         lines = [*conditions[:1], self.sentence, *conditions[1:], *map(str, self.budgets)]

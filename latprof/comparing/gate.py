@@ -203,7 +203,7 @@ def gate_commands(
     confidence
         1 minus the probability of a false decision on a budget, over all looks.
     keep
-        A folder that the recordings are kept in.
+        An empty or new folder that the recordings are kept in: ``pair-001-base.parquet``, ...
     progress
         Called with a line before each run.
     run_of
@@ -224,7 +224,8 @@ def gate_commands(
         ("warm_up", warm_up, 0),
     ):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ProfileError(f"{name} must be an integer from {least} on, got {quoted(value)}")
+            least_of = f"{least}, which is pairs," if name == "max_pairs" else f"{least}"
+            raise ProfileError(f"{name} must be an integer from {least_of} on, got {quoted(value)}")
     late_ns = parse_duration(max_lateness, name="max_lateness", error=ProfileError)
     level = sequential_level(1 - confidence, pairs, max_pairs)
     with ExitStack() as stack:
@@ -232,20 +233,22 @@ def gate_commands(
         runs = _Commands({"base": base, "head": head}, Path(folder), timeout_s, progress, run_of)
         for name in ("base", "head"):
             for _ in range(warm_up):
-                runs.run(name, "warm-up")
+                runs.run(name, "warm-up", f"{name} that does not count")
         with _Sleeper() as sleeper:
             itself = None
             if check_pairs:
-                both = [runs.run("base", "check") for _ in range(2 * check_pairs)]
+                both = [
+                    runs.run("base", "check", "base against itself") for _ in range(2 * check_pairs)
+                ]
                 # A B B A: which run of a pair came first alternates
                 first = [both[2 * i + i % 2] for i in range(check_pairs)]
                 second = [both[2 * i + 1 - i % 2] for i in range(check_pairs)]
                 itself = compare_runs(first, second, budgets=parsed, confidence=confidence)
             sides: dict[str, list[Run]] = {"base": [], "head": []}
             while True:
-                order = ("base", "head") if len(sides["base"]) % 2 == 0 else ("head", "base")
-                for name in order:
-                    sides[name].append(runs.run(name, f"pair {len(sides['base']) + 1}"))
+                pair = len(sides["base"]) + 1
+                for name in ("base", "head") if pair % 2 else ("head", "base"):
+                    sides[name].append(runs.run(name, f"pair-{pair:03}", f"pair {pair}: {name}"))
                 done = len(sides["head"])
                 if done < pairs:
                     continue
@@ -314,18 +317,25 @@ class _Commands:
         self._timeout_s = timeout_s
         self._progress = progress
         self._count = 0
+        self._seen: set[str] = set()  # ids of the recordings
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            used = any(folder.iterdir())
         except OSError as error:
-            raise ProfileError(f"cannot create the folder {quoted(str(folder))}: {error}") from None
+            raise ProfileError(f"cannot use the folder {quoted(str(folder))}: {error}") from None
+        if used:
+            raise ProfileError(
+                f"keep must be an empty or new folder, got {quoted(str(folder))} with files in it; "
+                "name another one"
+            )
 
-    def run(self, name: str, what: str) -> Run:
-        """Run a command and return its run."""
+    def run(self, name: str, kind: str, shown: str) -> Run:
+        """Run a command and return its run; the file is named after its `kind`."""
         self._count += 1
         if self._progress is not None:
-            self._progress(f"{what}: {name}")
-        recording = self._folder / f"{self._count:04d}-{name}.parquet"
-        recording.unlink(missing_ok=True)
+            self._progress(f"run {self._count}: {shown}")
+        number = "" if kind.startswith("pair") else f"-{self._count:03}"
+        recording = self._folder / f"{kind}{number}-{name}.parquet"
         output = self._execute(name, recording)
         if not recording.exists() or recording.stat().st_size == 0:
             raise ProfileError(
@@ -338,6 +348,12 @@ class _Commands:
             raise ProfileError(
                 f"the recording of {name} cannot be used: {error}{_last_lines(output)}"
             ) from None
+        if run.profile.recordings & self._seen:
+            raise ProfileError(
+                f"{name} must record anew in each run, but wrote the recording of an earlier run: "
+                f"{quoted(self._commands[name])}{_last_lines(output)}"
+            )
+        self._seen |= run.profile.recordings
         return Run(recording.name, run.profile, None)
 
     def _execute(self, name: str, recording: Path) -> bytes:

@@ -35,6 +35,7 @@ __all__ = [
     "estimates_of",
     "load_runs",
     "parse_statistic",
+    "repeated_notes",
     "statistic_of",
 ]
 
@@ -193,6 +194,20 @@ def estimates_of(runs: Sequence[Run], key: Key) -> list[Estimate]:
             )
         found.append(estimate)
     return found
+
+
+def repeated_notes(runs: Sequence[Run]) -> list[str]:
+    """Return a sentence on two runs that are the same recording, if there are some."""
+    seen: dict[str, str] = {}
+    for run in runs:
+        for recording in run.profile.recordings:
+            if recording in seen:
+                return [
+                    f"{seen[recording]} and {run.name} are of one recording: how they differ does "
+                    "not show how runs differ"
+                ]
+            seen[recording] = run.name
+    return []
 
 
 def added_up_notes(runs: Sequence[Run]) -> list[str]:
