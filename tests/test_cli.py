@@ -677,7 +677,7 @@ def test_causes_as_text_and_json(capsys):
     assert main(["causes", SLOW]) == 0
     text = capsys.readouterr().out
     assert text.splitlines()[0] == SENTENCE
-    assert "frames wait 5 ms" in text
+    assert "5.00 ms longer each second" in text
     assert max(map(len, text.splitlines())) <= 100
     assert main(["causes", SLOW, "--format", "json"]) == 0
     content = json.loads(capsys.readouterr().out)
