@@ -50,6 +50,7 @@ def run(
     slow_card_ppm: float | None = None,
     fast: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
+    modules: Mapping[str, str] | None = None,
 ) -> Trace:
     """Run the audio pipeline and return the joined trace of all its frames.
 
@@ -66,6 +67,8 @@ def run(
         of a busy program with warm caches, and not comparable with real time.
     on_progress : callable, optional
         Called a few times a second with the number of frames played and of all frames.
+    modules : mapping, optional
+        Modules to run in place of `relay`, `server` or `card`, by role.
 
     Returns
     -------
@@ -88,7 +91,7 @@ def run(
         if on_progress is not None and "done" in event:
             on_progress(event["done"], frames)
 
-    with Processes() as processes:
+    with Processes(modules or {}) as processes:
         folder = processes.folder
         environment = alsa_environment(device, folder)
         if slow_card_ppm is not None:
@@ -201,7 +204,8 @@ class Processes:
     `folder` is their working directory, which also has their logs; it is removed at the end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, modules: Mapping[str, str]) -> None:
+        self._modules = modules
         self._stack = contextlib.ExitStack()
         folder = tempfile.TemporaryDirectory(prefix="latprof-demo-")
         self.folder = Path(self._stack.enter_context(folder))
@@ -227,7 +231,12 @@ class Processes:
         path = os.pathsep.join(filter(None, paths))
         with self._log(role).open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", f"latprof.demo.{role}", json.dumps(settings)],
+                [
+                    sys.executable,
+                    "-m",
+                    self._modules.get(role, f"latprof.demo.{role}"),
+                    json.dumps(settings),
+                ],
                 cwd=self.folder,
                 env={**os.environ, **(environment or {}), "PYTHONPATH": path},
                 stdin=subprocess.PIPE,  # never written; its end shows that this process has ended
