@@ -91,7 +91,7 @@ def run(
         if on_progress is not None and "done" in event:
             on_progress(event["done"], frames)
 
-    with Processes(modules or {}) as processes:
+    with Processes(modules) as processes:
         folder = processes.folder
         environment = alsa_environment(device, folder)
         if slow_card_ppm is not None:
@@ -204,8 +204,8 @@ class Processes:
     `folder` is their working directory, which also has their logs; it is removed at the end.
     """
 
-    def __init__(self, modules: Mapping[str, str]) -> None:
-        self._modules = modules
+    def __init__(self, modules: Mapping[str, str] | None = None) -> None:
+        self._modules = modules or {}
         self._stack = contextlib.ExitStack()
         folder = tempfile.TemporaryDirectory(prefix="latprof-demo-")
         self.folder = Path(self._stack.enter_context(folder))
