@@ -254,8 +254,11 @@ class LiveFold:
             dropped[str(names[code])] = dropped.get(str(names[code]), 0) + count
         drawn = core.drawn - tombstones
         started = core.started
-        # tombstones that were not seen may be among the overwritten rows
-        lost = max(0, overwritten - max(0, tombstones - buried))
+        # tombstones that were not seen are among the overwritten rows, or among the torn ones if
+        # their writer was interrupted; their frames are counted as rejected
+        unseen = max(0, tombstones - buried)
+        lost = max(0, overwritten - unseen)
+        torn = max(0, torn - (unseen - (overwritten - lost)))
         return Accounts(
             started=started,
             in_flight=started - drawn - refused - sum(rejected.values()),
