@@ -328,6 +328,7 @@ class _StationLoad:
         self.busy_since, self.last = int(begins[-1]), int(latest[-1])
 
     def result(self) -> Load:
+        """Return the load of all windows so far."""
         if not self.visits:
             return Load(self.station, self.servers, 0, None, 0, None, None, 0, None)
         time = self.last - self.first

@@ -527,6 +527,7 @@ def cpu_and_memory_sampler(core: Core) -> Callable[[], None]:
     since = time.monotonic()
 
     def sample() -> None:
+        """Store CPU and memory in the core."""
         nonlocal since
         core.rss = process.memory_info().rss
         now = time.monotonic()

@@ -97,6 +97,7 @@ def stage_of(
             frame.stamp(end_at, False)
 
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        """Return the function as a stage."""
         if not callable(function):
             raise ProfilerError(
                 f"stage {name!r} must decorate a function, got {quoted(function)}; write "

@@ -131,6 +131,7 @@ class Outputs:
         sampler = self._sampler
 
         def look() -> tuple[npt.NDArray[np.void], int, Accounts]:
+            """Return the rows, how many are missing, and the accounts of that moment."""
             self._fold.catch_up()
             return sampler.rows, sampler.forgotten, self._fold.accounts()
 

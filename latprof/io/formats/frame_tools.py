@@ -97,6 +97,7 @@ def _presents(
     bad = 0
 
     def ms(*names: str) -> Ints:
+        """Return the first of these columns that is there, in ns, and count bad values."""
         nonlocal bad
         column = next((columns[name] for name in names if name in columns), None)
         found, wrong = times_of(column, "ms", rows)
