@@ -673,6 +673,18 @@ def test_the_bar_is_drawn(monkeypatch, capfd):
 SENTENCE = "ipc looks slowest (109 ms mean); 99 % of it is waiting for alsa: the cause is alsa"
 
 
+def test_causes_and_what_if_of_an_empty_trace_have_no_table(tmp_path, capsys):
+    pipeline = Pipeline.chain("mic", "decode", "play")
+    path = str(tmp_path / "empty.parquet")
+    Trace(pipeline, frame_id=[], marks={}).save(path)
+    assert main(["causes", path]) == 0
+    first, note = capsys.readouterr().out.splitlines()
+    assert first == "no frame has a whole stage: nothing is slow"
+    assert note.startswith("note: no stage has a station")
+    assert main(["what-if", path, "--faster", "play=10%"]) == 0
+    assert capsys.readouterr().out.strip().endswith("there is no frame that can be replayed")
+
+
 def test_causes_as_text_and_json(capsys):
     assert main(["causes", SLOW]) == 0
     text = capsys.readouterr().out

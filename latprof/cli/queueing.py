@@ -118,12 +118,13 @@ def _run_causes(options: argparse.Namespace) -> None:
         for each in suggestions
     )
     head, *stages = found.sections()
-    print(text([head, *_blame(shares), *stages, *load.sections(), Section("", tried)]).rstrip())
+    loads = load.sections() if load.loads else []
+    print(text([head, *_blame(shares), *stages, *loads, Section("", tried)]).rstrip())
 
 
 def _blame(rows: list[dict[str, float | str | None]]) -> list[Section]:
-    """Return a table of what frames waited for in each hand-off, if there are hand-offs."""
-    if not rows:
+    """Return a table of what frames waited for in each hand-off, if frames passed hand-offs."""
+    if all(row["self_time"] is None for row in rows):
         return []
     columns = [Column(name.replace("_", " "), "share") for name in list(rows[0])[1:]]
     table = Table((Column("waiting in", "span"), *columns), [list(row.values()) for row in rows])

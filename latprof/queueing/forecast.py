@@ -167,6 +167,8 @@ class WhatIf(Shown):
     def sections(self) -> list[Section]:
         """Return what is shown: the changes, a table of end_to_end, the assumptions."""
         counts = self.counts
+        if not counts["frames"]:
+            return [Section(f"What if {self._changes}: there is no frame that can be replayed")]
         lines = [
             f"{counted(counts['frames'], 'frame')}, {counts['dropped']:,} dropped by the change; "
             f"{counts['breaks']:,} contradict first in, first out"
