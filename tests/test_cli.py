@@ -682,7 +682,7 @@ def test_causes_and_what_if_of_an_empty_trace_have_no_table(tmp_path, capsys):
     assert first == "no frame has a whole stage: nothing is slow"
     assert note.startswith("note: no stage has a station")
     assert main(["what-if", path, "--faster", "play=10%"]) == 0
-    assert capsys.readouterr().out.strip().endswith("there is no frame that can be replayed")
+    assert capsys.readouterr().out.strip().endswith("no frame can be replayed")
 
 
 def test_causes_as_text_and_json(capsys):

@@ -134,7 +134,7 @@ def test_without_frames_the_replayed_times_are_missing(rows):
     assert result.table["replayed"].isna().all()
     assert all(dtype.kind in "if" for dtype in result.table.dtypes)
     assert [row["replayed"] for row in result.rows()] == [None] * 5
-    nothing = "there is no frame that can be replayed"
+    nothing = "no frame can be replayed"
     assert (nothing if not rows else "-</td>") in result._repr_html_()
 
 
@@ -255,7 +255,7 @@ def test_a_replay_of_no_frames():
     result = what_if(line([]), {"get": 0.5})
     assert set(result.mean.values()) == {None}
     assert result.table.isna().all(axis=None)
-    assert str(result).strip() == "What if get x 0.5: there is no frame that can be replayed"
+    assert str(result).strip() == "What if get x 0.5: no frame can be replayed"
     assert LINE.stages[0].name == "queue"
 
 

@@ -168,7 +168,7 @@ class WhatIf(Shown):
         """Return what is shown: the changes, a table of end_to_end, the assumptions."""
         counts = self.counts
         if not counts["frames"]:
-            return [Section(f"What if {self._changes}: there is no frame that can be replayed")]
+            return [Section(f"What if {self._changes}: no frame can be replayed")]
         lines = [
             f"{counted(counts['frames'], 'frame')}, {counts['dropped']:,} dropped by the change; "
             f"{counts['breaks']:,} contradict first in, first out"
