@@ -340,7 +340,7 @@ def _completed(
     def submit(task: _Task) -> None:
         try:
             running[executor.submit(fold_part, plan, task.part)] = task
-        except RuntimeError as error:  # the executor is shut down, or broken
+        except (RuntimeError, OSError) as error:  # it is shut down, broken, or starts no process
             failed.append((task, error))
 
     try:
@@ -386,10 +386,23 @@ class Workers:
         from multiprocessing import get_context
 
         # not forked: a fork of a program with threads may wait forever for a lock
-        return ProcessPoolExecutor(self._count, mp_context=get_context("spawn"))
+        pool = ProcessPoolExecutor(self._count, mp_context=get_context("spawn"))
+        # All processes start now: a pool that breaks while a later `submit` starts one takes no
+        # lock, and may wait forever for the process that it does not know.
+        for _ in range(self._count):
+            pool.submit(int)
+        return pool
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
         """Give a call to a worker, as an executor does."""
+        try:
+            return self._submit(function, *arguments)
+        except (OSError, ValueError):
+            # A pool that breaks while `submit` starts a process may close the descriptors that the
+            # process is to inherit. The next call knows that the pool is broken.
+            return self._submit(function, *arguments)
+
+    def _submit(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
         try:
             return self._pool.submit(function, *arguments)
         except BrokenExecutor:

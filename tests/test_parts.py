@@ -5,6 +5,7 @@ import random
 import signal
 import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pytest
@@ -225,6 +226,20 @@ def test_workers_that_die_are_started_again(tmp_path, small_parts):
         pool.submit(kill_one, token)
         with pytest.raises(TraceError, match=r"00\.parquet: BrokenProcessPool"):
             latprof.analyze(paths, executor=pool)
+
+
+@pytest.mark.parametrize("raised", [ValueError("bad value(s) in fds_to_keep"), OSError(9, "bad")])
+def test_a_pool_that_breaks_while_it_starts_a_worker_is_started_again(raised):
+    class Breaking(ThreadPoolExecutor):
+        def submit(self, *_):
+            self.calls = getattr(self, "calls", 0) + 1
+            raise raised if self.calls == 1 else BrokenProcessPool("a worker died")
+
+    with Workers(1) as workers:
+        started = workers._pool
+        workers._pool = Breaking(1)
+        assert workers.submit(abs, -3).result() == 3
+    started.shutdown()
 
 
 @pytest.mark.slow
