@@ -11,6 +11,7 @@ budget is exceeded, and also if the runs cannot decide it, unless the marker has
                     ...
 
 A budget is met if the whole 95 % interval over the runs is below its limit, as in ``latprof gate``.
+The values of tests that pass are shown by ``pytest -rP``, and are in the file of ``--junitxml``.
 """
 
 import warnings
@@ -66,14 +67,14 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     """Judge the budgets after the test has passed."""
     result = yield
     for marker in pyfuncitem.iter_markers("latency"):
-        _judge(marker, pyfuncitem.stash.get(_RUNS, []))
+        _judge(pyfuncitem, marker)
     return result
 
 
-def _judge(marker: pytest.Mark, recorded: "list[Profile]") -> None:
+def _judge(test: pytest.Function, marker: pytest.Mark) -> None:
     from latprof.comparing.budgets import judge_profiles
 
-    wrong = ""
+    recorded, wrong = test.stash.get(_RUNS, []), ""
     if not marker.args:
         wrong = 'the marker must have at least one budget such as "p99<50ms", without a name'
     elif not recorded:
@@ -85,6 +86,9 @@ def _judge(marker: pytest.Mark, recorded: "list[Profile]") -> None:
             wrong = str(error)
     if wrong:
         pytest.fail(f"latency: {wrong}", pytrace=False)
+    said = "; ".join(map(str, judged))
+    test.add_report_section("call", "latency", said)
+    test.user_properties.append(("latency", said))
     failed = [str(each) for each in judged if each.state == "exceeded"]
     unsettled = [str(each) for each in judged if each.state == "open"]
     if unsettled and marker.kwargs.get("open", "fail") == "pass":

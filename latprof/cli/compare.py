@@ -56,7 +56,11 @@ def _add_compare(command: NewCommand) -> None:
         "--to", nargs="+", required=True, metavar="HEAD", help="runs after the change"
     )
     add_pipeline(parser)
-    _add_budgets(parser, "the first one is the headline (default: end_to_end.p99<+5%%)")
+    _add_budgets(
+        parser,
+        "the first one is the headline (default: end_to_end.p99<+5%%); the exit status is 0 "
+        "whether they are met or not, unlike that of gate",
+    )
     parser.add_argument(
         "--unpaired",
         action="store_true",
@@ -132,9 +136,9 @@ def _add_gate(command: NewCommand) -> None:
     )
     parser.add_argument("--head-runs", nargs="+", metavar="FILE", help="runs of head that exist")
     parser.add_argument(
-        "--paired",
+        "--unpaired",
         action="store_true",
-        help="the given runs were taken in turn, pair by pair",
+        help="the given runs of both sides were not taken in turn, pair by pair",
     )
     add_pipeline(parser)
     _add_budgets(parser, "all must be met")
@@ -216,7 +220,7 @@ def _judge(options: argparse.Namespace) -> GateResult:
             _runs(options, options.base_runs),
             _runs(options, options.head_runs),
             budgets,
-            paired=options.paired,
+            paired=not options.unpaired,
             confidence=confidence,
         )
     raise ProfileError("gate needs --base and --head, or --base-runs and --head-runs; give both")

@@ -1,6 +1,7 @@
 """The result of a comparison: its rows, its sentence, what changed, tables."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from latprof.arrays import Floats
 from latprof.comparing.budgets import ONE_RUN, JudgedBudget
 from latprof.comparing.changes import Mix, largest_part, mix_of, stage_contributions
 from latprof.comparing.differences import BETTER, ONE, SAME, UNCLEAR, WORSE, Difference, Row
-from latprof.comparing.runs import Key, Run, added_up_notes, repeated_notes
+from latprof.comparing.runs import Key, Run, added_up_notes, few_frames_notes, repeated_notes
 from latprof.comparing.services import ServiceChanges, service_changes
 from latprof.errors import ProfileError
 from latprof.profile.span import check_integer
@@ -207,7 +208,8 @@ class Comparison(Shown):
     def sections(self) -> list[Section]:
         """Return what is shown: the sentence, conditions that differ, budgets, the rows."""
         every = (*self.base, *self.head)
-        doubts = (*added_up_notes(every), *repeated_notes(every))
+        shown = [self.headline, *(row.key for row in self.rows if row.key != self.headline)]
+        doubts = (*added_up_notes(every), *repeated_notes(every), *few_frames_notes(every, shown))
         conditions = [f"Conditions differ: {note}" for note in self.conditions]
         mix = self.mix()
         lines = [*conditions[:1], self.sentence, *conditions[1:], *map(str, self.budgets)]
@@ -219,6 +221,7 @@ class Comparison(Shown):
         if len(self.base) == len(self.head) == 1:
             where = "the variation within each run"
         lines += [f"{self._counts}; {level} from {where}"]
+        lines += [f"base: {_names(self.base)}; head: {_names(self.head)}"]
         columns = (
             Column("span", "span"),
             Column("statistic"),
@@ -289,6 +292,11 @@ def _sentence(row: Row, comparison: Comparison) -> str:
         more = counted(row.pairs_missing, f"more {unit}") + side
         sentence += f"; {more} would find a change of {_percent(row.detects)}"
     return sentence
+
+
+def _names(runs: Sequence[Run]) -> str:
+    first, others = runs[0].name, len(runs) - 1
+    return f"{first} and {counted(others, 'more run')}" if others else first
 
 
 def _percent(part: float) -> str:

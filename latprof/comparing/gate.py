@@ -63,6 +63,8 @@ class GateResult(Shown):
     looks
         The first and the last number of pairs at which the rule may decide, or None for runs
         that existed before.
+    commands
+        The commands of base and head, or None for runs that existed before.
     """
 
     comparison: Comparison
@@ -71,6 +73,7 @@ class GateResult(Shown):
     itself: Comparison | None = None
     lateness_ns: dict[str, int] = field(default_factory=dict)
     looks: tuple[int, int] | None = None
+    commands: tuple[str, str] | None = None
 
     @property
     def status(self) -> int:
@@ -94,6 +97,9 @@ class GateResult(Shown):
     def sections(self) -> list[Section]:
         """Return what is shown: the decision, the noise, the comparison."""
         lines = []
+        if self.commands is not None:
+            base, head = (clip(each, _LONGEST_LINE) for each in self.commands)
+            lines.append(f"base: {base}; head: {head}")
         if self.itself is not None:
             lines.append(f"base against itself: {self.itself.sentence}")
         if self.lateness_ns:
@@ -121,6 +127,7 @@ class GateResult(Shown):
             "unfit": self.unfit or None,
             "lateness_ns": self.lateness_ns,
             "looks": None if self.looks is None else list(self.looks),
+            "commands": None if self.commands is None else list(self.commands),
             "itself": None if self.itself is None else self.itself.to_dict(),
             "comparison": self.comparison.to_dict(),
         }
@@ -131,7 +138,7 @@ def gate_runs(
     head: Sequence[Any],
     budgets: Sequence[str],
     *,
-    paired: bool = False,
+    paired: bool = True,
     confidence: float = 0.95,
 ) -> GateResult:
     """Judge runs that exist already.
@@ -143,7 +150,7 @@ def gate_runs(
     budgets
         Limits such as ``"end_to_end.p99<+5%"``.
     paired
-        Whether run i of both sides were taken one after the other.
+        Whether run i of both sides were taken one after the other, as in `latprof.compare`.
     confidence
         Of the intervals that are compared with the budgets.
 
@@ -265,7 +272,8 @@ def gate_commands(
         late = sleeper.lateness_ns()
     unfit = _unfit(itself, late, late_ns)
     looks = (pairs, max_pairs)
-    return GateResult(comparison, OPEN if unfit else state, unfit, itself, late, looks)
+    decision = OPEN if unfit else state
+    return GateResult(comparison, decision, unfit, itself, late, looks, (base, head))
 
 
 def _checked(budgets: Sequence[str]) -> list[Budget]:

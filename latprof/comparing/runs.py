@@ -17,7 +17,7 @@ from latprof.profile.answers import coarse_edges
 from latprof.profile.doubts import added_up
 from latprof.profile.file import is_profile
 from latprof.profile.profile import Profile, load_profile
-from latprof.text import clip, escape, quoted, shown_path
+from latprof.text import clip, counted, escape, quoted, shown_path
 from latprof.trace import Trace
 from latprof.units import format_quantity
 
@@ -33,6 +33,7 @@ __all__ = [
     "added_up_notes",
     "condition_notes",
     "estimates_of",
+    "few_frames_notes",
     "load_runs",
     "parse_statistic",
     "repeated_notes",
@@ -219,6 +220,24 @@ def added_up_notes(runs: Sequence[Run]) -> list[str]:
         for run in several[:3]
     ]
     return notes if len(several) <= 3 else [*notes, f"so have {len(several) - 3:,} more runs"]
+
+
+def few_frames_notes(runs: Sequence[Run], keys: Sequence[Key]) -> list[str]:
+    """Return a sentence on percentiles that stand on too few frames of a run, if there are some."""
+    doubtful: dict[str, Run] = {}
+    for key in keys:
+        for run in runs if re.match(r"p\d", key[1]) else ():
+            estimate = run.statistic(key)
+            if estimate is not None and estimate.log_error is None and run.profile.bins is None:
+                doubtful.setdefault(".".join(key), run)
+    if not doubtful:
+        return []
+    first = next(iter(doubtful))
+    most = f" (so {counted(len(doubtful) - 1, 'other row')})" if len(doubtful) > 1 else ""
+    return [
+        f"{first} stands on too few frames of {doubtful[first].name}{most}: record longer runs, or "
+        "compare a lower percentile"
+    ]
 
 
 def statistic_of(profile: Profile, key: Key) -> Estimate | None:

@@ -161,7 +161,7 @@ def _line_of(run: Run) -> tuple[Line, list[str]]:
     if model.line is None:
         raise ProfileError(
             f"{run.name} must have stations in a row, each visited once, to be replayed; name them "
-            "with Span(..., station=)"
+            "with Pipeline.chain(..., stations=) or Span(..., station=)"
         )
     stations = model.stations.pipeline.stages
     names = []
