@@ -171,6 +171,10 @@ class Shown:
         """Return what is shown."""
         raise NotImplementedError
 
+    def to_markdown(self) -> str:
+        """Return it as Markdown, for a ticket or a pull request."""
+        return markdown(self.sections()) + "\n"
+
     def __str__(self) -> str:
         return text(self.sections())
 

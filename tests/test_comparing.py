@@ -591,6 +591,14 @@ def test_command_and_function_agree(files, capsys, tmp_path):
     assert "of base; the rest is arrivals" in capsys.readouterr().out
 
 
+def test_percentiles_of_few_frames_are_doubtful():
+    few = compare([constant(1_000_000), constant(1_000_500)], [constant(1_000_100)] * 2)
+    sentence = "end_to_end.p99 stands on too few frames of base 1"
+    assert sentence in " ".join(str(few).split())
+    many = compare(*([noisy(seed, frames=20_000)] * 2 for seed in (1, 2)))
+    assert "too few frames" not in str(many)
+
+
 def test_a_folder_of_runs_is_said_to_be_one_run(files, capsys, tmp_path):
     folder = tmp_path / "runs"
     folder.mkdir()
@@ -606,7 +614,8 @@ def test_a_folder_of_runs_is_said_to_be_one_run(files, capsys, tmp_path):
 
 
 def test_gate_on_files_ends_with_the_status_of_its_budgets(files, capsys):
-    given = ["gate", "--base-runs", files["base"], "--head-runs", files["head"], "--budget"]
+    given = ["gate", "--base-runs", files["base"], "--head-runs", files["head"]]
+    given += ["--unpaired", "--budget"]
     assert main([*given, "p99<+50%"]) == 0
     assert main([*given, "p99<+5%"]) == 1
     assert main([*given, "p99<+30.3%"]) == 3

@@ -1,6 +1,7 @@
 """The gate on commands, and the pytest plugin: both decide by runs, never by one of them."""
 
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -86,6 +87,29 @@ def test_equal_commands_meet_the_budget_and_further_pairs_run_only_while_it_is_o
     open_ = gate(shop("c", STEADY), shop("d", near), pairs=2, max_pairs=4, check_pairs=0)
     assert (open_.state, open_.status, len(open_.comparison.base)) == ("open", 3, 4)
     assert "judged after each pair from 2 to at most 4" in str(open_)
+
+
+def test_a_summary_names_the_commands_and_the_runs(shop):
+    base, head = shop("a", STEADY), shop("b", STEADY)
+    result = gate(base, head, pairs=2, max_pairs=2)
+    assert result.to_dict()["commands"] == [base, head]
+    said = result.to_markdown().replace("\\", "")
+    assert f"base: {base}; head: {head}" in said
+    assert "base: pair-001-base.parquet and 1 more run; head: pair-001-head.parquet" in said
+
+
+def test_given_runs_are_pairs_unless_said_otherwise(tmp_path, capsys):
+    # the machine slows down from pair to pair, the same for both sides: only pairs show it
+    sides = {"base": [], "head": []}
+    for i in range(4):
+        for name in sides:
+            sides[name].append(str(tmp_path / f"{name}-{i}.parquet"))
+            recording(sides[name][-1], 100_000 * (i + 1) + 10 * i * (name == "head"))
+    given = ["gate", "--base-runs", *sides["base"], "--head-runs", *sides["head"]]
+    given += ["--budget", "mean<+5%"]
+    assert main(given) == 0
+    assert main([*given, "--unpaired"]) == 3
+    capsys.readouterr()
 
 
 def test_looks_make_the_interval_of_a_budget_wider(shop):
@@ -202,7 +226,7 @@ def run_pytest(folder: Path, test: str) -> "subprocess.CompletedProcess[str]":
                         time.sleep(sleep_s)
     """
     (folder / "test_it.py").write_text(textwrap.dedent(header) + textwrap.dedent(test))
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-q", "-rP", "-p", "no:cacheprovider"]
     if "latprof" not in {entry.name for entry in _plugins()}:
         command += ["-p", "latprof.pytest_plugin"]
     return subprocess.run(
@@ -259,6 +283,10 @@ def test_plugin_fails_tests_that_exceed_their_budget(tmp_path):
     )
     assert done.returncode == 1, done.stdout
     assert "2 passed" in done.stdout
+    # the values of a test that passed
+    assert re.search(r"p50<1min is met, [\d.]+ .*decode.mean<1min is met, [\d.]+ ", done.stdout), (
+        done.stdout
+    )
     for line in (
         "latency: p50<1us is exceeded",
         "latency: p50<1min is open",

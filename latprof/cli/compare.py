@@ -185,7 +185,7 @@ def _gate(options: argparse.Namespace) -> int:
     if options.format == "json":
         print_json(result.to_dict())
     elif options.format == "markdown":
-        print(result.markdown())
+        print(result.to_markdown(), end="")
     else:
         print_sections(result.sections())
     if result.state == OPEN and options.open == "pass":

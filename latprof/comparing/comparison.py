@@ -15,7 +15,7 @@ from latprof.comparing.runs import Key, Run, added_up_notes, few_frames_notes, r
 from latprof.comparing.services import ServiceChanges, service_changes
 from latprof.errors import ProfileError
 from latprof.profile.span import check_integer
-from latprof.table import Cell, Column, Section, Shown, Table, markdown, written
+from latprof.table import Cell, Column, Section, Shown, Table, written
 from latprof.text import counted, quoted
 from latprof.units import format_ns, format_quantity
 
@@ -236,10 +236,6 @@ class Comparison(Shown):
             Section(lines[0], tuple(lines[1:]), doubts=doubts),
             Section("", table=table, key="comparison"),
         ]
-
-    def markdown(self) -> str:
-        """Return the comparison as Markdown, for a pull request."""
-        return markdown(self.sections())
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as values that JSON can hold."""

@@ -29,7 +29,7 @@ from latprof.comparing.differences import BETTER, WORSE
 from latprof.comparing.runs import Run, RunLike, load_runs
 from latprof.comparing.student import sequential_level
 from latprof.errors import ProfileError
-from latprof.table import Section, Shown, markdown
+from latprof.table import Section, Shown
 from latprof.text import clip, quoted
 from latprof.units import format_ns, parse_duration
 
@@ -112,10 +112,6 @@ class GateResult(Shown):
                 "for all these looks"
             )
         return [Section(self.sentence, tuple(lines)), *self.comparison.sections()]
-
-    def markdown(self) -> str:
-        """Return the result as Markdown, for a pull request."""
-        return markdown(self.sections())
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as values that JSON can hold."""

@@ -225,11 +225,11 @@ def added_up_notes(runs: Sequence[Run]) -> list[str]:
 def few_frames_notes(runs: Sequence[Run], keys: Sequence[Key]) -> list[str]:
     """Return a sentence on percentiles that stand on too few frames of a run, if there are some."""
     doubtful: dict[str, Run] = {}
-    for key in keys:
-        for run in runs if re.match(r"p\d", key[1]) else ():
-            estimate = run.statistic(key)
-            if estimate is not None and estimate.log_error is None and run.profile.bins is None:
-                doubtful.setdefault(".".join(key), run)
+    for span, name in keys:
+        if re.fullmatch(r"p[\d.]+", name):
+            for run in runs:
+                if run.profile[span].percentile(float(name[1:])).low is None:
+                    doubtful.setdefault(f"{span}.{name}", run)
     if not doubtful:
         return []
     first = next(iter(doubtful))

@@ -19,6 +19,7 @@ FINE_NS = 1_000
 """Steps below it are not kept apart: they are kept as 1."""
 
 _FIRST = 64  # values that are looked at first: they show most fine steps
+_BLOCK = 1 << 14  # values that are divided at once: what is made of more leaves the cache
 
 # decimal ones of files; ticks of Windows, of Linux and of its file systems
 _DECIMAL = (*(10**k for k in range(3, 10)), 60 * 10**9)
@@ -28,19 +29,23 @@ Step = Annotated[int, Bounds(0, 2 * STAMP_LIMIT)]
 """A step in ns: 1 if it is finer than `FINE_NS`, 0 if there are no two different values."""
 
 
-def step_of(step: int, values: Ints) -> int:
-    """Return the largest step of which `step` and all values (n,) are multiples; 1 if it is fine.
+def step_of(step: int, values: Ints, phase: int = 0) -> int:
+    """Return the largest step of which `step` and all values (n,) minus `phase` are multiples.
+
+    It is 1 if it is finer than `FINE_NS`.
 
     Examples
     --------
     >>> step_of(0, np.array([6_000, 9_000])), step_of(3_000, np.array([5_000])), step_of(0, [7])
     (3000, 1000, 1)
     """
-    for part in (values[:_FIRST], values):
+    blocks = [(begin, begin + _BLOCK) for begin in range(0, len(values), _BLOCK)]
+    for begin, end in [(0, _FIRST), *blocks]:
         if step == 1:
             return 1
+        part = values[begin:end] - phase if phase else values[begin:end]
         # a multiple of the step leaves it as it is; divisions by one number are quick
-        if not step or (np.multiply(part // step, step) != part).any():
+        if not step or (part // step * step != part).any():
             step = gcd(step, int(np.gcd.reduce(part)))
             step = 1 if 0 < step < FINE_NS else step
     return step
@@ -85,10 +90,7 @@ class Grid:
             return
         if self.phase is None:
             self.phase = int(stamps[0])
-        for part in (stamps[:_FIRST], stamps):
-            self._set(step_of(self.step, part - self.phase))
-            if self.step == 1:
-                return
+        self._set(step_of(self.step, stamps, self.phase))
 
     def merge(self, other: "Grid") -> None:
         """Add the stamps of another grid."""

@@ -14,7 +14,7 @@ from latprof.profile.profile import Profile, load_profile
 from latprof.profile.tables import MOST_ROWS, headline, known_causes
 from latprof.report.page import page
 from latprof.report.sections import sections, summary_lines
-from latprof.table import Section, Shown, colors, html, markdown
+from latprof.table import Section, Shown, colors, html
 from latprof.text import quoted, shown_path
 from latprof.thresholds import Thresholds
 from latprof.trace import Trace
@@ -134,10 +134,6 @@ class Report(Shown):
         ]
 
     # -- formats --------------------------------------------------------------------------------
-
-    def to_markdown(self) -> str:
-        """Return the report as Markdown, for a ticket or a merge request."""
-        return markdown(self.sections()) + "\n"
 
     def to_html(self) -> str:
         """Return the report as one page of HTML with pictures, to be opened, sent or printed."""
