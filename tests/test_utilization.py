@@ -11,6 +11,7 @@ import latprof
 from latprof import Pipeline, Span, Trace, utilization
 from latprof.cli.main import main
 from latprof.errors import TraceError
+from latprof.frames import MISSING
 from latprof.queueing.suggestions import suggest_stations
 from latprof.queueing.utilization import saturated_processor
 
@@ -79,6 +80,28 @@ def test_growth_is_distinguished_from_bursts(seed):
     ].growth
     assert growth.rate == pytest.approx(0.05e9, rel=0.1)
     assert abs(growth.onset_ns - starts[onset]) < 30 * period
+
+
+def test_frames_wait_for_their_first_station_from_when_they_were_due(tmp_path):
+    # 1,000 frames are due each second, 500 are served: one due at t starts at 2 t
+    kind = Pipeline("p", ("due", "start", "end"), (Span("work", "start", "end", station="server"),))
+    k = np.arange(50_000)
+    marks = {"due": k * MS, "start": k * 2 * MS, "end": (k + 1) * 2 * MS}
+    marks["due"][7] = MISSING  # it waits from its start
+    path = tmp_path / "late.parquet"
+    Trace(kind, frame_id=k, marks=marks).save(path)
+    load = utilization(path)["server"]
+    assert load.busy == 1.0
+    assert load.in_front_most == pytest.approx(25_000, abs=2)
+    assert load.growth is not None
+    assert load.growth.rate == pytest.approx(1e9, rel=1e-3)
+    assert "saturated since" in load.sentence
+    # with half of the load the queue stays empty, and a pipeline without the mark shows none
+    marks["due"] = marks["start"] - 5
+    assert utilization(Trace(kind, frame_id=k, marks=marks))["server"].growth is None
+    bare = Pipeline("p", ("start", "end"), kind.spans)
+    del marks["due"]
+    assert utilization(Trace(bare, frame_id=k, marks=marks))["server"].in_front_most == 0
 
 
 def test_stations_are_suggested_never_used():

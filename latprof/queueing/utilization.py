@@ -1,5 +1,6 @@
 """How busy stations are, and whether queues grow without bound."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -186,7 +187,8 @@ def utilization(
 
     A station is saturated if, from some moment until the end of the recording, its queue is never
     empty, and if frames waited longer and longer in both halves of that time. A burst or a stall
-    makes a queue as well, but that queue shrinks again.
+    makes a queue as well, but that queue shrinks again. Frames that say when they were ``due`` wait
+    from then on for the station that they start in.
 
     Parameters
     ----------
@@ -209,7 +211,7 @@ def utilization(
         Sampled or lossy recordings.
     """
     options = Options(hand_over, MOST_STAGES, servers, queues, stations, pipeline)
-    recordings = Recordings(trace, "utilization", options)
+    recordings = Recordings(trace, "utilization", options, from_due=True)
     names, given = stations_of(recordings.pipeline).names, recordings.servers
 
     def loads_of(
@@ -366,7 +368,7 @@ class _StationLoad:
         halves = np.polyfit(x[:half], y[:half], 1)[0], np.polyfit(x[half:], y[half:], 1)[0]
         rate = float(np.polyfit(x, y, 1)[0])
         steps = np.diff(y) / np.diff(x)
-        spread = _T_14 * float(steps.std(ddof=1)) / np.sqrt(len(steps))
+        spread = _T_14 * float(steps.std(ddof=1)) / math.sqrt(len(steps))
         if min(halves) <= 0 or rate - spread <= 0:
             return None
         return Growth(self.onset, rate, rate - spread, rate + spread)

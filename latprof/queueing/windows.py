@@ -18,7 +18,7 @@ from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns
 from latprof.io.dataset import Dataset, DatasetLike
 from latprof.io.member import lowest_start
-from latprof.pipeline import Pipeline
+from latprof.pipeline import Pipeline, Span
 from latprof.queueing.model import QueueModel, queue_model
 from latprof.queueing.options import MOST_STAGES, Options, server_counts
 from latprof.queueing.rooms import Queue
@@ -304,6 +304,24 @@ def incomplete(meta: Mapping[str, Any], columns: Columns | None = None) -> str:
     return ""
 
 
+def _unused(name: str, names: tuple[str, ...]) -> str:
+    while name in names:
+        name += "_"
+    return name
+
+
+def _started_when_due(pipeline: Pipeline, released: str) -> Pipeline:
+    """Return a pipeline of frames that start when they are due, and go on at `released`."""
+    names = {"start": released}
+    spans = [
+        replace(span, begin=names.get(span.begin, span.begin), end=names.get(span.end, span.end))
+        for span in pipeline.spans
+    ]
+    first = Span(_unused("late", pipeline.span_names), "start", released)
+    marks = ("start", released, *(mark for mark in pipeline.marks if mark not in ("due", "start")))
+    return Pipeline(pipeline.name, marks, [first, *spans], period=pipeline.period)
+
+
 class Recordings:
     """Recordings that have every frame, and how models of their frames are made.
 
@@ -313,11 +331,14 @@ class Recordings:
         The recordings, and what is known of them.
     what
         The name of the result, for errors.
+    from_due
+        Frames start when they were ``due``, and wait for the station that they then start in: a
+        hand-off that is not in their pipeline.
 
     Attributes
     ----------
     pipeline
-        Of all recordings.
+        Of all recordings, with that hand-off.
     rows
         Number of rows of all recordings.
     servers
@@ -336,6 +357,8 @@ class Recordings:
         trace: DatasetLike,
         what: str,
         options: Options,
+        *,
+        from_due: bool = False,
     ) -> None:
         self._what, self._depth, self._hand_over = what, options.depth, options.hand_over_ns
         self._dataset = Dataset(
@@ -348,6 +371,12 @@ class Recordings:
         stations = stations_of(self.pipeline)
         self.servers = server_counts(stations.names, options.servers or {})
         self._names = ("frame_id", *stations.marks, "outcome", "weight")
+        self._released: str | None = None
+        starts = [service for service in stations.services if service.begin == "start"]
+        if from_due and starts and "due" in self.pipeline.marks:
+            self._names = ("due", *self._names)
+            self._released = _unused("released", self.pipeline.marks)
+            self.pipeline = _started_when_due(self.pipeline, self._released)
 
     def model(self) -> QueueModel:
         """Return one model of all frames."""
@@ -396,8 +425,18 @@ class Recordings:
         merged = self._dataset.merged(self._names, slack=HELD_BACK_ROWS, sort_files=sort_files)
         for columns in merged:
             self._check({}, columns)
-            yield from windows.add(columns)
+            yield from windows.add(self._with_due(columns))
         yield from windows.close()
+
+    def _with_due(self, columns: Columns) -> Columns:
+        if self._released is None:
+            return columns
+        marks = dict(columns.marks)
+        due, start = marks.pop("due"), marks.pop("start")
+        known = (due != MISSING) & (due < start)
+        marks = {"start": np.where(known, due, start), self._released: start, **marks}
+        complete = columns.complete - {"due"}
+        return replace(columns, marks=marks, complete=complete)
 
     def _check(self, meta: Mapping[str, Any], columns: Columns | None) -> None:
         reason = incomplete(meta, columns)
