@@ -163,7 +163,9 @@ def pace(profile: "Profile") -> str | None:
     if profile.time_range_ns is None or profile.sums.first_ns is None:
         return None
     about = "about " if profile.by_weight else ""
-    parts = [f"{about}{counted(profile.frames, 'frame')} in {format_ns(profile.time_range_ns)}"]
+    parts = [f"{about}{counted(profile.frames, 'frame')}"]
+    if profile.time_range_ns >= 0:
+        parts[0] += f" in {format_ns(profile.time_range_ns)}"
     if profile.throughput is not None:
         scaled = " (scaled up from the sampled frames)" if profile.sampled else ""
         over = ""
