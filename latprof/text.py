@@ -14,6 +14,7 @@ __all__ = [
     "escape",
     "quoted",
     "shown_path",
+    "storable",
 ]
 
 RESERVED = frozenset(
@@ -92,6 +93,17 @@ def shown_path(path: str | os.PathLike[str], limit: int = 240) -> str:
     text = escape(os.fsdecode(path))
     half = (limit - 3) // 2
     return text if len(text) <= limit else f"{text[:half]}...{text[-half:]}"
+
+
+def storable(name: str) -> str:
+    r"""Return a name as files and protocols store it: what UTF-8 lacks is written out.
+
+    Examples
+    --------
+    >>> print(storable("ü"), storable("a\udcff"))
+    ü a\udcff
+    """
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 # -- rules for names ------------------------------------------------------------------------------

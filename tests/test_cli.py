@@ -376,7 +376,7 @@ MISTAKES = {
     "plot {path} -o x.png --span nix": "nix",
     "plot {path} -o x.png --threshold fast": "fast",
     "plot {path} -o {folder}/no/x.png": "no/x.png",
-    "export {path} -o x.xlsx": "output must end in .parquet, .csv, .json, got x.xlsx",
+    "export {path} -o x.xlsx": ".csv, .json, .pftrace, .perfetto-trace, got x.xlsx",
     "export {mic} -o x.csv": "the file is a ring; latprof recover {mic} -o FILE",
     "recover {path} -o x.parquet": "path.parquet",
     "recover no/such -o x.parquet": "no/such",

@@ -18,9 +18,9 @@ from latprof.cli.common import (
     recordings_of,
 )
 from latprof.errors import LatprofError, TraceError
+from latprof.export import chrome, perfetto
 from latprof.frames import Columns
 from latprof.io.dataset import Dataset
-from latprof.io.formats.chrome_writer import write_chrome
 from latprof.io.member import Member, lowest_start
 from latprof.profile.file import is_profile
 from latprof.profile.profile import Profile, load_profile
@@ -46,14 +46,15 @@ def add(command: NewCommand) -> None:
         "-o",
         "--output",
         required=True,
-        help="trace file: .parquet or .csv; or .json: Chrome trace events for Perfetto",
+        help="trace file: .parquet or .csv; or for viewers: .pftrace or .perfetto-trace, .json "
+        "(Chrome trace events)",
     )
     export.add_argument(
         "--worst",
         type=int,
         default=50,
         metavar="N",
-        help="how many of the slowest frames a .json file has (default: 50)",
+        help="how many of the slowest frames a file for viewers has (default: 50)",
     )
     export.set_defaults(run=_export)
 
@@ -132,7 +133,7 @@ def _merge(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     """Write all traces as one, and print how many frames it has."""
-    check_ending(options.output, (*_TABLES, ".json"))
+    check_ending(options.output, (*_TABLES, ".json", *perfetto.ENDINGS))
     if options.worst < 1:
         raise LatprofError(f"--worst must be 1 or more, got {options.worst}")
     # a file that is given twice, for example in a folder and by name, is read once
@@ -149,9 +150,12 @@ def _export(options: argparse.Namespace) -> None:
     columns = read[0] if len(read) == 1 else Columns.concat(read)
     meta = dataset.members[0].meta if len(read) == 1 else _meta(dataset)
     trace = Trace.of(dataset.pipeline, columns, meta)
-    if options.output.endswith(".json"):
-        drawn = write_chrome(options.output, trace.pipeline, trace.columns, worst=options.worst)
-        print(f"{name}: the {counted(drawn, 'slowest frame')} of {len(trace):,}")
+    if not options.output.endswith(_TABLES):
+        save = chrome.save if options.output.endswith(".json") else perfetto.save
+        drawing = save(trace, options.output, worst=options.worst)
+        drawn = counted(len(drawing.frames), "slowest frame")
+        why = f"; frames in flight are not counted, as {drawing.note}" if drawing.note else ""
+        print(f"{name}: the {drawn} of {len(trace):,}{why}")
         return
     _save(trace, options.output)
     files = f" of {len(paths):,} files" if len(paths) > 1 else ""

@@ -18,7 +18,7 @@ from latprof.errors import PipelineError, TraceError
 from latprof.frames import ABSENT, MISSING, Columns, Labels, as_text, check_stamps, common_dtype
 from latprof.io.atomic import first_line
 from latprof.pipeline import Pipeline
-from latprof.text import check_name, clip, quoted
+from latprof.text import check_name, clip, quoted, storable
 
 __all__ = [
     "STAMP",
@@ -82,10 +82,7 @@ def strings(names: Sequence[Any]) -> pa.Array:
     try:
         return pa.array(names, pa.string(), from_pandas=True)
     except UnicodeEncodeError:  # for example of a file name that is not UTF-8
-        escaped = [
-            name.encode("utf-8", "backslashreplace").decode() if isinstance(name, str) else name
-            for name in names
-        ]
+        escaped = [storable(name) if isinstance(name, str) else name for name in names]
         return pa.array(escaped, pa.string(), from_pandas=True)
 
 
