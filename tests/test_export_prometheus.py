@@ -98,7 +98,7 @@ def test_a_tag_splits_the_histograms_under_a_name_that_prometheus_accepts(caplog
         profiler.frame(1, tags={"quantile": "/cart"}).finish()
         found = scraped(registry)
     assert collector.label == "tag_quantile"
-    assert "the tag 'quantile' is the label tag_quantile" in caplog.text
+    assert "the tag 'quantile' is exported as the label tag_quantile" in caplog.text
     assert found[key("web_latency_seconds_count", span="end_to_end", tag_quantile="/cart")] == 1
 
 

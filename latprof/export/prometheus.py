@@ -9,9 +9,10 @@ The package ``prometheus_client`` must be installed (``pip install 'latprof[prom
     start_http_server(9464)
 
 Each scrape reads the profiler's report, as ``profiler.report()`` does; no time is measured twice.
-Counts and sums are exact. A value is counted in a bucket by its bin: values within 0.05 % above an
-edge may be counted at it. Native histograms are not offered: the text format that the client
-serves has none.
+Counts and sums are exact. A value is counted in a bucket by its bin: values within 0.1 % above an
+edge, from 2,048 ns on, may be counted at it. Native histograms are not offered: the formats that a
+server accepts from this client have none. A server that receives OTLP makes them of what
+`latprof.export.opentelemetry` sends.
 
 ============================================  =====================================================
 ``latprof_latency_seconds``                   histogram by pipeline, span and source
@@ -23,13 +24,21 @@ serves has none.
 ============================================  =====================================================
 """
 
-import logging
 import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from latprof.errors import ProfilerError
+from latprof.export.series import (
+    ABOUT,
+    SECOND,
+    check_profiler,
+    groups_of,
+    report_label,
+    states_of,
+)
 from latprof.histogram import Histogram
+from latprof.recorder.profiler import Profiler
 from latprof.text import quoted
 from latprof.units import parse_duration
 
@@ -37,9 +46,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.metrics_core import Metric
 
-    from latprof.recorder.profiler import Profiler
-
-__all__ = ["BUCKETS", "ProfilerCollector", "export", "label_of"]
+__all__ = ["BUCKETS", "ProfilerCollector", "export"]
 
 BUCKETS = (
     *("100us", "250us", "500us", "1ms", "2500us", "5ms", "10ms", "25ms", "50ms", "100ms"),
@@ -48,10 +55,6 @@ BUCKETS = (
 """Upper edges of the buckets by default."""
 
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-_NOT_IN_LABELS = re.compile(r"[^a-zA-Z0-9_]")
-_OTHER_LABELS = ("pipeline", "span", "state", "le", "quantile")
-_log = logging.getLogger("latprof")
-_SECOND = 10**9
 
 
 class ProfilerCollector:
@@ -84,16 +87,13 @@ class ProfilerCollector:
 
     def __init__(
         self,
-        profiler: "Profiler",
+        profiler: Profiler,
         *,
         buckets: Iterable[str | int] = BUCKETS,
         by: str = "source",
         name: str = "latprof",
     ) -> None:
-        from latprof.recorder.profiler import Profiler
-
-        if not isinstance(profiler, Profiler):
-            raise ProfilerError(f"profiler must be a Profiler, got {quoted(profiler)}")
+        check_profiler(profiler)
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ProfilerError(
                 "name must be letters, digits, underscores and colons, and not start with a "
@@ -105,9 +105,7 @@ class ProfilerCollector:
             raise ProfilerError(f"buckets must be ascending durations, got {quoted(given)}")
         profiler.report(by=by)  # refuses a column that does not exist
         self._profiler, self._edges, self._by, self._name = profiler, edges, by, name
-        self.label = label_of(by)
-        if self.label != by:
-            _log.warning("Prometheus: the tag %s is the label %s", quoted(by), self.label)
+        self.label = report_label(by)
 
     def describe(self) -> "Iterable[Metric]":
         """Return no metric: the registry then need not read the profiler to know their names."""
@@ -123,64 +121,37 @@ class ProfilerCollector:
 
         profile, name = self._profiler.report(by=self._by).profile, self._name
         labels = ["pipeline", "span", self.label]
-        latency = HistogramMetricFamily(
-            f"{name}_latency_seconds", "Time of each span of the finished frames.", labels=labels
-        )
-        missing = CounterMetricFamily(
-            f"{name}_latency_missing", "Finished frames without the span.", labels=labels
-        )
-        negative = CounterMetricFamily(
-            f"{name}_latency_negative", "Spans that end before they begin.", labels=labels
-        )
-        for group, part in (profile.groups or {"": profile}).items():
+        latency = HistogramMetricFamily(f"{name}_latency_seconds", ABOUT["latency"], labels=labels)
+        missing = CounterMetricFamily(f"{name}_latency_missing", ABOUT["missing"], labels=labels)
+        negative = CounterMetricFamily(f"{name}_latency_negative", ABOUT["negative"], labels=labels)
+        for group, part in groups_of(profile):
             for span in (part[each] for each in part.spans):
                 here = [profile.pipeline.name, span.name, group]
-                latency.add_metric(here, self._counts(span.histogram), span.total / _SECOND)
+                latency.add_metric(here, self._counts(span.histogram), span.total / SECOND)
                 missing.add_metric(here, span.missing)
                 negative.add_metric(here, span.negative)
         yield from (latency, missing, negative)
         frames = CounterMetricFamily(
-            f"{name}_frames", "Frames by what became of them.", labels=["pipeline", "state"]
+            f"{name}_frames", ABOUT["frames"], labels=["pipeline", "state"]
         )
-        accounts = profile.accounts
-        for state, count in (
-            ("started", accounts.started),
-            ("finished", accounts.finished),
-            ("dropped", sum(accounts.dropped.values())),
-            ("rejected", sum(accounts.rejected.values())),
-            ("lost", accounts.lost),
-            ("sampled_out", accounts.sampled_out),
-        ):
+        for state, count in states_of(profile.accounts).items():
             frames.add_metric([profile.pipeline.name, state], count)
         yield frames
         flight = GaugeMetricFamily(
-            f"{name}_frames_in_flight", "Frames that have not ended.", labels=["pipeline"]
+            f"{name}_frames_in_flight", ABOUT["in_flight"], labels=["pipeline"]
         )
-        flight.add_metric([profile.pipeline.name], accounts.in_flight)
+        flight.add_metric([profile.pipeline.name], profile.accounts.in_flight)
         yield flight
 
     def _counts(self, histogram: Histogram) -> list[tuple[str, float]]:
         """Return how many values are at or below each edge in seconds, and all of them."""
         below = [histogram.at_most(edge)[1] for edge in self._edges]
-        edges = [*(str(edge / _SECOND) for edge in self._edges), "+Inf"]
+        edges = [*(str(edge / SECOND) for edge in self._edges), "+Inf"]
         return list(zip(edges, [*below, histogram.count], strict=True))
 
 
-def label_of(tag: str) -> str:
-    """Return the name of the label for a tag.
-
-    Examples
-    --------
-    >>> [label_of(tag) for tag in ("source", "größe", "__id", "span")]
-    ['source', 'gr__e', 'tag___id', 'tag_span']
-    """
-    label = _NOT_IN_LABELS.sub("_", tag)
-    taken = label.startswith("__") or label in _OTHER_LABELS
-    return f"tag_{label}" if taken else label
-
-
 def export(
-    profiler: "Profiler",
+    profiler: Profiler,
     registry: "CollectorRegistry | None" = None,
     *,
     buckets: Iterable[str | int] = BUCKETS,

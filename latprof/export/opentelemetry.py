@@ -1,0 +1,439 @@
+"""OpenTelemetry: latencies as exponential histograms, and the slowest frames as spans.
+
+The packages must be installed (``pip install 'latprof[opentelemetry]'``)::
+
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from latprof.export.opentelemetry import export
+
+    with export(profiler, OTLPMetricExporter(), OTLPSpanExporter(), every="60s"):
+        ...
+
+`metrics_data` and `spans` make what exporters of the SDK take, also of a profile that was saved.
+No time is measured twice.
+
+============================  =====================================================================
+``latprof.latency``           exponential histogram in s by pipeline, span and source
+``latprof.latency.missing``   finished frames without the span
+``latprof.latency.negative``  frames of which the span ends before it begins
+``latprof.frames``            frames by pipeline and state: started, finished, dropped, rejected,
+                              lost, sampled_out
+``latprof.frames.in_flight``  frames that were started and have not ended
+============================  =====================================================================
+
+Counts, sums, minima, maxima and the count of zeros are exact. A value is counted in a bucket by its
+bin: values within 0.05 % of the edge of a bucket, from 2,048 ns on, may be counted in the bucket
+beside it. The scale is the largest, up to 9, at which at most `buckets` hold all values, as in the
+SDK. Numbers are cumulative, since the start of the recording. Frames without times, or of times
+before 1970, are counted, but have neither exemplars nor spans.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from latprof.errors import ProfileError, ProfilerError
+from latprof.export.sending import Sending
+from latprof.export.series import (
+    ABOUT,
+    SECOND,
+    check_profiler,
+    exponential_buckets,
+    groups_of,
+    label_of,
+    report_label,
+    states_of,
+)
+from latprof.export.slices import known_times, stable_id
+from latprof.fold.worst import MOST_WORST, WorstFrame
+from latprof.pipeline import Pipeline
+from latprof.profile.answers import worst_frames
+from latprof.profile.profile import Profile
+from latprof.profile.span import SpanProfile, check_integer
+from latprof.recorder.profiler import Profiler
+from latprof.text import quoted, storable
+from latprof.units import parse_duration
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.metrics import Exemplar
+    from opentelemetry.sdk.metrics.export import (
+        ExponentialHistogramDataPoint,
+        MetricExporter,
+        MetricsData,
+    )
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+__all__ = ["export", "metrics_data", "spans"]
+
+_SHORTEST_NS = 1_000_000  # interval
+
+
+# -- metrics --------------------------------------------------------------------------------------
+
+
+def metrics_data(
+    profile: Profile,
+    *,
+    buckets: int = 160,
+    worst: int = 10,
+    resource: "Resource | None" = None,
+    time_ns: int | None = None,
+) -> "MetricsData":
+    """Return the numbers of a profile, for any exporter of metrics of the SDK.
+
+    Parameters
+    ----------
+    profile
+        Its groups, if it has some, are the values of the attribute ``source``, or of the tag by
+        which it was folded.
+    buckets
+        Most buckets of a histogram.
+    worst
+        How many of the slowest frames of each group are exemplars, at most 100. Their spans are
+        those of `spans` with the same number.
+    resource
+        What made the frames; by default as the environment names it.
+    time_ns
+        Time of the numbers, UTC ns; by default the end of the recording.
+
+    Raises
+    ------
+    ProfileError
+        The profile is of histograms of another tool, or an argument is invalid.
+    ProfilerError
+        The SDK is not installed.
+    """
+    _check(profile, worst)
+    from opentelemetry.sdk.metrics.export import (
+        AggregationTemporality,
+        ExponentialHistogram,
+        Gauge,
+        Metric,
+        MetricsData,
+        NumberDataPoint,
+        ResourceMetrics,
+        ScopeMetrics,
+        Sum,
+    )
+
+    buckets = check_integer("buckets", buckets, 2, 1 << 16)
+    begin, end = _times(profile)
+    end = end if time_ns is None else time_ns
+    pipeline = {"pipeline": profile.pipeline.name}
+    label = None if profile.by is None else label_of(profile.by)
+    points, missing, negative = [], [], []
+    for group, part in groups_of(profile):
+        exemplars = _exemplars(profile.pipeline, _slowest(part, worst))
+        for span in (part[name] for name in part.spans):
+            attributes = pipeline | {"span": span.name} | ({} if label is None else {label: group})
+            if span.count:
+                examples = exemplars.get(span.name, [])
+                points.append(_point(span, attributes, (begin, end), buckets, examples))
+            missing.append(NumberDataPoint(attributes, begin, end, span.missing))
+            negative.append(NumberDataPoint(attributes, begin, end, span.negative))
+    states = [
+        NumberDataPoint(pipeline | {"state": state}, begin, end, count)
+        for state, count in states_of(profile.accounts).items()
+    ]
+    flight = [NumberDataPoint(pipeline, begin, end, profile.accounts.in_flight)]
+    since = AggregationTemporality.CUMULATIVE
+    metrics = [
+        Metric("latprof.latency", ABOUT["latency"], "s", ExponentialHistogram(points, since)),
+        *(
+            Metric(f"latprof.{name}", about, "{frame}", Sum(counts, since, is_monotonic=True))
+            for name, about, counts in (
+                ("latency.missing", ABOUT["missing"], missing),
+                ("latency.negative", ABOUT["negative"], negative),
+                ("frames", ABOUT["frames"], states),
+            )
+        ),
+        Metric("latprof.frames.in_flight", ABOUT["in_flight"], "{frame}", Gauge(flight)),
+    ]
+    scoped = ScopeMetrics(_scope(), [each for each in metrics if each.data.data_points], "")
+    return MetricsData([ResourceMetrics(_resource(resource), [scoped], "")])
+
+
+def _point(
+    span: SpanProfile,
+    attributes: dict[str, str],
+    times: tuple[int, int],
+    buckets: int,
+    exemplars: "list[Exemplar]",
+) -> "ExponentialHistogramDataPoint":
+    from opentelemetry.sdk.metrics.export import Buckets, ExponentialHistogramDataPoint
+
+    histogram = span.histogram
+    scale, offset, counts = exponential_buckets(histogram, buckets)
+    return ExponentialHistogramDataPoint(
+        attributes=attributes,
+        start_time_unix_nano=times[0],
+        time_unix_nano=times[1],
+        count=histogram.count,
+        sum=span.total / SECOND,
+        scale=scale,
+        zero_count=int(histogram.bins[0]),
+        positive=Buckets(offset, counts),
+        negative=Buckets(0, []),
+        flags=0,
+        min=(histogram.min or 0) / SECOND,
+        max=(histogram.max or 0) / SECOND,
+        exemplars=exemplars,
+    )
+
+
+def _exemplars(pipeline: Pipeline, frames: Sequence[WorstFrame]) -> "dict[str, list[Exemplar]]":
+    """Return the lengths of slow frames by span, with the ids of the spans that `spans` makes."""
+    from opentelemetry.sdk.metrics import Exemplar
+
+    found: dict[str, list[Exemplar]] = {}
+    for frame in frames:
+        trace_id, at = _trace_id(pipeline, frame), frame.marks["end"]
+        details = {"frame": str(frame.frame_id)}
+        for span, begin, end in known_times(pipeline.all_spans, frame.marks):
+            span_id = _span_id(trace_id, "" if span.kind == "total" else span.name)
+            exemplar = Exemplar(details, (end - begin) / SECOND, at, span_id, trace_id)
+            found.setdefault(span.name, []).append(exemplar)
+    return found
+
+
+# -- spans ----------------------------------------------------------------------------------------
+
+
+def spans(
+    profile: Profile, *, worst: int = 10, resource: "Resource | None" = None
+) -> "list[ReadableSpan]":
+    """Return the slowest frames as spans, with their stages and sides as children.
+
+    Parameters
+    ----------
+    profile
+        Of a trace: ``latprof.analyze(trace)``.
+    worst
+        How many frames of each group of the profile, at most 100.
+    resource
+        What made the frames; by default as the environment names it.
+
+    Returns
+    -------
+    list
+        Each frame is a trace of its own; its ids are the same whenever it is exported. A stage
+        that lacks a mark, or ends before it begins, has no span.
+
+    Raises
+    ------
+    ProfileError
+        The profile is of histograms of another tool, or `worst` is not an integer from 0 to 100.
+    ProfilerError
+        The SDK is not installed.
+    """
+    _check(profile, worst)
+    slow = {
+        _trace_id(profile.pipeline, frame): frame
+        for _, part in groups_of(profile)
+        for frame in _slowest(part, worst)
+    }
+    made = _resource(resource)
+    return [
+        span
+        for trace_id, frame in slow.items()
+        for span in _of_frame(profile.pipeline, trace_id, frame, made)
+    ]
+
+
+def _of_frame(
+    pipeline: Pipeline, trace_id: int, frame: WorstFrame, resource: "Resource"
+) -> "list[ReadableSpan]":
+    # made directly, as a tracer would choose ids that exemplars do not know
+    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.trace import SpanContext, TraceFlags
+
+    def context(name: str) -> SpanContext:
+        """Return the ids of a span of the frame."""
+        flags = TraceFlags(TraceFlags.SAMPLED)
+        return SpanContext(trace_id, _span_id(trace_id, name), is_remote=False, trace_flags=flags)
+
+    details = {"frame": str(frame.frame_id)}
+    details |= {} if frame.source is None else {"source": storable(frame.source)}
+    common: dict[str, Any] = {"resource": resource, "instrumentation_scope": _scope()}
+    begin, end = frame.marks["start"], frame.marks["end"]
+    whole = ReadableSpan(
+        pipeline.name,
+        context(""),
+        None,
+        attributes=details,
+        start_time=begin,
+        end_time=end,
+        **common,
+    )
+    inside = known_times((*pipeline.stages, *pipeline.sides), frame.marks)
+    return [
+        whole,
+        *(
+            ReadableSpan(
+                span.name, context(span.name), whole.context, start_time=a, end_time=b, **common
+            )
+            for span, a, b in inside
+        ),
+    ]
+
+
+def _slowest(profile: Profile, worst: int) -> list[WorstFrame]:
+    """Return the slowest frames with times after 1970, which is what OpenTelemetry can express."""
+    frames = worst_frames(profile.sums, worst)
+    return [f for f in frames if not profile.untimed and min(f.marks.values()) > 0]
+
+
+def _trace_id(pipeline: Pipeline, frame: WorstFrame) -> int:
+    marks = (frame.marks.get(mark) for mark in pipeline.marks)
+    return stable_id(pipeline.name, frame.frame_id, frame.source, *marks, size=16)
+
+
+def _span_id(trace_id: int, name: str) -> int:
+    """Return the id of a span of a frame; the name of the whole frame is ""."""
+    return stable_id(trace_id, name)
+
+
+# -- both -----------------------------------------------------------------------------------------
+
+
+def _check_installed() -> None:
+    try:
+        import opentelemetry.sdk.metrics  # noqa: F401
+    except ImportError:
+        raise ProfilerError(
+            "export to OpenTelemetry needs the package opentelemetry-sdk; "
+            "pip install 'latprof[opentelemetry]'"
+        ) from None
+
+
+def _check(profile: object, worst: int) -> None:
+    """Refuse what no metrics or spans are made of."""
+    _check_installed()
+    if not isinstance(profile, Profile):
+        raise ProfileError(
+            f"profile must be a Profile, got {quoted(profile)}; analyze makes one of a trace"
+        )
+    if profile.bins is not None:
+        raise ProfileError(
+            "profile must be of frames, got one of histograms of another tool; export them from it"
+        )
+    check_integer("worst", worst, 0, MOST_WORST)
+
+
+def _times(profile: Profile) -> tuple[int, int]:
+    """Return begin and end of the recording, UTC ns, or now if its times are not known."""
+    now, sums = time.time_ns(), profile.sums
+    known = set() if profile.untimed else set(profile.segments)
+    if not profile.untimed and sums.first_ns is not None and sums.last_ns is not None:
+        known.add((sums.first_ns, sums.last_ns))
+    begin = min((begin for begin, _ in known), default=now)
+    return max(begin, 0), max(max((end for _, end in known), default=now), 0)
+
+
+def _resource(given: "Resource | None") -> "Resource":
+    from opentelemetry.sdk.resources import Resource
+
+    return Resource.create() if given is None else given
+
+
+def _scope() -> Any:
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+    return InstrumentationScope("latprof")
+
+
+# -- sending --------------------------------------------------------------------------------------
+
+
+class _Sender:
+    """Sends the numbers of a profiler, and each of its slowest frames once."""
+
+    def __init__(
+        self,
+        profiler: Profiler,
+        by: str,
+        exporters: "tuple[MetricExporter, SpanExporter | None]",
+        options: dict[str, Any],
+    ) -> None:
+        self._profiler, self._by, self._options = profiler, by, options
+        self._metrics, self._spans = exporters
+        self._known: set[int] = set()
+
+    def __call__(self) -> str:
+        """Send all; return why it failed, or ""."""
+        from opentelemetry.sdk.metrics.export import MetricExportResult
+        from opentelemetry.sdk.trace.export import SpanExportResult
+
+        profile = self._profiler.report(by=self._by).profile
+        data = metrics_data(profile, time_ns=time.time_ns(), **self._options)
+        if self._metrics.export(data) is not MetricExportResult.SUCCESS:
+            return "the exporter of metrics returned a failure"
+        if self._spans is None:
+            return ""
+        made = spans(profile, worst=self._options["worst"], resource=self._options["resource"])
+        traces = [0 if span.context is None else span.context.trace_id for span in made]
+        new = [span for span, trace in zip(made, traces, strict=True) if trace not in self._known]
+        if new and self._spans.export(new) is not SpanExportResult.SUCCESS:
+            return "the exporter of spans returned a failure"
+        self._known = set(traces)
+        return ""
+
+
+def export(
+    profiler: Profiler,
+    metric_exporter: "MetricExporter",
+    span_exporter: "SpanExporter | None" = None,
+    *,
+    every: str | int = "60s",
+    by: str = "source",
+    buckets: int = 160,
+    worst: int = 10,
+    resource: "Resource | None" = None,
+) -> Sending:
+    """Send the numbers of a profiler at an interval, and its slowest frames as spans.
+
+    Parameters
+    ----------
+    profiler
+        The profiler, running or stopped.
+    metric_exporter, span_exporter
+        Exporters of the SDK, for example those of OTLP. Without the second one no spans are sent.
+    every
+        The interval, a duration from ``"1ms"`` on.
+    by
+        The attribute that splits the histograms: ``"source"`` or a tag of the profiler. In the name
+        of a tag all but ASCII letters, digits and underscores become underscores, and names that
+        have another meaning begin with ``tag_``; the log says so.
+    buckets, worst, resource
+        As for `metrics_data`.
+
+    Returns
+    -------
+    Sending
+        Its ``stop()`` sends once more and ends, and so do the end of its ``with`` block and the end
+        of the program. Failures are logged; as numbers are cumulative, the next ones contain those
+        that were not sent.
+
+    Raises
+    ------
+    ProfilerError
+        An argument is invalid, or the SDK is not installed.
+    ProfileError
+        `buckets` or `worst` is out of range.
+    """
+    _check_installed()
+    check_profiler(profiler)
+    for name, exporter in (("metric_exporter", metric_exporter), ("span_exporter", span_exporter)):
+        optional = exporter is None and name == "span_exporter"
+        if not optional and not callable(getattr(exporter, "export", None)):
+            raise ProfilerError(f"{name} must have a method export, got {quoted(exporter)}")
+    every_ns = parse_duration(every, name="every", error=ProfilerError)
+    if every_ns < _SHORTEST_NS:
+        raise ProfilerError(f"every must be 1ms or longer, got {quoted(every)}")
+    options: dict[str, Any] = {"buckets": buckets, "worst": worst, "resource": _resource(resource)}
+    metrics_data(profiler.report(by=by).profile, **options)  # refuses wrong arguments
+    report_label(by)
+    sender = _Sender(profiler, by, (metric_exporter, span_exporter), options)
+    return Sending("OpenTelemetry", sender, every_ns / SECOND)
