@@ -77,7 +77,7 @@ def analyze(
         Called with (rows folded, rows in total) after each batch, or each part.
     executor
         Fold files in parts, by the workers of any `concurrent.futures.Executor`, also those of
-        Dask (``client.get_executor()``) and mpi4py; see `latprof.parts`. It pays from some
+        Dask (``client.get_executor()``) and mpi4py, see `latprof.parts`. It pays from some
         20 million frames on.
     partial
         With an executor: leave out parts that fail, and name them in the accounts and in the first

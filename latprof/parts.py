@@ -4,6 +4,12 @@ A part is some files, or some row groups of a large one. A worker folds it and r
 as the bytes of a saved one. Profiles merge in any order to that of the whole, so that it does not
 matter which part ends first. Only ``submit`` of the executor is used, and ``wait`` on what it
 returns: any `concurrent.futures.Executor` will do, also those of Dask and mpi4py.
+
+With mpi4py, a program that is started by ``mpiexec -n 3 python -m mpi4py.futures PROGRAM`` has two
+workers (``python -m tests.mpi`` tries it)::
+
+    with MPIPoolExecutor() as executor:
+        profile = latprof.analyze("traces/", executor=executor)
 """
 
 import io
