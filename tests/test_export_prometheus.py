@@ -87,8 +87,18 @@ def test_values_are_at_most_a_bin_away_from_their_bucket():
         count = found[
             key("latprof_latency_seconds_bucket", le=str(ns / 1e9), span="decode", source="in")
         ]
-        low, high = (int((lengths <= bound).sum()) for bound in (ns, ns * 1.0005))
+        low, high = (int((lengths <= bound).sum()) for bound in (ns, ns * 1.001))
         assert low <= count <= high
+
+
+def test_a_value_at_an_edge_is_counted_there_and_one_0_1_percent_above_is_not():
+    registry, edge = CollectorRegistry(), 2**30
+    with Profiler(MIC) as profiler:
+        export(profiler, registry, buckets=(edge,))
+        recorded(profiler, [edge - 1, edge, int(edge * 1.0009), int(edge * 1.001)], "in")
+        found = scraped(registry)
+    at_edge = key("latprof_latency_seconds_bucket", le=str(edge / 1e9), span="decode", source="in")
+    assert found[at_edge] == 3
 
 
 def test_a_tag_splits_the_histograms_under_a_name_that_prometheus_accepts(caplog):
