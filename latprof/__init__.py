@@ -5,6 +5,7 @@
   `profile_frame`; `current_frame` returns the `Frame` of the current task or thread
 * hold them: `Trace`, `read`, `join`, `recover`
 * fold them: `analyze`, `Profile`, `merge`, `load_profile`
+* compare runs: `compare`, `trend`, `plan`; compare hosts: `fleet`
 * ask which stage the others wait for: `blame`, `causes`, `what_if`, `sensitivity`, `headroom`,
   `utilization`
 * look at them: `Report`, `plot`
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from latprof.analysis import analyze
     from latprof.comparing.compare import compare
     from latprof.comparing.comparison import Comparison
+    from latprof.comparing.fleet import Fleet, fleet
     from latprof.comparing.planning import plan
     from latprof.comparing.trend import trend
     from latprof.histogram import Histogram
@@ -63,6 +65,7 @@ __all__ = [
     "Causes",
     "Comparison",
     "DemoError",
+    "Fleet",
     "ForeignFile",
     "Frame",
     "Headroom",
@@ -91,6 +94,7 @@ __all__ = [
     "current_frame",
     "disable",
     "enable",
+    "fleet",
     "get_profiler",
     "headroom",
     "join",
@@ -112,6 +116,7 @@ _MODULES = {
     "accounts": ("Accounts", "InFlight"),
     "analysis": ("analyze",),
     "comparing.compare": ("Comparison", "compare"),
+    "comparing.fleet": ("Fleet", "fleet"),
     "comparing.planning": ("plan",),
     "comparing.trend": ("trend",),
     "histogram": ("Histogram",),

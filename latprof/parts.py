@@ -28,6 +28,7 @@ from latprof.io.dataset import stream_of
 from latprof.io.member import Member
 from latprof.pipeline import Pipeline
 from latprof.profile.file import profile_bytes, profile_from
+from latprof.profile.merging import MergeTree
 from latprof.profile.profile import Profile
 from latprof.queueing.accumulator import CausesAccumulator
 from latprof.sequence.order import Intended
@@ -283,7 +284,7 @@ def fold_parts(
     if here:
         result.left_out += plan.fold(profile, here)
         done += sum(each.rows for each in here)
-    merged = _Merged()
+    merged: MergeTree[Profile] = MergeTree()
     failed: list[tuple[_Task, BaseException]] = []
     tasks = [_Task(part) for part in _cut(large, PART_ROWS)]
     for task, value in _completed(executor, plan, tasks):
@@ -305,33 +306,14 @@ def fold_parts(
             f"{where}{clip(said, 400)}; this part was tried {counted(task.attempts, 'time')}: give "
             "partial=True (--partial) to report the others"
         ) from None
-    for each in merged.profiles():
-        profile.add_profile(each)
+    whole = merged.take()
+    if whole is not None:
+        profile.add_profile(whole)
     result.missing = {task.name: task.rows for task, _ in failed}
     lacking = {id(task) for task, _ in failed}
     read = {each.name for task in tasks if id(task) not in lacking for each in task.part}
     result.unread = {each.name for task, _ in failed for each in task.part} - read
     return result
-
-
-class _Merged:
-    """Profiles that are merged in a tree as they arrive: each with one of as many parts."""
-
-    def __init__(self) -> None:
-        self._stack: list[tuple[int, Profile]] = []
-
-    def add(self, profile: Profile) -> None:
-        """Add the profile of one part."""
-        parts = 1
-        while self._stack and self._stack[-1][0] == parts:
-            _, before = self._stack.pop()
-            before.add_profile(profile)
-            profile, parts = before, 2 * parts
-        self._stack.append((parts, profile))
-
-    def profiles(self) -> list[Profile]:
-        """Return what is left: at most one profile for each power of two."""
-        return [profile for _, profile in self._stack]
 
 
 def _completed(

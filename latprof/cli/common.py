@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import csv
 import json
+import re
 import sys
 import time
 import warnings
@@ -41,6 +42,7 @@ __all__ = [
     "check_ending",
     "draw",
     "pairs",
+    "part_of",
     "pipeline_of",
     "print_json",
     "print_report",
@@ -200,6 +202,22 @@ def pairs(values: Sequence[str], flag: str, example: str) -> dict[str, str]:
             raise TraceError(f"--{flag} must not name {quoted(name)} twice; give one value")
         found[name] = rest
     return found
+
+
+def part_of(text: str, flag: str) -> float:
+    """Return a percentage that was given as `flag` as a part.
+
+    Raises
+    ------
+    ProfileError
+        It is not above 0 % and below 100 %.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text)
+    if found is None or not 0 < float(found[1]) < 100:
+        raise ProfileError(
+            f"{flag} must be a percentage above 0% and below 100%, got {quoted(text)}"
+        )
+    return float(found[1]) / 100
 
 
 def pipeline_of(name: str | None) -> Pipeline | None:

@@ -2,7 +2,6 @@
 
 import argparse
 import glob
-import re
 import sys
 
 from latprof.cli.common import (
@@ -10,6 +9,7 @@ from latprof.cli.common import (
     add_pipeline,
     check_ending,
     draw,
+    part_of,
     print_json,
     print_sections,
     recordings_of,
@@ -24,7 +24,7 @@ from latprof.io.atomic import write_file
 from latprof.io.formats.foreign import ForeignFile
 from latprof.report.comparison import comparison_page
 from latprof.table import markdown
-from latprof.text import escape, quoted
+from latprof.text import escape
 from latprof.units import parse_duration
 
 __all__ = ["add"]
@@ -98,8 +98,8 @@ def _compare(options: argparse.Namespace) -> None:
         paired=not options.unpaired,
         budgets=options.budget or ("end_to_end.p99<+5%",),
         percentiles=options.percentile or (50, 90, 99),
-        margin=_part(options.margin, "--margin"),
-        confidence=_part(options.confidence, "--confidence"),
+        margin=part_of(options.margin, "--margin"),
+        confidence=part_of(options.confidence, "--confidence"),
         by=options.by,
     )
     services = result.service_changes() if options.why else None
@@ -197,7 +197,7 @@ def _gate(options: argparse.Namespace) -> int:
 def _judge(options: argparse.Namespace) -> GateResult:
     commands, runs = (options.base, options.head), (options.base_runs, options.head_runs)
     budgets = options.budget or ()
-    confidence = _part(options.confidence, "--confidence")
+    confidence = part_of(options.confidence, "--confidence")
     if all(commands) and not any(runs):
         timeout = options.timeout
         return gate_commands(
@@ -260,10 +260,10 @@ def _add_plan(command: NewCommand) -> None:
 def _plan(options: argparse.Namespace) -> None:
     result = plan(
         _runs(options, options.runs),
-        detect=_part(options.detect, "--detect"),
+        detect=part_of(options.detect, "--detect"),
         statistic=options.statistic,
-        power=_part(options.power, "--power"),
-        confidence=_part(options.confidence, "--confidence"),
+        power=part_of(options.power, "--power"),
+        confidence=part_of(options.confidence, "--confidence"),
     )
     if options.format == "json":
         print_json(result.to_dict())
@@ -329,16 +329,6 @@ def _add_statistic(parser: argparse.ArgumentParser) -> None:
         metavar="SPAN.STATISTIC",
         help="what to look at (default: end_to_end.p99)",
     )
-
-
-def _part(text: str, flag: str) -> float:
-    """Return a percentage as a part."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text)
-    if found is None or not 0 < float(found[1]) < 100:
-        raise ProfileError(
-            f"{flag} must be a percentage above 0% and below 100%, got {quoted(text)}"
-        )
-    return float(found[1]) / 100
 
 
 def _runs(options: argparse.Namespace, names: list[str]) -> list[str | ForeignFile]:

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from latprof.export import chrome, perfetto
 from latprof.frames import Columns
 from latprof.io.dataset import Dataset
 from latprof.io.member import Member, lowest_start
-from latprof.profile.file import is_profile
+from latprof.pipeline import Pipeline
+from latprof.profile.file import is_profile, saved_profiles
 from latprof.profile.profile import Profile, load_profile
 from latprof.profile.profile import merge as merge_profiles
 from latprof.recovery import last_moments, recover
@@ -118,17 +119,23 @@ def _merge(options: argparse.Namespace) -> None:
     if Path(output).is_file() and not is_profile(output):  # a profile may grow in place
         raise LatprofError(f"{name} exists and is not a saved profile; choose another output")
     pipeline = pipeline_of(options.pipeline)
-    profiles = []
-    for part in options.part:
-        recordings = recordings_of(options, [part])
-        if is_profile(part):
-            profiles.append(load_profile(recordings[0]))
+    paths = [path for part in options.part for path in saved_profiles(part) or [part]]
+    merged = merge_profiles(_profiles(options, paths, pipeline))
+    merged.save(output)
+    print(f"{name}: {counted(merged.frames, 'frame')} of {counted(len(paths), 'part')}")
+
+
+def _profiles(
+    options: argparse.Namespace, paths: Sequence[str | os.PathLike[str]], pipeline: Pipeline | None
+) -> Iterator[Profile]:
+    """Yield the profile of each part, one after the other."""
+    for path in paths:
+        recordings = recordings_of(options, [os.fspath(path)])
+        if is_profile(path):
+            yield load_profile(recordings[0])
             continue
         with progress() as report:
-            profiles.append(analyze(recordings, pipeline=pipeline, causes=None, progress=report))
-    merged = merge_profiles(profiles)
-    merged.save(output)
-    print(f"{name}: {counted(merged.frames, 'frame')} of {counted(len(profiles), 'part')}")
+            yield analyze(recordings, pipeline=pipeline, causes=None, progress=report)
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -3,15 +3,43 @@
 import argparse
 from pathlib import Path
 
-from latprof.cli.common import NewCommand, add_input, add_workers, print_report, profile_of
+from latprof.cli.common import (
+    NewCommand,
+    add_input,
+    add_workers,
+    check_ending,
+    draw,
+    part_of,
+    print_json,
+    print_report,
+    print_sections,
+    profile_of,
+    recordings_of,
+)
+from latprof.comparing.fleet import fleet
 from latprof.errors import LatprofError
 from latprof.fold.worst import MOST_WORST
 from latprof.io.atomic import write_file
+from latprof.io.dataset import Dataset
+from latprof.profile.file import is_profile, saved_profiles
+from latprof.report.comparison import fleet_page
 from latprof.report.report import Report
+from latprof.table import markdown
 from latprof.text import quoted, shown_path
 from latprof.thresholds import parse_thresholds
 
 __all__ = ["add", "run"]
+
+_HOST = "host"  # not a column, unless there is a tag of that name
+_STATISTIC = "end_to_end.p99"
+_OF_HOSTS = ("statistic", "false_discovery_rate", "output")
+
+# options about single frames and windows, and their defaults
+_OF_FRAMES = {
+    **dict.fromkeys(("skip", "since", "until", "every", "deadline", "warning", "critical")),
+    **dict.fromkeys(("workers", "dask")),
+    **{"worst": 0, "intended": False, "id_bits": 64, "partial": False},
+}
 
 
 def add(command: NewCommand) -> None:
@@ -21,7 +49,10 @@ def add(command: NewCommand) -> None:
     )
     add_input(report)
     report.add_argument(
-        "--by", metavar="COLUMN", help="also report each value of a column: source, outcome, a tag"
+        "--by",
+        metavar="COLUMN",
+        help="also report each value of a column: source, outcome, a tag; host: report which hosts "
+        "differ, also from thousands of saved profiles",
     )
     report.add_argument(
         "--format", choices=("text", "json", "markdown"), default="text", help="default: text"
@@ -57,15 +88,35 @@ def add(command: NewCommand) -> None:
         metavar="N",
         help="frame ids start again after 2**N: 16 for RTP (default: 64, never)",
     )
+    hosts = report.add_argument_group("hosts", "with --by host")
+    hosts.add_argument(
+        "--statistic",
+        metavar="SPAN.STATISTIC",
+        help=f"the mean or a percentile of a span (default: {_STATISTIC})",
+    )
+    hosts.add_argument(
+        "--false-discovery-rate",
+        metavar="5%",
+        help="of the hosts that are named, the part that may differ by chance (default: 5%%)",
+    )
+    hosts.add_argument("-o", "--output", metavar="FILE", help="also draw a picture, FILE.png")
     add_workers(report)
     report.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
     """Analyze and print."""
-    thresholds = parse_thresholds(options.warning, options.critical)
     if options.html is not None:
         _check_page(options.html)
+    if options.by == _HOST and not _is_tag(options):
+        _fleet(options)
+        return
+    for name in _OF_HOSTS:
+        if getattr(options, name) is not None:
+            raise LatprofError(
+                f"{_flag(name)} must be given with --by host; add it or leave it out"
+            )
+    thresholds = parse_thresholds(options.warning, options.critical)
     report = Report(
         profile_of(options, order=True),
         origin=", ".join(map(shown_path, options.trace)),
@@ -73,15 +124,59 @@ def run(options: argparse.Namespace) -> None:
         thresholds=thresholds,
     )
     if options.html is not None:
-        page = report.to_html()  # an old file is replaced once the page is complete
-        with write_file(options.html) as file:
-            file.write(page.encode("utf-8", "xmlcharrefreplace"))
+        _write_page(options.html, report.to_html())
     if options.format == "json":
         print(report.to_json())
     elif options.format == "markdown":
         print(report.to_markdown(), end="")
     else:
         print_report(report)
+
+
+def _fleet(options: argparse.Namespace) -> None:
+    """Compare the hosts and print."""
+    for name, default in _OF_FRAMES.items():
+        if getattr(options, name) != default:
+            raise LatprofError(
+                f"{_flag(name)} must not be given with --by host, which takes whole recordings; "
+                "leave it out"
+            )
+    if options.output is not None:
+        check_ending(options.output, (".png", ".svg", ".pdf"))
+    rate = options.false_discovery_rate or "5%"
+    result = fleet(
+        recordings_of(options),
+        statistic=options.statistic or _STATISTIC,
+        false_discovery_rate=part_of(rate, "--false-discovery-rate"),
+    )
+    if options.html is not None:
+        _write_page(options.html, fleet_page(result))
+    if options.output is not None:
+        draw(lambda plot: plot.fleet(result), options.output)
+    if options.format == "json":
+        print_json(result.to_dict())
+    elif options.format == "markdown":
+        print(markdown(result.sections()))
+    else:
+        print_sections(result.sections())
+
+
+def _is_tag(options: argparse.Namespace) -> bool:
+    """Return whether frames have a tag of that name, by the first file."""
+    first = options.trace[0]
+    if is_profile(first) or saved_profiles(first):
+        return False
+    return _HOST in Dataset(recordings_of(options)[0]).members[0].tags
+
+
+def _flag(name: str) -> str:
+    return {"since": "--from", "until": "--to"}.get(name, f"--{name.replace('_', '-')}")
+
+
+def _write_page(path: str, page: str) -> None:
+    """Write a page of HTML; an old file is replaced once it is complete."""
+    with write_file(path) as file:
+        file.write(page.encode("utf-8", "xmlcharrefreplace"))
 
 
 def _check_page(path: str) -> None:

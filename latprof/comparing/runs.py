@@ -63,11 +63,15 @@ class Estimate:
     """A statistic of one run, in ns (or a rate), and its standard error within the run.
 
     `log_error` is the standard error of the logarithm of the value, from frames that depend on each
-    other, or None if the run does not allow one.
+    other, or None if the run does not allow one. `low` and `high` are the 95 % interval, or None;
+    `note` says why there is none.
     """
 
     value: float
     log_error: float | None = None
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -255,14 +259,22 @@ def statistic_of(profile: Profile, key: Key) -> Estimate | None:
     found = profile[span]
     if name == "mean":
         mean = found.mean
-        return None if mean is None else Estimate(mean, _mean_log_error(found.batches, mean))
+        return None if mean is None else _mean_estimate(mean, found.batches)
     known = found.percentile(float(name[1:]))
     if known.value is None or known.note.startswith("above"):
         return None
     error = None
     if known.low and known.high:
         error = (math.log(known.high) - math.log(known.low)) / (2 * _Z)
-    return Estimate(float(known.value), error)
+    return Estimate(float(known.value), error, known.low, known.high, known.note)
+
+
+def _mean_estimate(mean: float, batches: Ints) -> Estimate:
+    error = _mean_log_error(batches, mean)
+    if error is None:
+        return Estimate(mean, note=f"fewer than {_FEWEST_BATCHES} time batches; record longer")
+    reach = math.exp(_Z * error)
+    return Estimate(mean, error, mean / reach, mean * reach)
 
 
 def _mean_log_error(batches: Ints, mean: float) -> float | None:

@@ -42,7 +42,6 @@ PERMUTATIONS = 999
 MOST_RUNS = 2_000  # the distances of all pairs of runs are in memory
 
 _SEED = 20_261_128
-_Z = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,13 +290,14 @@ def fewest_runs(significance: float) -> int:
 
 
 def _point(run: Run, found: Estimate) -> TrendPoint:
-    low = high = None
-    if found.log_error is not None:
-        reach = math.exp(_Z * found.log_error)
-        low, high = found.value / reach, found.value * reach
-    known = run.profile
     return TrendPoint(
-        run.name, run.begin_ns, known.frames, found.value, low, high, dict(known.labels)
+        run.name,
+        run.begin_ns,
+        run.profile.frames,
+        found.value,
+        found.low,
+        found.high,
+        dict(run.profile.labels),
     )
 
 

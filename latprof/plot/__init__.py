@@ -10,7 +10,7 @@ and `without_windows` is for pictures that are written to files on a computer wi
 
 from latprof.plot.axes import span_styles, without_windows
 from latprof.plot.breakdown import stages, waterfall
-from latprof.plot.comparing import compare, trend
+from latprof.plot.comparing import compare, fleet, trend
 from latprof.plot.cumulative import ecdf, percentiles
 from latprof.plot.histograms import histogram
 from latprof.plot.over_time import heatmap, timeline
@@ -24,6 +24,7 @@ __all__ = [
     "colors",
     "compare",
     "ecdf",
+    "fleet",
     "heatmap",
     "histogram",
     "load_curve",

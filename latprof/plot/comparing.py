@@ -1,19 +1,23 @@
-"""Differences between sets of runs by percentile, and a statistic over many runs."""
+"""Differences between sets of runs by percentile; a statistic over many runs, or of many hosts."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from latprof.comparing.fleet import FASTER, NOT_JUDGED, SLOWER, USUAL
 from latprof.errors import ProfileError
 from latprof.plot.axes import (
     THRESHOLD,
     explain,
     label,
     legend,
+    log_time,
     new_axes,
     note,
+    row_labels,
     span_styles,
     text_color,
     unit_of,
@@ -21,16 +25,30 @@ from latprof.plot.axes import (
 from latprof.plot.cumulative import percentile_axis
 from latprof.table import PALETTE
 from latprof.text import counted, quoted
+from latprof.units import format_ns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from latprof.comparing.comparison import Comparison
+    from latprof.comparing.fleet import Fleet, HostResult
     from latprof.comparing.trend import Trend
 
-__all__ = ["compare", "trend"]
+__all__ = ["MOST_HOSTS", "compare", "fleet", "fleet_height", "trend"]
 
 VALUES = ("ratio", "contributions")
+
+MOST_HOSTS = 60
+"""Hosts that have a row in a picture; of more, those that deviate most."""
+
+# marker, colour and size of a host
+_HOSTS = {
+    SLOWER: (">", THRESHOLD, 7),
+    FASTER: ("<", THRESHOLD, 7),
+    USUAL: ("o", PALETTE[0], 4.5),
+    NOT_JUDGED: ("o", "#757575", 4.5),
+}
+_Z = 1.96  # 95 % of a normal distribution are this many standard deviations around its mean
 
 
 def compare(
@@ -181,3 +199,116 @@ def trend(result: "Trend", *, ax: "Axes | None" = None) -> "Axes":
     changes = counted(len(result.changes), "change")
     ax.set_title(f"{label(span)} {statistic}: {counted(len(points), 'run')}, {changes}", loc="left")
     return ax
+
+
+def fleet(result: "Fleet", *, ax: "Axes | None" = None) -> "Axes":
+    """Draw a statistic by host, with intervals, and mark the hosts that differ.
+
+    The slowest host is at the top. Of more than 60 hosts, those that deviate most have a row, and
+    the last row is the range of the others.
+
+    Parameters
+    ----------
+    result
+        From `latprof.fleet`.
+    ax
+        Where to draw; by default a new figure.
+
+    Raises
+    ------
+    ProfileError
+        `result` is something else.
+    """
+    if not hasattr(result, "differing"):
+        raise ProfileError(f"result must be of latprof.fleet, got {type(result).__name__}")
+    ax = new_axes(ax, fleet_height(result))
+    known = [each for each in result.hosts if each.value]
+    if not known:
+        return explain(ax, "no host has a value above 0")
+    # those that are not judged are below the others
+    drawn = sorted(
+        known[:MOST_HOSTS], key=lambda each: (each.verdict == NOT_JUDGED, -(each.value or 0))
+    )
+    others = known[MOST_HOSTS:]
+    low, high = _reach(known)
+    log_time(ax.xaxis, low, high)
+    if result.typical is not None and result.spread is not None:
+        usual = math.exp(_Z * result.spread)
+        ax.axvspan(
+            result.typical / usual, result.typical * usual, color=text_color(), alpha=0.07, lw=0
+        )
+        ax.axvline(result.typical, color=text_color(0.6), lw=0.8)
+    for row, each in enumerate(drawn):
+        _host(ax, row, each)
+    names = [label(each.host) for each in drawn]
+    if others:
+        judged = [each for each in others if each.verdict != NOT_JUDGED]
+        values = [each.value or 0 for each in judged or others]
+        ax.plot([min(values), max(values)], [len(drawn)] * 2, color=text_color(0.6), lw=4)
+        names.append(counted(len(others), "other host"))
+    size, step = row_labels(ax, len(names))
+    rows = [
+        row
+        for row in range(len(names))
+        if row % step == 0 or row == len(drawn) or drawn[row].verdict in (SLOWER, FASTER)
+    ]
+    ax.set_yticks(rows, [names[row] for row in rows], fontsize=size)
+    for row, text in zip(rows, ax.get_yticklabels(), strict=True):
+        if row < len(drawn) and drawn[row].verdict in (SLOWER, FASTER):
+            text.set_fontweight("bold")
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    span, statistic = result.key
+    ax.set_xlabel(statistic)
+    count = f"{counted(len(result.hosts), 'host')}, none judged"
+    if result.typical is not None:
+        differing = len(result.differing)
+        count = f"{counted(len(result.hosts), 'host')}, {differing:,} "
+        count += f"{'differs' if differing == 1 else 'differ'}; typical {format_ns(result.typical)}"
+    ax.set_title(f"{label(span)} {statistic}: {count}", loc="left")
+    legend(ax, _legend_of_hosts({each.verdict for each in drawn}))
+    return ax
+
+
+def fleet_height(result: "Fleet") -> float:
+    """Return the height in inches that the picture of a fleet needs."""
+    return 1.5 + 0.2 * max(min(len(result.hosts), MOST_HOSTS + 1), 8)
+
+
+def _reach(hosts: "Sequence[HostResult]") -> tuple[float, float]:
+    """Return the limits of the axis: those of all values and intervals, and a little more."""
+    lows = [each.low or each.value or 1.0 for each in hosts]
+    highs = [each.high or each.value or 1.0 for each in hosts]
+    low, high = min(lows), max(highs)
+    more = max((high / low) ** 0.04, 1.01)
+    return low / more, high * more**2  # on the right are the numbers of hosts that differ
+
+
+def _host(ax: "Axes", row: int, each: "HostResult") -> None:
+    marker, color, size = _HOSTS[each.verdict]
+    value, judged = each.value or 0.0, each.verdict != NOT_JUDGED
+    if each.low and each.high:
+        ax.plot([each.low, each.high], [row, row], color=color, lw=1.4, alpha=0.7)
+    ax.plot([value], [row], marker, ms=size, color=color, mfc=color if judged else "none")
+    if each.verdict in (SLOWER, FASTER) and each.ratio is not None:
+        text = f"{each.ratio - 1:+.0%}".replace("%", " %")
+        note(ax, text, (each.high or value, row), (6, 0), color=THRESHOLD, va="center")
+
+
+def _legend_of_hosts(verdicts: set[str]) -> list[Any]:
+    """Return a handle for each verdict that is drawn."""
+    from matplotlib.lines import Line2D
+
+    return [
+        Line2D(
+            [],
+            [],
+            marker=marker,
+            color=color,
+            ms=size,
+            mfc="none" if verdict == NOT_JUDGED else color,
+            lw=1.4,
+            label=verdict,
+        )
+        for verdict, (marker, color, size) in _HOSTS.items()
+        if verdict in verdicts
+    ]

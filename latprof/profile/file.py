@@ -1,5 +1,6 @@
 """The file of a saved profile: compressed JSON, written completely or not, checked on reading."""
 
+import glob
 import gzip
 import json
 import os
@@ -7,6 +8,7 @@ import re
 import zlib
 from collections import Counter
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Annotated, Any, BinaryIO, TypeVar
 
 from latprof.accounts import Accounts, Recorders
@@ -30,6 +32,8 @@ __all__ = [
     "profile_bytes",
     "profile_from",
     "read_profile",
+    "read_recorders",
+    "saved_profiles",
     "write_profile",
 ]
 
@@ -222,6 +226,28 @@ def profile_from(file: BinaryIO, kind: type[ProfileT]) -> ProfileT:
     return _decoded(values.get("profile"), pipeline, kind)
 
 
+def read_recorders(path: StrPath) -> Recorders:
+    """Return by which programs the frames of a saved profile were recorded, and on which hosts.
+
+    Nothing else is decoded, so that many profiles can be put in order quickly. Histograms of other
+    tools name no host.
+
+    Raises
+    ------
+    ProfileError
+        As for `read_profile`.
+    """
+    if is_histogram_file(path):
+        return Recorders()
+    with file_errors(path, "cannot be read", error=ProfileError), open(path, "rb") as file:
+        values = _parse(file)
+        _check_version(values)
+        content = values.get("profile")
+        known = content.get("recorders") if isinstance(content, dict) else None
+        found: Recorders = Decoder(None).decode(Recorders, known, "profile.recorders")
+        return found
+
+
 def is_profile(path: StrPath) -> bool:
     """Return whether a file may be a saved profile, or has histograms of another tool.
 
@@ -240,6 +266,24 @@ def is_profile(path: StrPath) -> bool:
     except OSError:
         return False
     return bool(_STARTS.match(start)) or is_histogram_file(path)
+
+
+def saved_profiles(where: StrPath) -> list[Path]:
+    """Return the saved profiles that a glob or a folder means, sorted by name.
+
+    They are the files of a glob if all of them are saved profiles, and the files ``*.latprof`` in a
+    folder and below, if it has no traces (``*.parquet``). Of anything else the list is empty.
+    """
+    folder = Path(where)
+    if folder.is_dir():
+        if next(folder.rglob("*.parquet"), None) is not None:
+            return []
+        found = [path for path in folder.rglob("*.latprof") if path.is_file()]
+    elif folder.exists() or not glob.has_magic(os.fspath(where)):
+        return []
+    else:
+        found = [Path(each) for each in glob.glob(os.fspath(where), recursive=True)]
+    return sorted(found) if all(map(is_profile, found)) else []
 
 
 def _parse(file: BinaryIO) -> Any:

@@ -5,7 +5,7 @@ of the whole. Its size does not grow with the number of frames.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from latprof.io.formats.foreign import ForeignFile
 from latprof.profile import answers
 from latprof.profile.build import FoldedFrames
 from latprof.profile.doubts import Doubt, doubts_of
+from latprof.profile.merging import MergeTree
 from latprof.profile.span import (
     TABLE_PERCENTILES,
     SpanProfile,
@@ -516,28 +517,31 @@ def load_profile(
     return read_profile(path, Profile, unit, metric)
 
 
-def merge(profiles: Sequence[Profile]) -> Profile:
+def merge(profiles: Iterable[Profile]) -> Profile:
     """Return the profile of all frames of several profiles, in any order.
+
+    They are merged in a tree, so that of an iterator of n profiles, such as ``map(load_profile,
+    paths)``, log2(n) + 1 are in memory.
 
     Raises
     ------
     ProfileError
-        The list is empty, an item is not a profile, or two profiles do not fit.
+        There are none, an item is not a profile, or two profiles do not fit.
     """
-    if not isinstance(profiles, Sequence) or isinstance(profiles, str):
+    if not isinstance(profiles, Iterable) or isinstance(profiles, str | bytes):
         raise ProfileError(
             f"profiles must be a list of profiles, got {type(profiles).__name__}; write "
             "merge([a, b])"
         )
-    if not profiles:
-        raise ProfileError("profiles must contain at least one profile, got none")
+    tree: MergeTree[Profile] = MergeTree()
     for profile in profiles:
         if not isinstance(profile, Profile):
             raise ProfileError(
                 f"profiles must contain only profiles, got {type(profile).__name__}; analyze makes "
                 "one of a trace"
             )
-    merged = profiles[0].copy()
-    for profile in profiles[1:]:
-        merged.add_profile(profile)
+        tree.add(profile)
+    merged = tree.take()
+    if merged is None:
+        raise ProfileError("profiles must contain at least one profile, got none")
     return merged

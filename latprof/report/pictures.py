@@ -130,7 +130,8 @@ def _drawn(
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         axes = figure.add_subplot()
         paint(axes)
-        axes.set_title("")  # the page has one above the picture
+        for place in ("center", "left"):
+            axes.set_title("", loc=place)  # the page has one above the picture
         svg = inline(svg_of(figure, name), shapes)
     # parsed and written again from what matplotlib wrote, which escapes names
     return Markup(svg)
