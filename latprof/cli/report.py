@@ -24,7 +24,6 @@ from latprof.io.dataset import Dataset
 from latprof.profile.file import is_profile, saved_profiles
 from latprof.report.comparison import fleet_page
 from latprof.report.report import Report
-from latprof.table import markdown
 from latprof.text import quoted, shown_path
 from latprof.thresholds import parse_thresholds
 
@@ -156,7 +155,7 @@ def _fleet(options: argparse.Namespace) -> None:
     if options.format == "json":
         print_json(result.to_dict())
     elif options.format == "markdown":
-        print(markdown(result.sections()))
+        print(result.to_markdown(), end="")
     else:
         print_sections(result.sections())
 
