@@ -58,6 +58,9 @@ SEEDS: dict[str, bytes] = {
     "cyclictest": b"# Histogram\n000002 000010\t000000\n000003 000080\t000005\n# Total: 90 5\n"
     b"# Histogram Overflows: 00001 00000\n",
     "rtla": b"# RTLA timerlat histogram\nIndex IRQ-000 Thr-000\n0 1999 0\n2 1 1990\nover: 0 2\n",
+    "locust": b"Type,Name,Request Count,Failure Count,Median Response Time,Average Response Time,"
+    b"Min Response Time,Max Response Time,Average Content Size,Requests/s,Failures/s,50%,99%,100%\n"
+    b"GET,/,10,0,3,3.5,1.25,9.5,0,1.5,0.0,3,9,10\n,Aggregated,10,0,3,3.5,1.25,9.5,0,1,0,3,9,10\n",
     "edges": b"le_ms,count\n5,50\n10,30\n+Inf,20\n",
 }
 

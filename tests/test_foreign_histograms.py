@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -147,7 +148,7 @@ def test_cyclictest_in_text_and_json_agree(tmp_path):
         "thread 1": 9,
     }
     known = profile.groups["thread 0"]["end_to_end"].percentile(50)
-    assert (known.low, known.value) == (3_000, 3_999)
+    assert (known.low, known.value, known.high) == (3_000, 3_000, 3_000)
     assert profile["end_to_end"].percentile(100).note.startswith("above")
     content = (
         '{"file_version": 1, "cmdline:": "x", "cmdline": "cyclictest -h 20", "thread": {"0": '
@@ -156,7 +157,7 @@ def test_cyclictest_in_text_and_json_agree(tmp_path):
     ).replace('"cmdline": "cy', '"cmdline": "cy')
     same = load_profile(save(tmp_path / "a.json", content.replace("cmdline:", "x")))
     assert same.frames == 100
-    assert same.groups["thread 1"]["end_to_end"].percentile(99).value == 9_999
+    assert same.groups["thread 1"]["end_to_end"].percentile(99).value == 9_000
 
 
 def test_rtla_has_a_histogram_for_each_column(tmp_path):
@@ -171,8 +172,13 @@ def test_rtla_has_a_histogram_for_each_column(tmp_path):
         "IRQ-000": 2_000,
         "Thr-000": 2_000,
     }
-    assert profile.groups["Thr-000"]["end_to_end"].percentile(50).value == 2_999
-    assert profile.groups["IRQ-000"]["end_to_end"].max == 2_999
+    thread = profile.groups["Thr-000"]["end_to_end"]
+    assert (thread.min, thread.mean, thread.max) == (2_000, 2_000, 30_000)
+    assert thread.percentile(50).value == 2_000
+    known = thread.percentile(100)
+    assert (known.low, known.value, known.high) == (17_000, 30_000, 30_000)
+    assert profile.groups["IRQ-000"]["end_to_end"].max == 2_000
+    assert profile["end_to_end"].max == 30_000
 
 
 def test_rtla_says_its_unit_and_shows_the_width_of_its_bins(tmp_path):
@@ -183,11 +189,11 @@ def test_rtla_says_its_unit_and_shows_the_width_of_its_bins(tmp_path):
     )
     where = save(tmp_path / "a.txt", text)
     profile = load_profile(where)
-    assert "times are in bins of 100 ns; of a bin, the largest time is shown" in profile.reading
+    assert "times are in bins of 100 ns; of a bin, the largest whole ns is shown" in profile.reading
     thread = profile.groups["Thr-001"]["end_to_end"]
     assert [thread.percentile(q).value for q in (50, 99, 99.8)] == [99, 199, 399]
     total = load_profile(where, unit="us")["end_to_end"]
-    assert total.percentile(50).value == 99_999
+    assert total.percentile(50).value == 99_000
 
 
 def test_the_column_of_all_threads_of_cyclictest_is_not_counted_again(tmp_path):
@@ -211,19 +217,29 @@ def test_files_that_cyclictest_wrote():
     rows = [list(map(int, line.split())) for line in text.splitlines() if line[:1].isdigit()]
     above = next(line for line in text.splitlines() if line.startswith("# Histogram Overflows"))
     over = list(map(int, above.split()[3:]))
+    said = {
+        what: list(map(int, re.search(f"# {what} Latencies: (.*)", text)[1].split()))
+        for what in ("Min", "Avg", "Max")
+    }
     profile = load_profile(FILES / "cyclictest.txt")
     for thread in (0, 1):
         group = profile.groups[f"thread {thread}"]
         assert group.frames == sum(row[1 + thread] for row in rows) + over[thread]
         times = sorted(us for us, *counts in rows for _ in range(counts[thread]))
         rank = -(-group.frames // 2)
-        assert group["end_to_end"].percentile(50).value == times[rank - 1] * 1_000 + 999
+        total = group["end_to_end"]
+        assert total.percentile(50).value == times[rank - 1] * 1_000
+        found = {"Min": total.min, "Avg": total.mean, "Max": total.max}
+        assert found == {what: us[thread] * 1_000 for what, us in said.items()}
+    assert profile["end_to_end"].max == max(said["Max"]) * 1_000
     assert set(profile.groups) == {"thread 0", "thread 1"}  # the column of all is left out
     content = json.loads((FILES / "cyclictest.json").read_text())["thread"]
     profile = load_profile(FILES / "cyclictest.json")
-    assert {name: group.frames for name, group in profile.groups.items()} == {
-        f"thread {name}": thread["cycles"] for name, thread in content.items()
-    }
+    for name, thread in content.items():
+        group = profile.groups[f"thread {name}"]
+        assert group.frames == thread["cycles"]
+        assert group["end_to_end"].max == thread["max"] * 1_000
+        assert group["end_to_end"].mean == pytest.approx(thread["avg"] * 1_000)
 
 
 def test_a_scrape_that_prometheus_wrote(tmp_path, capsys):
@@ -317,3 +333,38 @@ def test_counts_that_no_tool_writes_are_refused(tmp_path):
     where = save(tmp_path / "a.csv", f"le_ms,count\n5,{2**62}\n")
     with pytest.raises(ProfileError, match="a bin must have at most"):
         load_profile(where)
+
+
+def test_a_maximum_that_contradicts_the_counts_is_left_out_and_said(tmp_path):
+    text = "# Histogram\n000003 000080\n000009 000004\n# Total: 84\n# Max Latencies: {}\n"
+    where = save(tmp_path / "a.txt", text.format("00005"))
+    profile = load_profile(where)
+    assert profile["end_to_end"].max == 9_000
+    said = "minimum or maximum contradict the counts, and are left out: thread 0"
+    assert said in profile.reading
+    profile = load_profile(save(where, text.format("00009")))
+    assert said not in profile.reading
+
+
+def test_merged_histograms_keep_exact_extremes_that_all_of_them_have(tmp_path):
+    text = "# Histogram\n000003 {}\n# Total: 84\n# Histogram Overflows: 1\n# Max Latencies: {}\n"
+    first = load_profile(save(tmp_path / "a.txt", text.format(80, 70)))
+    second = load_profile(save(tmp_path / "b.txt", text.format(5, 90)))
+    unknown = load_profile(save(tmp_path / "c.txt", text.format(5, "-")))
+    merged = latprof.merge([first, second])
+    assert merged["end_to_end"].max == 90_000
+    assert merged["end_to_end"].percentile(100).low == 3_000
+    merged.save(tmp_path / "d.latprof")
+    assert load_profile(tmp_path / "d.latprof")["end_to_end"].max == 90_000
+    assert latprof.merge([first, unknown])["end_to_end"].max is None
+
+
+def test_histograms_with_different_edges_have_bounds_that_hold_for_all_values(tmp_path):
+    text = (
+        'a_ms_bucket{k="x",le="10"} 4\na_ms_bucket{k="x",le="40"} 8\n'
+        'a_ms_bucket{k="y",le="20"} 1\na_ms_bucket{k="y",le="30"} 8\n'
+    )
+    total = load_profile(save(tmp_path / "a.txt", text))["end_to_end"]
+    # the upper edges of ranks 6 to 12 are 30 ms; the lower edges of ranks 6 to 9 are 10 ms
+    known = total.percentile(50)
+    assert (known.low, known.value) == (10_000_000, 30_000_000)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -99,7 +100,7 @@ def test_local_times_are_converted_with_the_zone_that_is_given(tmp_path):
     expected = pd.Timestamp("2024-07-01 12:00", tz="Europe/Vienna").value
     assert trace.marks["start"].tolist() == [expected]
     hidden = write(tmp_path / "b.csv", "a,b\n2024-10-27 02:30:00,2024-10-27 02:31:00\n")
-    with pytest.raises(TraceError, match="the clock was changed"):
+    with pytest.raises(TraceError, match="02:30:00, when the clock was changed"):
         read(hidden, marks=["a", "b"], tz="Europe/Vienna")
 
 
@@ -517,3 +518,101 @@ def test_a_table_in_a_dataframe_with_floats_and_categories():
     assert trace.tags["k"].to_numpy().tolist() == ["x", "y", "x"]
     dates = pd.DataFrame({"a": pd.to_datetime(["2024-01-01"]), "b": ["2024-01-01T00:00:01"]})
     assert Trace.from_pandas(dates, marks=["a", "b"]).span("end_to_end").tolist() == [10**9]
+
+
+def test_a_start_and_durations_give_frames_with_times(tmp_path, capsys):
+    text = "at,queue_ms,work_ms\n2024-01-01T00:00:00Z,1.5,4\n2024-01-01T00:00:01Z,,5\n,1,2\n"
+    where = write(tmp_path / "t.csv", text)
+    trace = read(where, marks=["at"], durations=["queue_ms", "work_ms"])
+    begin = pd.Timestamp("2024-01-01").value
+    assert trace.marks["start"].tolist() == [begin, begin + 10**9, MISSING]
+    assert trace.span("end_to_end").tolist() == [5_500_000, MISSING, MISSING]
+    assert trace.span("queue_ms").tolist() == [1_500_000, MISSING, MISSING]
+    assert trace.span("work_ms").tolist() == [4_000_000, 5_000_000, MISSING]
+    assert main(["report", str(where), "--marks", "at", "--durations", "queue_ms,work_ms"]) == 0
+    assert "since 2024-01-01T00:00:00" in capsys.readouterr().out
+    assert main(["report", str(where)]) == 2
+    assert "--marks at --durations queue_ms,work_ms" in capsys.readouterr().err
+    numbers = write(tmp_path / "u.csv", "start_time,took\n1700000000.25,1.5\n1700000001,2\n")
+    trace = read(numbers, marks=["start_time"], durations=["took"], unit="ms")
+    assert trace.marks["end"].tolist() == [1_700_000_000_251_500_000, 1_700_000_001_002_000_000]
+    with pytest.raises(TraceError, match=r"must end before 2\*\*62 ns"):
+        read(write(tmp_path / "v.csv", "a,b\n4e9,4e9\n"), durations=["a", "b"], unit="s")
+
+
+ODD_CELLS = [
+    "",
+    "NA",
+    "5",
+    "1.5",
+    "x",
+    "1700000000.12345678 ",
+    "17000000000123456789",
+    "0x1.234567890",
+]
+
+
+@settings(max_examples=examples(60), deadline=None)
+@given(
+    values=st.lists(st.integers(10**18, 2**62 - 1), min_size=2, max_size=12),
+    digits=st.sampled_from([9, 6, 3, 4]),
+    odd=st.sampled_from([None, *ODD_CELLS]),
+    ending=st.sampled_from(["\n", "\r\n"]),
+)
+def test_rows_that_are_laid_out_alike_are_read_as_exactly_as_others(
+    tmp_path_factory, values, digits, odd, ending
+):
+    values = [ns - ns % 10 ** (9 - digits) for ns in values]
+    cells = [f"{ns // 10**9};{ns // 10**9}.{ns % 10**9:09d}"[: 22 + digits] for ns in values]
+    if odd is not None:
+        cells.append(f"1700000000;{odd}")
+    where = tmp_path_factory.mktemp("alike") / "a.csv"
+    write(where, ending.join(["a;b", *cells, ""]))
+    trace = read(where, marks=["a", "b"], unit="s")
+    known = {"": MISSING, "NA": MISSING, "5": 5 * 10**9, "1.5": 15 * 10**8}
+    known["1700000000.12345678 "] = 1_700_000_000_123_456_780
+    expected = [*values, *([known[odd]] if odd in known else [])]
+    assert trace.marks["end"].tolist() == expected
+    assert trace.marks["start"].tolist()[: len(values)] == [ns - ns % 10**9 for ns in values]
+
+
+def test_odd_dialects_are_read_or_refused_and_no_row_is_lost(tmp_path):
+    rows = [(1_700_000_000 + i, 1_700_000_000 + i + 0.5) for i in range(30)]
+    plain = "".join(f"{a},{b}\n" for a, b in rows)
+    for name, text in {
+        "rows end with a delimiter": "a,b\n" + plain.replace("\n", ",\n"),
+        "the names end with a delimiter": "a,b,\n" + plain,
+        "both end with a delimiter": "a,b,\n" + plain.replace("\n", ",\n"),
+        "a name has two lines": '"n\nm",a,b\n' + "".join(f"x,{a},{b}\n" for a, b in rows),
+        "quotes within values": "a,b,c\n" + "".join(f'{a},{b},5" pipe\n' for a, b in rows),
+        "a long value": f"n,a,b\n{'x' * 300_000},{rows[0][0]},{rows[0][1]}\n"
+        + "".join(f"x,{a},{b}\n" for a, b in rows[1:]),
+        "dates with decimal commas": "a;b\n"
+        + "".join(f"2024-01-01 10:00:{i:02},0;2024-01-01 10:00:{i:02},500\n" for i in range(30)),
+        "dates that end with UTC": "a,b\n"
+        + "".join(
+            f"2024-01-01 10:00:{i:02} UTC,2024-01-01 10:00:{i:02}.5 UTC\n" for i in range(30)
+        ),
+        "a mark that comes late": "a,b\n"
+        + "".join(f"{1_700_000_000 + i}.0,\n" for i in range(2_000))
+        + plain,
+    }.items():
+        trace = read(write(tmp_path / "a.csv", text), marks=["a", "b"])
+        known = trace.span("end_to_end")
+        assert known[known != MISSING].tolist() == [500_000_000] * 30, name
+    for text, reason in (
+        ("a,b,c\n" + plain.replace("\n", ",x\n").replace("04.5,x", '04.5,"x'), "one in line 6"),
+        (("a,b\n" + plain).replace("\n", "\r"), "got carriage returns alone"),
+    ):
+        with pytest.raises(TraceError, match=reason):
+            read(write(tmp_path / "a.csv", text), marks=["a", "b"])
+    where = write(tmp_path / "a.csv", "a,b,a\n" + plain.replace("\n", ",7\n"))
+    said = read(where, marks=["a", "b"]).meta["reading"]
+    assert "several columns are named a: the first of them is taken" in said
+
+
+def test_columns_of_the_same_name_in_parquet_are_refused(tmp_path):
+    table = pa.table([pa.array([1]), pa.array([2]), pa.array([3])], names=["a", "b", "a"])
+    pa.parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(TraceError, match="must have different names, got 'a' more than once"):
+        read(tmp_path / "a.parquet", marks=["a", "b"], unit="s")

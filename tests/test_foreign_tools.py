@@ -7,12 +7,13 @@ from pathlib import Path
 
 import fuzz_formats
 import pytest
+import real_files
 
 import latprof
 from latprof import TraceError, read
 from latprof.cli.main import main
 from latprof.frames import MISSING
-from latprof.io.formats.known import FORMATS
+from latprof.io.formats.known import FORMATS, UNTRIED
 
 MS = 1_000_000
 
@@ -297,3 +298,17 @@ def test_an_unknown_file_says_how_to_name_columns(tmp_path, capsys):
 def test_damaged_files_of_every_format_are_refused_or_read(capsys):
     assert fuzz_formats.main(["--mutations", "8"]) == 0
     assert capsys.readouterr().out.count("8 mutations") == len(fuzz_formats.SEEDS)
+
+
+def test_answers_on_files_that_tools_wrote_are_those_of_an_independent_count():
+    for file in real_files.REAL_FILES:
+        answer = file.answer()
+        for what, expected in file.expected().items():
+            tolerance = 0.0005 if what.startswith("p") else 1e-9
+            assert answer[what] == pytest.approx(expected, rel=tolerance), (file.name, what)
+
+
+def test_a_format_is_said_to_be_untried_unless_a_tool_wrote_a_file_of_it():
+    tried = {file.key for file in real_files.REAL_FILES}
+    assert not tried & UNTRIED
+    assert {known.key for known in FORMATS} >= tried | UNTRIED

@@ -92,7 +92,11 @@ def add_pipeline(parser: argparse.ArgumentParser) -> None:
     for flag, value, about in (
         ("--marks", "A,B,C", "columns with times, in the order in which frames pass them"),
         ("--stages", "NAME=A:B,...", "stages between two of these columns (default: each to next)"),
-        ("--durations", "A,B", "columns with how long each stage took, if there are no times"),
+        (
+            "--durations",
+            "A,B",
+            "how long each stage took, without times or with --marks START alone",
+        ),
         ("--id", "COLUMN", "column with the id of each frame (default: rows are numbered)"),
         ("--source", "COLUMN", "column with the source"),
         ("--size", "COLUMN", "column with the bytes of each frame"),

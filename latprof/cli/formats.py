@@ -12,6 +12,7 @@ _TABLES = (
     ("CSV, JSON, JSON lines", "report requests.csv --marks received_at,handled_at,sent_at"),
     ("Parquet, Arrow, Feather of others", "report spans.parquet --marks start_ts,end_ts --id id"),
     ("durations without times", "report times.csv --durations queue_ms,work_ms"),
+    ("a start and durations", "report times.csv --marks start --durations queue_ms,work_ms"),
 )
 
 

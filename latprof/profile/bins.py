@@ -1,6 +1,9 @@
 """Profiles of histograms that other tools have saved: there are counts of times, but no frames."""
 
 import os
+from bisect import bisect_right
+from collections import Counter
+from itertools import accumulate
 from typing import TypeVar
 
 import numpy as np
@@ -10,8 +13,8 @@ from latprof.frames import Columns, Labels
 from latprof.io.formats.bins import Binned, BinnedFile
 from latprof.io.formats.known import recognized
 from latprof.pipeline import Pipeline
-from latprof.profile.build import Bins, FoldedFrames
-from latprof.text import shown_path
+from latprof.profile.build import Bins, FoldedFrames, if_all_known
+from latprof.text import clip, shown_path
 
 __all__ = ["is_histogram_file", "profile_of_bins", "read_histograms"]
 
@@ -58,12 +61,16 @@ def profile_of_bins(file: BinnedFile, kind: type[ProfileT]) -> ProfileT:
     Each value counts as the largest time of its bin; `Bins` keeps what is known exactly.
     """
     pipeline = Pipeline(file.name, ("start", "end"))
+    wrong = [name for name, part in file.parts.items() if not part.check_extremes()]
     profile = kind(pipeline, by=None if file.by is None else "source")
     for name, part in file.parts.items():
         columns = _columns(part, name if file.by is not None else None)
         if len(columns):
             profile.add(columns)
     said = [f"the source of a value is its {file.by}"] if file.by is not None else []
+    if wrong:
+        names = ", ".join(clip(name or file.name, 40) for name in wrong[:8])
+        said.append(f"minimum or maximum contradict the counts, and are left out: {names}")
     meta = {
         "untimed": True,
         "reading": [*file.reading, *said],
@@ -80,15 +87,35 @@ def profile_of_bins(file: BinnedFile, kind: type[ProfileT]) -> ProfileT:
 
 
 def _bins(parts: list[Binned]) -> Bins:
+    """Return the bins of all parts together, which may have different edges.
+
+    The value of a rank is at most that of its rank among the upper edges of all values, and at
+    least that of its rank among the lower edges.
+    """
     edges: dict[int, int] = {}
+    at_lower: Counter[int] = Counter()
+    at_upper: Counter[int] = Counter()
     for part in parts:
         lower = part.lower or [0, *part.upper[:-1]]
-        edges.update(zip(part.upper, lower, strict=False))
-    upper = sorted(edges)
-    totals = [part.total for part in parts if part.counts or part.above]
-    known = [total for total in totals if total is not None]
-    total = sum(known) if totals and len(known) == len(totals) else None
-    return Bins([edges[ns] for ns in upper], upper, sum(part.above for part in parts), total)
+        for first, last, count in zip(lower, part.upper, part.counts, strict=False):
+            edges.setdefault(last, first)
+            at_lower[first] += count
+            at_upper[last] += count
+    upper, lowest, before = sorted(edges), sorted(at_lower), 0
+    upto = list(accumulate(at_lower[first] for first in lowest))
+    for last in upper:
+        if at_upper[last]:
+            edges[last] = lowest[bisect_right(upto, before)]
+            before += at_upper[last]
+    filled = [part for part in parts if part.values]
+    return Bins(
+        [edges[ns] for ns in upper],
+        upper,
+        sum(part.above for part in parts),
+        if_all_known(sum, [part.total for part in filled]),
+        if_all_known(min, [part.smallest for part in filled]),
+        if_all_known(max, [part.largest for part in filled]),
+    )
 
 
 def _columns(part: Binned, source: str | None) -> Columns:

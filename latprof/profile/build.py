@@ -33,6 +33,7 @@ __all__ = [
     "check_by",
     "checked_edges",
     "duration",
+    "if_all_known",
     "values_by",
 ]
 
@@ -60,12 +61,16 @@ class Bins:
         How many values are in the open bucket above the last bin.
     total_ns
         The sum of the values, or None if it is not known.
+    min_ns, max_ns
+        The extreme values, or None if only their bins are known.
     """
 
     lower_ns: list[int]
     upper_ns: list[int]
     above: Count
     total_ns: Count | None
+    min_ns: Count | None
+    max_ns: Count | None
 
 
 # -- frames -------------------------------------------------------------------------------------
@@ -464,10 +469,21 @@ class FoldedFrames:
 def _added(mine: Bins | None, theirs: Bins | None) -> Bins | None:
     if mine is None or theirs is None:
         return mine or theirs
-    total = None
-    if mine.total_ns is not None and theirs.total_ns is not None:
-        total = mine.total_ns + theirs.total_ns
-    return Bins(mine.lower_ns, mine.upper_ns, mine.above + theirs.above, total)
+    return Bins(
+        list(map(min, mine.lower_ns, theirs.lower_ns)),
+        mine.upper_ns,
+        mine.above + theirs.above,
+        if_all_known(sum, [mine.total_ns, theirs.total_ns]),
+        if_all_known(min, [mine.min_ns, theirs.min_ns]),
+        if_all_known(max, [mine.max_ns, theirs.max_ns]),
+    )
+
+
+def if_all_known(combine: Callable[[list[int]], int], values: Iterable[int | None]) -> int | None:
+    """Return the sum, or an extreme, of values, or None if one of them is not known."""
+    found = list(values)
+    known = [value for value in found if value is not None]
+    return combine(known) if known and len(known) == len(found) else None
 
 
 # -- groups -------------------------------------------------------------------------------------

@@ -240,28 +240,40 @@ def within_bins(span: SpanProfile, bins: Bins) -> SpanProfile:
     mean, total = None, span.total
     if bins.total_ns is not None and span.count:
         total, mean = bins.total_ns, bins.total_ns / span.count
-    first = None
-    if span.min is not None and bins.upper_ns:
+    first = bins.min_ns
+    if first is None and span.min is not None and bins.upper_ns:
         place = min(bisect_left(bins.upper_ns, span.min), len(bins.upper_ns) - 1)
         first = bins.lower_ns[place]
-    last = None if bins.above else span.max
+    last = bins.max_ns
+    if last is None and not bins.above:
+        last = span.max
     known: dict[str, Any] = {"mean": mean, "total": total, "std": None, "min": first, "max": last}
     return replace(span, **known, peak_frame=None, bins=bins)
 
 
 def _in_bin(found: Percentile, histogram: Histogram, bins: Bins) -> Percentile:
-    """Return a percentile with the edges of its bin in place of an interval."""
+    """Return a percentile with the edges of its bin in place of an interval.
+
+    The value is the upper edge, but never above the largest value.
+    """
     if found.value is None:
         return found
     rank = rank_of(found.q, histogram.count)
     if rank > histogram.count - bins.above:
         edge = bins.upper_ns[-1] if bins.upper_ns else 0
-        return Percentile(found.q, edge, note=f"above {format_ns(edge)}: in the open bucket")
+        if bins.max_ns is None:
+            return Percentile(found.q, edge, note=f"above {format_ns(edge)}: in the open bucket")
+        note = f"between {format_ns(edge)} and {format_ns(bins.max_ns)}, in the open bucket"
+        return Percentile(found.q, bins.max_ns, edge, bins.max_ns, note=note)
     low, _ = histogram.bounds_at(rank)
     place = bisect_left(bins.upper_ns, low)
     place = min(place, len(bins.upper_ns) - 1)
     below, upper = bins.lower_ns[place], bins.upper_ns[place]
+    if bins.max_ns is not None:
+        below, upper = min(below, bins.max_ns), min(upper, bins.max_ns)
     note = f"between {format_ns(below)} and {format_ns(upper)}, the edges of its bin"
+    if below == upper:
+        note = "the only value of its bin"
     return Percentile(found.q, upper, below, upper, note=note)
 
 

@@ -220,7 +220,8 @@ def spans(profile: "Profile", thresholds: Thresholds | None = None) -> Section:
     if rounded:
         lines.append(f"? multiples of {_multiples(rounded)}: percentiles are as coarse")
     if profile.bins is not None:
-        lines.append("percentiles and max are the upper edges of their bins")
+        known = "percentiles" if profile.bins.max_ns is not None else "percentiles and max"
+        lines.append(f"{known} are the upper edges of their bins")
         if doubtful:
             lines.append("? in the open bucket, which has no upper edge")
     elif doubtful and profile.untimed:

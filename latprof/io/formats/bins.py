@@ -21,6 +21,8 @@ class Binned:
         How many values are above the last bin: in an open bucket.
     total
         The sum of the values in ns, or None if the file does not have it.
+    smallest, largest
+        The extreme values in ns as the file gives them, or None.
     """
 
     upper: list[int] = field(default_factory=list)
@@ -28,6 +30,27 @@ class Binned:
     counts: list[int] = field(default_factory=list)
     above: int = 0
     total: int | None = None
+    smallest: int | None = None
+    largest: int | None = None
+
+    @property
+    def values(self) -> int:
+        """How many values there are."""
+        return sum(self.counts) + self.above
+
+    def check_extremes(self) -> bool:
+        """Return whether the extreme values fit the bins; forget them if they do not."""
+        filled = [place for place, count in enumerate(self.counts) if count]
+        lower = self.lower or [0, *self.upper[:-1]]
+        fits = True
+        if self.smallest is not None and filled and self.smallest > self.upper[filled[0]]:
+            self.smallest, fits = None, False
+        least = self.upper[-1] if self.above and self.upper else 0
+        if filled:
+            least = max(least, lower[filled[-1]])
+        if self.largest is not None and self.largest < least:
+            self.largest, fits = None, False
+        return fits
 
 
 @dataclass(slots=True)

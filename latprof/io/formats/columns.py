@@ -57,7 +57,7 @@ class ColumnMap:
         Pairs of columns, ``"received_at:dequeued_at"``, by name of the stage between them; by
         default there is a stage from each mark to the next.
     durations
-        Columns with how long each stage took, in place of `marks`.
+        Columns with how long each stage took, in place of all `marks` but the first.
     id, source, size, outcome
         Columns. Without an id the rows are numbered from 0.
     tags
@@ -126,11 +126,14 @@ class ColumnMap:
         if self.tz is not None:
             _check_zone(self.tz)
         self.most_bad(0)
-        if self.marks and self.durations:
-            raise TraceError("marks and durations must not both be given; leave out one of them")
+        if self.durations and len(self.marks) > 1:
+            raise TraceError(
+                "marks and durations must not both be given, except for one mark, the start; leave "
+                "out the others"
+            )
         if self.durations and self.pipeline is not None:
             raise TraceError("durations must be given without a pipeline; leave out one of them")
-        if self.stages is not None and not self.marks:
+        if self.stages is not None and (self.durations or not self.marks):
             raise TraceError("stages must be given with marks; give the columns of the times")
 
     def most_bad(self, rows: int) -> int:
@@ -166,13 +169,14 @@ class ColumnMap:
         """
         if self.pipeline is not None:
             return self.pipeline, self._columns_of_pipeline(self.pipeline)
-        if isinstance(self.marks, Mapping):
+        if isinstance(self.marks, Mapping) and not self.durations:
             raise TraceError(
                 "marks as a dict need the pipeline that they are of; give pipeline=, or the "
                 "columns in order"
             )
         if self.durations:
-            return Durations(self.durations).pipeline(), {}
+            starts = self.marks.values() if isinstance(self.marks, Mapping) else self.marks
+            return Durations(self.durations).pipeline(), dict(zip(("start",), starts, strict=False))
         columns = list(self.marks)
         if len(columns) < 2:
             raise TraceError(

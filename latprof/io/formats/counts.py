@@ -4,7 +4,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from latprof.errors import TraceError
@@ -145,6 +145,16 @@ def _number(text: str) -> float | None:
 
 # -- cyclictest and rtla ------------------------------------------------------------------------
 
+_EXTREMES = {
+    "# Min Latencies:": "min",
+    "# Avg Latencies:": "avg",
+    "# Max Latencies:": "max",
+    "min:": "min",
+    "avg:": "avg",
+    "max:": "max",
+}
+"""Lines with a number for each column, and what it is."""
+
 
 @dataclass(slots=True)
 class _Rows:
@@ -158,6 +168,8 @@ class _Rows:
         Of the rows.
     above
         Counts of times that are longer than all rows, by column.
+    said
+        Least, mean and largest time of each column, as the file gives them, or None.
     unit
         Of the times, if the file says it.
     """
@@ -165,7 +177,8 @@ class _Rows:
     names: list[str] = field(default_factory=list)
     times: list[int] = field(default_factory=list)
     counts: list[list[int]] = field(default_factory=list)
-    above: list[int] = field(default_factory=list)
+    above: list[int | None] = field(default_factory=list)
+    said: dict[str, list[int | None]] = field(default_factory=dict)
     unit: str | None = None
 
     def add(self, line: str) -> None:
@@ -177,12 +190,15 @@ class _Rows:
             A row does not fit those before it.
         """
         words = line.split()
+        of_columns = next((what for start, what in _EXTREMES.items() if line.startswith(start)), "")
         if line.startswith("# Time unit is "):
             self.unit = _UNIT_WORDS.get(words[4])
         elif words[:1] == ["Index"]:
             self.names, self.times, self.counts = words[1:], [], []
+        elif of_columns:
+            self.said.setdefault(of_columns, _integers(line))  # later ones are of all columns
         elif words[:1] == ["over:"] or line.startswith("# Histogram Overflows:"):
-            self.above = [int(word) for word in words[1:] if word.isdecimal() and len(word) < 19]
+            self.above = self.above or _integers(line)
         elif len(words) > 1 and all(word.isdecimal() and len(word) < 19 for word in words):
             time, *counts = map(int, words)
             self.names = self.names or [f"{number}" for number in range(len(counts))]
@@ -209,14 +225,49 @@ class _Rows:
 
     def file(self, name: str, by: str, prefix: str, width: int, unit: str) -> BinnedFile:
         """Return the histograms, of bins of `width` in `unit` that begin at the times."""
-        file, scale = BinnedFile(name, by), UNITS[unit]
+        file = BinnedFile(name, by)
         for column, label in enumerate(self.names):
-            lower = [time * scale for time in self.times]
-            upper = [_upper(time, width, scale) for time in self.times]
-            part = Binned(upper, lower, [row[column] for row in self.counts])
-            part.above = dict(enumerate(self.above)).get(column, 0)
+            part = _whole_units(self.times, [row[column] for row in self.counts], width, unit)
+            part.above = _at(self.above, column) or 0
+            least, mean, most = (_at(self.said.get(w, ()), column) for w in ("min", "avg", "max"))
+            _add_extremes(part, least, mean, most, unit)
             file.parts[f"{prefix}{label}"] = part
         return _checked(file, width, unit)
+
+
+def _integers(line: str) -> list[int | None]:
+    """Return the numbers after the colon of a line, and None for what is not a number."""
+    words = line.partition(":")[2].split()
+    return [int(word) if word.isdecimal() and len(word) < 19 else None for word in words]
+
+
+def _at(values: Sequence[int | None], place: int) -> int | None:
+    return values[place] if place < len(values) else None
+
+
+def _whole_units(times: Iterable[int], counts: list[int], width: int, unit: str) -> Binned:
+    """Return bins of `width` whole units, of which the tool has cut what is below one unit."""
+    part, scale = Binned(), UNITS[unit]
+    for time in times:
+        if not 0 <= (time + width) * scale < STAMP_LIMIT:
+            raise TraceError(f"times must be below 2**62 ns, got {time}")
+        part.lower.append(time * scale)
+        part.upper.append((time + width - 1) * scale)
+    part.counts = counts
+    return part
+
+
+def _add_extremes(
+    part: Binned, least: int | None, mean: float | None, most: int | None, unit: str
+) -> None:
+    """Add the least, the mean and the largest time of a file to its histogram."""
+    scale = UNITS[unit]
+    if part.values and least is not None and 0 <= least * scale < STAMP_LIMIT:
+        part.smallest = least * scale
+    if part.values and most is not None and 0 <= most * scale < STAMP_LIMIT:
+        part.largest = most * scale
+    if part.values and mean is not None and 0 <= mean * scale < STAMP_LIMIT:
+        part.total = round(mean * scale * part.values)
 
 
 def read_cyclictest(path: StrPath, unit: str | None = None) -> BinnedFile:
@@ -252,14 +303,20 @@ def _cyclictest_json(text: bytes, unit: str | None) -> BinnedFile:
     try:
         content = json.loads(text)
         unit = unit or ("ns" if content.get("resolution_in_ns") == 1 else "us")
-        scale = UNITS[unit]
         for name, thread in content["thread"].items():
             bins = sorted((int(time), int(n)) for time, n in thread["histogram"].items())
-            part = Binned([_upper(time, 1, scale) for time, _ in bins])
-            part.lower, part.counts = [time * scale for time, _ in bins], [n for _, n in bins]
+            part = _whole_units([time for time, _ in bins], [n for _, n in bins], 1, unit)
             part.above = max(int(thread.get("cycles", 0)) - sum(part.counts), 0)
             if min(part.counts, default=0) < 0:
                 raise ValueError
+            least, mean, most = (thread.get(what) for what in ("min", "avg", "max"))
+            _add_extremes(
+                part,
+                None if least is None else int(least),
+                None if mean is None else float(mean),
+                None if most is None else int(most),
+                unit,
+            )
             file.parts[f"thread {name}"] = part
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         raise TraceError("the histogram of cyclictest is damaged; take an intact copy") from None
@@ -281,17 +338,17 @@ def read_rtla(path: StrPath, unit: str | None = None) -> BinnedFile:
         return rows.file("rtla", "column", "", rows.width(), unit or rows.unit or "us")
 
 
-def _upper(time: int, width: int, scale: int) -> int:
-    if not 0 <= (time + width) * scale < STAMP_LIMIT:
-        raise TraceError(f"times must be below 2**62 ns, got {time}")
-    return (time + width) * scale - 1
-
-
 def _checked(file: BinnedFile, width: int, unit: str) -> BinnedFile:
-    file.parts = {name: part for name, part in file.parts.items() if sum(part.counts) + part.above}
+    file.parts = {name: part for name, part in file.parts.items() if part.values}
     if not file.parts:
         raise TraceError("the histogram must have values, got none")
-    file.reading = [f"times are in bins of {width} {unit}; of a bin, the largest time is shown"]
+    file.reading = [
+        f"times are whole {unit}, without what is below 1 {unit}"
+        if width == 1
+        else f"times are in bins of {width} {unit}; of a bin, the largest whole {unit} is shown"
+    ]
+    if any(part.total is not None for part in file.parts.values()):
+        file.reading.append("minimum, mean and maximum are those that the tool computed")
     return file
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,11 +15,12 @@ from pyarrow import csv as arrow_csv
 from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.io.formats.files import HEAD, ByteStream
+from latprof.io.formats.layout import columns_laid_out_alike
 from latprof.text import quoted
 
 __all__ = ["Block", "Dialect", "ParsedBlock", "blocks", "parse", "parse_as_text", "sniff"]
 
-_BLOCK = 1 << 23  # bytes parsed at once
+_BLOCK = 1 << 22  # bytes parsed at once
 _LONGEST_LINE = 1 << 24  # bytes
 _DELIMITERS = ",;\t|"
 _SNIFFED_ROWS = 20
@@ -43,6 +45,8 @@ class Dialect:
         Number of the line with the first row, from 1.
     named
         Whether the file names its columns; otherwise they are column_1, column_2, ...
+    repeated
+        Names that the file gives to several columns.
     """
 
     delimiter: str
@@ -51,6 +55,7 @@ class Dialect:
     first_row: int
     first_line: int
     named: bool = True
+    repeated: tuple[str, ...] = ()
 
 
 def sniff(head: bytes) -> Dialect:
@@ -81,25 +86,36 @@ def sniff(head: bytes) -> Dialect:
         if end < 0:
             raise TraceError("the table must have a row of values, got none")
         place, line_number = end + 1, line_number + 1
-    lines = head[place:].decode("utf-8", "replace").splitlines()
+    if b"\n" not in head and b"\r" in head.strip():
+        raise TraceError(
+            "lines must end with a line feed, got carriage returns alone; replace them, for "
+            "example with tr '\\r' '\\n'"
+        )
+    lines = head[place:].decode("utf-8", "replace").removesuffix("\n").split("\n")
     if len(head) >= HEAD and len(lines) > 1 and not head.endswith(b"\n"):
         del lines[-1]  # it is cut
     del lines[_SNIFFED_ROWS + 1 :]
     delimiter = delimiter or _delimiter(lines)
     rows = _rows(lines, delimiter)
     first, below = rows[0], rows[1:]
+    if below and all(_is_longer(row, first) for row in below):
+        first = [*first, ""]  # only the rows of values end with a delimiter
+    elif below and all(_is_longer(first, row) for row in below):
+        first = first[:-1]
     named = not all(not cell or _NUMBER_OR_TIME.fullmatch(cell) for cell in first)
     if named:
-        end = head.find(b"\n", place)
-        place = end + 1 if end >= 0 else len(head)
-        line_number += 1
+        for _ in range(_lines_of_first_row(lines, delimiter)):
+            end = head.find(b"\n", place)
+            place = end + 1 if end >= 0 else len(head)
+            line_number += 1
     else:
         below = rows
     cells = [cell for row in below for cell in row] if delimiter != "," else []
     commas = sum(_DECIMAL_COMMA.fullmatch(cell) is not None for cell in cells)
     comma = commas > sum(_DECIMAL_POINT.fullmatch(cell) is not None for cell in cells)
     names = _distinct(first if named else [""] * len(first))
-    return Dialect(delimiter, "," if comma else ".", names, place, line_number, named)
+    repeated = tuple(name for name, n in Counter(first).items() if named and name and n > 1)
+    return Dialect(delimiter, "," if comma else ".", names, place, line_number, named, repeated)
 
 
 def _is_binary(head: bytes) -> bool:
@@ -118,18 +134,36 @@ def _delimiter(lines: Sequence[str]) -> str:
 
     def score(delimiter: str) -> tuple[int, int]:
         rows = _rows(lines, delimiter)
-        fitting = sum(len(row) == len(rows[0]) for row in rows[1:])
+        fitting = sum(
+            len(row) == len(rows[0]) or _is_longer(row, rows[0]) or _is_longer(rows[0], row)
+            for row in rows[1:]
+        )
         return (len(rows[0]) if 2 * fitting >= len(rows) - 1 else 1, fitting)
 
     return max(_DELIMITERS, key=score)
 
 
+def _is_longer(row: Sequence[str], other: Sequence[str]) -> bool:
+    """Return whether a row has one more value than another, which is empty and the last."""
+    return len(row) == len(other) + 1 > 2 and not row[-1]
+
+
 def _rows(lines: Sequence[str], delimiter: str) -> list[list[str]]:
     try:
-        found = list(csv.reader(lines, delimiter=delimiter))
+        found = list(csv.reader((f"{line}\n" for line in lines), delimiter=delimiter))
     except csv.Error:  # a cell is too long
         found = [line.split(delimiter) for line in lines]
     return [[cell.strip() for cell in row] for row in found if row] or [[""]]
+
+
+def _lines_of_first_row(lines: Sequence[str], delimiter: str) -> int:
+    """Return how many lines the names of columns take: a quoted one may have several."""
+    reader = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter)
+    try:
+        next(reader)
+    except csv.Error:
+        return 1
+    return reader.line_num
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:
@@ -147,22 +181,17 @@ def _distinct(names: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Whole rows of a file, in the first `size` of `held` bytes, and the line where they begin."""
+    """Whole rows of a file: the first `size` of `held` bytes, `lines` from `first_line` on."""
 
-    held: bytes
+    held: bytearray | bytes
     size: int
     first_line: int
+    lines: int
 
     @property
     def data(self) -> bytes:
         """The rows alone, copied."""
-        return self.held[: self.size]
-
-    @property
-    def lines(self) -> int:
-        """How many lines end in the block."""
-        found = np.frombuffer(self.held, np.uint8, self.size) == ord("\n")
-        return int(np.count_nonzero(found))
+        return bytes(memoryview(self.held)[: self.size])
 
 
 def blocks(stream: ByteStream, dialect: Dialect) -> Iterator[Block]:
@@ -173,22 +202,23 @@ def blocks(stream: ByteStream, dialect: Dialect) -> Iterator[Block]:
     TraceError
         A row is longer than 16 MB.
     """
-    left, skip, line = b"", dialect.first_row, dialect.first_line
+    skip, line, left = dialect.first_row, dialect.first_line, b""
+    while skip and (data := stream.read(skip)):
+        skip -= len(data)
     while True:
-        data = stream.read(_BLOCK)
-        if skip:
-            cut = min(skip, len(data))
-            data, skip = data[cut:], skip - cut
-            if not data and skip:
-                return
-        ended = not data
-        whole = left + data
-        end = len(whole) if ended else _row_end(whole)
+        held = bytearray(len(left) + _BLOCK)
+        held[: len(left)] = left
+        size = _fill(stream, held, len(left))
+        ended = size < len(held)
+        if ended:
+            del held[size:]
+        end = size if ended else _row_end(held)
+        _check_quotes(held, end, dialect.delimiter, line)
         if end:
-            block = Block(whole, end, line)
-            yield block
-            line += block.lines
-        left = whole[end:]
+            lines = int(np.count_nonzero(np.frombuffer(held, np.uint8, end) == ord("\n")))
+            yield Block(held, end, line, lines)
+            line += lines
+        left = bytes(memoryview(held)[end:])
         if len(left) > _LONGEST_LINE:
             raise TraceError(
                 f"a row must have at most {_LONGEST_LINE:,} bytes, got more in line {line:,}; is "
@@ -198,7 +228,34 @@ def blocks(stream: ByteStream, dialect: Dialect) -> Iterator[Block]:
             return
 
 
-def _row_end(data: bytes) -> int:
+def _fill(stream: ByteStream, held: bytearray, begin: int) -> int:
+    """Read into `held` from `begin` on until it is full or the file ends; return up to where."""
+    with memoryview(held) as view:
+        while begin < len(view) and (read := stream.readinto(view[begin:])):
+            begin += read
+    return begin
+
+
+def _check_quotes(held: bytearray, end: int, delimiter: str, line: int) -> None:
+    """Refuse a quote that is not closed: all rows after it would be a part of its value.
+
+    Raises
+    ------
+    TraceError
+        The last quote opens a value.
+    """
+    place = held.rfind(b'"', 0, end)
+    around = (ord(delimiter), ord("\n"), ord("\r"))
+    opens = place >= 0 and (place == 0 or held[place - 1] in around)
+    if opens and place + 1 < end and held[place + 1] not in around:
+        line += held.count(b"\n", 0, place)
+        raise TraceError(
+            f"quoted values must end with a quote, got one in line {line:,} that does not; close "
+            "it, or remove the quote"
+        )
+
+
+def _row_end(data: bytearray) -> int:
     """Return where the last whole row ends: a line may end within quotes."""
     end = data.rfind(b"\n")
     if b'"' not in data:
@@ -269,8 +326,29 @@ def parse(
         skipped.append((row.number - 1, row.text[:200]))
         return "skip"
 
-    table = _read(_utf8(block), dialect, columns, kinds, missing, skip)
+    table = _of_rows_alike(block, dialect, columns, kinds, missing)
+    if table is None:
+        table = _read(_utf8(block), dialect, columns, kinds, missing, skip)
     return ParsedBlock(table, block, skipped)
+
+
+def _of_rows_alike(
+    block: Block,
+    dialect: Dialect,
+    columns: Sequence[str],
+    kinds: dict[str, pa.DataType],
+    missing: Sequence[str],
+) -> pa.Table | None:
+    """Return the columns if all rows are laid out alike, which is quicker; otherwise None."""
+    length = block.held.find(b"\n", 0, block.size) + 1
+    if not length or block.size != length * block.lines:
+        return None
+    if not block.held.isascii() or block.held.find(b'"', 0, block.size) >= 0:
+        return None
+    rows = np.frombuffer(block.held, np.uint8, block.size).reshape(block.lines, length)
+    separators = dialect.delimiter, dialect.decimal_point
+    wanted = {name: kinds.get(name, pa.string()) for name in columns}
+    return columns_laid_out_alike(rows, separators, dialect.names, wanted, missing)
 
 
 def _utf8(block: Block) -> pa.Buffer:

@@ -25,6 +25,9 @@ class ByteStream(Protocol):
     def read(self, size: int, /) -> bytes:
         """Return at most `size` bytes, and none at the end of the file."""
 
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill a part of a buffer; return its size, which is 0 at the end of the file."""
+
 
 @contextlib.contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[ByteStream]:

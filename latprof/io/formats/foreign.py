@@ -38,7 +38,7 @@ class ForeignFile:
         Pairs of columns, ``"received_at:dequeued_at"``, by name of the stage between them. By
         default there is a stage from each mark to the next.
     durations
-        Columns with how long each stage took, if there are no times.
+        Columns with how long each stage took, if there are no times, or one mark alone: the start.
     id, source, size, outcome
         Columns with these. Without an id the rows are numbered from 0.
     tags

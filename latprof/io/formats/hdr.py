@@ -1,9 +1,8 @@
-"""Reads histogram logs of HdrHistogram (V0, V1 and V2), and its percentile tables (.hgrm)."""
+"""Reads histogram logs of HdrHistogram: V0, V1 and V2."""
 
 import base64
 import binascii
 import os
-import re
 import struct
 import zlib
 from collections import Counter
@@ -19,7 +18,7 @@ from latprof.io.formats.files import lines_of, opened
 from latprof.text import clip, quoted
 from latprof.units import STAMP_LIMIT
 
-__all__ = ["decode_histogram", "is_hdr", "is_hgrm", "read_hdr", "read_hgrm"]
+__all__ = ["decode_histogram", "is_hdr", "read_hdr"]
 
 _LARGEST = 1 << 23  # bytes of one histogram, decompressed
 _NO_TAG = "(no tag)"
@@ -34,11 +33,6 @@ _LEGEND = b'"StartTimestamp"'
 def is_hdr(head: bytes) -> bool:
     """Recognize a log of interval histograms."""
     return b"#[Histogram log format" in head or _LEGEND in head or b",HISTF" in head
-
-
-def is_hgrm(head: bytes) -> bool:
-    """Recognize a table of percentiles with counts."""
-    return re.search(rb'Value[\s,"]+Percentile[\s,"]+TotalCount', head) is not None
 
 
 def read_hdr(path: str | os.PathLike[str], unit: str | None = None) -> BinnedFile:
@@ -192,73 +186,3 @@ def _edges_of(index: Ints, digits: int, unit_bits: int) -> tuple[Ints, Ints]:
         raise ValueError("its values are too large")
     lower: Ints = sub << shift
     return lower, lower + (np.int64(1) << shift) - 1
-
-
-# -- percentile tables --------------------------------------------------------------------------
-
-_HEADER = re.compile(r'\s*"?Value[\s,"]+Percentile[\s,"]+TotalCount\b')
-_ROW = re.compile(r"\s*([\d.]+)\s+([01](?:\.\d+)?)\s+(\d+)(?:\s+(?:[\d.]+|inf|Infinity))?\s*")
-_MEAN = re.compile(r"#\[Mean\s*=\s*([\d.]+)")
-_TITLE_UNIT = re.compile(r"(?:\bin |\()(?:(nano|micro|milli|)seconds|([num]s))\b")
-_SHORT = {"nano": "ns", "micro": "us", "milli": "ms", "": "s"}
-
-
-def read_hgrm(path: str | os.PathLike[str], unit: str | None = None) -> BinnedFile:
-    """Return the histograms of tables of percentiles: values, percentiles, numbers of values.
-
-    Parameters
-    ----------
-    path
-        Of the file, which may have several tables, and lines of other text.
-    unit
-        Of the values; by default that of the title above the table, or else ms.
-
-    Raises
-    ------
-    TraceError
-        The file has no rows, or the numbers of values do not grow.
-    """
-    file, part, before, scale = BinnedFile("histogram", "table"), Binned(), 0, 1
-    title = ""
-    with reading(path), opened(path) as stream:
-        for line in lines_of(stream):
-            row, mean = _ROW.fullmatch(re.sub('[",]', " ", line)), _MEAN.match(line)
-            if _HEADER.match(line):
-                known, why = _unit_of_title(title, unit)
-                part, before, scale = Binned(), 0, UNITS[known]
-                name = clip(title.strip(" #:"), 60) or "table"
-                number = len(file.parts) + 1
-                file.parts[f"{name} ({number})" if name in file.parts else name] = part
-                file.reading.append(f"values are taken as {known}{why}")
-            elif row is not None and file.parts:
-                value, upto = round(float(row[1]) * scale), int(row[3])
-                if upto < before or (part.upper and value < part.upper[-1]):
-                    raise TraceError("values and their numbers must grow; take an intact copy")
-                if value >= STAMP_LIMIT or upto >= 2**63:
-                    raise TraceError(f"values must be below 2**62 ns, got {quoted(line)}")
-                if part.upper and value == part.upper[-1]:
-                    part.counts[-1] += upto - before
-                elif upto > before or not part.upper:
-                    part.upper.append(value)
-                    part.counts.append(upto - before)
-                before = upto
-            elif mean is not None and before:
-                part.total = round(float(mean[1]) * scale * before)
-            title = line if line.strip() else title
-    file.parts = {name: part for name, part in file.parts.items() if sum(part.counts)}
-    if not file.parts:
-        raise TraceError("the table must have rows of values and percentiles, got none")
-    file.reading = list(dict.fromkeys(file.reading))
-    if len(file.parts) == 1:
-        file.by = None
-    return file
-
-
-def _unit_of_title(title: str, unit: str | None) -> tuple[str, str]:
-    """Return the unit of a table, and why, for a sentence."""
-    if unit is not None:
-        return unit, ""
-    found = _TITLE_UNIT.search(title)
-    if found is None:
-        return "ms", " (--unit for others)"
-    return _SHORT.get(found[1], found[2] or ""), ", as the line above the table says"

@@ -203,11 +203,19 @@ FORMATS = (
     ),
     Format(
         "HdrHistogram percentiles (.hgrm)",
-        "hdr",
+        "percentile_tables",
         "hgrm",
         "histograms",
         "report wrk2.hgrm --unit ms",
         "percentiles between the rows of the table",
+    ),
+    Format(
+        "Locust statistics CSV",
+        "percentile_tables",
+        "locust",
+        "histograms",
+        "report run_stats.csv",
+        "percentiles of the requests of each name between those that Locust computed",
     ),
     Format(
         "Prometheus buckets (a scrape)",
@@ -223,7 +231,7 @@ FORMATS = (
         "cyclictest",
         "histograms",
         "report cyclictest.txt",
-        "percentiles in bins of 1 us (or --unit), for each thread",
+        "percentiles in whole us (or --unit), for each thread",
     ),
     Format(
         "rtla timerlat or osnoise histogram",
@@ -245,7 +253,7 @@ FORMATS = (
 """All formats, in the order in which they are tried."""
 
 
-UNTRIED = (*("capframex", "mangohud", "k6_csv", "k6_json", "jmeter", "vllm", "llmperf", "rtla"),)
+UNTRIED = frozenset(("capframex", "mangohud", "k6_csv", "k6_json", "vllm", "llmperf", "rtla"))
 """Formats that were tried only on files written after the tool's documentation."""
 
 
@@ -260,4 +268,6 @@ def recognized(path: StrPath) -> Format | None:
     files = import_module("latprof.io.formats.files")
     with reading(path):
         head: bytes = files.head_of(path)
+    if head.startswith(b'{"format":"latprof '):  # it may contain any name
+        return None
     return next((known for known in FORMATS if known.recognizes(head)), None)

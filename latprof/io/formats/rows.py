@@ -26,10 +26,11 @@ from latprof.io.formats.columns import NUMBERED, SAMPLES, ColumnMap, check_colum
 from latprof.io.formats.formulas import without_apostrophe
 from latprof.io.formats.sources import ArrowSource, Batch, in_threads, one_array, source_of
 from latprof.io.formats.spans import marks_of_stages
-from latprof.io.formats.times import forms_of, is_text, to_ns
+from latprof.io.formats.times import TimeForm, forms_of, is_text, to_ns
 from latprof.io.formats.unknown import advice
 from latprof.pipeline import Pipeline
 from latprof.text import clip, counted, quoted
+from latprof.units import STAMP_LIMIT
 
 __all__ = ["TableReader", "lengths_to_marks", "read_table"]
 
@@ -95,32 +96,50 @@ class TableReader:
             self._marks = {m: c for m, c in self._marks.items() if c in names}
             if not self._marks:
                 check_columns(columns.pipeline.marks, names)
-        times = list(columns.durations or self._marks.values())
+        times = [*columns.durations, *self._marks.values()]
         self._named = columns.named
         check_columns((*times, *self._named.values(), *(columns.tags or ())), names)
         for use in ("frame_id", *Columns.OPTIONAL[:3]):
             if columns.pipeline is not None and use not in self._named and use in names:
                 self._named[use] = use
         sample = self._source.sample()
-        self._forms, said = forms_of(
-            {name: one_array(sample.column(name)) for name in dict.fromkeys(times)},
-            unit=columns.unit,
-            tz=columns.tz,
-            durations=bool(columns.durations),
-        )
+        self._forms, said = self._forms_of(sample)
         self._times = tuple(dict.fromkeys(times))
         used = {*times, *self._named.values()}
         others = [n for n in names if n not in used] if columns.tags is None else columns.tags
         others = [name for name in others if not _is_derived(name, self.pipeline)]
         said += self._plan_ids(sample, list(others))
-        if columns.durations:
+        if columns.durations and not self._marks:
             self.meta["untimed"] = True
         elif "frame_id" not in self._named:
             said.append(NUMBERED)
         if columns.samples:
             self.meta["samples"] = True
             said.append(SAMPLES)
+        said += self._source.said
         self._said, self.meta["reading"] = said, list(said)
+
+    def _forms_of(self, sample: pa.Table) -> tuple[dict[str, TimeForm], list[str]]:
+        """Return the form of each column of times, and sentences on it.
+
+        The unit that was given is that of durations, if there are any. The start beside them has
+        its own, unless it cannot be found.
+        """
+        columns, unit = self._map, self._map.unit
+        lengths, marks = (
+            {name: one_array(sample.column(name)) for name in names}
+            for names in (columns.durations, self._marks.values())
+        )
+        if not lengths:
+            return forms_of(marks, unit=unit, tz=columns.tz)
+        forms, said = forms_of(lengths, unit=unit, tz=None, durations=True)
+        if not marks:
+            return forms, said
+        try:
+            own, more = forms_of(marks, unit=None, tz=columns.tz)
+        except TraceError:
+            own, more = forms_of(marks, unit=unit, tz=columns.tz)
+        return forms | own, [*said, *more]
 
     def _plan_ids(self, sample: pa.Table, others: list[str]) -> list[str]:
         """Find out what the ids are; return sentences on it."""
@@ -250,7 +269,9 @@ class TableReader:
                     empty = np.full(rows, MISSING) if empty is None else empty
                     marks[mark] = empty
             return marks
-        return lengths_to_marks(self.pipeline, [times[name] for name in self._map.durations])
+        start = times[self._marks["start"]] if self._marks else None
+        lengths = [times[name] for name in self._map.durations]
+        return lengths_to_marks(self.pipeline, lengths, start)
 
     def _check(self, counts: "_Unreadable", rows: int) -> None:
         """Note the rows that cannot be read, or refuse the file if there are many."""
@@ -323,17 +344,29 @@ class _Unreadable:
             self.shown.append(f"{batch.where(number)}: {text}")
 
 
-def lengths_to_marks(pipeline: Pipeline, lengths: Sequence[Ints]) -> dict[str, Ints]:
-    """Return marks of frames that start at 0, for stages of given lengths (n,) in ns.
+def lengths_to_marks(
+    pipeline: Pipeline, lengths: Sequence[Ints], start: Ints | None = None
+) -> dict[str, Ints]:
+    """Return marks of frames with stages of given lengths (n,) in ns.
 
-    A stage without a length has no marks, and a frame that lacks a stage has no end.
+    Frames begin at `start` (n,), or at 0. A stage without a length has no marks, and a frame that
+    lacks a stage has no end.
+
+    Raises
+    ------
+    TraceError
+        A frame ends at 2**62 ns or later.
     """
-    start = np.zeros(len(lengths[0]) if lengths else 0, np.int64)
-    whole = np.ones(len(start), bool)
+    begin = np.zeros(len(lengths[0]) if lengths else 0, np.int64) if start is None else start
+    whole = begin != MISSING
     for length in lengths:
         whole &= length != MISSING
-    total = np.sum([np.where(whole, length, 0) for length in lengths], axis=0, dtype=np.int64)
-    marks = marks_of_stages(pipeline, start, lengths, np.where(whole, total, MISSING))
+    known = [np.where(each == MISSING, 0, each) for each in (begin, *lengths)]
+    if len(begin) and np.sum(np.abs(known), axis=0, dtype=np.float64).max() >= STAMP_LIMIT:
+        raise TraceError("frames must end before 2**62 ns; is the unit right?")
+    end = np.where(whole, np.sum(known, axis=0, dtype=np.int64), MISSING)
+    begun = [np.where(begin == MISSING, MISSING, each) for each in lengths]
+    marks = marks_of_stages(pipeline, begin, begun, end)
     return {mark: marks[mark] for mark in pipeline.marks}
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from latprof.io.formats.columns import ColumnMap
 from latprof.io.formats.files import HEAD, ByteStream, head_of, opened
 from latprof.io.formats.json_values import JsonValues
 from latprof.io.reader import DECODERS, read_ahead
-from latprof.text import clip
+from latprof.text import clip, quoted
 
 __all__ = [
     "ArrowSource",
@@ -42,6 +42,7 @@ Result = TypeVar("Result")
 
 _AHEAD = 3  # batches that are made before they are needed
 _JSON_ROWS = 1 << 14  # of a batch
+_SHOWN = 5  # repeated names
 _SAMPLE_ROWS = 1_000
 _LONGEST_LINE = 1 << 24  # characters of a JSON line
 
@@ -76,6 +77,7 @@ class Source(Protocol):
 
     names: tuple[str, ...]
     rows: int  # an estimate, if rows are text
+    said: Sequence[str]  # what is odd about the columns, for the report
 
     def sample(self) -> pa.Table:
         """Return the first rows."""
@@ -92,14 +94,20 @@ class CsvSource:
     def __init__(self, path: str, missing: Sequence[str]) -> None:
         self._path, self._missing = path, missing
         head = head_of(path)
+        if len(head) >= HEAD and head.count(b"\n") < 2:  # a value is very long
+            head = head_of(path, _LONGEST_LINE)
         self.dialect = delimited.sniff(head)
         self.names = self.dialect.names
+        self.said: Sequence[str] = [
+            f"several columns are named {clip(name, 40)}: the first of them is taken"
+            for name in self.dialect.repeated[:_SHOWN]
+        ]
         end = head.rfind(b"\n") + 1
         # a small file may lack the last line end; a part of a row must not be sampled
         data = head[self.dialect.first_row :]
         if len(head) >= HEAD and end > self.dialect.first_row:
             data = head[self.dialect.first_row : end]
-        first = delimited.Block(data, len(data), self.dialect.first_line)
+        first = delimited.Block(data, len(data), self.dialect.first_line, data.count(b"\n"))
         self._first = delimited.parse_as_text(first, self.dialect, self.names, missing)
         size = max(os.path.getsize(path) - self.dialect.first_row, len(data))
         # exact if the sample is the whole file
@@ -148,6 +156,7 @@ class JsonSource:
         if not found:
             raise TraceError("the file must have a JSON object for each frame, got none")
         self.names = tuple(found)
+        self.said: Sequence[str] = ()
         self._sample = self._table(first[1] if first else [], self.names)
         lines = max(head.count(b"\n"), 1) if self._lines else max(head.count(b"{"), 1)
         self.rows = max(os.path.getsize(path) * lines // max(len(head), 1), 1)
@@ -262,6 +271,13 @@ class ArrowSource:
             with self._opened() as (rows, schema, _):
                 self.rows = rows
         self.names = tuple(schema.names)
+        self.said: Sequence[str] = ()
+        repeated = next((name for name, n in Counter(self.names).items() if n > 1), None)
+        if repeated is not None:
+            raise TraceError(
+                f"columns must have different names, got {quoted(repeated)} more than once; rename "
+                "the others"
+            )
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[tuple[int, pa.Schema, Any]]:

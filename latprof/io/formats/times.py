@@ -29,8 +29,8 @@ _DIGITS = {"s": 9, "ms": 6, "us": 3, "ns": 0}  # decimals of a unit down to 1 ns
 
 _INTEGER = r"^\s*[+-]?(?:\d{1,18}|[0-4]\d{18})\s*$"
 _DECIMAL = r"^\s*[+-]?(?:\d{1,19}\.?\d*|\.\d+)(?:[eE][+-]?\d{1,2})?\s*$"
-_DATE = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?"
-_ZONED = rf"^{_DATE}(?:Z|[+-]\d\d(?::?\d\d)?)$"
+_DATE = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:[.,]\d{1,9})?)?"
+_ZONED = rf"^{_DATE}(?:Z| ?UTC| ?GMT|[+-]\d\d(?::?\d\d)?)$"
 _NAIVE = rf"^{_DATE}$"
 _FORMS = {"integer": _INTEGER, "decimal": _DECIMAL, "zoned": _ZONED, "naive": _NAIVE}
 
@@ -137,11 +137,10 @@ def forms_of(
         numeric = {n: v for n, v in sample.items() if n in known and known[n].kind != "typed"}
         unit, why = _unit(numeric, known, unit, durations)
         said += [why] if why else []
+    # a column without values in the first rows is taken to be written as the others are
+    usual = max(known.values(), key=lambda form: form.digits, default=TimeForm("integer"))
     return (
-        {
-            name: replace(form or TimeForm("integer"), unit=unit or "ns", tz=tz)
-            for name, form in forms.items()
-        },
+        {name: replace(form or usual, unit=unit or "ns", tz=tz) for name, form in forms.items()},
         said,
     )
 
@@ -270,9 +269,11 @@ def to_ns(array: pa.Array | pa.ChunkedArray, form: TimeForm) -> tuple[Ints, Mask
         try:
             array = pc.assume_timezone(array, form.tz)
         except pa.ArrowInvalid as error:
+            found = re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", str(error))
             raise TraceError(
-                f"times without a zone must exist once in {form.tz}, but the clock was changed "
-                f"there: {quoted(str(error), 120)}; write them with their zone"
+                f"times without a zone must exist once in {form.tz}, got "
+                f"{found[0] if found else 'another one'}, when the clock was changed; write them "
+                "with their zone"
             ) from None
     values, missing = numbers(array, "times")
     if types.is_integer(kind):
@@ -290,7 +291,7 @@ def to_ns(array: pa.Array | pa.ChunkedArray, form: TimeForm) -> tuple[Ints, Mask
     gone = np.isnat(values) if missing is None else missing | np.isnat(values)
     if unit == "D":
         raise TraceError("times must have hours and seconds, got dates only")
-    return _limited(*_scaled(count, gone, UNITS[str(unit)]))
+    return _limited(*_scaled(count, gone if gone.any() else None, UNITS[str(unit)]))
 
 
 def _scaled(
@@ -346,6 +347,9 @@ def _of_text(array: pa.StringArray, form: TimeForm) -> tuple[Ints, Mask | None]:
     wrong, _ = numbers(pc.fill_null(pc.invert(fits), False), "times")
     if form.kind in ("integer", "decimal"):
         array = pc.utf8_trim_whitespace(array)
+    else:
+        array = pc.replace_substring(array, ",", ".")
+        array = pc.replace_substring_regex(array, " ?(?:UTC|GMT)$", "Z")
     array = pc.if_else(pc.fill_null(fits, False), array, None)
     try:
         ns, beyond = to_ns(_parsed(array, form), form)

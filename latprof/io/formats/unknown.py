@@ -21,19 +21,24 @@ __all__ = ["advice"]
 
 _LATER = 631_152_000 * 10**9  # ns, the year 1990: larger ones are times since 1970
 _MOST_COLUMNS = 20  # that are named
+_MOST_TRIED = 200  # columns whose values are looked at
 
 
 def advice(source: Source) -> str:
     """Return which columns a table has, how to name those with times, and what was considered.
 
-    The example has the columns with times of the day in order of time. If there are none, it has
-    the columns of numbers with a unit at the end of their names, as durations.
+    The example has the columns with times of the day in order of time. If there is none, or one, it
+    has the columns of numbers with a unit at the end of their names, as durations.
     """
     times = _columns_of_times(source)
     lengths = [] if len(times) > 1 else _columns_of_lengths(source)
+    lengths = [name for name in lengths if name not in times]
     example, why = "--marks received_at,handled_at,sent_at (marks=[...] in Python)", ""
     if len(times) > 1:
         example, why = f"--marks {_listed(times)} (marks=[...] in Python)", " (in order of time)"
+    elif lengths and times:
+        example = f"--marks {_listed(times)} --durations {_listed(lengths)}"
+        why = " (the start, and how long each stage took)"
     elif lengths:
         example = f"--durations {_listed(lengths)} (durations=[...] in Python)"
     shown = ", ".join(clip(name, 40) for name in source.names[:_MOST_COLUMNS])
@@ -49,7 +54,7 @@ def _columns_of_times(source: Source) -> list[str]:
     """Return the columns with times of the day, in order of time."""
     sample = source.sample()
     times: dict[str, Ints] = {}
-    for name in source.names:
+    for name in source.names[:_MOST_TRIED]:
         with contextlib.suppress(TraceError, pa.ArrowException):
             column = one_array(sample.column(name))
             forms, _ = forms_of({name: column}, unit=None, tz=None)
@@ -70,7 +75,7 @@ def _columns_of_lengths(source: Source) -> list[str]:
     """Return the columns of numbers with a unit that is known from their names."""
     sample = source.sample()
     found = []
-    for name in source.names:
+    for name in source.names[:_MOST_TRIED]:
         with contextlib.suppress(TraceError, pa.ArrowException):
             column = one_array(sample.column(name))
             _, said = forms_of({name: column}, unit=None, tz=None, durations=True)
