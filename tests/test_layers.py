@@ -32,6 +32,7 @@ HEAVY = {
     "io.formats.files": {"pyarrow"},
     "io.formats.frame_tools": {"pyarrow"},
     "io.formats.load_tools": {"pyarrow"},
+    "io.formats.layout": {"pyarrow"},
     "io.formats.made": {"pyarrow"},
     "io.formats.rows": {"pyarrow"},
     "io.formats.sources": {"pyarrow"},

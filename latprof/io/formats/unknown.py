@@ -21,7 +21,7 @@ __all__ = ["advice"]
 
 _LATER = 631_152_000 * 10**9  # ns, the year 1990: larger ones are times since 1970
 _MOST_COLUMNS = 20  # that are named
-_MOST_TRIED = 200  # columns whose values are looked at
+_MOST_TRIED = 200  # columns of which the first values are read
 
 
 def advice(source: Source) -> str:
