@@ -62,6 +62,7 @@ def interrupted(action: Callable[[], object], step: int, handler: Callable[[], o
             handler()
         return None if reached else trace
 
+    sys._getframe().f_trace_opcodes = True  # CPython 3.12 looks for it when tracing begins
     sys.settrace(trace)
     try:
         action()
