@@ -1,6 +1,7 @@
 """Metrics and spans for OpenTelemetry, against the SDK's own aggregation and its protocol."""
 
 import logging
+import os
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -323,6 +324,29 @@ def test_numbers_are_sent_at_the_interval():
 
     with Profiler(MIC) as profiler, export(profiler, Counts(), every="5ms"):
         assert enough.wait(10)
+
+
+def test_the_child_of_a_fork_sends_nothing():
+    class Counts:
+        calls = 0
+
+        def export(self, data):
+            self.calls += 1
+            return MetricExportResult.SUCCESS
+
+    counts = Counts()
+    with Profiler(MIC) as profiler, export(profiler, counts, every="1h") as sending:
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                sending.stop()
+                status = sending.now() or counts.calls
+            finally:
+                os._exit(status)
+        assert os.waitpid(child, 0)[1] == 0
+        assert sending.now()
+    assert counts.calls == 2
 
 
 def test_names_are_mapped_by_rule_and_reported(caplog):

@@ -215,5 +215,5 @@ def test_wrong_arguments_are_refused_in_one_line(tmp_path, monkeypatch):
         perfetto.save(crowd(), tmp_path / "t.pftrace", worst=0)
     monkeypatch.setitem(sys.modules, "perfetto", None)
     monkeypatch.setitem(sys.modules, "perfetto.protos.perfetto.trace", None)
-    with pytest.raises(TraceError, match=r"pip install 'latprof\[perfetto\]'"):
+    with pytest.raises(TraceError, match=r"pip install -U 'latprof\[perfetto\]'"):
         perfetto.save(crowd(), tmp_path / "t.pftrace")

@@ -29,7 +29,7 @@ before 1970, are counted, but have neither exemplars nor spans.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from latprof.errors import ProfileError, ProfilerError
@@ -104,8 +104,27 @@ def metrics_data(
         The profile is of histograms of another tool, or an argument is invalid.
     ProfilerError
         The SDK is not installed.
+
+    Examples
+    --------
+    >>> from latprof import Pipeline, Trace, analyze
+    >>> mic = Pipeline.chain("mic", "decode", "play")
+    >>> marks = {"start": [0, 20], "decode": [1, 21], "play": [9, 29], "end": [25, 40]}
+    >>> data = metrics_data(analyze(Trace(mic, frame_id=[7, 8], marks=marks)))
+    >>> latency = data.resource_metrics[0].scope_metrics[0].metrics[0]
+    >>> point = latency.data.data_points[0]
+    >>> dict(point.attributes), point.count, point.sum
+    ({'pipeline': 'mic', 'span': 'decode'}, 2, 1.6e-08)
     """
     _check(profile, worst)
+    check_integer("buckets", buckets, 2, 1 << 16)
+    return _numbers(profile, buckets, worst, _resource(resource), time_ns)[0]
+
+
+def _numbers(
+    profile: Profile, buckets: int, worst: int, resource: "Resource", time_ns: int | None
+) -> "tuple[MetricsData, dict[int, WorstFrame]]":
+    """Return the metrics, and the slowest frames of each group by the number of their trace."""
     from opentelemetry.sdk.metrics.export import (
         AggregationTemporality,
         ExponentialHistogram,
@@ -118,14 +137,16 @@ def metrics_data(
         Sum,
     )
 
-    buckets = check_integer("buckets", buckets, 2, 1 << 16)
     begin, end = _times(profile)
     end = end if time_ns is None else time_ns
     pipeline = {"pipeline": profile.pipeline.name}
     label = None if profile.by is None else label_of(profile.by)
     points, missing, negative = [], [], []
+    slow: dict[int, WorstFrame] = {}
     for group, part in groups_of(profile):
-        exemplars = _exemplars(profile.pipeline, _slowest(part, worst))
+        frames = _slowest(part, worst)
+        slow |= frames
+        exemplars = _exemplars(profile.pipeline, frames)
         for span in (part[name] for name in part.spans):
             attributes = pipeline | {"span": span.name} | ({} if label is None else {label: group})
             if span.count:
@@ -152,7 +173,7 @@ def metrics_data(
         Metric("latprof.frames.in_flight", ABOUT["in_flight"], "{frame}", Gauge(flight)),
     ]
     scoped = ScopeMetrics(_scope(), [each for each in metrics if each.data.data_points], "")
-    return MetricsData([ResourceMetrics(_resource(resource), [scoped], "")])
+    return MetricsData([ResourceMetrics(resource, [scoped], "")]), slow
 
 
 def _point(
@@ -183,13 +204,13 @@ def _point(
     )
 
 
-def _exemplars(pipeline: Pipeline, frames: Sequence[WorstFrame]) -> "dict[str, list[Exemplar]]":
+def _exemplars(pipeline: Pipeline, frames: Mapping[int, WorstFrame]) -> "dict[str, list[Exemplar]]":
     """Return the lengths of slow frames by span, with the ids of the spans that `spans` makes."""
     from opentelemetry.sdk.metrics import Exemplar
 
     found: dict[str, list[Exemplar]] = {}
-    for frame in frames:
-        trace_id, at = _trace_id(pipeline, frame), frame.marks["end"]
+    for trace_id, frame in frames.items():
+        at = frame.marks["end"]
         details = {"frame": str(frame.frame_id)}
         for span, begin, end in known_times(pipeline.all_spans, frame.marks):
             span_id = _span_id(trace_id, "" if span.kind == "total" else span.name)
@@ -227,18 +248,30 @@ def spans(
         The profile is of histograms of another tool, or `worst` is not an integer from 0 to 100.
     ProfilerError
         The SDK is not installed.
+
+    Examples
+    --------
+    >>> from latprof import Pipeline, Trace, analyze
+    >>> mic = Pipeline.chain("mic", "decode", "play")
+    >>> marks = {"start": [10, 20], "decode": [11, 21], "play": [19, 29], "end": [25, 40]}
+    >>> made = spans(analyze(Trace(mic, frame_id=[7, 8], marks=marks)), worst=1)
+    >>> [(span.name, span.start_time, span.end_time) for span in made]
+    [('mic', 20, 40), ('decode', 21, 29), ('play', 29, 40)]
     """
     _check(profile, worst)
-    slow = {
-        _trace_id(profile.pipeline, frame): frame
-        for _, part in groups_of(profile)
-        for frame in _slowest(part, worst)
-    }
-    made = _resource(resource)
+    slow: dict[int, WorstFrame] = {}
+    for _, part in groups_of(profile):
+        slow |= _slowest(part, worst)
+    return _spans_of(profile.pipeline, slow, _resource(resource))
+
+
+def _spans_of(
+    pipeline: Pipeline, frames: Mapping[int, WorstFrame], resource: "Resource"
+) -> "list[ReadableSpan]":
     return [
         span
-        for trace_id, frame in slow.items()
-        for span in _of_frame(profile.pipeline, trace_id, frame, made)
+        for trace_id, frame in frames.items()
+        for span in _of_frame(pipeline, trace_id, frame, resource)
     ]
 
 
@@ -279,15 +312,18 @@ def _of_frame(
     ]
 
 
-def _slowest(profile: Profile, worst: int) -> list[WorstFrame]:
-    """Return the slowest frames with times after 1970, which is what OpenTelemetry can express."""
-    frames = worst_frames(profile.sums, worst)
-    return [f for f in frames if not profile.untimed and min(f.marks.values()) > 0]
+def _slowest(profile: Profile, worst: int) -> dict[int, WorstFrame]:
+    """Return the slowest frames by the number of their trace.
 
-
-def _trace_id(pipeline: Pipeline, frame: WorstFrame) -> int:
-    marks = (frame.marks.get(mark) for mark in pipeline.marks)
-    return stable_id(pipeline.name, frame.frame_id, frame.source, *marks, size=16)
+    Those without times after 1970 are left out, as OpenTelemetry cannot express others.
+    """
+    pipeline, found = profile.pipeline, {}
+    for frame in worst_frames(profile.sums, worst):
+        if not profile.untimed and min(frame.marks.values()) > 0:
+            marks = (frame.marks.get(mark) for mark in pipeline.marks)
+            trace = stable_id(pipeline.name, frame.frame_id, frame.source, *marks, size=16)
+            found[trace] = frame
+    return found
 
 
 def _span_id(trace_id: int, name: str) -> int:
@@ -324,10 +360,11 @@ def _check(profile: object, worst: int) -> None:
 
 def _times(profile: Profile) -> tuple[int, int]:
     """Return begin and end of the recording, UTC ns, or now if its times are not known."""
-    now, sums = time.time_ns(), profile.sums
-    known = set() if profile.untimed else set(profile.segments)
-    if not profile.untimed and sums.first_ns is not None and sums.last_ns is not None:
-        known.add((sums.first_ns, sums.last_ns))
+    now, known = time.time_ns(), profile.segments
+    if profile.untimed:
+        return now, now
+    if not known and profile.time_range_ns is not None:
+        known = {(profile.sums.first_ns or 0, profile.sums.last_ns or 0)}
     begin = min((begin for begin, _ in known), default=now)
     return max(begin, 0), max(max((end for _, end in known), default=now), 0)
 
@@ -367,17 +404,15 @@ class _Sender:
         from opentelemetry.sdk.trace.export import SpanExportResult
 
         profile = self._profiler.report(by=self._by).profile
-        data = metrics_data(profile, time_ns=time.time_ns(), **self._options)
+        data, slow = _numbers(profile, **self._options, time_ns=time.time_ns())
         if self._metrics.export(data) is not MetricExportResult.SUCCESS:
             return "the exporter of metrics returned a failure"
-        if self._spans is None:
-            return ""
-        made = spans(profile, worst=self._options["worst"], resource=self._options["resource"])
-        traces = [0 if span.context is None else span.context.trace_id for span in made]
-        new = [span for span, trace in zip(made, traces, strict=True) if trace not in self._known]
-        if new and self._spans.export(new) is not SpanExportResult.SUCCESS:
-            return "the exporter of spans returned a failure"
-        self._known = set(traces)
+        new = {trace: frame for trace, frame in slow.items() if trace not in self._known}
+        if self._spans is not None and new:
+            made = _spans_of(profile.pipeline, new, self._options["resource"])
+            if self._spans.export(made) is not SpanExportResult.SUCCESS:
+                return "the exporter of spans returned a failure"
+        self._known = set(slow)
         return ""
 
 

@@ -62,6 +62,16 @@ def save(trace: Trace, path: str | os.PathLike[str], *, worst: int = 50) -> Draw
         not installed, or the file cannot be written.
     ProfileError
         `worst` is not an integer from 1 on.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from latprof import Pipeline
+    >>> mic = Pipeline.chain("mic", "decode", "play", stations={"play": "card"})
+    >>> marks = {"start": [0, 20], "decode": [1, 21], "play": [9, 29], "end": [25, 40]}
+    >>> drawn = save(Trace(mic, frame_id=[7, 8], marks=marks), tempfile.mkdtemp() + "/a.pftrace")
+    >>> drawn.tracks, len(drawn.frames), drawn.in_flight.counts.tolist()
+    (('frames', 'decode', 'card'), 2, [1, 2, 1, 0])
     """
     protos = _protos()
     drawing = draw(trace, worst)
@@ -88,10 +98,10 @@ def save(trace: Trace, path: str | os.PathLike[str], *, worst: int = 50) -> Draw
 def _protos() -> ModuleType:
     try:
         from perfetto.protos.perfetto.trace import perfetto_trace_pb2
-    except ImportError:
+    except Exception:  # perfetto is missing, or protobuf is too old for it, which is another error
         raise TraceError(
-            "a Perfetto file needs the package perfetto; pip install 'latprof[perfetto]', or end "
-            "the output in .json"
+            "a Perfetto file needs the packages perfetto and protobuf; pip install -U "
+            "'latprof[perfetto]', or end the output in .json"
         ) from None
     module: ModuleType = perfetto_trace_pb2
     return module

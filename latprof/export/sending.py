@@ -2,6 +2,7 @@
 
 import atexit
 import logging
+import os
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -19,7 +20,8 @@ class Sending:
     """Sends at an interval, and a last time at the end.
 
     As a context manager it stops at the end of the block; it also stops when the program exits.
-    The first of several failures in a row is logged, and so is their end.
+    The first of several failures in a row is logged, and so is their end. The child of a fork sends
+    nothing.
 
     Parameters
     ----------
@@ -39,7 +41,7 @@ class Sending:
     def __init__(self, to: str, send: Callable[[], str], every_s: float) -> None:
         self.sent = self.failed = 0
         self._to, self._send, self._every_s = to, send, every_s
-        self._failing = False
+        self._failing, self._process = False, os.getpid()
         self._lock, self._stopped = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"latprof to {to}", daemon=True)
         self._thread.start()
@@ -63,13 +65,15 @@ class Sending:
     def stop(self) -> None:
         """Send a last time, and end; do nothing the second time. Exporters are not shut down."""
         atexit.unregister(self.stop)
-        if not self._stopped.is_set():
+        if not self._stopped.is_set() and os.getpid() == self._process:
             self._stopped.set()
             self._thread.join()
             self.now()
 
     def now(self) -> bool:
         """Send now, and return whether it worked."""
+        if os.getpid() != self._process:
+            return False
         with self._lock:
             try:
                 why = self._send()
