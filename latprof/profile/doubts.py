@@ -159,7 +159,7 @@ _MOST_MARKS = 6  # named in a doubt
 def _resolution(profile: "Profile") -> Iterator[Doubt]:
     """Report marks that are so coarse that distances of frames, or their times, are rounded."""
     usual = profile["end_to_end"].histogram.value_at(50)
-    if profile.frames < FEWEST_STAMPS or usual is None:
+    if profile.frames < FEWEST_STAMPS or usual is None or profile.bins is not None:
         return
     spacing = (profile.time_range_ns or 0) / profile.frames
     by_step: dict[int, list[str]] = {}

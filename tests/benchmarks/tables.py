@@ -20,22 +20,20 @@ MARKS = ["t0", "t1", "t2", "t3", "t4"]
 FORMS = ("ns", "iso", "decimal")
 
 LATPROF = """
-import json, resource, sys, time
+import json, sys, time
 import latprof, pyarrow.csv, latprof.analysis, latprof.io.formats.rows
-start = time.perf_counter()
+start, cpu = time.perf_counter(), time.process_time()
 marks = ["t0", "t1", "t2", "t3", "t4"]
 unit = {"ns": "ns", "iso": None, "decimal": "s"}[sys.argv[2]]
 profile = latprof.analyze(latprof.ForeignFile(sys.argv[1], marks=marks, unit=unit))
 found = {name: [profile[name].percentile(q).value for q in (50, 90, 99)] for name in profile.spans}
 took = time.perf_counter() - start
-memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-print(json.dumps([took, memory, found["end_to_end"]]))
 """
 
 PANDAS = """
-import json, resource, sys, time
+import json, sys, time
 import numpy as np, pandas as pd
-start = time.perf_counter()
+start, cpu = time.perf_counter(), time.process_time()
 marks = ["t0", "t1", "t2", "t3", "t4"]
 dates = marks if sys.argv[2] == "iso" else None
 table = pd.read_csv(sys.argv[1], parse_dates=dates)
@@ -50,8 +48,14 @@ for name, lengths in spans.items():
     found[name] = [float(value) * scale for value in known]
     lengths.mean(), lengths.std(), lengths.min(), lengths.max()
 took = time.perf_counter() - start
-memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-print(json.dumps([took, memory, found["end_to_end"]]))
+"""
+
+
+# ru_maxrss would include what the process that starts this one had before
+MEASURED = """
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+used = time.process_time() - cpu
+print(json.dumps([took, int(peak.split()[1]) // 1024, found["end_to_end"], used]))
 """
 
 
@@ -98,7 +102,7 @@ def main() -> None:
             taken: dict[str, list[list[float]]] = {"latprof": [], "pandas": []}
             for _ in range(options.runs):
                 for name, program in (("latprof", LATPROF), ("pandas", PANDAS)):
-                    command = [sys.executable, "-c", program, str(path), form]
+                    command = [sys.executable, "-c", program + MEASURED, str(path), form]
                     text = subprocess.run(command, check=True, capture_output=True, text=True)
                     taken[name].append(json.loads(text.stdout.splitlines()[-1]))
                     time.sleep(0.1)
@@ -106,14 +110,18 @@ def main() -> None:
                 name: statistics.median(run[0] for run in runs) for name, runs in taken.items()
             }
             memory = {name: max(run[1] for run in runs) for name, runs in taken.items()}
+            cpu = {name: statistics.median(run[3] for run in runs) for name, runs in taken.items()}
             mine, theirs = taken["latprof"][0][2], taken["pandas"][0][2]
             assert np.allclose(mine, theirs, rtol=0.001), (mine, theirs)
             size = path.stat().st_size / 1e6
             print(
                 f"{form}: {options.rows:,} rows, {size:,.0f} MB: "
-                f"latprof {seconds['latprof']:.2f} s and {memory['latprof']:,} MB, "
-                f"pandas {seconds['pandas']:.2f} s and "
-                f"{memory['pandas']:,} MB, ratio {seconds['latprof'] / seconds['pandas']:.2f}",
+                + ", ".join(
+                    f"{name} {seconds[name]:.2f} s, {cpu[name]:.2f} s of processors, "
+                    f"{memory[name]:,} MB"
+                    for name in taken
+                )
+                + f", ratio {seconds['latprof'] / seconds['pandas']:.2f}",
                 flush=True,
             )
 

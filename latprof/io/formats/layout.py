@@ -52,7 +52,7 @@ def columns_laid_out_alike(
     delimiter, point = map(ord, separators)
     first = rows[0]
     ends = np.flatnonzero((first == delimiter) | (first == ord("\n")))
-    if len(ends) != len(names) or (rows[:, ends] != first[ends]).any():
+    if len(ends) != len(names) or any((rows[:, end] != first[end]).any() for end in ends):
         return None
     if len(kinds) < len(names) and np.count_nonzero(rows == delimiter) != len(rows) * (
         len(names) - 1
