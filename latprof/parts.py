@@ -26,6 +26,7 @@ from latprof.errors import LatprofError, ProfileError, TraceError
 from latprof.frames import Columns
 from latprof.io.dataset import stream_of
 from latprof.io.member import Member
+from latprof.io.remote import REQUESTS
 from latprof.pipeline import Pipeline
 from latprof.profile.file import profile_bytes, profile_from
 from latprof.profile.merging import MergeTree
@@ -38,6 +39,7 @@ from latprof.units import STAMP_LIMIT
 __all__ = [
     "PAYS_FROM",
     "FoldPlan",
+    "FoldedPart",
     "PartsResult",
     "Progress",
     "TimeRange",
@@ -234,8 +236,27 @@ def _cut(members: Sequence[Member], most_rows: int) -> Iterator[Part]:
         yield tuple(gathered)
 
 
-def fold_part(plan: FoldPlan, part: Part) -> tuple[bytes, int]:
-    """Fold a part; return its profile, and how many frames were outside of the time range.
+@dataclass(frozen=True, slots=True)
+class FoldedPart:
+    """What a worker returns.
+
+    Attributes
+    ----------
+    profile
+        The bytes of its file.
+    left_out
+        Frames outside of the time range.
+    requests
+        Those of `latprof.io.remote.Requests.take`.
+    """
+
+    profile: bytes
+    left_out: int
+    requests: dict[str, tuple[int, int]]
+
+
+def fold_part(plan: FoldPlan, part: Part) -> FoldedPart:
+    """Fold a part.
 
     Raises
     ------
@@ -244,7 +265,7 @@ def fold_part(plan: FoldPlan, part: Part) -> tuple[bytes, int]:
     """
     profile = plan.profile()
     left_out = plan.fold(profile, part)
-    return profile_bytes(profile, level=1), left_out
+    return FoldedPart(profile_bytes(profile, level=1), left_out, REQUESTS.take())
 
 
 def fold_parts(
@@ -294,8 +315,9 @@ def fold_parts(
             if not partial:
                 break
         else:
-            merged.add(profile_from(io.BytesIO(value[0]), Profile))
-            result.left_out += value[1]
+            merged.add(profile_from(io.BytesIO(value.profile), Profile))
+            result.left_out += value.left_out
+            REQUESTS.update(value.requests)
         if progress is not None:
             progress(done, rows)
     if failed and not partial:
@@ -318,9 +340,9 @@ def fold_parts(
 
 def _completed(
     executor: "Executor | Workers", plan: FoldPlan, tasks: Sequence[_Task]
-) -> Iterator[tuple[_Task, tuple[bytes, int] | BaseException]]:
+) -> Iterator[tuple[_Task, FoldedPart | BaseException]]:
     """Yield each task with its result, or with why it failed `ATTEMPTS` times."""
-    running: dict[Future[tuple[bytes, int]], _Task] = {}
+    running: dict[Future[FoldedPart], _Task] = {}
     # if a worker dies, all parts that run fail: they are tried one by one, to find the guilty one
     suspects: deque[_Task] = deque()
     failed: list[tuple[_Task, BaseException]] = []

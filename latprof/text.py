@@ -1,6 +1,7 @@
 """Names: which are allowed, and how names, values and counts are written in messages."""
 
 import os
+import re
 
 from latprof.errors import PipelineError
 
@@ -15,6 +16,7 @@ __all__ = [
     "quoted",
     "shown_path",
     "storable",
+    "without_secrets",
 ]
 
 RESERVED = frozenset(
@@ -74,6 +76,8 @@ def quoted(value: object, limit: int = 80) -> str:
     >>> print(quoted("mic\x1b[31m"))
     'mic\x1b[31m'
     """
+    if isinstance(value, str) and "://" in value:
+        value = without_secrets(value)
     try:
         text = repr(value[: limit + 1] if isinstance(value, str | bytes) else value)
     except Exception:  # of an object that cannot be shown, for example a very large integer
@@ -90,7 +94,10 @@ def shown_path(path: str | os.PathLike[str], limit: int = 240) -> str:
     >>> print(shown_path("no\n.parquet"), shown_path("a" * 50 + ".parquet", limit=19))
     no\n.parquet aaaaaaaa....parquet
     """
-    text = escape(os.fsdecode(path))
+    text = os.fsdecode(path)
+    if _URL.match(text):
+        text = text.partition("?")[0]
+    text = escape(without_secrets(text))
     half = (limit - 3) // 2
     return text if len(text) <= limit else f"{text[:half]}...{text[-half:]}"
 
@@ -104,6 +111,32 @@ def storable(name: str) -> str:
     ü a\udcff
     """
     return name.encode("utf-8", "backslashreplace").decode()
+
+
+_URL = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"<>]*)")
+
+
+def without_secrets(text: str) -> str:
+    """Return text in which URLs have no user, no password and no query: these may be secrets.
+
+    Examples
+    --------
+    >>> without_secrets("s3://key:pass/word@bucket/mic.parquet?session_token=x")
+    's3://bucket/mic.parquet'
+    >>> without_secrets("s3://bucket/user@host.parquet")
+    's3://bucket/user@host.parquet'
+    """
+    return _URL.sub(_shown_url, text) if "://" in text else text
+
+
+def _shown_url(found: re.Match[str]) -> str:
+    rest = found[2].partition("?")[0]
+    host = rest.partition("/")[0]
+    if "@" in host:
+        rest = rest[host.rindex("@") + 1 :]
+    elif "@" in rest and not re.fullmatch(r"[^:]*(:\d*)?", host):
+        rest = rest.rpartition("@")[2]  # a password with a slash; what follows a host is a port
+    return found[1] + rest
 
 
 # -- rules for names ------------------------------------------------------------------------------

@@ -19,6 +19,8 @@ from latprof.io.atomic import file_errors
 from latprof.io.checks import columns_of_arguments, columns_of_table
 from latprof.io.dataset import Dataset
 from latprof.io.formats.foreign import ForeignFile
+from latprof.io.remote import is_folder
+from latprof.io.several import meta_of_all
 from latprof.pipeline import Pipeline, check_pipeline
 from latprof.text import clip, counted, quoted, shown_path
 from latprof.units import Time, format_ns, format_utc, parse_time
@@ -504,12 +506,12 @@ def read(
         )
     else:
         given = ForeignFile(path, pipeline, **columns)
-    if os.path.isdir(given.path):
+    if is_folder(given.path):
         raise TraceError(
             f"{shown_path(given.path)}: the path must be of a file, got a folder; name a file in it"
         )
     dataset = Dataset(given if columns or given is path else given.path, pipeline=pipeline)
-    return Trace.of(dataset.pipeline, dataset.read(), dict(dataset.members[0].meta))
+    return Trace.of(dataset.pipeline, dataset.read(), meta_of_all(dataset.members))
 
 
 def _described(meta: dict[str, Any]) -> dict[str, Any]:

@@ -18,14 +18,15 @@ from latprof.errors import LatprofError, PipelineError, ProfileError, TraceError
 from latprof.io.atomic import write_file
 from latprof.io.formats.columns import ColumnMap
 from latprof.io.formats.foreign import ForeignFile, read_pipeline_file
+from latprof.io.remote import REQUESTS
 from latprof.parts import PAYS_FROM, Workers
 from latprof.pipeline import AUDIO, Pipeline
 from latprof.profile.file import is_profile
 from latprof.profile.profile import Profile, load_profile
 from latprof.report.report import Report
 from latprof.table import Section, text
-from latprof.text import clip, quoted, shown_path
-from latprof.units import parse_time
+from latprof.text import clip, counted, quoted, shown_path
+from latprof.units import format_bytes, parse_time
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -46,6 +47,7 @@ __all__ = [
     "pipeline_of",
     "print_json",
     "print_report",
+    "print_requests",
     "print_sections",
     "profile_of",
     "progress",
@@ -53,6 +55,7 @@ __all__ = [
 ]
 
 LONG_WORK = 2_000_000  # frames; from this many on, progress is shown
+_MOST_LISTED = 100  # files of which requests are listed
 
 # what `analyze` is called with if an option is not given, or if a command does not have it
 _DEFAULTS = {
@@ -415,6 +418,17 @@ def print_report(report: Report) -> None:
         terminal.print_report(report)
     else:
         print(report)
+
+
+def print_requests() -> None:
+    """Print to stderr how many requests were made to object stores, by file."""
+    made = sorted(REQUESTS.take().items())
+    for name, (requests, size) in made[:_MOST_LISTED]:
+        what = counted(requests, "request")
+        print(f"latprof: {name}: {what}, {format_bytes(size)}", file=sys.stderr)
+    total, size = (sum(each[i] for _, each in made) for i in (0, 1))
+    what = f"{counted(total, 'request')} for {counted(len(made), 'URL')}"
+    print(f"latprof: {what}, {format_bytes(size)}", file=sys.stderr)
 
 
 def print_sections(sections: list[Section]) -> None:

@@ -1,9 +1,8 @@
-"""``latprof export``, ``recover`` and ``merge``: one file out of traces, a ring, or profiles."""
+"""``latprof export``, ``recover``, ``compact``, ``merge``: files out of traces, rings, profiles."""
 
 import argparse
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from latprof.analysis import analyze
@@ -20,8 +19,10 @@ from latprof.cli.common import (
 from latprof.errors import LatprofError, TraceError
 from latprof.export import chrome, perfetto
 from latprof.frames import Columns
+from latprof.io.compact import compact
 from latprof.io.dataset import Dataset
 from latprof.io.member import Member, lowest_start
+from latprof.io.remote import identity, is_file
 from latprof.pipeline import Pipeline
 from latprof.profile.file import is_profile, saved_profiles
 from latprof.profile.profile import Profile, load_profile
@@ -29,6 +30,7 @@ from latprof.profile.profile import merge as merge_profiles
 from latprof.recovery import last_moments, recover
 from latprof.text import counted, shown_path
 from latprof.trace import Trace
+from latprof.units import format_bytes
 
 __all__ = ["add"]
 
@@ -38,7 +40,7 @@ _ADDED_UP = ("in_flight", "rejected", "sampled_out", "torn", "notes")
 
 
 def add(command: NewCommand) -> None:
-    """Declare the three commands."""
+    """Declare the commands."""
     export = command(
         "export", "write traces as one Parquet or CSV file", "export mic.parquet -o mic.csv"
     )
@@ -71,6 +73,15 @@ def add(command: NewCommand) -> None:
     )
     rescue.add_argument("-o", "--output", help="new trace file: .parquet or .csv")
     rescue.set_defaults(run=_recover)
+
+    small = command(
+        "compact",
+        "write many trace files as few, of which a report is the same",
+        "compact traces/ -o compacted/",
+    )
+    small.add_argument("trace", nargs="+", help="trace files, folders, globs or URLs")
+    small.add_argument("-o", "--output", required=True, help="new folder")
+    small.set_defaults(run=_compact)
 
     merge = command(
         "merge",
@@ -116,7 +127,7 @@ def _merge(options: argparse.Namespace) -> None:
     output, name = options.output, shown_path(options.output)
     if output.endswith(_TABLES):
         raise LatprofError(f"{name} would be a profile, not a table; end it in .latprof")
-    if Path(output).is_file() and not is_profile(output):  # a profile may grow in place
+    if is_file(output) and not is_profile(output):  # a profile may grow in place
         raise LatprofError(f"{name} exists and is not a saved profile; choose another output")
     pipeline = pipeline_of(options.pipeline)
     paths = [path for part in options.part for path in saved_profiles(part) or [part]]
@@ -138,6 +149,18 @@ def _profiles(
             yield analyze(recordings, pipeline=pipeline, causes=None, progress=report)
 
 
+def _compact(options: argparse.Namespace) -> None:
+    """Write the folder, and print how many files it has."""
+    with progress() as report:
+        made = compact(options.trace, options.output, progress=report)
+    done = "is already made of" if made.repeated else "has the"
+    print(
+        f"{shown_path(options.output)} {done} {counted(made.rows, 'frame')} of "
+        f"{counted(made.before, 'file')}: {counted(made.after, 'file')}, "
+        f"{format_bytes(made.before_bytes)} before, {format_bytes(made.after_bytes)} now"
+    )
+
+
 def _export(options: argparse.Namespace) -> None:
     """Write all traces as one, and print how many frames it has."""
     check_ending(options.output, (*_TABLES, ".json", *perfetto.ENDINGS))
@@ -147,7 +170,7 @@ def _export(options: argparse.Namespace) -> None:
     pipeline = pipeline_of(options.pipeline)
     dataset = Dataset(recordings_of(options), pipeline=pipeline, unique=True)
     paths, name = dataset.paths, shown_path(options.output)
-    if len(paths) > 1 and Path(options.output).resolve() in [path.resolve() for path in paths]:
+    if len(paths) > 1 and identity(options.output) in map(identity, paths):
         raise TraceError(
             f"{name} must not be one of the {len(paths):,} files to be read, "
             "or the next export would contain its frames twice; choose another output"

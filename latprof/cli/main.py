@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import latprof
 from latprof.cli import compare, completion, convert, demo, formats, plot, queueing, report, top
 from latprof.errors import LatprofError
-from latprof.text import escape, shown_path
+from latprof.text import escape, shown_path, without_secrets
 
 __all__ = ["COMMAND_MODULES", "main"]
 
@@ -38,9 +38,8 @@ class _Parser(argparse.ArgumentParser):
     def refuse(self, unknown: Sequence[str]) -> NoReturn:
         """End with an error about arguments that do not exist."""
         options = [option for action in self._actions for option in action.option_strings]
-        self.error(
-            f"unrecognized arguments: {' '.join(unknown)}{_did_you_mean(unknown[0], options)}"
-        )
+        shown = " ".join(map(shown_path, unknown))
+        self.error(f"unrecognized arguments: {shown}{_did_you_mean(unknown[0], options)}")
 
     def _print_message(self, message: str, file: Any = None) -> None:
         if file is sys.stdout:
@@ -120,7 +119,7 @@ def _close_output() -> None:
 
 
 def _one_line(message: str) -> str:
-    text = escape(message)
+    text = escape(without_secrets(message))
     return text if len(text) <= 2_000 else f"{text[:1_000]}...{text[-900:]}"
 
 

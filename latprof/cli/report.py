@@ -12,6 +12,7 @@ from latprof.cli.common import (
     part_of,
     print_json,
     print_report,
+    print_requests,
     print_sections,
     profile_of,
     recordings_of,
@@ -100,6 +101,9 @@ def add(command: NewCommand) -> None:
     )
     hosts.add_argument("-o", "--output", metavar="FILE", help="also draw a picture, FILE.png")
     add_workers(report)
+    report.add_argument(
+        "--verbose", action="store_true", help="also list the requests to object stores, on stderr"
+    )
     report.set_defaults(run=run)
 
 
@@ -122,6 +126,8 @@ def run(options: argparse.Namespace) -> None:
         worst=options.worst,
         thresholds=thresholds,
     )
+    if options.verbose:
+        print_requests()
     if options.html is not None:
         _write_page(options.html, report.to_html())
     if options.format == "json":

@@ -5,13 +5,15 @@ import errno
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
 from latprof.errors import LatprofError, TraceError
-from latprof.text import clip, escape, quoted, shown_path
+from latprof.io.remote import check_url, is_url, local_path, send
+from latprof.text import clip, escape, quoted, shown_path, without_secrets
 
-__all__ = ["AtomicFile", "file_errors", "first_line", "reading", "write_file"]
+__all__ = ["AtomicFile", "file_errors", "first_line", "new_file", "reading", "write_file"]
 
 _ADVICE = {
     errno.ENOSPC: "free disk space or choose another disk",
@@ -45,7 +47,7 @@ def write_file(
     >>> os.listdir(os.path.dirname(path))
     ['greeting']
     """
-    with file_errors(path, "cannot be written", error=error), AtomicFile(path) as new:
+    with file_errors(path, "cannot be written", error=error), new_file(path) as new:
         yield new.file
 
 
@@ -103,7 +105,7 @@ def reading(path: str | os.PathLike[str], fault: str = "damaged or incomplete") 
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, escaped and shortened."""
-    return clip(str(error).partition("\n")[0].strip(), 160) or type(error).__name__
+    return clip(without_secrets(str(error).partition("\n")[0].strip()), 160) or type(error).__name__
 
 
 class AtomicFile:
@@ -217,3 +219,36 @@ class AtomicFile:
             self.commit()
         else:
             self.discard()
+
+
+class _UploadedFile(AtomicFile):
+    """A new file behind a URL: it is written here, without a name, and sent when it is complete."""
+
+    def __init__(self, url: str) -> None:
+        check_url(url)  # now rather than after hours
+        self.path = url
+        self._temporary = None
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115
+
+    def commit(self) -> None:
+        """Send the file; it is in the store when this returns."""
+        try:
+            self.file.flush()
+            send(self.file, self.path)
+        finally:
+            self.discard()
+
+
+def new_file(path: str | os.PathLike[str]) -> AtomicFile:
+    """Return a new file, local or behind a URL, that takes its name when it is complete.
+
+    Raises
+    ------
+    OSError
+        As `AtomicFile`.
+    TraceError
+        The URL is of an unknown file system.
+    """
+    if isinstance(path, str) and is_url(path):
+        return _UploadedFile(path)
+    return AtomicFile(local_path(path))

@@ -15,7 +15,13 @@ from latprof.units import STAMP_LIMIT
 if TYPE_CHECKING:
     from latprof.io.reader import Decode
 
-__all__ = ["cut", "decoded", "decoded_ahead", "in_order"]
+__all__ = ["DECODERS", "REMOTE_DECODERS", "cut", "decoded", "decoded_ahead", "in_order"]
+
+DECODERS = 2
+"""Row groups that are decoded at once: those of other tools take longer to decode than to fold."""
+
+REMOTE_DECODERS = 4
+"""Row groups that are fetched or decoded at once from a store, which takes its time to answer."""
 
 _BATCH_ROWS = 1 << 16  # rows of a batch that is cut from a trace in memory
 
@@ -27,11 +33,12 @@ def decoded(tasks: "Iterator[tuple[Decode | None, int]]") -> Iterator[Decoded]:
     return (_run(task) for task, _ in tasks)
 
 
-def decoded_ahead(tasks: "Iterator[tuple[Decode | None, int]]") -> Iterator[Decoded]:
+def decoded_ahead(
+    tasks: "Iterator[tuple[Decode | None, int]]", *, remote: bool = False
+) -> Iterator[Decoded]:
     """Yield the results of tasks in their order, the next ones being decoded in threads."""
-    from latprof.io.reader import DECODERS
-
-    with ThreadPoolExecutor(DECODERS, thread_name_prefix="latprof-decode") as pool:
+    threads = REMOTE_DECODERS if remote else DECODERS
+    with ThreadPoolExecutor(threads, thread_name_prefix="latprof-decode") as pool:
         coming: deque[Future[Decoded]] = deque()
         try:
             for task, waiting in tasks:

@@ -7,6 +7,7 @@ batches. A file is open only while it is read, and pyarrow is loaded only if the
 import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from latprof.io.atomic import file_errors
 from latprof.io.batches import cut, decoded, decoded_ahead, in_order
 from latprof.io.formats.foreign import ForeignFile
 from latprof.io.member import Member, TraceLike, foreign, inspected
+from latprof.io.remote import find, identity, is_url, local_path
+from latprof.io.several import cut_out, recordings_in, runs_of
 from latprof.pipeline import Pipeline, check_pipeline
 from latprof.units import STAMP_LIMIT
 
@@ -31,6 +34,8 @@ __all__ = [
 ]
 
 
+_INSPECTED_AT_ONCE = 16  # files behind URLs
+
 RecordingLike = TraceLike | ForeignFile | str | os.PathLike[str]
 
 DatasetLike = RecordingLike | Iterable[RecordingLike]
@@ -43,7 +48,8 @@ class Dataset:
     Parameters
     ----------
     recordings
-        A trace, a path, a folder (all ``*.parquet`` files in it and below), a glob, or several.
+        A trace, a path, a folder (all ``*.parquet`` files in it and below), a glob, or several;
+        paths may be URLs, as ``s3://bucket/day/``: see `latprof.io.remote`.
     pipeline
         What the marks mean, for files that do not contain it; for others, stations and the
         period may differ.
@@ -100,11 +106,12 @@ class Dataset:
             check_pipeline(pipeline, TraceError)
         self.members: list[Member] = []
         self.repeated = 0
-        seen: set[Path] = set()
-        for trace in _traces_and_files(recordings):
-            if isinstance(trace, Path | ForeignFile):
+        seen: set[str] = set()
+        for trace in _inspected_ahead(_traces_and_files(recordings), pipeline):
+            path = trace.path if isinstance(trace, ForeignFile | Member) else trace
+            if isinstance(path, Path | str):
                 known = len(seen)
-                seen.add(Path(trace.path if isinstance(trace, ForeignFile) else trace).resolve())
+                seen.add(identity(path))
                 self.repeated += len(seen) == known
                 if unique and len(seen) == known:
                     continue
@@ -118,11 +125,18 @@ class Dataset:
             self.pipeline = self.pipeline.with_queues(queues)
         self.rows = sum(member.rows for member in self.members)
 
-    def _add(self, trace: TraceLike | ForeignFile | Path, pipeline: Pipeline | None) -> None:
-        if isinstance(trace, Path):
+    def _add(
+        self, trace: TraceLike | ForeignFile | Path | Member, pipeline: Pipeline | None
+    ) -> None:
+        if isinstance(trace, Member):
+            recording = trace
+        elif isinstance(trace, Path):
             recording = inspected(trace, pipeline)
         elif isinstance(trace, ForeignFile):
-            path, own = Path(trace.path), pipeline or trace.columns.pipeline
+            path: Path | str = trace.path
+            if not is_url(path):
+                path = Path(local_path(path))
+            own = pipeline or trace.columns.pipeline
             recording = (
                 inspected(path, own) if trace.only_pipeline else foreign(path, trace, pipeline)
             )
@@ -138,7 +152,7 @@ class Dataset:
                 f"{recording.pipeline.name!r} and {first.name} of {first.pipeline.name!r}, and "
                 "their marks, spans, stations or periods differ; use them separately"
             )
-        self.members.append(recording)
+        self.members += recordings_in(recording)
 
     @property
     def untimed(self) -> bool:
@@ -160,9 +174,9 @@ class Dataset:
             )
 
     @property
-    def paths(self) -> list[Path]:
-        """The files, without the traces in memory."""
-        return [each.path for each in self.members if each.path is not None]
+    def paths(self) -> list[Path | str]:
+        """The files, without the traces in memory; URLs are text."""
+        return list(dict.fromkeys(each.path for each in self.members if each.path is not None))
 
     def first_start(self) -> int | None:
         """Return the first start of all frames in ns UTC, or None if no frame has one.
@@ -255,11 +269,12 @@ def stream_of(
     rows = sum(member.rows for member in members)
 
     def tasks() -> "Iterator[tuple[Decode | None, int]]":
-        for member in members:
-            yield from member.tasks(wanted)
+        for run in runs_of(members):
+            yield from run[0].tasks(wanted, run[-1])
 
     has_files = any(member.path is not None for member in members)
-    coming = decoded_ahead(tasks()) if has_files else decoded(tasks())
+    remote = any(isinstance(member.path, str) for member in members)
+    coming = decoded_ahead(tasks(), remote=remote) if has_files else decoded(tasks())
     done = 0
 
     def batches() -> Iterator[Columns]:
@@ -270,14 +285,17 @@ def stream_of(
             done += len(columns)
             yield columns
             if progress is not None:
-                progress(done, rows)
+                progress(min(done, rows), rows)  # a row group may have rows of other members
 
-    for member in members:
-        yield member, batches()
+    for run in runs_of(members):
+        if run[0].within is None:
+            yield run[0], batches()
+        else:
+            yield from cut_out(run, batches())
 
 
-def find_files(where: str | os.PathLike[str], *, every: bool = False) -> list[Path]:
-    """Return the files that a path, a folder or a glob means, sorted by name.
+def find_files(where: str | os.PathLike[str], *, every: bool = False) -> Sequence[Path | str]:
+    """Return the files that a path, a folder or a glob means, sorted by name; URLs are text.
 
     Parameters
     ----------
@@ -291,6 +309,9 @@ def find_files(where: str | os.PathLike[str], *, every: bool = False) -> list[Pa
     TraceError
         There is none.
     """
+    if isinstance(where, str) and is_url(where):
+        return find(where, every=every)
+    where = local_path(where)
     path, text = Path(where), os.fspath(where)
     with file_errors(where, "cannot be opened"):
         if path.is_dir():
@@ -320,7 +341,9 @@ def find_files(where: str | os.PathLike[str], *, every: bool = False) -> list[Pa
         return sorted(found)
 
 
-def _traces_and_files(recordings: DatasetLike) -> Iterator[TraceLike | ForeignFile | Path]:
+def _traces_and_files(
+    recordings: DatasetLike,
+) -> Iterator[TraceLike | ForeignFile | Path | str]:
     """Yield each trace in memory, and each file that a path, a folder or a glob means.
 
     Raises
@@ -352,6 +375,24 @@ def _traces_and_files(recordings: DatasetLike) -> Iterator[TraceLike | ForeignFi
             raise TraceError(
                 f"a recording must be a Trace or a path, got {type(recording).__name__}; {remedy}"
             )
+
+
+def _inspected_ahead(
+    found: Iterator[TraceLike | ForeignFile | Path | str], pipeline: Pipeline | None
+) -> Iterator[TraceLike | ForeignFile | Path | Member]:
+    """Yield what is found, files behind URLs inspected: several at once, as stores are slow."""
+    several = list(found)
+    urls = list(dict.fromkeys(each for each in several if isinstance(each, str)))
+    if not urls:
+        yield from several  # type: ignore[misc]
+        return
+    with ThreadPoolExecutor(_INSPECTED_AT_ONCE, thread_name_prefix="latprof-inspect") as pool:
+        coming = {url: pool.submit(inspected, url, pipeline) for url in urls}
+        try:
+            for each in several:
+                yield coming[each].result() if isinstance(each, str) else each
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _is_trace(value: object) -> bool:

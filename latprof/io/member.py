@@ -11,6 +11,7 @@ from latprof.io.atomic import file_errors
 from latprof.io.formats.columns import ColumnMap
 from latprof.io.formats.foreign import ForeignFile, beside, read_pipeline_file
 from latprof.io.formats.known import recognized
+from latprof.io.remote import is_file, is_url, open_binary
 from latprof.pipeline import Pipeline
 from latprof.text import shown_path
 from latprof.units import STAMP_LIMIT
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from latprof.io.formats.rows import TableReader
     from latprof.io.reader import Decode, Reader
 
-__all__ = ["Member", "TraceLike", "foreign", "inspected", "lowest_start"]
+__all__ = ["Member", "TraceLike", "Within", "foreign", "inspected", "lowest_start"]
+
+_KEPT = 1 << 18  # bytes of a footer that is sent to workers, rather than fetched by each
 
 
 class TraceLike(Protocol):
@@ -28,6 +31,35 @@ class TraceLike(Protocol):
     pipeline: Pipeline
     columns: Columns
     meta: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """The rows of one recording in a file with several.
+
+    Attributes
+    ----------
+    first, stop
+        The first row, and the one after the last.
+    row_group
+        Rows of each row group of the file but the last.
+    start
+        First start in the first batch of the recording when it was a file, ns UTC.
+    """
+
+    first: int
+    stop: int
+    row_group: int
+    start: int
+
+    @property
+    def first_group(self) -> int:
+        """The row group with the first row."""
+        return self.first // self.row_group
+
+    def groups_to(self, last: "Within") -> range:
+        """Return the row groups with the rows up to those of a later recording."""
+        return range(self.first_group, max(-(-last.stop // self.row_group), self.first_group + 1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +75,7 @@ class Member:
     tags
         Names of the columns that are tags.
     path
-        Of the file, or None for a trace in memory.
+        Of the file (a URL is text), or None for a trace in memory.
     columns
         The frames, of a trace in memory and of a file that must be read as a whole.
     table
@@ -52,6 +84,10 @@ class Member:
         How many row groups a Parquet file has.
     groups
         Those that are read; None is all.
+    footer
+        That of a Parquet file behind a URL, if it is small, so that it is fetched once.
+    within
+        Which rows of the file it has, if the file has several recordings.
     """
 
     name: str
@@ -59,11 +95,13 @@ class Member:
     meta: dict[str, Any]
     rows: int
     tags: tuple[str, ...]
-    path: Path | None
+    path: Path | str | None
     columns: Columns | None
     table: "TableReader | None" = None
     row_groups: int = 0
     groups: range | None = None
+    footer: Any = None
+    within: Within | None = None
 
     def read(self, names: Iterable[str] | None = None) -> Columns:
         """Return all frames: the marks, optional columns and tags in `names`, or all."""
@@ -71,6 +109,8 @@ class Member:
             return self.columns if names is None else self.columns.only(names)
         if self.table is not None:
             return self.table.read(names)
+        if self.within is not None:
+            return self._cut_out(names)
         with self._reader() as reader:
             return reader.read(names)
 
@@ -82,7 +122,7 @@ class Member:
         self, names: Iterable[str] | None = None, *, threads: bool = True
     ) -> Iterator[Callable[[], Columns]]:
         """Yield what makes each batch, once its bytes are decoded: see `Reader.decoded`."""
-        if self.columns is not None:
+        if self.columns is not None or self.within is not None:
             yield partial(self.read, names)
             return
         if self.table is not None:
@@ -91,8 +131,12 @@ class Member:
         with self._reader(threads=threads) as reader:
             yield from reader.decoded(names)
 
-    def tasks(self, names: Iterable[str] | None = None) -> "Iterator[tuple[Decode | None, int]]":
+    def tasks(
+        self, names: Iterable[str] | None = None, last: "Member | None" = None
+    ) -> "Iterator[tuple[Decode | None, int]]":
         """Yield tasks that decode a batch each, and how many may wait for their use at once.
+
+        With a `last` recording of the same file the batches are those of all row groups up to it.
 
         None comes at the end. No task may wait then: a file is closed when the next one is asked
         for, and a task that begins after that would wait forever.
@@ -106,7 +150,7 @@ class Member:
                 yield partial(_same, make), 1
             yield None, 1
             return
-        with self._reader(threads=False) as reader:
+        with self._reader(threads=False, last=last) as reader:
             waiting = reader.prepare(names)
             yield from ((task, waiting) for task in reader.tasks(names, large=True))
             yield None, 0
@@ -116,6 +160,8 @@ class Member:
 
         With `first_batch` only the first batch of a file is read.
         """
+        if first_batch and self.within is not None:
+            return self.within.start
         lowest = STAMP_LIMIT
         for columns in self.batches(["start"]):
             lowest = min(lowest, lowest_start(columns))
@@ -123,11 +169,23 @@ class Member:
                 break
         return lowest
 
-    def _reader(self, *, threads: bool = True) -> "Reader":
+    def _cut_out(self, names: Iterable[str] | None) -> Columns:
+        """Return the rows of this recording."""
+        assert self.within is not None
+        with self._reader() as reader:
+            parts = list(reader.batches(names))
+        begin = self.within.first_group * self.within.row_group
+        whole = Columns.concat(parts) if len(parts) > 1 else parts[0]
+        return whole.take(slice(self.within.first - begin, self.within.stop - begin))
+
+    def _reader(self, *, threads: bool = True, last: "Member | None" = None) -> "Reader":
         from latprof.io.reader import Reader
 
         assert self.path is not None
-        return Reader(self.path, self.pipeline, threads=threads, groups=self.groups)
+        groups = self.groups
+        if self.within is not None:
+            groups = self.within.groups_to((last and last.within) or self.within)
+        return Reader(self.path, self.pipeline, threads=threads, groups=groups, footer=self.footer)
 
 
 def lowest_start(columns: Columns) -> int:
@@ -143,17 +201,18 @@ def _same(make: Callable[[], Columns]) -> Callable[[], Columns]:
 # -- files -----------------------------------------------------------------------------------------
 
 
-def inspected(path: Path, pipeline: Pipeline | None) -> Member:
-    """Return a trace file, or a file of another tool, without its frames."""
+def inspected(path: Path | str, pipeline: Pipeline | None) -> Member:
+    """Return a trace file, or a file of another tool, without its frames; a URL is text."""
     from latprof.io.reader import Reader
 
+    remote = isinstance(path, str) and is_url(path)
     is_foreign = False
     with file_errors(path, "cannot be read"):
-        if path.is_file():
-            with path.open("rb") as file:
-                is_foreign = file.read(4) not in (b"PAR1", b"PARE", b"LATP", b"")
+        # of a name that says it, no request must be made
+        if not remote or not _shown_name(path).endswith(".parquet"):
+            is_foreign = _is_foreign(path)
     described = beside(path)
-    if is_foreign and described.is_file():
+    if is_foreign and is_file(described):
         own, columns, meta = read_pipeline_file(described)
         return _table(path, columns or ColumnMap(pipeline=own), pipeline, meta)
     if is_foreign:
@@ -163,11 +222,31 @@ def inspected(path: Path, pipeline: Pipeline | None) -> Member:
         name, kind = shown_path(path), reader.pipeline
         groups = reader.num_batches
         return Member(
-            name, kind, reader.meta, reader.rows, reader.tags, path, None, row_groups=groups
+            name,
+            kind,
+            reader.meta,
+            reader.rows,
+            reader.tags,
+            path,
+            None,
+            row_groups=groups,
+            footer=reader.footer if remote and reader.footer.serialized_size < _KEPT else None,
         )
 
 
-def foreign(path: Path, given: ForeignFile, pipeline: Pipeline | None) -> Member:
+def _shown_name(path: Path | str) -> str:
+    return shown_path(path).lower()
+
+
+def _is_foreign(path: Path | str) -> bool:
+    """Return whether a file is neither Parquet nor a ring nor empty."""
+    if isinstance(path, Path) and not path.is_file():
+        return False
+    with open_binary(path) as file:
+        return file.read(4) not in (b"PAR1", b"PARE", b"LATP", b"")
+
+
+def foreign(path: Path | str, given: ForeignFile, pipeline: Pipeline | None) -> Member:
     """Return a table of another tool, with the columns that were given for it."""
     columns = given.columns
     found = None if given.is_table else recognized(path)
@@ -181,7 +260,7 @@ def foreign(path: Path, given: ForeignFile, pipeline: Pipeline | None) -> Member
 
 
 def _table(
-    path: Path, columns: ColumnMap, pipeline: Pipeline | None, meta: dict[str, Any]
+    path: Path | str, columns: ColumnMap, pipeline: Pipeline | None, meta: dict[str, Any]
 ) -> Member:
     from latprof.io.formats.rows import TableReader
 

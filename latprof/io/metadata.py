@@ -24,6 +24,7 @@ key                      value
 ``thresholds``           warning and critical thresholds of the recorder: ns by level and span
 ``recovery``             counts by name: `accounts.Recovery` of the ring it was recovered from
 ``in_flight``            list of objects: `accounts.InFlight` of that ring
+``members``              object: the recordings of a file that has several
 =======================  =========================================================
 
 The file says how many rows it has, too. A table that another tool has filtered and written again
@@ -50,6 +51,7 @@ import numpy as np
 
 from latprof.accounts import InFlight, Recovery
 from latprof.errors import PipelineError, TraceError
+from latprof.io.remote import RemoteFile
 from latprof.pipeline import Pipeline
 from latprof.text import clip, quoted
 
@@ -57,9 +59,12 @@ __all__ = [
     "COUNTS",
     "FORMAT",
     "KEY",
+    "MEMBERS",
+    "REWRITTEN",
     "add_checksum",
     "check_meta",
     "decode",
+    "drop_counts",
     "encode",
     "entries",
     "find",
@@ -72,11 +77,18 @@ KEY = b"latprof"
 FORMAT = 1
 """The format of trace files that is written and read."""
 
-COUNTS = ("accounts", "lost", "recovery", "in_flight", "join")
+MEMBERS = "members"
+"""The key of what a file with several recordings says of each: see `latprof.io.several`."""
+
+COUNTS = ("accounts", "lost", "recovery", "in_flight", "join", MEMBERS)
 """What counts all frames of a recording, and does not hold for some of its rows."""
 
 _ATTRIBUTES = b"PANDAS_ATTRS"  # the key of the attributes of a DataFrame, JSON
 _FILTERED = "rows were taken out after the recording: what it says of all its frames is left out"
+REWRITTEN = (
+    "another program has rewritten a file with several recordings, which are taken for one: what "
+    "they say of all their frames is left out"
+)
 
 _OWN_KEYS = ("format", "seal", "pipeline", "rows")
 _LEAST_RATE = 1e-18  # sampling rate; a row must not represent more frames than 64 bits count
@@ -164,6 +176,25 @@ def _is_recovery(value: Any) -> bool:
     return _object_of(_is_count)(value) and required <= value.keys() <= names
 
 
+def _is_members(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and _integer(1, 2**31)(value.get("row_group"))
+        and _list_of(_is_member)(value.get("each"))
+    )
+
+
+def _is_member(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"rows", "start", "meta"}
+        and _is_count(value["rows"])
+        and _is_ns(value["start"])
+        and isinstance(value["meta"], dict)
+        and MEMBERS not in value["meta"]
+    )
+
+
 def _is_label(value: Any) -> bool:
     return isinstance(value, str | int | float)
 
@@ -196,6 +227,7 @@ _RULES: dict[str, tuple[Rule, str]] = {
     "samples": (_is_flag, "true or false"),
     "run": (lambda value: isinstance(value, dict), "an object"),
     "thresholds": (_object_of(_object_of(_is_count)), "an object of objects of ns"),
+    MEMBERS: (_is_members, "an object of the rows in a row group, and of each recording"),
 }
 
 
@@ -315,12 +347,12 @@ def decode(raw: bytes, rows: int) -> tuple[Pipeline, dict[str, Any]]:
     recorded = content.pop("rows", rows)
     _check_values(content, pipeline)
     if recorded != rows:
-        _drop_counts(content)
+        drop_counts(content)
     return pipeline, content
 
 
-def _drop_counts(content: dict[str, Any]) -> None:
-    """Drop what does not hold for some of the rows of a recording, and say so."""
+def drop_counts(content: dict[str, Any], why: str = _FILTERED) -> None:
+    """Drop what does not hold for some of the rows of a recording, and say why."""
     dropped = [name for name in COUNTS if content.get(name) is not None]
     clocks = (content.get("join") or {}).get("clocks")
     for name in dropped:
@@ -329,7 +361,7 @@ def _drop_counts(content: dict[str, Any]) -> None:
         content["join"] = {"clocks": clocks}
     if dropped:
         before = content.get("reading")
-        content["reading"] = [*(before if isinstance(before, list) else []), _FILTERED]
+        content["reading"] = [*(before if isinstance(before, list) else []), why]
 
 
 def _refuse_constant(name: str) -> None:
@@ -348,7 +380,7 @@ def _shown(value: object) -> str:
 # -- checksum of the footer -----------------------------------------------------------------------
 
 
-def _footer(file: BinaryIO) -> tuple[int, int, bytes]:
+def _footer(file: BinaryIO | RemoteFile) -> tuple[int, int, bytes]:
     """Return the length of the file, where its footer begins, and the footer."""
     length = file.seek(0, os.SEEK_END)
     file.seek(-_TAIL_BYTES, os.SEEK_END)
@@ -368,8 +400,8 @@ def add_checksum(file: BinaryIO) -> None:
         file.write(b"%08x%016x" % (zlib.crc32(footer), length))
 
 
-def verify_checksum(file: BinaryIO) -> None:
-    """Compare the footer with its checksum, if the file has one.
+def verify_checksum(file: BinaryIO | RemoteFile) -> bool:
+    """Compare the footer with its checksum; return False if another tool has rewritten the file.
 
     Raises
     ------
@@ -379,12 +411,13 @@ def verify_checksum(file: BinaryIO) -> None:
     length, _, footer = _footer(file)
     found = _CHECKSUM.search(footer)
     if found is None:
-        return
+        return False
     right = False
     if re.fullmatch(rb"[0-9a-f]{24}", found[0]):
         if int(found[0][8:], 16) != length:
-            return
+            return False
         blank = footer[: found.start()] + _NO_CHECKSUM.encode() + footer[found.end() :]
         right = zlib.crc32(blank) == int(found[0][:8], 16)
     if not right:
         raise TraceError("the file is corrupt (wrong checksum of its footer); take an intact copy")
+    return True

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,19 +18,18 @@ from latprof.frames import Columns
 from latprof.io import metadata
 from latprof.io.arrow import STAMP, plan
 from latprof.io.atomic import reading
+from latprof.io.batches import DECODERS, REMOTE_DECODERS
 from latprof.io.checks import check_known, columns_of_table
+from latprof.io.remote import RemoteFile, is_url, local_path, open_url
 from latprof.io.writer import ROW_GROUP
 from latprof.pipeline import Pipeline
 from latprof.text import clip, shown_path
 
-__all__ = ["DECODERS", "Decode", "Reader", "read_ahead"]
+__all__ = ["Decode", "Reader", "read_ahead"]
 
 Item = TypeVar("Item")
 StrPath = str | os.PathLike[str]
 
-
-DECODERS = 2
-"""Row groups that are decoded at once: those of other tools take longer to decode than to fold."""
 
 _MOST_DECODED = 100 << 20  # bytes of a row group that is decoded as a whole
 _LARGE = 32 << 20  # bytes of a row group that is decoded alone
@@ -66,12 +65,14 @@ class Reader:
     groups
         The row groups to read; None is all. `rows` remains that of the file, and is checked only
         if all are read.
+    footer
+        That of an earlier reader of the same file behind a URL, which is not fetched again then.
 
     Attributes
     ----------
-    pipeline, meta, rows, num_batches, tags
-        The contents of the file; `tags` are names of columns. ``meta["dropped_columns"]`` lists
-        the columns that cannot be kept, with the reason.
+    pipeline, meta, rows, num_batches, tags, footer
+        The contents of the file; `tags` are names of columns, `footer` is that of Parquet.
+        ``meta["dropped_columns"]`` lists the columns that cannot be kept, with the reason.
 
     Raises
     ------
@@ -89,21 +90,29 @@ class Reader:
         *,
         threads: bool = True,
         groups: range | None = None,
+        footer: Any = None,
     ) -> None:
-        self.path = os.fspath(path)
+        self.path = os.fspath(local_path(path))
         self._groups = groups
         self._threads = threads
         self._others: list[pa.NativeFile] = []
         with self._errors():
-            self._file = _opened(self.path)
+            self._remote = open_url(self.path) if is_url(self.path) else None
+            self._is_sealed = True  # no other tool has rewritten the file
+            if footer is None:
+                self._is_sealed = _checked(self.path, self._remote)
+            self._file = self._opened_again()
             try:
-                self._begin(pipeline)
+                self._begin(pipeline, footer)
             except BaseException:
                 self._file.close()
                 raise
 
-    def _begin(self, pipeline: Pipeline | None) -> None:
-        parquet = pq.ParquetFile(self._file, page_checksum_verification=True)
+    def _begin(self, pipeline: Pipeline | None, footer: Any) -> None:
+        ahead = self._remote is not None  # one request for columns that are close to each other
+        parquet = pq.ParquetFile(
+            self._file, metadata=footer, pre_buffer=ahead, page_checksum_verification=True
+        )
         raw = metadata.find(parquet.metadata.metadata)
         self.meta: dict[str, Any] = {}
         if raw is None and pipeline is None:
@@ -114,6 +123,8 @@ class Reader:
             )
         if raw is not None:
             own, self.meta = metadata.decode(raw, parquet.metadata.num_rows)
+            if metadata.MEMBERS in self.meta and not self._is_sealed:
+                metadata.drop_counts(self.meta, metadata.REWRITTEN)
             pipeline = own.overridden(pipeline)
         assert pipeline is not None
         self.pipeline = pipeline
@@ -123,7 +134,7 @@ class Reader:
             self.meta["dropped_columns"] = self._plan.dropped
         if raw is not None:
             self._check_own_marks(schema)
-        self._footer = parquet.metadata
+        self.footer: Any = parquet.metadata
         # plain strings are best decoded as dictionaries
         self._parquet = self._decoder(self._file) if self._plan.text else parquet
         # one for each task at a time: they are not safe to share
@@ -137,8 +148,9 @@ class Reader:
     def _decoder(self, file: pa.NativeFile) -> pq.ParquetFile:
         return pq.ParquetFile(
             file,
-            metadata=self._footer,
+            metadata=self.footer,
             read_dictionary=list(self._plan.text),
+            pre_buffer=self._remote is not None,
             page_checksum_verification=True,
         )
 
@@ -152,11 +164,20 @@ class Reader:
             self._threads = True
             return 1
         with self._errors():
-            while self._decoders < min(DECODERS, self.num_batches):
-                self._others.append(pa.OSFile(self.path, "rb"))
+            while self._decoders < min(self._most_decoders, self.num_batches):
+                self._others.append(self._opened_again())
                 self._idle.put(self._decoder(self._others[-1]))
                 self._decoders += 1
-        return DECODERS
+        return self._most_decoders
+
+    def _opened_again(self) -> pa.NativeFile:
+        if self._remote is None:
+            return pa.OSFile(self.path, "rb")
+        return pa.PythonFile(self._remote.again(), mode="r")
+
+    @property
+    def _most_decoders(self) -> int:
+        return DECODERS if self._remote is None else REMOTE_DECODERS
 
     def _check_own_marks(self, schema: pa.Schema) -> None:
         for mark in self.meta.get("owns") or self.pipeline.marks:
@@ -270,16 +291,33 @@ class Reader:
     def _group_bytes(self, wanted: tuple[str, ...]) -> int:
         return 8 * len(self._stored(wanted)) * self.rows // max(self.num_batches, 1)
 
-    def _stream(self, wanted: tuple[str, ...]) -> Iterator[pa.Table]:
-        with self._errors():
-            stream = self._parquet.iter_batches(
+    def _record_batches(self, wanted: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+        for groups in self._streamed():
+            yield from self._parquet.iter_batches(
                 ROW_GROUP,
                 columns=self._stored(wanted),
                 use_threads=self._threads,
-                row_groups=None if self._groups is None else list(self._groups),
+                row_groups=groups,
             )
+
+    def _streamed(self) -> Iterator[list[int] | None]:
+        """Yield the row groups that are read at once.
+
+        Of a file behind a URL pyarrow fetches all of these before it decodes one, and keeps their
+        bytes.
+        """
+        if self._remote is None:
+            yield None if self._groups is None else list(self._groups)
+            return
+        groups = range(self.num_batches) if self._groups is None else self._groups
+        step = max(ROW_GROUP * self.num_batches // max(self.rows, 1), 1)
+        for first in range(0, len(groups), step):
+            yield list(groups[first : first + step])
+
+    def _stream(self, wanted: tuple[str, ...]) -> Iterator[pa.Table]:
         waiting: list[pa.RecordBatch] = []  # pyarrow ends a batch where a dictionary ends
         rows = 0
+        stream = self._record_batches(wanted)
         while True:
             with self._errors():
                 batch = next(stream, None)
@@ -368,26 +406,41 @@ def read_ahead(items: Iterator[Item]) -> Iterator[Item]:
             yield item
 
 
-def _opened(path: str) -> pa.NativeFile:
+def _checked(path: str, remote: RemoteFile | None) -> bool:
+    """Refuse what is not Parquet; return whether the file is as latprof has written it."""
+    if remote is not None:
+        # the end is needed anyway, and the begin seldom: it takes a request of its own
+        if _end_of(remote) != b"PAR1" or remote.size < 12:
+            remote.seek(0)
+            _check_content(remote, path)
+        return metadata.verify_checksum(remote)
     if os.path.isdir(path):
         raise TraceError("the path must be of a file, got a folder; name a file in it")
     with open(path, "rb") as file:
-        head = file.read(4)
-        if not head:
-            raise TraceError("the file is empty (0 bytes); record again, or name another file")
-        if head == b"PARE":
-            raise TraceError("the file is encrypted Parquet; decrypt it first")
-        if head == b"LATP":
-            raise TraceError(
-                f"the file is a ring; latprof recover {shown_path(path)} -o FILE saves its frames"
-            )
-        if head != b"PAR1":
-            raise TraceError(
-                "the file must be Parquet, as latprof saves traces; for a table of timestamps: "
-                "latprof.Trace.from_pandas(pandas.read_csv(...), pipeline).save(...)"
-            )
-        file.seek(-min(8, file.seek(0, os.SEEK_END)), os.SEEK_END)
-        if file.read()[-4:] != b"PAR1" or file.tell() < 12:
-            raise TraceError("the end of the file is missing; copy it again")
-        metadata.verify_checksum(file)
-    return pa.OSFile(path, "rb")
+        _check_content(file, path)
+        return metadata.verify_checksum(file)
+
+
+def _end_of(file: BinaryIO | RemoteFile) -> bytes:
+    file.seek(-min(8, file.seek(0, os.SEEK_END)), os.SEEK_END)
+    return (file.read() or b"")[-4:]
+
+
+def _check_content(file: BinaryIO | RemoteFile, path: str) -> None:
+    """Refuse what is not Parquet, or not all of it."""
+    head = file.read(4)
+    if not head:
+        raise TraceError("the file is empty (0 bytes); record again, or name another file")
+    if head == b"PARE":
+        raise TraceError("the file is encrypted Parquet; decrypt it first")
+    if head == b"LATP":
+        raise TraceError(
+            f"the file is a ring; latprof recover {shown_path(path)} -o FILE saves its frames"
+        )
+    if head != b"PAR1":
+        raise TraceError(
+            "the file must be Parquet, as latprof saves traces; for a table of timestamps: "
+            "latprof.Trace.from_pandas(pandas.read_csv(...), pipeline).save(...)"
+        )
+    if _end_of(file) != b"PAR1" or file.tell() < 12:
+        raise TraceError("the end of the file is missing; copy it again")

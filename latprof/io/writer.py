@@ -18,10 +18,11 @@ from pyarrow import csv
 from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns, latencies
 from latprof.io import arrow, metadata
-from latprof.io.atomic import AtomicFile, file_errors, write_file
+from latprof.io.atomic import file_errors, new_file, write_file
 from latprof.io.formats.columns import ColumnMap
 from latprof.io.formats.foreign import beside
 from latprof.io.formats.formulas import with_apostrophe
+from latprof.io.remote import is_url, local_path
 from latprof.pipeline import Pipeline
 
 __all__ = ["ROW_GROUP", "Writer", "write_csv"]
@@ -88,7 +89,7 @@ class Writer:
         self._parquet: pq.ParquetWriter | None = None
         with self._errors():
             metadata.encode(pipeline, self.meta)  # errors now rather than after hours
-            self._file = AtomicFile(path)
+            self._file = new_file(path)
 
     def write(self, columns: Columns) -> None:
         """Add frames; their arrays must not change until the row group is written."""
@@ -215,7 +216,7 @@ def write_csv(path: StrPath, pipeline: Pipeline, columns: Columns, meta: dict[st
     See `latprof.Trace.to_csv`.
     """
     _write_lines(path, pipeline, columns)
-    if not os.path.isfile(path):  # a pipe or a device
+    if not (is_url(path) or os.path.isfile(local_path(path))):  # a pipe or a device
         return
     named: dict[str, Any] = {
         name: name for name in ("source", "size", "outcome") if getattr(columns, name) is not None

@@ -18,6 +18,7 @@ from latprof.fold.consistency import inconsistency
 from latprof.fold.sums import Sums
 from latprof.hosts import METHODS, HostClock
 from latprof.io.atomic import file_errors, write_file
+from latprof.io.remote import is_file, is_url, may_be_one_file, open_binary
 from latprof.pipeline import Pipeline
 from latprof.profile.bins import is_histogram_file, read_histograms
 from latprof.profile.build import PACKED_FROM, Bins, FoldedFrames
@@ -208,7 +209,7 @@ def read_profile(
     """
     if is_histogram_file(path):
         return read_histograms(path, kind, unit, metric)
-    with file_errors(path, "cannot be read", error=ProfileError), open(path, "rb") as file:
+    with file_errors(path, "cannot be read", error=ProfileError), open_binary(path) as file:
         return profile_from(file, kind)
 
 
@@ -252,15 +253,19 @@ def is_profile(path: StrPath) -> bool:
     """Return whether a file may be a saved profile, or has histograms of another tool.
 
     A saved profile is gzipped JSON; so is what cannot be unpacked, as it may be a damaged one.
+    Of a URL that ends in ``.parquet`` or is that of a folder or a glob no request is made.
     """
-    if not os.path.isfile(path):  # to open a pipe may take forever
+    if is_url(path) and not may_be_one_file(path):
+        return False
+    if not is_file(path):  # to open a pipe may take forever
         return False
     try:
-        with open(path, "rb") as file:
+        with open_binary(path) as file:
             if file.read(2) != b"\x1f\x8b":
                 return is_histogram_file(path)
-        with gzip.open(path) as unpacked:
-            start = unpacked.read(64)
+            file.seek(0)
+            with gzip.open(file) as unpacked:
+                start = unpacked.read(64)
     except (EOFError, zlib.error, gzip.BadGzipFile):
         return True
     except OSError:

@@ -8,6 +8,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from latprof.errors import TraceError
+from latprof.io.remote import open_binary
 
 __all__ = ["HEAD", "ByteStream", "head_of", "lines_of", "opened"]
 
@@ -43,7 +44,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[ByteStream]:
     name = os.fspath(path)
     if os.path.isdir(name):
         raise TraceError("the path must be of a file, got a folder; name a file in it")
-    with open(name, "rb") as file:
+    with open_binary(name) as file:
         start = file.read(4)
         file.seek(0)
         if not start:

@@ -4,12 +4,12 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from latprof.errors import LatprofError, PipelineError, TraceError
 from latprof.io.formats.columns import ColumnMap
 from latprof.io.metadata import check_meta
+from latprof.io.remote import is_url, open_binary, size_of
 from latprof.pipeline import Pipeline, check_pipeline
 from latprof.text import quoted, shown_path
 
@@ -155,9 +155,10 @@ def read_pipeline_file(
     """
     name = shown_path(path)
     try:
-        if os.path.getsize(path) > _LARGEST_PIPELINE:
+        if size_of(path) > _LARGEST_PIPELINE:
             raise PipelineError("the file is larger than a pipeline")
-        content = json.loads(Path(path).read_bytes())
+        with open_binary(path) as file:
+            content = json.loads(file.read())
     except (ValueError, RecursionError):
         raise PipelineError(
             f"{name} must be JSON text in UTF-8; write it with Pipeline.to_json()"
@@ -175,6 +176,10 @@ def read_pipeline_file(
         raise PipelineError(f"{name}: {error}") from None
 
 
-def beside(path: str | os.PathLike[str]) -> Path:
+def beside(path: str | os.PathLike[str]) -> str:
     """Return the file that may say what the columns of a table mean."""
-    return Path(f"{os.fspath(path)}.pipeline.json")
+    name, query = os.fspath(path), ""
+    if is_url(name):
+        name, mark, query = name.partition("?")
+        query = mark + query
+    return f"{name}.pipeline.json{query}"

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,11 +18,13 @@ from pyarrow import ipc
 from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.io import arrow
+from latprof.io.batches import DECODERS
 from latprof.io.formats import delimited
 from latprof.io.formats.columns import ColumnMap
 from latprof.io.formats.files import HEAD, ByteStream, head_of, opened
 from latprof.io.formats.json_values import JsonValues
-from latprof.io.reader import DECODERS, read_ahead
+from latprof.io.reader import read_ahead
+from latprof.io.remote import is_url, open_url, size_of
 from latprof.text import clip, quoted
 
 __all__ = [
@@ -109,7 +110,7 @@ class CsvSource:
             data = head[self.dialect.first_row : end]
         first = delimited.Block(data, len(data), self.dialect.first_line, data.count(b"\n"))
         self._first = delimited.parse_as_text(first, self.dialect, self.names, missing)
-        size = max(os.path.getsize(path) - self.dialect.first_row, len(data))
+        size = max(size_of(path) - self.dialect.first_row, len(data))
         # exact if the sample is the whole file
         self.rows = self._first.rows * size // max(len(data), 1)
 
@@ -159,7 +160,7 @@ class JsonSource:
         self.said: Sequence[str] = ()
         self._sample = self._table(first[1] if first else [], self.names)
         lines = max(head.count(b"\n"), 1) if self._lines else max(head.count(b"{"), 1)
-        self.rows = max(os.path.getsize(path) * lines // max(len(head), 1), 1)
+        self.rows = max(size_of(path) * lines // max(len(head), 1), 1)
 
     def sample(self) -> pa.Table:
         """Return the first rows as text."""
@@ -281,20 +282,21 @@ class ArrowSource:
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[tuple[int, pa.Schema, Any]]:
-        with open(self._path, "rb") as file:
+        with _native(self._path) as file:
             start = file.read(6)
-        if start.startswith(b"PAR1"):
-            with pq.ParquetFile(self._path) as parquet:
+            file.seek(0)
+            if start.startswith(b"PAR1"):
+                parquet = pq.ParquetFile(file, pre_buffer=is_url(self._path))
                 rows = parquet.metadata.num_rows
                 yield rows, parquet.schema_arrow, partial(_parquet_batches, parquet)
-        elif start == b"ARROW1":
-            with ipc.open_file(self._path) as whole:
-                rows = sum(whole.get_batch(i).num_rows for i in range(whole.num_record_batches))
-                each = (whole.get_batch(i) for i in range(whole.num_record_batches))
-                yield rows, whole.schema, lambda columns: each
-        else:
-            with pa.OSFile(self._path, "rb") as file, ipc.open_stream(file) as stream:
-                yield 0, stream.schema, lambda columns: iter(stream)
+            elif start == b"ARROW1":
+                with ipc.open_file(file) as whole:
+                    rows = sum(whole.get_batch(i).num_rows for i in range(whole.num_record_batches))
+                    each = (whole.get_batch(i) for i in range(whole.num_record_batches))
+                    yield rows, whole.schema, lambda columns: each
+            else:
+                with ipc.open_stream(file) as stream:
+                    yield 0, stream.schema, lambda columns: iter(stream)
 
     def sample(self) -> pa.Table:
         """Return the first rows."""
@@ -325,6 +327,10 @@ class ArrowSource:
             table = pa.Table.from_batches([batch]).select(list(columns))
             yield partial(Batch, table, rows, np.arange(rows), [], where)
             first += rows
+
+
+def _native(path: str) -> pa.NativeFile:
+    return pa.PythonFile(open_url(path), mode="r") if is_url(path) else pa.OSFile(path, "rb")
 
 
 def _parquet_batches(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
