@@ -346,7 +346,7 @@ def open_url(url: str) -> RemoteFile:
         return RemoteFile(url, file)
 
 
-def open_binary(path: StrPath) -> BinaryIO:
+def open_binary(path: StrPath) -> io.BufferedReader:
     """Open a local file, or one behind a URL, to read it from begin to end.
 
     Raises
