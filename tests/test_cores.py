@@ -23,6 +23,7 @@ from latprof.errors import LatprofError
 from latprof.recorder import _core_python, implementation
 from latprof.recorder.alerts import Alerts
 from latprof.recorder.implementation import CURRENT, make_core
+from latprof.recorder.profiler import Profiler
 from latprof.ring.layout import row_dtype
 from latprof.ring.ring import Ring
 
@@ -351,3 +352,24 @@ except ImportError as error:
         )
         assert said in done.stdout, done
     assert "LATPROF_IMPL=python" in done.stdout
+
+
+def test_the_core_in_python_stores_earlier_rows_of_a_batch_before_it_draws_later_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # otherwise the background, which looks at all drawn numbers, may fold later rows first
+    monkeypatch.setattr(implementation, "Core", _core_python.Core)
+    store, seen = _core_python.store_rows, []
+
+    def stored(array: Any, rows: Any, first: int) -> None:
+        seen.append((first, first + len(rows) - 1, profiler._core.drawn))
+        store(array, rows, first)
+
+    monkeypatch.setattr(_core_python, "store_rows", stored)
+    with Profiler(MIC, capacity=1 << 16) as profiler:
+        stamps = np.full((20_000, 4), profiler._core.clock())
+        profiler.record_many(np.arange(20_000), stamps)
+    assert [last == drawn for _, last, drawn in seen] == [True] * len(seen)
+    assert [first for first, _, _ in seen] == [1, *(last + 1 for _, last, _ in seen[:-1])]
+    assert len(seen) > 1
+    assert profiler.accounts.folded == 20_000

@@ -39,6 +39,10 @@ __all__ = ["NO_FRAME", "Core", "Frame"]
 
 KNOWN_SOURCES = 4_096  # sources with a sampling decision that is kept
 
+_BLOCK_ROWS = 4_096
+"""Rows that `record_many` draws numbers for at once. The background folds as many in a step: it may
+fold later rows before earlier ones if they all are being written."""
+
 _INVALID = 2**64  # in place of a stamp that cannot be stored; packing it fails
 _ENDED: dict[str, int] = {}  # the marks that can be set in a frame that is finished or dropped
 
@@ -391,10 +395,10 @@ class Core:
         return self.drawn - count + 1
 
     def write_rows(self, rows: npt.NDArray[np.void]) -> int:
-        """Write rows without numbers, as many as the limit allows; return how many."""
+        """Write rows without numbers, as many as the limit and a block allow; return how many."""
         first = count = 0
         while not first:  # again if another thread draws in between
-            count = min(len(rows), self.limit - self.drawn)
+            count = min(len(rows), self.limit - self.drawn, _BLOCK_ROWS)
             if count <= 0:
                 return 0
             first = self._draw(count)
