@@ -1,6 +1,8 @@
 """Dataclasses as JSON and back: every kind of field, and what a changed file is refused for."""
 
+import base64
 import json
+import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Annotated, Generic, TypeVar
@@ -221,3 +223,18 @@ def test_a_rule_of_the_dataclass_is_an_error_of_the_field():
 
     with pytest.raises(ProfileError, match="field 'a': n must be even; the file is corrupt"):
         Decoder(None).decode(Even, {"n": 3}, "a")
+
+
+def test_arrays_of_earlier_files_are_read():
+    # differences of [3, 1, 1, 7], byte plane by byte plane, as files without ":" have them
+    planes = np.array([3, -2, 0, 6], "<i8").view(np.uint8).reshape(-1, 8).T.tobytes()
+    content = {"shape": [2, 2], "values": base64.b64encode(zlib.compress(planes)).decode()}
+    found = Decoder(None).decode(npt.NDArray[np.int64], content)
+    assert found.tolist() == [[3, 1], [1, 7]]
+
+
+def test_counts_take_little_more_than_their_information():
+    # Poisson counts of mean 400 have log2(sqrt(2 pi e 400)) = 6.4 bits, their differences 6.9
+    counts = np.random.default_rng(0).poisson(400, (64, 300))
+    assert len(encode(counts)["values"]) * 6 / counts.size < 9
+    assert Decoder(None).decode(npt.NDArray[np.int64], encode(counts)).tolist() == counts.tolist()

@@ -11,7 +11,7 @@ import numpy as np
 from latprof.fold.sums import MOST_TIMED_REASONS, NO_MARK, SpanSums, Sums
 from latprof.fold.windows import COARSE_BINS, Windows
 from latprof.fold.worst import MOST_WORST, NO_FRAME_ID
-from latprof.histogram import FIRST_PLACE, PLACES, bin_of
+from latprof.histogram import FIRST_PLACE, PLACES, bin_edges, bin_of
 from latprof.units import STAMP_LIMIT
 
 __all__ = ["inconsistency"]
@@ -95,8 +95,12 @@ def _rules_of_span(span: SpanSums) -> Iterator[str]:
         filled = np.flatnonzero(known.bins)
         if ends != [int(filled[0]), int(filled[-1])]:
             yield "smallest and largest value must be in the outer bins"
-        bounds = [(max(low, known.min) * n, min(high, known.max) * n) for low, high, n in known]
-        if not sum(low for low, _ in bounds) <= span.total <= sum(high for _, high in bounds):
+        low, high = bin_edges(filled)
+        counts = known.bins[filled]
+        if known.max * known.count >= 2**63:  # sums do not fit 64 bits
+            counts = counts.astype(object)
+        least = (np.maximum(low, known.min) * counts).sum()
+        if not least <= span.total <= (np.minimum(high, known.max) * counts).sum():
             yield "the sum must be possible for values in these bins"
         slack = span.count * (_ROUNDING * known.max) ** 2
         if not -slack <= span.m2 <= span.count * (known.max - known.min) ** 2 + slack:

@@ -6,9 +6,9 @@ lists, sets, dicts, Counters, unions with None, other dataclasses (also generic 
 them in `Annotated` with `latprof.arrays.Bounds` or `Length`. Fields with ``init=False`` are
 derived and not saved; fields of type `Pipeline` are given to `decode` once.
 
-Arrays are stored as differences, byte plane by byte plane, compressed. An array that is mostly
-0 is stored as the positions and the values of the rest, and an array of Python integers, if they
-do not fit 64 bits, as a list.
+Arrays are stored as differences between rows, byte plane by byte plane, compressed. An array that
+is mostly 0 is stored as the positions and the values of the rest, and an array of Python integers,
+if they do not fit 64 bits, as a list.
 """
 
 import base64
@@ -17,6 +17,7 @@ import types
 import typing
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, NoReturn
@@ -37,6 +38,11 @@ LARGEST_INT = 2**128  # the sum of 2**63 frames of 2**62 ns is smaller
 LARGEST_FLOAT = 1e80  # and so is the square of such a sum
 MOST_ELEMENTS = 65_536  # of an array without a `Length`
 MOST_ELEMENTS_OF_ALL = 1 << 28  # 2 GB: a profile of 1,000 groups takes some 1.5 GB
+
+_WITHOUT_SIGN = 2**63 - 1
+_SIGN_LAST = ":"
+"""Before differences between rows with the sign in the lowest bit; without it they are plain
+differences between elements, as in files of earlier days."""
 
 _ARRAY_KEYS = {"shape", "at", "values", "integers"}
 
@@ -76,14 +82,22 @@ def _encode_array(array: npt.NDArray[Any]) -> dict[str, Any]:
     content: dict[str, Any] = {"shape": list(array.shape)}
     if SPARSE * len(filled) < len(flat):
         return content | {"at": _pack(filled), "values": _pack(flat[filled])}
-    return content | {"values": _pack(flat)}
+    return content | {"values": _pack(flat, _row(array.shape))}
 
 
-def _pack(integers: Ints) -> str:
-    differences = np.diff(integers.astype("<i8"), prepend=np.int64(0))
-    # bytes of one weight next to each other: the upper ones are nearly all 0
-    planes = differences.view(np.uint8).reshape(-1, 8).T.tobytes()
-    return base64.b64encode(zlib.compress(planes)).decode("ascii")
+def _row(shape: Sequence[int]) -> int:
+    """Return how many elements a row of an array has, 1 without columns."""
+    return max(math.prod(shape[1:]), 1)
+
+
+def _pack(integers: Ints, row: int = 1) -> str:
+    differences = integers.astype("<i8")
+    differences[row:] -= integers[:-row]
+    # The sign is in the lowest bit (0, -1, 1, -2 as 0, 1, 2, 3), and bytes of one weight are next
+    # to each other: the upper ones are nearly all 0.
+    signed = (differences << 1) ^ (differences >> 63)
+    planes = signed.view(np.uint8).reshape(-1, 8).T.tobytes()
+    return _SIGN_LAST + base64.b64encode(zlib.compress(planes)).decode("ascii")
 
 
 # -- from JSON ----------------------------------------------------------------------------------
@@ -201,7 +215,8 @@ class Decoder:
             integers = self.decode(list[Annotated[int, bounds]], content.get("integers"), field)
             values = np.array(integers, object)
         else:
-            values = _unpack(content.get("values"), size, field)
+            row = 1 if "at" in content else _row(shape)
+            values = _unpack(content.get("values"), size, field, row)
         _check_elements(values, Bounds(0, 1) if kind is np.bool_ else bounds, kind, field)
         if "at" in content and kind is not np.object_:
             values = _dense(_unpack(content["at"], size, field), values, size, field)
@@ -249,20 +264,26 @@ def _shown(limit: float) -> str:
     return f"{limit:,}" if abs(limit) < 2**64 else f"{limit:.2g}"
 
 
-def _unpack(text: Any, most: int, field: str) -> Ints:
-    """Return what `_pack` was given, at most `most` integers."""
+def _unpack(text: Any, most: int, field: str, row: int = 1) -> Ints:
+    """Return what `_pack` was given, at most `most` integers in rows."""
     if not isinstance(text, str):
         _refuse(field, "be a list of integers", text)
     stream = zlib.decompressobj()
     try:
-        planes = stream.decompress(base64.b64decode(text, validate=True), 8 * most + 1)
-        whole = stream.eof and not stream.unused_data and len(planes) % 8 == 0
+        planes = stream.decompress(
+            base64.b64decode(text.removeprefix(_SIGN_LAST), validate=True), 8 * most + 1
+        )
+        whole = stream.eof and not stream.unused_data and len(planes) % (8 * row) == 0
     except (zlib.error, ValueError):
         whole = False
     if not whole or len(planes) > 8 * most:
         _refuse(field, f"be a list of at most {most:,} integers", text)
     table = np.frombuffer(planes, np.uint8).reshape(8, -1)
-    return np.cumsum(np.ascontiguousarray(table.T).view("<i8").reshape(-1), dtype=np.int64)
+    differences: Ints = np.ascontiguousarray(table.T).view("<i8").reshape(-1)
+    if not text.startswith(_SIGN_LAST):
+        return np.cumsum(differences, dtype=np.int64)
+    differences = (differences >> 1) & _WITHOUT_SIGN ^ -(differences & 1)
+    return np.cumsum(differences.reshape(-1, row), axis=0, dtype=np.int64).reshape(-1)
 
 
 def _refuse(field: str, rule: str, value: Any) -> NoReturn:
