@@ -1,7 +1,9 @@
 """Perfetto's traces, read back by Perfetto's own protos, and the frames in flight."""
 
+import json
 import sys
 from collections import Counter, defaultdict
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -147,6 +149,11 @@ def test_the_counter_is_the_number_of_frames_in_flight(tmp_path):
         now = seen.get(at, now)
         assert now == ((start <= at) & (at < end)).sum()
     assert now == 0
+    chrome.save(trace, tmp_path / "t.json", worst=3)
+    events = json.loads((tmp_path / "t.json").read_text(), parse_float=Fraction)["traceEvents"]
+    assert [
+        (e["name"], e["ts"] * 1_000, e["args"]["frames"]) for e in events if e["ph"] == "C"
+    ] == [(name, at, count) for name, at, count in counts]
 
 
 def test_many_changes_are_counted_by_their_peak_in_windows():

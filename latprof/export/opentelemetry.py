@@ -10,7 +10,7 @@ The packages must be installed (``pip install 'latprof[opentelemetry]'``)::
         ...
 
 `metrics_data` and `spans` make what exporters of the SDK take, also of a profile that was saved.
-No time is measured twice.
+No time is measured twice. Sending takes some milliseconds for each source.
 
 ============================  =====================================================================
 ``latprof.latency``           exponential histogram in s by pipeline, span and source
