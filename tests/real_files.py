@@ -19,6 +19,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pandas as pd
+from hdrh.histogram import HdrHistogram
 
 from latprof.cli.main import main as latprof
 
@@ -80,6 +81,11 @@ def otlp(path: Path) -> Answer:
     ]
     roots = [span for span in spans if not span.get("parentSpanId")]
     return of_lengths([int(s["endTimeUnixNano"]) - int(s["startTimeUnixNano"]) for s in roots])
+
+
+def zipkin(path: Path) -> Answer:
+    roots = [span for span in json.loads(path.read_text()) if not span.get("parentId")]
+    return of_lengths([span["duration"] * 1_000 for span in roots])
 
 
 def viztracer(path: Path) -> Answer:
@@ -152,6 +158,24 @@ def jmeter(path: Path) -> Answer:
     return of_lengths([ms * 1_000_000 for ms in table["elapsed"]])
 
 
+def hdr_log(path: Path) -> Answer:
+    whole = HdrHistogram(1, 10**9, 3)
+    for line in path.read_text().splitlines():
+        if line[:1].isdigit():
+            whole.add(HdrHistogram.decode(line.split(",")[3]))
+    found: Answer = {f"p{q}": whole.get_value_at_percentile(q) for q in (50, 99)}
+    return {"frames": whole.total_count, **found, "max": whole.get_max_value()}
+
+
+def hdr_table(path: Path) -> Answer:
+    text = path.read_text()
+    found = {
+        name: float(re.search(rf"{name} *= *([\d.]+)", text)[1])
+        for name in ("Mean", "Max", "TotalCount")
+    }
+    return {"frames": int(found["TotalCount"]), "mean": found["Mean"], "max": found["Max"]}
+
+
 def locust(path: Path) -> Answer:
     row = pd.read_csv(path).query("Name == 'Aggregated'").iloc[0]
     return {
@@ -163,9 +187,12 @@ def locust(path: Path) -> Answer:
 
 REAL_FILES = (
     RealFile("otlp", "otlp.jsonl", (), otlp),
+    RealFile("zipkin", "zipkin.json", (), zipkin),
     RealFile("chrome", "viztracer.json", (), viztracer),
     RealFile("gstreamer", "gstreamer.log", (), gstreamer),
     RealFile("jmeter", "jmeter.jtl", (), jmeter),
+    RealFile("hdr", "intervals.hlog", ("--unit", "ns"), hdr_log),
+    RealFile("hgrm", "percentiles.hgrm", ("--unit", "ns"), hdr_table),
     RealFile("cyclictest", "cyclictest.txt", (), cyclictest_text),
     RealFile("cyclictest", "cyclictest.json", (), cyclictest_json),
     RealFile("locust", "locust_stats.csv", (), locust),

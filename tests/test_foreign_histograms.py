@@ -53,6 +53,16 @@ def test_percentiles_of_prometheus_buckets_are_edges_and_the_last_bucket_is_open
     assert "frames/s" not in text
 
 
+def test_exemplars_times_and_odd_labels_of_a_scrape_are_not_counts(tmp_path):
+    text = (
+        'a_ms_bucket{path="/{x} \\"y\\"",le="5"} 50 # {trace_id="9"} 1 1700000000.5\n'
+        'a_ms_bucket{path="/{x} \\"y\\"",le="+Inf"} 60 1700000000000\n# EOF\n'
+    )
+    total = load_profile(save(tmp_path / "metrics.txt", text))["end_to_end"]
+    assert total.count == 60
+    assert total.percentile(50).value == 5_000_000
+
+
 def test_one_of_several_metrics_is_chosen_and_labels_are_groups(tmp_path, capsys):
     more = 'b_ms_bucket{le="5",job="x"} 3\nb_ms_bucket{le="5",job="y"} 4\n'
     more += 'b_ms_bucket{le="9",job="y"} 7\n'

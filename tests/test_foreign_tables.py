@@ -20,6 +20,7 @@ import latprof
 from latprof import ForeignFile, Pipeline, Report, Trace, TraceError, read
 from latprof.cli.main import main
 from latprof.frames import MISSING
+from latprof.io.formats import delimited
 from latprof.top.feeds import feed_of
 
 EPOCH = 1_700_000_000_000_000_000  # ns
@@ -616,3 +617,24 @@ def test_columns_of_the_same_name_in_parquet_are_refused(tmp_path):
     pa.parquet.write_table(table, tmp_path / "a.parquet")
     with pytest.raises(TraceError, match="must have different names, got 'a' more than once"):
         read(tmp_path / "a.parquet", marks=["a", "b"], unit="s")
+
+
+def test_rows_that_are_laid_out_alike_skip_the_parser_of_csv(tmp_path, monkeypatch):
+    parsed = []
+
+    def recorded(data, dialect, columns, kinds, missing, skip):
+        parsed.append(kinds)
+        return real(data, dialect, columns, kinds, missing, skip)
+
+    real = delimited._read
+    monkeypatch.setattr(delimited, "_read", recorded)
+    for text in (
+        "id,a,b\n7,1700000000000000001,1700000000000000002\n8,1700000000000000003,1700000000000000005\n",
+        "a;b\n1700000000.000000001;1700000000.000000002\n1700000001.5000000;1700000001.6000000\n",
+        "a,b\n2024-01-01T00:00:00.5Z,2024-01-01T00:00:01.5Z\n",
+    ):
+        parsed.clear()
+        trace = read(write(tmp_path / "a.csv", text), marks=["a", "b"], tags=[])
+        assert int(trace.span("end_to_end").min()) > 0
+        expected = 2 if "1.6000000" in text else 1  # the last row is shorter than the first
+        assert len(parsed) == expected, text  # the first rows are always parsed, as text

@@ -33,7 +33,10 @@ _MOST_PARTS = 1_000
 
 _UNIT_WORDS = {"seconds": "s", "milliseconds": "ms", "microseconds": "us", "nanoseconds": "ns"}
 
-_SAMPLE = re.compile(r"([a-zA-Z_:][\w:]*)_(bucket|sum|count)\s*(?:\{(.*)\})?\s+(\S+)(?:\s+\S+)*")
+_LABELS = r'\{((?:[^"}]|"(?:[^"\\]|\\.)*")*)\}'  # an exemplar behind the value has braces, too
+_SAMPLE = re.compile(
+    rf"([a-zA-Z_:][\w:]*)_(bucket|sum|count)\s*(?:{_LABELS})?\s*([^\s{{]+)(?:\s.*)?"
+)
 _LABEL = re.compile(r'\s*(\w+)\s*=\s*"((?:[^"\\]|\\.)*)"\s*,?')
 _EDGES = re.compile(
     rb"\s*(?:le|upper|upper_edge|edge|bucket)(?:_?(s|ms|us|ns))?\s*[,;\t]\s*(?:count|frames|n)\s*\r?\n"
@@ -42,7 +45,7 @@ _EDGES = re.compile(
 
 def is_prometheus(head: bytes) -> bool:
     """Recognize a scrape with the buckets of a histogram."""
-    return re.search(rb"^[a-zA-Z_:][\w:]*_bucket\s*\{[^}\n]*le=", head, re.MULTILINE) is not None
+    return re.search(rb'^[a-zA-Z_:][\w:]*_bucket\s*\{[^\n]*le="', head, re.MULTILINE) is not None
 
 
 def is_cyclictest(head: bytes) -> bool:
