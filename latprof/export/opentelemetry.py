@@ -32,7 +32,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from latprof.errors import ProfileError, ProfilerError
+from latprof.errors import ProfilerError
 from latprof.export.sending import Sending
 from latprof.export.series import (
     ABOUT,
@@ -44,14 +44,23 @@ from latprof.export.series import (
     report_label,
     states_of,
 )
-from latprof.export.slices import known_times, stable_id
-from latprof.fold.worst import MOST_WORST, WorstFrame
+from latprof.export.slices import known_times
+from latprof.export.slow_frames import (
+    check_exportable,
+    check_installed,
+    resource_of,
+    scope,
+    slowest,
+    span_id,
+    spans,
+    spans_of,
+)
+from latprof.fold.worst import WorstFrame
 from latprof.pipeline import Pipeline
-from latprof.profile.answers import worst_frames
 from latprof.profile.profile import Profile
 from latprof.profile.span import SpanProfile, check_integer
 from latprof.recorder.profiler import Profiler
-from latprof.text import quoted, storable
+from latprof.text import quoted
 from latprof.units import parse_duration
 
 if TYPE_CHECKING:
@@ -62,7 +71,6 @@ if TYPE_CHECKING:
         MetricsData,
     )
     from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.sdk.trace.export import SpanExporter
 
 __all__ = ["export", "metrics_data", "spans"]
@@ -116,9 +124,9 @@ def metrics_data(
     >>> dict(point.attributes), point.count, point.sum
     ({'pipeline': 'mic', 'span': 'decode'}, 2, 1.6e-08)
     """
-    _check(profile, worst)
+    check_exportable(profile, worst)
     check_integer("buckets", buckets, 2, 1 << 16)
-    return _numbers(profile, buckets, worst, _resource(resource), time_ns)[0]
+    return _numbers(profile, buckets, worst, resource_of(resource), time_ns)[0]
 
 
 def _numbers(
@@ -144,7 +152,7 @@ def _numbers(
     points, missing, negative = [], [], []
     slow: dict[int, WorstFrame] = {}
     for group, part in groups_of(profile):
-        frames = _slowest(part, worst)
+        frames = slowest(part, worst)
         slow |= frames
         exemplars = _exemplars(profile.pipeline, frames)
         for span in (part[name] for name in part.spans):
@@ -172,7 +180,7 @@ def _numbers(
         ),
         Metric("latprof.frames.in_flight", ABOUT["in_flight"], "{frame}", Gauge(flight)),
     ]
-    scoped = ScopeMetrics(_scope(), [each for each in metrics if each.data.data_points], "")
+    scoped = ScopeMetrics(scope(), [each for each in metrics if each.data.data_points], "")
     return MetricsData([ResourceMetrics(resource, [scoped], "")]), slow
 
 
@@ -213,149 +221,10 @@ def _exemplars(pipeline: Pipeline, frames: Mapping[int, WorstFrame]) -> "dict[st
         at = frame.marks["end"]
         details = {"frame": str(frame.frame_id)}
         for span, begin, end in known_times(pipeline.all_spans, frame.marks):
-            span_id = _span_id(trace_id, "" if span.kind == "total" else span.name)
-            exemplar = Exemplar(details, (end - begin) / SECOND, at, span_id, trace_id)
+            own = span_id(trace_id, "" if span.kind == "total" else span.name)
+            exemplar = Exemplar(details, (end - begin) / SECOND, at, own, trace_id)
             found.setdefault(span.name, []).append(exemplar)
     return found
-
-
-# -- spans ----------------------------------------------------------------------------------------
-
-
-def spans(
-    profile: Profile, *, worst: int = 10, resource: "Resource | None" = None
-) -> "list[ReadableSpan]":
-    """Return the slowest frames as spans, with their stages and sides as children.
-
-    Parameters
-    ----------
-    profile
-        Of a trace: ``latprof.analyze(trace)``.
-    worst
-        How many frames of each group of the profile, at most 100.
-    resource
-        What made the frames; by default as the environment names it.
-
-    Returns
-    -------
-    list
-        Each frame is a trace of its own; its ids are the same whenever it is exported. A stage
-        that lacks a mark, or ends before it begins, has no span.
-
-    Raises
-    ------
-    ProfileError
-        The profile is of histograms of another tool, or `worst` is not an integer from 0 to 100.
-    ProfilerError
-        The SDK is not installed.
-
-    Examples
-    --------
-    >>> from latprof import Pipeline, Trace, analyze
-    >>> mic = Pipeline.chain("mic", "decode", "play")
-    >>> marks = {"start": [10, 20], "decode": [11, 21], "play": [19, 29], "end": [25, 40]}
-    >>> made = spans(analyze(Trace(mic, frame_id=[7, 8], marks=marks)), worst=1)
-    >>> [(span.name, span.start_time, span.end_time) for span in made]
-    [('mic', 20, 40), ('decode', 21, 29), ('play', 29, 40)]
-    """
-    _check(profile, worst)
-    slow: dict[int, WorstFrame] = {}
-    for _, part in groups_of(profile):
-        slow |= _slowest(part, worst)
-    return _spans_of(profile.pipeline, slow, _resource(resource))
-
-
-def _spans_of(
-    pipeline: Pipeline, frames: Mapping[int, WorstFrame], resource: "Resource"
-) -> "list[ReadableSpan]":
-    return [
-        span
-        for trace_id, frame in frames.items()
-        for span in _of_frame(pipeline, trace_id, frame, resource)
-    ]
-
-
-def _of_frame(
-    pipeline: Pipeline, trace_id: int, frame: WorstFrame, resource: "Resource"
-) -> "list[ReadableSpan]":
-    # made directly, as a tracer would choose ids that exemplars do not know
-    from opentelemetry.sdk.trace import ReadableSpan
-    from opentelemetry.trace import SpanContext, TraceFlags
-
-    def context(name: str) -> SpanContext:
-        """Return the ids of a span of the frame."""
-        flags = TraceFlags(TraceFlags.SAMPLED)
-        return SpanContext(trace_id, _span_id(trace_id, name), is_remote=False, trace_flags=flags)
-
-    details = {"frame": str(frame.frame_id)}
-    details |= {} if frame.source is None else {"source": storable(frame.source)}
-    common: dict[str, Any] = {"resource": resource, "instrumentation_scope": _scope()}
-    begin, end = frame.marks["start"], frame.marks["end"]
-    whole = ReadableSpan(
-        pipeline.name,
-        context(""),
-        None,
-        attributes=details,
-        start_time=begin,
-        end_time=end,
-        **common,
-    )
-    inside = known_times((*pipeline.stages, *pipeline.sides), frame.marks)
-    return [
-        whole,
-        *(
-            ReadableSpan(
-                span.name, context(span.name), whole.context, start_time=a, end_time=b, **common
-            )
-            for span, a, b in inside
-        ),
-    ]
-
-
-def _slowest(profile: Profile, worst: int) -> dict[int, WorstFrame]:
-    """Return the slowest frames by the number of their trace.
-
-    Those without times after 1970 are left out, as OpenTelemetry cannot express others.
-    """
-    pipeline, found = profile.pipeline, {}
-    for frame in worst_frames(profile.sums, worst):
-        if not profile.untimed and min(frame.marks.values()) > 0:
-            marks = (frame.marks.get(mark) for mark in pipeline.marks)
-            trace = stable_id(pipeline.name, frame.frame_id, frame.source, *marks, size=16)
-            found[trace] = frame
-    return found
-
-
-def _span_id(trace_id: int, name: str) -> int:
-    """Return the id of a span of a frame; the name of the whole frame is ""."""
-    return stable_id(trace_id, name)
-
-
-# -- both -----------------------------------------------------------------------------------------
-
-
-def _check_installed() -> None:
-    try:
-        import opentelemetry.sdk.metrics  # noqa: F401
-    except ImportError:
-        raise ProfilerError(
-            "export to OpenTelemetry needs the package opentelemetry-sdk; "
-            "pip install 'latprof[opentelemetry]'"
-        ) from None
-
-
-def _check(profile: object, worst: int) -> None:
-    """Refuse what no metrics or spans are made of."""
-    _check_installed()
-    if not isinstance(profile, Profile):
-        raise ProfileError(
-            f"profile must be a Profile, got {quoted(profile)}; analyze makes one of a trace"
-        )
-    if profile.bins is not None:
-        raise ProfileError(
-            "profile must be of frames, got one of histograms of another tool; export them from it"
-        )
-    check_integer("worst", worst, 0, MOST_WORST)
 
 
 def _times(profile: Profile) -> tuple[int, int]:
@@ -367,18 +236,6 @@ def _times(profile: Profile) -> tuple[int, int]:
         known = {(profile.sums.first_ns or 0, profile.sums.last_ns or 0)}
     begin = min((begin for begin, _ in known), default=now)
     return max(begin, 0), max(max((end for _, end in known), default=now), 0)
-
-
-def _resource(given: "Resource | None") -> "Resource":
-    from opentelemetry.sdk.resources import Resource
-
-    return Resource.create() if given is None else given
-
-
-def _scope() -> Any:
-    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-
-    return InstrumentationScope("latprof")
 
 
 # -- sending --------------------------------------------------------------------------------------
@@ -409,7 +266,7 @@ class _Sender:
             return "the exporter of metrics returned a failure"
         new = {trace: frame for trace, frame in slow.items() if trace not in self._known}
         if self._spans is not None and new:
-            made = _spans_of(profile.pipeline, new, self._options["resource"])
+            made = spans_of(profile.pipeline, new, self._options["resource"])
             if self._spans.export(made) is not SpanExportResult.SUCCESS:
                 return "the exporter of spans returned a failure"
         self._known = set(slow)
@@ -458,7 +315,7 @@ def export(
     ProfileError
         `buckets` or `worst` is out of range.
     """
-    _check_installed()
+    check_installed()
     check_profiler(profiler)
     for name, exporter in (("metric_exporter", metric_exporter), ("span_exporter", span_exporter)):
         optional = exporter is None and name == "span_exporter"
@@ -467,7 +324,11 @@ def export(
     every_ns = parse_duration(every, name="every", error=ProfilerError)
     if every_ns < _SHORTEST_NS:
         raise ProfilerError(f"every must be 1ms or longer, got {quoted(every)}")
-    options: dict[str, Any] = {"buckets": buckets, "worst": worst, "resource": _resource(resource)}
+    options: dict[str, Any] = {
+        "buckets": buckets,
+        "worst": worst,
+        "resource": resource_of(resource),
+    }
     metrics_data(profiler.report(by=by).profile, **options)  # refuses wrong arguments
     report_label(by)
     sender = _Sender(profiler, by, (metric_exporter, span_exporter), options)
