@@ -63,6 +63,13 @@ def test_exemplars_times_and_odd_labels_of_a_scrape_are_not_counts(tmp_path):
     assert total.percentile(50).value == 5_000_000
 
 
+def test_a_scrape_without_its_last_bucket_has_the_values_of_its_count(tmp_path):
+    text = 'a_ms_bucket{le="5"} 50\na_ms_count 70\n'
+    total = load_profile(save(tmp_path / "metrics.txt", text))["end_to_end"]
+    assert total.count == 70
+    assert total.percentile(99).note == "above 5.00 ms: in the open bucket"
+
+
 def test_one_of_several_metrics_is_chosen_and_labels_are_groups(tmp_path, capsys):
     more = 'b_ms_bucket{le="5",job="x"} 3\nb_ms_bucket{le="5",job="y"} 4\n'
     more += 'b_ms_bucket{le="9",job="y"} 7\n'
@@ -378,3 +385,19 @@ def test_histograms_with_different_edges_have_bounds_that_hold_for_all_values(tm
     # the upper edges of ranks 6 to 12 are 30 ms; the lower edges of ranks 6 to 9 are 10 ms
     known = total.percentile(50)
     assert (known.low, known.value) == (10_000_000, 30_000_000)
+
+
+def test_statistics_of_locust_are_checked(tmp_path):
+    header = (
+        "Type,Name,Request Count,Failure Count,Median Response Time,Average Response Time,"
+        "Min Response Time,Max Response Time,50%,99%,{}%\n"
+    )
+    row = "GET,/,10,0,3,3.5,1.25,9.5,3,{},10\n"
+    total = load_profile(save(tmp_path / "a.csv", header.format(100) + row.format(9)))["end_to_end"]
+    assert (total.count, total.min, total.mean, total.max) == (10, 1_250_000, 3.5e6, 9_500_000)
+    assert total.percentile(50).value == 3_000_000
+    for last, value in ((10, 9), (100, 2), (100, "1e400000000"), (100, "x")):
+        with pytest.raises(ProfileError, match="the row of 'GET /' must have numbers"):
+            load_profile(save(tmp_path / "a.csv", header.format(last) + row.format(value)))
+    with pytest.raises(ProfileError, match="got their history"):
+        load_profile(save(tmp_path / "b.csv", "Timestamp,User Count,Type,Name,Requests/s\n"))

@@ -250,6 +250,16 @@ def test_chrome_times_are_exact_and_slices_nest(tmp_path):
     }
 
 
+@pytest.mark.parametrize("begin", ["[", '{"displayTimeUnit": "ns", "traceEvents": ['])
+def test_chrome_events_that_are_cut_anywhere_are_read_up_to_there(tmp_path, begin):
+    event = json.dumps({"ph": "X", "pid": 1, "tid": 2, "ts": 7, "dur": 5, "name": "x"})
+    text = f"{begin}{event},{event.replace('7', '70')}]"
+    for end in range(len(begin) + len(event), len(text) - 1):
+        trace = read(save(tmp_path / "t.json", text[:end]))
+        assert trace.span("end_to_end").tolist() in ([5_000], [5_000] * 2), text[:end]
+        assert notes(trace)["the file ends before its closing bracket"] == 1
+
+
 def test_a_base_time_is_added(tmp_path):
     event = {"ph": "X", "pid": 1, "tid": 2, "ts": 7, "dur": 5, "name": "x"}
     where = save(tmp_path / "t.json", {"traceEvents": [event], "baseTimeNanoseconds": AT})

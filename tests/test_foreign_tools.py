@@ -191,6 +191,16 @@ def test_jmeter_latency_of_0_is_unknown(tmp_path):
     assert trace.tags["success"].to_numpy().tolist() == ["true", "false"]
 
 
+def test_jmeter_in_other_forms_is_read_or_refused_with_the_setting(tmp_path):
+    text = "timeStamp;elapsed;label\n{};12;a\n"
+    trace = read(save(tmp_path / "a.jtl", text.format(1_700_000_000_000)))
+    assert lengths(trace)["end_to_end"] == [12]
+    with pytest.raises(TraceError, match=r"got '2024/01/01 10:00:00'; set .*timestamp_format=ms"):
+        read(save(tmp_path / "b.jtl", text.format("2024/01/01 10:00:00")))
+    with pytest.raises(TraceError, match=r"must be CSV, got XML; set .*output_format=csv"):
+        read(save(tmp_path / "c.jtl", '<?xml version="1.0"?>\n<testResults version="1.2">\n'))
+
+
 def test_results_of_language_models(tmp_path):
     content = {"backend": "vllm", "ttfts": [0.25, 0.5], "itls": [[0.01, 0.02], []]}
     trace = read(save(tmp_path / "a.json", content))

@@ -76,6 +76,7 @@ def read_prometheus(
     """
     buckets: dict[str, dict[str, dict[float, int]]] = {}
     sums: dict[tuple[str, str], float] = {}
+    counts: dict[tuple[str, str], float] = {}
     with reading(path), opened(path) as stream:
         for line in lines_of(stream):
             sample = _SAMPLE.fullmatch(line.strip()) if not line.startswith("#") else None
@@ -88,9 +89,9 @@ def read_prometheus(
             number = _number(value)
             if number is None or len(buckets.get(name, ())) > _MOST_PARTS:
                 raise TraceError(f"values of buckets must be numbers, got {quoted(line, 60)}")
-            if what == "sum":
-                sums[name, group] = number
-            elif what == "bucket" and edge is not None:
+            if what != "bucket":
+                (sums if what == "sum" else counts)[name, group] = number
+            elif edge is not None:
                 upper = _number(edge)
                 if upper is None or number < 0 or number != int(number):
                     raise TraceError(
@@ -112,7 +113,9 @@ def read_prometheus(
     file = BinnedFile("histogram", "labels" if len(buckets[name]) > 1 else None)
     file.reading = [f"buckets of {clip(name, 80)}, taken as {known}, {how}"]
     for group, edges in buckets[name].items():
-        total = sums.get((name, group))
+        total, every = sums.get((name, group)), counts.get((name, group), 0.0)
+        if math.inf not in edges and max(edges.values()) < every < 2**63:
+            edges[math.inf] = int(every)
         file.parts[group or "(no labels)"] = _part(
             ((edge, count) for edge, count in sorted(edges.items())), UNITS[known], total
         )

@@ -120,7 +120,8 @@ class JsonValues:
                 return
 
     def _end_early(self) -> None:
-        self.cut = True
+        self.cut = self._ended = True
+        self._buffer, self._place = "", 0  # what is left of the last value
         if not self._may_be_cut:
             raise TraceError(
                 f"the file ends in the middle, after {counted(self.values, 'whole value')}; copy "

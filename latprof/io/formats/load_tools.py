@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.frames import MISSING, Labels
 from latprof.io.atomic import reading
-from latprof.io.formats.files import lines_of, opened
+from latprof.io.formats.files import head_of, lines_of, opened
 from latprof.io.formats.json_values import JsonValues
 from latprof.io.formats.made import (
     Frames,
@@ -22,6 +23,7 @@ from latprof.io.formats.made import (
     times_of,
 )
 from latprof.io.formats.times import TimeForm, to_ns
+from latprof.text import quoted
 
 __all__ = [
     "is_jmeter",
@@ -38,6 +40,7 @@ __all__ = [
 
 StrPath = str | os.PathLike[str]
 
+_JTL = re.compile(rb"timeStamp([,;\t|])elapsed\1")
 _STAGES = ("blocked", "connecting", "tls_handshaking", "sending", "waiting", "receiving")
 _UNREADABLE = "values that cannot be read"
 _INCOMPLETE = "requests without all of their times"
@@ -54,8 +57,9 @@ def is_k6_json(head: bytes) -> bool:
 
 
 def is_jmeter(head: bytes) -> bool:
-    """Recognize a JTL file of JMeter as CSV."""
-    return head.removeprefix(b"\xef\xbb\xbf").startswith(b"timeStamp,elapsed,")
+    """Recognize a JTL file of JMeter, as CSV or as XML, which is refused."""
+    text = head.removeprefix(b"\xef\xbb\xbf")
+    return _JTL.match(text) is not None or b"<testResults" in text[:1_000]
 
 
 def is_vllm(head: bytes) -> bool:
@@ -202,9 +206,20 @@ def read_jmeter(path: StrPath) -> Frames:
         The file is not a table.
     """
     with reading(path):
+        if b"<testResults" in head_of(path, 1_000):
+            raise TraceError(
+                "results of JMeter must be CSV, got XML; set the property "
+                "jmeter.save.saveservice.output_format=csv"
+            )
         columns, skipped = text_columns(path)
         rows = len(columns["timestamp"])
         start, bad = times_of(columns["timestamp"], "ms", rows)
+        if bad == rows:
+            raise TraceError(
+                "column 'timeStamp' must have ms since 1970, got "
+                f"{quoted(columns['timestamp'][0].as_py(), 40)}; set the property "
+                "jmeter.save.saveservice.timestamp_format=ms"
+            )
         elapsed, wrong = times_of(columns["elapsed"], "ms", rows)
         latency, wrong_latency = times_of(columns.get("latency"), "ms", rows)
         connect, wrong_connect = times_of(columns.get("connect"), "ms", rows)

@@ -169,7 +169,7 @@ def _locust_part(cells: dict[str, str], scale: int) -> Binned:
             continue
         share, value = Fraction(column[:-1]) / 100, round(_time(text) * scale)
         upto = min(math.floor(share * count) + 1, count)
-        if value < last:
+        if value < last or upto < before:
             raise ValueError("percentiles must grow")
         if value == last:
             part.counts[-1] += upto - before
