@@ -329,6 +329,7 @@ def test_numbers_are_sent_at_the_interval():
         assert enough.wait(10)
 
 
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # from CPython 3.12 on
 def test_the_child_of_a_fork_sends_nothing():
     class Counts:
         calls = 0
