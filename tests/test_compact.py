@@ -294,3 +294,16 @@ def test_the_list_of_old_files_is_json(tmp_path):
     content = json.loads((tmp_path / "new" / "compacted.json").read_bytes())
     sizes = [[str(path), path.stat().st_size] for path in sorted(old.rglob("*.parquet"))]
     assert content == {"files": sizes}
+
+
+def test_hosts_in_one_file_are_kept_apart(tmp_path, capsys):
+    old = fleet(tmp_path / "old", [400] * 6)
+    compact(old, tmp_path / "new")
+    found = []
+    for folder in (old, tmp_path / "new"):
+        result = latprof.fleet(folder)
+        found.append({each.host: (each.recordings, each.frames) for each in result.hosts})
+        assert main(["report", str(folder), "--by", "host", "--format", "json"]) == 0
+        found.append(json.loads(capsys.readouterr().out)["hosts"])
+    assert found[:2] == found[2:]
+    assert found[0].keys() == {"host-0", "host-1", "host-2"}

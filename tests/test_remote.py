@@ -123,6 +123,15 @@ def test_traces_profiles_and_tables_are_written_behind_urls(tmp_path, capsys):
     assert main(["compare", f"{url}/t.parquet", "--to", f"{url}/t.parquet"]) == 0
 
 
+def test_folders_and_globs_of_saved_profiles_behind_urls_are_merged(tmp_path, capsys):
+    url = memory("profiles")
+    for i in range(3):
+        latprof.analyze(long_trace(100 + i)).save(f"{url}/day/{i}.latprof")
+    for where in (f"{url}/day", f"{url}/day/", f"{url}/*/*.latprof"):
+        assert main(["merge", where, "-o", str(tmp_path / "m.latprof")]) == 0
+        assert "303 frames of 3 parts" in capsys.readouterr().out
+
+
 def test_a_damaged_file_behind_a_url_is_named(folder):
     url = memory("damaged")
     put(folder / "a", url)

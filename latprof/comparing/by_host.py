@@ -10,6 +10,8 @@ from latprof.comparing.runs import RunLike
 from latprof.errors import ProfileError
 from latprof.io.dataset import Dataset
 from latprof.io.formats.foreign import ForeignFile
+from latprof.io.member import Member
+from latprof.io.remote import identity
 from latprof.profile.file import is_profile, read_recorders, saved_profiles
 from latprof.profile.profile import Profile, load_profile, merge
 from latprof.text import counted, quoted, shown_path
@@ -28,7 +30,7 @@ class Recordings:
     """The profiles, in memory or saved, and the traces of one host."""
 
     profiles: list[Profile | Saved] = field(default_factory=list)
-    traces: list[Trace | Saved] = field(default_factory=list)
+    traces: list[Trace | Saved | Member] = field(default_factory=list)
 
     def profile(self) -> Profile:
         """Return the profile of all frames; few of those that are saved are in memory at once."""
@@ -93,13 +95,15 @@ class ByHost:
 
         saved = [path] if is_profile(path) else saved_profiles(path)
         for each in saved:
-            if self._is_new(each):
+            if self._is_new(identity(each)):
                 hosts = {recorder.host for recorder in read_recorders(each).written}
                 self._add_profile(source(each), shown_path(each), hosts)
         for member in () if saved else Dataset(item).members:
             assert member.path is not None
-            if self._is_new(member.path):
-                self._of(member.meta.get("host")).traces.append(source(member.path))
+            if self._is_new(member.key):
+                # a file may have recordings of several hosts
+                trace = source(member.path) if member.within is None else member
+                self._of(member.meta.get("host")).traces.append(trace)
 
     def _add_profile(self, profile: Profile | Saved, name: str, hosts: set[str]) -> None:
         if len(hosts) > 1:
@@ -110,9 +114,9 @@ class ByHost:
     def _of(self, host: Any) -> Recordings:
         return self.hosts.setdefault(str(host or "")[:_LONGEST], Recordings())
 
-    def _is_new(self, path: str | os.PathLike[str]) -> bool:
+    def _is_new(self, key: str) -> bool:
         known = len(self._seen)
-        self._seen.add(os.path.realpath(path))
+        self._seen.add(key)
         self.repeated += len(self._seen) == known
         return len(self._seen) > known
 

@@ -5,7 +5,6 @@ import errno
 import os
 import secrets
 import stat
-import tempfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -225,6 +224,8 @@ class _UploadedFile(AtomicFile):
     """A new file behind a URL: it is written here, without a name, and sent when it is complete."""
 
     def __init__(self, url: str) -> None:
+        import tempfile  # slow to import, and rarely needed
+
         check_url(url)  # now rather than after hours
         self.path = url
         self._temporary = None

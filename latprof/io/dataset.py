@@ -36,7 +36,7 @@ __all__ = [
 
 _INSPECTED_AT_ONCE = 16  # files behind URLs
 
-RecordingLike = TraceLike | ForeignFile | str | os.PathLike[str]
+RecordingLike = TraceLike | ForeignFile | Member | str | os.PathLike[str]
 
 DatasetLike = RecordingLike | Iterable[RecordingLike]
 """What the functions that analyze frames accept."""
@@ -108,10 +108,10 @@ class Dataset:
         self.repeated = 0
         seen: set[str] = set()
         for trace in _inspected_ahead(_traces_and_files(recordings), pipeline):
-            path = trace.path if isinstance(trace, ForeignFile | Member) else trace
-            if isinstance(path, Path | str):
+            key = _key_of(trace)
+            if key:
                 known = len(seen)
-                seen.add(identity(path))
+                seen.add(key)
                 self.repeated += len(seen) == known
                 if unique and len(seen) == known:
                     continue
@@ -343,7 +343,7 @@ def find_files(where: str | os.PathLike[str], *, every: bool = False) -> Sequenc
 
 def _traces_and_files(
     recordings: DatasetLike,
-) -> Iterator[TraceLike | ForeignFile | Path | str]:
+) -> Iterator[TraceLike | ForeignFile | Member | Path | str]:
     """Yield each trace in memory, and each file that a path, a folder or a glob means.
 
     Raises
@@ -353,13 +353,17 @@ def _traces_and_files(
     """
     given: Any = recordings
     # iterating over a DataFrame would yield the names of its columns
-    one = isinstance(given, str | os.PathLike | ForeignFile) or _is_trace(given) or _is_table(given)
+    one = (
+        isinstance(given, str | os.PathLike | ForeignFile | Member)
+        or _is_trace(given)
+        or _is_table(given)
+    )
     try:
         several = iter([given] if one or not isinstance(given, Iterable) else given)
     except TypeError:  # an array without dimensions
         several = iter([given])
     for recording in several:
-        if _is_trace(recording):
+        if isinstance(recording, Member) or _is_trace(recording):
             yield recording
         elif isinstance(recording, str | os.PathLike):
             yield from find_files(recording)
@@ -378,7 +382,7 @@ def _traces_and_files(
 
 
 def _inspected_ahead(
-    found: Iterator[TraceLike | ForeignFile | Path | str], pipeline: Pipeline | None
+    found: Iterator[TraceLike | ForeignFile | Member | Path | str], pipeline: Pipeline | None
 ) -> Iterator[TraceLike | ForeignFile | Path | Member]:
     """Yield what is found, files behind URLs inspected: several at once, as stores are slow."""
     several = list(found)
@@ -393,6 +397,15 @@ def _inspected_ahead(
                 yield coming[each].result() if isinstance(each, str) else each
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _key_of(trace: TraceLike | ForeignFile | Path | Member) -> str:
+    """Return text that is equal for the same file, "" for a trace in memory."""
+    if isinstance(trace, Member):
+        return trace.key
+    if isinstance(trace, ForeignFile):
+        return identity(trace.path)
+    return identity(trace) if isinstance(trace, Path) else ""
 
 
 def _is_trace(value: object) -> bool:

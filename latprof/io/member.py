@@ -11,7 +11,7 @@ from latprof.io.atomic import file_errors
 from latprof.io.formats.columns import ColumnMap
 from latprof.io.formats.foreign import ForeignFile, beside, read_pipeline_file
 from latprof.io.formats.known import recognized
-from latprof.io.remote import is_file, is_url, open_binary
+from latprof.io.remote import identity, is_file, is_url, open_binary
 from latprof.pipeline import Pipeline
 from latprof.text import shown_path
 from latprof.units import STAMP_LIMIT
@@ -102,6 +102,12 @@ class Member:
     groups: range | None = None
     footer: Any = None
     within: Within | None = None
+
+    @property
+    def key(self) -> str:
+        """Text that is equal for the same recording of the same file."""
+        file = identity(self.path or "")
+        return file if self.within is None else f"{file}, {self.name}"
 
     def read(self, names: Iterable[str] | None = None) -> Columns:
         """Return all frames: the marks, optional columns and tags in `names`, or all."""

@@ -33,6 +33,7 @@ __all__ = [
     "identity",
     "is_file",
     "is_folder",
+    "is_glob",
     "is_url",
     "local_path",
     "may_be_one_file",
@@ -386,7 +387,13 @@ def is_folder(path: StrPath) -> bool:
 def may_be_one_file(url: StrPath) -> bool:
     """Return whether a URL may be that of a file other than Parquet, as far as its name says."""
     name = os.fspath(url).partition("?")[0].lower()
-    return not (name.endswith(("/", ".parquet")) or _MAGIC.search(name))
+    return not (name.endswith(("/", ".parquet")) or is_glob(name))
+
+
+def is_glob(url: str) -> bool:
+    """Return whether a URL has ``*`` or ``[`` in its path; a ? begins its query."""
+    path = url.partition("?")[0].partition("://")[2].partition("/")[2]
+    return _MAGIC.search(path) is not None
 
 
 def _about(url: str) -> Any:
@@ -415,12 +422,12 @@ def find(url: str, *, every: bool = False) -> list[str]:
     scheme, _, rest = head.partition("://")
     host, *names = rest.split("/")
     patterns = ["**", "*" if every else "*.parquet"]
-    is_glob = any(map(_MAGIC.search, names))
-    if is_glob:
+    matching = is_glob(url)
+    if matching:
         first = next(i for i, name in enumerate(names) if _MAGIC.search(name))
         names, patterns = names[:first], names[first:]
     folder = f"{scheme}://" + "/".join([host, *names]).rstrip("/")
-    if not is_glob and not head.endswith("/"):
+    if not matching and not head.endswith("/"):
         about = _about(url)
         if about.is_file:
             return [url]
@@ -435,7 +442,7 @@ def find(url: str, *, every: bool = False) -> list[str]:
         fs: Any = import_module("pyarrow.fs")
         deep = len(patterns) > 1
         listed = system.get_file_info(
-            fs.FileSelector(root, recursive=deep, allow_not_found=is_glob)
+            fs.FileSelector(root, recursive=deep, allow_not_found=matching)
         )
     REQUESTS.add(shown_path(url))
     found = []
@@ -444,7 +451,7 @@ def find(url: str, *, every: bool = False) -> list[str]:
         if info.is_file and _matches(parts, patterns) and not (every and _is_beside(parts[-1])):
             found.append(parts)
     if not found:
-        what = "no file matches" if is_glob else f"the folder contains no {patterns[-1]} file"
+        what = "no file matches" if matching else f"the folder contains no {patterns[-1]} file"
         raise TraceError(f"{shown_path(url)}: {what}; pass another one")
     # as paths are sorted, folder by folder
     return [f"{folder}/{quote('/'.join(parts), _SAFE)}{mark}{query}" for parts in sorted(found)]

@@ -7,6 +7,7 @@ import os
 import re
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, TypeVar
@@ -18,14 +19,23 @@ from latprof.fold.consistency import inconsistency
 from latprof.fold.sums import Sums
 from latprof.hosts import METHODS, HostClock
 from latprof.io.atomic import file_errors, write_file
-from latprof.io.remote import is_file, is_url, may_be_one_file, open_binary
+from latprof.io.remote import (
+    find,
+    is_file,
+    is_folder,
+    is_glob,
+    is_url,
+    local_path,
+    may_be_one_file,
+    open_binary,
+)
 from latprof.pipeline import Pipeline
 from latprof.profile.bins import is_histogram_file, read_histograms
 from latprof.profile.build import PACKED_FROM, Bins, FoldedFrames
 from latprof.profile.codec import CORRUPT, Decoder, encode
 from latprof.queueing.accumulator import CausesAccumulator
 from latprof.sequence.order import OrderBySource
-from latprof.text import quoted
+from latprof.text import quoted, shown_path
 
 __all__ = [
     "FORMAT",
@@ -273,13 +283,15 @@ def is_profile(path: StrPath) -> bool:
     return bool(_STARTS.match(start)) or is_histogram_file(path)
 
 
-def saved_profiles(where: StrPath) -> list[Path]:
+def saved_profiles(where: StrPath) -> Sequence[Path | str]:
     """Return the saved profiles that a glob or a folder means, sorted by name.
 
     They are the files of a glob if all of them are saved profiles, and the files ``*.latprof`` in a
     folder and below, if it has no traces (``*.parquet``). Of anything else the list is empty.
     """
-    folder = Path(where)
+    if isinstance(where, str) and is_url(where):
+        return _remote_profiles(where)
+    folder = Path(local_path(where))
     if folder.is_dir():
         if next(folder.rglob("*.parquet"), None) is not None:
             return []
@@ -289,6 +301,21 @@ def saved_profiles(where: StrPath) -> list[Path]:
     else:
         found = [Path(each) for each in glob.glob(os.fspath(where), recursive=True)]
     return sorted(found) if all(map(is_profile, found)) else []
+
+
+def _remote_profiles(url: str) -> list[str]:
+    """Return the URLs of the saved profiles that a folder or a glob behind a URL means."""
+    if is_glob(url):
+        found = find(url)
+    elif is_folder(url):
+        found = find(url, every=True)
+        names = [shown_path(each) for each in found]
+        if any(name.endswith(".parquet") for name in names):
+            return []
+        found = [url for url, name in zip(found, names, strict=True) if name.endswith(".latprof")]
+    else:
+        return []
+    return found if all(map(is_profile, found)) else []
 
 
 def _parse(file: BinaryIO) -> Any:
