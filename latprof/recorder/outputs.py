@@ -21,6 +21,7 @@ from latprof.recorder.implementation import Core
 from latprof.recorder.recording import Recording, TraceFiles, file_stem
 from latprof.recorder.sampling import TailSampler
 from latprof.recorder.settings import Settings, ends_in_separator
+from latprof.recorder.uploads import Uploads
 from latprof.ring.ring import Ring, to_columns
 from latprof.text import escape
 from latprof.trace import Trace
@@ -70,6 +71,10 @@ class Outputs:
             self._files = TraceFiles(
                 path, settings.rotate, ring.pipeline, recording, fold.accounts, alerts
             )
+        self._uploads: Uploads | None = None
+        if self._files is not None and settings.upload_to is not None:
+            self._uploads = Uploads(settings.upload_to, alerts)
+            self._files.on_closed = self._uploads.add
         # the background folds when many rows wait; rotation by time needs the rows earlier
         self._every_s: float | None = None
         if settings.rotate.ns is not None:
@@ -117,12 +122,15 @@ class Outputs:
                     self._files.close()
                 else:
                     self._files.tick()
+        if final and self._uploads is not None:
+            self._uploads.close()
 
     def abandon(self) -> None:
         """Leave the open file to the parent, in the child of a fork."""
         if self._files is not None:
             self._files.abandon()
             self._files = None
+            self._uploads = None
 
     def trace(self) -> Trace:
         """Return the result of `Profiler.trace`."""

@@ -186,6 +186,11 @@ class Profiler(_Recorder):
     rotate
         When a new file begins, ``"1h"`` or ``"64MB"``. The files are then named after `path`, the
         time and a number.
+    upload_to
+        The URL of a folder, ``"s3://bucket/traces/"``, to which files are moved once they are
+        complete, in a thread. A file that cannot be sent stays in the folder of `path`, is counted
+        in the notes of the accounts and logged; so does one that is complete while 64 others wait.
+        `stop` waits up to 10 seconds for the last files.
     on_critical
         What happens if a critical threshold is exceeded: ``"freeze"`` saves the frames around it
         as a trace in the folder `freeze_to`, in the background; a function is called with the
@@ -271,6 +276,7 @@ class Profiler(_Recorder):
         overflow: str = "overwrite",
         path: PathLike | None = None,
         rotate: Duration | None = None,
+        upload_to: PathLike | None = None,
         on_critical: OnCritical | None = None,
         freeze_to: PathLike = "latprof-freezes",
         keep: Duration | None = None,
@@ -294,6 +300,7 @@ class Profiler(_Recorder):
             overflow=overflow,
             path=path,
             rotate=rotate,
+            upload_to=upload_to,
             on_critical=on_critical,
             freeze_to=freeze_to,
             keep=keep,

@@ -156,6 +156,11 @@ class TraceFiles:
         The metadata of the files.
     alerts
         Counts and logs errors.
+
+    Attributes
+    ----------
+    on_closed
+        Called with the path of each file that is complete; it must not raise.
     """
 
     def __init__(
@@ -200,6 +205,7 @@ class TraceFiles:
         self._unreported = 0  # frames that are in no file and not yet counted as lost in one
         self._shape: Columns | None = None  # the columns of the files, without rows
         self._is_open = False
+        self.on_closed: Callable[[Path], object] | None = None
 
     def begin(self) -> None:
         """Accept frames."""
@@ -303,6 +309,8 @@ class TraceFiles:
         self._reported += since
         self._reported_until = max((end for _, end in segments), default=self._reported_until)
         self._unreported = 0
+        if self.on_closed is not None:
+            self.on_closed(self._path)
 
     def _keep_old(self) -> None:
         """Rename a file of an earlier run that has the name of the open one."""

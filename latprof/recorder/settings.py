@@ -10,7 +10,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from latprof.errors import ProfilerError
+from latprof.errors import ProfilerError, TraceError
+from latprof.io.remote import check_url, is_url
 from latprof.pipeline import Pipeline
 from latprof.recorder.alerts import Violation
 from latprof.text import escape, quoted
@@ -64,6 +65,7 @@ class Settings:
     overflow: str
     path: str | None
     rotate: Rotation
+    upload_to: str | None
     on_critical: OnCritical | None
     freeze_to: Path
     keep: str | int | None
@@ -134,6 +136,7 @@ def check_settings(pipeline: Pipeline, **given: Any) -> Settings:
             "report_interval": interval,
             "path": path,
             "rotate": Rotation() if rotate is None else _checked_rotation(rotate, path),
+            "upload_to": _checked_upload(given["upload_to"], path),
             "freeze_to": Path(_path_text(given["freeze_to"], "freeze_to")),
             "keep": keep,
             "logger": logging.getLogger("latprof") if logger is None else logger,
@@ -231,6 +234,27 @@ def _checked_rotation(rotate: Duration, path: str | None) -> Rotation:
     if ns < SHORTEST_FILE_NS:
         raise ProfilerError(f"rotate must be 1ms or more, got {quoted(rotate)}")
     return Rotation(ns=ns)
+
+
+def _checked_upload(url: PathLike | None, path: str | None) -> str | None:
+    """Return the URL of the folder to which closed files are sent."""
+    if url is None:
+        return None
+    text = _with_pid(_path_text(url, "upload_to"))
+    if not is_url(text) or not text.partition("?")[0].endswith("/"):
+        raise ProfilerError(
+            "upload_to must be the URL of a folder, such as 's3://bucket/traces/', got "
+            f"{quoted(text)}"
+        )
+    if path is None:
+        raise ProfilerError(
+            f"upload_to must come with a path, got {quoted(text)}; give path=, where files wait"
+        )
+    try:
+        check_url(text)
+    except TraceError as error:
+        raise ProfilerError(f"upload_to {error}") from None
+    return text
 
 
 def _checked_meta(meta: Any) -> dict[str, str | int | float]:
