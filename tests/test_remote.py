@@ -130,6 +130,7 @@ def test_folders_and_globs_of_saved_profiles_behind_urls_are_merged(tmp_path, ca
     for where in (f"{url}/day", f"{url}/day/", f"{url}/*/*.latprof"):
         assert main(["merge", where, "-o", str(tmp_path / "m.latprof")]) == 0
         assert "303 frames of 3 parts" in capsys.readouterr().out
+        assert [each.frames for each in latprof.fleet(where).hosts] == [303]
 
 
 def test_a_damaged_file_behind_a_url_is_named(folder):

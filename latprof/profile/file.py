@@ -250,7 +250,7 @@ def read_recorders(path: StrPath) -> Recorders:
     """
     if is_histogram_file(path):
         return Recorders()
-    with file_errors(path, "cannot be read", error=ProfileError), open(path, "rb") as file:
+    with file_errors(path, "cannot be read", error=ProfileError), open_binary(path) as file:
         values = _parse(file)
         _check_version(values)
         content = values.get("profile")
