@@ -41,6 +41,7 @@ def test_bash_offers_commands_options_choices_and_files(offered):
     assert {"report", "plot", "export", "merge"} <= offered("latprof ''")
     assert offered("latprof rep") == {"report"}
     assert offered("latprof report --wors") == {"--worst"}
+    assert offered("latprof report --stat") == {"--statistic"}
     assert offered("latprof report --format m") == {"markdown"}
     assert offered("latprof report m") == {"mic.parquet"}
     assert offered("latprof plot -o m") == {"mic.parquet"}
