@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import random
 from fractions import Fraction
 from pathlib import Path
 
@@ -638,3 +639,61 @@ def test_rows_that_are_laid_out_alike_skip_the_parser_of_csv(tmp_path, monkeypat
         assert int(trace.span("end_to_end").min()) > 0
         expected = 2 if "1.6000000" in text else 1  # the last row is shorter than the first
         assert len(parsed) == expected, text  # the first rows are always parsed, as text
+
+
+def test_the_short_way_and_the_parser_of_csv_agree_on_odd_files(tmp_path, monkeypatch):
+    def written(kind: int, ns: int) -> str:
+        if kind == 0:
+            return str(ns)
+        if kind < 3:
+            return f"{ns // 10**9}.{ns % 10**9:09d}"[: 20 if kind == 1 else 17]
+        return f"{np.datetime64(ns, 'ns')}Z" if kind == 3 else str(np.datetime64(ns, "ns"))[:23]
+
+    short_way, taken = delimited._of_rows_alike, []
+
+    def either(*given):
+        found = short_way(*given)
+        taken.append(found is not None)
+        return found
+
+    where = tmp_path / "a.csv"
+    for seed in range(80):
+        draw = random.Random(seed)
+        kind, delimiter = draw.randrange(5), draw.choice(",;\t")
+        rows = [
+            [written(kind, EPOCH + draw.randrange(10**12)) for _ in range(2)] + [f"t{number:02}"]
+            for number in range(draw.randrange(1, 12))
+        ]
+        if draw.random() < 0.6:
+            row, place = draw.choice(rows), draw.randrange(3)
+            text = row[place]
+            odd = [
+                "",
+                "NA",
+                "x" * len(text),
+                f"{text[:-1]} ",
+                text[:-1] + delimiter,
+                f".{text[1:]}",
+            ]
+            odd += [
+                f"{text[:2]}\n{text[3:]}",
+                f"{text[:-1]}.",
+                "1700000000000000.001",
+                '"5"',
+                "0x10",
+            ]
+            row[place] = draw.choice(odd)
+        lines = [delimiter.join(row) for row in (["a", "b", "tag"], *rows)]
+        ending = draw.choice(["\n", "\r\n"])
+        write(where, ending.join(lines) + draw.choice(["", ending, ending, ending]))
+        found = []
+        for way in (either, lambda *given: None):
+            monkeypatch.setattr(delimited, "_of_rows_alike", way)
+            unit = {0: "ns", 1: "s", 2: "s"}.get(kind)
+            try:
+                trace = read(where, marks=["a", "b"], tags=[], unit=unit, max_bad=100)
+                found.append((trace.frame_id.tolist(), marks_of(trace), trace.meta))
+            except TraceError as error:
+                found.append(str(error))
+        assert found[0] == found[1], seed
+    assert sum(taken) > 20

@@ -12,6 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import types
 
+from latprof.io.formats.columns import UNITS
+from latprof.units import STAMP_LIMIT
+
 __all__ = ["columns_laid_out_alike"]
 
 Bytes = npt.NDArray[np.uint8]
@@ -103,6 +106,11 @@ def _column(cells: Bytes, kind: pa.DataType, point: int) -> pa.Array | None:
     try:
         if unit is None:
             return text.cast(kind)
-        return text.cast(pa.int64()).view(pa.timestamp(unit, "UTC"))
+        whole = text.cast(pa.int64())
     except pa.ArrowInvalid:
         return None
+    values = np.frombuffer(whole.buffers()[1], np.int64, count)
+    most = STAMP_LIMIT // UNITS[unit]
+    if int(values.max()) >= most or int(values.min()) <= -most:
+        return None
+    return whole.view(pa.timestamp(unit, "UTC"))
