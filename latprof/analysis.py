@@ -46,6 +46,7 @@ def analyze(
     ----------
     recordings
         A trace, a path, a folder (all ``*.parquet`` in it and below), a glob, or several of them.
+        Paths may be URLs, such as ``s3://bucket/day/``: see `latprof.io.remote`.
     by
         ``"source"``, ``"outcome"`` or a tag: also make a profile of each of its values.
     pipeline

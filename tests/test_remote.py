@@ -7,7 +7,10 @@ import threading
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from stores import QUOTED, SECRET, memory, put, s3, upload
+from test_parts import SETTINGS, check_equal, saved
 from traces import MIC, mic
 
 import latprof
@@ -238,6 +241,22 @@ def test_s3_gives_what_local_files_give_with_few_requests(folder, store, capsys)
     err = capsys.readouterr().err
     assert "latprof: s3://traces/a/10.parquet: " in err
     assert SECRET not in err
+
+
+@settings(max_examples=5, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 900), min_size=1, max_size=4),
+    row_group=st.integers(50, 800),
+)
+def test_frames_cut_at_random_give_the_same_profile_from_s3(
+    store, tmp_path_factory, lengths, row_group
+):
+    top = tmp_path_factory.mktemp("cut")
+    paths = saved(top, lengths, row_group)
+    upload(top, f"s3://traces/{top.name}")
+    urls = [f"s3://traces/{top.name}/{path.name}" for path in paths]
+    whole = latprof.analyze(paths, by="source", **SETTINGS)
+    check_equal(latprof.analyze(urls[::-1], by="source", **SETTINGS), whole)
 
 
 def test_only_the_columns_that_are_needed_are_read(store, tmp_path):

@@ -77,7 +77,7 @@ class NewCommand(Protocol):
 
 def add_traces(parser: argparse.ArgumentParser, note: str = "") -> None:
     """Add the trace files to read, and what their marks and columns mean; see `recordings_of`."""
-    text = f"trace files, folders (with all folders inside) or globs{note}"
+    text = f"trace files, folders (with all folders inside), globs, URLs of them{note}"
     parser.add_argument("trace", nargs="+", help=text)
     add_pipeline(parser)
 
@@ -423,6 +423,9 @@ def print_report(report: Report) -> None:
 def print_requests() -> None:
     """Print to stderr how many requests were made to object stores, by file."""
     made = sorted(REQUESTS.take().items())
+    if not made:
+        print("latprof: no requests, as no file is behind a URL", file=sys.stderr)
+        return
     for name, (requests, size) in made[:_MOST_LISTED]:
         what = counted(requests, "request")
         print(f"latprof: {name}: {what}, {format_bytes(size)}", file=sys.stderr)
