@@ -171,8 +171,11 @@ def cut_out(
             end += len(batch)
         while len(held) > 1 and begin + len(held[0]) <= within.first:
             begin += len(held.pop(0))
-        rows = slice(within.first - begin, within.stop - begin)
-        whole = held[0] if rows.stop <= len(held[0]) else Columns.concat(held)
-        yield member, iter([whole.take(rows)])
+        pieces, first = [], begin
+        for batch in held:
+            rows = slice(max(within.first - first, 0), max(within.stop - first, 0))
+            pieces.append(batch.take(rows))
+            first += len(batch)
+        yield member, iter([Columns.concat(pieces) if len(pieces) > 1 else pieces[0]])
     for _ in batches:  # up to the end of what was decoded ahead
         pass

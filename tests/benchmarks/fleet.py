@@ -1,6 +1,6 @@
 """The traces of a fleet, folded in one process, by workers, on a Dask cluster, and from S3.
 
-    python -m tests.benchmarks.fleet [--hosts 4] [--files 3] [--frames 200000] [--seed 1]
+    python -m tests.benchmarks.fleet [--hosts 4] [--files 3] [--frames 400000] [--seed 1]
     python -m tests.benchmarks.fleet --hosts 10 --files 10 --frames 10000000 --only one,workers
 
 Each host has `--files` trace files of `--frames` frames each. The files are made from the seed and
@@ -216,7 +216,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--hosts", type=int, default=4)
     parser.add_argument("--files", type=int, default=3, help="of each host")
-    parser.add_argument("--frames", type=int, default=200_000, help="in each file")
+    parser.add_argument("--frames", type=int, default=400_000, help="in each file")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", metavar="one,workers 2", help=", ".join(WAYS))
     options = parser.parse_args()
