@@ -217,10 +217,21 @@ def read_profile(
     ProfileError
         The file cannot be read, is not a saved profile, is corrupt, or is of another format.
     """
-    if is_histogram_file(path):
-        return read_histograms(path, kind, unit, metric)
     with file_errors(path, "cannot be read", error=ProfileError), open_binary(path) as file:
-        return profile_from(file, kind)
+        if _begins_as_saved(file) or not is_histogram_file(path):
+            return profile_from(file, kind)
+    return read_histograms(path, kind, unit, metric)
+
+
+def _begins_as_saved(file: BinaryIO) -> bool:
+    """Return whether an open file begins as a saved profile; it is at its begin afterwards."""
+    try:
+        with gzip.open(file) as unpacked:
+            return bool(_STARTS.match(unpacked.read(64)))
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return False
+    finally:
+        file.seek(0)
 
 
 def profile_from(file: BinaryIO, kind: type[ProfileT]) -> ProfileT:
@@ -248,9 +259,9 @@ def read_recorders(path: StrPath) -> Recorders:
     ProfileError
         As for `read_profile`.
     """
-    if is_histogram_file(path):
-        return Recorders()
     with file_errors(path, "cannot be read", error=ProfileError), open_binary(path) as file:
+        if not _begins_as_saved(file) and is_histogram_file(path):
+            return Recorders()
         values = _parse(file)
         _check_version(values)
         content = values.get("profile")
