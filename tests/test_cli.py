@@ -581,7 +581,7 @@ def test_help_of_each_command_ends_with_an_example(capsys):
     commands = re.findall(r"^    ([a-z-]+)(?: |$)", capsys.readouterr().out, re.MULTILINE)
     assert commands == [
         *("demo", "report", "causes", "what-if", "compare", "gate", "plan", "trend", "plot"),
-        *("export", "recover", "merge", "formats", "top", "completion"),
+        *("export", "recover", "compact", "merge", "formats", "top", "completion"),
     ]
     for command in commands:
         with pytest.raises(SystemExit) as stop:
