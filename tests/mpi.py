@@ -3,7 +3,8 @@
     mpiexec -n 2 python -m mpi4py.futures -m tests.mpi [--frames 3000000]
 
 Needs mpi4py and an MPI: ``pip install mpi4py mpich``, or Debian's ``openmpi-bin``. The first
-process runs this program, the others are its workers.
+process runs this program, the others are its workers. MPI is imported where it is used, since
+pytest imports all modules to find examples in them.
 """
 
 import argparse
@@ -13,8 +14,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from mpi4py import MPI
-from mpi4py.futures import MPIPoolExecutor
 
 import latprof
 from latprof import Pipeline, Span, Trace, parts
@@ -31,6 +30,8 @@ FILES = 12
 
 def where(_: int) -> int:
     """Return the number of the process that runs this."""
+    from mpi4py import MPI
+
     return MPI.COMM_WORLD.Get_rank()
 
 
@@ -64,6 +65,9 @@ def same(mine: object, whole: object) -> bool:
 
 def main(arguments: list[str] | None = None) -> int:
     """Fold with and without workers, and compare."""
+    from mpi4py import MPI
+    from mpi4py.futures import MPIPoolExecutor
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=int, default=3_000_000)
     options = parser.parse_args(arguments)
