@@ -1,5 +1,7 @@
 """What both stamping cores call in rare cases: new names, wrong calls, rejected and slow frames."""
 
+import contextlib
+import operator
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -255,6 +257,8 @@ def text_of(value: object) -> str:
 
 def shown(frame_id: object) -> str:
     """Return the id of a rejected frame as text of at most 60 characters."""
+    with contextlib.suppress(Exception):  # integers of other types, as they would be stored
+        frame_id = operator.index(frame_id)  # type: ignore[arg-type]
     is_valid = type(frame_id) is int and 0 <= frame_id < 2**64
     text = f"frame {text_of(frame_id)}" if is_valid else f"frame {text_of(frame_id)!r}"
     return text if len(text) <= 60 else f"{text[:57]}..."
