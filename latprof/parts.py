@@ -52,7 +52,10 @@ PAYS_FROM = 20_000_000
 """Frames from which on workers take less time than one process."""
 
 PART_ROWS = 1 << 22
-"""Rows of a part, more or less: a second of work."""
+"""Rows of a part, more or less: half a second of work."""
+
+_PARTS = 32  # of many rows: as many parts are enough to keep workers busy
+_MOST_PART_ROWS = 4  # times `PART_ROWS`: a part begins and ends with one core idle
 
 ATTEMPTS = 2
 """How often a part is tried."""
@@ -307,7 +310,8 @@ def fold_parts(
         done += sum(each.rows for each in here)
     merged: MergeTree[Profile] = MergeTree()
     failed: list[tuple[_Task, BaseException]] = []
-    tasks = [_Task(part) for part in _cut(large, PART_ROWS)]
+    part_rows = min(max(rows // _PARTS, PART_ROWS), _MOST_PART_ROWS * PART_ROWS)
+    tasks = [_Task(part) for part in _cut(large, part_rows)]
     for task, value in _completed(executor, plan, tasks):
         done += task.rows
         if isinstance(value, BaseException):
