@@ -142,6 +142,7 @@ def two_ways(above: Points, below: Points) -> Clock:
     if few or slopes[0] <= 0 <= slopes[-1]:
         none = np.zeros(1)
         offset, drift = (_ceiling(upper, none)[0] + _floor(lower, none)[0]) / 2, 0.0
+        offset = float(np.clip(offset, lowest[1], highest[1]))  # few points may exclude no drift
     line = offset + drift * ends
     bound = max((highest - line).max(), (line - lowest).max()) + slack
     return Clock(
