@@ -230,10 +230,10 @@ def few_frames_notes(runs: Sequence[Run], keys: Sequence[Key]) -> list[str]:
     """Return a sentence on percentiles that stand on too few frames of a run, if there are some."""
     doubtful: dict[str, Run] = {}
     for span, name in keys:
-        if re.fullmatch(r"p[\d.]+", name):
-            for run in runs:
-                if run.profile[span].percentile(float(name[1:])).low is None:
-                    doubtful.setdefault(f"{span}.{name}", run)
+        for run in runs if name.startswith("p") else ():
+            estimate = run.statistic((span, name))
+            if estimate is not None and estimate.low is None:
+                doubtful.setdefault(f"{span}.{name}", run)
     if not doubtful:
         return []
     first = next(iter(doubtful))

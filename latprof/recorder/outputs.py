@@ -152,6 +152,7 @@ class Outputs:
         """Return a trace of what the ring holds."""
 
         def look() -> tuple[npt.NDArray[np.void], int, Accounts]:
+            """Return the rows, how many are gone, and the accounts of that moment."""
             found = self._ring.read(0)
             rows = found.rows[found.rows["weight"] != 0]
             accounts = self._fold.accounts()
