@@ -219,27 +219,32 @@ def _elected(
     if n < FEWEST_FRAMES:
         return Queue(None, most)
     pace = pace_of(takes)
-    after = np.clip(np.searchsorted(takes, begin), 1, n - 1)
-    nearer = begin - takes[after - 1] <= takes[after] - begin
-    take = np.where(nearer, after - 1, after)
-    take = np.searchsorted(takes, takes[take])  # of takes at one time the first let the put return
-    room, off = place - servers - take, np.abs(begin - takes[take])
     free = late[known & (inside * 2 <= most) & (late >= 0)]
     usual = min(5 * float(np.quantile(free, 0.1)), 0.1 * pace) if len(free) > 20 else 0.0
-    held = known & (room >= 1) & (late > max(usual, 0.02 * pace, 1_000))
+    held = np.flatnonzero(known & (late > max(usual, 0.02 * pace, 1_000)))
+    if len(held) < _FEWEST_VOTES:
+        return Queue(None, most)
+    let_go = begin[held]
+    after = np.clip(np.searchsorted(takes, let_go), 1, n - 1)
+    nearer = let_go - takes[after - 1] <= takes[after] - let_go
+    take = np.where(nearer, after - 1, after)
+    take = np.searchsorted(takes, takes[take])  # of takes at one time the first let the put return
+    room = held - servers - take
+    held, take, room = (each[room >= 1] for each in (held, take, room))
+    off = np.abs(begin[held] - takes[take])
     best, found, votes = 0.0, 0, 0
     for part in _TOLERANCES:
-        near = held & (off <= max(part * pace, _LEAST_TOLERANCE_NS))
+        near = off <= max(part * pace, _LEAST_TOLERANCE_NS)
         counts = np.bincount(room[near], minlength=1)
         top = int(counts.argmax())
-        same = int(np.count_nonzero(held & (room == top)))
+        same = int(np.count_nonzero(room == top))
         chance = max(2 * max(part, _LEAST_TOLERANCE_NS / pace) * same, 0.1)
         score = (int(counts[top]) - chance) / chance**0.5
         if counts[top] >= _FEWEST_VOTES and score > best:
             best, found, votes = score, top, int(counts[top])
     if best < _LEAST_SCORE:
         return Queue(None, most)
-    full = int(np.count_nonzero(held & (inside >= found)))
+    full = int(np.count_nonzero(inside[held] >= found))
     slack = min(0.1 * pace, 1e6)
     beyond = known & (delayed(takes, servers + found) > begin + slack)
     if np.count_nonzero(beyond) > _MOST_BEYOND * n + 1:
