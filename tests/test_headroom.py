@@ -227,6 +227,22 @@ def test_another_load_against_simulating_it():
         assert result.mean["low"] < result.mean["replayed"] < result.mean["high"]
 
 
+def test_a_load_that_a_station_cannot_serve_is_said_with_its_growth():
+    """Frames come every 50 us and are served for 60 us, so that frame k leaves 10 us x k late."""
+    k = np.arange(100_000)
+    at = {"start": k * 50_000, "in": k * 60_000, "end": (k + 1) * 60_000}
+    recorded = Trace(LINE, frame_id=k, marks=at)
+    for load, busy, growth in ((1.2, "144%", "440 ms"), (1, "120%", "200 ms"), (0.9, "108%", "80")):
+        result = what_if(recorded, load=load)
+        expected = 60_000 + np.arange(30_000) * (60_000 - round(50_000 / load))
+        np.testing.assert_allclose(result.replayed_ns, expected, atol=30_000)
+        np.testing.assert_array_equal(result.measured_ns, 60_000 + np.arange(30_000) * 10_000)
+        grows = f"worker would have to be {busy} busy: end to end grows by {growth}"
+        assert grows in result.warning
+        assert "replayed are the first 30,000 of 100,000 frames" in result.assumptions
+    assert what_if(recorded, load=0.8).warning == ""
+
+
 def test_the_recorded_load_as_a_change_changes_nothing():
     recorded = bounded(1.0, 2_000, 1)
     trace = trace_of_run(simulate(*recorded), *recorded)

@@ -69,19 +69,25 @@ class LoadedFrames:
     measured_ns
         (n,) end to end as recorded, in order of `arrivals`.
     busy
-        By station the share of the time in which its servers were busy.
+        By station the share of the time in which its servers were busy; above 1 if frames came
+        faster than it served them.
     """
 
-    def __init__(self, model: QueueModel, what: str) -> None:
+    def __init__(self, model: QueueModel, what: str, *, most: int | None = None) -> None:
+        """Take the frames of a model, with `most` only the first ones."""
         self._check(model, what)
         line = model.line
         self._line = None if line is None or not line.is_bounded else line.with_common_room()
         if self._line is not None:
+            self._line = self._line if most is None else self._line.first(most)
             rows, due = self._line.rows, self._line.due
+            complete = len(line.rows)
         else:
             rows = _complete(model)
+            complete, rows = len(rows), rows[:most]
             due = model.columns.marks["start"][rows]
-        self.left_out = len(model.columns) - len(rows)
+        self.left_out = len(model.columns) - complete
+        self._later = complete - len(rows)
         if len(rows) < FEWEST_STARTS:
             raise TraceError(
                 f"{what} must have {FEWEST_STARTS} finished frames with all their marks, got "
@@ -165,6 +171,23 @@ class LoadedFrames:
         found: Ints = now + self._after[rows] - starts
         return found
 
+    def overload(self, load: float) -> str:
+        """Return that a station cannot serve all frames at a load, or an empty text.
+
+        Then its queue grows without an end, and so does end to end: of frames that start within a
+        second, the last one takes as much longer as the station then lags behind.
+        """
+        station = max(self.busy, key=self.busy.__getitem__, default=None)
+        busy = self.busy[station] * load if station is not None else 0.0
+        if station is None or busy <= 1:
+            return ""
+        lasts = (self.arrivals.starts[-1] - self.arrivals.starts[0]) / load
+        return (
+            f"{station} would have to be {busy:.0%} busy: end to end grows by "
+            f"{format_ns((busy - 1) * 1e9)} with each second; these are the first "
+            f"{format_ns(lasts)}"
+        )
+
     def warning(self, load: float) -> str:
         """Return why a result at a load should not be trusted, or an empty text."""
         most = self.arrivals.most_seen
@@ -190,7 +213,12 @@ class LoadedFrames:
             lines.append("a frame that its source starts late counts from when it was due")
         if self.left_out:
             lines.append(f"{counted(self.left_out, 'frame')} without all marks are left out")
-        if arrivals.blocks > arrivals.slots:
+        if self._later:
+            lines.append(
+                f"replayed are the first {len(arrivals.starts):,} of "
+                f"{len(arrivals.starts) + self._later:,} frames"
+            )
+        elif arrivals.blocks > arrivals.slots:
             lines.append(
                 f"of {len(arrivals.starts):,} frames about {MOST_STARTS:,} are replayed: "
                 f"{arrivals.slots} blocks at equal distances"

@@ -17,6 +17,7 @@ from latprof.queueing.gains import (
     replays_as_line,
 )
 from latprof.queueing.line import Line
+from latprof.queueing.arrivals import MOST_STARTS
 from latprof.queueing.load import LoadedFrames, parse_load, places_in_flight
 from latprof.queueing.model import QueueModel
 from latprof.queueing.options import Options, server_counts
@@ -296,6 +297,10 @@ def _waits_of(
 def _at_load(model: QueueModel, load: float) -> WhatIf:
     """Return the answer for another load: the mean of random draws, and resampled recordings."""
     frames = LoadedFrames(model, "what_if with load=")
+    overload = frames.overload(load)
+    if overload:  # how long frames take depends on how many came before
+        frames = LoadedFrames(model, "what_if with load=", most=MOST_STARTS)
+        overload = frames.overload(load)
     measured = np.sort(frames.measured_ns)
     n = len(measured)
 
@@ -324,7 +329,7 @@ def _at_load(model: QueueModel, load: float) -> WhatIf:
         model.queues,
         Source() if model.line is None else model.line.source,
         frames.assumptions(),
-        frames.warning(load),
+        "; ".join(filter(None, (overload, frames.warning(load)))),
     )
 
 
