@@ -9,6 +9,7 @@ from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.io.dataset import DatasetLike
 from latprof.pipeline import Pipeline
+from latprof.queueing.arrivals import MOST_STARTS
 from latprof.queueing.forecast import WhatIf
 from latprof.queueing.gains import (
     MOST_REPLAYED,
@@ -17,7 +18,6 @@ from latprof.queueing.gains import (
     replays_as_line,
 )
 from latprof.queueing.line import Line
-from latprof.queueing.arrivals import MOST_STARTS
 from latprof.queueing.load import LoadedFrames, parse_load, places_in_flight
 from latprof.queueing.model import QueueModel
 from latprof.queueing.options import Options, server_counts
