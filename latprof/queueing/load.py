@@ -77,11 +77,11 @@ class LoadedFrames:
         """Take the frames of a model, with `most` only the first ones."""
         self._check(model, what)
         line = model.line
-        self._line = None if line is None or not line.is_bounded else line.with_common_room()
-        if self._line is not None:
-            self._line = self._line if most is None else self._line.first(most)
-            rows, due = self._line.rows, self._line.due
-            complete = len(line.rows)
+        self._line = None
+        if line is not None and line.is_bounded:
+            whole = line.with_common_room()
+            self._line = whole if most is None else whole.first(most)
+            complete, rows, due = len(whole), self._line.rows, self._line.due
         else:
             rows = _complete(model)
             complete, rows = len(rows), rows[:most]
