@@ -29,7 +29,6 @@ ROW = {name: row for row, names in enumerate(ROWS) for name in names.split()}
 HEAVY = {
     "io.arrow": {"pyarrow"},
     "io.formats.delimited": {"pyarrow"},
-    "io.formats.files": {"pyarrow"},
     "io.formats.frame_tools": {"pyarrow"},
     "io.formats.load_tools": {"pyarrow"},
     "io.formats.layout": {"pyarrow"},

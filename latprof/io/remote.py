@@ -25,9 +25,9 @@ from latprof.text import clip, shown_path, without_secrets
 
 __all__ = [
     "REQUESTS",
-    "FilePath",
     "RemoteFile",
     "Requests",
+    "StrPath",
     "check_url",
     "find",
     "identity",
@@ -45,7 +45,6 @@ __all__ = [
 ]
 
 StrPath = str | os.PathLike[str]
-FilePath = str | os.PathLike[str]
 """A local path, or a URL as text."""
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -100,7 +99,7 @@ def local_path(path: StrPath) -> StrPath:
     return path
 
 
-def identity(path: FilePath) -> str:
+def identity(path: StrPath) -> str:
     """Return text that is equal for two names of one file."""
     return path if isinstance(path, str) and is_url(path) else os.path.realpath(path)
 

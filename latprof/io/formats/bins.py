@@ -1,8 +1,19 @@
 """Histograms that other tools have saved: how many values are in each range of times."""
 
+import math
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-__all__ = ["Binned", "BinnedFile"]
+from latprof.errors import TraceError
+from latprof.units import STAMP_LIMIT
+
+__all__ = ["EDGES", "Binned", "BinnedFile"]
+
+EDGES = re.compile(
+    rb"\s*(?:le|upper|upper_edge|edge|bucket)(?:_?(s|ms|us|ns))?\s*[,;\t]\s*(?:count|frames|n)\s*\r?\n"
+)
+"""The first line of a table of upper edges, with their unit, and counts."""
 
 
 @dataclass(slots=True)
@@ -32,6 +43,36 @@ class Binned:
     total: int | None = None
     smallest: int | None = None
     largest: int | None = None
+
+    @classmethod
+    def up_to(cls, edges: Iterable[tuple[float, int]]) -> "Binned":
+        """Return the histogram for how many values are at most each edge in ns.
+
+        The last edge may be infinite. What is at most two equal edges is in one bin.
+
+        Raises
+        ------
+        TraceError
+            Edges or counts do not grow, or are too large.
+        """
+        part, before = cls(), 0
+        for edge, upto in edges:
+            upper = edge if math.isinf(edge) else round(edge)
+            if upto < before or (part.upper and upper < part.upper[-1]):
+                raise TraceError(
+                    "counts of buckets must grow with their edges; take an intact copy"
+                )
+            if upto >= 2**63 or not (edge == math.inf or 0 <= edge < STAMP_LIMIT):
+                raise TraceError("edges and counts must fit 2**62 ns and 63 bits")
+            if edge == math.inf:
+                part.above = upto - before
+            elif part.upper and upper == part.upper[-1]:
+                part.counts[-1] += upto - before
+            else:
+                part.upper.append(int(upper))
+                part.counts.append(upto - before)
+            before = upto
+        return part
 
     @property
     def values(self) -> int:

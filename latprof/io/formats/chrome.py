@@ -4,31 +4,22 @@ Each slice at the top of a thread is a frame, and so is each group of asynchrono
 are in us, often with decimals; they are taken from their text, so that they are exact to the ns.
 """
 
-import os
 from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from latprof.io.atomic import reading
-from latprof.io.formats.files import opened
-from latprof.io.formats.json_values import JsonValues
+from latprof.io.formats.json_values import JsonValues, inside, text_of
 from latprof.io.formats.spans import SpanRecord, SpanTable
+from latprof.io.remote import StrPath
 from latprof.units import STAMP_LIMIT
 
-__all__ = ["is_chrome", "read_chrome"]
+__all__ = ["read_chrome"]
 
 _ENDS_BEFORE = "events that end without a begin"
 _NO_END = "events that begin without an end"
 
 
-def is_chrome(head: bytes) -> bool:
-    """Recognize Chrome trace events, as an object or as an array."""
-    return b'"traceEvents"' in head or (
-        head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[") and b'"ph"' in head
-    )
-
-
-def read_chrome(path: str | os.PathLike[str]) -> SpanTable:
+def read_chrome(path: StrPath) -> SpanTable:
     """Return the slices of a file of Chrome trace events; an array without its end is read.
 
     Raises
@@ -42,44 +33,42 @@ def read_chrome(path: str | os.PathLike[str]) -> SpanTable:
     grouped: dict[tuple[str, str, str], list[tuple[int, str, str]]] = {}
     names: dict[tuple[str, str], str] = {}
     base = 0
-    with reading(path), opened(path) as stream:
-        values = JsonValues(stream, ("traceEvents",), may_be_cut=True)
-        for key, event in values:
-            if key == "baseTimeNanoseconds" and isinstance(event, int):
-                base = event if abs(event) < STAMP_LIMIT else 0
-            if key not in ("", "traceEvents"):
-                continue
-            if not isinstance(event, dict):
-                table.notes["events that are not objects"] += 1
-                continue
-            kind, track = event.get("ph"), (_text(event.get("pid")), _text(event.get("tid")))
-            if kind == "M" and event.get("name") == "thread_name":
-                details = event.get("args")
-                if isinstance(details, dict):
-                    names[track] = _text(details.get("name"))
-            elif kind in ("X", "B", "E", "b", "e"):
-                begin, end = _times(event)
-                if begin is None:
-                    table.notes["events without a time"] += 1
-                elif kind in ("b", "e"):
-                    group = (track[0], _text(event.get("cat")), _id(event))
-                    grouped.setdefault(group, []).append((begin, kind, _text(event.get("name"))))
-                elif kind == "E":
-                    waiting = open_slices.get(track)
-                    if waiting:
-                        waiting.pop().end = begin
-                    else:
-                        table.notes[_ENDS_BEFORE] += 1
-                elif kind == "X" and end is None:
-                    table.notes["events without a duration"] += 1
+    values = JsonValues(path, ("traceEvents",), may_be_cut=True)
+    for key, event in values:
+        if key == "baseTimeNanoseconds" and isinstance(event, int):
+            base = event if abs(event) < STAMP_LIMIT else 0
+        if key not in ("", "traceEvents"):
+            continue
+        if not isinstance(event, dict):
+            table.notes["events that are not objects"] += 1
+            continue
+        kind, track = event.get("ph"), (text_of(event.get("pid")), text_of(event.get("tid")))
+        if kind == "M" and event.get("name") == "thread_name":
+            if isinstance(event.get("args"), dict):
+                names[track] = text_of(inside(event, "args", "name"))
+        elif kind in ("X", "B", "E", "b", "e"):
+            begin, end = _times(event)
+            if begin is None:
+                table.notes["events without a time"] += 1
+            elif kind in ("b", "e"):
+                group = (track[0], text_of(event.get("cat")), _id(event))
+                grouped.setdefault(group, []).append((begin, kind, text_of(event.get("name"))))
+            elif kind == "E":
+                waiting = open_slices.get(track)
+                if waiting:
+                    waiting.pop().end = begin
                 else:
-                    name = _text(event.get("name"))
-                    span = SpanRecord("", "", "", name, "", begin, begin if end is None else end)
-                    slices.setdefault(track, []).append(span)
-                    if kind == "B":
-                        open_slices.setdefault(track, []).append(span)
-        if values.cut:
-            table.notes["the file ends before its closing bracket"] += 1
+                    table.notes[_ENDS_BEFORE] += 1
+            elif kind == "X" and end is None:
+                table.notes["events without a duration"] += 1
+            else:
+                name = text_of(event.get("name"))
+                span = SpanRecord("", "", "", name, "", begin, begin if end is None else end)
+                slices.setdefault(track, []).append(span)
+                if kind == "B":
+                    open_slices.setdefault(track, []).append(span)
+    if values.cut:
+        table.notes["the file ends before its closing bracket"] += 1
     for track, waiting in open_slices.items():
         table.notes[_NO_END] += len(waiting)
         unfinished = {id(span) for span in waiting}
@@ -158,9 +147,5 @@ def _nest(spans: list[SpanRecord], service: str, track: str, table: SpanTable) -
 def _id(event: dict[str, Any]) -> str:
     own = event.get("id2")
     if isinstance(own, dict):
-        return _text(own.get("local") or own.get("global"))
-    return _text(event.get("id"))
-
-
-def _text(value: Any) -> str:
-    return value[:200] if isinstance(value, str) else "" if value is None else str(value)[:200]
+        return text_of(own.get("local") or own.get("global"))
+    return text_of(event.get("id"))

@@ -20,6 +20,8 @@ __all__ = [
     "OWN",
     "SAMPLES",
     "UNITS",
+    "UNIT_OF",
+    "UNREADABLE",
     "ColumnMap",
     "Durations",
     "check_columns",
@@ -30,6 +32,15 @@ __all__ = [
 UNITS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 """Units of times and durations that are numbers, in ns."""
 
+_UNIT_WORDS = {
+    "ns": "ns nano nanos nanosecond nanoseconds nsec",
+    "us": "us µs micro micros microsecond microseconds usec",
+    "ms": "ms milli millis millisecond milliseconds msec",
+    "s": "s sec secs second seconds",
+}
+UNIT_OF = {word: unit for unit, words in _UNIT_WORDS.items() for word in words.split()}
+"""The unit that a word in small letters means."""
+
 MISSING_TEXTS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 """Texts that mean that a value is missing, unless others are given."""
 
@@ -38,6 +49,9 @@ NUMBERED = "frames are numbered in the order of the file, which has no ids"
 
 SAMPLES = "rows are samples, not frames: rate and order are those of the samples"
 """What a report says on a file of periodic samples."""
+
+UNREADABLE = "rows that cannot be read"
+"""The note on how many there are."""
 
 _DEFAULT_NAME = "table"
 

@@ -2,66 +2,28 @@
 
 import json
 import math
-import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from latprof.errors import TraceError
-from latprof.io.atomic import reading
-from latprof.io.formats.bins import Binned, BinnedFile
-from latprof.io.formats.columns import UNITS
-from latprof.io.formats.files import lines_of, opened
+from latprof.io.formats.bins import EDGES, Binned, BinnedFile
+from latprof.io.formats.columns import UNIT_OF, UNITS
+from latprof.io.formats.files import head_of, lines_of
+from latprof.io.remote import StrPath
 from latprof.text import clip, quoted
 from latprof.units import STAMP_LIMIT
 
-__all__ = [
-    "is_cyclictest",
-    "is_edges",
-    "is_prometheus",
-    "is_rtla",
-    "read_cyclictest",
-    "read_edges",
-    "read_prometheus",
-    "read_rtla",
-]
-
-StrPath = str | os.PathLike[str]
+__all__ = ["read_cyclictest", "read_edges", "read_prometheus", "read_rtla"]
 
 _LARGEST_JSON = 1 << 24  # bytes
 _MOST_PARTS = 1_000
-
-_UNIT_WORDS = {"seconds": "s", "milliseconds": "ms", "microseconds": "us", "nanoseconds": "ns"}
 
 _LABELS = r'\{((?:[^"}]|"(?:[^"\\]|\\.)*")*)\}'  # an exemplar behind the value has braces, too
 _SAMPLE = re.compile(
     rf"([a-zA-Z_:][\w:]*)_(bucket|sum|count)\s*(?:{_LABELS})?\s*([^\s{{]+)(?:\s.*)?"
 )
 _LABEL = re.compile(r'\s*(\w+)\s*=\s*"((?:[^"\\]|\\.)*)"\s*,?')
-_EDGES = re.compile(
-    rb"\s*(?:le|upper|upper_edge|edge|bucket)(?:_?(s|ms|us|ns))?\s*[,;\t]\s*(?:count|frames|n)\s*\r?\n"
-)
-
-
-def is_prometheus(head: bytes) -> bool:
-    """Recognize a scrape with the buckets of a histogram."""
-    return re.search(rb'^[a-zA-Z_:][\w:]*_bucket\s*\{[^\n]*le="', head, re.MULTILINE) is not None
-
-
-def is_cyclictest(head: bytes) -> bool:
-    """Recognize the histogram of cyclictest, as text or JSON."""
-    text = b"# Histogram" in head and b"# Total:" in head + b"# Total:"
-    return text or (b'"cyclictest' in head and b'"histogram"' in head)
-
-
-def is_rtla(head: bytes) -> bool:
-    """Recognize the histograms of rtla timerlat and osnoise."""
-    return b"# RTLA " in head and b"histogram" in head
-
-
-def is_edges(head: bytes) -> bool:
-    """Recognize a table with upper edges, named le or edge, and counts."""
-    return _EDGES.match(head.removeprefix(b"\xef\xbb\xbf")) is not None
 
 
 def read_prometheus(
@@ -77,27 +39,24 @@ def read_prometheus(
     buckets: dict[str, dict[str, dict[float, int]]] = {}
     sums: dict[tuple[str, str], float] = {}
     counts: dict[tuple[str, str], float] = {}
-    with reading(path), opened(path) as stream:
-        for line in lines_of(stream):
-            sample = _SAMPLE.fullmatch(line.strip()) if not line.startswith("#") else None
-            if sample is None:
-                continue
-            name, what, text, value = sample.groups()
-            labels = dict(_LABEL.findall(text or ""))
-            edge = labels.pop("le", None)
-            group = ", ".join(f"{key}={label}" for key, label in labels.items())
-            number = _number(value)
-            if number is None or len(buckets.get(name, ())) > _MOST_PARTS:
-                raise TraceError(f"values of buckets must be numbers, got {quoted(line, 60)}")
-            if what != "bucket":
-                (sums if what == "sum" else counts)[name, group] = number
-            elif edge is not None:
-                upper = _number(edge)
-                if upper is None or number < 0 or number != int(number):
-                    raise TraceError(
-                        f"buckets must have an edge and a count, got {quoted(line, 60)}"
-                    )
-                buckets.setdefault(name, {}).setdefault(group, {})[upper] = int(number)
+    for line in lines_of(path):
+        sample = _SAMPLE.fullmatch(line.strip()) if not line.startswith("#") else None
+        if sample is None:
+            continue
+        name, what, text, value = sample.groups()
+        labels = dict(_LABEL.findall(text or ""))
+        edge = labels.pop("le", None)
+        group = ", ".join(f"{key}={label}" for key, label in labels.items())
+        number = _number(value)
+        if number is None or len(buckets.get(name, ())) > _MOST_PARTS:
+            raise TraceError(f"values of buckets must be numbers, got {quoted(line, 60)}")
+        if what != "bucket":
+            (sums if what == "sum" else counts)[name, group] = number
+        elif edge is not None:
+            upper = _number(edge)
+            if upper is None or number < 0 or number != int(number):
+                raise TraceError(f"buckets must have an edge and a count, got {quoted(line, 60)}")
+            buckets.setdefault(name, {}).setdefault(group, {})[upper] = int(number)
     if metric is None and len(buckets) > 1:
         shown = ", ".join(clip(name, 80) for name in list(buckets)[:20])
         raise TraceError(
@@ -108,7 +67,7 @@ def read_prometheus(
     if name not in buckets:
         raise TraceError(f"the histogram must be one of {', '.join(buckets)}, got {quoted(name)}")
     found = re.search(r"_(seconds|milliseconds|microseconds|nanoseconds|ms|us|ns)$", name)
-    known = unit or (_UNIT_WORDS.get(found[1], found[1]) if found else "s")
+    known = unit or (UNIT_OF[found[1]] if found else "s")
     how = "as given" if unit else "from its name" if found else "as Prometheus advises"
     file = BinnedFile("histogram", "labels" if len(buckets[name]) > 1 else None)
     file.reading = [f"buckets of {clip(name, 80)}, taken as {known}, {how}"]
@@ -116,29 +75,12 @@ def read_prometheus(
         total, every = sums.get((name, group)), counts.get((name, group), 0.0)
         if math.inf not in edges and max(edges.values()) < every < 2**63:
             edges[math.inf] = int(every)
-        file.parts[group or "(no labels)"] = _part(
-            ((edge, count) for edge, count in sorted(edges.items())), UNITS[known], total
-        )
+        scale = UNITS[known]
+        part = Binned.up_to((edge * scale, count) for edge, count in sorted(edges.items()))
+        if total is not None and 0 <= total * scale < 2**100:
+            part.total = round(total * scale)
+        file.parts[group or "(no labels)"] = part
     return file
-
-
-def _part(cumulative: Iterable[tuple[float, int]], scale: int, total: float | None) -> Binned:
-    """Return a histogram of counts up to each edge; the last edge may be infinite."""
-    part, before = Binned(), 0
-    for edge, upto in cumulative:
-        if upto < before:
-            raise TraceError("counts of buckets must grow with their edges; take an intact copy")
-        if upto >= 2**63 or (edge != float("inf") and not 0 <= edge * scale < STAMP_LIMIT):
-            raise TraceError("edges and counts must fit 2**62 ns and 63 bits")
-        if edge == float("inf"):
-            part.above = upto - before
-        else:
-            part.upper.append(round(edge * scale))
-            part.counts.append(upto - before)
-        before = upto
-    if total is not None and 0 <= total * scale < 2**100:
-        part.total = round(total * scale)
-    return part
 
 
 def _number(text: str) -> float | None:
@@ -198,7 +140,7 @@ class _Rows:
         words = line.split()
         of_columns = next((what for start, what in _EXTREMES.items() if line.startswith(start)), "")
         if line.startswith("# Time unit is "):
-            self.unit = _UNIT_WORDS.get(words[4])
+            self.unit = UNIT_OF.get(words[4])
         elif words[:1] == ["Index"]:
             self.names, self.times, self.counts = words[1:], [], []
         elif of_columns:
@@ -264,14 +206,14 @@ def _whole_units(times: Iterable[int], counts: list[int], width: int, unit: str)
 
 
 def _add_extremes(
-    part: Binned, least: int | None, mean: float | None, most: int | None, unit: str
+    part: Binned, least: float | None, mean: float | None, most: float | None, unit: str
 ) -> None:
     """Add the least, the mean and the largest time of a file to its histogram."""
     scale = UNITS[unit]
     if part.values and least is not None and 0 <= least * scale < STAMP_LIMIT:
-        part.smallest = least * scale
+        part.smallest = int(least) * scale
     if part.values and most is not None and 0 <= most * scale < STAMP_LIMIT:
-        part.largest = most * scale
+        part.largest = int(most) * scale
     if part.values and mean is not None and 0 <= mean * scale < STAMP_LIMIT:
         part.total = round(mean * scale * part.values)
 
@@ -284,24 +226,15 @@ def read_cyclictest(path: StrPath, unit: str | None = None) -> BinnedFile:
     TraceError
         The file is damaged.
     """
-    with reading(path), opened(path) as stream:
-        start = stream.read(1 << 16)
-        if start.lstrip().startswith(b"{"):
-            return _cyclictest_json(start + stream.read(_LARGEST_JSON), unit)
-        rows = _Rows()
-        for line in _lines_after(start, lines_of(stream)):
-            rows.add(line)
-        summed = rows.without_sum()
-        file = rows.file("cyclictest", "thread", "thread ", 1, unit or "us")
-        file.reading += ["the last column is the sum of the threads: left out"] if summed else []
-        return file
-
-
-def _lines_after(start: bytes, rest: Iterator[str]) -> Iterator[str]:
-    *whole, last = start.decode("utf-8", "replace").split("\n")
-    yield from whole
-    yield last + next(rest, "")
-    yield from rest
+    if head_of(path).lstrip().startswith(b"{"):
+        return _cyclictest_json(head_of(path, _LARGEST_JSON), unit)
+    rows = _Rows()
+    for line in lines_of(path):
+        rows.add(line)
+    summed = rows.without_sum()
+    file = rows.file("cyclictest", "thread", "thread ", 1, unit or "us")
+    file.reading += ["the last column is the sum of the threads: left out"] if summed else []
+    return file
 
 
 def _cyclictest_json(text: bytes, unit: str | None) -> BinnedFile:
@@ -315,14 +248,9 @@ def _cyclictest_json(text: bytes, unit: str | None) -> BinnedFile:
             part.above = max(int(thread.get("cycles", 0)) - sum(part.counts), 0)
             if min(part.counts, default=0) < 0:
                 raise ValueError
-            least, mean, most = (thread.get(what) for what in ("min", "avg", "max"))
-            _add_extremes(
-                part,
-                None if least is None else int(least),
-                None if mean is None else float(mean),
-                None if most is None else int(most),
-                unit,
-            )
+            said = [thread.get(what) for what in ("min", "avg", "max")]
+            least, mean, most = (None if value is None else float(value) for value in said)
+            _add_extremes(part, least, mean, most, unit)
             file.parts[f"thread {name}"] = part
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         raise TraceError("the histogram of cyclictest is damaged; take an intact copy") from None
@@ -338,10 +266,9 @@ def read_rtla(path: StrPath, unit: str | None = None) -> BinnedFile:
         The file is damaged.
     """
     rows = _Rows()
-    with reading(path), opened(path) as stream:
-        for line in lines_of(stream):
-            rows.add(line)
-        return rows.file("rtla", "column", "", rows.width(), unit or rows.unit or "us")
+    for line in lines_of(path):
+        rows.add(line)
+    return rows.file("rtla", "column", "", rows.width(), unit or rows.unit or "us")
 
 
 def _checked(file: BinnedFile, width: int, unit: str) -> BinnedFile:
@@ -366,28 +293,26 @@ def read_edges(path: StrPath, unit: str | None = None) -> BinnedFile:
     TraceError
         The unit is not known, or a row is not an edge and a count.
     """
-    with reading(path), opened(path) as stream:
-        lines = lines_of(stream)
-        header = next(lines).removeprefix("\ufeff")
-        named = _EDGES.match(f"{header}\n".encode())
-        known = unit or (named[1].decode() if named and named[1] else None)
-        if known is None:
-            raise TraceError(
-                "the unit of edges must be known; name the column le_ms, or give --unit ms"
-            )
-        cumulative: list[tuple[float, int]] = []
-        total = 0
-        for line in lines:
-            if not line.strip():
-                continue
-            edge, _, count = re.sub(r"[;\t]", ",", line).partition(",")
-            upper, number = _number(edge), _number(count)
-            if upper is None or number is None or number < 0 or number != int(number):
-                raise TraceError(f"rows must have an edge and a count, got {quoted(line, 60)}")
-            if cumulative and upper <= cumulative[-1][0]:
-                raise TraceError(f"edges must grow, got {quoted(line, 60)}")
-            total += int(number)
-            cumulative.append((upper, total))
-        file = BinnedFile("histogram", reading=[f"edges are taken as {known}"])
-        file.parts[""] = _part(cumulative, UNITS[known], None)
-        return file
+    lines = lines_of(path)
+    named = EDGES.match(f"{next(lines)}\n".encode())
+    known = unit or (named[1].decode() if named and named[1] else None)
+    if known is None:
+        raise TraceError(
+            "the unit of edges must be known; name the column le_ms, or give --unit ms"
+        )
+    cumulative: list[tuple[float, int]] = []
+    total = 0
+    for line in lines:
+        if not line.strip():
+            continue
+        edge, _, count = re.sub(r"[;\t]", ",", line).partition(",")
+        upper, number = _number(edge), _number(count)
+        if upper is None or number is None or number < 0 or number != int(number):
+            raise TraceError(f"rows must have an edge and a count, got {quoted(line, 60)}")
+        if cumulative and upper * UNITS[known] <= cumulative[-1][0]:
+            raise TraceError(f"edges must grow, got {quoted(line, 60)}")
+        total += int(number)
+        cumulative.append((upper * UNITS[known], total))
+    file = BinnedFile("histogram", reading=[f"edges are taken as {known}"])
+    file.parts[""] = Binned.up_to(cumulative)
+    return file

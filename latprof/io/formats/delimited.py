@@ -14,14 +14,13 @@ from pyarrow import csv as arrow_csv
 
 from latprof.arrays import Ints
 from latprof.errors import TraceError
-from latprof.io.formats.files import HEAD, ByteStream
+from latprof.io.formats.files import BOM, HEAD, LONGEST_LINE, ByteStream
 from latprof.io.formats.layout import columns_laid_out_alike
 from latprof.text import quoted
 
 __all__ = ["Block", "Dialect", "ParsedBlock", "blocks", "parse", "parse_as_text", "sniff"]
 
 _BLOCK = 1 << 22  # bytes parsed at once
-_LONGEST_LINE = 1 << 24  # bytes
 _DELIMITERS = ",;\t|"
 _SNIFFED_ROWS = 20
 _NUMBER_OR_TIME = re.compile(r"[+-]?[\d.,]+(?:[eE][+-]?\d+)?|\d{4}-\d\d-\d\d[T ][\d:.]+\S*")
@@ -73,7 +72,7 @@ def sniff(head: bytes) -> Dialect:
             "the file must be a table in UTF-8 or have a format that latprof formats lists, got "
             "UTF-16 or bytes that are not text; save it as CSV in UTF-8"
         )
-    place = 3 if head.startswith(b"\xef\xbb\xbf") else 0
+    place = len(BOM) if head.startswith(BOM) else 0
     line_number, delimiter = 1, ""
     while True:
         end = head.find(b"\n", place)
@@ -219,9 +218,9 @@ def blocks(stream: ByteStream, dialect: Dialect) -> Iterator[Block]:
             yield Block(held, end, line, lines)
             line += lines
         left = bytes(memoryview(held)[end:])
-        if len(left) > _LONGEST_LINE:
+        if len(left) > LONGEST_LINE:
             raise TraceError(
-                f"a row must have at most {_LONGEST_LINE:,} bytes, got more in line {line:,}; is "
+                f"a row must have at most {LONGEST_LINE:,} bytes, got more in line {line:,}; is "
                 "the file a table?"
             )
         if ended:

@@ -5,17 +5,29 @@ import os
 from collections.abc import Iterator
 from typing import Protocol
 
-import pyarrow as pa
-
 from latprof.errors import TraceError
-from latprof.io.remote import open_binary
+from latprof.io.remote import StrPath, open_binary
 
-__all__ = ["HEAD", "ByteStream", "head_of", "lines_of", "opened"]
+__all__ = [
+    "BOM",
+    "HEAD",
+    "LONGEST_LINE",
+    "ByteStream",
+    "head_of",
+    "lines_of",
+    "opened",
+]
+
+BOM = b"\xef\xbb\xbf"
+"""The byte order mark of UTF-8, with which a text may begin."""
 
 HEAD = 1 << 18
 """Bytes that are enough to recognize a format."""
 
-_LONGEST = 1 << 24  # bytes of a line
+LONGEST_LINE = 1 << 24
+"""Bytes of a line that is held in memory."""
+
+_CHUNK = 1 << 20  # bytes read at a time
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
 
@@ -31,7 +43,7 @@ class ByteStream(Protocol):
 
 
 @contextlib.contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[ByteStream]:
+def opened(path: StrPath) -> Iterator[ByteStream]:
     """Give the bytes of a file, decompressed.
 
     Raises
@@ -53,17 +65,19 @@ def opened(path: str | os.PathLike[str]) -> Iterator[ByteStream]:
         if known is None:
             yield file
             return
+        import pyarrow as pa
+
         with pa.CompressedInputStream(pa.PythonFile(file, "r"), known) as stream:
             yield stream
 
 
-def head_of(path: str | os.PathLike[str], size: int = HEAD) -> bytes:
+def head_of(path: StrPath, size: int = HEAD) -> bytes:
     """Return the first bytes of a file, decompressed."""
     with opened(path) as stream:
         return stream.read(size)
 
 
-def lines_of(stream: ByteStream) -> Iterator[str]:
+def lines_of(path: StrPath) -> Iterator[str]:
     """Yield the lines of a file without their ends; bytes that are not UTF-8 are replaced.
 
     Raises
@@ -71,14 +85,16 @@ def lines_of(stream: ByteStream) -> Iterator[str]:
     TraceError
         A line is longer than 16 MB.
     """
-    left = b""
-    while True:
-        data = stream.read(1 << 20)
-        lines = (left + data).split(b"\n")
-        left = lines.pop() if data else b""
-        if len(left) > _LONGEST:
-            raise TraceError(f"a line must have at most {_LONGEST:,} bytes, got more")
-        for line in lines:
-            yield line.decode("utf-8", "replace").rstrip("\r")
-        if not data:
-            return
+    with opened(path) as stream:
+        left, data = b"", stream.read(_CHUNK).removeprefix(BOM)
+        while data:
+            *lines, left = (left + data).split(b"\n")
+            if len(left) > LONGEST_LINE:
+                raise TraceError(
+                    f"a line must have at most {LONGEST_LINE:,} bytes, got more; write a line for "
+                    "each record"
+                )
+            for line in lines:
+                yield line.decode("utf-8", "replace").rstrip("\r")
+            data = stream.read(_CHUNK)
+        yield left.decode("utf-8", "replace").rstrip("\r")

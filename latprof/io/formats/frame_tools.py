@@ -1,8 +1,6 @@
 """Reads logs of tools that measure frames: PresentMon 1 and 2, CapFrameX, MangoHud."""
 
 import csv
-import os
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,31 +10,22 @@ import pyarrow as pa
 from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns, Labels
-from latprof.io.atomic import reading
-from latprof.io.formats.columns import SAMPLES
-from latprof.io.formats.files import lines_of, opened
-from latprof.io.formats.json_values import JsonValues
+from latprof.io.formats.columns import SAMPLES, UNREADABLE
+from latprof.io.formats.files import lines_of
+from latprof.io.formats.json_values import JsonValues, inside
 from latprof.io.formats.made import (
+    UNREADABLE_VALUES,
     Frames,
     frames_of_lengths,
     names_of,
     text_columns,
     times_of,
 )
+from latprof.io.remote import StrPath
 from latprof.units import STAMP_LIMIT
 
-__all__ = [
-    "is_capframex",
-    "is_mangohud",
-    "is_presentmon",
-    "read_capframex",
-    "read_mangohud",
-    "read_presentmon",
-]
+__all__ = ["read_capframex", "read_mangohud", "read_presentmon"]
 
-StrPath = str | os.PathLike[str]
-
-_UNREADABLE = "values that cannot be read"
 _NOT_DISPLAYED = "not displayed"
 _TIMES = {
     "cpustartqpc": "ticks",
@@ -49,22 +38,6 @@ _TIMES = {
 _QPC = 10_000_000  # ticks a second of Windows' counter, unless the file shows another rate
 
 
-def is_presentmon(head: bytes) -> bool:
-    """Recognize the CSV of PresentMon, version 1 or 2."""
-    first = head.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0].lower()
-    return first.startswith(b"application,processid") and b"swapchainaddress" in first
-
-
-def is_capframex(head: bytes) -> bool:
-    """Recognize a capture of CapFrameX."""
-    return b'"Runs"' in head and b'"CaptureData"' in head
-
-
-def is_mangohud(head: bytes) -> bool:
-    """Recognize a log of MangoHud."""
-    return re.search(rb"^fps,frametime,", head, re.MULTILINE) is not None
-
-
 def read_presentmon(path: StrPath) -> Frames:
     """Return the frames of PresentMon: CPU, the call of present, and the way to the display.
 
@@ -73,21 +46,20 @@ def read_presentmon(path: StrPath) -> Frames:
     TraceError
         The file lacks the columns of its version.
     """
-    with reading(path):
-        columns, skipped = text_columns(path)
-        rows = len(next(iter(columns.values())))
-        labels = {
-            tag: names_of(columns.get(column), rows)
-            for tag, column in (
-                ("process_id", "processid"),
-                ("swap_chain", "swapchainaddress"),
-                ("present_mode", "presentmode"),
-            )
-        }
-        frames = _presents(columns, rows, names_of(columns.get("application"), rows), labels)
-        if skipped:
-            frames[2]["accounts"]["notes"]["rows that cannot be read"] = skipped
-        return frames
+    columns, skipped = text_columns(path)
+    rows = len(next(iter(columns.values())))
+    labels = {
+        tag: names_of(columns.get(column), rows)
+        for tag, column in (
+            ("process_id", "processid"),
+            ("swap_chain", "swapchainaddress"),
+            ("present_mode", "presentmode"),
+        )
+    }
+    frames = _presents(columns, rows, names_of(columns.get("application"), rows), labels)
+    if skipped:
+        frames[2]["accounts"]["notes"][UNREADABLE] = skipped
+    return frames
 
 
 def _presents(
@@ -129,7 +101,7 @@ def _presents(
         stages,
         end,
         said=[*said, "a frame ends when it is displayed; others are dropped"],
-        notes={_UNREADABLE: bad},
+        notes={UNREADABLE_VALUES: bad},
         tags=tags,
         source=source,
         outcome=outcome if gone.any() else None,
@@ -194,25 +166,24 @@ def read_capframex(path: StrPath) -> Frames:
     parts: list[Columns] = []
     first: Frames | None = None
     source = "game"
-    with reading(path), opened(path) as stream:
-        for key, value in JsonValues(stream, ("Runs",)):
-            if key == "Info" and isinstance(value, dict):
-                source = str(value.get("ProcessName") or value.get("GameName") or source)[:200]
-            data = value.get("CaptureData") if key == "Runs" and isinstance(value, dict) else None
-            if not isinstance(data, dict):
-                continue
-            arrays = {
-                name.lower(): pa.array([_text(each) for each in values], pa.string())
-                for name, values in data.items()
-                if isinstance(values, list)
-            }
-            rows = len(arrays.get("timeinseconds", ()))
-            whole = {name: array for name, array in arrays.items() if len(array) == rows}
-            if not rows:
-                raise TraceError("each run must have the times of its frames (TimeInSeconds)")
-            run = {"run": Labels.constant(str(len(parts) + 1), rows)}
-            first = _presents(whole, rows, Labels.constant(source, rows), run)
-            parts.append(first[1])
+    for key, value in JsonValues(path, ("Runs",)):
+        if key == "Info" and isinstance(value, dict):
+            source = str(value.get("ProcessName") or value.get("GameName") or source)[:200]
+        data = inside(value, "CaptureData") if key == "Runs" else None
+        if not isinstance(data, dict):
+            continue
+        arrays = {
+            name.lower(): pa.array([_text(each) for each in values], pa.string())
+            for name, values in data.items()
+            if isinstance(values, list)
+        }
+        rows = len(arrays.get("timeinseconds", ()))
+        whole = {name: array for name, array in arrays.items() if len(array) == rows}
+        if not rows:
+            raise TraceError("each run must have the times of its frames (TimeInSeconds)")
+        run = {"run": Labels.constant(str(len(parts) + 1), rows)}
+        first = _presents(whole, rows, Labels.constant(source, rows), run)
+        parts.append(first[1])
     if first is None:
         raise TraceError("the capture must have a run with frames, got none")
     columns = Columns.concat(parts)
@@ -234,11 +205,10 @@ def read_mangohud(path: StrPath) -> Frames:
     TraceError
         The log has no row with a frame time.
     """
-    with reading(path), opened(path) as stream:
-        lines = lines_of(stream)
-        header = next((line for line in lines if line.startswith("fps,frametime,")), "")
-        names = [name.strip() for name in header.split(",")]
-        rows = [row for row in csv.reader(lines) if row]
+    lines = lines_of(path)
+    header = next((line for line in lines if line.startswith("fps,frametime,")), "")
+    names = [name.strip() for name in header.split(",")]
+    rows = [row for row in csv.reader(lines) if row]
     good = [row for row in rows if len(row) == len(names)]
     if not good:
         raise TraceError("the log must have rows of frames, got none")
@@ -264,7 +234,7 @@ def read_mangohud(path: StrPath) -> Frames:
         {},
         length,
         said=said,
-        notes={_UNREADABLE: bad + wrong, "rows that cannot be read": len(rows) - len(good)},
+        notes={UNREADABLE_VALUES: bad + wrong, UNREADABLE: len(rows) - len(good)},
     )
     if len(steps) and float(np.median(steps)) > 1.5 * typical:
         frames[2]["samples"] = True

@@ -1,6 +1,5 @@
 """Reads what GStreamer's latency tracer logs."""
 
-import os
 import re
 from collections import Counter
 
@@ -9,24 +8,19 @@ import numpy as np
 from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.frames import Labels
-from latprof.io.atomic import reading
-from latprof.io.formats.files import lines_of, opened
+from latprof.io.formats.files import lines_of
 from latprof.io.formats.made import Frames, frames_of_lengths
+from latprof.io.remote import StrPath
 from latprof.text import clip, counted
 from latprof.units import STAMP_LIMIT
 
-__all__ = ["is_gstreamer", "read_gstreamer"]
+__all__ = ["read_gstreamer"]
 
 _RECORD = re.compile(r"(?<![\w-])(latency|element-latency), (.*)")
 _FIELD = re.compile(r"([\w-]+)=\((\w+)\)([^,;]*)")
 
 
-def is_gstreamer(head: bytes) -> bool:
-    """Recognize a log with GST_TRACER lines of the latency tracer."""
-    return b"GST_TRACER" in head and b"latency" in head
-
-
-def read_gstreamer(path: str | os.PathLike[str]) -> Frames:
+def read_gstreamer(path: StrPath) -> Frames:
     """Return buffers that went from a source to a sink, with the time in each element if it fits.
 
     The tracer gives no id to a buffer. The records of an element are those of the buffers in
@@ -42,23 +36,20 @@ def read_gstreamer(path: str | os.PathLike[str]) -> Frames:
     routes: list[str] = []
     elements: dict[str, list[int]] = {}
     notes: Counter[str] = Counter()
-    with reading(path), opened(path) as stream:
-        for line in lines_of(stream):
-            record = _RECORD.search(line)
-            if record is None or "=(" not in record[2] or "(structure)" in record[2]:
-                continue
-            fields = {name: value for name, _, value in _FIELD.findall(record[2])}
-            time, at = fields.get("time", ""), fields.get("ts", "")
-            if not (time.isdecimal() and at.isdecimal() and max(len(time), len(at)) < 19):
-                notes["records that cannot be read"] += 1
-            elif record[1] == "latency":
-                ends.append(int(at))
-                lengths.append(int(time))
-                routes.append(
-                    f"{fields.get('src-element', '')} to {fields.get('sink-element', '')}"
-                )
-            else:
-                elements.setdefault(fields.get("element", "?")[:60], []).append(int(time))
+    for line in lines_of(path):
+        record = _RECORD.search(line)
+        if record is None or "=(" not in record[2] or "(structure)" in record[2]:
+            continue
+        fields = {name: value for name, _, value in _FIELD.findall(record[2])}
+        time, at = fields.get("time", ""), fields.get("ts", "")
+        if not (time.isdecimal() and at.isdecimal() and max(len(time), len(at)) < 19):
+            notes["records that cannot be read"] += 1
+        elif record[1] == "latency":
+            ends.append(int(at))
+            lengths.append(int(time))
+            routes.append(f"{fields.get('src-element', '')} to {fields.get('sink-element', '')}")
+        else:
+            elements.setdefault(fields.get("element", "?")[:60], []).append(int(time))
     if any(value >= STAMP_LIMIT for value in (*ends, *lengths)):
         raise TraceError("times must be below 2**62 ns")
     if not ends:

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import os
 import struct
 import zlib
 from collections import Counter
@@ -11,14 +10,14 @@ import numpy as np
 
 from latprof.arrays import Ints
 from latprof.errors import TraceError
-from latprof.io.atomic import reading
 from latprof.io.formats.bins import Binned, BinnedFile
 from latprof.io.formats.columns import UNITS
-from latprof.io.formats.files import lines_of, opened
+from latprof.io.formats.files import lines_of
+from latprof.io.remote import StrPath
 from latprof.text import clip, quoted
 from latprof.units import STAMP_LIMIT
 
-__all__ = ["decode_histogram", "is_hdr", "read_hdr"]
+__all__ = ["decode_histogram", "read_hdr"]
 
 _LARGEST = 1 << 23  # bytes of one histogram, decompressed
 _NO_TAG = "(no tag)"
@@ -27,15 +26,8 @@ _NO_TAG = "(no tag)"
 _V0, _V1, _V2 = 0x1C849308, 0x1C849301, 0x1C849303
 _COMPRESSED = {0x1C849309: _V0, 0x1C849302: _V1, 0x1C849304: _V2}
 
-_LEGEND = b'"StartTimestamp"'
 
-
-def is_hdr(head: bytes) -> bool:
-    """Recognize a log of interval histograms."""
-    return b"#[Histogram log format" in head or _LEGEND in head or b",HISTF" in head
-
-
-def read_hdr(path: str | os.PathLike[str], unit: str | None = None) -> BinnedFile:
+def read_hdr(path: StrPath, unit: str | None = None) -> BinnedFile:
     """Return the sum of the histograms of a log, for each tag.
 
     Parameters
@@ -53,26 +45,23 @@ def read_hdr(path: str | os.PathLike[str], unit: str | None = None) -> BinnedFil
     scale = UNITS[unit or "ns"]
     counts: dict[str, Counter[tuple[int, int]]] = {}
     intervals = 0
-    with reading(path), opened(path) as stream:
-        for number, line in enumerate(lines_of(stream), 1):
-            text = line.strip()
-            if not text or text.startswith(("#", '"')):
-                continue
-            tag, _, rest = text.partition(",") if text.startswith("Tag=") else ("", "", text)
-            fields = rest.split(",")
-            if len(fields) != 4:
-                raise TraceError(
-                    f"line {number:,} must have 4 values and a tag, got {quoted(line)}"
-                )
-            try:
-                lower, upper, found = decode_histogram(base64.b64decode(fields[3], validate=True))
-            except (binascii.Error, struct.error, zlib.error, ValueError, OverflowError) as error:
-                why = clip(str(error), 80)
-                raise TraceError(f"the histogram of line {number:,} is damaged ({why})") from None
-            intervals += 1
-            known = counts.setdefault(tag.removeprefix("Tag=") or _NO_TAG, Counter())
-            edges = zip(upper.tolist(), lower.tolist(), strict=True)
-            known.update(dict(zip(edges, found.tolist(), strict=True)))
+    for number, line in enumerate(lines_of(path), 1):
+        text = line.strip()
+        if not text or text.startswith(("#", '"')):
+            continue
+        tag, _, rest = text.partition(",") if text.startswith("Tag=") else ("", "", text)
+        fields = rest.split(",")
+        if len(fields) != 4:
+            raise TraceError(f"line {number:,} must have 4 values and a tag, got {quoted(line)}")
+        try:
+            lower, upper, found = decode_histogram(base64.b64decode(fields[3], validate=True))
+        except (binascii.Error, struct.error, zlib.error, ValueError, OverflowError) as error:
+            why = clip(str(error), 80)
+            raise TraceError(f"the histogram of line {number:,} is damaged ({why})") from None
+        intervals += 1
+        known = counts.setdefault(tag.removeprefix("Tag=") or _NO_TAG, Counter())
+        edges = zip(upper.tolist(), lower.tolist(), strict=True)
+        known.update(dict(zip(edges, found.tolist(), strict=True)))
     if not counts:
         raise TraceError("the log must have a histogram, got none")
     file = BinnedFile("histogram", "tag" if set(counts) != {_NO_TAG} else None)

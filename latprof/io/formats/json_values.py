@@ -1,26 +1,88 @@
 """Reads JSON value by value, so that a file may be larger than the memory.
 
 JSON lines, arrays, objects with a long array, and values one after the other are all read the
-same way. Numbers with decimals are returned as text, so that no digit is lost.
+same way. Numbers with decimals are returned as text, so that no digit is lost. A value may be of
+any shape: `inside`, `list_of`, `text_of` and `integer_of` take what is there.
 """
 
 import codecs
+import contextlib
 import json
 import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
 from latprof.errors import TraceError
-from latprof.io.formats.files import ByteStream
+from latprof.io.formats.files import ByteStream, lines_of, opened
+from latprof.io.remote import StrPath
 from latprof.text import counted
 
-__all__ = ["LARGEST_VALUE", "JsonValues"]
+__all__ = [
+    "LARGEST_VALUE",
+    "JsonValues",
+    "inside",
+    "integer_of",
+    "json_lines_of",
+    "list_of",
+    "text_of",
+]
 
 LARGEST_VALUE = 1 << 25
 """Characters of one value that is held in memory."""
 
 _CHUNK = 1 << 18  # bytes read at a time
+_LONGEST_TEXT = 200  # characters of a name, and of a line that is not JSON
+
+# numbers with decimals are text; those that JSON does not have (NaN) are missing
+_NUMBERS: dict[str, Any] = {"parse_float": str, "parse_constant": lambda name: None}
 _SPACE = re.compile(r"[\s,\x00]*")  # values of a list may be separated by commas or lines
+
+
+def inside(value: Any, *keys: str) -> Any:
+    """Return the value below keys of nested objects, or None if one of them is not there.
+
+    Examples
+    --------
+    >>> inside({"a": {"b": 7}}, "a", "b"), inside({"a": [7]}, "a", "b"), inside(None, "a")
+    (7, None, None)
+    """
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def list_of(value: Any) -> list[Any]:
+    """Return a list, or an empty one for another value."""
+    return value if isinstance(value, list) else []
+
+
+def text_of(value: Any) -> str:
+    """Return a value as text, shortened; None is ""."""
+    if value is None:
+        return ""
+    return (value if isinstance(value, str) else str(value))[:_LONGEST_TEXT]
+
+
+def integer_of(value: Any) -> int | None:
+    """Return an integer that is written as a number or as text, or None for another value."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, str) and len(value) < 30:
+        with contextlib.suppress(ValueError):
+            return int(value)
+    return None
+
+
+def json_lines_of(path: StrPath) -> Iterator[Any]:
+    """Yield the value of each line that is not empty, or the text of a line that is not JSON."""
+    for line in lines_of(path):
+        if line.strip():
+            try:
+                yield json.loads(line, **_NUMBERS)
+            except (ValueError, RecursionError):
+                yield line[:_LONGEST_TEXT]
 
 
 class JsonValues:
@@ -28,8 +90,8 @@ class JsonValues:
 
     Parameters
     ----------
-    stream
-        The bytes of the file, in UTF-8.
+    path
+        Of the file, in UTF-8; it is open while the values are read.
     keys
         The elements of arrays with these keys in an object are returned one by one.
     may_be_cut
@@ -44,14 +106,13 @@ class JsonValues:
     """
 
     def __init__(
-        self, stream: ByteStream, keys: Collection[str] = (), *, may_be_cut: bool = False
+        self, path: StrPath, keys: Collection[str] = (), *, may_be_cut: bool = False
     ) -> None:
-        self._stream, self._keys, self._may_be_cut = stream, frozenset(keys), may_be_cut
-        self._decoder = json.JSONDecoder(
-            parse_float=str, parse_constant=lambda name: None, strict=False
-        )
+        self._path, self._keys, self._may_be_cut = path, frozenset(keys), may_be_cut
+        self._decoder = json.JSONDecoder(**_NUMBERS, strict=False)
         self._text = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
         self._buffer, self._place, self._ended = "", 0, False
+        self._stream: ByteStream
         self.cut = False
         self.values = 0
 
@@ -63,16 +124,17 @@ class JsonValues:
         TraceError
             The text is not JSON, is cut, or contains a value that is too large or too deep.
         """
-        while self._peek():
-            first = self._buffer[self._place]
-            if first == "[":
-                self._place += 1
-                yield from self._elements("")
-            elif first == "{" and self._keys:
-                self._place += 1
-                yield from self._members()
-            else:
-                yield self._counted("", self._value())
+        with opened(self._path) as self._stream:
+            while self._peek():
+                first = self._next()
+                if first == "[":
+                    self._place += 1
+                    yield from self._elements("")
+                elif first == "{" and self._keys:
+                    self._place += 1
+                    yield from self._members()
+                else:
+                    yield self._counted("", self._value())
 
     def _counted(self, key: str, value: Any) -> tuple[str, Any]:
         self.values += 1
@@ -84,7 +146,7 @@ class JsonValues:
             if not self._peek():
                 self._end_early()
                 return
-            if self._buffer[self._place] == "]":
+            if self._next() == "]":
                 self._place += 1
                 return
             try:
@@ -100,7 +162,7 @@ class JsonValues:
             if not self._peek():
                 self._end_early()
                 return
-            if self._buffer[self._place] == "}":
+            if self._next() == "}":
                 self._place += 1
                 return
             try:

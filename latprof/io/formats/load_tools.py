@@ -1,8 +1,5 @@
 """Reads results of load tools, a request for each frame: k6, JMeter, vLLM, llmperf."""
 
-import json
-import os
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,10 +9,11 @@ import pyarrow as pa
 from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.frames import MISSING, Labels
-from latprof.io.atomic import reading
-from latprof.io.formats.files import head_of, lines_of, opened
-from latprof.io.formats.json_values import JsonValues
+from latprof.io.formats.columns import UNREADABLE
+from latprof.io.formats.files import head_of
+from latprof.io.formats.json_values import JsonValues, json_lines_of, list_of
 from latprof.io.formats.made import (
+    UNREADABLE_VALUES,
     Frames,
     frames_of_lengths,
     names_of,
@@ -23,14 +21,10 @@ from latprof.io.formats.made import (
     times_of,
 )
 from latprof.io.formats.times import TimeForm, to_ns
+from latprof.io.remote import StrPath
 from latprof.text import quoted
 
 __all__ = [
-    "is_jmeter",
-    "is_k6_csv",
-    "is_k6_json",
-    "is_llmperf",
-    "is_vllm",
     "read_jmeter",
     "read_k6_csv",
     "read_k6_json",
@@ -38,38 +32,8 @@ __all__ = [
     "read_vllm",
 ]
 
-StrPath = str | os.PathLike[str]
-
-_JTL = re.compile(rb"timeStamp([,;\t|])elapsed\1")
 _STAGES = ("blocked", "connecting", "tls_handshaking", "sending", "waiting", "receiving")
-_UNREADABLE = "values that cannot be read"
 _INCOMPLETE = "requests without all of their times"
-
-
-def is_k6_csv(head: bytes) -> bool:
-    """Recognize the CSV of k6."""
-    return head.startswith(b"metric_name,timestamp,metric_value")
-
-
-def is_k6_json(head: bytes) -> bool:
-    """Recognize the JSON lines of k6."""
-    return b'"type":"Point"' in head or b'"type":"Metric"' in head
-
-
-def is_jmeter(head: bytes) -> bool:
-    """Recognize a JTL file of JMeter, as CSV or as XML, which is refused."""
-    text = head.removeprefix(b"\xef\xbb\xbf")
-    return _JTL.match(text) is not None or b"<testResults" in text[:1_000]
-
-
-def is_vllm(head: bytes) -> bool:
-    """Recognize a result of vLLM's benchmark that has the details of requests."""
-    return b'"ttfts"' in head or (b'"mean_ttft_ms"' in head and head.lstrip().startswith(b"{"))
-
-
-def is_llmperf(head: bytes) -> bool:
-    """Recognize the individual responses of llmperf."""
-    return b'"ttft_s"' in head and b'"end_to_end_latency_s"' in head
 
 
 # -- k6 -----------------------------------------------------------------------------------------
@@ -83,15 +47,14 @@ def read_k6_csv(path: StrPath) -> Frames:
     TraceError
         The file has no request.
     """
-    with reading(path):
-        columns, skipped = text_columns(path)
-        needed = ("metric_name", "timestamp", "metric_value")
-        metrics, at, values = (columns[name].to_pylist() for name in needed)
-        same = [columns[n].to_pylist() for n in ("url", "name", "scenario") if n in columns]
-        status = columns["status"].to_pylist() if "status" in columns else [None] * len(at)
-        keys = zip(at, *same, strict=True)
-        points = zip(metrics, at, keys, values, status, strict=True)
-        return _requests(points, _form_of(at), skipped)
+    columns, skipped = text_columns(path)
+    needed = ("metric_name", "timestamp", "metric_value")
+    metrics, at, values = (columns[name].to_pylist() for name in needed)
+    same = [columns[n].to_pylist() for n in ("url", "name", "scenario") if n in columns]
+    status = columns["status"].to_pylist() if "status" in columns else [None] * len(at)
+    keys = zip(at, *same, strict=True)
+    points = zip(metrics, at, keys, values, status, strict=True)
+    return _requests(points, _form_of(at), skipped)
 
 
 def _form_of(at: list[str | None]) -> TimeForm:
@@ -115,25 +78,21 @@ def read_k6_json(path: StrPath) -> Frames:
 
     def points() -> Iterator[tuple[Any, ...]]:
         nonlocal broken
-        for line in lines_of(stream):
-            if not line.strip():
-                continue
+        for content in json_lines_of(path):
             try:
-                content = json.loads(line, parse_float=str, parse_constant=lambda name: None)
                 if content["type"] == "Point":
                     data = content["data"]
                     tags = data.get("tags") or {}
                     key = (data["time"], *(str(tags.get(n)) for n in ("url", "name", "scenario")))
                     value = str(data["value"])
                     yield content["metric"], str(data["time"]), key, value, tags.get("status")
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            except (TypeError, KeyError, AttributeError):
                 broken += 1
 
-    with reading(path), opened(path) as stream:
-        found = _requests(points(), TimeForm("zoned"), 0)
-        if broken:
-            found[2]["accounts"]["notes"]["rows that cannot be read"] = broken
-        return found
+    found = _requests(points(), TimeForm("zoned"), 0)
+    if broken:
+        found[2]["accounts"]["notes"][UNREADABLE] = broken
+    return found
 
 
 def _requests(points: Any, form: TimeForm, skipped: int) -> Frames:
@@ -180,8 +139,8 @@ def _requests(points: Any, form: TimeForm, skipped: int) -> Frames:
         whole,
         said=["the time of a point is when its request ended"],
         notes={
-            _UNREADABLE: bad + (0 if wrong_times is None else int(wrong_times.sum())),
-            "rows that cannot be read": skipped,
+            UNREADABLE_VALUES: bad + (0 if wrong_times is None else int(wrong_times.sum())),
+            UNREADABLE: skipped,
             _INCOMPLETE: int((whole == MISSING).sum()),
         },
         tags={"status": Labels.encode(status)},
@@ -205,48 +164,47 @@ def read_jmeter(path: StrPath) -> Frames:
     TraceError
         The file is not a table.
     """
-    with reading(path):
-        if b"<testResults" in head_of(path, 1_000):
-            raise TraceError(
-                "results of JMeter must be CSV, got XML; set the property "
-                "jmeter.save.saveservice.output_format=csv"
-            )
-        columns, skipped = text_columns(path)
-        rows = len(columns["timestamp"])
-        start, bad = times_of(columns["timestamp"], "ms", rows)
-        if bad == rows:
-            raise TraceError(
-                "column 'timeStamp' must have ms since 1970, got "
-                f"{quoted(columns['timestamp'][0].as_py(), 40)}; set the property "
-                "jmeter.save.saveservice.timestamp_format=ms"
-            )
-        elapsed, wrong = times_of(columns["elapsed"], "ms", rows)
-        latency, wrong_latency = times_of(columns.get("latency"), "ms", rows)
-        connect, wrong_connect = times_of(columns.get("connect"), "ms", rows)
-        latency = np.where(latency == 0, MISSING, latency)  # JMeter's way to say unknown
-        known = (latency != MISSING) & (elapsed != MISSING)
-        connected = np.where(connect == MISSING, 0, connect)
-        stages = {
-            "connect": connect,
-            "first_byte": np.where(known, latency - connected, MISSING),
-            "receive": np.where(known, elapsed - latency, MISSING),
-        }
-        return frames_of_lengths(
-            "jmeter",
-            start,
-            stages,
-            elapsed,
-            said=["times are in ms; a latency of 0 is unknown"],
-            notes={
-                _UNREADABLE: bad + wrong + wrong_latency + wrong_connect,
-                "rows that cannot be read": skipped,
-            },
-            tags={
-                "code": names_of(columns.get("responsecode"), rows),
-                "success": names_of(columns.get("success"), rows),
-            },
-            source=names_of(columns.get("label"), rows),
+    if b"<testResults" in head_of(path, 1_000):
+        raise TraceError(
+            "results of JMeter must be CSV, got XML; set the property "
+            "jmeter.save.saveservice.output_format=csv"
         )
+    columns, skipped = text_columns(path)
+    rows = len(columns["timestamp"])
+    start, bad = times_of(columns["timestamp"], "ms", rows)
+    if bad == rows:
+        raise TraceError(
+            "column 'timeStamp' must have ms since 1970, got "
+            f"{quoted(columns['timestamp'][0].as_py(), 40)}; set the property "
+            "jmeter.save.saveservice.timestamp_format=ms"
+        )
+    elapsed, wrong = times_of(columns["elapsed"], "ms", rows)
+    latency, wrong_latency = times_of(columns.get("latency"), "ms", rows)
+    connect, wrong_connect = times_of(columns.get("connect"), "ms", rows)
+    latency = np.where(latency == 0, MISSING, latency)  # JMeter's way to say unknown
+    known = (latency != MISSING) & (elapsed != MISSING)
+    connected = np.where(connect == MISSING, 0, connect)
+    stages = {
+        "connect": connect,
+        "first_byte": np.where(known, latency - connected, MISSING),
+        "receive": np.where(known, elapsed - latency, MISSING),
+    }
+    return frames_of_lengths(
+        "jmeter",
+        start,
+        stages,
+        elapsed,
+        said=["times are in ms; a latency of 0 is unknown"],
+        notes={
+            UNREADABLE_VALUES: bad + wrong + wrong_latency + wrong_connect,
+            UNREADABLE: skipped,
+        },
+        tags={
+            "code": names_of(columns.get("responsecode"), rows),
+            "success": names_of(columns.get("success"), rows),
+        },
+        source=names_of(columns.get("label"), rows),
+    )
 
 
 # -- language models ----------------------------------------------------------------------------
@@ -262,15 +220,13 @@ def read_vllm(path: StrPath) -> Frames:
     """
     found: dict[str, list[Any]] = {name: [] for name in ("ttfts", "itls", "start_times", "errors")}
     bad = 0
-    with reading(path), opened(path) as stream:
-        for key, value in JsonValues(stream, (*found, "generated_texts")):
-            if key == "itls":
-                tokens = value if isinstance(value, list) else []
-                gaps, wrong = _seconds(tokens)
-                bad += wrong
-                found[key].append(int(np.where(gaps == MISSING, 0, gaps).sum()))
-            elif key in found:
-                found[key].append(value)
+    for key, value in JsonValues(path, (*found, "generated_texts")):
+        if key == "itls":
+            gaps, wrong = _seconds(list_of(value))
+            bad += wrong
+            found[key].append(int(np.where(gaps == MISSING, 0, gaps).sum()))
+        elif key in found:
+            found[key].append(value)
     rows = len(found["ttfts"])
     if not rows or len(found["itls"]) != rows:
         raise TraceError(
@@ -294,12 +250,11 @@ def read_llmperf(path: StrPath) -> Frames:
         The file is damaged.
     """
     first, whole, errors = [], [], []
-    with reading(path), opened(path) as stream:
-        for _, value in JsonValues(stream):
-            if isinstance(value, dict):
-                first.append(value.get("ttft_s"))
-                whole.append(value.get("end_to_end_latency_s"))
-                errors.append(value.get("error_code"))
+    for _, value in JsonValues(path):
+        if isinstance(value, dict):
+            first.append(value.get("ttft_s"))
+            whole.append(value.get("end_to_end_latency_s"))
+            errors.append(value.get("error_code"))
     ttft, bad = _seconds(first)
     end, wrong = _seconds(whole)
     known = (ttft != MISSING) & (end != MISSING)
@@ -320,7 +275,7 @@ def _responses(
         {"first_token": np.where(failed, MISSING, first), "decode": np.where(known, rest, MISSING)},
         np.where(known, np.where(known, first, 0) + np.where(known, rest, 0), MISSING),
         said=["requests with an error are dropped"] if failed.any() else [],
-        notes={_UNREADABLE: bad},
+        notes={UNREADABLE_VALUES: bad},
         outcome=outcome if failed.any() else None,
     )
 

@@ -15,17 +15,28 @@ from latprof.io.formats.columns import MISSING_TEXTS, NUMBERED
 from latprof.io.formats.sources import CsvSource
 from latprof.io.formats.spans import marks_of_stages, stages_pipeline
 from latprof.io.formats.times import TimeForm, to_ns
+from latprof.io.remote import StrPath
 from latprof.pipeline import Pipeline
 from latprof.text import counted
 
-__all__ = ["Frames", "frames_of_lengths", "names_of", "text_columns", "times_of"]
+__all__ = [
+    "UNREADABLE_VALUES",
+    "Frames",
+    "frames_of_lengths",
+    "names_of",
+    "text_columns",
+    "times_of",
+]
+
+UNREADABLE_VALUES = "values that cannot be read"
+"""The note on how many there are; `UNREADABLE` is that on rows."""
 
 Frames = tuple[Pipeline, Columns, dict[str, Any]]
 
 _MOST_ROWS = 50_000_000
 
 
-def text_columns(path: str | os.PathLike[str]) -> tuple[dict[str, pa.Array], int]:
+def text_columns(path: StrPath) -> tuple[dict[str, pa.Array], int]:
     """Return all columns of a CSV file as text, by name in small letters, and unreadable rows.
 
     Raises

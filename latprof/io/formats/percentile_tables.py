@@ -2,32 +2,23 @@
 
 import csv
 import math
-import os
 import re
 from fractions import Fraction
 
 from latprof.errors import TraceError
-from latprof.io.atomic import reading
 from latprof.io.formats.bins import Binned, BinnedFile
-from latprof.io.formats.columns import UNITS
-from latprof.io.formats.files import lines_of, opened
+from latprof.io.formats.columns import UNIT_OF, UNITS
+from latprof.io.formats.files import lines_of
+from latprof.io.remote import StrPath
 from latprof.text import clip, quoted
 from latprof.units import STAMP_LIMIT
 
-__all__ = ["is_hgrm", "is_locust", "read_hgrm", "read_locust"]
-
-StrPath = str | os.PathLike[str]
+__all__ = ["read_hgrm", "read_locust"]
 
 _HEADER = re.compile(r'\s*"?Value[\s,"]+Percentile[\s,"]+TotalCount\b')
 _ROW = re.compile(r"\s*([\d.]+)\s+([01](?:\.\d+)?)\s+(\d+)(?:\s+(?:[\d.]+|inf|Infinity))?\s*")
 _MEAN = re.compile(r"#\[Mean\s*=\s*([\d.]+)")
-_TITLE_UNIT = re.compile(r"(?:\bin |\()(?:(nano|micro|milli|)seconds|([num]s))\b")
-_SHORT = {"nano": "ns", "micro": "us", "milli": "ms", "": "s"}
-
-
-def is_hgrm(head: bytes) -> bool:
-    """Recognize a table of percentiles with counts."""
-    return re.search(rb'Value[\s,"]+Percentile[\s,"]+TotalCount', head) is not None
+_TITLE_UNIT = re.compile(r"(?:\bin |\()((?:nano|micro|milli|)seconds|[num]s)\b")
 
 
 def read_hgrm(path: StrPath, unit: str | None = None) -> BinnedFile:
@@ -47,31 +38,30 @@ def read_hgrm(path: StrPath, unit: str | None = None) -> BinnedFile:
     """
     file, part, before, scale = BinnedFile("histogram", "table"), Binned(), 0, 1
     title = ""
-    with reading(path), opened(path) as stream:
-        for line in lines_of(stream):
-            row, mean = _ROW.fullmatch(re.sub('[",]', " ", line)), _MEAN.match(line)
-            if _HEADER.match(line):
-                known, why = _unit_of_title(title, unit)
-                part, before, scale = Binned(), 0, UNITS[known]
-                name = clip(title.strip(" #:"), 60) or "table"
-                number = len(file.parts) + 1
-                file.parts[f"{name} ({number})" if name in file.parts else name] = part
-                file.reading.append(f"values are taken as {known}{why}")
-            elif row is not None and file.parts:
-                value, upto = round(float(row[1]) * scale), int(row[3])
-                if upto < before or (part.upper and value < part.upper[-1]):
-                    raise TraceError("values and their numbers must grow; take an intact copy")
-                if value >= STAMP_LIMIT or upto >= 2**63:
-                    raise TraceError(f"values must be below 2**62 ns, got {quoted(line)}")
-                if part.upper and value == part.upper[-1]:
-                    part.counts[-1] += upto - before
-                elif upto > before or not part.upper:
-                    part.upper.append(value)
-                    part.counts.append(upto - before)
-                before = upto
-            elif mean is not None and before:
-                part.total = round(float(mean[1]) * scale * before)
-            title = line if line.strip() else title
+    for line in lines_of(path):
+        row, mean = _ROW.fullmatch(re.sub('[",]', " ", line)), _MEAN.match(line)
+        if _HEADER.match(line):
+            known, why = _unit_of_title(title, unit)
+            part, before, scale = Binned(), 0, UNITS[known]
+            name = clip(title.strip(" #:"), 60) or "table"
+            number = len(file.parts) + 1
+            file.parts[f"{name} ({number})" if name in file.parts else name] = part
+            file.reading.append(f"values are taken as {known}{why}")
+        elif row is not None and file.parts:
+            value, upto = round(float(row[1]) * scale), int(row[3])
+            if upto < before or (part.upper and value < part.upper[-1]):
+                raise TraceError("values and their numbers must grow; take an intact copy")
+            if value >= STAMP_LIMIT or upto >= 2**63:
+                raise TraceError(f"values must be below 2**62 ns, got {quoted(line)}")
+            if part.upper and value == part.upper[-1]:
+                part.counts[-1] += upto - before
+            elif upto > before or not part.upper:
+                part.upper.append(value)
+                part.counts.append(upto - before)
+            before = upto
+        elif mean is not None and before:
+            part.total = round(float(mean[1]) * scale * before)
+        title = line if line.strip() else title
     file.parts = {name: part for name, part in file.parts.items() if sum(part.counts)}
     if not file.parts:
         raise TraceError("the table must have rows of values and percentiles, got none")
@@ -88,20 +78,13 @@ def _unit_of_title(title: str, unit: str | None) -> tuple[str, str]:
     found = _TITLE_UNIT.search(title)
     if found is None:
         return "ms", " (--unit for others)"
-    return _SHORT.get(found[1], found[2] or ""), ", as the line above the table says"
+    return UNIT_OF[found[1]], ", as the line above the table says"
 
 
 # -- Locust -------------------------------------------------------------------------------------
 
-_LOCUST = b"Type,Name,Request Count,Failure Count,Median Response Time,"
-_LOCUST_HISTORY = b"Timestamp,User Count,Type,Name,"
 _NUMBER = re.compile(r"\d{1,9}(?:\.\d{1,30})?")
 _PERCENT = re.compile(r"\d{1,3}(?:\.\d{1,9})?%")
-
-
-def is_locust(head: bytes) -> bool:
-    """Recognize the statistics that Locust writes with --csv."""
-    return head.startswith((_LOCUST, _LOCUST_HISTORY))
 
 
 def read_locust(path: StrPath, unit: str | None = None) -> BinnedFile:
@@ -118,31 +101,30 @@ def read_locust(path: StrPath, unit: str | None = None) -> BinnedFile:
     """
     known = unit or "ms"
     file = BinnedFile("locust", "request")
-    with reading(path), opened(path) as stream:
-        rows = csv.reader(lines_of(stream))
-        header = next(rows, [])
-        if header[:1] == ["Timestamp"]:
+    rows = csv.reader(lines_of(path))
+    header = next(rows, [])
+    if header[:1] == ["Timestamp"]:
+        raise TraceError(
+            "the file must be the statistics of Locust (..._stats.csv), got their history "
+            "(..._stats_history.csv)"
+        )
+    for row in rows:
+        if not row or (len(row) > 1 and row[1] == "Aggregated"):
+            continue  # the sum of the other rows
+        if len(row) != len(header):
             raise TraceError(
-                "the file must be the statistics of Locust (..._stats.csv), got their history "
-                "(..._stats_history.csv)"
+                f"each row must have {len(header)} values, got {quoted(','.join(row), 60)}"
             )
-        for row in rows:
-            if not row or (len(row) > 1 and row[1] == "Aggregated"):
-                continue  # the sum of the other rows
-            if len(row) != len(header):
-                raise TraceError(
-                    f"each row must have {len(header)} values, got {quoted(','.join(row), 60)}"
-                )
-            cells = dict(zip(header, row, strict=True))
-            name = f"{cells['Type']} {cells['Name']}".strip()
-            try:
-                part = _locust_part(cells, UNITS[known])
-            except (ValueError, KeyError, OverflowError):
-                raise TraceError(
-                    f"the row of {quoted(name, 60)} must have numbers; take an intact copy"
-                ) from None
-            if part.values:
-                file.parts[name[:200]] = part
+        cells = dict(zip(header, row, strict=True))
+        name = f"{cells['Type']} {cells['Name']}".strip()
+        try:
+            part = _locust_part(cells, UNITS[known])
+        except (ValueError, KeyError, OverflowError):
+            raise TraceError(
+                f"the row of {quoted(name, 60)} must have numbers; take an intact copy"
+            ) from None
+        if part.values:
+            file.parts[name[:200]] = part
     if not file.parts:
         raise TraceError("the statistics must have a request, got none")
     file.reading = [
@@ -158,25 +140,18 @@ def _locust_part(cells: dict[str, str], scale: int) -> Binned:
     count = int(cells["Request Count"])
     if not 0 <= count < 2**62:
         raise ValueError("the number of requests is out of range")
-    part = Binned()
     if not count:
-        return part
+        return Binned()
+    part = Binned.up_to(
+        (
+            round(_time(text) * scale),
+            min(math.floor(Fraction(column[:-1]) / 100 * count) + 1, count),
+        )
+        for column, text in cells.items()
+        if _PERCENT.fullmatch(column)
+    )
     least, mean, most = (_time(cells[f"{w} Response Time"]) for w in ("Min", "Average", "Max"))
     part.total, part.largest = round(mean * scale * count), round(most * scale)
-    before, last = 0, -1
-    for column, text in cells.items():
-        if _PERCENT.fullmatch(column) is None:
-            continue
-        share, value = Fraction(column[:-1]) / 100, round(_time(text) * scale)
-        upto = min(math.floor(share * count) + 1, count)
-        if value < last or upto < before:
-            raise ValueError("percentiles must grow")
-        if value == last:
-            part.counts[-1] += upto - before
-        else:
-            part.upper.append(value)
-            part.counts.append(upto - before)
-        before, last = upto, value
     if part.upper:
         part.smallest = min(round(least * scale), part.upper[0])  # the latter is rounded
         part.lower = [part.smallest, *part.upper[:-1]]

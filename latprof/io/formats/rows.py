@@ -22,7 +22,14 @@ from latprof.frames import FINISHED, MISSING, NO_SIZE, Columns, Labels
 from latprof.io import arrow
 from latprof.io.atomic import reading
 from latprof.io.checks import check_known
-from latprof.io.formats.columns import NUMBERED, SAMPLES, ColumnMap, check_columns, unique_names
+from latprof.io.formats.columns import (
+    NUMBERED,
+    SAMPLES,
+    UNREADABLE,
+    ColumnMap,
+    check_columns,
+    unique_names,
+)
 from latprof.io.formats.formulas import without_apostrophe
 from latprof.io.formats.sources import ArrowSource, Batch, in_threads, one_array, source_of
 from latprof.io.formats.spans import marks_of_stages
@@ -35,7 +42,6 @@ from latprof.units import STAMP_LIMIT
 __all__ = ["TableReader", "lengths_to_marks", "read_table"]
 
 _LARGEST_ID = pa.scalar(str(2**64 - 1))
-UNREADABLE = "rows that cannot be read"
 _SHOWN = 3  # rows that cannot be read, in a message
 
 
@@ -287,7 +293,7 @@ class TableReader:
                 f"them, or allow them with max_bad= (--max-bad {counts.rows})"
             )
         notes[UNREADABLE] = counts.rows
-        self.meta["reading"].append(f"rows that cannot be read: {examples}")
+        self.meta["reading"].append(f"{UNREADABLE}: {examples}")
 
     def _errors(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext() if self._in_memory else reading(self.path)

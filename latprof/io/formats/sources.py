@@ -21,8 +21,8 @@ from latprof.io import arrow
 from latprof.io.batches import DECODERS
 from latprof.io.formats import delimited
 from latprof.io.formats.columns import ColumnMap
-from latprof.io.formats.files import HEAD, ByteStream, head_of, opened
-from latprof.io.formats.json_values import JsonValues
+from latprof.io.formats.files import BOM, HEAD, LONGEST_LINE, head_of, opened
+from latprof.io.formats.json_values import JsonValues, json_lines_of
 from latprof.io.reader import read_ahead
 from latprof.io.remote import is_url, open_url, size_of
 from latprof.text import clip, quoted
@@ -45,7 +45,6 @@ _AHEAD = 3  # batches that are made before they are needed
 _JSON_ROWS = 1 << 14  # of a batch
 _SHOWN = 5  # repeated names
 _SAMPLE_ROWS = 1_000
-_LONGEST_LINE = 1 << 24  # characters of a JSON line
 
 
 @dataclass(slots=True)
@@ -96,7 +95,7 @@ class CsvSource:
         self._path, self._missing = path, missing
         head = head_of(path)
         if len(head) >= HEAD and head.count(b"\n") < 2:  # a value is very long
-            head = head_of(path, _LONGEST_LINE)
+            head = head_of(path, LONGEST_LINE)
         self.dialect = delimited.sniff(head)
         self.names = self.dialect.names
         self.said: Sequence[str] = [
@@ -149,7 +148,7 @@ class JsonSource:
         self._path = path
         self._missing = frozenset(missing)
         head = head_of(path)
-        self._lines = head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
+        self._lines = head.removeprefix(BOM).lstrip().startswith(b"{")
         first = next(self._rows(_SAMPLE_ROWS), None)
         found: dict[str, None] = {}
         for row in () if first is None else first[1]:
@@ -180,21 +179,20 @@ class JsonSource:
 
     def _rows(self, most: int) -> Iterator[tuple[int, list[dict[str, Any]], list[tuple[int, str]]]]:
         """Yield the number of the first row, the objects, and the rows that are none."""
-        with opened(self._path) as stream:
-            values = _json_lines(stream) if self._lines else _json_elements(stream)
-            first = 0
-            while True:
-                rows: list[dict[str, Any]] = []
-                skipped: list[tuple[int, str]] = []
-                for number, value in enumerate(islice(values, most)):
-                    if isinstance(value, dict):
-                        rows.append(_flat(value))
-                    else:
-                        skipped.append((number, clip(str(value), 80)))
-                if not rows and not skipped:
-                    return
-                yield first, rows, skipped
-                first += len(rows) + len(skipped)
+        values = json_lines_of(self._path) if self._lines else _json_elements(self._path)
+        first = 0
+        while True:
+            rows: list[dict[str, Any]] = []
+            skipped: list[tuple[int, str]] = []
+            for number, value in enumerate(islice(values, most)):
+                if isinstance(value, dict):
+                    rows.append(_flat(value))
+                else:
+                    skipped.append((number, clip(str(value), 80)))
+            if not rows and not skipped:
+                return
+            yield first, rows, skipped
+            first += len(rows) + len(skipped)
 
     def _table(self, rows: list[dict[str, Any]], columns: Sequence[str]) -> pa.Table:
         arrays = []
@@ -210,30 +208,8 @@ def _numbered(word: str, first: int, row: int) -> str:
     return f"{word} {first + row:,}"
 
 
-def _json_lines(stream: ByteStream) -> Iterator[Any]:
-    """Yield the value of each line, or the text of a line that is not JSON."""
-    left = b""
-    while True:
-        data = stream.read(1 << 20)
-        lines = (left + data).split(b"\n")
-        left = lines.pop() if data else b""
-        if len(left) > _LONGEST_LINE:
-            raise TraceError(
-                f"a line must have at most {_LONGEST_LINE:,} bytes, got more; write one object for "
-                "each frame"
-            )
-        for line in lines:
-            if line.strip():
-                try:
-                    yield json.loads(line, parse_float=str, parse_constant=lambda name: None)
-                except (ValueError, RecursionError):
-                    yield line.decode("utf-8", "replace")[:200]
-        if not data:
-            return
-
-
-def _json_elements(stream: ByteStream) -> Iterator[Any]:
-    values = JsonValues(stream, may_be_cut=True)
+def _json_elements(path: str) -> Iterator[Any]:
+    values = JsonValues(path, may_be_cut=True)
     for _, value in values:
         yield value
     if values.cut:
@@ -367,6 +343,6 @@ def source_of(path: str, columns: ColumnMap, table: pa.Table | None = None) -> S
     head = head_of(path, 64)
     if head.startswith((b"PAR1", b"ARROW1", b"\xff\xff\xff\xff")):
         return ArrowSource(path)
-    if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"["):
+    if head.removeprefix(BOM).lstrip()[:1] in (b"{", b"["):
         return JsonSource(path, columns.missing)
     return CsvSource(path, columns.missing)

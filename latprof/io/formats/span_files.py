@@ -1,34 +1,15 @@
 """Reads OTLP, Jaeger and Zipkin JSON: the spans of distributed traces."""
 
-import os
-from collections.abc import Iterator
 from typing import Any
 
-from latprof.io.atomic import reading
-from latprof.io.formats.files import opened
-from latprof.io.formats.json_values import JsonValues
+from latprof.io.formats.json_values import JsonValues, inside, integer_of, list_of, text_of
 from latprof.io.formats.spans import SpanRecord, SpanTable
+from latprof.io.remote import StrPath
 
-__all__ = ["is_jaeger", "is_otlp", "is_zipkin", "read_jaeger", "read_otlp", "read_zipkin"]
-
-StrPath = str | os.PathLike[str]
+__all__ = ["read_jaeger", "read_otlp", "read_zipkin"]
 
 _US = 1_000  # ns
-
-
-def is_otlp(head: bytes) -> bool:
-    """Recognize the OTLP JSON of OpenTelemetry, also as lines."""
-    return b'"resourceSpans"' in head
-
-
-def is_jaeger(head: bytes) -> bool:
-    """Recognize what Jaeger's API and user interface save."""
-    return b'"traceID"' in head and b'"spanID"' in head
-
-
-def is_zipkin(head: bytes) -> bool:
-    """Recognize Zipkin's JSON, version 2."""
-    return b'"traceId"' in head and b'"id"' in head and b'"timestamp"' in head
+_WITHOUT_TIME = "spans without a time"
 
 
 def read_otlp(path: StrPath) -> SpanTable:
@@ -40,51 +21,40 @@ def read_otlp(path: StrPath) -> SpanTable:
         The file is damaged, or not OTLP JSON.
     """
     table = SpanTable(1)
-    with reading(path), opened(path) as stream:
-        for key, group in JsonValues(stream, ("resourceSpans",)):
-            if key == "resourceSpans" and isinstance(group, dict):
-                service = _service(group.get("resource"))
-                for span in _otlp_spans(group):
+    for key, group in JsonValues(path, ("resourceSpans",)):
+        if key != "resourceSpans":
+            continue
+        service = ""
+        for attribute in list_of(inside(group, "resource", "attributes")):
+            if inside(attribute, "key") == "service.name":
+                service = text_of(inside(attribute, "value", "stringValue"))
+                break
+        for scopes in ("scopeSpans", "instrumentationLibrarySpans"):
+            for scope in list_of(inside(group, scopes)):
+                for span in list_of(inside(scope, "spans")):
                     _add_otlp(table, span, service)
     return table
-
-
-def _otlp_spans(group: dict[str, Any]) -> Iterator[Any]:
-    for key in ("scopeSpans", "instrumentationLibrarySpans"):
-        for scope in _list(group.get(key)):
-            if isinstance(scope, dict):
-                yield from _list(scope.get("spans"))
-
-
-def _service(resource: Any) -> str:
-    for attribute in _list(resource.get("attributes")) if isinstance(resource, dict) else ():
-        if isinstance(attribute, dict) and attribute.get("key") == "service.name":
-            value = attribute.get("value")
-            return _text(value.get("stringValue")) if isinstance(value, dict) else ""
-    return ""
 
 
 def _add_otlp(table: SpanTable, span: Any, service: str) -> None:
     if not isinstance(span, dict):
         table.notes["spans that are not objects"] += 1
         return
-    status = span.get("status")
-    code = status.get("code") if isinstance(status, dict) else None
-    begin, end = _integer(span.get("startTimeUnixNano")), _integer(span.get("endTimeUnixNano"))
+    begin, end = integer_of(span.get("startTimeUnixNano")), integer_of(span.get("endTimeUnixNano"))
     if begin is None or end is None:
-        table.notes["spans without a time"] += 1
+        table.notes[_WITHOUT_TIME] += 1
         return
-    parent = _text(span.get("parentSpanId"))
+    parent = text_of(span.get("parentSpanId"))
     table.add(
         SpanRecord(
-            _text(span.get("traceId")),
-            _text(span.get("spanId")),
+            text_of(span.get("traceId")),
+            text_of(span.get("spanId")),
             "" if not parent.strip("0") else parent,  # a root may have a parent of zeros
-            _text(span.get("name")),
+            text_of(span.get("name")),
             service,
             begin,
             end,
-            code in (2, "STATUS_CODE_ERROR"),
+            inside(span, "status", "code") in (2, "STATUS_CODE_ERROR"),
         )
     )
 
@@ -98,47 +68,36 @@ def read_jaeger(path: StrPath) -> SpanTable:
         The file is damaged, or not JSON.
     """
     table = SpanTable(_US)
-    with reading(path), opened(path) as stream:
-        kept: dict[str, Any] = {}
-        for key, value in JsonValues(stream, ("data",)):
-            if key == "data" and isinstance(value, dict):
-                _add_jaeger(table, value)
-            elif key:
-                kept[key] = value
-        _add_jaeger(table, kept)  # a single trace without the key "data"
+    kept: dict[str, Any] = {}
+    for key, value in JsonValues(path, ("data",)):
+        if key == "data" and isinstance(value, dict):
+            _add_jaeger(table, value)
+        elif key:
+            kept[key] = value
+    _add_jaeger(table, kept)  # a single trace without the key "data"
     return table
 
 
 def _add_jaeger(table: SpanTable, trace: dict[str, Any]) -> None:
     processes = trace.get("processes")
-    services = {
-        key: _text(process.get("serviceName"))
-        for key, process in (processes.items() if isinstance(processes, dict) else ())
-        if isinstance(process, dict)
-    }
-    for span in _list(trace.get("spans")):
-        begin = _integer(span.get("startTime")) if isinstance(span, dict) else None
-        length = _integer(span.get("duration")) if isinstance(span, dict) else None
+    for span in list_of(trace.get("spans")):
+        begin, length = integer_of(inside(span, "startTime")), integer_of(inside(span, "duration"))
         if begin is None or length is None:
-            table.notes["spans without a time"] += 1
+            table.notes[_WITHOUT_TIME] += 1
             continue
-        own = span.get("process")
-        service = services.get(_text(span.get("processID")), "")
-        if not service and isinstance(own, dict):
-            service = _text(own.get("serviceName"))
+        process = inside(processes, text_of(span.get("processID")))
+        service = inside(process, "serviceName") or inside(span, "process", "serviceName")
         failed = any(
-            isinstance(tag, dict)
-            and tag.get("key") == "error"
-            and tag.get("value") in (True, "true")
-            for tag in _list(span.get("tags"))
+            inside(tag, "key") == "error" and inside(tag, "value") in (True, "true")
+            for tag in list_of(span.get("tags"))
         )
         table.add(
             SpanRecord(
-                _text(span.get("traceID")),
-                _text(span.get("spanID")),
+                text_of(span.get("traceID")),
+                text_of(span.get("spanID")),
                 _jaeger_parent(span),
-                _text(span.get("operationName")),
-                service,
+                text_of(span.get("operationName")),
+                text_of(service),
                 begin * _US,
                 (begin + length) * _US,
                 failed,
@@ -148,14 +107,13 @@ def _add_jaeger(table: SpanTable, trace: dict[str, Any]) -> None:
 
 def _jaeger_parent(span: dict[str, Any]) -> str:
     known = {
-        reference.get("refType"): _text(reference.get("spanID"))
-        for reference in reversed(_list(span.get("references")))
-        if isinstance(reference, dict)
-        and isinstance(reference.get("refType"), str)
+        reference.get("refType"): text_of(reference.get("spanID"))
+        for reference in reversed(list_of(span.get("references")))
+        if isinstance(inside(reference, "refType"), str)
         and reference.get("traceID") in (None, span.get("traceID"))
     }
     return (
-        known.get("CHILD_OF") or known.get("FOLLOWS_FROM") or _text(span.get("parentSpanID"))
+        known.get("CHILD_OF") or known.get("FOLLOWS_FROM") or text_of(span.get("parentSpanID"))
     ).removeprefix("0" * 16)
 
 
@@ -171,26 +129,25 @@ def read_zipkin(path: StrPath) -> SpanTable:
     """
     table = SpanTable(_US)
     found: list[tuple[SpanRecord, bool]] = []
-    with reading(path), opened(path) as stream:
-        for _, value in JsonValues(stream):
-            for span in value if isinstance(value, list) else [value]:  # traces may be grouped
-                begin = _integer(span.get("timestamp")) if isinstance(span, dict) else None
-                length = _integer(span.get("duration")) if isinstance(span, dict) else None
-                if begin is None or length is None:
-                    table.notes["spans without a time"] += 1
-                    continue
-                endpoint, tags = span.get("localEndpoint"), span.get("tags")
-                record = SpanRecord(
-                    _text(span.get("traceId")),
-                    _text(span.get("id")),
-                    _text(span.get("parentId")),
-                    _text(span.get("name")),
-                    _text(endpoint.get("serviceName")) if isinstance(endpoint, dict) else "",
-                    begin * _US,
-                    (begin + length) * _US,
-                    isinstance(tags, dict) and "error" in tags,
-                )
-                found.append((record, span.get("shared") is True))
+    for _, value in JsonValues(path):
+        for span in value if isinstance(value, list) else [value]:  # traces may be grouped
+            begin = integer_of(inside(span, "timestamp"))
+            length = integer_of(inside(span, "duration"))
+            if begin is None or length is None:
+                table.notes[_WITHOUT_TIME] += 1
+                continue
+            tags = span.get("tags")
+            record = SpanRecord(
+                text_of(span.get("traceId")),
+                text_of(span.get("id")),
+                text_of(span.get("parentId")),
+                text_of(span.get("name")),
+                text_of(inside(span, "localEndpoint", "serviceName")),
+                begin * _US,
+                (begin + length) * _US,
+                isinstance(tags, dict) and "error" in tags,
+            )
+            found.append((record, span.get("shared") is True))
     halves = {(span.trace, span.id) for span, shared in found if not shared}
     joined = {(s.trace, s.id) for s, shared in found if shared and (s.trace, s.id) in halves}
     for span, shared in found:
@@ -200,25 +157,3 @@ def read_zipkin(path: StrPath) -> SpanTable:
             span.parent = f"{span.parent} (server)"
         table.add(span)
     return table
-
-
-def _integer(value: Any) -> int | None:
-    """Return an integer that is written as a number or as text."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return value
-    if isinstance(value, str) and len(value) < 30:
-        try:
-            return int(value)
-        except ValueError:
-            return None
-    return None
-
-
-def _text(value: Any) -> str:
-    return value[:200] if isinstance(value, str) else "" if value is None else str(value)[:200]
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []

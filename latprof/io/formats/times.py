@@ -19,7 +19,7 @@ from latprof.arrays import Ints, Mask
 from latprof.errors import TraceError
 from latprof.frames import MISSING
 from latprof.io.arrow import numbers
-from latprof.io.formats.columns import UNITS
+from latprof.io.formats.columns import UNIT_OF, UNITS
 from latprof.text import quoted
 from latprof.units import STAMP_LIMIT, parse_time
 
@@ -36,14 +36,6 @@ _FORMS = {"integer": _INTEGER, "decimal": _DECIMAL, "zoned": _ZONED, "naive": _N
 
 # years 1990 to 2100 as seconds since 1970: numbers of this size are times of the day
 _EPOCH = (631_152_000, 4_102_444_800)
-
-_UNIT_WORDS = {
-    "ns": "ns nano nanos nanosecond nanoseconds nsec",
-    "us": "us µs micro micros microsecond microseconds usec",
-    "ms": "ms milli millis millisecond milliseconds msec",
-    "s": "s sec secs second seconds",
-}
-_UNIT_OF = {word: unit for unit, words in _UNIT_WORDS.items() for word in words.split()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +223,7 @@ def _hinted(name: str) -> str | None:
     ('ms', 'ns', 's', None)
     """
     words = re.findall(r"[A-Z]?[a-zµ]+|[A-Z]+", name)
-    known = _UNIT_OF.get(words[-1].lower()) if words else None
+    known = UNIT_OF.get(words[-1].lower()) if words else None
     return known if len(words) > 1 else None
 
 
