@@ -166,7 +166,7 @@ def analyze(
         for name, rows in found.missing.items():
             profile.accounts.notes[f"{NOT_READ} {name}"] = rows
         profile.forget_recorded()
-    profile.segments = time_range.clipped(profile.segments)
+    profile.segments = time_range.clip(profile.segments)
     if dataset.repeated:
         # this may be intended, but their frames count more than once
         profile.accounts.notes["files given more than once"] = dataset.repeated
@@ -180,7 +180,7 @@ def analyze(
 def _time_range(
     dataset: Dataset, since: Time | None, until: Time | None, skip: str | int | None
 ) -> TimeRange:
-    """Return the times of the frames that are folded."""
+    """Return the range of start times of the frames that are folded."""
     first = -STAMP_LIMIT if since is None else parse_time(since, name="since")
     last = STAMP_LIMIT if until is None else parse_time(until, name="until")
     warm_up = duration(skip, "skip")

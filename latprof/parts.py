@@ -54,7 +54,7 @@ PART_ROWS = 1 << 22
 """Rows of a part, more or less: half a second of work."""
 
 _PARTS = 32  # of many rows: as many parts are enough to keep workers busy
-_MOST_PART_ROWS = 4  # times `PART_ROWS`: a part begins and ends with one core idle
+_MOST_PART_ROWS = 4 * PART_ROWS  # larger parts would leave workers idle at the end
 
 ATTEMPTS = 2
 """How often a part is tried."""
@@ -87,23 +87,23 @@ class TimeRange:
         """Whether all times are in the range."""
         return self.first <= -STAMP_LIMIT and self.last >= STAMP_LIMIT
 
-    def inside(self, columns: Columns) -> Mask | None:
+    def mask_of(self, columns: Columns) -> Mask | None:
         """Return the mask of frames that start in the range, or None if all times are in it."""
         if self.is_all:
             return None
         starts = columns.marks["start"]
         return (starts >= self.first) & (starts < self.last)
 
-    def within(self, columns: Columns) -> Columns:
+    def select(self, columns: Columns) -> Columns:
         """Return the frames that start in the range, and count the others."""
-        inside = self.inside(columns)
-        if inside is None:
+        mask = self.mask_of(columns)
+        if mask is None:
             return columns
-        outside = ~inside if columns.weight is None else columns.weight[~inside]
+        outside = ~mask if columns.weight is None else columns.weight[~mask]
         self.left_out += int(outside.sum())
-        return columns.take(inside)
+        return columns.take(mask)
 
-    def clipped(self, segments: set[tuple[int, int]]) -> set[tuple[int, int]]:
+    def clip(self, segments: set[tuple[int, int]]) -> set[tuple[int, int]]:
         """Return the parts of recording times (begin, end) that are in the range."""
         if self.is_all:
             return segments
@@ -117,6 +117,9 @@ class FoldPlan:
 
     Attributes
     ----------
+    order, causes, intended
+        Whether to compute what depends on the order of frames, which frames waited for which, and
+        when frames should have started.
     first, last
         Frames that start earlier, or at `last` or later, are left out (UTC ns).
     """
@@ -135,18 +138,18 @@ class FoldPlan:
 
     def profile(self) -> Profile:
         """Return the profile of no frames."""
-        kind = Intended(self.pipeline).pipeline if self.intended else self.pipeline
+        pipeline = Intended(self.pipeline).pipeline if self.intended else self.pipeline
         profile = Profile(
-            kind,
+            pipeline,
             by=self.by,
             edges_ns=self.edges_ns,
             every=self.every,
-            deadline=kind.period if self.deadline is None else self.deadline,
+            deadline=pipeline.period if self.deadline is None else self.deadline,
             order=self.order,
             id_bits=self.id_bits,
         )
         if self.causes:
-            profile.cause_sums = CausesAccumulator.of(kind)
+            profile.cause_sums = CausesAccumulator.of(pipeline)
         return profile
 
     def fold(
@@ -155,17 +158,17 @@ class FoldPlan:
         """Add the frames of traces and files; return how many were outside of the time range."""
         wanted = ["frame_id", *self.pipeline.marks, "size", "source", "outcome", "weight"]
         wanted += [self.by] if self.by is not None and self.by not in wanted else []
-        starts = Intended(self.pipeline) if self.intended else None
+        intended = Intended(self.pipeline) if self.intended else None
         time_range = TimeRange(self.first, self.last)
         with profile.adding():
             for member, batches in stream_of(members, wanted, progress=progress):
                 meta = member.meta
                 for columns in batches:
-                    columns = columns if starts is None else starts.add(columns)
+                    columns = columns if intended is None else intended.add(columns)
                     if profile.cause_sums is not None:
                         # frames in the range may wait for frames outside of it
-                        profile.cause_sums.add(columns, meta, time_range.inside(columns))
-                    profile.add(time_range.within(columns), float(meta.get("sampling_rate") or 1))
+                        profile.cause_sums.add(columns, meta, time_range.mask_of(columns))
+                    profile.add(time_range.select(columns), float(meta.get("sampling_rate") or 1))
                 if profile.cause_sums is not None:
                     profile.cause_sums.end()
                 if profile.order is not None:
@@ -221,16 +224,16 @@ def _rows(member: Member) -> int:
     return member.rows * len(member.groups) // max(member.row_groups, 1)
 
 
-def _cut(members: Sequence[Member], most_rows: int) -> Iterator[Part]:
-    """Yield parts of similar size: several small files, or some row groups of a large one."""
+def _cut(members: Sequence[Member], part_rows: int) -> Iterator[Part]:
+    """Yield parts of about as many rows: several small files, or some row groups of a large one."""
     gathered: list[Member] = []
     for member in members:
-        pieces = min(max(round(member.rows / most_rows), 1), max(member.row_groups, 1))
+        pieces = min(max(round(member.rows / part_rows), 1), max(member.row_groups, 1))
         if pieces > 1:
             cuts = [member.row_groups * i // pieces for i in range(pieces + 1)]
             yield from ((replace(member, groups=range(*cut)),) for cut in pairwise(cuts))
             continue
-        if gathered and sum(map(_rows, gathered)) + member.rows > most_rows:
+        if gathered and sum(map(_rows, gathered)) + member.rows > part_rows:
             yield tuple(gathered)
             gathered = []
         gathered.append(member)
@@ -249,7 +252,7 @@ class FoldedPart:
     left_out
         Frames outside of the time range.
     requests
-        Those of `latprof.io.remote.Requests.take`.
+        By file of an object store, (requests, bytes read).
     """
 
     profile: bytes
@@ -279,14 +282,16 @@ def fold_parts(
     progress: Progress | None = None,
     partial: bool = False,
 ) -> PartsResult:
-    """Fold files by the workers of an executor, and traces in memory and other tables here.
+    """Fold files by the workers of an executor.
+
+    Traces in memory, and tables of other tools, have no row groups and are folded in this process.
 
     Parameters
     ----------
     plan
         What is folded.
     profile
-        It is added to.
+        The frames are added to it.
     members
         The traces and files.
     executor
@@ -299,9 +304,9 @@ def fold_parts(
     Raises
     ------
     TraceError
-        A part failed `ATTEMPTS` times, and `partial` is not set.
+        A part failed `ATTEMPTS` times, and `partial` is not set; or the executor takes no calls.
     """
-    large = [each for each in members if each.row_groups]
+    files = [each for each in members if each.row_groups]
     here = [each for each in members if not each.row_groups]
     result, rows, done = PartsResult(), sum(each.rows for each in members), 0
     if here:
@@ -309,8 +314,8 @@ def fold_parts(
         done += sum(each.rows for each in here)
     merged: MergeTree[Profile] = MergeTree()
     failed: list[tuple[_Task, BaseException]] = []
-    part_rows = min(max(rows // _PARTS, PART_ROWS), _MOST_PART_ROWS * PART_ROWS)
-    tasks = [_Task(part) for part in _cut(large, part_rows)]
+    part_rows = min(max(rows // _PARTS, PART_ROWS), _MOST_PART_ROWS)
+    tasks = [_Task(part) for part in _cut(files, part_rows)]
     for task, value in _completed(executor, plan, tasks):
         done += task.rows
         if isinstance(value, BaseException):
@@ -327,10 +332,13 @@ def fold_parts(
         task, error = failed[0]
         said = str(error) if isinstance(error, LatprofError) else f"{type(error).__name__}: {error}"
         where = "" if isinstance(error, LatprofError) else f"{task.name}: "
-        raise TraceError(
-            f"{where}{clip(said, 400)}; this part was tried {counted(task.attempts, 'time')}: give "
-            "partial=True (--partial) to report the others"
-        ) from None
+        advice = (
+            f"this part was tried {counted(task.attempts, 'time')}: give partial=True (--partial) "
+            "to report the others"
+        )
+        if not task.attempts:
+            advice = "the executor takes no calls: give one that is open"
+        raise TraceError(f"{where}{clip(said, 400)}; {advice}") from None
     whole = merged.take()
     if whole is not None:
         profile.add_profile(whole)
@@ -370,7 +378,8 @@ def _completed(
                     yield task, future.result()
                     continue
                 died = isinstance(error, BrokenExecutor)
-                task.attempts += alone or not died
+                if alone or not died:
+                    task.attempts += 1
                 if task.attempts >= ATTEMPTS:
                     yield task, error
                 elif died:
@@ -392,16 +401,16 @@ class Workers:
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise ProfileError(f"workers must be an integer from 1 on, got {count!r}")
         self._count = count
-        self._pool = self._started()
+        self._pool = self._new_pool()
 
-    def _started(self) -> Executor:
+    def _new_pool(self) -> Executor:
         from concurrent.futures import ProcessPoolExecutor  # loads multiprocessing
         from multiprocessing import get_context
 
         # not forked: a fork of a program with threads may wait forever for a lock
         pool = ProcessPoolExecutor(self._count, mp_context=get_context("spawn"))
-        # All processes start now: a pool that breaks while a later `submit` starts one takes no
-        # lock, and may wait forever for the process that it does not know.
+        # All processes start now: the pool may wait forever for one if it breaks while a later
+        # `submit` starts that process (so in CPython 3.11).
         for _ in range(self._count):
             pool.submit(int)
         return pool
@@ -420,7 +429,7 @@ class Workers:
             return self._pool.submit(function, *arguments)
         except BrokenExecutor:
             self._pool.shutdown(cancel_futures=True)
-            self._pool = self._started()
+            self._pool = self._new_pool()
             return self._pool.submit(function, *arguments)
 
     def __enter__(self) -> Self:

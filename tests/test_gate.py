@@ -167,7 +167,14 @@ def test_wrong_numbers_of_pairs_are_refused():
         {"warm_up": -1},
         {"check_pairs": "2"},
     ):
-        with pytest.raises(ProfileError, match="must be an integer from"):
+        with pytest.raises(ProfileError, match="must be an integer, at least"):
+            gate_commands("true", "true", ["p99<1ms"], **given)
+    for given, rule in (
+        ({"confidence": 1}, "confidence must be a number between 0 and 1, got 1"),
+        ({"confidence": "high"}, "confidence must be a number between 0 and 1, got 'high'"),
+        ({"timeout_s": 0}, "timeout_s must be a number above 0, got 0"),
+    ):
+        with pytest.raises(ProfileError, match=rule):
             gate_commands("true", "true", ["p99<1ms"], **given)
 
 

@@ -200,7 +200,9 @@ def test_wrong_arguments_are_refused():
 def test_an_executor_that_is_shut_down_is_an_error_of_one_line(tmp_path):
     pool = ThreadPoolExecutor(1)
     pool.shutdown()
-    with pytest.raises(TraceError, match="cannot schedule new futures after shutdown"):
+    with pytest.raises(
+        TraceError, match="after shutdown; the executor takes no calls: give one that is open"
+    ):
         latprof.analyze(saved(tmp_path, [100], 100), executor=pool)
 
 

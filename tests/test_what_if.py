@@ -165,6 +165,18 @@ def test_frames_that_wait_too_long_are_dropped():
     assert result.counts["dropped"] == 40 - kept > 0
 
 
+def test_a_dropped_frame_has_waited_until_its_limit():
+    """Frames come every 5 ms and are served for 10: they wait 0, 5, 10, 15, and then 20 ms."""
+    ms = 1_000_000
+    result = what_if(
+        line(served(range(0, 45 * ms, 5 * ms), [10 * ms] * 9, [0] * 9)), drop={"queue": "20ms"}
+    )
+    assert result.counts["dropped"] == 2  # frames 5 and 7
+    recorded, replayed = result.waits["queue"]
+    assert recorded == pytest.approx(5 * ms * 4)
+    assert replayed == pytest.approx((0 + 5 + 10 + 15 + 5 * 20) / 9 * ms)
+
+
 def test_a_quicker_network_comes_sooner():
     rows = [(0, 5, 6, 7, 8), (100, 205, 206, 207, 208), (110, 215, 216, 217, 300)]
     result = what_if(line(rows), {"queue": 0.2, "gone": "-1s"})

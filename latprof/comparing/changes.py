@@ -120,9 +120,10 @@ class Mix:
 
 
 def mix_of(base: Sequence[Run], head: Sequence[Run]) -> Mix | None:
-    """Return what the mix of groups makes of a difference, or None without the same groups.
+    """Split the change of the mean: other shares of the groups, and other means within them.
 
-    The profiles must be grouped (``analyze(..., by="source")``).
+    None unless all runs are grouped by the same column (``analyze(..., by="source")``). Groups that
+    one side lacks count as other shares.
     """
     by = {run.profile.by for run in (*base, *head)}
     if len(by) != 1 or None in by:

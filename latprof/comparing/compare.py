@@ -14,6 +14,7 @@ from latprof.comparing.budgets import Budget, judged, parse_budgets
 from latprof.comparing.comparison import Comparison
 from latprof.comparing.differences import Difference, adjusted
 from latprof.comparing.runs import MISSES, Run, RunLike, condition_notes, load_runs
+from latprof.comparing.student import check_share
 from latprof.errors import ProfileError
 from latprof.profile.span import check_percentile
 from latprof.text import quoted
@@ -114,9 +115,8 @@ def compare_runs(
     `budget_level` is the level of the tests of budgets, instead of ``1 - confidence``; a rule that
     looks several times needs a smaller one.
     """
-    for name, value in (("margin", margin), ("confidence", confidence)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
-            raise ProfileError(f"{name} must be a number between 0 and 1, got {quoted(value)}")
+    check_share("margin", margin)
+    check_share("confidence", confidence)
     if isinstance(percentiles, str) or not isinstance(percentiles, Sequence | np.ndarray):
         raise ProfileError(f"percentiles must be a list of numbers, got {quoted(percentiles)}")
     if paired and len(base) != len(head):

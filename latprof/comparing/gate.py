@@ -2,9 +2,10 @@
 
 Runs are taken in pairs, A B B A, so that slow changes of the machine fall on both sides. After each
 pair from the first look on, the budgets are judged at a level that keeps the probability of a false
-decision over all looks (`latprof.comparing.student.sequential_level`). Before that, base is
-compared with itself, and a thread beside the runs records how late it wakes from sleeps of 1 ms:
-both say what the machine does to unchanged code.
+decision over all looks (`latprof.comparing.student.sequential_level`).
+
+Two things show what the machine does to unchanged code. Before the pairs, base is compared with
+itself. Beside all runs, a thread records how late it wakes from sleeps of 1 ms.
 """
 
 import math
@@ -27,18 +28,18 @@ from latprof.comparing.compare import compare_runs
 from latprof.comparing.comparison import Comparison
 from latprof.comparing.differences import BETTER, WORSE
 from latprof.comparing.runs import Run, RunLike, load_runs
-from latprof.comparing.student import sequential_level
+from latprof.comparing.student import check_share, sequential_level
 from latprof.errors import ProfileError
 from latprof.table import Section, Shown
 from latprof.text import clip, quoted
-from latprof.units import format_ns, parse_duration
+from latprof.units import format_exact, format_ns, parse_duration
 
 __all__ = ["RECORDING", "GateResult", "gate_commands", "gate_runs"]
 
 RECORDING = "LATPROF_RECORDING"
 """The environment variable with the path that a run writes its recording to."""
 
-SLEEP_NS = 1_000_000
+_SLEEP_NS = 1_000_000
 _LAST_LINES = 12  # of a command that failed
 _LONGEST_LINE = 200
 _MOST_OUTPUT = 1 << 16  # bytes of a command's output that are kept
@@ -148,7 +149,7 @@ def gate_runs(
     paired
         Whether run i of both sides were taken one after the other, as in `latprof.compare`.
     confidence
-        Of the intervals that are compared with the budgets.
+        Of the intervals that are compared with the budgets. There is only one look at the runs.
 
     Raises
     ------
@@ -227,9 +228,13 @@ def gate_commands(
         ("warm_up", warm_up, 0),
     ):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            least_of = f"{least}, which is pairs," if name == "max_pairs" else f"{least}"
-            raise ProfileError(f"{name} must be an integer from {least_of} on, got {quoted(value)}")
-    late_ns = parse_duration(max_lateness, name="max_lateness", error=ProfileError)
+            shown = f"pairs ({least})" if name == "max_pairs" else f"{least}"
+            raise ProfileError(f"{name} must be an integer, at least {shown}, got {quoted(value)}")
+    check_share("confidence", confidence)
+    timed = isinstance(timeout_s, int | float) and not isinstance(timeout_s, bool)
+    if timeout_s is not None and not (timed and timeout_s > 0):
+        raise ProfileError(f"timeout_s must be a number above 0, got {quoted(timeout_s)}")
+    most_late_ns = parse_duration(max_lateness, name="max_lateness", error=ProfileError)
     level = sequential_level(1 - confidence, pairs, max_pairs)
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory()) if keep is None else keep
@@ -240,13 +245,11 @@ def gate_commands(
         with _Sleeper() as sleeper:
             itself = None
             if check_pairs:
-                both = [
-                    runs.run("base", "check", "base against itself") for _ in range(2 * check_pairs)
-                ]
-                # A B B A: which run of a pair came first alternates
-                first = [both[2 * i + i % 2] for i in range(check_pairs)]
-                second = [both[2 * i + 1 - i % 2] for i in range(check_pairs)]
-                itself = compare_runs(first, second, budgets=parsed, confidence=confidence)
+                halves: tuple[list[Run], list[Run]] = ([], [])
+                for pair in range(check_pairs):
+                    for half in halves if pair % 2 == 0 else reversed(halves):  # A B B A
+                        half.append(runs.run("base", "check", "base against itself"))
+                itself = compare_runs(*halves, budgets=parsed, confidence=confidence)
             sides: dict[str, list[Run]] = {"base": [], "head": []}
             while True:
                 pair = len(sides["base"]) + 1
@@ -265,11 +268,11 @@ def gate_commands(
                 state = _state(comparison)
                 if state != OPEN or done >= max_pairs:
                     break
-        late = sleeper.lateness_ns()
-    unfit = _unfit(itself, late, late_ns)
+        lateness_ns = sleeper.lateness_ns()
+    unfit = _unfit(itself, lateness_ns, most_late_ns)
     looks = (pairs, max_pairs)
     decision = OPEN if unfit else state
-    return GateResult(comparison, decision, unfit, itself, late, looks, (base, head))
+    return GateResult(comparison, decision, unfit, itself, lateness_ns, looks, (base, head))
 
 
 def _checked(budgets: Sequence[str]) -> list[Budget]:
@@ -289,12 +292,13 @@ def _state(comparison: Comparison) -> str:
     return OPEN if OPEN in states else MET
 
 
-def _unfit(itself: Comparison | None, late: dict[str, int], late_ns: int) -> str:
+def _unfit(itself: Comparison | None, lateness_ns: dict[str, int], most_ns: int) -> str:
     """Return why the machine is unfit, or an empty text."""
-    if late["p99"] > late_ns:
+    if lateness_ns["p99"] > most_ns:
         return (
             f"the machine is busy: 1 % of the sleeps of 1 ms ended more than "
-            f"{format_ns(late['p99'])} late; stop other programs, or use another machine"
+            f"{format_ns(lateness_ns['p99'])} late, and {format_exact(most_ns)} is allowed "
+            "(max_lateness); stop other programs, or use another machine"
         )
     if itself is not None and itself.verdict in (WORSE, BETTER):
         return (
@@ -333,11 +337,11 @@ class _Commands:
                 "name another one"
             )
 
-    def run(self, name: str, kind: str, shown: str) -> Run:
+    def run(self, name: str, kind: str, label: str) -> Run:
         """Run a command and return its run; the file is named after its `kind`."""
         self._count += 1
         if self._progress is not None:
-            self._progress(f"run {self._count}: {shown}")
+            self._progress(f"run {self._count}: {label}")
         number = "" if kind.startswith("pair") else f"-{self._count:03}"
         recording = self._folder / f"{kind}{number}-{name}.parquet"
         output = self._execute(name, recording)
@@ -358,7 +362,7 @@ class _Commands:
                 f"{quoted(self._commands[name])}{_last_lines(output)}"
             )
         self._seen |= run.profile.recordings
-        return Run(recording.name, run.profile, None)
+        return Run(recording.name, run.profile, None)  # without `keep` its file goes away
 
     def _execute(self, name: str, recording: Path) -> bytes:
         """Run a command to its end and return the end of its output."""
@@ -392,7 +396,7 @@ class _Commands:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End a command that still runs, and what it has started."""
+    """End a command that still runs, and what it has started; of one that ended, nothing."""
     if process.poll() is None:
         import signal
 
@@ -433,5 +437,5 @@ class _Sleeper:
     def _run(self) -> None:
         while not self._stopped.is_set():
             begin = time.perf_counter_ns()
-            time.sleep(SLEEP_NS / 1e9)
-            self._late.append(max(time.perf_counter_ns() - begin - SLEEP_NS, 0))
+            time.sleep(_SLEEP_NS / 1e9)
+            self._late.append(max(time.perf_counter_ns() - begin - _SLEEP_NS, 0))

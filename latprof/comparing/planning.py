@@ -20,6 +20,7 @@ from latprof.comparing.runs import (
 )
 from latprof.comparing.student import (
     MOST_FLIPPED_EXACTLY,
+    check_share,
     sign_patterns,
     smallest_sign_flip_p,
     t_p_value,
@@ -292,8 +293,7 @@ def plan(
     length, and one from run to run, which does not (Kalibera and Jones 2013).
     """
     for name, value in (("detect", detect), ("power", power), ("confidence", confidence)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
-            raise ProfileError(f"{name} must be a number between 0 and 1, got {quoted(value)}")
+        check_share(name, value)
     return plan_runs(load_runs(runs, "run"), detect, parse_statistic(statistic), power, confidence)
 
 

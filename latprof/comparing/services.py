@@ -118,9 +118,10 @@ class ServiceChanges(Shown):
 
 
 def service_changes(base: Sequence[Run], head: Sequence[Run]) -> ServiceChanges:
-    """Return what the services of each station add to the difference between two sides.
+    """Return how much of the difference comes from the changed service times of each station.
 
-    Run i of `base` is compared with run i of `head`; the results of all pairs are averaged.
+    Run i of `base` is compared with run i of `head`, and the results of all pairs are averaged.
+    Runs that the other side has no partner for are left out.
 
     Raises
     ------

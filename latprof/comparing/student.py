@@ -11,9 +11,12 @@ from functools import lru_cache
 import numpy as np
 
 from latprof.arrays import Floats
+from latprof.errors import ProfileError
+from latprof.text import quoted
 
 __all__ = [
     "MOST_FLIPPED_EXACTLY",
+    "check_share",
     "holm",
     "sequential_level",
     "sign_flip_p",
@@ -29,6 +32,18 @@ MOST_FLIPPED_EXACTLY = 12
 FLIPS = 8_191
 _PATHS = 40_000  # simulated sequences of pairs, for a standard error of the level below 0.0012
 _SEED = 20_261_128
+
+
+def check_share(name: str, value: object) -> None:
+    """Refuse what is not a number between 0 and 1.
+
+    Raises
+    ------
+    ProfileError
+        The message begins with the name.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+        raise ProfileError(f"{name} must be a number between 0 and 1, got {quoted(value)}")
 
 
 def t_p_value(t: Floats | float, df: int) -> Floats:

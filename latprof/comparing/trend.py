@@ -255,7 +255,9 @@ def trend(
     if isinstance(significance, bool) or not isinstance(significance, int | float):
         raise ProfileError(f"significance must be a number, got {quoted(significance)}")
     if not 1 / (PERMUTATIONS + 1) <= significance < 1:
-        raise ProfileError(f"significance must be from 0.001 to 1, got {quoted(significance)}")
+        raise ProfileError(
+            f"significance must be at least 0.001 and below 1, got {quoted(significance)}"
+        )
     known = load_runs(runs, "run")
     if len(known) > MOST_RUNS:
         raise ProfileError(f"runs must be at most {MOST_RUNS:,}, got {len(known):,}; give fewer")

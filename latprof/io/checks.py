@@ -245,7 +245,11 @@ def _labels(names: Any, what: str, length: int) -> Labels:
         if codes.ndim != 1 or (
             len(codes) and not -1 <= codes.min() <= codes.max() < len(names.names)
         ):
-            raise TraceError(f"the codes of {what} must be from -1 to {len(names.names) - 1}")
+            found = f"{codes.min()} to {codes.max()}" if codes.ndim == 1 else f"shape {codes.shape}"
+            raise TraceError(
+                f"the codes of {what} must be one array of integers from -1 (none) to "
+                f"{len(names.names) - 1}, got {found}"
+            )
         return names
     if isinstance(names, list | tuple) and all(isinstance(n, str | None) for n in names):
         return Labels.encode(names)

@@ -58,7 +58,7 @@ BINS = 1_024
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Points:
-    """Points that theta is not above (or not below): `values` at `times` of its own clock, ns."""
+    """Bounds of how far a clock is ahead: `values` (n,) at `times` (n,) of that clock, in ns."""
 
     times: Ints
     values: Ints
@@ -113,8 +113,8 @@ class Clock:
         return gained + self.offset
 
 
-def two_ways(above: Points, below: Points) -> Clock:
-    """Return the clock from points that it is not above, and points that it is not below.
+def two_ways(upper: Points, lower: Points) -> Clock:
+    """Return the middle of all lines below the upper bounds and above the lower bounds.
 
     Examples
     --------
@@ -124,24 +124,24 @@ def two_ways(above: Points, below: Points) -> Clock:
     >>> clock.offset, round(clock.drift * 1e6, 1), clock.bound   # the true offset there: 56,500
     (56400, 100.0, 502)
     """
-    first = int(min(above.times.min(), below.times.min()))
-    last = int(max(above.times.max(), below.times.max()))
-    at, base = first + (last - first) // 2, int(above.values.min())
+    first = int(min(upper.times.min(), lower.times.min()))
+    last = int(max(upper.times.max(), lower.times.max()))
+    at, base = first + (last - first) // 2, int(upper.values.min())
     half = max(1.0, (last - first) / 2)
-    upper = _hull((above.times - at) / half, (above.values - base).astype(float))
-    lower = _hull((below.times - at) / half, -(below.values - base).astype(float))
-    lower = (lower[0], -lower[1])
-    slopes, slack = _slopes(upper, lower, FASTEST_DRIFT * half)
+    roof = _hull((upper.times - at) / half, (upper.values - base).astype(float))
+    floor = _hull((lower.times - at) / half, -(lower.values - base).astype(float))
+    floor = (floor[0], -floor[1])
+    slopes, slack = _slopes(roof, floor, FASTEST_DRIFT * half)
     # the highest and the lowest that any line is at the ends and in the middle
     ends = np.array([-1.0, 0.0, 1.0])
-    highest = (_ceiling(upper, slopes)[:, None] + slopes[:, None] * ends).max(axis=0) + slack
-    lowest = (_floor(lower, slopes)[:, None] + slopes[:, None] * ends).min(axis=0) - slack
+    highest = (_ceiling(roof, slopes)[:, None] + slopes[:, None] * ends).max(axis=0) + slack
+    lowest = (_floor(floor, slopes)[:, None] + slopes[:, None] * ends).min(axis=0) - slack
     middle = (highest + lowest) / 2
     offset, drift = (middle[2] + middle[0]) / 2, (middle[2] - middle[0]) / 2
-    few = min(len(above), len(below)) < FEWEST_FOR_DRIFT
+    few = min(len(upper), len(lower)) < FEWEST_FOR_DRIFT
     if few or slopes[0] <= 0 <= slopes[-1]:
         none = np.zeros(1)
-        offset, drift = (_ceiling(upper, none)[0] + _floor(lower, none)[0]) / 2, 0.0
+        offset, drift = (_ceiling(roof, none)[0] + _floor(floor, none)[0]) / 2, 0.0
         offset = float(np.clip(offset, lowest[1], highest[1]))  # few points may exclude no drift
     line = offset + drift * ends
     bound = max((highest - line).max(), (line - lowest).max()) + slack

@@ -560,7 +560,7 @@ def duration(value: str | int | None, name: str) -> int | None:
 
 
 def checked_edges(edges_ns: Iterable[int]) -> tuple[int, ...]:
-    """Return upper edges of ranges.
+    """Return the upper edges of latency ranges in ns; each is given in ns or as ``"5ms"``.
 
     Raises
     ------
@@ -570,7 +570,7 @@ def checked_edges(edges_ns: Iterable[int]) -> tuple[int, ...]:
     try:
         return tuple(parse_duration(edge, name="edge", error=ProfileError) for edge in edges_ns)
     except TypeError:
-        rule = "edges_ns must be a list of integers"
+        rule = "edges_ns must be a list of durations (ns, or text such as '5ms')"
         raise ProfileError(f"{rule}, got {quoted(edges_ns)}") from None
 
 

@@ -136,13 +136,15 @@ class LoadedFrames:
         if line is not None and line.source.kind in ("closed", "paused"):
             raise TraceError(
                 f"{what} must have an open source, got a {line.source.kind} one, which starts a "
-                "frame when there is room for it, so that the load is what the pipeline serves"
+                "frame when there is room for it, so that the load is what the pipeline serves; "
+                "record with frames that come on their own"
             )
         places = places_in_flight(model)
         if places is not None:
             raise TraceError(
                 f"{what} must have an open source, got a closed one: frames start as others leave, "
-                f"with {places} in flight, so that the load is what the pipeline serves"
+                f"with {places} in flight, so that the load is what the pipeline serves; record "
+                "with frames that come on their own"
             )
 
     def latencies(self, load: float, draw: int = 0, *, resampled: bool = False) -> Ints:

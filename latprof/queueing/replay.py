@@ -1,9 +1,13 @@
 """The frames sent through the stations once more, with something changed.
 
-A first in, first out station obeys D[n] = max(A[n] + h, D[n-1] + g) + S[n]: frame n is there after
-its delay h, and the server takes it over g after it has served the frame before. Taking time out of
-a station therefore takes away the queue in front of it as well. For all n at once: with C the
-running sum of g + S, D - C is the running maximum of A + h + S - C.
+At a first in, first out station frame n departs at D[n] = max(A[n] + h, D[n-1] + g) + S[n]: it
+arrives at A[n], is there after its transport delay h, is taken over g after the frame before has
+departed (the hand-over), and is served for S[n]. Taking time out of a station therefore takes away
+the queue in front of it as well. For all n at once: with C the running sum of g + S, D - C is the
+running maximum of A + h + S - C.
+
+Long recordings are replayed in windows of frames, one after the other; `Carry` keeps what a window
+must know of those before.
 
 If all queues have room for all frames, stations are replayed one after the other. With limited room
 a station also waits for the next one: see `latprof.queueing.line`.
@@ -167,20 +171,21 @@ def several_servers(
 
     Notes
     -----
-    A closed form gives the times if no frame overtakes another and no dropped frame makes room.
-    Otherwise the frames are served one by one, in 0.5 us each.
+    If no frame has to wait, all times are known at once. Otherwise the frames are served one by
+    one, in 0.5 us each.
     """
     present = np.maximum.accumulate(ready)
-    lasting = service > 0
+    takes_time = service > 0
+    # a heap, as it is sorted; `MISSING` is the lowest time, of servers that served no frame yet
     free = sorted([MISSING] * servers + (busy_until or []))[-servers:]
     idle = len(present) == 0 or free[-1] <= present[0] - hand_over.max(initial=0)
-    if idle and limit is None and (lasting.all() or not (hand_over > 0).any()):
+    if idle and limit is None and (takes_time.all() or not (hand_over > 0).any()):
         # if no more frames are present at once than there are servers, none waits
         alone = present + service
         # (a frame that is served in no time keeps no other waiting, unless a hand-over does)
-        left_by = present - np.maximum(hand_over, 0)
-        left = np.searchsorted(np.sort(alone[lasting]), left_by, side="right")
-        if (np.cumsum(lasting) - lasting - left < servers).all():
+        must_have_left_by = present - np.maximum(hand_over, 0)
+        left = np.searchsorted(np.sort(alone[takes_time]), must_have_left_by, side="right")
+        if (np.cumsum(takes_time) - takes_time - left < servers).all():
             return alone, np.zeros(len(present), bool)
     out, gone = np.empty(len(ready), np.int64), np.zeros(len(ready), bool)
     latest = [np.iinfo(np.int64).max] * len(ready)
@@ -220,17 +225,17 @@ class Departed:
     replayed: list[int] = field(default_factory=list)
 
     def add(self, model: QueueModel, station: str, result: Replayed) -> None:
-        """Add the departures of the new frames of a window."""
+        """Add the new frames of a window: the latest departure from each server is kept."""
         mine = model.visits[station]
         new = positions(model.new[mine.frame])
         ends = mine.end[new]
         moved = ends + result.shift[mine.frame[new]]
-        for times, later in ((self.recorded, ends), (self.replayed, moved)):
-            if mine.servers == 1 and len(later):
-                times[:] = [max([*times, int(later.max())])]
+        for times, added in ((self.recorded, ends), (self.replayed, moved)):
+            if mine.servers == 1 and len(added):
+                times[:] = [max([*times, int(added.max())])]
                 continue
-            count = min(mine.servers, len(later))
-            last = np.partition(later, len(later) - count)[len(later) - count :] if count else later
+            count = min(mine.servers, len(added))
+            last = np.partition(added, len(added) - count)[len(added) - count :] if count else added
             times[:] = sorted([*times, *last.tolist()])[-mine.servers :]
 
 
@@ -263,7 +268,7 @@ def replay(
     limits
         By hand-off: frames that wait longer than this many ns are dropped there.
     delays
-        Another reading of delays by station than that of the model.
+        Other estimates of the delays by station, in place of those of the model.
     carry
         What the same changes have done to the windows before this one; new frames are added to it.
 
@@ -284,7 +289,8 @@ def replay(
             rows = np.flatnonzero((low != MISSING) & (high != MISSING) & (high >= low))
             lengths = (high - low)[rows]
             result.shift[rows] += changes[stage.name](lengths) - lengths
-            _check_range(stage.name, result.shift, lengths[:0], lengths[:0])
+            none = np.zeros(0, np.int64)  # of hand-overs and services
+            _check_range(stage.name, result.shift, none, none)
         if stage.name not in services:
             continue
         service = services[stage.name]
@@ -294,21 +300,21 @@ def replay(
                 "come to it more than once, and a replay of it is not available"
             )
         reading = (delays or model.delays)[service.station]
-        before = None if carry is None else carry.stations.setdefault(service.station, Departed())
+        carried = None if carry is None else carry.stations.setdefault(service.station, Departed())
         names = {service.handoff, *(stage.name for stage in service.stages)}
         same = not (names & set(changes) or servers or limits or result.shift.any())
-        if same and before is not None and before.recorded == before.replayed:
-            before.add(model, service.station, result)
+        if same and carried is not None and carried.recorded == carried.replayed:
+            carried.add(model, service.station, result)
             continue
         limit = (limits or {}).get(service.handoff or "")
         count = (servers or {}).get(service.station, model.visits[service.station].servers)
-        _through(model, service, reading, changes, count, limit, position, result, before)
-        if before is not None:
-            before.add(model, service.station, result)
+        _send_through(model, service, reading, changes, count, limit, position, result, carried)
+        if carried is not None:
+            carried.add(model, service.station, result)
     return result
 
 
-def _through(
+def _send_through(
     model: QueueModel,
     service: Service,
     delays: Delays,
@@ -317,55 +323,56 @@ def _through(
     limit: int | None,
     position: int,
     result: Replayed,
-    earlier: "Departed | None" = None,
+    carried: "Departed | None" = None,
 ) -> None:
     """Send the frames through one station, at a position of the pipeline; changes `result`.
 
     ::
 
         arrays of visits, in recorded order of entry   mine, delays, lengths
-          without conflicts and dropped frames         served
+          not dropped, without conflicts, new          to_serve
           in order of presence                         order
         shift of the frames, by row                    shift[rows] = out - ends
     """
     mine, shift, dropped = model.visits[service.station], result.shift, result.dropped_at
-    rows, ends, arrive, before = mine.frame, mine.end, delays.arrive, delays.delay
+    rows, ends, arrive, recorded_delay = mine.frame, mine.end, delays.arrive, delays.delay
     lengths = _changed_lengths(model, service, changes)
     change = changes.get(service.handoff or "")
-    delay = before if change is None else change(before)
-    moved, over, served = shift[rows], delays.hand_over, dropped[rows] < 0
+    delay = recorded_delay if change is None else change(recorded_delay)
+    moved, over, to_serve = shift[rows], delays.hand_over, dropped[rows] < 0
     passing = mine.conflicts
     if passing.any():
         passing = passing & (ends <= latest_departures(ends))
-        # no server was free for them, and none has waited for them: they do so again
-        later = moved + (delay - before) + (lengths - (ends - mine.begin))
+        # these entered while all servers were busy: they keep no other waiting, and only move
+        later = moved + (delay - recorded_delay) + (lengths - (ends - mine.begin))
         if limit is not None:
-            late = passing & served & (delay > limit)
+            late = passing & to_serve & (delay > limit)
             later[late] = (arrive + moved + limit - ends)[late]
             dropped[rows[late]] = position
-        shift[rows[passing & served]] = later[passing & served]
-        served &= ~passing
-    if earlier is not None:
-        served &= model.new[rows]
-    chosen = positions(served)
+        shift[rows[passing & to_serve]] = later[passing & to_serve]
+        to_serve &= ~passing
+    if carried is not None:
+        to_serve &= model.new[rows]
+    chosen = positions(to_serve)
     if not isinstance(chosen, slice) or chosen != slice(0, len(rows)):
-        rows, ends, arrive, before, lengths, delay, moved, over = (
-            column[chosen] for column in (rows, ends, arrive, before, lengths, delay, moved, over)
+        rows, ends, arrive, recorded_delay, lengths, delay, moved, over = (
+            column[chosen]
+            for column in (rows, ends, arrive, recorded_delay, lengths, delay, moved, over)
         )
     if not len(rows):
         return
     # the first to be there is served first; as long as nothing has moved, in the recorded order
-    present = arrive + before
+    present = arrive + recorded_delay
     np.maximum.accumulate(present, out=present)
     present += delay
-    present -= before
+    present -= recorded_delay
     present += moved
     arrive = arrive + moved
     free: list[int] = []
-    if earlier is not None and earlier.replayed:
-        # the first frame that found the server as the window before has left it
-        first = int(np.searchsorted(mine.begin[chosen], earlier.recorded[-1]))
-        free = earlier.replayed[-servers:]
+    if carried is not None and carried.replayed:
+        # the first frame after the last departure of the window before may have to wait for it
+        first = int(np.searchsorted(mine.begin[chosen], carried.recorded[-1]))
+        free = carried.replayed[-servers:]
         if servers == 1 and first < len(present):
             late = free[-1] + over[first] - (arrive[first] + delay[first])
             if late > 0:
@@ -373,7 +380,7 @@ def _through(
                 delay[first] += late
                 # the frames behind it stay behind it
                 np.maximum(present[first:], arrive[first] + delay[first], out=present[first:])
-    del moved, before
+    del moved, recorded_delay
     if (present[1:] < present[:-1]).any():
         order = np.argsort(present, kind="stable")
         rows, ends, arrive, lengths, delay, over = (
@@ -387,6 +394,7 @@ def _through(
     else:
         out, gone = several_servers(ready, over, lengths, servers, arrive, limit, free)
         dropped[rows[gone]] = position
+        lengths = np.where(gone, 0, lengths)  # a dropped frame only waited
     if service.handoff is not None:
         after = float((out - lengths - arrive).mean())
         result.waits[service.handoff] = float((mine.begin - delays.arrive).mean()), after
@@ -426,7 +434,7 @@ def breaks_of(model: QueueModel) -> dict[str, int]:
     """Return by station how many new frames contradict first in, first out.
 
     These are frames that entered while all servers were busy, those that were overtaken in the
-    queue by one that arrived later, by more than delays differ, and those that lack a mark.
+    queue by one that arrived so much later that no delay explains it, and those that lack a mark.
     """
     found = {}
     for name, mine in model.visits.items():

@@ -141,7 +141,7 @@ def what_if(
         if limits:
             raise TraceError(
                 "drop must be left out for queues with limited room, got "
-                f"{quoted(dict(drop or {}))}; give queues={{...: 0}} for unbounded ones"
+                f"{quoted(dict(drop or {}))}; give queues={{name: 0}} for each unbounded one"
             )
         return _doubted(_of_line(model, given_changes, counts, texts), processor)
     if model.unordered_batches:

@@ -262,7 +262,7 @@ class IdRun:
         self.reordered += body.reordered
 
     def result(self, note: str) -> IdResult:
-        """Return the result; `note` says why it is not available."""
+        """Return the result; with a `note`, which says why there is none, one without numbers."""
         note = note or (NOT_AVAILABLE + self.reason if self.reason else "")
         if note:
             return IdResult(frames=self.count, note=note)
