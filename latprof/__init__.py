@@ -24,7 +24,8 @@ from latprof.errors import (
     ProfilerError,
     TraceError,
 )
-from latprof.pipeline import AUDIO, Pipeline, Span
+from latprof.marks import Span
+from latprof.pipeline import AUDIO, Pipeline
 
 if TYPE_CHECKING:
     from latprof import plot

@@ -1,4 +1,4 @@
-"""Pipelines: their marks, the spans between them, and the row that a ring stores for a frame.
+"""Pipelines: their marks, and the spans between them.
 
 A pipeline is a frozen value. A frame passes its marks in order, from ``start`` to ``end``; a span
 is the time between two marks. Stages are disjoint and in order, so that stages and ``other``
@@ -9,18 +9,15 @@ is the time between two marks. Stages are disjoint and in order, so that stages 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from latprof.errors import LatprofError, PipelineError
-from latprof.text import check_distinct, check_identifier, check_name, clip, quoted
+from latprof.marks import Span, checked_marks, checked_spans
+from latprof.table import Column, Section, Shown, Table, colors, html
+from latprof.text import check_identifier, check_name, clip, quoted
 from latprof.units import format_ns, parse_duration
 
-if TYPE_CHECKING:
-    from latprof.table import Section, Table
-
-__all__ = ["AUDIO", "OTHER", "Pipeline", "Span", "check_pipeline"]
+__all__ = ["AUDIO", "OTHER", "Pipeline", "check_pipeline"]
 
 OTHER = "other"
 """The name of the time of a frame that no stage claims."""
@@ -30,66 +27,10 @@ _ALWAYS = {
     "start": "always the first mark",
     "end": "always the last mark",
 }
-_KINDS = ("stage", "side", "total")
-
-_MOST_ROOM = 1 << 24
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A named interval between two marks.
-
-    Parameters
-    ----------
-    name
-        An identifier, unique among the pipeline's spans.
-    begin, end
-        Names of marks of the pipeline; `begin` comes first.
-    kind
-        ``"stage"`` (disjoint, in order) or ``"side"`` (may overlap stages); ``"total"`` is the
-        pipeline's own.
-    station
-        What serves the stage: a thread or process that takes one frame at a time. Stages with
-        the same station share it. A stage without one is a hand-off (queue, transport).
-    room
-        Of a hand-off, how many frames its queue has room for, 0 if it is unbounded. None means that
-        it is not known; analyses then look for it in the marks.
-    """
-
-    name: str
-    begin: str
-    end: str
-    kind: str = field(default="stage", kw_only=True)
-    station: str | None = field(default=None, kw_only=True)
-    room: int | None = field(default=None, kw_only=True)
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.kind, str) or self.kind not in _KINDS:
-            raise PipelineError(
-                f"the kind of span {quoted(self.name)} must be one of {', '.join(_KINDS)}, got "
-                f"{quoted(self.kind)}"
-            )
-        if self.kind != "total":
-            check_name(self.name, "span")
-        for mark in (self.begin, self.end):
-            if not isinstance(mark, str):
-                raise PipelineError(
-                    f"span {self.name!r} must begin and end at a mark, got {quoted(mark)}"
-                )
-        if self.station is not None:
-            check_identifier(self.station, f"station of span {self.name!r}")
-        if self.room is not None:
-            integer = isinstance(self.room, int | np.integer) and not isinstance(self.room, bool)
-            if not integer or not 0 <= self.room <= _MOST_ROOM:
-                raise PipelineError(
-                    f"the room of queue {self.name!r} must be an integer from 0 (unbounded) to "
-                    f"{_MOST_ROOM:,}, or None if it is not known, got {quoted(self.room)}"
-                )
-            object.__setattr__(self, "room", int(self.room))
 
 
 @dataclass(frozen=True)
-class Pipeline:
+class Pipeline(Shown):
     """The marks that a frame passes, in order, and the spans between them.
 
     Parameters
@@ -119,9 +60,6 @@ class Pipeline:
         Stages, sides and totals: every span with two marks.
     span_names
         Names of everything that has a length in each frame: stages, sides, ``other``, totals.
-    row_dtype
-        The numpy type of a frame in a ring, 8-byte aligned and little endian. Only there a mark of
-        0 is missing.
 
     Raises
     ------
@@ -151,7 +89,6 @@ class Pipeline:
     totals: tuple[Span, ...] = field(init=False, repr=False, compare=False)
     all_spans: tuple[Span, ...] = field(init=False, repr=False, compare=False)
     span_names: tuple[str, ...] = field(init=False, repr=False, compare=False)
-    row_dtype: np.dtype[np.void] = field(init=False, repr=False, compare=False)
 
     def __init__(
         self,
@@ -164,8 +101,8 @@ class Pipeline:
     ) -> None:
         put = object.__setattr__
         put(self, "name", check_identifier(name, "pipeline"))
-        put(self, "marks", self._checked_marks(marks))
-        put(self, "spans", self._checked_spans(spans))
+        put(self, "marks", checked_marks(self.name, marks))
+        put(self, "spans", checked_spans(self.name, self.marks, spans))
         put(self, "period", self._checked_period(period))
         if queues is not None:
             put(self, "spans", self._with_rooms(queues))
@@ -180,10 +117,6 @@ class Pipeline:
         put(self, "totals", tuple(totals))
         put(self, "all_spans", (*stages, *sides, *totals))
         put(self, "span_names", (*names, OTHER, *(span.name for span in totals)))
-        row = [("begin", "<u8"), ("frame_id", "<u8"), *((mark, "<i8") for mark in self.marks)]
-        row += [("rss", "<u8"), ("size", "<u4"), ("source", "<u2"), ("outcome", "<u2")]
-        row += [("cpu", "<f4"), ("weight", "<u4"), ("seq", "<u8")]
-        put(self, "row_dtype", np.dtype(row))
 
     @classmethod
     def chain(
@@ -257,28 +190,17 @@ class Pipeline:
             pipeline = pipeline.with_stations(stations)
         return pipeline if queues is None else pipeline.with_queues(queues)
 
-    def __str__(self) -> str:
-        from latprof.table import text  # a program that records needs no tables
-
-        return text(self.sections())
-
     def _repr_html_(self) -> str:
-        from latprof.table import colors, html
-
         return html(self.sections(), colors(self))
 
-    def sections(self) -> "list[Section]":
+    def sections(self) -> list[Section]:
         """Return what `print` and notebooks show: the marks in a row, the spans as a table."""
-        from latprof.table import Section
-
         period = "" if self.period is None else f", a frame every {format_ns(self.period)}"
         title = f"pipeline {self.name}{period}"
         return [Section(title, (" → ".join(self.marks),)), Section(table=self.table())]
 
-    def table(self) -> "Table":
+    def table(self) -> Table:
         """Return the spans as a table: kind, marks, station."""
-        from latprof.table import Column, Table
-
         rows = []
         for span in self.all_spans:
             station = span.station or ("hand-off" if span.kind == "stage" else "")
@@ -289,62 +211,6 @@ class Pipeline:
         return Table(columns, rows)
 
     # -- checks ---------------------------------------------------------------------------------
-
-    def _checked_marks(self, marks: tuple[str, ...] | list[str]) -> tuple[str, ...]:
-        where = f"marks of pipeline {self.name!r}"
-        if not isinstance(marks, tuple | list):
-            raise PipelineError(f"{where} must be a tuple of names, got {quoted(marks)}")
-        names = [check_name(mark, "mark") for mark in marks]
-        for name in names:
-            if names.count(name) > 1:
-                raise PipelineError(f"{where} must be unique, got {name!r} twice")
-        if len(names) < 2 or names[-1] != "end" or "start" not in names[:2]:
-            raise PipelineError(
-                f"{where} must begin with 'start' (or 'due', 'start') and close with 'end', got "
-                f"{quoted(names)}"
-            )
-        if names[0] not in ("start", "due"):
-            raise PipelineError(f"{where} must have only 'due' before 'start', got {names[0]!r}")
-        if "due" in names[1:]:
-            raise PipelineError(f"{where} must have 'due' before 'start', got it after")
-        return tuple(names)
-
-    def _checked_spans(self, spans: tuple[Span, ...] | list[Span]) -> tuple[Span, ...]:
-        where = f"spans of pipeline {self.name!r}"
-        if not isinstance(spans, tuple | list):
-            raise PipelineError(f"{where} must be a tuple of Span, got {quoted(spans)}")
-        position = {mark: i for i, mark in enumerate(self.marks)}
-        names: set[str] = set()
-        reached, last = position["start"], "start"
-        for span in spans:
-            if not isinstance(span, Span):
-                raise PipelineError(f"{where} must be Span(name, begin, end), got {quoted(span)}")
-            what = f"{span.kind} {span.name!r} of pipeline {self.name!r}"
-            if span.kind == "total":
-                raise PipelineError(f"{what} must not be declared; the pipeline adds the totals")
-            if span.name in names:
-                raise PipelineError(f"{where} must have unique names, got {span.name!r} twice")
-            names.add(span.name)
-            for mark in (span.begin, span.end):
-                if mark not in position:
-                    raise PipelineError(
-                        f"{what} must begin and end at one of {', '.join(self.marks)}, got "
-                        f"{quoted(mark)}"
-                    )
-            if position[span.begin] >= position[span.end]:
-                raise PipelineError(
-                    f"{what} must begin before it ends, got {span.begin!r} to {span.end!r}; swap "
-                    "them"
-                )
-            if span.kind == "stage":
-                if position[span.begin] < reached:
-                    raise PipelineError(
-                        f"{what} must not begin before {last!r}, the end of the stage before it or "
-                        f"the start, got {span.begin!r}; use kind='side' for spans that overlap"
-                    )
-                reached, last = position[span.end], span.end
-        check_distinct([*self.marks, *(span.name for span in spans)], "names of marks and spans")
-        return tuple(spans)
 
     def _checked_period(self, period: str | int | None) -> int | None:
         if period is None:

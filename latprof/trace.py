@@ -1,9 +1,6 @@
 """Traces: the frames of a pipeline as columns, in memory, files and DataFrames."""
 
 import os
-import socket
-import sys
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +19,12 @@ from latprof.io.formats.foreign import ForeignFile
 from latprof.io.remote import is_folder
 from latprof.io.several import meta_of_all
 from latprof.pipeline import Pipeline, check_pipeline
+from latprof.table import Column, Section, Shown, Table
 from latprof.text import clip, counted, quoted, shown_path
-from latprof.units import Time, format_ns, format_utc, parse_time
+from latprof.units import Time, format_ns, parse_time
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from latprof.table import Section
 
 __all__ = ["Trace", "read"]
 
@@ -38,7 +34,7 @@ _FIRST_FRAMES = 5  # shown by print and in a notebook
 _MOST_NAMES = 10  # of sources and outcomes, shown there
 
 
-class Trace:
+class Trace(Shown):
     """The frames that passed a pipeline: a row per frame, a column per mark.
 
     Parameters
@@ -191,20 +187,8 @@ class Trace:
             count += f", sources {shown or 'none'}"
         return f"<Trace of {self.pipeline.name}: {count}>"
 
-    def __str__(self) -> str:
-        from latprof.table import text
-
-        return text(self.sections())
-
-    def _repr_html_(self) -> str:
-        from latprof.table import html
-
-        return html(self.sections())
-
-    def sections(self) -> "list[Section]":
+    def sections(self) -> list[Section]:
         """Return what `print` and notebooks show: a summary, and the first frames' latencies."""
-        from latprof.table import Column, Section, Table
-
         first = self.columns.take(slice(0, _FIRST_FRAMES))
         lines, columns, values = [], [Column("frame_id", "name")], [first.frame_id.tolist()]
         for name in ("source", "outcome"):
@@ -322,7 +306,7 @@ class Trace:
         with file_errors(path, "cannot be written"):  # loading pyarrow may fail as well
             from latprof.io.writer import Writer
 
-            with Writer(path, self.pipeline, _described(self.meta)) as writer:
+            with Writer(path, self.pipeline, metadata.described(self.meta)) as writer:
                 writer.write(self.columns)
 
     def to_pandas(self) -> "pd.DataFrame":
@@ -512,20 +496,3 @@ def read(
         )
     dataset = Dataset(given if columns or given is path else given.path, pipeline=pipeline)
     return Trace.of(dataset.pipeline, dataset.read(), meta_of_all(dataset.members))
-
-
-def _described(meta: dict[str, Any]) -> dict[str, Any]:
-    """Return `meta` with where and by what the file was written."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        own = version("latprof")
-    except PackageNotFoundError:  # run from a checkout without being installed
-        own = "unknown"
-    defaults = {
-        "created": format_utc(time.time_ns()),
-        "host": socket.gethostname(),
-        "python": sys.version.split()[0],
-        "latprof": own,
-    }
-    return defaults | meta

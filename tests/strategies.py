@@ -7,7 +7,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from latprof.frames import FINISHED, MISSING, NO_SIZE, Columns, Labels
-from latprof.pipeline import AUDIO, Pipeline, Span
+from latprof.marks import Span
+from latprof.pipeline import AUDIO, Pipeline
 
 
 def examples(n):

@@ -9,7 +9,8 @@ from hypothesis import given
 from strategies import pipelines
 
 from latprof.errors import PipelineError
-from latprof.pipeline import AUDIO, Pipeline, Span
+from latprof.marks import Span
+from latprof.pipeline import AUDIO, Pipeline
 from latprof.recorder.profiler import Profiler
 from latprof.text import RESERVED, check_name
 
@@ -96,28 +97,6 @@ def test_totals():
     assert (DUE.span("response").begin, DUE.span("response").end) == ("due", "end")
     with pytest.raises(PipelineError, match=r"must be one of transit, .*, got 'response'"):
         AUDIO.span("response")
-
-
-def test_row_is_112_bytes_for_8_marks():
-    dtype = AUDIO.row_dtype
-    assert dtype.itemsize == 112
-    assert dtype.names == (
-        *("begin", "frame_id", *AUDIO.marks),
-        *("rss", "size", "source", "outcome", "cpu", "weight", "seq"),
-    )
-    kinds = [dtype[name].str for name in ("begin", "frame_id", "start", "end", "rss", "size")]
-    assert kinds == ["<u8", "<u8", "<i8", "<i8", "<u8", "<u4"]
-    kinds = [dtype[name].str for name in ("source", "outcome", "cpu", "weight", "seq")]
-    assert kinds == ["<u2", "<u2", "<f4", "<u4", "<u8"]
-    assert dtype.fields["seq"][1] == 104
-
-
-@given(pipelines())
-def test_rows_are_aligned(pipeline):
-    for name in pipeline.row_dtype.names:
-        kind, offset = pipeline.row_dtype.fields[name][:2]
-        assert offset % kind.itemsize == 0
-    assert pipeline.row_dtype.itemsize % 8 == 0
 
 
 def test_frozen_hashable_and_replaceable():

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from latprof.pipeline import AUDIO, Pipeline, Span
+from latprof.marks import Span
+from latprof.pipeline import AUDIO, Pipeline
 from latprof.plot import colors
 from latprof.plot.axes import THRESHOLD, result_dash, span_styles
 from latprof.table import PALETTE

@@ -14,7 +14,8 @@ from strategies import BARE, CHAIN, DUE, GAPS, SMALL, columns, examples, seeded,
 from latprof.errors import LatprofError, ProfileError
 from latprof.fold.intervals import frames_needed
 from latprof.frames import Columns, Labels
-from latprof.pipeline import AUDIO, Pipeline, Span
+from latprof.marks import Span
+from latprof.pipeline import AUDIO, Pipeline
 from latprof.profile.profile import Profile, merge
 
 # the columns of table(), in order

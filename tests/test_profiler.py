@@ -21,7 +21,8 @@ import latprof.recorder.profiler
 from latprof.accounts import Accounts
 from latprof.errors import LatprofError, PipelineError, ProfilerError
 from latprof.frames import MISSING, Labels
-from latprof.pipeline import AUDIO, Pipeline, Span
+from latprof.marks import Span
+from latprof.pipeline import AUDIO, Pipeline
 from latprof.recorder.implementation import NO_FRAME
 from latprof.recorder.incidents import LATE, REASONS
 from latprof.recorder.overhead import Overhead

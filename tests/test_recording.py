@@ -25,8 +25,9 @@ from latprof.io.reader import Reader
 from latprof.pipeline import AUDIO
 from latprof.recorder.profiler import Profiler
 from latprof.recorder.recording import FILE_ERRORS, NOT_WRITTEN
+from latprof.ring.layout import row_dtype
 
-WIDTH = AUDIO.row_dtype.itemsize
+WIDTH = row_dtype(AUDIO).itemsize
 
 
 def record(profiler: Profiler, first: int, count: int, period: int = 20 * MS) -> None:

@@ -12,7 +12,8 @@ import latprof
 from latprof import LatprofError, Profiler, Trace, read
 from latprof.cli.main import main
 from latprof.frames import Labels
-from latprof.pipeline import AUDIO, Pipeline, Span
+from latprof.marks import Span
+from latprof.pipeline import AUDIO, Pipeline
 from latprof.profile.profile import Profile
 from latprof.report.report import Report
 from latprof.report.sections import range_name

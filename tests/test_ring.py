@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rings import claim, write
-from strategies import examples
+from strategies import examples, pipelines
 
 from latprof.errors import ProfilerError
 from latprof.frames import MISSING, NO_SIZE
@@ -319,3 +319,26 @@ def test_stamps_of_2_to_the_62_and_more_are_not_storable() -> None:
     assert found is not None
     assert found.tolist() == [True, False, False, False]
     assert storable(ring.read(0).rows[:1], MIC) is None
+
+
+def test_row_is_112_bytes_for_8_marks():
+    dtype = row_dtype(AUDIO)
+    assert dtype.itemsize == 112
+    assert dtype.names == (
+        *("begin", "frame_id", *AUDIO.marks),
+        *("rss", "size", "source", "outcome", "cpu", "weight", "seq"),
+    )
+    kinds = [dtype[name].str for name in ("begin", "frame_id", "start", "end", "rss", "size")]
+    assert kinds == ["<u8", "<u8", "<i8", "<i8", "<u8", "<u4"]
+    kinds = [dtype[name].str for name in ("source", "outcome", "cpu", "weight", "seq")]
+    assert kinds == ["<u2", "<u2", "<f4", "<u4", "<u8"]
+    assert dtype.fields["seq"][1] == 104
+
+
+@given(pipelines())
+def test_rows_are_aligned(pipeline):
+    dtype = row_dtype(pipeline)
+    for name in dtype.names:
+        kind, offset = dtype.fields[name][:2]
+        assert offset % kind.itemsize == 0
+    assert dtype.itemsize % 8 == 0

@@ -24,7 +24,7 @@ from latprof.pipeline import AUDIO, Pipeline
 from latprof.profile.file import is_profile
 from latprof.profile.profile import Profile, load_profile
 from latprof.report.report import Report
-from latprof.table import Section, text
+from latprof.table import Section, markdown, text
 from latprof.text import clip, counted, quoted, shown_path
 from latprof.units import format_bytes, parse_time
 
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LONG_WORK",
+    "PICTURES",
     "NewCommand",
+    "add_format",
     "add_input",
     "add_pipeline",
     "add_traces",
@@ -45,14 +47,18 @@ __all__ = [
     "pairs",
     "part_of",
     "pipeline_of",
-    "print_json",
     "print_report",
     "print_requests",
+    "print_result",
     "print_sections",
     "profile_of",
     "progress",
     "recordings_of",
+    "write_page",
 ]
+
+PICTURES = (".png", ".svg", ".pdf")
+"""Endings of the files that a picture is written to."""
 
 LONG_WORK = 2_000_000  # frames; from this many on, progress is shown
 _MOST_LISTED = 100  # files of which requests are listed
@@ -134,6 +140,12 @@ def add_input(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to", dest="until", metavar="TIME", help="leave out frames that start at TIME or later"
     )
+
+
+def add_format(parser: argparse.ArgumentParser, *more: str, about: str = "default: text") -> None:
+    """Add how the result is printed, see `print_result`; a command may have `more` formats."""
+    formats = ("text", "json", "markdown", *more)
+    parser.add_argument("--format", choices=formats, default="text", help=about)
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
@@ -405,9 +417,19 @@ def _bar() -> Iterator[Callable[[int, int], None]]:
 # -- output -------------------------------------------------------------------------------------
 
 
-def print_json(content: dict[str, Any]) -> None:
-    """Print values as JSON."""
-    print(json.dumps(content, indent=2, allow_nan=False))
+def print_result(
+    form: str, content: Callable[[], dict[str, Any]], sections: Callable[[], list[Section]]
+) -> None:
+    """Print a result in a format of `add_format`.
+
+    `content` returns it as values that JSON can hold, `sections` as it is shown.
+    """
+    if form == "json":
+        print(json.dumps(content(), indent=2, allow_nan=False))
+    elif form == "markdown":
+        print(markdown(sections()))
+    else:
+        print_sections(sections())
 
 
 def print_report(report: Report) -> None:
@@ -442,6 +464,12 @@ def print_sections(sections: list[Section]) -> None:
         terminal.print_sections(sections)
     else:
         print(text(sections))
+
+
+def write_page(path: str, page: str) -> None:
+    """Write a page of HTML; an old file is replaced once it is complete."""
+    with write_file(path) as file:
+        file.write(page.encode("utf-8", "xmlcharrefreplace"))
 
 
 def draw(paint: "Callable[[Any], Axes]", path: str) -> None:

@@ -5,14 +5,16 @@ import glob
 import sys
 
 from latprof.cli.common import (
+    PICTURES,
     NewCommand,
+    add_format,
     add_pipeline,
     check_ending,
     draw,
     part_of,
-    print_json,
-    print_sections,
+    print_result,
     recordings_of,
+    write_page,
 )
 from latprof.comparing.budgets import OPEN
 from latprof.comparing.compare import compare
@@ -20,16 +22,12 @@ from latprof.comparing.gate import GateResult, gate_commands, gate_runs
 from latprof.comparing.planning import plan
 from latprof.comparing.trend import trend
 from latprof.errors import LatprofError, ProfileError
-from latprof.io.atomic import write_file
 from latprof.io.formats.foreign import ForeignFile
 from latprof.report.comparison import comparison_page
-from latprof.table import markdown
 from latprof.text import escape
 from latprof.units import parse_duration
 
 __all__ = ["add"]
-
-_FORMATS = ("text", "json", "markdown")
 
 
 def add(command: NewCommand) -> None:
@@ -77,7 +75,7 @@ def _add_compare(command: NewCommand) -> None:
         "--margin", default="5%", metavar="5%", help="the same within this part (default: 5%%)"
     )
     _add_confidence(parser)
-    parser.add_argument("--format", choices=_FORMATS, default="text", help="default: text")
+    add_format(parser)
     parser.add_argument(
         "--by", metavar="COLUMN", help="also what another mix of sources or tags makes"
     )
@@ -104,18 +102,15 @@ def _compare(options: argparse.Namespace) -> None:
     )
     services = result.service_changes() if options.why else None
     if options.html is not None:
-        page = comparison_page(result)
-        with write_file(options.html) as file:
-            file.write(page.encode())
-    if options.format == "json":
-        why = {} if services is None else {"services": services.to_dict()}
-        print_json(result.to_dict() | why)
-    else:
-        sections = [*result.sections(), *([] if services is None else services.sections())]
-        if options.format == "markdown":
-            print(markdown(sections))
-        else:
-            print_sections(sections)
+        write_page(options.html, comparison_page(result))
+    if services is None:
+        print_result(options.format, result.to_dict, result.sections)
+        return
+    print_result(
+        options.format,
+        lambda: result.to_dict() | {"services": services.to_dict()},
+        lambda: [*result.sections(), *services.sections()],
+    )
 
 
 # -- gate ---------------------------------------------------------------------------------------
@@ -176,18 +171,13 @@ def _add_gate(command: NewCommand) -> None:
         help="exit status of an open budget: 3, or 0 with a warning (default: fail)",
     )
     _add_confidence(parser)
-    parser.add_argument("--format", choices=_FORMATS, default="text", help="default: text")
+    add_format(parser)
     parser.set_defaults(run=_gate)
 
 
 def _gate(options: argparse.Namespace) -> int:
     result = _judge(options)
-    if options.format == "json":
-        print_json(result.to_dict())
-    elif options.format == "markdown":
-        print(result.to_markdown(), end="")
-    else:
-        print_sections(result.sections())
+    print_result(options.format, result.to_dict, result.sections)
     if result.state == OPEN and options.open == "pass":
         print(f"latprof: warning: passed, but {escape(result.sentence)}", file=sys.stderr)
         return 0
@@ -253,7 +243,7 @@ def _add_plan(command: NewCommand) -> None:
     )
     _add_statistic(parser)
     _add_confidence(parser)
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+    add_format(parser)
     parser.set_defaults(run=_plan)
 
 
@@ -265,10 +255,7 @@ def _plan(options: argparse.Namespace) -> None:
         power=part_of(options.power, "--power"),
         confidence=part_of(options.confidence, "--confidence"),
     )
-    if options.format == "json":
-        print_json(result.to_dict())
-    else:
-        print_sections(result.sections())
+    print_result(options.format, result.to_dict, result.sections)
 
 
 def _add_trend(command: NewCommand) -> None:
@@ -280,12 +267,7 @@ def _add_trend(command: NewCommand) -> None:
     parser.add_argument("runs", nargs="+", help="runs, traces or saved profiles, in any order")
     add_pipeline(parser)
     _add_statistic(parser)
-    parser.add_argument(
-        "--format",
-        choices=("text", "json", "csv"),
-        default="text",
-        help="csv is what Apache Otava reads (default: text)",
-    )
+    add_format(parser, "csv", about="csv is what Apache Otava reads (default: text)")
     parser.add_argument("-o", "--output", metavar="FILE", help="also draw a picture, FILE.png")
     parser.set_defaults(run=_trend)
 
@@ -293,14 +275,12 @@ def _add_trend(command: NewCommand) -> None:
 def _trend(options: argparse.Namespace) -> None:
     result = trend(_runs(options, options.runs), statistic=options.statistic)
     if options.output is not None:
-        check_ending(options.output, (".png", ".svg", ".pdf"))
+        check_ending(options.output, PICTURES)
         draw(lambda plot: plot.trend(result), options.output)
-    if options.format == "json":
-        print_json(result.to_dict())
-    elif options.format == "csv":
+    if options.format == "csv":
         print(result.to_csv(), end="")
     else:
-        print_sections(result.sections())
+        print_result(options.format, result.to_dict, result.sections)
 
 
 # -- options ------------------------------------------------------------------------------------

@@ -6,9 +6,10 @@ import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from latprof.cli.common import (
+    PICTURES,
     NewCommand,
     add_input,
     check_ending,
@@ -25,9 +26,6 @@ from latprof.queueing.blame import blame
 from latprof.queueing.headroom import headroom
 from latprof.queueing.what_if import what_if
 from latprof.text import clip, quoted, shown_path
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["KINDS", "Kind", "add", "run"]
 
@@ -108,7 +106,7 @@ def add(command: NewCommand) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Analyze and draw."""
-    check_ending(options.output, (".png", ".svg", ".pdf"))
+    check_ending(options.output, PICTURES)
     kind = KINDS[options.kind]
     _check(options, kind)
     with _style(options.style):

@@ -6,10 +6,11 @@ from typing import Any
 
 from latprof.cli.common import (
     NewCommand,
+    add_format,
     add_traces,
     pairs,
     pipeline_of,
-    print_json,
+    print_result,
     recordings_of,
 )
 from latprof.errors import TraceError
@@ -21,7 +22,7 @@ from latprof.queueing.sensitivity import sensitivity_rows
 from latprof.queueing.suggestions import suggest_stations
 from latprof.queueing.utilization import utilization
 from latprof.queueing.what_if import what_if
-from latprof.table import Column, Section, Table, text
+from latprof.table import Column, Section, Table
 from latprof.text import escape, quoted
 from latprof.units import parse_duration
 
@@ -52,28 +53,20 @@ def add(command: NewCommand) -> None:
 def _add_queues(parser: argparse.ArgumentParser) -> None:
     """Add what commands on queues have in common; `_queues_of` reads the options."""
     add_traces(parser, ", taken as one")
-    parser.add_argument(
-        "--station",
-        action="append",
-        default=[],
-        metavar="STAGE=NAME",
-        help="the station that serves a stage, if the pipeline does not name it; may be repeated",
+    station = "the station that serves a stage, if the pipeline does not name it; may be repeated"
+    room = (
+        "how many frames the queue of a hand-off has room for, 0 if it is unbounded (default: "
+        "found in the data)"
     )
-    parser.add_argument(
-        "--queue",
-        action="append",
-        default=[],
-        metavar="HANDOFF=8",
-        help="how many frames the queue of a hand-off has room for, 0 if it is unbounded "
-        "(default: found in the data)",
-    )
+    _add_pairs(parser, "--station", "STAGE=NAME", station)
+    _add_pairs(parser, "--queue", "HANDOFF=8", room)
     parser.add_argument(
         "--hand-over",
         metavar="1us",
         help="a frame that enters a station this soon after a departure was queued "
         "(default: found in the data)",
     )
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+    add_format(parser)
 
 
 def _queues_of(options: argparse.Namespace) -> dict[str, Any]:
@@ -103,23 +96,30 @@ def _run_causes(options: argparse.Namespace) -> None:
     shares = blame_rows(recordings, Options(**given))
     found = causes(recordings, hand_over=options.hand_over, **given)
     load = utilization(recordings, hand_over=options.hand_over, **given)
-    if options.format == "json":
-        content = found.to_dict()
-        content["blame"] = {row.pop("handoff"): row for row in shares}
-        content["stations"] = load.rows()
-        content["suggestions"] = [
-            {"sentence": each.sentence, "stations": each.stations} for each in suggestions
-        ]
-        print_json(content)
-        return
-    tried = tuple(
-        f"{each.sentence}; to try it: "
-        + " ".join(f"--station {stage}={name}" for stage, name in each.stations.items())
-        for each in suggestions
-    )
-    head, *stages = found.sections()
-    loads = load.sections() if load.loads else []
-    print(text([head, *_blame(shares), *stages, *loads, Section("", tried)]).rstrip())
+
+    def content() -> dict[str, Any]:
+        """Return all answers as values."""
+        return found.to_dict() | {
+            "blame": {row.pop("handoff"): row for row in shares},
+            "stations": load.rows(),
+            "suggestions": [
+                {"sentence": each.sentence, "stations": each.stations} for each in suggestions
+            ],
+        }
+
+    def sections() -> list[Section]:
+        """Return all answers as they are shown."""
+        tried = tuple(
+            f"{each.sentence}; to try it: "
+            + " ".join(f"--station {stage}={name}" for stage, name in each.stations.items())
+            for each in suggestions
+        )
+        head, *stages = found.sections()
+        loads = load.sections() if load.loads else []
+        last = [Section("", tried)] if tried else []
+        return [head, *_blame(shares), *stages, *loads, *last]
+
+    print_result(options.format, content, sections)
 
 
 def _blame(rows: list[dict[str, float | str | None]]) -> list[Section]:
@@ -145,18 +145,18 @@ def _run_what_if(options: argparse.Namespace) -> None:
         if changes or servers or drop or options.load is not None:
             raise TraceError("--until must be given without changes; leave one of them out")
         found = headroom(recordings_of(options), options.limit, **given)
-        content, sections = found.to_dict(), found.sections()
+        print_result(options.format, found.to_dict, found.sections)
     elif changes or servers or drop or options.load is not None:
         given |= {"servers": servers, "drop": drop, "load": options.load}
         result = what_if(recordings_of(options), changes, **given)
-        content, sections = result.to_dict(), result.sections()
+        print_result(options.format, result.to_dict, result.sections)
     else:
         rows = sensitivity_rows(recordings_of(options), Options(**given))
-        content, sections = {"format": 1, "less": 0.1, "sensitivity": rows}, [_sensitivity(rows)]
-    if options.format == "json":
-        print_json(content)
-    else:
-        print(text(sections))
+        print_result(
+            options.format,
+            lambda: {"format": 1, "less": 0.1, "sensitivity": rows},
+            lambda: [_sensitivity(rows)],
+        )
 
 
 def _sensitivity(rows: list[dict[str, Any]]) -> Section:

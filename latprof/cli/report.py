@@ -4,23 +4,24 @@ import argparse
 from pathlib import Path
 
 from latprof.cli.common import (
+    PICTURES,
     NewCommand,
+    add_format,
     add_input,
     add_workers,
     check_ending,
     draw,
     part_of,
-    print_json,
     print_report,
     print_requests,
-    print_sections,
+    print_result,
     profile_of,
     recordings_of,
+    write_page,
 )
 from latprof.comparing.fleet import fleet
 from latprof.errors import LatprofError
 from latprof.fold.worst import MOST_WORST
-from latprof.io.atomic import write_file
 from latprof.io.dataset import Dataset
 from latprof.profile.file import is_profile, saved_profiles
 from latprof.report.comparison import fleet_page
@@ -54,9 +55,7 @@ def add(command: NewCommand) -> None:
         help="also report each value of a column: source, outcome, a tag; host: report which hosts "
         "differ, also from thousands of saved profiles",
     )
-    report.add_argument(
-        "--format", choices=("text", "json", "markdown"), default="text", help="default: text"
-    )
+    add_format(report)
     report.add_argument("--html", metavar="FILE", help="also write a page of HTML with pictures")
     report.add_argument(
         "--worst", type=_worst, default=0, metavar="N", help="list the N slowest frames, up to 100"
@@ -129,13 +128,11 @@ def run(options: argparse.Namespace) -> None:
     if options.verbose:
         print_requests()
     if options.html is not None:
-        _write_page(options.html, report.to_html())
-    if options.format == "json":
-        print(report.to_json())
-    elif options.format == "markdown":
-        print(report.to_markdown(), end="")
-    else:
+        write_page(options.html, report.to_html())
+    if options.format == "text":
         print_report(report)
+    else:
+        print_result(options.format, report.to_dict, report.sections)
 
 
 def _fleet(options: argparse.Namespace) -> None:
@@ -147,7 +144,7 @@ def _fleet(options: argparse.Namespace) -> None:
                 "leave it out"
             )
     if options.output is not None:
-        check_ending(options.output, (".png", ".svg", ".pdf"))
+        check_ending(options.output, PICTURES)
     rate = options.false_discovery_rate or "5%"
     result = fleet(
         recordings_of(options),
@@ -155,15 +152,10 @@ def _fleet(options: argparse.Namespace) -> None:
         false_discovery_rate=part_of(rate, "--false-discovery-rate"),
     )
     if options.html is not None:
-        _write_page(options.html, fleet_page(result))
+        write_page(options.html, fleet_page(result))
     if options.output is not None:
         draw(lambda plot: plot.fleet(result), options.output)
-    if options.format == "json":
-        print_json(result.to_dict())
-    elif options.format == "markdown":
-        print(result.to_markdown(), end="")
-    else:
-        print_sections(result.sections())
+    print_result(options.format, result.to_dict, result.sections)
 
 
 def _is_tag(options: argparse.Namespace) -> bool:
@@ -176,12 +168,6 @@ def _is_tag(options: argparse.Namespace) -> bool:
 
 def _flag(name: str) -> str:
     return {"since": "--from", "until": "--to"}.get(name, f"--{name.replace('_', '-')}")
-
-
-def _write_page(path: str, page: str) -> None:
-    """Write a page of HTML; an old file is replaced once it is complete."""
-    with write_file(path) as file:
-        file.write(page.encode("utf-8", "xmlcharrefreplace"))
 
 
 def _check_page(path: str) -> None:

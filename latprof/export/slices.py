@@ -13,7 +13,8 @@ import numpy as np
 from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns, latencies
-from latprof.pipeline import Pipeline, Span
+from latprof.marks import Span
+from latprof.pipeline import Pipeline
 from latprof.profile.span import check_integer
 from latprof.text import storable
 from latprof.trace import Trace

@@ -16,7 +16,8 @@ from latprof.fold.grids import step_of
 from latprof.fold.sums import NO_MARK, SpanSums, Sums, comoment
 from latprof.fold.windows import ChunkWindows
 from latprof.frames import MISSING, NO_SIZE, Columns, Labels
-from latprof.pipeline import Pipeline, Span
+from latprof.marks import Span
+from latprof.pipeline import Pipeline
 
 __all__ = ["CHUNK", "Fold"]
 

@@ -42,6 +42,9 @@ import json
 import math
 import os
 import re
+import socket
+import sys
+import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -54,6 +57,7 @@ from latprof.errors import PipelineError, TraceError
 from latprof.io.remote import RemoteFile
 from latprof.pipeline import Pipeline
 from latprof.text import clip, quoted
+from latprof.units import format_utc
 
 __all__ = [
     "COUNTS",
@@ -64,6 +68,7 @@ __all__ = [
     "add_checksum",
     "check_meta",
     "decode",
+    "described",
     "drop_counts",
     "encode",
     "entries",
@@ -421,3 +426,20 @@ def verify_checksum(file: BinaryIO | RemoteFile) -> bool:
     if not right:
         raise TraceError("the file is corrupt (wrong checksum of its footer); take an intact copy")
     return True
+
+
+def described(meta: dict[str, Any]) -> dict[str, Any]:
+    """Return `meta` with where and by what the file was written."""
+    from importlib.metadata import PackageNotFoundError, version  # slow to load
+
+    try:
+        own = version("latprof")
+    except PackageNotFoundError:  # run from a checkout without being installed
+        own = "unknown"
+    defaults = {
+        "created": format_utc(time.time_ns()),
+        "host": socket.gethostname(),
+        "python": sys.version.split()[0],
+        "latprof": own,
+    }
+    return defaults | meta

@@ -17,7 +17,8 @@ import numpy as np
 
 from latprof.arrays import Ints, Mask
 from latprof.frames import MISSING, Columns
-from latprof.pipeline import Pipeline, Span
+from latprof.marks import Span
+from latprof.pipeline import Pipeline
 from latprof.queueing.blocking import (
     Amounts,
     Blocked,

@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from latprof.arrays import Ints, Mask
 from latprof.frames import MISSING, Columns
-from latprof.pipeline import Pipeline, Span
+from latprof.marks import Span
+from latprof.pipeline import Pipeline
 
 __all__ = [
     "MOST_CONFLICTS",

@@ -7,7 +7,8 @@ import numpy as np
 
 from latprof.frames import MISSING
 from latprof.io.dataset import DatasetLike
-from latprof.pipeline import Pipeline, Span
+from latprof.marks import Span
+from latprof.pipeline import Pipeline
 from latprof.queueing.model import QueueModel
 from latprof.queueing.options import Options
 from latprof.queueing.stations import latest_departures

@@ -18,7 +18,8 @@ from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns
 from latprof.io.dataset import Dataset, DatasetLike
 from latprof.io.member import lowest_start
-from latprof.pipeline import Pipeline, Span
+from latprof.marks import Span
+from latprof.pipeline import Pipeline
 from latprof.queueing.model import QueueModel, queue_model
 from latprof.queueing.options import MOST_STAGES, Options, server_counts
 from latprof.queueing.rooms import Queue

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from latprof.arrays import Mask
 from latprof.errors import PipelineError, ProfilerError
 from latprof.frames import NO_SIZE, Labels
-from latprof.pipeline import Span
+from latprof.marks import Span
 from latprof.recorder.alerts import Alerts
 from latprof.recorder.background import LiveFold
 from latprof.recorder.implementation import Core

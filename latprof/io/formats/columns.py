@@ -11,7 +11,8 @@ from typing import Any
 
 from latprof.errors import PipelineError, TraceError
 from latprof.frames import Columns
-from latprof.pipeline import Pipeline, Span
+from latprof.marks import Span
+from latprof.pipeline import Pipeline
 from latprof.text import RESERVED, clip, quoted
 
 __all__ = [

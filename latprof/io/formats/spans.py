@@ -20,7 +20,8 @@ import numpy as np
 from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns, Labels
 from latprof.io.formats.columns import NUMBERED, identifier, unique_names
-from latprof.pipeline import Pipeline, Span
+from latprof.marks import Span
+from latprof.pipeline import Pipeline
 from latprof.text import clip, counted, quoted
 from latprof.units import STAMP_LIMIT, format_ns
 
