@@ -203,7 +203,7 @@ def test_the_same_command_again_changes_nothing(tmp_path, capsys):
     assert contents(tmp_path / "new") == before
     fleet(tmp_path / "old", [100, 200, 300])
     assert main(command) == 2
-    assert "must not exist, be empty, or be of the same files" in capsys.readouterr().err
+    assert "must be new or empty, or hold these same files" in capsys.readouterr().err
     assert contents(tmp_path / "new") == before
 
 

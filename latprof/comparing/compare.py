@@ -131,9 +131,13 @@ def compare_runs(
     keys = [key for key in base[0].keys(qs) if key in known]
     for budget in budgets:
         if budget.key not in known:
+            span = budget.key[0]
+            of_span = [statistic for name, statistic in keys if name == span]
+            usable = of_span or dict.fromkeys(name for name, _ in keys)
+            kind = f"statistic of {span}" if of_span else "span"
             raise ProfileError(
-                f"budget {quoted(budget.text)} must name a span and a statistic of all runs; use "
-                f"{', '.join(dict.fromkeys(span for span, _ in keys))}"
+                f"budget {quoted(budget.text)} must name a {kind} that all runs have; use "
+                f"{', '.join(usable)}"
                 + ("" if budget.key[1] != MISSES else ", with a deadline for misses")
             )
     given = {each.key for each in budgets}

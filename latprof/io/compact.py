@@ -141,8 +141,8 @@ def _is_done(output: Path, names: list[list[Any]]) -> bool:
         if isinstance(content, dict) and content.get("files") == names:
             return True
     raise TraceError(
-        "the new folder must not exist, be empty, or be of the same files, got one with other "
-        "files; choose another name, or remove it"
+        f"{shown_path(output)}: the new folder must be new or empty, or hold these same files "
+        "compacted, got one with other files; choose another name, or remove it"
     )
 
 

@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 TABLE_PERCENTILES = (50, 90, 99, 99.9)
-"""The percentiles that report, notebook and page show."""
+"""The percentiles that report, notebook and page show (`latprof.profile.tables` ranks them)."""
 
 FEWEST_ON_GRID = 30  # from which on values on a grid are not a coincidence
 STEPS_IN_PERCENTILE = 20  # shorter times are doubtful: rounding moves them by up to 5 %

@@ -32,7 +32,7 @@ __all__ = [
 
 MOST_ROWS = 20  # of groups and windows in a table
 
-# what a narrow terminal leaves out first; the bars have rank 3
+# the order in which a narrow terminal leaves columns out; the bars are third, others always stay
 _SPARE = {"min": 1, "std": 2, "p90": 4, "p99.9": 5, "p50": 7}
 
 

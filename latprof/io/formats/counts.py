@@ -274,7 +274,7 @@ def read_rtla(path: StrPath, unit: str | None = None) -> BinnedFile:
 def _checked(file: BinnedFile, width: int, unit: str) -> BinnedFile:
     file.parts = {name: part for name, part in file.parts.items() if part.values}
     if not file.parts:
-        raise TraceError("the histogram must have values, got none")
+        raise TraceError("the histogram must have counts above 0, got none; record for longer")
     file.reading = [
         f"times are whole {unit}, without what is below 1 {unit}"
         if width == 1
