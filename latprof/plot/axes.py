@@ -47,6 +47,7 @@ __all__ = [
     "span_styles",
     "text_color",
     "unit_of",
+    "width_in_points",
     "without_windows",
 ]
 
@@ -183,7 +184,7 @@ def explain(ax: "Axes", reason: str) -> "Axes":
     """Write into empty axes why there is nothing to draw."""
     import matplotlib as mpl
 
-    letters = int(_width(ax) / (0.52 * mpl.rcParams["font.size"]))
+    letters = int(width_in_points(ax) / (0.52 * mpl.rcParams["font.size"]))
     text = ax.text(
         0.5,
         0.5,
@@ -427,7 +428,7 @@ def legend(ax: "Axes", handles: Sequence[Any] | None = None) -> None:
     if not handles:
         return
     names = [str(handle.get_label()) for handle in handles]
-    room = _width(ax)
+    room = width_in_points(ax)
     columns = _columns([len(name) for name in names], room)
     most = max(2, int(_height(ax) * _LEGEND / _LINE))
     if -(-len(names) // columns) > most:
@@ -458,7 +459,7 @@ def row_labels(ax: "Axes", rows: int) -> tuple[float, int]:
     return min(8.5, max(6.0, 0.85 * points * each)), each
 
 
-def _width(ax: "Axes") -> float:
+def width_in_points(ax: "Axes") -> float:
     """Return the approximate width of axes in points, without their labels and ticks."""
     figure = ax.get_figure(root=True)
     assert figure is not None

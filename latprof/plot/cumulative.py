@@ -1,5 +1,6 @@
 """Percentile curves and cumulative distributions."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from latprof.plot.axes import (
     result_dash,
     result_marker,
     span_styles,
+    width_in_points,
 )
 from latprof.plot.results import (
     Named,
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["ecdf", "percentile_axis", "percentiles"]
+
+_LEAST_TO_HALF = 24  # points between the ticks 0% and 50%, for both to be labelled
 
 
 def percentiles(
@@ -212,7 +216,8 @@ def percentile_axis(ax: "Axes", fewest: float) -> None:
     ax.set_xscale("log")
     ax.set_xlim(1, fewest / 1.3)
     ticks = [1.0, 0.5, *(10.0**-k for k in range(1, 12) if 10.0**-k >= fewest / 1.3)]
-    if len(ticks) > 7:
+    points = width_in_points(ax) * math.log(2) / -math.log(fewest / 1.3)
+    if points < _LEAST_TO_HALF:
         ticks.remove(0.5)
     ax.set_xticks(ticks, [f"{100 - 100 * rest:.10g}%" for rest in ticks])
     ax.set_xticks([], minor=True)
