@@ -225,6 +225,32 @@ def test_a_rule_of_the_dataclass_is_an_error_of_the_field():
         Decoder(None).decode(Even, {"n": 3}, "a")
 
 
+@dataclass
+class Packed:
+    numbers: tuple[int, ...]
+
+    def unpacked(self):
+        return Pairs([*zip(self.numbers[::2], self.numbers[1::2], strict=True)])
+
+
+@dataclass
+class Pairs:
+    pairs: list[tuple[int, int]]
+
+    def packed(self) -> Packed:
+        return Packed(tuple(n for pair in self.pairs for n in pair))
+
+
+def test_a_dataclass_may_be_saved_as_another_one_and_earlier_files_have_its_own_fields():
+    pairs = Pairs([(1, 2), (3, 4)])
+    assert encode({"a": pairs}) == {"a": {"numbers": [1, 2, 3, 4]}}
+    assert back({"a": pairs}, dict[str, Pairs]) == {"a": pairs}
+    assert Decoder(None).decode(Pairs, {"pairs": [[1, 2], [3, 4]]}) == pairs
+    for wrong in ({"numbers": [1, "x"]}, {"numbers": 1}, {"pairs": 1}, {}, [], None):
+        with pytest.raises(ProfileError, match="field 'x"):
+            Decoder(None).decode(Pairs, wrong, "x")
+
+
 def test_arrays_of_earlier_files_are_read():
     # differences of [3, 1, 1, 7], byte plane by byte plane, as files without ":" have them
     planes = np.array([3, -2, 0, 6], "<i8").view(np.uint8).reshape(-1, 8).T.tobytes()

@@ -3,6 +3,8 @@
 import math
 from pathlib import Path
 
+import pytest
+
 import latprof
 from latprof import Pipeline, Span
 
@@ -78,8 +80,9 @@ def test_the_recordings_are_what_their_readme_says():
     assert 0.00475 < growth < 0.00525
 
 
-def test_profile_of_format_1():
-    profile = latprof.load_profile(DATA / "golden" / "profile-v1.latprof")
+@pytest.mark.parametrize("name", ["profile-v1", "profile-v1-columns"])
+def test_profile_of_format_1(name):
+    profile = latprof.load_profile(DATA / "golden" / f"{name}.latprof")
     # of the trace of format 1, computed by hand: three finished rows represent 1, 2 and 1 frames
     assert profile.frames == 4
     found = {
@@ -107,6 +110,20 @@ def test_profile_of_format_1():
     }
     assert profile.accounts.lost == 7
     assert profile.segments == {(0, 100_000_000)}
+    assert [
+        (frame.frame_id, frame.source, frame.end_to_end_ns, list(frame.marks))
+        for frame in profile.sums.worst.frames
+    ] == [
+        (0, "input", 3_000, list(profile.pipeline.marks)),
+        (1, "output", 999, list(profile.pipeline.marks)),
+        (2**64 - 1, "söurce <b>\x1b[31m", 25, ["due", "start", "play", "end"]),
+    ]
+    assert profile.sums.worst.frames[2].marks == {
+        "due": 60_000_000,
+        "start": -5,
+        "play": 10,
+        "end": 20,
+    }
     # starts in hours since 1970; the frame that starts at -5 ns is in the hour before
     hours = [0, 0, 1_700_000_000 // 3_600, -1]
     counts = profile.timeline()["count"].xs("end_to_end", level="span")

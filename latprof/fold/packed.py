@@ -18,8 +18,8 @@ from latprof.arrays import Exact, Ints
 from latprof.fold.fold import Fold
 from latprof.fold.sums import SpanSums, Sums, Tails
 from latprof.fold.windows import Windows
-from latprof.fold.worst import NO_FRAME_ID, Worst, WorstFrame
-from latprof.frames import MISSING, Columns
+from latprof.fold.worst import NO_FRAME_ID
+from latprof.frames import Columns
 from latprof.histogram import Histogram
 
 __all__ = ["PackedSums"]
@@ -56,7 +56,7 @@ class PackedSums:
         tails = _FilledTails.of(sums.tails)
         self._batches = _PackedWindows(sums.batches)
         self._timeline = None if sums.timeline is None else _PackedWindows(sums.timeline)
-        self._worst = _PackedWorst(sums.worst)
+        self._worst = sums.worst.packed()
         self._exemplars = _Filled.of(sums.exemplars, NO_FRAME_ID)
         # what is packed by itself is left out
         self._sums = copy(sums)
@@ -89,7 +89,7 @@ class PackedSums:
         part.spans = {
             name: replace(span, histogram=Histogram()) for name, span in self._sums.spans.items()
         }
-        part.tails = Tails({})
+        part.tails = Tails()
         sums.merge(part)
         for name, span in self._sums.spans.items():
             cast(_FilledHistogram, span.histogram).add_to(sums.spans[name].histogram)
@@ -280,7 +280,7 @@ class _FilledTails:
     def dense(self) -> Tails:
         """Return the tails."""
         counts, sums = self._columns(self._filled.dense())
-        return Tails(sums, counts)
+        return Tails(counts, sums)
 
     def _columns(self, rows: Exact) -> tuple[Ints, dict[str, Exact]]:
         """Return the counts, and the sums of each part, as int64 if they fit."""
@@ -325,31 +325,3 @@ def _unpacked(value: Any) -> Any:
         shape, filled = value
         return filled.dense().reshape(shape)
     return value
-
-
-class _PackedWorst:
-    """The slowest frames as columns."""
-
-    __slots__ = ("_end_to_end", "_frame_id", "_marks", "_sources", "_stamps")
-
-    def __init__(self, worst: Worst) -> None:
-        frames, self._marks = worst.frames, worst.marks
-        self._frame_id = np.array([frame.frame_id for frame in frames], np.uint64)
-        self._end_to_end = np.array([frame.end_to_end_ns for frame in frames], np.int64)
-        self._sources = tuple(frame.source for frame in frames)
-        stamps = [[frame.marks.get(mark, MISSING) for mark in worst.marks] for frame in frames]
-        self._stamps = np.array(stamps, np.int64)
-
-    def unpacked(self) -> Worst:
-        """Return the frames, to which others may be added."""
-        ids, totals = self._frame_id.tolist(), self._end_to_end.tolist()
-        frames = []
-        for frame_id, total, source, stamps in zip(
-            ids, totals, self._sources, self._stamps.tolist(), strict=True
-        ):
-            known = zip(self._marks, stamps, strict=True)
-            marks = {mark: ns for mark, ns in known if ns != MISSING}
-            frames.append(WorstFrame(frame_id, total, source, marks))
-        worst = Worst(self._marks)
-        worst.frames = frames
-        return worst

@@ -130,8 +130,10 @@ class Tails:
     would contain most of its frames. The frames are those of the attribution set.
     """
 
-    sums: dict[str, Annotated[Exact, Bounds(0, 2**128)]]
+    # Counts come first: in a file they mostly repeat the bins of end_to_end, the last of the spans,
+    # which compression finds as long as they are near.
     counts: Counts = field(default_factory=lambda: np.zeros(0, np.int64))
+    sums: dict[str, Annotated[Exact, Bounds(0, 2**128)]] = field(default_factory=dict)
 
     def add(self, first: int, counts: Ints, sums: dict[str, Exact]) -> None:
         """Add counts and sums of bins from `first` on."""
@@ -213,7 +215,7 @@ class Sums:
     attributed: Count = 0
     shares: dict[str, Count] = field(default_factory=dict)
     covariances: dict[str, float] = field(default_factory=dict)
-    tails: Tails = field(default_factory=lambda: Tails({}))
+    tails: Tails = field(default_factory=Tails)
     gaps: dict[tuple[str, str], Count] = field(default_factory=dict)
     excluded: Counter[str] = field(default_factory=Counter)
     late: Count = 0
@@ -243,7 +245,7 @@ class Sums:
         self.spans = {name: SpanSums() for name in names}
         self.shares = dict.fromkeys((*parts, "end_to_end"), 0)
         self.covariances = dict.fromkeys(parts, 0.0)
-        self.tails = Tails({name: np.zeros(0, np.int64) for name in parts})
+        self.tails = Tails(sums={name: np.zeros(0, np.int64) for name in parts})
         self.gaps = dict.fromkeys(_gaps(pipeline), 0)
         self.at_most = [0] * len(self.edges_ns)
         self.grids = {mark: Grid() for mark in pipeline.marks}

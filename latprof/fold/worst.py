@@ -2,15 +2,17 @@
 
 from dataclasses import dataclass, field
 from operator import itemgetter
+from typing import Annotated
 
 import numpy as np
 
-from latprof.arrays import FrameId, Ids, Ints, Latency, Stamp
+from latprof.arrays import Bounds, FrameId, Ids, Ints, Latency, Stamp
 from latprof.fold.windows import COARSE, coarse_bin
 from latprof.frames import MISSING, Columns, Labels
 from latprof.histogram import bin_edges, bin_of
+from latprof.units import STAMP_LIMIT
 
-__all__ = ["MOST_WORST", "NO_FRAME_ID", "Worst", "WorstFrame", "offer_exemplars"]
+__all__ = ["MOST_WORST", "NO_FRAME_ID", "PackedWorst", "Worst", "WorstFrame", "offer_exemplars"]
 
 MOST_WORST = 100
 """Number of slowest frames that a profile keeps."""
@@ -35,6 +37,53 @@ class WorstFrame:
         """Time from when the frame was due to its end, or None if that is not known."""
         due = self.marks.get("due")
         return None if due is None else self.marks["end"] - due
+
+
+@dataclass(slots=True, eq=False)
+class PackedWorst:
+    """The slowest frames as columns: in little memory, and as they are saved.
+
+    Attributes
+    ----------
+    frame_id, end_to_end_ns, source
+        (n,) as in `WorstFrame`.
+    stamps
+        (marks, n) UTC ns, `MISSING` if a frame lacks the mark.
+    """
+
+    marks: tuple[str, ...]
+    frame_id: Ids
+    end_to_end_ns: Annotated[Ints, Bounds(0, 2 * STAMP_LIMIT - 2)]
+    source: tuple[str | None, ...]
+    stamps: Annotated[Ints, Bounds(MISSING, STAMP_LIMIT - 1)]
+
+    def __post_init__(self) -> None:
+        """Check the shapes and the stamps.
+
+        Raises
+        ------
+        ValueError
+            They are not those of the same frames.
+        """
+        n = len(self.source)
+        if self.frame_id.shape != (n,) or self.end_to_end_ns.shape != (n,):
+            raise ValueError("frame_id, end_to_end_ns and source must be of the same frames")
+        if self.stamps.shape != (len(self.marks), n):
+            raise ValueError("stamps must be of the marks and of the frames")
+        if ((self.stamps != MISSING) & (self.stamps <= -STAMP_LIMIT)).any():
+            raise ValueError("stamps must be above -2**62")
+
+    def unpacked(self) -> "Worst":
+        """Return the frames, to which others may be added."""
+        frames = []
+        columns = self.frame_id, self.end_to_end_ns, self.stamps.T
+        for frame_id, total, stamps, source in zip(
+            *(column.tolist() for column in columns), self.source, strict=True
+        ):
+            known = zip(self.marks, stamps, strict=True)
+            marks = {mark: ns for mark, ns in known if ns != MISSING}
+            frames.append(WorstFrame(frame_id, total, source, marks))
+        return Worst(self.marks, frames)
 
 
 @dataclass(slots=True, eq=False)
@@ -91,6 +140,17 @@ class Worst:
             keys = (*marks, by_code[sources.codes], columns.frame_id, -end_to_end)
             rows = rows[np.lexsort([key[rows] for key in keys])[:MOST_WORST]]
         return rows
+
+    def packed(self) -> PackedWorst:
+        """Return the frames as columns."""
+        stamps = [[frame.marks.get(mark, MISSING) for frame in self.frames] for mark in self.marks]
+        return PackedWorst(
+            self.marks,
+            np.array([frame.frame_id for frame in self.frames], np.uint64),
+            np.array([frame.end_to_end_ns for frame in self.frames], np.int64),
+            tuple(frame.source for frame in self.frames),
+            np.array(stamps, np.int64).reshape(len(self.marks), len(self.frames)),
+        )
 
     def merge(self, other: "Worst") -> None:
         """Add the slowest of other frames."""

@@ -4,7 +4,9 @@
 before it builds anything from it. Hints may be int, float, bool, str, None, numpy arrays, tuples,
 lists, sets, dicts, Counters, unions with None, other dataclasses (also generic ones), and any of
 them in `Annotated` with `latprof.arrays.Bounds` or `Length`. Fields with ``init=False`` are
-derived and not saved; fields of type `Pipeline` are given to `decode` once.
+derived and not saved; fields of type `Pipeline` are given to `decode` once. A dataclass with a
+method `packed` is saved as the dataclass that it returns, whose method `unpacked` gives it back;
+files of earlier days have the fields of the first.
 
 Arrays are stored as differences between rows, byte plane by byte plane, compressed. An array that
 is mostly 0 is stored as the positions and the values of the rest, and an array of Python integers,
@@ -44,6 +46,10 @@ _SIGN_LAST = ":"
 """Before differences between rows with the sign in the lowest bit; without it they are plain
 differences between elements, as in files of earlier days."""
 
+_PACKING = (6, zlib.DEFLATED, 15, 5, zlib.Z_RLE)
+"""Level, method, window, memory and strategy of zlib. Most bytes are noise, in which matches are
+rare, and codes for few bytes at a time follow its change from plane to plane."""
+
 _ARRAY_KEYS = {"shape", "at", "values", "integers"}
 
 SPARSE = 4  # arrays with fewer than one element in SPARSE that is not 0 are stored sparsely
@@ -65,13 +71,19 @@ def encode(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return _encode_array(value)
     if is_dataclass(value):
-        return {name: encode(getattr(value, name)) for name in _saved(value.__class__)}
+        kept = _kept(value)
+        return {name: encode(getattr(kept, name)) for name in _saved(kept.__class__)}
     if isinstance(value, dict):
         items = sorted(value.items()) if isinstance(value, Counter) else value.items()
         if all(isinstance(key, str) for key in value):
             return {key: encode(item) for key, item in items}
         return [[encode(key), encode(item)] for key, item in items]
     return [encode(item) for item in (sorted(value) if isinstance(value, set) else value)]
+
+
+def _kept(value: Any) -> Any:
+    """Return the dataclass that is saved for a dataclass."""
+    return value if _packed_form(value.__class__) is None else value.packed()
 
 
 def _encode_array(array: npt.NDArray[Any]) -> dict[str, Any]:
@@ -97,7 +109,9 @@ def _pack(integers: Ints, row: int = 1) -> str:
     # to each other: the upper ones are nearly all 0.
     signed = (differences << 1) ^ (differences >> 63)
     planes = signed.view(np.uint8).reshape(-1, 8).T.tobytes()
-    return _SIGN_LAST + base64.b64encode(zlib.compress(planes)).decode("ascii")
+    stream = zlib.compressobj(*_PACKING)
+    packed = stream.compress(planes) + stream.flush()
+    return _SIGN_LAST + base64.b64encode(packed).decode("ascii")
 
 
 # -- from JSON ----------------------------------------------------------------------------------
@@ -155,7 +169,10 @@ class Decoder:
             return content
         if origin is np.ndarray:
             return self._array(typing.get_args(args[1])[0], content, bounds, most, field)
+        form = _packed_form(origin)
         if is_dataclass(origin):
+            if form and isinstance(content, dict) and content.keys() == _saved(form).keys():
+                return self._dataclass(form, _hints(form), content, field).unpacked()
             return self._dataclass(origin, _hints(hint), content, field)
         if issubclass(origin, dict):
             return self._dict(origin, args, content, field)
@@ -305,6 +322,13 @@ def _all_hints(cls: Any) -> dict[str, Any]:
 @cache
 def _saved(cls: Any) -> dict[str, Any]:
     return {name: hint for name, hint in _all_hints(cls).items() if hint is not Pipeline}
+
+
+@cache
+def _packed_form(cls: Any) -> Any:
+    """Return the dataclass that a dataclass is saved as, or None if it is saved as it is."""
+    packed = getattr(cls, "packed", None)
+    return None if packed is None else typing.get_type_hints(packed)["return"]
 
 
 @cache
