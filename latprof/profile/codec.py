@@ -5,7 +5,7 @@ before it builds anything from it. Hints may be int, float, bool, str, None, num
 lists, sets, dicts, Counters, unions with None, other dataclasses (also generic ones), and any of
 them in `Annotated` with `latprof.arrays.Bounds` or `Length`. Fields with ``init=False`` are
 derived and not saved; fields of type `Pipeline` are given to `decode` once. A dataclass with a
-method `packed` is saved as the dataclass that it returns, whose method `unpacked` gives it back;
+method `packed` is saved as the dataclass that it returns, and its method `unpacked` gives it back;
 files of earlier days have the fields of the first.
 
 Arrays are stored as differences between rows, byte plane by byte plane, compressed. An array that
