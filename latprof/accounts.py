@@ -16,6 +16,7 @@ __all__ = [
     "DISTANT",
     "MOST_RECORDERS",
     "NOT_READ",
+    "REPEATED",
     "TINY_THRESHOLD",
     "UNFINISHED",
     "UNSTARTED",
@@ -32,6 +33,8 @@ __all__ = [
 
 NOT_READ = "rows not read of"
 """The note on a part of files that could not be read begins with this; its name follows."""
+
+REPEATED = "profiles given more than once"
 
 # notes of a recorder on what the program may have done wrong
 DISORDERED = "frames with marks out of order"

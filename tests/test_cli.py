@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import latprof
-from latprof import AUDIO, Pipeline, Trace
+from latprof import AUDIO, Pipeline, ProfileError, Trace
 from latprof.analysis import analyze
 from latprof.cli.main import main
 from latprof.profile.profile import Profile
@@ -214,6 +214,76 @@ def test_merge_of_parts_equals_the_profile_of_all_frames(path, tmp_path, capsys)
     assert latprof.load_profile(saved).rows() == whole.rows()
     assert run("merge", tmp_path / "?.parquet", "-o", both) == 0
     assert latprof.load_profile(both).frames == 40
+
+
+def test_merge_analyzes_traces_as_the_saved_profiles_were(path, tmp_path, capsys):
+    known, path = latprof.read(path), tmp_path / "periodic.parquet"
+    pipeline = Pipeline.chain(
+        "mic", "decode", "play", period="20ms", stations={"decode": "a", "play": "b"}
+    )
+    trace = Trace(pipeline, frame_id=range(40), marks=known.marks, source=known.source.to_numpy())
+    trace.save(path)
+    halves = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    times = trace.marks["start"]
+    for half, part in zip(halves, (times < times[20], times >= times[20]), strict=True):
+        trace.select(part).save(half)
+    saved, both = tmp_path / "a.latprof", tmp_path / "both"
+    for asked in (
+        {"order": True, "causes": True},
+        {"order": True, "id_bits": 16, "deadline": "1ms"},
+        {"by": "source", "every": "10ms", "edges_ns": (500_000,)},
+        {"intended": True, "order": True},
+    ):
+        analyze(halves[0], **asked).save(saved)
+        for parts in ((saved, halves[1]), (halves[1], saved)):
+            assert run("merge", *parts, "-o", both) == 0
+            merged, whole = latprof.load_profile(both), analyze(path, **asked)
+            assert merged.settings == whole.settings
+            assert merged.rows() == whole.rows()
+            assert merged.deadline == whole.deadline
+            assert list(merged.groups) == list(whole.groups)
+            if "order" in asked:
+                mine, theirs = merged.order.results(), whole.order.results()
+                assert {name: each.arrivals for name, each in mine.items()} == {
+                    name: each.arrivals for name, each in theirs.items()
+                }
+                assert [each.deadline for each in mine.values()] == [
+                    each.deadline for each in theirs.values()
+                ]
+            if "causes" in asked:
+                assert merged.bottleneck("cause") == whole.bottleneck("cause")
+    assert capsys.readouterr().err == ""
+
+
+def test_merge_names_the_part_that_does_not_fit(path, tmp_path, capsys):
+    trace = latprof.read(path)
+    for name, asked in (("a", {}), ("b", {}), ("c", {"order": True})):
+        analyze(trace, **asked).save(tmp_path / f"{name}.latprof")
+    given = [tmp_path / f"{name}.latprof" for name in "abc"]
+    assert run("merge", *given, "-o", tmp_path / "x") == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"latprof: {tmp_path}/c.latprof: profiles must both have an order")
+    assert said.endswith("as analyze(trace, **profile.settings) does\n")
+    parts = [latprof.load_profile(each) for each in given]
+    with pytest.raises(ProfileError, match="profile 3: profiles must both have an order"):
+        latprof.merge(parts)
+    with pytest.raises(ProfileError, match=r"analyze\(trace, \*\*profile.settings\)"):
+        latprof.merge([parts[0], trace])
+    assert latprof.merge([parts[2], analyze(trace, **parts[2].settings)]).frames == 80
+
+
+def test_merge_reports_profiles_of_the_same_frames(path, tmp_path, capsys):
+    saved, copy, both = (tmp_path / f"{name}.latprof" for name in "abc")
+    analyze(path).save(saved)
+    copy.write_bytes(saved.read_bytes())
+    assert run("merge", saved, copy, path, "-o", both) == 0
+    assert capsys.readouterr().out == (
+        f"{both}: 120 frames of 3 parts; 2 parts given more than once, which count again\n"
+    )
+    assert run("report", both) == 0
+    assert "profiles of the same frames merged: 2; their frames count again" in (
+        capsys.readouterr().out
+    )
 
 
 def test_merge_of_files_of_other_tools_needs_the_pipeline(path, tmp_path, capsys):

@@ -266,7 +266,10 @@ def test_invalid_arguments_are_refused_in_one_line(hundred, tmp_path):
         (lambda: latprof.fleet(hundred, statistic="nap.p99"), "which web-0 lacks"),
         (lambda: latprof.fleet(hundred, false_discovery_rate=1), "between 0 and 1, got 1"),
         (lambda: latprof.fleet(hundred, false_discovery_rate="5"), "between 0 and 1, got '5'"),
-        (lambda: latprof.fleet([hundred[1], strange]), "host web-1: profiles must have equal"),
+        (
+            lambda: latprof.fleet([hundred[1], strange]),
+            "host web-1: the profile of 1 trace: profiles",
+        ),
     ):
         with pytest.raises((ProfileError, TraceError), match=message) as caught:
             call()

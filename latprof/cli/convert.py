@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from latprof.accounts import REPEATED
 from latprof.analysis import analyze
 from latprof.cli.common import (
     NewCommand,
@@ -21,12 +22,13 @@ from latprof.export import chrome, perfetto
 from latprof.frames import Columns
 from latprof.io.compact import compact
 from latprof.io.dataset import Dataset
+from latprof.io.formats.foreign import ForeignFile
 from latprof.io.member import Member, lowest_start
 from latprof.io.remote import identity, is_file
 from latprof.pipeline import Pipeline
 from latprof.profile.file import is_profile, saved_profiles
+from latprof.profile.merging import merge_named
 from latprof.profile.profile import Profile, load_profile
-from latprof.profile.profile import merge as merge_profiles
 from latprof.recovery import last_moments, recover
 from latprof.text import counted, shown_path
 from latprof.trace import Trace
@@ -131,22 +133,41 @@ def _merge(options: argparse.Namespace) -> None:
         raise LatprofError(f"{name} exists and is not a saved profile; choose another output")
     pipeline = pipeline_of(options.pipeline)
     paths = [path for part in options.part for path in saved_profiles(part) or [part]]
-    merged = merge_profiles(_profiles(options, paths, pipeline))
+    merged = merge_named(_profiles(options, paths, pipeline))
+    assert merged is not None  # a path without frames is an error
     merged.save(output)
-    print(f"{name}: {counted(merged.frames, 'frame')} of {counted(len(paths), 'part')}")
+    repeated = merged.accounts.notes.get(REPEATED, 0)
+    again = f"; {counted(repeated, 'part')} given more than once, which count again"
+    found = f"{counted(merged.frames, 'frame')} of {counted(len(paths), 'part')}"
+    print(f"{name}: {found}{again if repeated else ''}")
 
 
 def _profiles(
     options: argparse.Namespace, paths: Sequence[str | os.PathLike[str]], pipeline: Pipeline | None
-) -> Iterator[Profile]:
-    """Yield the profile of each part, one after the other."""
-    for path in paths:
-        recordings = recordings_of(options, [os.fspath(path)])
-        if is_profile(path):
-            yield load_profile(recordings[0])
+) -> Iterator[tuple[str, Profile]]:
+    """Yield the name and the profile of each part; traces are analyzed as saved profiles were."""
+    saved = [is_profile(path) for path in paths]
+    like = None
+    if any(saved) and not all(saved):
+        like = load_profile(recordings_of(options, [os.fspath(paths[saved.index(True)])])[0])
+    for path, is_saved in zip(paths, saved, strict=True):
+        recordings, name = recordings_of(options, [os.fspath(path)]), shown_path(path)
+        if is_saved:
+            yield name, load_profile(recordings[0])
             continue
+        settings = {"causes": None} if like is None else _settings(like, recordings, pipeline)
         with progress() as report:
-            yield analyze(recordings, pipeline=pipeline, causes=None, progress=report)
+            yield name, analyze(recordings, pipeline=pipeline, progress=report, **settings)
+
+
+def _settings(
+    like: Profile, recordings: Sequence[str | ForeignFile], pipeline: Pipeline | None
+) -> dict[str, Any]:
+    """Return the arguments of `analyze` that give a profile which merges with `like`."""
+    settings = like.settings
+    if "due" in like.pipeline.marks:
+        settings["intended"] = "due" not in Dataset(recordings, pipeline=pipeline).pipeline.marks
+    return settings
 
 
 def _compact(options: argparse.Namespace) -> None:

@@ -13,7 +13,8 @@ from latprof.io.formats.foreign import ForeignFile
 from latprof.io.member import Member
 from latprof.io.remote import identity
 from latprof.profile.file import is_profile, read_recorders, saved_profiles
-from latprof.profile.profile import Profile, load_profile, merge
+from latprof.profile.merging import merge_named
+from latprof.profile.profile import Profile, load_profile
 from latprof.text import counted, quoted, shown_path
 from latprof.trace import Trace
 
@@ -34,13 +35,19 @@ class Recordings:
 
     def profile(self) -> Profile:
         """Return the profile of all frames; few of those that are saved are in memory at once."""
-        return merge(self._each())
+        merged = merge_named(self._each())
+        assert merged is not None  # a host has recordings
+        return merged
 
-    def _each(self) -> Iterator[Profile]:
-        for each in self.profiles:
-            yield each if isinstance(each, Profile) else load_profile(each)
+    def _each(self) -> Iterator[tuple[str, Profile]]:
+        for number, each in enumerate(self.profiles, 1):
+            if isinstance(each, Profile):
+                yield f"profile {number}", each
+            else:
+                path = each.path if isinstance(each, ForeignFile) else each
+                yield shown_path(path), load_profile(each)
         if self.traces:
-            yield analyze(self.traces)
+            yield f"the profile of {counted(len(self.traces), 'trace')}", analyze(self.traces)
 
     def __len__(self) -> int:
         return len(self.profiles) + len(self.traces)

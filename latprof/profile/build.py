@@ -45,6 +45,8 @@ NO_GROUP = "(none)"
 
 _LONGEST = 80  # characters of the id of a recording
 
+_REMEDY = "analyze both with the same arguments, as analyze(trace, **profile.settings) does"
+
 
 # -- bins of other tools ------------------------------------------------------------------------
 
@@ -352,7 +354,7 @@ class FoldedFrames:
         ProfileError
             As for `merge`.
         """
-        self._check_same(other)
+        self.check_fits(other)
         self._merge_cause_sums(other)  # before frames are added: it asks whether there are any
         if isinstance(self._own, PackedSums):
             sums = self._own.unpacked()
@@ -399,7 +401,28 @@ class FoldedFrames:
         self.untimed |= other.untimed
         self.bins = _added(self.bins, other.bins)
 
-    def _check_same(self, other: Self) -> None:
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments of `latprof.analyze` that give profiles which merge with this one."""
+        sums = self.ungrouped
+        return {
+            "by": self.by,
+            "edges_ns": sums.edges_ns,
+            "every": sums.every_ns,
+            "deadline": sums.deadline_ns,
+            "order": self.order is not None,
+            "id_bits": 64 if self.order is None else self.order.settings.id_bits,
+            "causes": self.cause_sums is not None,
+        }
+
+    def check_fits(self, other: Self) -> None:
+        """Check that another profile can be merged with this one.
+
+        Raises
+        ------
+        ProfileError
+            As for `merge`.
+        """
         if not isinstance(other, FoldedFrames):
             raise ProfileError(f"profiles merge with profiles only, got {quoted(other)}")
         if other.pipeline != self.pipeline:
@@ -414,7 +437,7 @@ class FoldedFrames:
             if mine != theirs:
                 raise ProfileError(
                     f"profiles must have the same {what} to merge, got {mine!r} and {theirs!r}; "
-                    "analyze both with the same arguments"
+                    f"{_REMEDY}"
                 )
         edges = [None if each.bins is None else each.bins.upper_ns for each in (self, other)]
         if self.files and other.files and edges[0] != edges[1]:
@@ -423,8 +446,7 @@ class FoldedFrames:
             raise ProfileError("profiles of frames with and without times do not merge")
         if (self.order is None) != (other.order is None):
             raise ProfileError(
-                "profiles must both have an order to merge, got one without; analyze both with "
-                "order=True"
+                f"profiles must both have an order to merge, got one without; {_REMEDY}"
             )
 
     def _merge_cause_sums(self, other: Self) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from latprof.accounts import (
     DISORDERED,
     DISTANT,
+    REPEATED,
     TINY_THRESHOLD,
     UNSTARTED,
     WITHOUT_FRAME,
@@ -47,6 +48,7 @@ COUNTED = {
         "use contextvars.copy_context().run"
     ),
     "files given more than once": "files given more than once: {n:,}; their frames count again",
+    REPEATED: "profiles of the same frames merged: {n:,}; their frames count again",
 }
 """Notes of the accounts that are doubts, and the sentence on each; `n` is the count."""
 

@@ -1,10 +1,13 @@
 """Merging many profiles in a tree as they arrive, with few of them in memory at once."""
 
+from collections.abc import Hashable, Iterable
 from typing import Generic, TypeVar
 
+from latprof.accounts import REPEATED
+from latprof.errors import ProfileError
 from latprof.profile.build import FoldedFrames
 
-__all__ = ["MergeTree"]
+__all__ = ["MergeTree", "merge_named"]
 
 ProfileT = TypeVar("ProfileT", bound=FoldedFrames)
 
@@ -31,6 +34,8 @@ class MergeTree(Generic[ProfileT]):
         ProfileError
             It does not fit the others, for example because it is of another pipeline.
         """
+        if self._held:
+            self._held[0][1].check_fits(profile)
         parts = 1
         while self._held and self._held[-1][0] == parts:
             _, before = self._held.pop()
@@ -52,3 +57,43 @@ class MergeTree(Generic[ProfileT]):
             before.add_profile(found)
             found = before
         return found
+
+
+def merge_named(profiles: Iterable[tuple[str, ProfileT]]) -> ProfileT | None:
+    """Return the profile of all frames of profiles (name, profile), or None if there are none.
+
+    A profile that comes again, also under another name, counts again; the notes of the accounts
+    say so.
+
+    Raises
+    ------
+    ProfileError
+        A profile does not fit the first one; the message begins with its name.
+    """
+    tree: MergeTree[ProfileT] = MergeTree()
+    seen: set[Hashable] = set()
+    repeated = 0
+    for name, profile in profiles:
+        key = _frames_key(profile)
+        repeated += key in seen
+        seen |= set() if key is None else {key}
+        try:
+            tree.add(profile)
+        except ProfileError as error:
+            raise ProfileError(f"{name}: {error}") from None
+    merged = tree.take()
+    if merged is not None and repeated:
+        notes = merged.accounts.notes
+        notes[REPEATED] = notes.get(REPEATED, 0) + repeated
+    return merged
+
+
+def _frames_key(profile: FoldedFrames) -> Hashable:
+    """Return what profiles of the same frames have in common, or None if that is not known."""
+    total = profile.ungrouped.spans["end_to_end"]
+    groups = tuple((name, group.frames) for name, group in sorted(profile.groups.items()))
+    if not total.count and not (groups and profile.recordings):
+        return None
+    recorders = frozenset(profile.recorders.written.items())
+    recorded = frozenset(profile.recordings), frozenset(profile.segments), recorders
+    return *recorded, groups, profile.ungrouped.first_ns, total.count, total.total

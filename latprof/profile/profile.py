@@ -5,7 +5,7 @@ of the whole. Its size does not grow with the number of frames.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from latprof.io.formats.foreign import ForeignFile
 from latprof.profile import answers
 from latprof.profile.build import FoldedFrames
 from latprof.profile.doubts import Doubt, doubts_of
-from latprof.profile.merging import MergeTree
+from latprof.profile.merging import merge_named
 from latprof.profile.span import (
     TABLE_PERCENTILES,
     SpanProfile,
@@ -521,7 +521,8 @@ def merge(profiles: Iterable[Profile]) -> Profile:
     """Return the profile of all frames of several profiles, in any order.
 
     They are merged in a tree, so that of an iterator of n profiles, such as ``map(load_profile,
-    paths)``, log2(n) + 1 are in memory.
+    paths)``, log2(n) + 1 are in memory. A profile that is given twice counts twice, and the
+    report of the result says so.
 
     Raises
     ------
@@ -533,15 +534,18 @@ def merge(profiles: Iterable[Profile]) -> Profile:
             f"profiles must be a list of profiles, got {type(profiles).__name__}; write "
             "merge([a, b])"
         )
-    tree: MergeTree[Profile] = MergeTree()
-    for profile in profiles:
-        if not isinstance(profile, Profile):
-            raise ProfileError(
-                f"profiles must contain only profiles, got {type(profile).__name__}; analyze makes "
-                "one of a trace"
-            )
-        tree.add(profile)
-    merged = tree.take()
+
+    def numbered() -> Iterator[tuple[str, Profile]]:
+        """Yield each profile with its number."""
+        for number, profile in enumerate(profiles, 1):
+            if not isinstance(profile, Profile):
+                raise ProfileError(
+                    f"profiles must contain only profiles, got {type(profile).__name__}; analyze "
+                    "makes one of a trace, with analyze(trace, **profile.settings) one that fits"
+                )
+            yield f"profile {number}", profile
+
+    merged = merge_named(numbered())
     if merged is None:
         raise ProfileError("profiles must contain at least one profile, got none")
     return merged
