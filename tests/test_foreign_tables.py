@@ -623,9 +623,9 @@ def test_columns_of_the_same_name_in_parquet_are_refused(tmp_path):
 def test_rows_that_are_laid_out_alike_skip_the_parser_of_csv(tmp_path, monkeypatch):
     parsed = []
 
-    def recorded(data, dialect, columns, kinds, missing, skip):
+    def recorded(data, dialect, kinds, skip):
         parsed.append(kinds)
-        return real(data, dialect, columns, kinds, missing, skip)
+        return real(data, dialect, kinds, skip)
 
     real = delimited._read
     monkeypatch.setattr(delimited, "_read", recorded)

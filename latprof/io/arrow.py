@@ -25,7 +25,10 @@ __all__ = [
     "Plan",
     "check_zones",
     "from_sequence",
+    "is_text",
     "numbers",
+    "one_array",
+    "plain_array",
     "plan",
     "record_batch",
     "strings",
@@ -100,9 +103,8 @@ def numbers(column: pa.Array | pa.ChunkedArray, what: str) -> tuple[npt.NDArray[
     TraceError
         Neither numbers nor bools nor times.
     """
-    if types.is_dictionary(column.type):
-        column = _one_chunk(column).dictionary_decode()
-    kind, array = column.type, _one_chunk(column)
+    array = plain_array(column)
+    kind = array.type
     if types.is_null(kind):
         return np.zeros(len(array), np.int8), np.ones(len(array), bool)
     unit = None
@@ -114,7 +116,7 @@ def numbers(column: pa.Array | pa.ChunkedArray, what: str) -> tuple[npt.NDArray[
         array = array.cast(pa.date32()).view(pa.int32()).cast(pa.int64())
     elif not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
         remedy = ""
-        if _is_text(kind):
+        if is_text(kind):
             remedy = "; convert times with pd.to_datetime(column), numbers with pd.to_numeric"
         raise TraceError(f"{what} must be numbers or times, got {clip(str(kind), 40)}{remedy}")
     values, missing = _plain(array), _gaps(array)
@@ -123,7 +125,18 @@ def numbers(column: pa.Array | pa.ChunkedArray, what: str) -> tuple[npt.NDArray[
     return values if unit is None else values.view(unit), missing
 
 
-def _one_chunk(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether a column has text, also as a dictionary."""
+    kind = _value_type(kind)
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def _value_type(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if types.is_dictionary(kind) else kind
+
+
+def one_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Return a column in one piece, without a copy if it is one already."""
     if not isinstance(column, pa.ChunkedArray):
         return column
     if column.num_chunks == 1:
@@ -131,6 +144,12 @@ def _one_chunk(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     if types.is_dictionary(column.type):
         column = column.unify_dictionaries()
     return column.combine_chunks()
+
+
+def plain_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Return a column in one piece, and not as a dictionary."""
+    array = one_array(column)
+    return array.dictionary_decode() if types.is_dictionary(array.type) else array
 
 
 def _plain(array: pa.Array) -> npt.NDArray[Any]:
@@ -169,16 +188,13 @@ def to_labels(column: pa.Array | pa.ChunkedArray, what: str) -> Labels:
         Neither text nor integers, or text that is not UTF-8.
     """
     kind = column.type
-    values = kind.value_type if types.is_dictionary(kind) else kind
-    if types.is_null(values):
+    if types.is_null(_value_type(kind)):
         return Labels.constant(None, len(column))
-    if types.is_integer(values):
-        if types.is_dictionary(kind):
-            column = _one_chunk(column).dictionary_decode()
-        column = column.cast(pa.string())
-    elif not _is_text(values):
+    if types.is_integer(_value_type(kind)):
+        column = plain_array(column).cast(pa.string())
+    elif not is_text(kind):
         raise TraceError(f"{what} must be text, got {clip(str(kind), 40)}")
-    array = _one_chunk(column)
+    array = one_array(column)
     if not types.is_dictionary(array.type):
         array = array.dictionary_encode()
     try:
@@ -201,10 +217,6 @@ def to_labels(column: pa.Array | pa.ChunkedArray, what: str) -> Labels:
     return Labels(codes, tuple(names))
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
-
-
 def tag(column: pa.Array | pa.ChunkedArray, name: str) -> npt.NDArray[Any] | Labels:
     """Return a tag: text as `Labels`, numbers, bools and times as they are.
 
@@ -217,8 +229,7 @@ def tag(column: pa.Array | pa.ChunkedArray, name: str) -> npt.NDArray[Any] | Lab
         Values that are nested, binary, decimal or times of day.
     """
     what = f"tag {name!r}"
-    values = column.type.value_type if types.is_dictionary(column.type) else column.type
-    if _is_text(values) or types.is_null(values):
+    if is_text(column.type) or types.is_null(_value_type(column.type)):
         return to_labels(column, what)
     array, missing = numbers(column, what)
     if array.dtype.kind in "Mm":  # a duration is checked as a time is
@@ -410,7 +421,7 @@ def plan(schema: pa.Schema, pipeline: Pipeline) -> Plan:
                 f"{quoted(name)}; rename one"
             )
         kind = schema.field(name).type
-        if _is_text(kind):
+        if is_text(kind) and not types.is_dictionary(kind):
             text.append(name)
         if name in ("frame_id", *marks, *Columns.OPTIONAL) or _DERIVED.fullmatch(name):
             continue

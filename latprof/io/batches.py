@@ -1,10 +1,7 @@
-"""Frames of several recordings in order of time, and batches that are decoded ahead."""
+"""Frames of several recordings in order of time."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,58 +9,9 @@ from latprof.arrays import Ints
 from latprof.frames import MISSING, Columns
 from latprof.units import STAMP_LIMIT
 
-if TYPE_CHECKING:
-    from latprof.io.reader import Decode
-
-__all__ = ["DECODERS", "REMOTE_DECODERS", "cut", "decoded", "decoded_ahead", "in_order"]
-
-DECODERS = 2
-"""Row groups that are decoded at once: those of other tools take longer to decode than to fold."""
-
-REMOTE_DECODERS = 4
-"""Row groups that are fetched or decoded at once from a store, which takes its time to answer."""
+__all__ = ["cut", "in_order"]
 
 _BATCH_ROWS = 1 << 16  # rows of a batch that is cut from a trace in memory
-
-Decoded = Callable[[], Columns] | None  # what makes a batch; None at the end of a recording
-
-
-def decoded(tasks: "Iterator[tuple[Decode | None, int]]") -> Iterator[Decoded]:
-    """Yield the results of tasks: what makes each batch, and None at the end of a recording."""
-    return (_run(task) for task, _ in tasks)
-
-
-def decoded_ahead(
-    tasks: "Iterator[tuple[Decode | None, int]]", *, remote: bool = False
-) -> Iterator[Decoded]:
-    """Yield the results of tasks in their order, the next ones being decoded in threads."""
-    threads = REMOTE_DECODERS if remote else DECODERS
-    with ThreadPoolExecutor(threads, thread_name_prefix="latprof-decode") as pool:
-        coming: deque[Future[Decoded]] = deque()
-        try:
-            for task, waiting in tasks:
-                try:
-                    coming.append(pool.submit(_run, task))
-                except RuntimeError:  # the system has no thread left
-                    while coming:
-                        yield coming.popleft().result()
-                    yield _run(task)
-                    yield from decoded(tasks)
-                    return
-                while len(coming) > waiting:
-                    yield coming.popleft().result()
-            while coming:
-                yield coming.popleft().result()
-        finally:
-            for future in coming:
-                future.cancel()
-
-
-def _run(task: "Decode | None") -> Decoded:
-    return None if task is None else task()
-
-
-# -- order of time --------------------------------------------------------------------------------
 
 
 def cut(columns: Columns, slack: int | None) -> Iterator[Columns]:

@@ -7,23 +7,21 @@ batches. A file is open only while it is read, and pyarrow is loaded only if the
 import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from latprof.errors import TraceError
 from latprof.frames import Columns
+from latprof.io.ahead import DECODERS, REMOTE_DECODERS, ahead
 from latprof.io.atomic import file_errors
-from latprof.io.batches import cut, decoded, decoded_ahead, in_order
+from latprof.io.batches import cut, in_order
 from latprof.io.formats.foreign import ForeignFile
-from latprof.io.member import Member, TraceLike, foreign, inspected
+from latprof.io.member import Member, Task, TraceLike, foreign, inspected
 from latprof.io.remote import find, identity, is_url, local_path
 from latprof.io.several import cut_out, recordings_in, runs_of
 from latprof.pipeline import Pipeline, check_pipeline
 from latprof.units import STAMP_LIMIT
-
-if TYPE_CHECKING:
-    from latprof.io.reader import Decode
 
 __all__ = [
     "Dataset",
@@ -268,13 +266,15 @@ def stream_of(
     wanted = None if names is None else tuple(names)
     rows = sum(member.rows for member in members)
 
-    def tasks() -> "Iterator[tuple[Decode | None, int]]":
+    def tasks() -> Iterator[tuple[Task, int]]:
+        """Yield the tasks of all members, those of a file with several together."""
         for run in runs_of(members):
             yield from run[0].tasks(wanted, run[-1])
 
-    has_files = any(member.path is not None for member in members)
-    remote = any(isinstance(member.path, str) for member in members)
-    coming = decoded_ahead(tasks(), remote=remote) if has_files else decoded(tasks())
+    threads = DECODERS if any(member.path is not None for member in members) else 0
+    if any(isinstance(member.path, str) for member in members):
+        threads = REMOTE_DECODERS
+    coming = ahead(tasks(), threads)
     done = 0
 
     def batches() -> Iterator[Columns]:
@@ -386,17 +386,14 @@ def _inspected_ahead(
 ) -> Iterator[TraceLike | ForeignFile | Path | Member]:
     """Yield what is found, files behind URLs inspected: several at once, as stores are slow."""
     several = list(found)
-    urls = list(dict.fromkeys(each for each in several if isinstance(each, str)))
-    if not urls:
-        yield from several  # type: ignore[misc]
-        return
-    with ThreadPoolExecutor(_INSPECTED_AT_ONCE, thread_name_prefix="latprof-inspect") as pool:
-        coming = {url: pool.submit(inspected, url, pipeline) for url in urls}
-        try:
-            for each in several:
-                yield coming[each].result() if isinstance(each, str) else each
-        finally:
-            pool.shutdown(cancel_futures=True)
+    urls = dict.fromkeys(each for each in several if isinstance(each, str))
+    tasks = ((partial(inspected, url, pipeline), _INSPECTED_AT_ONCE) for url in urls)
+    coming = ahead(tasks, _INSPECTED_AT_ONCE if urls else 0)
+    known: dict[str, Member] = {}
+    for each in several:
+        if isinstance(each, str) and each not in known:
+            known[each] = next(coming)
+        yield known[each] if isinstance(each, str) else each
 
 
 def _key_of(trace: TraceLike | ForeignFile | Path | Member) -> str:

@@ -18,9 +18,12 @@ from latprof.units import STAMP_LIMIT
 
 if TYPE_CHECKING:
     from latprof.io.formats.rows import TableReader
-    from latprof.io.reader import Decode, Reader
+    from latprof.io.reader import Reader
 
-__all__ = ["Member", "TraceLike", "Within", "foreign", "inspected", "lowest_start"]
+__all__ = ["Member", "Task", "TraceLike", "Within", "foreign", "inspected", "lowest_start"]
+
+Task = Callable[[], Callable[[], Columns] | None]
+"""Decodes a batch, and returns what makes its columns, or None at the end of a recording."""
 
 _KEPT = 1 << 18  # bytes of a footer that is sent to workers, rather than fetched by each
 
@@ -122,44 +125,33 @@ class Member:
 
     def batches(self, names: Iterable[str] | None = None) -> Iterator[Columns]:
         """Yield the frames in batches; those of a trace in memory are one batch."""
-        return (make() for make in self.decoded(names))
-
-    def decoded(
-        self, names: Iterable[str] | None = None, *, threads: bool = True
-    ) -> Iterator[Callable[[], Columns]]:
-        """Yield what makes each batch, once its bytes are decoded: see `Reader.decoded`."""
         if self.columns is not None or self.within is not None:
-            yield partial(self.read, names)
-            return
-        if self.table is not None:
-            yield from self.table.decoded(names)
-            return
-        with self._reader(threads=threads) as reader:
-            yield from reader.decoded(names)
+            yield self.read(names)
+        elif self.table is not None:
+            yield from self.table.batches(names)
+        else:
+            with self._reader() as reader:
+                yield from reader.batches(names)
 
     def tasks(
         self, names: Iterable[str] | None = None, last: "Member | None" = None
-    ) -> "Iterator[tuple[Decode | None, int]]":
+    ) -> Iterator[tuple[Task, int]]:
         """Yield tasks that decode a batch each, and how many may wait for their use at once.
 
         With a `last` recording of the same file the batches are those of all row groups up to it.
 
-        None comes at the end. No task may wait then: a file is closed when the next one is asked
-        for, and a task that begins after that would wait forever.
+        A task that returns None comes at the end. No task may wait then: a file is closed when the
+        next one is asked for, and a task that begins after that would wait forever.
         """
-        if self.columns is not None:
-            yield partial(partial, self.read, names), 1
-            yield None, 1
-            return
-        if self.table is not None:
-            for make in self.table.decoded(names):
-                yield partial(_same, make), 1
-            yield None, 1
+        if self.columns is not None or self.table is not None:
+            for columns in self.batches(names):
+                yield partial(partial, _same, columns), 1
+            yield _no_more, 0
             return
         with self._reader(threads=False, last=last) as reader:
             waiting = reader.prepare(names)
             yield from ((task, waiting) for task in reader.tasks(names, large=True))
-            yield None, 0
+            yield _no_more, 0
 
     def lowest_start(self, *, first_batch: bool = False) -> int:
         """Return the first start in ns UTC, or `STAMP_LIMIT` if no frame has one.
@@ -200,8 +192,12 @@ def lowest_start(columns: Columns) -> int:
     return int(starts[starts != MISSING].min(initial=STAMP_LIMIT))
 
 
-def _same(make: Callable[[], Columns]) -> Callable[[], Columns]:
-    return make
+def _same(columns: Columns) -> Columns:
+    return columns
+
+
+def _no_more() -> None:
+    """Return None, as the task at the end of a recording."""
 
 
 # -- files -----------------------------------------------------------------------------------------

@@ -3,11 +3,10 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from queue import SimpleQueue
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -16,19 +15,16 @@ import pyarrow.parquet as pq
 from latprof.errors import TraceError
 from latprof.frames import Columns
 from latprof.io import metadata
+from latprof.io.ahead import DECODERS, REMOTE_DECODERS, read_ahead
 from latprof.io.arrow import STAMP, plan
 from latprof.io.atomic import reading
-from latprof.io.batches import DECODERS, REMOTE_DECODERS
 from latprof.io.checks import check_known, columns_of_table
-from latprof.io.remote import RemoteFile, is_url, local_path, open_url
+from latprof.io.remote import RemoteFile, StrPath, is_url, local_path, open_url
 from latprof.io.writer import ROW_GROUP
 from latprof.pipeline import Pipeline
 from latprof.text import clip, shown_path
 
-__all__ = ["Decode", "Reader", "read_ahead"]
-
-Item = TypeVar("Item")
-StrPath = str | os.PathLike[str]
+__all__ = ["Decode", "Reader"]
 
 
 _MOST_DECODED = 100 << 20  # bytes of a row group that is decoded as a whole
@@ -41,13 +37,6 @@ _FEW_ROWS = 1 << 12
 
 Decode = Callable[[], Callable[[], Columns]]
 """A task that decodes a batch, and returns what makes its columns."""
-
-
-@dataclass(slots=True)
-class _Made:
-    """How many rows of a file were made into columns."""
-
-    rows: int = 0
 
 
 class Reader:
@@ -220,11 +209,7 @@ class Reader:
 
         The row groups of other tools may be much larger or smaller.
         """
-        return (make() for make in self.decoded(columns))
-
-    def decoded(self, columns: Iterable[str] | None = None) -> Iterator[Callable[[], Columns]]:
-        """Yield what makes each batch once its bytes are decoded."""
-        return (decode() for decode in self.tasks(columns))
+        return (decode()() for decode in self.tasks(columns))
 
     def tasks(
         self, columns: Iterable[str] | None = None, *, large: bool = False
@@ -236,45 +221,45 @@ class Reader:
         What the tasks return must be called in their order. With `large` a batch may have more
         than some `ROW_GROUP` rows, which is quicker.
         """
-        wanted, made = self._wanted(columns), _Made()
+        wanted, rows = self._wanted(columns), 0
+
+        def made(table: pa.Table, last: bool) -> Columns:
+            """Return the columns of a batch; check the number of all rows after the last one."""
+            nonlocal rows
+            rows += table.num_rows
+            if last:
+                self._check_rows(rows)
+            return self._made(table, wanted)
+
+        def decoded(index: int, last: bool) -> Callable[[], Columns]:
+            """Decode a row group with a decoder that no other thread uses."""
+            parquet = self._idle.get()
+            try:
+                return partial(made, self._group(index, wanted, parquet), last)
+            finally:
+                self._idle.put(parquet)
+
         if self._by_group(wanted, large):
             groups = range(self.num_batches) if self._groups is None else self._groups
-            for index in groups:
-                last = index == groups[-1]
-                yield partial(self._decoded_group, index, wanted, partial(self._take, made, last))
+            yield from (partial(decoded, index, index == groups[-1]) for index in groups)
             return
         tables = read_ahead(self._stream(wanted))
         table = next(tables, None)
         if table is None:
-            self._check_rows(made)
+            self._check_rows(rows)
         while table is not None:
             after = next(tables, None)
-            yield partial(partial, self._take, made, after is None, table, wanted)
+            yield partial(partial, made, table, after is None)
             table = after
 
-    def _decoded_group(
-        self, index: int, wanted: tuple[str, ...], take: Callable[..., Columns]
-    ) -> Callable[[], Columns]:
-        parquet = self._idle.get()
-        try:
-            return partial(take, self._group(index, wanted, parquet), wanted)
-        finally:
-            self._idle.put(parquet)
-
-    def _take(self, made: "_Made", last: bool, table: pa.Table, wanted: tuple[str, ...]) -> Columns:
-        made.rows += table.num_rows
-        if last:
-            self._check_rows(made)
-        return self._made(table, wanted)
-
-    def _check_rows(self, made: "_Made") -> None:
+    def _check_rows(self, rows: int) -> None:
         # not taken from the metadata of the row groups beforehand: if the footer is corrupt,
         # pyarrow ends the process where it hands them out, but raises where it reads them
-        if made.rows != self.rows and self._groups is None:
+        if rows != self.rows and self._groups is None:
             with self._errors():
                 raise TraceError(
-                    f"the file must have the {self.rows} rows of its footer, got {made.rows}; take "
-                    "an intact copy"
+                    f"the file must have the {self.rows} rows of its footer, got {rows}; take an "
+                    "intact copy"
                 )
 
     def _made(self, table: pa.Table, wanted: tuple[str, ...]) -> Columns:
@@ -290,15 +275,6 @@ class Reader:
 
     def _group_bytes(self, wanted: tuple[str, ...]) -> int:
         return 8 * len(self._stored(wanted)) * self.rows // max(self.num_batches, 1)
-
-    def _record_batches(self, wanted: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
-        for groups in self._streamed():
-            yield from self._parquet.iter_batches(
-                ROW_GROUP,
-                columns=self._stored(wanted),
-                use_threads=self._threads,
-                row_groups=groups,
-            )
 
     def _streamed(self) -> Iterator[list[int] | None]:
         """Yield the row groups that are read at once.
@@ -317,7 +293,15 @@ class Reader:
     def _stream(self, wanted: tuple[str, ...]) -> Iterator[pa.Table]:
         waiting: list[pa.RecordBatch] = []  # pyarrow ends a batch where a dictionary ends
         rows = 0
-        stream = self._record_batches(wanted)
+        stream: Iterator[pa.RecordBatch] = chain.from_iterable(
+            self._parquet.iter_batches(
+                ROW_GROUP,
+                columns=self._stored(wanted),
+                use_threads=self._threads,
+                row_groups=groups,
+            )
+            for groups in self._streamed()
+        )
         while True:
             with self._errors():
                 batch = next(stream, None)
@@ -346,8 +330,8 @@ class Reader:
             ids = np.empty(self.rows, np.uint64)
             marks = {m: np.empty(self.rows, np.int64) for m in self.pipeline.marks if m in wanted}
         except (MemoryError, ValueError):
-            for make in self.decoded(()):
-                make()  # raises a TraceError at its end if the footer is wrong about the rows
+            for _ in self.batches(()):  # raises a TraceError if the footer is wrong about the rows
+                pass
             raise
         parts, stop = [], 0
         for part in self.batches(wanted):
@@ -391,19 +375,6 @@ class Reader:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
-
-
-def read_ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """Yield the items, the next one being made in a thread meanwhile."""
-    with ThreadPoolExecutor(1, thread_name_prefix="latprof-decode") as pool:
-        try:
-            coming = pool.submit(next, items, None)
-        except RuntimeError:  # the system has no thread left
-            yield from items
-            return
-        while (item := coming.result()) is not None:
-            coming = pool.submit(next, items, None)
-            yield item
 
 
 def _checked(path: str, remote: RemoteFile | None) -> bool:

@@ -10,24 +10,20 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from latprof.errors import PipelineError, TraceError
-from latprof.frames import Columns
+from latprof.io.formats.stages import stages_pipeline, unique_names
 from latprof.marks import Span
 from latprof.pipeline import Pipeline
-from latprof.text import RESERVED, clip, quoted
+from latprof.text import clip, quoted
 
 __all__ = [
     "MISSING_TEXTS",
     "NUMBERED",
-    "OWN",
     "SAMPLES",
     "UNITS",
     "UNIT_OF",
     "UNREADABLE",
     "ColumnMap",
-    "Durations",
     "check_columns",
-    "identifier",
-    "unique_names",
 ]
 
 UNITS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
@@ -55,8 +51,6 @@ UNREADABLE = "rows that cannot be read"
 """The note on how many there are."""
 
 _DEFAULT_NAME = "table"
-
-_LONGEST = 64  # characters of a name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +185,9 @@ class ColumnMap:
             )
         if self.durations:
             starts = self.marks.values() if isinstance(self.marks, Mapping) else self.marks
-            return Durations(self.durations).pipeline(), dict(zip(("start",), starts, strict=False))
+            names = unique_names(self.durations, ())
+            pipeline = stages_pipeline(_DEFAULT_NAME, names, from_start=True)
+            return pipeline, dict(zip(("start",), starts, strict=False))
         columns = list(self.marks)
         if len(columns) < 2:
             raise TraceError(
@@ -288,66 +284,6 @@ class ColumnMap:
         return replace(self, **{name: value for name, value in given.items() if value is not None})
 
 
-@dataclass(frozen=True, slots=True)
-class Durations:
-    """Stages that follow each other, of which only the lengths are known."""
-
-    columns: Sequence[str]
-
-    def pipeline(self) -> Pipeline:
-        """Return the pipeline; each stage has marks of its own, so that one may be missing."""
-        names, spans, marks = self.names, [], ["start"]
-        for number, name in enumerate(names):
-            begin = marks[0] if number == 0 else f"{name[: _LONGEST - 6]}_begin"
-            end = f"{name[: _LONGEST - 6]}_done"
-            marks += [end] if number == 0 else [begin, end]
-            spans.append(Span(name, begin, end))
-        return Pipeline(_DEFAULT_NAME, (*marks, "end"), spans)
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the stages."""
-        return unique_names(self.columns, ())
-
-
-def identifier(name: str, other: str = "column") -> str:
-    """Return a name that a mark, a span or a tag may have, as near to `name` as possible.
-
-    Examples
-    --------
-    >>> identifier("GPU time (ms)"), identifier("2nd"), identifier("size"), identifier("!")
-    ('GPU_time_ms', '_2nd', 'size_', 'column')
-    """
-    text = re.sub(r"\W+", "_", name[:200]).strip("_")[:_LONGEST] or other
-    if not text.isidentifier():
-        text = f"_{text}"[:_LONGEST]
-    if not text.isidentifier():
-        text = other
-    if text.casefold() in RESERVED or text.casefold().endswith("_latency"):
-        text = f"{text[: _LONGEST - 1]}_"
-    return text
-
-
-def unique_names(names: Iterable[str], taken: Iterable[str]) -> list[str]:
-    """Return an identifier for each name, all different from each other and from `taken`.
-
-    Examples
-    --------
-    >>> unique_names(["end", "a b", "A_B"], ["end"])
-    ['end_2', 'a_b', 'A_B_2']
-    """
-    known = {name.casefold() for name in taken}
-    found = []
-    for name in names:
-        text, number = identifier(name), 1
-        while text.casefold() in known:
-            number += 1
-            text = f"{identifier(name)[: _LONGEST - 8]}_{number}"
-        known.add(text.casefold())
-        found.append(text)
-    return found
-
-
 def _stage_names(columns: list[str]) -> list[str]:
     """Return a name for the stage from each column to the next: by the column where it ends.
 
@@ -398,7 +334,3 @@ def check_columns(needed: Iterable[str], names: Sequence[str]) -> None:
             raise TraceError(
                 f"the table must have the column {quoted(column)}, got {clip(shown, 600)}{more}"
             )
-
-
-OWN = frozenset(("frame_id", *Columns.OPTIONAL))
-"""Columns of a trace that are neither marks nor tags."""

@@ -3,7 +3,7 @@
 import csv
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,15 +37,15 @@ class Dialect:
     Attributes
     ----------
     names
-        Of the columns, all different.
+        Of the columns, all different: column_1, column_2, ... if the file does not name them.
     first_row
         Bytes before the first row of values.
     first_line
         Number of the line with the first row, from 1.
-    named
-        Whether the file names its columns; otherwise they are column_1, column_2, ...
     repeated
         Names that the file gives to several columns.
+    missing
+        Texts that mean that a value is missing.
     """
 
     delimiter: str
@@ -53,12 +53,12 @@ class Dialect:
     names: tuple[str, ...]
     first_row: int
     first_line: int
-    named: bool = True
-    repeated: tuple[str, ...] = ()
+    repeated: tuple[str, ...]
+    missing: tuple[str, ...]
 
 
-def sniff(head: bytes) -> Dialect:
-    """Return the dialect of a file that begins with `head`.
+def sniff(head: bytes, missing: Sequence[str]) -> Dialect:
+    """Return the dialect of a file that begins with `head`, with these texts for missing values.
 
     Lines before the names of columns that begin with # are comments.
 
@@ -114,7 +114,8 @@ def sniff(head: bytes) -> Dialect:
     comma = commas > sum(_DECIMAL_POINT.fullmatch(cell) is not None for cell in cells)
     names = _distinct(first if named else [""] * len(first))
     repeated = tuple(name for name, n in Counter(first).items() if named and name and n > 1)
-    return Dialect(delimiter, "," if comma else ".", names, place, line_number, named, repeated)
+    point = "," if comma else "."
+    return Dialect(delimiter, point, names, place, line_number, repeated, tuple(missing))
 
 
 def _is_binary(head: bytes) -> bool:
@@ -305,14 +306,8 @@ class ParsedBlock:
         return int(line)
 
 
-def parse(
-    block: Block,
-    dialect: Dialect,
-    columns: Sequence[str],
-    kinds: dict[str, pa.DataType],
-    missing: Sequence[str],
-) -> ParsedBlock:
-    """Return columns of a block, as text unless another type is given.
+def parse(block: Block, dialect: Dialect, kinds: Mapping[str, pa.DataType]) -> ParsedBlock:
+    """Return columns of a block, given with their types.
 
     Raises
     ------
@@ -322,21 +317,18 @@ def parse(
     skipped: list[tuple[int, str]] = []
 
     def skip(row: Any) -> str:
+        """Note a row with more or fewer columns."""
         skipped.append((row.number - 1, row.text[:200]))
         return "skip"
 
-    table = _of_rows_alike(block, dialect, columns, kinds, missing)
+    table = _of_rows_alike(block, dialect, kinds)
     if table is None:
-        table = _read(_utf8(block), dialect, columns, kinds, missing, skip)
+        table = _read(_utf8(block), dialect, kinds, skip)
     return ParsedBlock(table, block, skipped)
 
 
 def _of_rows_alike(
-    block: Block,
-    dialect: Dialect,
-    columns: Sequence[str],
-    kinds: dict[str, pa.DataType],
-    missing: Sequence[str],
+    block: Block, dialect: Dialect, kinds: Mapping[str, pa.DataType]
 ) -> pa.Table | None:
     """Return the columns if all rows are laid out alike, which is quicker; otherwise None."""
     length = block.held.find(b"\n", 0, block.size) + 1
@@ -346,8 +338,7 @@ def _of_rows_alike(
         return None
     rows = np.frombuffer(block.held, np.uint8, block.size).reshape(block.lines, length)
     separators = dialect.delimiter, dialect.decimal_point
-    wanted = {name: kinds.get(name, pa.string()) for name in columns}
-    return columns_laid_out_alike(rows, separators, dialect.names, wanted, missing)
+    return columns_laid_out_alike(rows, separators, dialect.names, kinds, dialect.missing)
 
 
 def _utf8(block: Block) -> pa.Buffer:
@@ -363,12 +354,9 @@ def _utf8(block: Block) -> pa.Buffer:
 def _read(
     data: pa.Buffer,
     dialect: Dialect,
-    columns: Sequence[str],
-    kinds: dict[str, pa.DataType],
-    missing: Sequence[str],
+    kinds: Mapping[str, pa.DataType],
     skip: Callable[[Any], str],
 ) -> pa.Table:
-    types = {name: kinds.get(name, pa.string()) for name in columns}
     several_lines = bool((np.frombuffer(data, np.uint8) == ord('"')).any())
     return arrow_csv.read_csv(
         pa.BufferReader(data),
@@ -381,19 +369,17 @@ def _read(
             invalid_row_handler=skip,
         ),
         convert_options=arrow_csv.ConvertOptions(
-            include_columns=list(columns),
-            column_types=types,
-            null_values=list(missing),
+            include_columns=list(kinds),
+            column_types=dict(kinds),
+            null_values=list(dialect.missing),
             strings_can_be_null=True,
-            quoted_strings_can_be_null=list(missing) != [""],
+            quoted_strings_can_be_null=dialect.missing != ("",),
             decimal_point=dialect.decimal_point,
         ),
     )
 
 
-def parse_as_text(
-    block: Block, dialect: Dialect, columns: Sequence[str], missing: Sequence[str]
-) -> ParsedBlock:
+def parse_as_text(block: Block, dialect: Dialect, columns: Iterable[str]) -> ParsedBlock:
     """Return columns of a block as text; bytes that are not UTF-8 become a replacement character.
 
     Raises
@@ -401,11 +387,11 @@ def parse_as_text(
     TraceError
         The block is not a table.
     """
+    kinds = dict.fromkeys(columns, pa.string())
     if not block.data.strip():
-        empty = pa.schema([(name, pa.string()) for name in columns]).empty_table()
-        return ParsedBlock(empty, block)
+        return ParsedBlock(pa.schema(list(kinds.items())).empty_table(), block)
     try:
-        found = parse(block, dialect, columns, {}, missing)
+        found = parse(block, dialect, kinds)
     except pa.ArrowInvalid as error:
         raise TraceError(
             f"the rows from line {block.first_line:,} on must be a table: "
@@ -413,5 +399,5 @@ def parse_as_text(
         ) from None
     if dialect.decimal_point == ",":
         points = [pc.replace_substring_regex(c, *_TO_POINT) for c in found.table.columns]
-        found.table = pa.table(points, names=list(columns))
+        found.table = pa.table(points, names=list(kinds))
     return found

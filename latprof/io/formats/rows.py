@@ -20,6 +20,7 @@ from latprof.arrays import Ints, Mask
 from latprof.errors import TraceError
 from latprof.frames import FINISHED, MISSING, NO_SIZE, Columns, Labels
 from latprof.io import arrow
+from latprof.io.ahead import DECODERS, ahead
 from latprof.io.atomic import reading
 from latprof.io.checks import check_known
 from latprof.io.formats.columns import (
@@ -28,21 +29,20 @@ from latprof.io.formats.columns import (
     UNREADABLE,
     ColumnMap,
     check_columns,
-    unique_names,
 )
 from latprof.io.formats.formulas import without_apostrophe
-from latprof.io.formats.sources import ArrowSource, Batch, in_threads, one_array, source_of
-from latprof.io.formats.spans import marks_of_stages
-from latprof.io.formats.times import TimeForm, forms_of, is_text, to_ns
+from latprof.io.formats.sources import ArrowSource, Batch, source_of
+from latprof.io.formats.stages import lengths_to_marks, unique_names
+from latprof.io.formats.times import TimeForm, forms_of, to_ns
 from latprof.io.formats.unknown import advice
 from latprof.pipeline import Pipeline
 from latprof.text import clip, counted, quoted
-from latprof.units import STAMP_LIMIT
 
-__all__ = ["TableReader", "lengths_to_marks", "read_table"]
+__all__ = ["TableReader", "read_table"]
 
 _LARGEST_ID = pa.scalar(str(2**64 - 1))
 _SHOWN = 3  # rows that cannot be read, in a message
+_AHEAD = 3  # batches that are made before they are needed
 
 
 _DONE = frozenset(
@@ -133,7 +133,7 @@ class TableReader:
         """
         columns, unit = self._map, self._map.unit
         lengths, marks = (
-            {name: one_array(sample.column(name)) for name in names}
+            {name: sample.column(name) for name in names}
             for names in (columns.durations, self._marks.values())
         )
         if not lengths:
@@ -151,7 +151,7 @@ class TableReader:
         """Find out what the ids are; return sentences on it."""
         said = []
         column = self._named.get("frame_id")
-        if column is not None and not _are_ids(one_array(sample.column(column))):
+        if column is not None and not _are_ids(sample.column(column)):
             said.append(f"the ids in {clip(column)} are not integers: they are a tag")
             del self._named["frame_id"]
             others.insert(0, column)
@@ -162,10 +162,10 @@ class TableReader:
         taken = (*self.pipeline.marks, *self.pipeline.span_names)
         self._tag_columns = dict(zip(unique_names(kept, taken), kept, strict=True))
         self.tags = tuple(self._tag_columns)
-        text = {name for name in kept if is_text(sample.schema.field(name).type)}
+        text = {name for name in kept if arrow.is_text(sample.schema.field(name).type)}
         self._kinds: dict[str, pa.DataType] = {}
         if not isinstance(self._source, ArrowSource):  # which has types
-            self._kinds = {name: _tag_kind(one_array(sample.column(name))) for name in text}
+            self._kinds = {name: _tag_kind(sample.column(name)) for name in text}
             self._kinds |= {name: form.arrow_type for name, form in self._forms.items()}
             for use, kind in (("frame_id", pa.uint64()), ("size", pa.int64())):
                 if use in self._named:
@@ -174,8 +174,8 @@ class TableReader:
 
     # -- reading --------------------------------------------------------------------------------
 
-    def decoded(self, columns: Iterable[str] | None = None) -> Iterator[Callable[[], Columns]]:
-        """Yield what makes each batch of frames, once it is parsed; see `Reader.decoded`."""
+    def batches(self, columns: Iterable[str] | None = None) -> Iterator[Columns]:
+        """Yield the frames in batches; threads make the next ones meanwhile."""
         wanted = self._wanted(columns)
         tags = {tag: column for tag, column in self._tag_columns.items() if tag in wanted}
         needed = dict.fromkeys((*self._times, *self._named.values(), *tags.values()))
@@ -183,21 +183,19 @@ class TableReader:
         first = 0
 
         def converted(make: Callable[[], Batch]) -> _Converted:
+            """Return the frames of a batch, which is parsed here."""
             return self._converted(make(), tags)
 
         with self._errors():
-            batches = self._source.batches(list(needed), self._kinds)
-            for done in in_threads(converted, batches):
+            found = self._source.batches(list(needed), self._kinds)
+            tasks = ((partial(converted, make), _AHEAD) for make in found)
+            for done in ahead(tasks, DECODERS):
                 counts.add(done)
                 if "frame_id" not in self._named:  # the rows are numbered
                     done.columns.frame_id += np.uint64(first)
-                yield partial(_same, done.columns)
+                yield done.columns
                 first += done.batch.rows
             self._check(counts, first)
-
-    def batches(self, columns: Iterable[str] | None = None) -> Iterator[Columns]:
-        """Yield the frames in batches."""
-        return (make() for make in self.decoded(columns))
 
     def read(self, columns: Iterable[str] | None = None) -> Columns:
         """Return all frames at once."""
@@ -216,47 +214,42 @@ class TableReader:
     def _converted(self, batch: Batch, tags: dict[str, str]) -> "_Converted":
         """Return the frames of a batch, without the rows that cannot be read."""
         table = batch.table
-        unreadable: list[tuple[str, Mask]] = []
-        bad: Mask | None = None
+        wrong: list[tuple[str, Mask | None]] = []
         times: dict[str, Ints] = {}
         for name in self._times:
-            times[name], wrong = to_ns(one_array(table.column(name)), self._forms[name])
-            if wrong is not None:
-                unreadable.append((name, wrong if bad is None else wrong & ~bad))
-                bad = wrong if bad is None else bad | wrong
+            times[name], rows = to_ns(table.column(name), self._forms[name])
+            wrong.append((name, rows))
             if self._map.zero_is_missing:
                 times[name] = np.where(times[name] == 0, MISSING, times[name])
         optional: dict[str, Any] = {}
         ids = batch.numbers.astype(np.uint64)
         for use, name in self._named.items():
-            column = one_array(table.column(name))
-            if use in ("source", "outcome"):
+            column = table.column(name)
+            if use == "frame_id":
+                ids, rows = _integers(column, None)
+                wrong.append((name, rows))
+            elif use == "size":
+                sizes, rows = _integers(column, NO_SIZE)
+                wrong.append((name, rows))
+                optional[use] = sizes.astype(np.uint32)
+            else:
                 labels = self._unquoted(arrow.to_labels(_as_text(column), use))
                 optional[use] = _outcomes(labels) if use == "outcome" else labels
-                continue
-            values, wrong = _integers(column, 0 if use == "frame_id" else NO_SIZE)
-            if use == "frame_id":
-                ids = values
-                missing = column.is_null()
-                gone, _ = arrow.numbers(missing, "ids")
-                wrong = gone if wrong is None else wrong | gone
-            else:
-                too_large = values > NO_SIZE
-                wrong = too_large if wrong is None else wrong | too_large
-                optional[use] = values.astype(np.uint32)
-            if wrong.any():
-                unreadable.append((name, wrong if bad is None else wrong & ~bad))
-                bad = wrong if bad is None else bad | wrong
         marks = self._mark_times(times, len(ids))
         complete = frozenset(
             mark for mark, ns in marks.items() if not len(ns) or int(ns.min()) != MISSING
         )
         found = {
-            tag: self._unquoted(arrow.tag(one_array(table.column(name)), tag))
-            for tag, name in tags.items()
+            tag: self._unquoted(arrow.tag(table.column(name), tag)) for tag, name in tags.items()
         }
         columns = Columns(ids, marks, tags=found, complete=complete, **optional)
-        return _Converted(columns if bad is None else columns.take(~bad), batch, unreadable)
+        bad = np.zeros(len(ids), bool)
+        unreadable = []
+        for name, rows in wrong:
+            if rows is not None:
+                unreadable.append((name, rows & ~bad))
+                bad |= rows
+        return _Converted(columns.take(~bad) if unreadable else columns, batch, unreadable)
 
     def _unquoted(self, column: Any) -> Any:
         """Return names without the apostrophe that keeps spreadsheets from running them."""
@@ -323,10 +316,6 @@ class _Converted:
     unreadable: list[tuple[str, Mask]]
 
 
-def _same(columns: Columns) -> Columns:
-    return columns
-
-
 class _Unreadable:
     """Counts rows that cannot be read, and describes the first ones."""
 
@@ -350,80 +339,54 @@ class _Unreadable:
             self.shown.append(f"{batch.where(number)}: {text}")
 
 
-def lengths_to_marks(
-    pipeline: Pipeline, lengths: Sequence[Ints], start: Ints | None = None
-) -> dict[str, Ints]:
-    """Return marks of frames with stages of given lengths (n,) in ns.
+def _as_text(column: pa.ChunkedArray) -> pa.Array:
+    array = arrow.one_array(column)
+    kind = array.type.value_type if types.is_dictionary(array.type) else array.type
+    is_number = types.is_boolean(kind) or types.is_floating(kind)
+    return array.cast(pa.string()) if is_number else array
 
-    Frames begin at `start` (n,), or at 0. A stage without a length has no marks, and a frame that
-    lacks a stage has no end.
 
-    Raises
-    ------
-    TraceError
-        A frame ends at 2**62 ns or later.
+def _integers(column: pa.ChunkedArray, absent: int | None) -> tuple[Any, Mask | None]:
+    """Return integers as uint64, and which values are none.
+
+    A missing value becomes `absent`, the largest integer that is allowed; if that is None, it is
+    wrong.
     """
-    begin = np.zeros(len(lengths[0]) if lengths else 0, np.int64) if start is None else start
-    whole = begin != MISSING
-    for length in lengths:
-        whole &= length != MISSING
-    known = [np.where(each == MISSING, 0, each) for each in (begin, *lengths)]
-    if len(begin) and np.sum(np.abs(known), axis=0, dtype=np.float64).max() >= STAMP_LIMIT:
-        raise TraceError("frames must end before 2**62 ns; is the unit right?")
-    end = np.where(whole, np.sum(known, axis=0, dtype=np.int64), MISSING)
-    begun = [np.where(begin == MISSING, MISSING, each) for each in lengths]
-    marks = marks_of_stages(pipeline, begin, begun, end)
-    return {mark: marks[mark] for mark in pipeline.marks}
-
-
-def _as_text(column: pa.Array) -> pa.Array:
-    kind = column.type.value_type if types.is_dictionary(column.type) else column.type
-    if types.is_boolean(kind) or types.is_floating(kind):
-        return column.cast(pa.string())
-    return column
-
-
-def _integers(column: pa.Array, absent: int) -> tuple[Any, Mask | None]:
-    """Return integers as uint64, and which values are none."""
-    if is_text(column.type):
-        if types.is_dictionary(column.type):
-            column = column.dictionary_decode()
-        known = pc.replace_substring_regex(pc.utf8_trim_whitespace(column), r"^\+|\.0*$", "")
+    array = arrow.plain_array(column)
+    wrong = np.zeros(len(array), bool)
+    if arrow.is_text(array.type):
+        known = pc.replace_substring_regex(pc.utf8_trim_whitespace(array), r"^\+|\.0*$", "")
         fits = pc.match_substring_regex(known, r"^\d{1,20}$")
         small = pc.or_(
             pc.less(pc.utf8_length(known), 20), pc.less_equal(known, _LARGEST_ID.cast(known.type))
         )
         fits = pc.fill_null(pc.and_(fits, small), True)
-        known = pc.if_else(fits, known, None)
         wrong, _ = arrow.numbers(pc.invert(fits), "integers")
-        values, missing = arrow.numbers(known.cast(pa.uint64()), "integers")
-    else:
-        values, missing = arrow.numbers(column, "integers")
-        wrong = np.zeros(len(values), bool)
-        if values.dtype.kind == "f":
-            rounded = np.nan_to_num(np.floor(values), nan=0.0, posinf=0.0, neginf=0.0)
-            gone = np.isnan(values)
-            wrong = (rounded != values) & ~gone | (np.abs(rounded) >= 2.0**53)
-            missing = gone if missing is None else missing | gone
-            values = np.where(wrong | (rounded < 0), 0, rounded)
-            wrong |= rounded < 0
-        elif values.dtype.kind == "i":
-            wrong = values < 0
-            values = np.where(wrong, 0, values)
+        array = pc.if_else(fits, known, None).cast(pa.uint64())
+    values, missing = arrow.numbers(array, "integers")
+    if values.dtype.kind == "f":
+        rounded = np.nan_to_num(np.floor(values), nan=0.0, posinf=0.0, neginf=0.0)
+        gone = np.isnan(values)
+        wrong = ((rounded != values) & ~gone) | (rounded < 0) | (rounded >= 2.0**53)
+        missing = gone if missing is None else missing | gone
+        values = np.where(wrong, 0, rounded)
+    elif values.dtype.kind == "i":
+        wrong = values < 0
+        values = np.where(wrong, 0, values)
     values = values.astype(np.uint64)
-    if missing is not None:
-        values = np.where(missing, np.uint64(absent), values)
+    if absent is None:
+        wrong = wrong if missing is None else wrong | missing
+    else:
+        wrong = wrong | (values > absent)
+        values = values if missing is None else np.where(missing, np.uint64(absent), values)
     return values, wrong if wrong.any() else None
 
 
-def _are_ids(column: pa.Array) -> bool:
+def _are_ids(column: pa.ChunkedArray) -> bool:
     """Return whether the values are integers of 0 and more."""
-    if types.is_integer(column.type):
-        return (pc.min(column).as_py() or 0) >= 0
-    if not is_text(column.type):
+    if not (types.is_integer(column.type) or arrow.is_text(column.type)):
         return False
-    _, wrong = _integers(column, 0)
-    return wrong is None
+    return _integers(pc.drop_null(column), None)[1] is None
 
 
 def _outcomes(labels: Labels) -> Labels:
@@ -459,7 +422,7 @@ def _is_kept(kind: pa.DataType) -> bool:
     return True
 
 
-def _tag_kind(sample: pa.Array) -> pa.DataType:
+def _tag_kind(sample: pa.ChunkedArray) -> pa.DataType:
     """Return integers or floats if all first values are such numbers, otherwise text."""
     known = sample.drop_null()
     for kind in (pa.int64(), pa.float64()):

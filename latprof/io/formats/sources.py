@@ -2,13 +2,12 @@
 
 import contextlib
 import json
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -18,12 +17,11 @@ from pyarrow import ipc
 from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.io import arrow
-from latprof.io.batches import DECODERS
+from latprof.io.ahead import read_ahead
 from latprof.io.formats import delimited
 from latprof.io.formats.columns import ColumnMap
 from latprof.io.formats.files import BOM, HEAD, LONGEST_LINE, head_of, opened
 from latprof.io.formats.json_values import JsonValues, json_lines_of
-from latprof.io.reader import read_ahead
 from latprof.io.remote import is_url, open_url, size_of
 from latprof.text import clip, quoted
 
@@ -33,15 +31,9 @@ __all__ = [
     "CsvSource",
     "JsonSource",
     "Source",
-    "in_threads",
-    "one_array",
     "source_of",
 ]
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-_AHEAD = 3  # batches that are made before they are needed
 _JSON_ROWS = 1 << 14  # of a batch
 _SHOWN = 5  # repeated names
 _SAMPLE_ROWS = 1_000
@@ -92,11 +84,11 @@ class CsvSource:
     """Rows of a CSV file, in blocks of some megabytes."""
 
     def __init__(self, path: str, missing: Sequence[str]) -> None:
-        self._path, self._missing = path, missing
+        self._path = path
         head = head_of(path)
         if len(head) >= HEAD and head.count(b"\n") < 2:  # a value is very long
             head = head_of(path, LONGEST_LINE)
-        self.dialect = delimited.sniff(head)
+        self.dialect = delimited.sniff(head, missing)
         self.names = self.dialect.names
         self.said: Sequence[str] = [
             f"several columns are named {clip(name, 40)}: the first of them is taken"
@@ -108,7 +100,7 @@ class CsvSource:
         if len(head) >= HEAD and end > self.dialect.first_row:
             data = head[self.dialect.first_row : end]
         first = delimited.Block(data, len(data), self.dialect.first_line, data.count(b"\n"))
-        self._first = delimited.parse_as_text(first, self.dialect, self.names, missing)
+        self._first = delimited.parse_as_text(first, self.dialect, self.names)
         size = max(size_of(path) - self.dialect.first_row, len(data))
         # exact if the sample is the whole file
         self.rows = self._first.rows * size // max(len(data), 1)
@@ -122,16 +114,15 @@ class CsvSource:
     ) -> Iterator[Callable[[], Batch]]:
         """Yield what makes each batch, the next block being read in a thread meanwhile."""
         with opened(self._path) as stream:
+            wanted = {name: kinds.get(name, pa.string()) for name in columns}
             for block in read_ahead(delimited.blocks(stream, self.dialect)):
-                yield partial(self._batch, block, columns, kinds)
+                yield partial(self._batch, block, wanted)
 
-    def _batch(
-        self, block: delimited.Block, columns: Sequence[str], kinds: dict[str, pa.DataType]
-    ) -> Batch:
+    def _batch(self, block: delimited.Block, kinds: dict[str, pa.DataType]) -> Batch:
         try:
-            parsed = delimited.parse(block, self.dialect, columns, kinds, self._missing)
+            parsed = delimited.parse(block, self.dialect, kinds)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            parsed = delimited.parse_as_text(block, self.dialect, columns, self._missing)
+            parsed = delimited.parse_as_text(block, self.dialect, kinds)
         return Batch(
             parsed.table,
             parsed.rows,
@@ -312,28 +303,6 @@ def _native(path: str) -> pa.NativeFile:
 def _parquet_batches(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
     found: Iterator[pa.RecordBatch] = parquet.iter_batches(1 << 17, columns=columns)
     return found
-
-
-def one_array(column: pa.ChunkedArray) -> pa.Array:
-    """Return a column in one piece, without a copy if it is one already."""
-    if column.num_chunks == 1:
-        return column.chunk(0)
-    found = column.combine_chunks()
-    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
-
-
-def in_threads(work: Callable[[Item], Result], items: Iterator[Item]) -> Iterator[Result]:
-    """Yield the result of `work` for each item in order; threads work on the next items."""
-    with ThreadPoolExecutor(DECODERS, thread_name_prefix="latprof-decode") as pool:
-        coming = deque(pool.submit(work, item) for item in islice(items, _AHEAD))
-        try:
-            while coming:
-                done = coming.popleft().result()
-                coming.extend(pool.submit(work, item) for item in islice(items, 1))
-                yield done
-        finally:
-            for each in coming:
-                each.cancel()
 
 
 def source_of(path: str, columns: ColumnMap, table: pa.Table | None = None) -> Source:

@@ -19,13 +19,13 @@ import numpy as np
 
 from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns, Labels
-from latprof.io.formats.columns import NUMBERED, identifier, unique_names
-from latprof.marks import Span
+from latprof.io.formats.columns import NUMBERED
+from latprof.io.formats.stages import marks_of_stages, stages_pipeline, unique_names
 from latprof.pipeline import Pipeline
 from latprof.text import clip, counted, quoted
 from latprof.units import STAMP_LIMIT, format_ns
 
-__all__ = ["SpanRecord", "SpanTable", "frames_of_spans", "marks_of_stages", "stages_pipeline"]
+__all__ = ["SpanRecord", "SpanTable", "frames_of_spans"]
 
 _PLACE = re.compile(r" \([^()]*[/\\]([^()/\\]*)\)$")  # of the code of a function
 _MOST_STAGES = 24  # more operations are part of `other`
@@ -335,30 +335,3 @@ def _names(operations: Sequence[tuple[str, str]]) -> list[str]:
         ],
         (),
     )
-
-
-def stages_pipeline(name: str, stages: Sequence[str]) -> Pipeline:
-    """Return a pipeline in which each stage has marks of its own, so that each may be missing."""
-    marks, spans = ["start"], []
-    for stage in stages:
-        begin, end = f"{stage[:58]}_begin", f"{stage[:58]}_done"
-        marks += [begin, end]
-        spans.append(Span(stage, begin, end))
-    return Pipeline(identifier(name), (*marks, "end"), spans)
-
-
-def marks_of_stages(
-    pipeline: Pipeline, start: Any, lengths: Sequence[Any], end: Any
-) -> dict[str, Any]:
-    """Return marks of stages laid end to end from `start` (n,), for lengths (n,) in ns.
-
-    A stage of length `MISSING` has no marks.
-    """
-    now: Any = start
-    marks = {"start": start}
-    for stage, length in zip(pipeline.stages, lengths, strict=True):
-        known = length != MISSING
-        marks[stage.begin] = np.where(known, now, MISSING)
-        now = now + np.where(known, length, 0)
-        marks[stage.end] = np.where(known, now, MISSING)
-    return marks | {"start": start, "end": end}  # the first stage may begin at the start

@@ -5,7 +5,7 @@ first rows. A value of another form later on is unreadable: it is counted, and i
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -18,12 +18,12 @@ from pyarrow import types
 from latprof.arrays import Ints, Mask
 from latprof.errors import TraceError
 from latprof.frames import MISSING
-from latprof.io.arrow import numbers
+from latprof.io.arrow import is_text, numbers, plain_array
 from latprof.io.formats.columns import UNIT_OF, UNITS
 from latprof.text import quoted
 from latprof.units import STAMP_LIMIT, parse_time
 
-__all__ = ["TimeForm", "forms_of", "is_text", "resolution", "to_ns"]
+__all__ = ["TimeForm", "forms_of", "to_ns"]
 
 _DIGITS = {"s": 9, "ms": 6, "us": 3, "ns": 0}  # decimals of a unit down to 1 ns
 
@@ -70,18 +70,11 @@ class TimeForm:
         return pa.timestamp("ns", "UTC" if self.kind == "zoned" else None)
 
 
-def is_text(kind: pa.DataType) -> bool:
-    """Return whether a column has text, also as a dictionary."""
-    if types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
-
-
 # -- the form of columns ------------------------------------------------------------------------
 
 
 def forms_of(
-    sample: Mapping[str, pa.Array],
+    sample: Mapping[str, pa.Array | pa.ChunkedArray],
     *,
     unit: str | None,
     tz: str | None,
@@ -103,6 +96,7 @@ def forms_of(
     TraceError
         A form that is not known, times of different forms, or a unit that must be given.
     """
+    sample = {name: plain_array(values) for name, values in sample.items()}
     forms = {name: _form(name, values, durations) for name, values in sample.items()}
     known = {name: form for name, form in forms.items() if form is not None}
     kinds = {form.kind for form in known.values()}
@@ -139,10 +133,8 @@ def forms_of(
 
 def _form(name: str, values: pa.Array, durations: bool) -> TimeForm | None:
     """Return the form of a column, or None if all values of the sample are missing."""
-    if types.is_dictionary(values.type):
-        values = values.dictionary_decode()
-    kind = values.type
     values = values.drop_null()
+    kind = values.type
     if not len(values) or types.is_null(kind):
         return None
     if types.is_integer(kind):
@@ -246,10 +238,7 @@ def to_ns(array: pa.Array | pa.ChunkedArray, form: TimeForm) -> tuple[Ints, Mask
 
     The mask is None if all values can be read.
     """
-    if isinstance(array, pa.ChunkedArray):
-        array = array.combine_chunks()
-    if types.is_dictionary(array.type):
-        array = array.dictionary_decode()
+    array = plain_array(array)
     kind = array.type
     if types.is_null(kind):
         return np.full(len(array), MISSING), None
@@ -382,12 +371,3 @@ def _one_by_one(texts: Sequence[str | None], form: TimeForm) -> tuple[Ints, Mask
     else:
         ns, _ = to_ns(pa.array(values, pa.int64()), replace(form, unit="ns"))
     return ns, wrong if wrong.any() else None
-
-
-def resolution(columns: Iterable[Ints]) -> int:
-    """Return the largest of 1 s, 1 ms and 1 us that all times are whole multiples of, or 1 ns."""
-    arrays = [ns[ns != MISSING] for ns in columns]
-    for unit in (10**9, 10**6, 10**3):
-        if all((ns % unit == 0).all() for ns in arrays):
-            return unit
-    return 1

@@ -13,7 +13,7 @@ from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.frames import MISSING
 from latprof.io.formats.known import FORMATS
-from latprof.io.formats.sources import Source, one_array
+from latprof.io.formats.sources import Source
 from latprof.io.formats.times import forms_of, to_ns
 from latprof.text import clip
 
@@ -56,7 +56,7 @@ def _columns_of_times(source: Source) -> list[str]:
     times: dict[str, Ints] = {}
     for name in source.names[:_MOST_TRIED]:
         with contextlib.suppress(TraceError, pa.ArrowException):
-            column = one_array(sample.column(name))
+            column = sample.column(name)
             forms, _ = forms_of({name: column}, unit=None, tz=None)
             ns, _ = to_ns(column, forms[name])
             if (ns > _LATER).any():  # other numbers may be anything
@@ -77,7 +77,7 @@ def _columns_of_lengths(source: Source) -> list[str]:
     found = []
     for name in source.names[:_MOST_TRIED]:
         with contextlib.suppress(TraceError, pa.ArrowException):
-            column = one_array(sample.column(name))
+            column = sample.column(name)
             _, said = forms_of({name: column}, unit=None, tz=None, durations=True)
             found += [name] if said else []
     return found
