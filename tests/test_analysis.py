@@ -23,7 +23,7 @@ from latprof.fold import fold
 from latprof.frames import Labels
 from latprof.io import reader
 from latprof.io import writer as write_module
-from latprof.io.dataset import find_files
+from latprof.io.find import find_files
 from latprof.pipeline import Pipeline
 from latprof.profile.profile import load_profile, merge
 from latprof.report.report import Report

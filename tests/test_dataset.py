@@ -16,7 +16,8 @@ from traces import MIC, mic
 import latprof
 from latprof import AUDIO, LatprofError, Pipeline, PipelineError, Trace, TraceError
 from latprof.frames import MISSING, Columns
-from latprof.io.dataset import Dataset, find_files
+from latprof.io.dataset import Dataset
+from latprof.io.find import find_files
 from latprof.io.reader import Reader
 
 LINK = Pipeline("link", ("start", "end"))

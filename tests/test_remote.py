@@ -16,7 +16,8 @@ from traces import MIC, mic
 import latprof
 from latprof import Trace, TraceError
 from latprof.cli.main import main
-from latprof.io.dataset import Dataset, find_files
+from latprof.io.dataset import Dataset
+from latprof.io.find import find_files
 from latprof.io.reader import Reader
 from latprof.io.remote import REQUESTS
 from latprof.parts import Workers

@@ -24,7 +24,7 @@ from latprof.io.compact import compact
 from latprof.io.dataset import Dataset
 from latprof.io.formats.foreign import ForeignFile
 from latprof.io.member import Member, lowest_start
-from latprof.io.remote import identity, is_file
+from latprof.io.paths import identity, is_file
 from latprof.pipeline import Pipeline
 from latprof.profile.file import is_profile, saved_profiles
 from latprof.profile.merging import merge_named

@@ -11,7 +11,7 @@ from latprof.errors import ProfileError
 from latprof.io.dataset import Dataset
 from latprof.io.formats.foreign import ForeignFile
 from latprof.io.member import Member
-from latprof.io.remote import identity
+from latprof.io.paths import identity
 from latprof.profile.file import is_profile, read_recorders, saved_profiles
 from latprof.profile.merging import merge_named
 from latprof.profile.profile import Profile, load_profile

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from latprof.errors import LatprofError, TraceError
-from latprof.io.remote import check_url, is_url, local_path, send
+from latprof.io.paths import is_url, local_path
+from latprof.io.remote import check_url, send
 from latprof.text import clip, escape, quoted, shown_path, without_secrets
 
 __all__ = ["AtomicFile", "file_errors", "first_line", "new_file", "reading", "write_file"]
@@ -250,6 +251,6 @@ def new_file(path: str | os.PathLike[str]) -> AtomicFile:
     TraceError
         The URL is of an unknown file system.
     """
-    if isinstance(path, str) and is_url(path):
+    if is_url(path):
         return _UploadedFile(path)
     return AtomicFile(local_path(path))

@@ -14,7 +14,7 @@ from latprof.frames import Columns, Labels
 from latprof.io.atomic import file_errors, write_file
 from latprof.io.dataset import Dataset, DatasetLike
 from latprof.io.member import Member
-from latprof.io.remote import is_url, local_path, size_of
+from latprof.io.paths import is_url, local_path, size_of
 from latprof.io.several import meta_of
 from latprof.text import shown_path
 

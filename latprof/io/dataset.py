@@ -4,7 +4,6 @@ A `Dataset` resolves and checks what a public function was given, and streams it
 batches. A file is open only while it is read, and pyarrow is loaded only if there is a file.
 """
 
-import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -14,11 +13,11 @@ from typing import Any
 from latprof.errors import TraceError
 from latprof.frames import Columns
 from latprof.io.ahead import DECODERS, REMOTE_DECODERS, ahead
-from latprof.io.atomic import file_errors
 from latprof.io.batches import cut, in_order
+from latprof.io.find import find_files
 from latprof.io.formats.foreign import ForeignFile
 from latprof.io.member import Member, Task, TraceLike, foreign, inspected
-from latprof.io.remote import find, identity, is_url, local_path
+from latprof.io.paths import identity, is_url, local_path
 from latprof.io.several import cut_out, recordings_in, runs_of
 from latprof.pipeline import Pipeline, check_pipeline
 from latprof.units import STAMP_LIMIT
@@ -27,7 +26,6 @@ __all__ = [
     "Dataset",
     "DatasetLike",
     "RecordingLike",
-    "find_files",
     "stream_of",
 ]
 
@@ -294,53 +292,6 @@ def stream_of(
             yield from cut_out(run, batches())
 
 
-def find_files(where: str | os.PathLike[str], *, every: bool = False) -> Sequence[Path | str]:
-    """Return the files that a path, a folder or a glob means, sorted by name; URLs are text.
-
-    Parameters
-    ----------
-    where
-        A path, a folder (all ``*.parquet`` files in it and below), or a glob.
-    every
-        Of a folder, return all files other than hidden ones and those named ``*.pipeline.json``.
-
-    Raises
-    ------
-    TraceError
-        There is none.
-    """
-    if isinstance(where, str) and is_url(where):
-        return find(where, every=every)
-    where = local_path(where)
-    path, text = Path(where), os.fspath(where)
-    with file_errors(where, "cannot be opened"):
-        if path.is_dir():
-            pattern = "*" if every else "*.parquet"
-            found = sorted(
-                each
-                for each in path.rglob(pattern)
-                if each.is_file() and not (every and _is_beside(each))
-            )
-            if not found:
-                raise TraceError(f"the folder contains no {pattern} file; pass another one")
-            return found
-        if path.is_file():
-            return [path]
-        if path.exists():  # it can be read only once, and opening it may wait forever
-            raise TraceError(
-                "the path must be of a file, got a pipe or a device; save its data to a file first"
-            )
-        found = []
-        if glob.has_magic(text):
-            # glob takes a folder that it cannot open for an empty one: fail here instead if the
-            # process may not open another file
-            os.close(os.open(os.devnull, os.O_RDONLY))
-            found = [Path(each) for each in glob.glob(text, recursive=True)]
-        if not found:
-            raise TraceError("file not found; pass a trace, a path, a folder or a glob")
-        return sorted(found)
-
-
 def _traces_and_files(
     recordings: DatasetLike,
 ) -> Iterator[TraceLike | ForeignFile | Member | Path | str]:
@@ -413,7 +364,3 @@ def _is_trace(value: object) -> bool:
 
 def _is_table(value: object) -> bool:
     return type(value).__name__ == "DataFrame"
-
-
-def _is_beside(path: Path) -> bool:
-    return path.name.startswith(".") or path.name.endswith(".pipeline.json")

@@ -11,7 +11,7 @@ from latprof.io.atomic import file_errors
 from latprof.io.formats.columns import ColumnMap
 from latprof.io.formats.foreign import ForeignFile, beside, read_pipeline_file
 from latprof.io.formats.known import recognized
-from latprof.io.remote import identity, is_file, is_url, open_binary
+from latprof.io.paths import identity, is_file, is_url, open_binary
 from latprof.pipeline import Pipeline
 from latprof.text import shown_path
 from latprof.units import STAMP_LIMIT
@@ -207,7 +207,7 @@ def inspected(path: Path | str, pipeline: Pipeline | None) -> Member:
     """Return a trace file, or a file of another tool, without its frames; a URL is text."""
     from latprof.io.reader import Reader
 
-    remote = isinstance(path, str) and is_url(path)
+    remote = is_url(path)
     is_foreign = False
     with file_errors(path, "cannot be read"):
         # of a name that says it, no request must be made

@@ -19,7 +19,8 @@ from latprof.io.ahead import DECODERS, REMOTE_DECODERS, read_ahead
 from latprof.io.arrow import STAMP, plan
 from latprof.io.atomic import reading
 from latprof.io.checks import check_known, columns_of_table
-from latprof.io.remote import RemoteFile, StrPath, is_url, local_path, open_url
+from latprof.io.paths import StrPath, is_url, local_path
+from latprof.io.remote import RemoteFile, open_url
 from latprof.io.writer import ROW_GROUP
 from latprof.pipeline import Pipeline
 from latprof.text import clip, shown_path
@@ -202,7 +203,7 @@ class Reader:
             The row group cannot be read, or has values that cannot be kept.
         """
         wanted = self._wanted(columns)
-        return self._made(self._group(index, wanted, self._parquet), wanted)
+        return self._made(self._decoded_group(index, wanted), wanted)
 
     def batches(self, columns: Iterable[str] | None = None) -> Iterator[Columns]:
         """Yield the frames in batches of some `ROW_GROUP` rows, one in memory at a time.
@@ -232,12 +233,8 @@ class Reader:
             return self._made(table, wanted)
 
         def decoded(index: int, last: bool) -> Callable[[], Columns]:
-            """Decode a row group with a decoder that no other thread uses."""
-            parquet = self._idle.get()
-            try:
-                return partial(made, self._group(index, wanted, parquet), last)
-            finally:
-                self._idle.put(parquet)
+            """Decode a row group."""
+            return partial(made, self._decoded_group(index, wanted), last)
 
         if self._by_group(wanted, large):
             groups = range(self.num_batches) if self._groups is None else self._groups
@@ -316,11 +313,15 @@ class Reader:
                 yield pa.Table.from_batches(waiting)
                 waiting, rows = [], 0
 
-    def _group(self, index: int, wanted: tuple[str, ...], parquet: pq.ParquetFile) -> pa.Table:
-        with self._errors():
-            return parquet.read_row_group(
-                index, columns=self._stored(wanted), use_threads=self._threads
-            )
+    def _decoded_group(self, index: int, wanted: tuple[str, ...]) -> pa.Table:
+        parquet = self._idle.get()  # no other thread uses it meanwhile
+        try:
+            with self._errors():
+                return parquet.read_row_group(
+                    index, columns=self._stored(wanted), use_threads=self._threads
+                )
+        finally:
+            self._idle.put(parquet)
 
     def read(self, columns: Iterable[str] | None = None) -> Columns:
         """Return all frames at once."""

@@ -1,7 +1,6 @@
 """Files behind URLs: S3, Google and Azure storage, and other file systems of pyarrow and fsspec.
 
-A URL names a file, a folder or a glob as a path does: ``s3://bucket/day/``,
-``s3://bucket/day/*.parquet``. Credentials come from the environment, as the tools of each store
+Credentials come from the environment, as the tools of each store
 expect them. No message shows what a URL has before an ``@`` or after a ``?``. Everything is read in
 ranges, and each request is counted.
 """
@@ -13,47 +12,32 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from importlib import import_module
 from typing import Any, BinaryIO
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from latprof.errors import LatprofError, TraceError
 from latprof.text import clip, shown_path, without_secrets
 
 __all__ = [
     "REQUESTS",
+    "WITH_BUCKETS",
     "RemoteFile",
     "Requests",
-    "StrPath",
+    "about",
     "check_url",
-    "find",
-    "identity",
-    "is_file",
-    "is_folder",
-    "is_glob",
-    "is_url",
-    "local_path",
-    "may_be_one_file",
-    "open_binary",
+    "located",
     "open_url",
     "remote_errors",
     "send",
-    "size_of",
 ]
 
-StrPath = str | os.PathLike[str]
-"""A local path, or a URL as text."""
-
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_MAGIC = re.compile(r"[*\[]")  # of a glob in a URL, where a ? begins the query
-_SAFE = "/=:,+@!$&'()~"  # characters of a name that a URL may contain
 _TAIL = 1 << 16  # bytes at the end of a file that are read at once: the footer of most files
-_BLOCK = 1 << 22  # bytes of a request, if a file is read from begin to end
 
-_WITH_BUCKETS = ("s3", "gs", "gcs")
+WITH_BUCKETS = ("s3", "gs", "gcs")
+"""Schemes of URLs that begin with a bucket."""
+
 _SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_STORAGE_KEY")
 
 # what the text of an error contains, and what to do then
@@ -73,65 +57,27 @@ _REMEDIES = (
 )
 
 
-def is_url(path: object) -> bool:
-    """Return whether a path is a URL of a file that is not local.
-
-    Examples
-    --------
-    >>> is_url("s3://bucket/mic.parquet"), is_url("file:///tmp/mic.parquet"), is_url("mic.parquet")
-    (True, False, False)
-    """
-    if not isinstance(path, str) or _SCHEME.match(path) is None:
-        return False
-    return path[:7].lower() != "file://"
-
-
-def local_path(path: StrPath) -> StrPath:
-    """Return a path, or that of a URL with the scheme ``file``.
-
-    Examples
-    --------
-    >>> local_path("file:///tmp/a%20b.parquet"), local_path("mic.parquet")
-    ('/tmp/a b.parquet', 'mic.parquet')
-    """
-    if isinstance(path, str) and path[:7].lower() == "file://":
-        return unquote(path[7:].removeprefix("localhost"))
-    return path
-
-
-def identity(path: StrPath) -> str:
-    """Return text that is equal for two names of one file."""
-    return path if isinstance(path, str) and is_url(path) else os.path.realpath(path)
-
-
 # -- requests -----------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _Made:
-    requests: int = 0
-    bytes: int = 0
 
 
 class Requests:
     """Counts the requests of this process by file: openings, listings and ranges that were read."""
 
     def __init__(self) -> None:
-        self._made: dict[str, _Made] = {}
+        self._made: dict[str, tuple[int, int]] = {}
         self._lock = threading.Lock()
 
     def add(self, name: str, requests: int = 1, size: int = 0) -> None:
         """Count requests that returned `size` bytes."""
         with self._lock:
-            made = self._made.setdefault(name, _Made())
-            made.requests += requests
-            made.bytes += size
+            before = self._made.get(name, (0, 0))
+            self._made[name] = (before[0] + requests, before[1] + size)
 
     def take(self) -> dict[str, tuple[int, int]]:
         """Return (requests, bytes) by file since the last call, and begin again."""
         with self._lock:
             made, self._made = self._made, {}
-        return {name: (each.requests, each.bytes) for name, each in made.items()}
+        return made
 
     def update(self, found: dict[str, tuple[int, int]]) -> None:
         """Add what `take` has returned, also in another process."""
@@ -199,12 +145,12 @@ def _secrets(url: str) -> set[str]:
 # -- file systems -------------------------------------------------------------------------------
 
 
-def _located(url: str) -> tuple[Any, str]:
+def located(url: str) -> tuple[Any, str]:
     """Return the file system of a URL, and the path in it."""
     head, _, query = url.partition("?")
     scheme, _, rest = head.partition("://")
     host, _, path = rest.partition("/")
-    if not host and scheme.lower() in _WITH_BUCKETS:
+    if not host and scheme.lower() in WITH_BUCKETS:
         raise TraceError(f"{shown_path(url)}: the URL must have a bucket: {scheme}://bucket/file")
     found = _file_system(f"{scheme.lower()}://{host}" + (f"?{query}" if query else ""))
     if found is None:
@@ -246,7 +192,7 @@ def check_url(url: str) -> None:
         It is.
     """
     with remote_errors(url):
-        _located(url)
+        located(url)
 
 
 # -- files --------------------------------------------------------------------------------------
@@ -335,7 +281,7 @@ def open_url(url: str) -> RemoteFile:
         It does not exist, or the store refuses.
     """
     with remote_errors(url):
-        system, path = _located(url)
+        system, path = located(url)
         inner = getattr(getattr(system, "handler", None), "fs", None)
         if inner is None:
             file = system.open_input_file(path)
@@ -346,137 +292,18 @@ def open_url(url: str) -> RemoteFile:
         return RemoteFile(url, file)
 
 
-def open_binary(path: StrPath) -> io.BufferedReader:
-    """Open a local file, or one behind a URL, to read it from begin to end.
+def about(url: str) -> Any:
+    """Return what the store says of a URL, as pyarrow's FileInfo.
 
     Raises
     ------
-    OSError
-        The local file cannot be opened.
     TraceError
-        That behind the URL cannot.
+        The store cannot be reached, or refuses.
     """
-    if isinstance(path, str) and is_url(path):
-        opened = open_url(path)
-        return io.BufferedReader(opened, min(max(opened.size, 1), _BLOCK))
-    return open(local_path(path), "rb")
-
-
-def size_of(path: StrPath) -> int:
-    """Return the number of bytes of a local file, or of one behind a URL."""
-    if isinstance(path, str) and is_url(path):
-        return open_url(path).size
-    return os.path.getsize(local_path(path))
-
-
-def is_file(path: StrPath) -> bool:
-    """Return whether there is a file of this name: local, or behind a URL."""
-    if isinstance(path, str) and is_url(path):
-        return bool(_about(path).is_file)
-    return os.path.isfile(local_path(path))
-
-
-def is_folder(path: StrPath) -> bool:
-    """Return whether there is a folder of this name: local, or behind a URL."""
-    if isinstance(path, str) and is_url(path):
-        return path.partition("?")[0].endswith("/") or _about(path).type.name == "Directory"
-    return os.path.isdir(local_path(path))
-
-
-def may_be_one_file(url: StrPath) -> bool:
-    """Return whether a URL may be that of a file other than Parquet, as far as its name says."""
-    name = os.fspath(url).partition("?")[0].lower()
-    return not (name.endswith(("/", ".parquet")) or is_glob(name))
-
-
-def is_glob(url: str) -> bool:
-    """Return whether a URL has ``*`` or ``[`` in its path; a ? begins its query."""
-    path = url.partition("?")[0].partition("://")[2].partition("/")[2]
-    return _MAGIC.search(path) is not None
-
-
-def _about(url: str) -> Any:
     with remote_errors(url):
-        system, path = _located(url)
+        system, path = located(url)
         REQUESTS.add(shown_path(url))
         return system.get_file_info(path)
-
-
-def find(url: str, *, every: bool = False) -> list[str]:
-    """Return the URLs of the files that a URL, a folder or a glob means, sorted by name.
-
-    Parameters
-    ----------
-    url
-        In its path ``*``, ``[...]`` and, for any number of folders, ``**`` are those of a glob.
-    every
-        Of a folder, return all files other than hidden ones and those named ``*.pipeline.json``.
-
-    Raises
-    ------
-    TraceError
-        There is none, or the store cannot be reached.
-    """
-    head, mark, query = url.partition("?")
-    scheme, _, rest = head.partition("://")
-    host, *names = rest.split("/")
-    patterns = ["**", "*" if every else "*.parquet"]
-    matching = is_glob(url)
-    if matching:
-        first = next(i for i, name in enumerate(names) if _MAGIC.search(name))
-        names, patterns = names[:first], names[first:]
-    folder = f"{scheme}://" + "/".join([host, *names]).rstrip("/")
-    if not matching and not head.endswith("/"):
-        about = _about(url)
-        if about.is_file:
-            return [url]
-        if about.type.name == "NotFound":
-            if scheme.lower() in _WITH_BUCKETS:
-                _check_bucket(f"{scheme}://{host}{mark}{query}")
-            raise TraceError(
-                f"{shown_path(url)}: file not found; pass the URL of a file, a folder or a glob"
-            )
-    with remote_errors(url):
-        system, root = _located(folder + mark + query)
-        fs: Any = import_module("pyarrow.fs")
-        deep = len(patterns) > 1
-        listed = system.get_file_info(
-            fs.FileSelector(root, recursive=deep, allow_not_found=matching)
-        )
-    REQUESTS.add(shown_path(url))
-    found = []
-    for info in listed:
-        parts = info.path[len(root) :].strip("/").split("/")
-        if info.is_file and _matches(parts, patterns) and not (every and _is_beside(parts[-1])):
-            found.append(parts)
-    if not found:
-        what = "no file matches" if matching else f"the folder contains no {patterns[-1]} file"
-        raise TraceError(f"{shown_path(url)}: {what}; pass another one")
-    # as paths are sorted, folder by folder
-    return [f"{folder}/{quote('/'.join(parts), _SAFE)}{mark}{query}" for parts in sorted(found)]
-
-
-def _check_bucket(url: str) -> None:
-    with remote_errors(url):
-        system, path = _located(url)
-        if system.get_file_info(path).type.name == "NotFound":
-            raise TraceError(
-                f"{shown_path(url)}: the bucket does not exist; check its name and the address"
-            )
-
-
-def _matches(names: list[str], patterns: list[str]) -> bool:
-    if patterns == ["**"]:
-        return True
-    if not patterns or not names:
-        return not patterns and not names
-    if patterns[0] == "**":
-        return _matches(names, patterns[1:]) or _matches(names[1:], patterns)
-    return fnmatchcase(names[0], patterns[0]) and _matches(names[1:], patterns[1:])
-
-
-def _is_beside(name: str) -> bool:
-    return name.startswith(".") or name.endswith(".pipeline.json")
 
 
 def send(file: BinaryIO, url: str) -> None:
@@ -489,7 +316,7 @@ def send(file: BinaryIO, url: str) -> None:
     """
     size = file.seek(0, os.SEEK_END)
     with remote_errors(url):
-        system, path = _located(url)
+        system, path = located(url)
         # One call: a stream that is closed half-way, as by an interrupt, makes a shorter file.
         stream = system.open_output_stream(path)
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else io.BytesIO() as view:

@@ -22,16 +22,13 @@ from latprof.io.atomic import file_errors, new_file, write_file
 from latprof.io.formats.columns import ColumnMap
 from latprof.io.formats.foreign import beside
 from latprof.io.formats.formulas import with_apostrophe
-from latprof.io.remote import is_url, local_path
+from latprof.io.paths import StrPath, is_url, local_path
 from latprof.pipeline import Pipeline
 
 __all__ = ["ROW_GROUP", "Writer", "write_csv"]
 
 ROW_GROUP = 1 << 18
 """Rows of a row group: as fast to write and read as 1 << 20, with 20 MB of memory, not 75."""
-
-StrPath = str | os.PathLike[str]
-
 
 _CSV_ROWS = 1 << 16  # of a batch
 

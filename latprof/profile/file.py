@@ -19,8 +19,8 @@ from latprof.fold.consistency import inconsistency
 from latprof.fold.sums import Sums
 from latprof.hosts import METHODS, HostClock
 from latprof.io.atomic import file_errors, write_file
-from latprof.io.remote import (
-    find,
+from latprof.io.find import find_files
+from latprof.io.paths import (
     is_file,
     is_folder,
     is_glob,
@@ -317,16 +317,16 @@ def saved_profiles(where: StrPath) -> Sequence[Path | str]:
     return sorted(found) if all(map(is_profile, found)) else []
 
 
-def _remote_profiles(url: str) -> list[str]:
+def _remote_profiles(url: str) -> Sequence[Path | str]:
     """Return the URLs of the saved profiles that a folder or a glob behind a URL means."""
     if is_glob(url):
-        found = find(url)
+        found = find_files(url)
     elif is_folder(url):
-        found = find(url, every=True)
+        found = find_files(url, every=True)
         names = [shown_path(each) for each in found]
         if any(name.endswith(".parquet") for name in names):
             return []
-        found = [url for url, name in zip(found, names, strict=True) if name.endswith(".latprof")]
+        found = [each for each, name in zip(found, names, strict=True) if name.endswith(".latprof")]
     else:
         return []
     return found if all(map(is_profile, found)) else []

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from latprof.errors import ProfilerError, TraceError
-from latprof.io.remote import check_url, is_url
+from latprof.io.paths import is_url
+from latprof.io.remote import check_url
 from latprof.pipeline import Pipeline
 from latprof.recorder.alerts import Violation
 from latprof.text import escape, quoted

@@ -10,7 +10,7 @@ from typing import Any
 
 from latprof.io.formats.json_values import JsonValues, inside, text_of
 from latprof.io.formats.spans import SpanRecord, SpanTable
-from latprof.io.remote import StrPath
+from latprof.io.paths import StrPath
 from latprof.units import STAMP_LIMIT
 
 __all__ = ["read_chrome"]

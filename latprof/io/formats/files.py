@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from latprof.errors import TraceError
-from latprof.io.remote import StrPath, open_binary
+from latprof.io.paths import StrPath, open_binary
 
 __all__ = [
     "BOM",

@@ -9,7 +9,7 @@ from typing import Any
 from latprof.errors import LatprofError, PipelineError, TraceError
 from latprof.io.formats.columns import ColumnMap
 from latprof.io.metadata import check_meta
-from latprof.io.remote import is_url, open_binary, size_of
+from latprof.io.paths import is_url, open_binary, size_of
 from latprof.pipeline import Pipeline, check_pipeline
 from latprof.text import quoted, shown_path
 

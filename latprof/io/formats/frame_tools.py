@@ -21,7 +21,7 @@ from latprof.io.formats.made import (
     text_columns,
     times_of,
 )
-from latprof.io.remote import StrPath
+from latprof.io.paths import StrPath
 from latprof.units import STAMP_LIMIT
 
 __all__ = ["read_capframex", "read_mangohud", "read_presentmon"]

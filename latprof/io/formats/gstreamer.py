@@ -10,7 +10,7 @@ from latprof.errors import TraceError
 from latprof.frames import Labels
 from latprof.io.formats.files import lines_of
 from latprof.io.formats.made import Frames, frames_of_lengths
-from latprof.io.remote import StrPath
+from latprof.io.paths import StrPath
 from latprof.text import clip, counted
 from latprof.units import STAMP_LIMIT
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from latprof.errors import TraceError
 from latprof.io.formats.files import ByteStream, lines_of, opened
-from latprof.io.remote import StrPath
+from latprof.io.paths import StrPath
 from latprof.text import counted
 
 __all__ = [

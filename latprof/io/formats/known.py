@@ -12,7 +12,7 @@ from latprof.io.atomic import file_errors, reading
 from latprof.io.formats.bins import EDGES, BinnedFile
 from latprof.io.formats.files import BOM, head_of
 from latprof.io.formats.spans import frames_of_spans
-from latprof.io.remote import StrPath
+from latprof.io.paths import StrPath
 from latprof.pipeline import Pipeline
 
 __all__ = ["FORMATS", "UNTRIED", "Format", "recognized"]

@@ -21,7 +21,7 @@ from latprof.io.formats.made import (
     times_of,
 )
 from latprof.io.formats.times import TimeForm, to_ns
-from latprof.io.remote import StrPath
+from latprof.io.paths import StrPath
 from latprof.text import quoted
 
 __all__ = [

@@ -15,7 +15,7 @@ from latprof.io.formats.columns import MISSING_TEXTS, NUMBERED
 from latprof.io.formats.sources import CsvSource
 from latprof.io.formats.stages import marks_of_stages, stages_pipeline
 from latprof.io.formats.times import TimeForm, to_ns
-from latprof.io.remote import StrPath
+from latprof.io.paths import StrPath
 from latprof.pipeline import Pipeline
 from latprof.text import counted
 

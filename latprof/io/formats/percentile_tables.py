@@ -9,7 +9,7 @@ from latprof.errors import TraceError
 from latprof.io.formats.bins import Binned, BinnedFile
 from latprof.io.formats.columns import UNIT_OF, UNITS
 from latprof.io.formats.files import lines_of
-from latprof.io.remote import StrPath
+from latprof.io.paths import StrPath
 from latprof.text import clip, quoted
 from latprof.units import STAMP_LIMIT
 

@@ -349,8 +349,8 @@ def _as_text(column: pa.ChunkedArray) -> pa.Array:
 def _integers(column: pa.ChunkedArray, absent: int | None) -> tuple[Any, Mask | None]:
     """Return integers as uint64, and which values are none.
 
-    A missing value becomes `absent`, the largest integer that is allowed; if that is None, it is
-    wrong.
+    A missing value becomes `absent`, the largest integer that is allowed, or is wrong if `absent`
+    is None.
     """
     array = arrow.plain_array(column)
     wrong = np.zeros(len(array), bool)

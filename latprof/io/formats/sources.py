@@ -22,7 +22,8 @@ from latprof.io.formats import delimited
 from latprof.io.formats.columns import ColumnMap
 from latprof.io.formats.files import BOM, HEAD, LONGEST_LINE, head_of, opened
 from latprof.io.formats.json_values import JsonValues, json_lines_of
-from latprof.io.remote import is_url, open_url, size_of
+from latprof.io.paths import is_url, size_of
+from latprof.io.remote import open_url
 from latprof.text import clip, quoted
 
 __all__ = [

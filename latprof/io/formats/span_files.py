@@ -4,7 +4,7 @@ from typing import Any
 
 from latprof.io.formats.json_values import JsonValues, inside, integer_of, list_of, text_of
 from latprof.io.formats.spans import SpanRecord, SpanTable
-from latprof.io.remote import StrPath
+from latprof.io.paths import StrPath
 
 __all__ = ["read_jaeger", "read_otlp", "read_zipkin"]
 
