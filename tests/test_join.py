@@ -99,7 +99,7 @@ def test_missing_sources_that_are_needed_are_refused():
     with pytest.raises(TraceError) as caught:
         join([player([7]), sender([7, 7], source=["in", "out"])])
     assert str(caught.value) == (
-        "frame 7 must have one source, got two in recording 2, and recording 1 has no sources; "
+        "frame 7 must have one source as recording 1 has no sources, got two in recording 2; "
         "record source= in both"
     )
 

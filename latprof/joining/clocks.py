@@ -5,14 +5,15 @@ nanosecond. Other recordings have clocks of their own, which are put on the cloc
 recording.
 
 A frame that left at p by the first clock and arrived at q by the second took ``q - theta(q) - p``,
-where theta is how far the second clock is ahead. It took no less than nothing, so that
+where theta is how far the second clock is ahead. No frame travels in less than no time, so
 ``theta(q) <= q - p``. Frames that travel back bound theta from below in the same way. The clocks
-are assumed to drift at a constant rate of at most `FASTEST_DRIFT`: theta is a line below all points
-of the first kind and above all of the second, and the set of all such lines shows how well it is
-known. Only the points of two convex hulls matter (Zhang, Liu, Xia, "Clock synchronization
-algorithms for network measurements", INFOCOM 2002). With one direction alone only one side is
-bounded: the line is the edge of the lower envelope of delays below their mean time (Moon, Skelly,
-Towsley, "Estimation and removal of clock skew from network delay measurements", INFOCOM 1999).
+are assumed to drift at a constant rate of at most `FASTEST_DRIFT`: theta is a line below all upper
+bounds and above all lower bounds, and the set of all such lines shows how well theta is known. Only
+the points of two convex hulls matter (Zhang, Liu, Xia, "Clock synchronization algorithms for
+network measurements", INFOCOM 2002). Frames in one direction alone bound theta on one side only.
+Then theta is taken for one edge of the lower envelope of the delays: the edge at the mean of their
+times (Moon, Skelly, Towsley, "Estimation and removal of clock skew from network delay
+measurements", INFOCOM 1999).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -47,13 +48,13 @@ FASTEST_ENVELOPE = 5e-4
 """The largest drift inferred from one direction; delays that grow faster are a queue."""
 
 FEWEST_FOR_DRIFT = 16
-"""Fewer frames in a direction do not show a drift."""
+"""Frames needed in each direction to infer a drift; with fewer, the drift is taken for 0."""
 
 STRETCHES = 8
-"""Equal stretches of time in which frames of one direction must show the same drift."""
+"""Equal stretches of time, all of which must show a drift that is inferred from one direction."""
 
 BINS = 1_024
-"""Time bins of which only the tightest bound is kept, which still bounds the line."""
+"""Time bins of a hull, which is made of the tightest bound in each of them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,13 +81,13 @@ class Clock:
     Parameters
     ----------
     at
-        The time for which `offset` and its limits are given.
+        The time of this clock for which `offset`, `low` and `high` are given, ns.
     offset
-        ns.
+        How far the clock is ahead at that time, ns.
     drift
-        ns per ns; 0 unless the points rule out that there is none.
+        ns per ns; 0 unless the points rule out a drift of 0.
     low, high
-        Limits of the true offset at that time, None if that side is unknown.
+        Limits of the true offset at that time, ns; None if that side has no limit.
     bound
         How far the line may be from the truth between the first and the last point, ns; None if
         frames travel in one direction only.
@@ -132,7 +133,7 @@ def two_ways(upper: Points, lower: Points) -> Clock:
     floor = _hull((lower.times - at) / half, -(lower.values - base).astype(float))
     floor = (floor[0], -floor[1])
     slopes, slack = _slopes(roof, floor, FASTEST_DRIFT * half)
-    # the highest and the lowest that any line is at the ends and in the middle
+    # the highest and the lowest value of any line at the ends and in the middle
     ends = np.array([-1.0, 0.0, 1.0])
     highest = (_ceiling(roof, slopes)[:, None] + slopes[:, None] * ends).max(axis=0) + slack
     lowest = (_floor(floor, slopes)[:, None] + slopes[:, None] * ends).min(axis=0) - slack
@@ -142,7 +143,8 @@ def two_ways(upper: Points, lower: Points) -> Clock:
     if few or slopes[0] <= 0 <= slopes[-1]:
         none = np.zeros(1)
         offset, drift = (_ceiling(roof, none)[0] + _floor(floor, none)[0]) / 2, 0.0
-        offset = float(np.clip(offset, lowest[1], highest[1]))  # few points may exclude no drift
+        # a drift of 0 may be impossible, but few points do not show it
+        offset = float(np.clip(offset, lowest[1], highest[1]))
     line = offset + drift * ends
     bound = max((highest - line).max(), (line - lowest).max()) + slack
     return Clock(
@@ -159,7 +161,7 @@ def two_ways(upper: Points, lower: Points) -> Clock:
 
 
 def one_way(points: Points, *, above: bool) -> Clock:
-    """Return the clock from points that it is not above (or, `above` False, not below).
+    """Return the clock from upper bounds of how far it is ahead, or lower ones if not `above`.
 
     The fastest frames are assumed to have taken no time, so that the offset is a bound. A drift
     cannot be distinguished from a queue that grows slowly. It is taken for a drift only if the
@@ -192,7 +194,7 @@ def one_way(points: Points, *, above: bool) -> Clock:
 
 
 def _always_changes(points: Points, sign: int) -> bool:
-    """Return whether the fastest frames of all stretches of time rise, or all fall."""
+    """Return whether the tightest bound rises from each stretch of time to the next, or falls."""
     first, last = int(points.times.min()), int(points.times.max())
     if last == first or len(points) < FEWEST_FOR_DRIFT:
         return False
@@ -208,7 +210,7 @@ def _always_changes(points: Points, sign: int) -> bool:
 
 
 def _hull(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Return the lower convex hull of the lowest point of every time bin."""
+    """Return x and y of the lower convex hull of the lowest point of every time bin."""
     low, width = float(x.min()), float(np.ptp(x)) or 1.0
     stretch = np.minimum(((x - low) * (BINS / width)).astype(np.int64), BINS - 1)
     order = np.lexsort((y, stretch))
@@ -227,19 +229,19 @@ def _turns_down(a: tuple[float, float], b: tuple[float, float], c: tuple[float, 
 
 
 def _ceiling(upper: tuple[Floats, Floats], slopes: Floats) -> Floats:
-    """Return, for each slope, the most that a line below all points may be at 0."""
+    """Return, for each slope, the highest value at x = 0 of a line below all points."""
     return np.asarray((upper[1] - slopes[:, None] * upper[0]).min(axis=1))
 
 
 def _floor(lower: tuple[Floats, Floats], slopes: Floats) -> Floats:
-    """Return, for each slope, the least that a line above all points may be at 0."""
+    """Return, for each slope, the lowest value at x = 0 of a line above all points."""
     return np.asarray((lower[1] - slopes[:, None] * lower[0]).max(axis=1))
 
 
 def _slopes(
     upper: tuple[Floats, Floats], lower: tuple[Floats, Floats], steepest: float
 ) -> tuple[Floats, float]:
-    """Return the slopes among which the extreme lines are, and how far points must be moved.
+    """Return the slopes of all extreme lines, and how far points must be moved to allow a line.
 
     Between the slopes of two edges, ceiling and floor are linear in the slope: extremes are at
     slopes of edges, at the steepest slopes, and where ceiling and floor meet.
@@ -259,7 +261,7 @@ def _slopes(
 
 
 FEWEST_ONE_WAY = 16
-"""Fewer frames in one direction alone leave the wall clocks as they are."""
+"""Frames needed to correct a clock from one direction; with fewer, wall clocks stay as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,9 +278,9 @@ def align_clocks(processes: Sequence[Process], pipeline: Pipeline, frames: int) 
     Parameters
     ----------
     processes
-        Along the pipeline, with `rows`; their columns and segments are replaced.
+        In the order of their first marks, with `rows`; their columns and segments are replaced.
     frames
-        How many of the rows are frames.
+        How many different frames there are: the first rows of `rows`; repeated ones follow.
     """
     boots = [process.meta.get("boot_id") for process in processes]
     offsets = [process.meta.get("clock_offset_ns") for process in processes]
@@ -303,13 +305,13 @@ def align_clocks(processes: Sequence[Process], pipeline: Pipeline, frames: int) 
 
 
 def _align_hosts(hosts: list[list[Process]], pipeline: Pipeline, frames: int) -> Alignment:
-    """Put one host after the other on the first one's clock, the best known first."""
+    """Put one host after the other on the first one's clock, the one with the most frames next."""
     done, waiting = list(hosts[0]), hosts[1:]
     entries: list[dict[str, Any]] = []
     uncertain = 0  # the largest bound of the clocks that others are measured by
     while waiting:
         bounds = [_bounds_between(done, host, pipeline, frames) for host in waiting]
-        # both directions before one, and many frames before few
+        # a host with frames in both directions comes first, then the one with more frames
         best = max(
             range(len(waiting)),
             key=lambda i: (min(map(len, bounds[i])) > 0, len(bounds[i][0]) + len(bounds[i][1])),
@@ -365,7 +367,7 @@ def _spans_of(host: list[Process], pipeline: Pipeline) -> list[str]:
 
 
 def _correct(process: Process, clock: Clock) -> None:
-    """Subtract from the stamps of a recording what its clock is ahead."""
+    """Subtract from the stamps of a recording how far its clock is ahead."""
     if not clock.offset and not clock.drift:
         return
     marks = {
@@ -404,8 +406,8 @@ def clock_errors(processes: Sequence[Process], pipeline: Pipeline, frames: int) 
     """Return how many frames arrived in one recording before they left another.
 
     Such an order is impossible and shows an error of the clocks. ``frames`` are counted, in total
-    and in ``between`` by the mark at which they arrive; ``worst_ns`` is the most that one of them
-    is early.
+    and in ``between`` by the mark at which they arrive; ``worst_ns`` is the largest time by which
+    one of them is early, 0 if there are none.
     """
     wrong = np.zeros(frames, bool)
     worst, between = 0, {}
@@ -424,8 +426,8 @@ def _crossings(
 ) -> Iterator[tuple[str, int, Ints, Ints, Ints]]:
     """Yield the frames that arrive in a group of processes from another one, mark by mark.
 
-    These are the mark at which they arrive, its group, and (n,) rows, stamps of the last mark
-    before, and stamps of the mark.
+    Each item is the mark at which they arrive, the group that owns it, and of the n frames: rows,
+    stamps of the last mark before, and stamps of the mark, (n,) each.
     """
     before = np.full(frames, MISSING)
     before_group = np.full(frames, -1)

@@ -1,7 +1,7 @@
-"""The recordings of several processes -> one trace.
+"""Joins the recordings of several processes into one trace.
 
 Each process stamps the marks that it owns; a frame is identified by its id and source. Nothing is
-dropped: a frame that one recording lacks keeps what the others know, and is counted.
+dropped: a frame that one recording lacks keeps the stamps of the others, and is counted.
 
 ================== ============================================================================
 ``meta["join"]``   frames
@@ -9,7 +9,7 @@ dropped: a frame that one recording lacks keeps what the others know, and is cou
 ``matched``        in every recording
 ``skipped``        in the first and the last recording, but not in one between
 ``lost_in_transit``  not in the recording that owns ``end``; outcome "lost in transit"
-``dropped``        not in it either, but dropped on the way; they keep that outcome
+``dropped``        not in the recording that owns ``end``: dropped before; they keep that outcome
 ``without_origin``  in the recording that owns ``end``, but not in the one that owns ``start``
 ``came_twice``     further rows of a frame in one recording; outcome "came twice", unless they
                    were dropped. The first in time is the one that is joined
@@ -34,10 +34,10 @@ recording, ``clock`` how their stamps were put on one clock:
 
 ``clocks`` describes each host but the first: how far its clock was ahead (``offset_ns`` at its own
 time ``at_ns``, between ``low_ns`` and ``high_ns``), its drift (``drift_ppb``, 0 unless frames rule
-that out, between ``drift_low_ppb`` and ``drift_high_ppb``), the number of ``frames`` there and back
-that this follows from, and the ``spans`` that an error would change. ``clock_errors`` counts the
-frames that arrived in one recording before they left another, which is impossible and shows an
-error of the clocks.
+out 0, between ``drift_low_ppb`` and ``drift_high_ppb``), the numbers of ``frames`` to the host and
+back from which both follow, and the ``spans`` that an error of the clock would change.
+``clock_errors`` counts the frames that arrived in one recording before they left another, which is
+impossible and shows an error of the clocks.
 """
 
 import os
@@ -75,9 +75,9 @@ OUTCOMES = (FINISHED, LOST_IN_TRANSIT, CAME_TWICE)
 
 
 def join(recordings: Iterable[RecordingLike]) -> Trace:
-    """Join what several processes have recorded of the same frames into one trace.
+    """Join recordings of the same frames by several processes into one trace.
 
-    Frames are the same if id and source are the same. If one of the recordings has no sources, the
+    Rows with the same id and source are one frame. If one of the recordings has no sources, the
     id alone counts, provided that no recording has one id under two sources.
 
     Parameters
@@ -91,15 +91,16 @@ def join(recordings: Iterable[RecordingLike]) -> Trace:
     -------
     Trace
         In order of `start`, or of its first mark for a frame without start. Each mark is that of
-        its owner, the outcome is that of the owner of ``end``; size, CPU, memory and tags come
-        from the first recording along the pipeline that has them. ``meta["join"]`` counts what
-        matched and what did not.
+        its owner. The outcome is that of the last recording along the pipeline that has the frame,
+        or "lost in transit" if it finished there without reaching the owner of ``end``; size, CPU,
+        memory and tags come from the first recording along the pipeline that has a value.
+        ``meta["join"]`` counts the frames that matched and those that did not.
 
     Raises
     ------
     TraceError
-        Nothing to join, different pipelines, a mark with two owners, different sampling rates,
-        or missing sources that are needed.
+        Nothing to join, different pipelines, a mark with two owners or no mark at all, different
+        sampling rates, or a recording without sources while another has an id under two of them.
 
     Examples
     --------
@@ -170,7 +171,8 @@ def _sampling_rate(processes: list[Process]) -> float | None:
         (rate, name), (other_rate, other) = list(rates.items())[:2]
         raise TraceError(
             f"recordings must have the same sampling rate, got {rate} in {name} and {other_rate} "
-            f"in {other}; otherwise frames that one did not sample would appear to be lost"
+            f"in {other}, or frames that one did not sample would appear to be lost; record all "
+            "of them with one sampling rate"
         )
     return next(iter(rates)) if any(each.meta.get("sampling_rate") for each in processes) else None
 
@@ -183,7 +185,7 @@ def _joined_meta(
     counts: dict[str, int],
 ) -> dict[str, Any]:
     first = processes[0].meta
-    # what is the same in all recordings (host, boot, python ...) holds for the joined trace
+    # entries that are the same in all recordings (host, boot, python ...) hold for the joined trace
     meta = {
         key: value
         for key, value in first.items()
@@ -216,7 +218,7 @@ def _joined_meta(
 
 
 def _load(recordings: DatasetLike) -> tuple[list[Process], Pipeline]:
-    """Return what each process has recorded, and the pipeline.
+    """Return the recording of each process, and the pipeline.
 
     A profiler that rotates its file leaves several traces of one recording, and so does one with a
     ring that was recovered. They share an id (``recording``) and are put together; the files of a
@@ -244,7 +246,7 @@ def _load(recordings: DatasetLike) -> tuple[list[Process], Pipeline]:
 
 
 def _segments_of(processes: Sequence[Process]) -> list[Any]:
-    """Return the times in which any of the processes was recording; [] if one does not say."""
+    """Return the times in which any of the processes was recording; [] if one does not have any."""
     segments = [process.meta.get("segments") for process in processes]
     if not all(segments):
         return []
@@ -271,9 +273,9 @@ def _combined(same: list[Process]) -> Process:
 
 
 def _not_repeated(columns: Columns, lengths: list[int]) -> Mask:
-    """Return which rows (n,) of several traces, one after the other, no earlier trace has.
+    """Return which rows (n,) of concatenated traces are in no earlier one of them.
 
-    Two traces of one profiler, and what is recovered of its ring, hold the same frames.
+    Two traces of one profiler, or a trace and its recovered ring, may have frames in common.
     """
     source = columns.source or Labels.constant(None, len(columns))
     origin = np.repeat(np.arange(len(lengths)), lengths)
@@ -300,7 +302,7 @@ def _outcomes(
     Parameters
     ----------
     processes
-        What they recorded, along the pipeline, with `rows`.
+        In the order of their first marks, with `rows`.
     first, last
         The owners of ``start`` and ``end``.
     frames
@@ -401,5 +403,5 @@ def _first_tags(
             if gaps.any():
                 values[gaps] = np.array("NaT" if dtype.kind in "Mm" else np.nan, dtype)
             return values
-    # text in one of them, or no other type holds all values
+    # one of them is text, or no number type holds all values
     return _first_labels(processes, [None if each is None else as_text(each) for each in columns])

@@ -1,11 +1,11 @@
-"""Which rows of several recordings are the same frame: those of one id and source.
+"""Finds the rows of several recordings that are the same frame: those of one id and source.
 
-Ids may start again: RTP counts to 65,535 and then from 0, as does a program that was restarted.
-Then frames are the same only in the same lap of the ids. In the order of time the level of the ids
-(their median over nine rows, so that single late frames do not matter) falls by more than half of
-what it had climbed: there a lap begins. A frame that comes late, after the fall, belongs to the lap
-that its id is nearer to. The laps of two recordings are matched so that the most frames match, and
-of choices that match about as many so that the frames are nearest in time.
+Ids may start again: RTP counts to 65,535 and then from 0, and a restarted program may count from 0
+too. Then rows are the same frame only in the same lap of the ids. A lap begins where, in order of
+time, the level of the ids (their median over nine rows, so that single late frames do not matter)
+falls by at least half of what it had climbed. A frame that comes late, after the fall, belongs to
+the lap that its id is nearer to. The laps of two recordings are matched so that the most frames
+match; of choices that match about as many, the one with the frames nearest in time is taken.
 """
 
 from collections.abc import Sequence
@@ -25,25 +25,25 @@ AROUND = 4
 """Rows on either side over which the level is taken."""
 
 LEAST_FALL = 16
-"""A level that falls by less is disorder."""
+"""Smallest fall of the level, in ids, that begins a lap; a smaller one is disorder."""
 
 STRAGGLERS = 64
 """Rows on either side of a fall that may belong to the other lap."""
 
 MOST_SHIFTS = 8
-"""Ways to match the laps of two recordings that are tried: those nearest in time."""
+"""How many ways to match the laps of two recordings are tried: those nearest in time."""
 
 
 @dataclass(slots=True, eq=False)
 class Process:
-    """What one process has recorded.
+    """The recording of one process.
 
     Attributes
     ----------
     owns
-        The marks that it stamps, in the order of the pipeline.
+        The marks that the process stamps, in the order of the pipeline.
     rows
-        Its row for each row of the joined trace, -1 if it has none.
+        The row of `columns` for each row of the joined trace, -1 if there is none.
     """
 
     name: str
@@ -95,7 +95,10 @@ def match_frames(processes: Sequence[Process], pipeline: Pipeline) -> int:
 
 
 def first_stamps(columns: Columns, pipeline: Pipeline) -> Ints:
-    """Return each row's first stamp in the order of the pipeline, the largest int64 without any."""
+    """Return the first stamp of each row (n,) in the order of the pipeline, ns.
+
+    It is the largest int64 for a row without stamps.
+    """
     first = np.full(len(columns), MISSING)
     for mark in pipeline.marks:
         gaps = first == MISSING
@@ -145,8 +148,8 @@ def _source_codes(processes: Sequence[Process]) -> Ints:
         clash = np.flatnonzero((ids[1:] == ids[:-1]) & (codes[1:] != codes[:-1]))
         if len(clash):
             raise TraceError(
-                f"frame {ids[clash[0]]} must have one source, got two in {process.name}, and "
-                f"{silent[0]} has no sources; record source= in both"
+                f"frame {ids[clash[0]]} must have one source as {silent[0]} has no sources, got "
+                f"two in {process.name}; record source= in both"
             )
     return np.zeros(sum(len(process.columns) for process in processes), np.int64)
 
@@ -219,7 +222,7 @@ def _laps_in_order(ids: Ids) -> Ints:
         middle = (int(level[max(0, fall - AROUND - 1)]) + int(level[fall])) // 2
         lap[fall:high][near[fall:high] > middle] = k
         lap[low:fall][near[low:fall] < middle] = k + 1
-    # a last lap of too few rows for a level and, seen from the other end, a first one
+    # the last lap, and seen from the other end the first one, may be too short to show in the level
     lap[len(lap) - _tail(near, lap) :] += 1
     head = _tail(near.max() - near[::-1], -lap[::-1])
     lap[head:] += bool(head)
@@ -227,9 +230,10 @@ def _laps_in_order(ids: Ids) -> Ints:
 
 
 def _tail(near: Ints, lap: Ints) -> int:
-    """Return how many of the last rows begin a lap: ids far below, which this lap had already.
+    """Return how many of the last rows begin another lap, 0 if none do.
 
-    A single such row may just as well have come late, or twice.
+    Their ids are far below those before, and the lap before has each of them already. A single
+    such row may just as well have come late, or twice.
     """
     span = max(LEAST_FALL, int(near.max()) // 2)
     fell = int(near[-2 * AROUND - 1]) - near[-AROUND:] >= span
@@ -252,7 +256,7 @@ def _level(ids: Ints) -> Ints:
 
 
 def _falls(level: Ints) -> list[int]:
-    """Return where the level falls by more than half of what it had climbed."""
+    """Return where the level falls by at least half of what it had climbed."""
     falls: list[int] = []
     start = 0
     while start < len(level):
@@ -272,7 +276,10 @@ def _falls(level: Ints) -> list[int]:
 
 
 def _shift(own: tuple[Ints, Ints, Ints], base: tuple[Ints, Ints, Ints]) -> int:
-    """Return which lap of the base recording the own lap 0 is; each has numbers, laps, times."""
+    """Return the lap of the base recording that is lap 0 of this one.
+
+    Each recording is given as frame numbers, laps and times, (n,) each and in order of time.
+    """
     (number, lap, time), (base_number, base_lap, base_time) = own, base
     most, base_most = int(lap.max()), int(base_lap.max())
     begins = np.array([time[lap == k][:1].sum() for k in range(most + 1)])
