@@ -9,7 +9,8 @@ from latprof.fold.sums import RANGE_EDGES_NS
 from latprof.io.dataset import Dataset, DatasetLike
 from latprof.parts import FoldPlan, TimeRange, Workers, fold_parts
 from latprof.pipeline import Pipeline
-from latprof.profile.build import check_by, checked_edges, duration
+from latprof.profile.build import checked_edges, duration
+from latprof.profile.groups import check_by
 from latprof.profile.profile import Profile
 from latprof.profile.span import check_integer
 from latprof.text import quoted
@@ -65,7 +66,7 @@ def analyze(
         The notes of the accounts contain the number of frames left out.
     intended
         Compute when frames should have started, from the pipeline's period; ``response`` is
-        measured from there, beside end_to_end (see `latprof.sequence.order.Intended`).
+        measured from there, beside end_to_end (see `latprof.sequence.intended.Intended`).
     order
         Also compute what depends on the order of frames: lost and late ids, jitter, period,
         frames in flight, consecutive missed deadlines.

@@ -31,7 +31,7 @@ from latprof.profile.file import profile_bytes, profile_from
 from latprof.profile.merging import MergeTree
 from latprof.profile.profile import Profile
 from latprof.queueing.accumulator import CausesAccumulator
-from latprof.sequence.order import Intended
+from latprof.sequence.intended import Intended
 from latprof.text import clip, counted
 from latprof.units import STAMP_LIMIT
 

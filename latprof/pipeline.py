@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from latprof.colors import colors
 from latprof.errors import LatprofError, PipelineError
 from latprof.marks import Span, checked_marks, checked_spans
-from latprof.table import Column, Section, Shown, Table, colors, html
+from latprof.table import Column, Section, Shown, Table, html
 from latprof.text import check_identifier, check_name, clip, quoted
 from latprof.units import format_ns, parse_duration
 

@@ -6,20 +6,18 @@ All names and lines are escaped here: control characters, and what Markdown or H
 """
 
 import html as markup
-import re
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from latprof.text import clip, escape
+from latprof.colors import PALETTE
+from latprof.text import clip, cut_to, escape, width_of, wrapped
 from latprof.units import format_ns, format_quantity, format_utc
 
 if TYPE_CHECKING:
-    from latprof.pipeline import Pipeline
+    import pandas as pd
 
 __all__ = [
-    "PALETTE",
     "Cell",
     "Column",
     "Kind",
@@ -27,7 +25,7 @@ __all__ = [
     "Section",
     "Shown",
     "Table",
-    "colors",
+    "data_frame",
     "doubtful",
     "hashes",
     "html",
@@ -35,7 +33,6 @@ __all__ = [
     "lay_out",
     "markdown",
     "text",
-    "wrapped",
     "written",
 ]
 
@@ -43,26 +40,6 @@ TEXT_WIDTH = 100
 NAME_WIDTH = 18  # characters of a name in a table of text
 LEAST_WRAPPED = 24  # columns that wrapped text gets at least
 BAR_SPARE = 3
-
-PALETTE = (
-    "#586FA1",
-    "#6DBD6F",
-    "#6B2CAE",
-    "#FAB01B",
-    "#CE6217",
-    "#0FE7FA",
-    "#84533C",
-    "#C874F9",
-)
-"""The colours of spans, found by a search.
-
-Any two of them, and each of them and the grey of `other`, are at least 20 apart in CIE Lab with
-full, red-blind, green-blind and blue-blind sight. Their lightness differs by at least 5, and by at
-least 15 between neighbours, for print in grey.
-"""
-
-_OTHER = "#A3A3A3"
-_TOTAL = "#757575"
 
 Kind = Literal["span", "name", "text", "count", "time", "share", "quantity", "moment"]
 Value = str | int | float | None
@@ -76,7 +53,6 @@ _WRITTEN: dict[Kind, Callable[[Any], str]] = {
     "moment": format_utc,
 }
 _NAMES = ("span", "name")
-_UNIT = re.compile(r"(\d) (?=[a-z%])")
 _EMPTY = ("-", "0", "0.0%", "0 ns")
 _DOUBT = "margin:.3em 0;padding-left:.6em;border-left:4px solid #d9822b"
 _MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\|`*_[]#"} | {"<": "&lt;", "&": "&amp;"})
@@ -203,6 +179,32 @@ def _value(cell: Cell, kind: Kind, most: int) -> str:
     return f"{shown}?" if cell.doubtful else shown
 
 
+def data_frame(
+    rows: Sequence[Mapping[str, Any]], index: str, types: Mapping[str, Any] | None = None
+) -> "pd.DataFrame":
+    """Return rows of values by name as a DataFrame, indexed by one of the values.
+
+    Columns are floats unless `types` says what they are; None is a missing value. Without rows
+    there are the columns of `types`.
+
+    Examples
+    --------
+    >>> rows = [{"stage": "decode", "mean": 7, "frames": 2}, {"stage": "play", "mean": None}]
+    >>> data_frame(rows[:1], "stage", {"frames": "int64"}).loc["decode"].to_dict()
+    {'mean': 7.0, 'frames': 2.0}
+    """
+    import pandas as pd
+
+    known = types or {}
+    names = [name for name in (rows[0] if rows else known) if name != index]
+    columns = {
+        name: pd.array([row[name] for row in rows], dtype=known.get(name, "float64"))
+        for name in names
+    }
+    labels = pd.Index([row[index] for row in rows], name=index, dtype=known.get(index, object))
+    return pd.DataFrame(columns, index=labels)
+
+
 # -- text ---------------------------------------------------------------------------------------
 
 
@@ -237,41 +239,6 @@ def doubtful(section: Section) -> list[str]:
     return [f"doubtful: {doubt}" for doubt in section.doubts]
 
 
-def wrapped(line: str, width: int, *, indent: str = "  ") -> list[str]:
-    """Return a line as lines of at most `width` characters, all but the first indented.
-
-    Examples
-    --------
-    >>> wrapped("end to end 20.0 ms", 16)
-    ['end to end', '  20.0 ms']
-    """
-    shown = escape(line)
-    joined = _UNIT.sub("\\1\xa0", shown)  # a number stays beside its unit
-    if _columns(shown) == len(shown):
-        parts = textwrap.wrap(joined, width, subsequent_indent=indent) or [""]
-    else:
-        parts = _wrapped_wide(joined, width, indent)
-    return [part.replace("\xa0", " ") for part in parts]
-
-
-def _wrapped_wide(line: str, width: int, indent: str) -> list[str]:
-    """Do the same as `textwrap.wrap` for text of which a character may take two columns."""
-    from rich.cells import chop_cells
-
-    lines, room = [""], width
-    for word in filter(None, line.split(" ")):
-        gap = " " if lines[-1].strip() else ""
-        if _columns(lines[-1] + gap + word) <= width:
-            lines[-1] += gap + word
-            continue
-        room = width - len(indent)
-        pieces = chop_cells(word, room) if _columns(word) > room else [word]
-        lines += [indent + piece for piece in pieces]
-    return (
-        lines if lines[0] else [lines[1].removeprefix(indent), *lines[2:]] if lines[1:] else lines
-    )
-
-
 def hashes(share: float, width: int) -> str:
     """Return a bar of ASCII characters, for a share from 0 to 1."""
     return "#" * round(share * width)
@@ -300,7 +267,7 @@ class _Strip:
 
     @property
     def width(self) -> int:
-        widest = max(_columns(part) for part, _ in self.parts)
+        widest = max(width_of(part) for part, _ in self.parts)
         return min(widest, LEAST_WRAPPED) if self.wraps else widest
 
 
@@ -337,7 +304,7 @@ def lay_out(
         for cell in column_cells:
             shown = written(cell, column.kind, NAME_WIDTH)
             if column.kind in _NAMES:
-                shown = _clipped(shown, NAME_WIDTH)
+                shown = cut_to(shown, NAME_WIDTH)
             faint = "faint" if shown in _EMPTY else ""
             parts.append((shown, cell.level or faint or ("name" if column.kind == "span" else "")))
         wraps = k == last and column.kind == "text"
@@ -388,33 +355,15 @@ def _row(strips: list[_Strip], i: int, gap: int, width: int) -> list[list[tuple[
     for k, strip in enumerate(strips):
         part, style = strip.parts[i]
         if strip.wraps:
-            begin = sum(_columns(text) for text, _ in line)
+            begin = sum(width_of(text) for text, _ in line)
             pieces = wrapped(part, max(width - begin, LEAST_WRAPPED), indent="")
             rest = [[(" " * begin, ""), (piece, style)] for piece in pieces[1:]]
             return [[*line, (pieces[0], style)], *rest]
-        pad = " " * (strip.width - _columns(part))
+        pad = " " * (strip.width - width_of(part))
         line.append((part + pad if strip.left else pad + part, style))
         if k < len(strips) - 1:
             line.append((" " * gap, ""))
     return [line]
-
-
-def _columns(text: str) -> int:
-    """Return how many columns of a terminal a text takes."""
-    if text.isascii():
-        return len(text)
-    from rich.cells import cell_len
-
-    return cell_len(text)
-
-
-def _clipped(name: str, width: int) -> str:
-    """Return a name that takes at most `width` columns."""
-    if _columns(name) <= width:
-        return name
-    from rich.cells import set_cell_size
-
-    return f"{set_cell_size(name.removesuffix('...'), width - 3).rstrip()}..."
 
 
 def _part(bar: float | None) -> float:
@@ -510,37 +459,6 @@ def html_table(
         f'<table style="font-variant-numeric:tabular-nums">{shown}'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     )
-
-
-def colors(pipeline: "Pipeline") -> dict[str, str]:
-    """Return the colour of each span of a pipeline: stages, sides, ``other`` and totals.
-
-    It is the same in every picture and table. The ninth span has a lighter shade of the colour of
-    the first, the 17th a darker one, and so on.
-
-    Examples
-    --------
-    >>> from latprof.pipeline import Pipeline
-    >>> mic = Pipeline.chain("mic", "decode", "play")
-    >>> list(colors(mic).items())[:2] == [("decode", PALETTE[0]), ("play", PALETTE[1])]
-    True
-    """
-    spans = (*pipeline.stages, *pipeline.sides)
-    given = {
-        span.name: _shade(PALETTE[i % len(PALETTE)], i // len(PALETTE))
-        for i, span in enumerate(spans)
-    }
-    return given | {"other": _OTHER, "end_to_end": _TOTAL, "response": _shade(_TOTAL, 1)}
-
-
-def _shade(color: str, again: int) -> str:
-    """Return a colour when it is used once more: lighter, darker, still lighter, and so on."""
-    if not again:
-        return color
-    light, step = again % 2, 0.03 * ((again - 1) // 2)
-    goal, part = (255, 0.5 + step) if light else (0, 0.35 + step)
-    parts = (int(color[i : i + 2], 16) for i in (1, 3, 5))
-    return "#" + "".join(f"{round(part * goal + (1 - part) * x):02X}" for x in parts)
 
 
 def _html_style(column: Column) -> str:

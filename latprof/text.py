@@ -2,6 +2,7 @@
 
 import os
 import re
+import textwrap
 
 from latprof.errors import PipelineError
 
@@ -12,11 +13,14 @@ __all__ = [
     "check_name",
     "clip",
     "counted",
+    "cut_to",
     "escape",
     "quoted",
     "shown_path",
     "storable",
+    "width_of",
     "without_secrets",
+    "wrapped",
 ]
 
 RESERVED = frozenset(
@@ -28,6 +32,7 @@ RESERVED = frozenset(
 """Names of columns and of computed spans, which no mark, span or tag may have."""
 
 _LONGEST = 64
+_UNIT = re.compile(r"(\d) (?=[a-z%])")
 
 
 def counted(count: int, what: str, several: str = "") -> str:
@@ -137,6 +142,62 @@ def _shown_url(found: re.Match[str]) -> str:
     elif "@" in rest and not re.fullmatch(r"[^:]*(:\d*)?", host):
         rest = rest.rpartition("@")[2]  # a password with a slash; what follows a host is a port
     return found[1] + rest
+
+
+# -- columns of a terminal -----------------------------------------------------------------------
+
+
+def wrapped(line: str, width: int, *, indent: str = "  ") -> list[str]:
+    """Return a line as lines of at most `width` characters, all but the first indented.
+
+    Examples
+    --------
+    >>> wrapped("end to end 20.0 ms", 16)
+    ['end to end', '  20.0 ms']
+    """
+    shown = escape(line)
+    joined = _UNIT.sub("\\1\xa0", shown)  # a number stays beside its unit
+    if width_of(shown) == len(shown):
+        parts = textwrap.wrap(joined, width, subsequent_indent=indent) or [""]
+    else:
+        parts = _wrapped_wide(joined, width, indent)
+    return [part.replace("\xa0", " ") for part in parts]
+
+
+def _wrapped_wide(line: str, width: int, indent: str) -> list[str]:
+    """Do the same as `textwrap.wrap` for text of which a character may take two columns."""
+    from rich.cells import chop_cells
+
+    lines, room = [""], width
+    for word in filter(None, line.split(" ")):
+        gap = " " if lines[-1].strip() else ""
+        if width_of(lines[-1] + gap + word) <= width:
+            lines[-1] += gap + word
+            continue
+        room = width - len(indent)
+        pieces = chop_cells(word, room) if width_of(word) > room else [word]
+        lines += [indent + piece for piece in pieces]
+    return (
+        lines if lines[0] else [lines[1].removeprefix(indent), *lines[2:]] if lines[1:] else lines
+    )
+
+
+def width_of(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def cut_to(name: str, width: int) -> str:
+    """Return a name that takes at most `width` columns."""
+    if width_of(name) <= width:
+        return name
+    from rich.cells import set_cell_size
+
+    return f"{set_cell_size(name.removesuffix('...'), width - 3).rstrip()}..."
 
 
 # -- rules for names ------------------------------------------------------------------------------

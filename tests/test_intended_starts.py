@@ -5,7 +5,7 @@ import latprof
 from latprof import Pipeline, Trace
 from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns, Labels
-from latprof.sequence.order import Intended
+from latprof.sequence.intended import Intended
 
 MIC = Pipeline.chain("mic", "work", period=20)
 

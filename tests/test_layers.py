@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "latprof"
 # A module or package may import from its own row and from the rows above it.
 ROWS = (
     "errors text units arrays",
-    "marks pipeline histogram frames accounts hosts thresholds table",
+    "marks pipeline histogram frames accounts hosts thresholds table colors",
     "ring io",
     "trace recovery",
     "fold sequence joining queueing",

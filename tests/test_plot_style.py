@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
+from latprof.colors import PALETTE
 from latprof.marks import Span
 from latprof.pipeline import AUDIO, Pipeline
 from latprof.plot import colors
 from latprof.plot.axes import THRESHOLD, result_dash, span_styles
-from latprof.table import PALETTE
 
 # Machado, Oliveira and Fernandes (2009), "A Physiologically-based Model for Simulation of Color
 # Vision Deficiency", IEEE TVCG 15(6), table of severity 1.0; on linear RGB

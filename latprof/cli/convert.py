@@ -28,6 +28,7 @@ from latprof.io.paths import identity, is_file
 from latprof.pipeline import Pipeline
 from latprof.profile.file import is_profile, saved_profiles
 from latprof.profile.merging import merge_named
+from latprof.profile.notes import RecordingNotes
 from latprof.profile.profile import Profile, load_profile
 from latprof.recovery import last_moments, recover
 from latprof.text import counted, shown_path
@@ -243,7 +244,7 @@ def _meta(dataset: Dataset) -> dict[str, Any]:
     dropped = [other.get("dropped_columns") or {} for other in metas]
     if any(dropped):
         meta["dropped_columns"] = {key: why for each in dropped for key, why in each.items()}
-    combined = Profile(pipeline)
+    combined = RecordingNotes()
     for other in metas:
         combined.note(other)
     if not combined.undeclared:

@@ -8,15 +8,13 @@ share.
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
 from latprof.comparing.budgets import Budget, judged, parse_budgets
 from latprof.comparing.comparison import Comparison
 from latprof.comparing.differences import Difference, adjusted
 from latprof.comparing.runs import MISSES, Run, RunLike, condition_notes, load_runs
 from latprof.comparing.student import check_share
 from latprof.errors import ProfileError
-from latprof.profile.span import check_percentile
+from latprof.profile.span import check_percentiles
 from latprof.text import quoted
 
 __all__ = ["compare", "compare_runs"]
@@ -117,14 +115,12 @@ def compare_runs(
     """
     check_share("margin", margin)
     check_share("confidence", confidence)
-    if isinstance(percentiles, str) or not isinstance(percentiles, Sequence | np.ndarray):
-        raise ProfileError(f"percentiles must be a list of numbers, got {quoted(percentiles)}")
     if paired and len(base) != len(head):
         raise ProfileError(
             f"pairs need as many runs of base as of head, got {len(base)} and {len(head)}; give "
             "both of each pair, or compare without pairs (paired=False, --unpaired)"
         )
-    qs = [check_percentile(q) for q in percentiles]
+    qs = check_percentiles(percentiles, "percentiles")
     wanted = {float(each.key[1][1:]) for each in budgets if each.key[1].startswith("p")}
     qs = sorted({*map(float, qs), *wanted})
     known = set.intersection(*({*run.keys(qs)} for run in (*base, *head)))

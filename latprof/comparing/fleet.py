@@ -20,7 +20,7 @@ from latprof.comparing.runs import (
 )
 from latprof.errors import LatprofError, ProfileError
 from latprof.profile.profile import Profile
-from latprof.table import Cell, Column, Section, Shown, Table
+from latprof.table import Cell, Column, Section, Shown, Table, data_frame
 from latprof.text import clip, counted, quoted, shown_path
 from latprof.units import format_ns
 
@@ -145,19 +145,9 @@ class Fleet(Shown):
 
     def table(self) -> "pd.DataFrame":
         """Return a DataFrame indexed by host, with the fields of `HostResult`; times in ns."""
-        import pandas as pd
-
-        numbers = ("value", "low", "high", "ratio", "deviation", "p_value")
-        columns: dict[str, Any] = {
-            name: [getattr(each, name) for each in self.hosts] for name in ("recordings", "frames")
-        }
-        for name in numbers:
-            columns[name] = pd.array([getattr(each, name) for each in self.hosts], dtype="float64")
-        for name in ("verdict", "note"):
-            columns[name] = [getattr(each, name) for each in self.hosts]
-        return pd.DataFrame(
-            columns, index=pd.Index([each.host for each in self.hosts], name="host")
-        )
+        types = {"host": None, "recordings": "int64", "frames": "int64"}
+        types |= {"verdict": "object", "note": "object"}
+        return data_frame([asdict(each) for each in self.hosts], "host", types)
 
     def sections(self, *, most: int = MOST_SHOWN) -> list[Section]:
         """Return what is shown: the sentence, what is usual, the hosts that deviate most.

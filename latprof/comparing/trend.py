@@ -29,7 +29,7 @@ from latprof.comparing.runs import (
 )
 from latprof.comparing.student import t_quantile
 from latprof.errors import ProfileError
-from latprof.table import Column, Kind, Section, Shown, Table
+from latprof.table import Column, Kind, Section, Shown, Table, data_frame
 from latprof.text import counted, quoted
 
 if TYPE_CHECKING:
@@ -143,20 +143,18 @@ class Trend(Shown):
 
     def table(self) -> "pd.DataFrame":
         """Return a DataFrame with a row for each run: name, begin, frames, value, low, high."""
-        import pandas as pd
-
-        begins = [None if p.begin_ns is None else pd.Timestamp(p.begin_ns) for p in self.points]
-        columns: dict[str, Any] = {
-            "begin": pd.array(begins, dtype="datetime64[ns]"),
-            "frames": [point.frames for point in self.points],
-        }
-        for name in ("value", "low", "high"):
-            columns[name] = pd.array(
-                [getattr(point, name) for point in self.points], dtype="float64"
-            )
-        columns["change"] = np.isin(np.arange(len(self.points)), [c.index for c in self.changes])
-        index = pd.Index([point.run for point in self.points], name="run")
-        return pd.DataFrame(columns, index=index)
+        changed = {change.index for change in self.changes}
+        rows = [
+            {
+                "run": point.run,
+                "begin": None if point.begin_ns is None else np.datetime64(point.begin_ns, "ns"),
+                **{name: getattr(point, name) for name in ("frames", "value", "low", "high")},
+                "change": i in changed,
+            }
+            for i, point in enumerate(self.points)
+        ]
+        types = {"run": None, "begin": "datetime64[ns]", "frames": "int64", "change": "bool"}
+        return data_frame(rows, "run", types)
 
     def sections(self) -> list[Section]:
         """Return what is shown: the sentence, the changes, the runs."""

@@ -8,6 +8,7 @@ meaning of their own are those of the current matplotlib style, light or dark.
 and `without_windows` is for pictures that are written to files on a computer without a display.
 """
 
+from latprof.colors import colors
 from latprof.plot.axes import span_styles, without_windows
 from latprof.plot.breakdown import stages, waterfall
 from latprof.plot.comparing import compare, fleet, trend
@@ -16,7 +17,6 @@ from latprof.plot.histograms import histogram
 from latprof.plot.over_time import heatmap, timeline
 from latprof.plot.queueing import blame, load_curve, what_if
 from latprof.plot.results import Results
-from latprof.table import colors
 
 __all__ = [
     "Results",

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from latprof.colors import PALETTE, colors
 from latprof.pipeline import Pipeline
-from latprof.table import PALETTE, colors
 from latprof.text import escape
 from latprof.units import format_exact
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from latprof.colors import PALETTE
 from latprof.comparing.fleet import FASTER, NOT_JUDGED, SLOWER, USUAL
 from latprof.errors import ProfileError
 from latprof.plot.axes import (
@@ -23,7 +24,6 @@ from latprof.plot.axes import (
     unit_of,
 )
 from latprof.plot.cumulative import percentile_axis
-from latprof.table import PALETTE
 from latprof.text import counted, quoted
 from latprof.units import format_ns
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Union
 import numpy as np
 
 from latprof.arrays import Floats
+from latprof.colors import PALETTE
 from latprof.errors import ProfileError
 from latprof.plot.axes import (
     Dash,
@@ -22,7 +23,6 @@ from latprof.plot.axes import (
 from latprof.plot.cumulative import percentile_axis
 from latprof.queueing.blame import SELF_TIME
 from latprof.queueing.blame import blame as blame_of
-from latprof.table import PALETTE
 from latprof.text import quoted
 from latprof.trace import Trace
 from latprof.units import format_ns

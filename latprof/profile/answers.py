@@ -18,6 +18,7 @@ from latprof.fold.windows import COARSE, COARSE_BINS, coarse_edges
 from latprof.fold.worst import MOST_WORST, WorstFrame
 from latprof.histogram import Histogram, bin_edges, rank_of
 from latprof.profile.span import check_integer
+from latprof.units import format_ns
 
 __all__ = [
     "COARSE_ERROR",
@@ -30,13 +31,17 @@ __all__ = [
     "WindowNumbers",
     "coarse_edges",
     "deadline",
+    "exemplars",
     "heat_of",
     "middle_of",
     "pause_of",
+    "ranges",
     "slice_of",
     "stages_of",
     "stretches",
     "timeline_rows",
+    "unclaimed",
+    "variance_shares",
     "window_numbers",
     "worst_frames",
 ]
@@ -120,6 +125,46 @@ def worst_frames(sums: Sums, n: int) -> list[WorstFrame]:
         `n` is not an integer from 0 to `MOST_WORST`.
     """
     return sums.worst.frames[: check_integer("n", n, 0, MOST_WORST)]
+
+
+def unclaimed(sums: Sums) -> str | None:
+    """Return a sentence on the time of `other`, or None if it is not larger than every stage."""
+    shares, stages = sums.shares, [stage.name for stage in sums.pipeline.stages]
+    if shares["other"] <= max((shares[name] for name in stages), default=0):
+        return None
+    mean = shares["other"] / sums.attributed
+    part = shares["other"] / shares["end_to_end"]
+    sentence = f"{format_ns(mean)} of each frame ({part:.0%}) is claimed by no stage"
+    begin, end = max(sums.gaps, key=sums.gaps.__getitem__, default=("", ""))
+    if begin and sums.gaps[begin, end] > shares["other"] - sum(sums.gaps.values()):
+        return f"{sentence}: most of it is between the marks {begin} and {end}"
+    lacking = [name for name in stages if sums.spans[name].missing]
+    return f"{sentence}: marks are missing, and so the time of {', '.join(lacking)}"
+
+
+def variance_shares(sums: Sums) -> dict[str, float]:
+    """Return the part of the variance of end_to_end by stage and ``other``, if it varies."""
+    variance = sum(sums.covariances.values())
+    if not variance > 0:
+        return {}
+    return {name: value / variance for name, value in sums.covariances.items()}
+
+
+# -- ranges of end to end -----------------------------------------------------------------------
+
+
+def ranges(sums: Sums) -> list[tuple[int, int | None, int]]:
+    """Return exact counts of end_to_end: (above ns, up to and including ns or None, frames)."""
+    edges = (0, *sums.edges_ns, None)
+    upto = (0, *sums.at_most, sums.spans["end_to_end"].count)
+    pairs = zip(edges, edges[1:], upto, upto[1:], strict=False)
+    return [(low or 0, high, after - before) for low, high, before, after in pairs]
+
+
+def exemplars(sums: Sums) -> list[tuple[int, int, int]]:
+    """Return smallest value, largest value and the id of a frame by coarse bin of end_to_end."""
+    columns = (*coarse_edges(), sums.exemplars)
+    return list(zip(*(column[sums.filled].tolist() for column in columns), strict=True))
 
 
 # -- deadline -----------------------------------------------------------------------------------

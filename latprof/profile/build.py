@@ -8,42 +8,35 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from latprof.accounts import MOST_RECORDERS, Accounts, Recorders, union
+from latprof.accounts import Accounts
 from latprof.arrays import Count
 from latprof.errors import ProfileError
 from latprof.fold.fold import Fold
 from latprof.fold.packed import PackedSums
 from latprof.fold.sums import RANGE_EDGES_NS, Sums
-from latprof.frames import FINISHED, Columns, Labels, as_text
-from latprof.hosts import HostClock, add_clock, clocks_of
+from latprof.frames import Columns, Labels
 from latprof.pipeline import Pipeline, check_pipeline
-from latprof.profile.groups import PackedGroup, PackedGroups, split
+from latprof.profile.groups import PackedGroup, PackedGroups, labels_by, split
+from latprof.profile.notes import RecordingNotes
 from latprof.sequence.order import OrderBySource, OrderSettings
-from latprof.text import clip, quoted, shown_path
+from latprof.text import quoted
 from latprof.units import parse_duration
 
 if TYPE_CHECKING:
     from latprof.queueing.accumulator import CausesAccumulator
 
 __all__ = [
-    "NO_GROUP",
     "PACKED_FROM",
     "Bins",
     "FoldedFrames",
-    "check_by",
     "checked_edges",
     "duration",
     "if_all_known",
-    "values_by",
 ]
 
 MOST_GROUPS = 1_000
 MOST_WINDOWS_OF_GROUPS = 1 << 20  # of all spans of all groups, if windows are kept
 PACKED_FROM = 32  # groups from which on groups are packed while no frames are added to them
-
-NO_GROUP = "(none)"
-
-_LONGEST = 80  # characters of the id of a recording
 
 _REMEDY = "analyze both with the same arguments, as analyze(trace, **profile.settings) does"
 
@@ -78,7 +71,7 @@ class Bins:
 # -- frames -------------------------------------------------------------------------------------
 
 
-class FoldedFrames:
+class FoldedFrames(RecordingNotes):
     """The sums of the frames of a pipeline, of all of them or by group; `Profile` builds on it.
 
     The parameters are those of `latprof.Profile`.
@@ -95,6 +88,7 @@ class FoldedFrames:
         order: bool = False,
         id_bits: int = 64,
     ) -> None:
+        super().__init__()
         if by is not None and not isinstance(by, str):
             raise ProfileError(f"by must be the name of a column, got {quoted(by)}")
         self.pipeline = check_pipeline(pipeline, ProfileError)
@@ -113,22 +107,10 @@ class FoldedFrames:
         self.most_groups, self.packed_from = MOST_GROUPS, PACKED_FROM
         self.between: Callable[[], object] = lambda: None  # called after each span; see `Fold`
         self._packed: PackedGroups | None = None  # the groups while frames are added to many
-        self.accounts = Accounts()
-        self.segments: set[tuple[int, int]] = set()  # recorded, UTC ns
-        self.labels: dict[str, str] = {}  # what all recordings say of their run
-        self.recordings: set[str] = set()  # ids, at most `MOST_RECORDERS` of them
-        self.undeclared = False  # whether a recording did not say when it was recording
-        self._recorded: list[Accounts] = []  # of the files that say where each frame went
         self.rates: Counter[float] = Counter()  # finished frames by sampling rate
-        self.files = 0
         self.by_weight = 0  # rows that represent several frames each, by estimate
-        self.recorders = Recorders()
-        self.clocks: dict[str, HostClock] = {}  # of the hosts of joined traces
-        self.stamp_ns = 0  # the slowest clock read of the recordings, 0 if unknown
         self.cause_sums: CausesAccumulator | None = None  # if causes were asked for
-        self.reading: set[str] = set()  # what was assumed when files of other tools were read
         self.bins: Bins | None = None  # of histograms of another tool
-        self.untimed = False  # whether the frames have durations, but no times
 
     # -- adding frames --------------------------------------------------------------------------
 
@@ -157,7 +139,7 @@ class FoldedFrames:
                 self._fold.add(self._own, columns)
             self.rates[sampling_rate] += self._own.finished - before
             return
-        labels = _labels_by(columns, self.by)
+        labels = labels_by(columns, self.by)
         found = {labels.names[code] for code in np.flatnonzero(np.bincount(labels.codes)).tolist()}
         if self._packed is not None or len(found.union(self._groups)) > self.packed_from:
             self._add_to_packed(columns, labels, found, sampling_rate)
@@ -249,46 +231,10 @@ class FoldedFrames:
             each._fold = None  # the work arrays are larger than the profile
 
     def note(self, meta: dict[str, Any]) -> None:
-        """Add what the metadata of a recording says: its time, its recorder, its lost frames."""
-        lost = meta.get("lost") or 0
-        self.files += 1
-        self.reading.update(meta.get("reading") or ())
-        self.untimed |= bool(meta.get("untimed"))
-        self.recorders.add(meta)
-        for host, clock in clocks_of((meta.get("join") or {}).get("clocks") or ()):
-            add_clock(self.clocks, host, clock)
+        """Add what the metadata of a recording says, which ends here."""
+        super().note(meta)
         if self.order is not None:
-            self.order.end_recording(lost)
-        accounts = Accounts(lost=lost)
-        for part in (meta.get("join") or {}).get("parts") or [meta]:
-            self.stamp_ns = max(self.stamp_ns, part.get("stamp_ns") or 0)
-            recorded = part.get("accounts") or {}
-            accounts += Accounts(
-                in_flight=recorded.get("in_flight", 0),
-                rejected=dict(recorded.get("rejected", {})),
-                torn=recorded.get("torn", 0),
-                notes=dict(recorded.get("notes", {})),
-            )
-            # the processes of one pipeline leave out the same frames
-            sampled_out = recorded.get("sampled_out", 0)
-            if {"started", "finished", "folded"} <= recorded.keys() and not meta.get("join"):
-                known = {name: recorded[name] for name in Accounts.__slots__ if name in recorded}
-                self._recorded.append(Accounts(**known))
-            accounts.sampled_out = max(accounts.sampled_out, sampled_out)
-        self.accounts += accounts
-        labels = {name: str(value) for name, value in (meta.get("labels") or {}).items()}
-        self.labels = labels if self.files == 1 else _shared(self.labels, labels)
-        recording = meta.get("recording")
-        if isinstance(recording, str):
-            self.recordings = _first({*self.recordings, recording[:_LONGEST]})
-        segments = meta.get("segments")
-        self.undeclared |= not segments
-        # the processes of a joined trace record at the same time
-        self.segments.update(union((int(a), int(b)) for a, b in segments or ()))
-
-    def forget_recorded(self) -> None:
-        """Do not take the accounts of recorders, as some of their frames are left out."""
-        self._recorded.clear()
+            self.order.end_recording(meta.get("lost") or 0)
 
     def balance(self) -> None:
         """Complete the accounts of traces that were read: all of their frames are folded.
@@ -384,21 +330,9 @@ class FoldedFrames:
         """Add all of another profile but its sums, groups and causes."""
         if self.order is not None and other.order is not None:
             self.order.merge(other.order)
-        self.accounts += other.accounts
-        self.segments |= other.segments
-        self.recordings = _first(self.recordings | other.recordings)
-        known = self.files or self.rates  # not an empty profile
-        self.labels = _shared(self.labels, other.labels) if known else dict(other.labels)
-        self.undeclared |= other.undeclared
+        self.merge_notes(other, first=not (self.files or self.rates))
         self.rates += other.rates
-        self.files += other.files
-        self.recorders.merge(other.recorders)
-        for host, clock in other.clocks.items():
-            add_clock(self.clocks, host, clock)
         self.by_weight += other.by_weight
-        self.stamp_ns = max(self.stamp_ns, other.stamp_ns)
-        self.reading |= other.reading
-        self.untimed |= other.untimed
         self.bins = _added(self.bins, other.bins)
 
     @property
@@ -508,60 +442,6 @@ def if_all_known(combine: Callable[[list[int]], int], values: Iterable[int | Non
     return combine(known) if known and len(known) == len(found) else None
 
 
-# -- groups -------------------------------------------------------------------------------------
-
-
-def _labels_by(columns: Columns, by: str) -> Labels:
-    """Return the name of the group of each frame."""
-    values = values_by(columns, by)
-    return Labels(values.codes + np.int32(1), (NO_GROUP, *values.names))
-
-
-def values_by(columns: Columns, by: str) -> Labels:
-    """Return a column as names; a value has the same name in all batches of a trace.
-
-    Raises
-    ------
-    ProfileError
-        The column is not source, outcome or one of the tags.
-    """
-    if by == "source":
-        missing = Labels.constant(None, len(columns))
-        return missing if columns.source is None else columns.source
-    if by == "outcome":
-        done = Labels.constant(FINISHED, len(columns))
-        if columns.outcome is None:
-            return done
-        known = Labels.concat([done[:1], columns.outcome])
-        # a frame without an outcome is finished, which has code 0
-        return Labels(np.maximum(known.codes[1:], 0), known.names)
-    check_by(by, columns.tags)
-    column = columns.tags[by]
-    if isinstance(column, Labels):
-        return column
-    values, codes = np.unique(column, return_inverse=True)
-    texts = as_text(values)
-    # in a batch in which some integers are missing, the others are floats
-    names = tuple(name.removesuffix(".0") for name in texts.names)
-    return Labels(texts.codes[codes], names)
-
-
-def check_by(by: str, tags: Iterable[str], where: str = "") -> None:
-    """Check that frames with these tags, of a file `where`, can be grouped by a column.
-
-    Raises
-    ------
-    ProfileError
-        The column is not source, outcome or one of the tags.
-    """
-    known = ("source", "outcome", *tags)
-    if not isinstance(by, str) or by not in known:
-        raise ProfileError(
-            f"{shown_path(where)}{': ' if where else ''}by must be one of "
-            f"{', '.join(map(clip, known))}, got {quoted(by)}"
-        )
-
-
 # -- arguments ----------------------------------------------------------------------------------
 
 
@@ -594,13 +474,3 @@ def checked_edges(edges_ns: Iterable[int]) -> tuple[int, ...]:
     except TypeError:
         rule = "edges_ns must be a list of durations (ns, or text such as '5ms')"
         raise ProfileError(f"{rule}, got {quoted(edges_ns)}") from None
-
-
-def _first(recordings: set[str]) -> set[str]:
-    """Return the first ids in alphabetical order, as many as a profile keeps."""
-    return set(sorted(recordings)[:MOST_RECORDERS])
-
-
-def _shared(labels: dict[str, str], others: dict[str, str]) -> dict[str, str]:
-    """Return the labels that are the same in both."""
-    return {name: value for name, value in labels.items() if others.get(name) == value}

@@ -1,20 +1,34 @@
-"""The groups of a profile that has many: each is packed while no frames are added to it.
+"""The groups of a profile: their names, and their sums while no frames are added to them.
 
+If there are many, each group is packed.
 Folding the frames of a group takes a few milliseconds, for one frame as for a thousand. So the
 frames of many batches are gathered first, sorted by group, and then folded group by group.
 """
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
+from latprof.errors import ProfileError
 from latprof.fold.fold import Fold
 from latprof.fold.packed import PackedSums
-from latprof.frames import Columns, Labels
+from latprof.frames import FINISHED, Columns, Labels, as_text
+from latprof.text import clip, quoted, shown_path
 
-__all__ = ["PackedGroup", "PackedGroups", "split"]
+__all__ = [
+    "NO_GROUP",
+    "PackedGroup",
+    "PackedGroups",
+    "check_by",
+    "labels_by",
+    "split",
+    "values_by",
+]
+
+NO_GROUP = "(none)"
+"""The name of the group of frames without a value."""
 
 GATHERED_ROWS = 1 << 16  # rows that wait for their groups, some 6 MB
 
@@ -118,3 +132,57 @@ def split(columns: Columns, labels: Labels) -> Iterator[tuple[str, Columns]]:
     columns = columns.take(order)
     for begin, end in zip(begins, [*begins[1:], len(order)], strict=True):
         yield labels.names[int(ordered[begin])], columns.take(slice(begin, end))
+
+
+# -- the names of groups --------------------------------------------------------------------------
+
+
+def labels_by(columns: Columns, by: str) -> Labels:
+    """Return the name of the group of each frame."""
+    values = values_by(columns, by)
+    return Labels(values.codes + np.int32(1), (NO_GROUP, *values.names))
+
+
+def values_by(columns: Columns, by: str) -> Labels:
+    """Return a column as names; a value has the same name in all batches of a trace.
+
+    Raises
+    ------
+    ProfileError
+        The column is not source, outcome or one of the tags.
+    """
+    if by == "source":
+        missing = Labels.constant(None, len(columns))
+        return missing if columns.source is None else columns.source
+    if by == "outcome":
+        done = Labels.constant(FINISHED, len(columns))
+        if columns.outcome is None:
+            return done
+        known = Labels.concat([done[:1], columns.outcome])
+        # a frame without an outcome is finished, which has code 0
+        return Labels(np.maximum(known.codes[1:], 0), known.names)
+    check_by(by, columns.tags)
+    column = columns.tags[by]
+    if isinstance(column, Labels):
+        return column
+    values, codes = np.unique(column, return_inverse=True)
+    texts = as_text(values)
+    # in a batch in which some integers are missing, the others are floats
+    names = tuple(name.removesuffix(".0") for name in texts.names)
+    return Labels(texts.codes[codes], names)
+
+
+def check_by(by: str, tags: Iterable[str], where: str = "") -> None:
+    """Check that frames with these tags, of a file `where`, can be grouped by a column.
+
+    Raises
+    ------
+    ProfileError
+        The column is not source, outcome or one of the tags.
+    """
+    known = ("source", "outcome", *tags)
+    if not isinstance(by, str) or by not in known:
+        raise ProfileError(
+            f"{shown_path(where)}{': ' if where else ''}by must be one of "
+            f"{', '.join(map(clip, known))}, got {quoted(by)}"
+        )

@@ -6,14 +6,14 @@ of the whole. Its size does not grow with the number of frames.
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from latprof.accounts import union
+from latprof.colors import colors
 from latprof.errors import ProfileError
-from latprof.io.formats.columns import NUMBERED
+from latprof.io.formats.columns import NUMBERED, UNITS
 from latprof.io.formats.foreign import ForeignFile
 from latprof.profile import answers
 from latprof.profile.build import FoldedFrames
@@ -24,13 +24,14 @@ from latprof.profile.span import (
     SpanProfile,
     check_integer,
     check_percentile,
+    check_percentiles,
     percentile_key,
     within_bins,
 )
-from latprof.sequence.ids import NOT_AVAILABLE, IdResult
+from latprof.profile.tables import sections_of
 from latprof.sequence.order import OrderResults
+from latprof.table import Section, Shown, data_frame, html
 from latprof.text import counted, quoted
-from latprof.units import format_ns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,10 +41,9 @@ if TYPE_CHECKING:
 __all__ = ["Profile", "load_profile", "merge"]
 
 WHYS = ("mean", "p99", "tail", "variance", "cause")
-UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
 
 
-class Profile(FoldedFrames):
+class Profile(FoldedFrames, Shown):
     """The statistics of the frames of a pipeline, as a whole and by group.
 
     Parameters
@@ -86,15 +86,12 @@ class Profile(FoldedFrames):
     def __repr__(self) -> str:
         return f"<Profile of {self.pipeline.name}: {counted(self.frames, 'frame')}>"
 
-    def __str__(self) -> str:
-        from latprof.profile.tables import as_text
-
-        return as_text(self)
+    def sections(self) -> list[Section]:
+        """Return what `print` and notebooks show: the bottleneck, all spans, the groups."""
+        return sections_of(self)
 
     def _repr_html_(self) -> str:
-        from latprof.profile.tables import as_html
-
-        return as_html(self)
+        return html(self.sections(), colors(self.pipeline))
 
     def save(self, path: "str | os.PathLike[str]") -> None:
         """Write the profile to a small file, for `latprof.load_profile` or ``latprof merge``.
@@ -112,14 +109,8 @@ class Profile(FoldedFrames):
 
     def order_results(self) -> dict[str, OrderResults]:
         """Return what depends on the order of frames, by source; "" for frames without one."""
-        found = {} if self.order is None else self.order.results(self.active_ns)
-        if NUMBERED not in self.reading:
-            return found
-        note = f"{NOT_AVAILABLE}the file has none"
-        return {
-            source: replace(each, arrivals=IdResult(frames=each.arrivals.frames, note=note))
-            for source, each in found.items()
-        }
+        without_ids = "the file has none" if NUMBERED in self.reading else ""
+        return {} if self.order is None else self.order.results(self.active_ns, without_ids)
 
     @property
     def time_range_ns(self) -> int | None:
@@ -177,27 +168,12 @@ class Profile(FoldedFrames):
 
         The last range has no upper edge: None.
         """
-        edges = (0, *self.sums.edges_ns, None)
-        upto = (0, *self.sums.at_most, self["end_to_end"].count)
-        pairs = zip(edges, edges[1:], upto, upto[1:], strict=False)
-        return [(low or 0, high, after - before) for low, high, before, after in pairs]
+        return answers.ranges(self.sums)
 
     @property
     def unclaimed(self) -> str | None:
         """A sentence on the time of `other`, if it is larger than every stage; otherwise None."""
-        shares = self.sums.shares
-        largest = max((shares[stage.name] for stage in self.pipeline.stages), default=0)
-        if shares["other"] <= largest:
-            return None
-        mean = shares["other"] / self.sums.attributed
-        part = shares["other"] / shares["end_to_end"]
-        sentence = f"{format_ns(mean)} of each frame ({part:.0%}) is claimed by no stage"
-        gaps = self.sums.gaps
-        begin, end = max(gaps, key=gaps.__getitem__, default=("", ""))
-        if begin and gaps[begin, end] > shares["other"] - sum(gaps.values()):
-            return f"{sentence}: most of it is between the marks {begin} and {end}"
-        lacking = [stage.name for stage in self.pipeline.stages if self[stage.name].missing]
-        return f"{sentence}: marks are missing, and so the time of {', '.join(lacking)}"
+        return answers.unclaimed(self.sums)
 
     # -- spans ----------------------------------------------------------------------------------
 
@@ -245,24 +221,17 @@ class Profile(FoldedFrames):
         ProfileError
             The unit is unknown.
         """
-        import pandas as pd
-
         if not isinstance(unit, str) or unit not in UNITS:
             raise ProfileError(f"unit must be one of {', '.join(UNITS)}, got {quoted(unit)}")
         if groups:
+            import pandas as pd
+
             parts = {name: group.table(unit=unit) for name, group in sorted(self.groups.items())}
             return pd.concat(parts, names=[self.by or "group"]) if parts else self.table().iloc[:0]
-        types: dict[str, Any] = dict.fromkeys(("count", "missing", "negative"), "int64")
-        types["peak_frame"] = "UInt64"
-        rows = self.rows()
-        frame = pd.DataFrame(
-            {
-                key: pd.array([row[key] for row in rows], dtype=types.get(key, "float64"))
-                for key in rows[0]
-                if key not in ("span", "kind", "most_negative", "resolution", "intervals")
-            },
-            index=pd.Index([row["span"] for row in rows], name="span"),
-        )
+        left_out = ("kind", "most_negative", "resolution", "intervals")
+        rows = [{k: x for k, x in row.items() if k not in left_out} for row in self.rows()]
+        types = dict.fromkeys(("count", "missing", "negative"), "int64")
+        frame = data_frame(rows, "span", types | {"span": None, "peak_frame": "UInt64"})
         if unit != "ns":
             times = ["mean", "std", "min", *map(percentile_key, TABLE_PERCENTILES), "max"]
             frame[times] /= UNITS[unit]
@@ -332,10 +301,7 @@ class Profile(FoldedFrames):
         It is cov(stage, end_to_end) / var(end_to_end), and negative if the stage is fast when
         frames are slow. It is empty if end_to_end does not vary.
         """
-        variance = sum(self.sums.covariances.values())
-        if not variance > 0:
-            return {}
-        return {name: value / variance for name, value in self.sums.covariances.items()}
+        return answers.variance_shares(self.sums)
 
     def slices(self, q: float = 99) -> dict[str, answers.Slice]:
         """Return the times by stage of all frames, the middle ones, and those above percentile `q`.
@@ -369,19 +335,17 @@ class Profile(FoldedFrames):
         ProfileError
             `q` is not a number from 0 to 100.
         """
-        import pandas as pd
-
-        tails, middle = self.sums.tails, answers.middle_of(self.sums)
-        slow = answers.slice_of(tails, check_percentile(q), 100)
-        names = list(tails.sums)
-        columns: dict[str, Any] = {}
-        for what, part in (("slow", slow), ("middle", middle)):
-            columns[f"{what}_share"] = [part.share(name) for name in names]
-            columns[f"{what}_mean"] = [part.mean(name) for name in names]
-            columns[f"{what}_frames"] = [part.frames for _ in names]
-        index = pd.Index(names, name="span")
-        frame = pd.DataFrame(columns, index=index, dtype="float64")
-        return frame.astype({"slow_frames": "int64", "middle_frames": "int64"})
+        slow = answers.slice_of(self.sums.tails, check_percentile(q), 100)
+        parts, rows = {"slow": slow, "middle": answers.middle_of(self.sums)}, []
+        for name in slow.sums:
+            row: dict[str, Any] = {"span": name}
+            for what, part in parts.items():
+                row |= {f"{what}_share": part.share(name), f"{what}_mean": part.mean(name)}
+                row[f"{what}_frames"] = part.frames
+            rows.append(row)
+        return data_frame(
+            rows, "span", {"span": None, "slow_frames": "int64", "middle_frames": "int64"}
+        )
 
     # -- single frames --------------------------------------------------------------------------
 
@@ -393,31 +357,24 @@ class Profile(FoldedFrames):
         ProfileError
             `n` is not an integer from 0 to 100, the number of frames that a profile keeps.
         """
-        import pandas as pd
-
-        frames = answers.worst_frames(self.sums, n)
-        stages = [answers.stages_of(self.sums, frame) for frame in frames]
-        starts = [pd.Timestamp(frame.marks["start"], unit="ns") for frame in frames]
-        columns = {
-            "source": pd.array([frame.source for frame in frames], dtype="object"),
-            "start": pd.array(starts, dtype="datetime64[ns]"),
-            "end_to_end": pd.array([frame.end_to_end_ns for frame in frames], dtype="Int64"),
-        }
-        if "response" in self.spans:
-            columns["response"] = pd.array([frame.response_ns for frame in frames], dtype="Int64")
-        for name in (*(stage.name for stage in self.pipeline.stages), "other"):
-            columns[name] = pd.array([times.get(name) for times in stages], dtype="Int64")
-        ids = np.array([frame.frame_id for frame in frames], np.uint64)
-        return pd.DataFrame(columns, index=pd.Index(ids, name="frame_id"))
+        totals = [total.name for total in self.pipeline.totals]
+        spans = [*totals, *(stage.name for stage in self.pipeline.stages), "other"]
+        rows: list[dict[str, Any]] = []
+        for frame in answers.worst_frames(self.sums, n):
+            times: dict[str, int | None] = {**answers.stages_of(self.sums, frame)}
+            times |= {"end_to_end": frame.end_to_end_ns, "response": frame.response_ns}
+            start = np.datetime64(frame.marks["start"], "ns")
+            row = {"frame_id": frame.frame_id, "source": frame.source, "start": start}
+            rows.append(row | {name: times.get(name) for name in spans})
+        types = {"frame_id": "uint64", "source": "object", "start": "datetime64[ns]"}
+        return data_frame(rows, "frame_id", types | dict.fromkeys(spans, "Int64"))
 
     def exemplars(self) -> list[tuple[int, int, int]]:
         """Return a frame for each range of end_to_end that has one, 32 ranges an octave.
 
         Each is the smallest value, the largest value (ns), and the id of a frame in between.
         """
-        filled = self.sums.filled
-        columns = (*answers.coarse_edges(), self.sums.exemplars)
-        return list(zip(*(column[filled].tolist() for column in columns), strict=True))
+        return answers.exemplars(self.sums)
 
     # -- windows of time ------------------------------------------------------------------------
 
@@ -437,8 +394,8 @@ class Profile(FoldedFrames):
             raise ProfileError(
                 "a timeline needs windows, which were not folded; use analyze(..., every='1s')"
             )
-        qs = [f"p{q}" for q in answers.TIMELINE_PERCENTILES]
-        names = ["window_ns", "span", "count", "mean", *qs, "max"]
+        numbers = ("count", "mean", *(f"p{q}" for q in answers.TIMELINE_PERCENTILES), "max")
+        names = ["window_ns", "span", *numbers]
         frame = pd.DataFrame(answers.timeline_rows(self.sums), columns=names)
         begins = pd.to_datetime(frame.pop("window_ns").astype("int64"), unit="ns")
         frame.insert(0, "window", begins)
@@ -454,9 +411,7 @@ class Profile(FoldedFrames):
         ProfileError
             The pipeline has no such span, or `qs` are not percentiles.
         """
-        if isinstance(qs, str) or not isinstance(qs, Sequence | np.ndarray):
-            raise ProfileError(f"qs must be a list of percentiles, got {quoted(qs)}")
-        return answers.window_numbers(self.sums, self[span].name, [*map(check_percentile, qs)])
+        return answers.window_numbers(self.sums, self[span].name, check_percentiles(qs))
 
     def heat(self, span: str = "end_to_end", *, most: int = 100) -> answers.Heat:
         """Return counts of a span by window of time and latency, in at most `most` ranges.
@@ -466,8 +421,8 @@ class Profile(FoldedFrames):
         ProfileError
             The pipeline has no span of that name, or `most` is not an integer from 1 on.
         """
-        most = check_integer("most", most, 1, 10**6)
-        return answers.heat_of(self.sums, self[span].name, most=most)
+        name, most = self[span].name, check_integer("most", most, 1, 10**6)
+        return answers.heat_of(self.sums, name, most=most)
 
     def stretches(self) -> list[answers.Stretch]:
         """Return the stretches of time without finished frames, with the reason."""

@@ -3,7 +3,9 @@
 import math
 import warnings
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from numbers import Real
 from typing import Any, Self
 
@@ -26,6 +28,7 @@ __all__ = [
     "SpanProfile",
     "check_integer",
     "check_percentile",
+    "check_percentiles",
     "ecdf",
     "percentile_curve",
     "percentile_key",
@@ -353,7 +356,7 @@ def percentile_key(q: float) -> str:
     return f"p{q:g}".replace(".", "_")
 
 
-def check_percentile(q: Any) -> float:
+def check_percentile(q: Any, *, stacklevel: int = 3) -> float:
     """Return a percentile that a user asked for; warn its caller if it looks like a fraction.
 
     Raises
@@ -367,9 +370,22 @@ def check_percentile(q: Any) -> float:
         warnings.warn(
             f"percentiles go from 0 to 100: {q} is below the first percentile; did you mean "
             f"{100 * float(q):g}?",
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
     return q  # type: ignore[return-value]  # a float, or another number that behaves like one
+
+
+def check_percentiles(qs: Any, name: str = "qs") -> list[float]:
+    """Return a list of percentiles that a user asked for.
+
+    Raises
+    ------
+    ProfileError
+        It is not a list of numbers from 0 to 100.
+    """
+    if isinstance(qs, str) or not isinstance(qs, Sequence | np.ndarray):
+        raise ProfileError(f"{name} must be a list of percentiles, got {quoted(qs)}")
+    return list(map(partial(check_percentile, stacklevel=4), qs))
 
 
 def check_integer(name: str, value: Any, low: int, high: int) -> int:

@@ -8,7 +8,7 @@ from latprof.fold.intervals import Percentile
 from latprof.hosts import clock_lines
 from latprof.profile.doubts import COUNTED, MANY_LEFT_OUT, added_up, how_negative
 from latprof.profile.span import TABLE_PERCENTILES, SpanProfile, percentile_key
-from latprof.table import Cell, Column, Section, Table, colors, html, text
+from latprof.table import Cell, Column, Section, Table
 from latprof.text import clip, counted
 from latprof.thresholds import Thresholds
 from latprof.units import format_bytes, format_exact, format_ns, format_quantity, format_utc
@@ -19,14 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MOST_ROWS",
-    "as_html",
-    "as_text",
     "groups",
     "headline",
     "known_causes",
     "other_cause",
     "pace",
     "percentiles_in_bins",
+    "sections_of",
     "spans",
 ]
 
@@ -36,17 +35,8 @@ MOST_ROWS = 20  # of groups and windows in a table
 _SPARE = {"min": 1, "std": 2, "p90": 4, "p99.9": 5, "p50": 7}
 
 
-def as_text(profile: "Profile") -> str:
-    """Return what `str(profile)` shows: the bottleneck, all spans, the groups."""
-    return text(_sections(profile))
-
-
-def as_html(profile: "Profile") -> str:
-    """Return what notebooks show: the same as `as_text`, as HTML."""
-    return html(_sections(profile), colors(profile.pipeline))
-
-
-def _sections(profile: "Profile") -> list[Section]:
+def sections_of(profile: "Profile") -> list[Section]:
+    """Return what `print(profile)` and notebooks show: the bottleneck, all spans, the groups."""
     lines, first = pace(profile), headline(profile)
     every = (doubt.sentence for doubt in profile.doubts)
     summary = Section(

@@ -16,6 +16,7 @@ from latprof.queueing.model import QueueModel
 from latprof.queueing.options import MOST_STAGES, Options
 from latprof.queueing.stations import Stations, latest_departures, stations_of
 from latprof.queueing.windows import Recordings
+from latprof.table import data_frame
 from latprof.text import quoted
 
 if TYPE_CHECKING:
@@ -167,13 +168,9 @@ def blame(
     >>> blame(Trace(AUDIO, frame_id=[0, 1], marks=at), value="total").loc["ipc"].to_dict()
     {'webrtc': 0.0, 'cgo': 0.0, 'alsa': 18.0, 'self_time': 2.0}
     """
-    import pandas as pd
-
     options = Options(hand_over, depth, servers, queues, stations, pipeline)
     rows = blame_rows(trace, options, value=value, queued=queued)
-    index = pd.Index([row.pop("handoff") for row in rows], name="handoff", dtype=object)
-    columns = list(rows[0]) if rows else None
-    return pd.DataFrame(rows, index=index, columns=columns, dtype="float64")
+    return data_frame(rows, "handoff")
 
 
 def blame_rows(

@@ -14,7 +14,7 @@ from latprof.queueing.model import QueueModel
 from latprof.queueing.options import MOST_STAGES, Options
 from latprof.queueing.rooms import Queue, Source
 from latprof.queueing.windows import Recordings
-from latprof.table import Cell, Column, Section, Shown, Table
+from latprof.table import Cell, Column, Section, Shown, Table, data_frame
 from latprof.text import counted
 from latprof.units import format_ns
 
@@ -32,37 +32,11 @@ _SMALL = 0.02  # share of end to end that is little for a tenth of a stage
 class Causes(Shown):
     """Sums over frames by stage, in ns, and which stage they name as the cause.
 
-    `causes` returns it. ``print(result)`` shows all of it.
+    `causes` returns it. ``print(result)`` shows all of it; `cause` and `sentence` are the answer,
+    `table` has the numbers by stage.
 
     Attributes
     ----------
-    cause
-        The stage that is the cause, or None if no frame has a stage.
-    sentence
-        Which stage looks slow, and which one is the cause.
-    slowest
-        The stage with the highest mean, which a profile calls the bottleneck.
-    table
-        A DataFrame by stage: ``self_time``, ``blocking_time`` and ``gain_ns`` in ns for each frame,
-        ``gain`` with its range ``gain_low`` to ``gain_high`` and ``held`` as shares of end_to_end,
-        and ``throughput``.
-    gain
-        By how much the sum of end_to_end would be less with the stage a tenth quicker, or None if
-        no replay is available: see `notes`. It is negative if end_to_end would be more.
-    gain_low, gain_high
-        The lower and the higher of the gains with the stage 8 and 12 % quicker.
-    held
-        The gain with the stage held to its own median.
-    throughput
-        Which part more frames would leave each second with the stage a tenth quicker.
-    ties
-        Stages with a gain that is so near to that of the cause that the ranges overlap, and the
-        `alternatives`.
-    alternatives
-        Stages that are the cause instead in another reading of an irregular source: the marks do
-        not decide. Empty if the answer is definite.
-    chains
-        Hand-offs with the path that they waited for, and for how long (ns), longest first.
     self_time
         Time of the stage without what it waited for other stages.
     blocking_time
@@ -115,7 +89,10 @@ class Causes(Shown):
 
     @property
     def gain(self) -> dict[str, float] | None:
-        """By how much the sum of end_to_end would be less with the stage a tenth quicker."""
+        """By how much the sum of end_to_end would be less with the stage a tenth quicker.
+
+        It is negative if end_to_end would be more, and None if no replay is available: see `notes`.
+        """
         return self._of_all(lambda gains, name: gains.gain.get(name, 0.0))
 
     @property
@@ -172,7 +149,10 @@ class Causes(Shown):
 
     @property
     def alternatives(self) -> tuple[str, ...]:
-        """Stages that are the cause instead in another reading of an irregular source."""
+        """Stages that are the cause instead in another reading of an irregular source.
+
+        The marks do not decide. Empty if the answer is definite.
+        """
         readings = {} if self.gains is None else self.gains.readings
         best = {max(gain, key=gain.__getitem__) for gain in readings.values() if gain}
         return tuple(name for name in self.total if name in best and name != self.cause)
@@ -296,11 +276,7 @@ class Causes(Shown):
         it never takes longer than its median, and ``gain_ns`` is ``gain`` in ns a frame.
         ``throughput`` is which part more frames leave each second.
         """
-        import pandas as pd
-
-        rows = self.rows()
-        index = pd.Index([row.pop("stage") for row in rows], name="stage", dtype=object)
-        return pd.DataFrame(rows, index=index, dtype="float64")
+        return data_frame(self.rows(), "stage")
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the table as plain values: a dict per stage; unknown values are None."""

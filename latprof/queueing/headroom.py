@@ -15,7 +15,7 @@ from latprof.pipeline import Pipeline
 from latprof.queueing.load import LEAST_LOAD, MOST_LOAD, LoadedFrames
 from latprof.queueing.options import MOST_STAGES, Options
 from latprof.queueing.windows import Recordings
-from latprof.table import Cell, Column, Section, Shown, Table
+from latprof.table import Cell, Column, Section, Shown, Table, data_frame
 from latprof.text import escape, quoted
 from latprof.units import format_exact, format_ns, parse_duration
 
@@ -168,9 +168,7 @@ class Headroom(Shown):
     @property
     def table(self) -> "pd.DataFrame":
         """`curve` as a DataFrame by load."""
-        import pandas as pd
-
-        return pd.DataFrame(list(self.curve)).set_index("load")
+        return data_frame(self.curve, "load", {"load": "float64"})
 
     def sections(self) -> list[Section]:
         """Return what is shown: the result, latency by load, the stations, the assumptions."""

@@ -9,8 +9,9 @@ A `QueueModel` is made once for a window of frames, in this order::
 Blame, causes, replays and utilization read the model.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -30,9 +31,9 @@ from latprof.queueing.blocking import (
     held_by,
 )
 from latprof.queueing.delays import Delays, delays_of
-from latprof.queueing.line import Line, line_of
+from latprof.queueing.line import Line
 from latprof.queueing.options import MOST_STAGES
-from latprof.queueing.rooms import Queue
+from latprof.queueing.rooms import NEVER, Queue
 from latprof.queueing.stations import (
     Stations,
     Visits,
@@ -44,6 +45,8 @@ from latprof.queueing.stations import (
 from latprof.text import quoted
 
 __all__ = ["QueueModel", "Wait", "queue_model"]
+
+_MOST_ODD = 0.01  # share of the frames of a line that may lack a visit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -262,7 +265,7 @@ def queue_model(
     visits = {name: visits_to(stations, name, columns) for name in stations.names}
     if settle is not None:
         visits = {name: settle(found) for name, found in visits.items()}
-    line = line_of(stations, visits, columns)
+    line = _line_of(stations, visits, columns)
     if line is not None:
         given = {name: Queue(room, given=True) for name, room in stations.pipeline.queues.items()}
         earlier_queues = like.queues if like is not None else queues
@@ -291,3 +294,83 @@ def _located_before(busy: Intervals, visit: Ints | slice, low: Ints) -> Ints:
     further = np.flatnonzero(busy.entries[np.maximum(before, 0)] > low)
     before[further] = busy.locate(low[further])
     return before
+
+
+# -- frames in a line of stations ------------------------------------------------------------------
+
+
+def _line_of(stations: Stations, visits: Mapping[str, Visits], columns: Columns) -> Line | None:
+    """Return the frames as a line, or None if they are not one.
+
+    They are not if a station is visited more than once, or if more than 1 % of the frames lack a
+    visit or have marks that are out of order.
+    """
+    services = stations.services
+    if not services or len(services) != len(stations.names):
+        return None
+    marks = columns.marks
+    names: list[str | None] = [service.station for service in services]
+    handoffs: list[str | None] = [service.handoff for service in services]
+    arrive = [marks[service.arrive] for service in services]
+    begin = [marks[service.begin] for service in services]
+    end = [marks[service.end] for service in services]
+    if services[0].handoff is None and _starts_at_once(marks["start"], begin[0], end[0]):
+        begin[0] = marks["start"]
+    elif services[0].begin != "start":
+        names, handoffs = [None, *names], [None, *handoffs]
+        begin, end = [marks["start"], *begin], [arrive[0], *end]
+        arrive = [marks["start"], *arrive]
+    arrive[0] = np.full(len(columns), NEVER, np.int64)
+    if len(names) < 2:
+        return None
+    good = np.ones(len(columns), bool)
+    finished = columns.finished()
+    if finished is not None:
+        good &= finished
+    previous = marks["start"]
+    good &= previous != MISSING
+    in_order = (x for node in zip(arrive, begin, end, strict=True) for x in node)
+    for times in itertools.islice(in_order, 1, None):
+        good &= times >= previous
+        previous = times
+    good &= marks["end"] >= previous
+    left_out = len(good) - int(np.count_nonzero(good))
+    if left_out > _MOST_ODD * len(good):
+        return None
+    rows = np.flatnonzero(good)
+    start = marks["start"][rows]
+    if (start[1:] < start[:-1]).any():
+        rows = rows[np.argsort(start, kind="stable")]
+    whole = len(rows) == len(columns) and (rows[1:] > rows[:-1]).all()
+    at: slice | Ints = slice(None) if whole else rows
+    counts = [1 if name is None else visits[name].servers for name in names]
+    arrive, begin, end = ([x[at] for x in each] for each in (arrive, begin, end))
+    line = Line(rows, names, handoffs, arrive, begin, end, marks["end"][at], counts)
+    line = replace(line, left_out=left_out, due=begin[0], batches=[None] * len(names))
+    return _in_batches(line, visits)
+
+
+def _in_batches(line: Line, visits: Mapping[str, Visits]) -> Line | None:
+    """Return the line with the batches of its stations, or None if they cannot be replayed."""
+    batches: list[Ints | None] = [None] * len(line.names)
+    begin = list(line.begin)
+    for k, name in enumerate(line.names):
+        mine = None if name is None else visits[name]
+        if mine is None or mine.batch is None:
+            continue
+        by_frame = np.zeros(int(mine.frame.max(initial=0)) + 1, np.int64)
+        by_frame[mine.frame] = mine.batch
+        batch = batches[k] = by_frame[line.rows]
+        if (batch[1:] < batch[:-1]).any():
+            return None
+        # its frames were all taken when the mark of the first one was set
+        begin[k] = begin[k][np.searchsorted(batch, batch)]
+    found = replace(line, begin=begin, batches=batches)
+    return found if not found.has_batches or found.in_order else None
+
+
+def _starts_at_once(start: Ints, begin: Ints, end: Ints) -> bool:
+    """Return whether frames enter the first station as soon as they start."""
+    known = (start != MISSING) & (begin != MISSING) & (end != MISSING)
+    before, inside = (begin - start)[known], (end - begin)[known]
+    return bool((before >= 0).all() and before.sum() <= 0.01 * inside.sum())

@@ -9,13 +9,11 @@ from latprof.errors import TraceError
 from latprof.histogram import Histogram
 from latprof.io.dataset import DatasetLike
 from latprof.pipeline import Pipeline
-from latprof.queueing.gains import (
-    Gains,
-    GainsSoFar,
-)
+from latprof.queueing.gains import Gains, GainsSoFar
 from latprof.queueing.model import QueueModel
 from latprof.queueing.options import MOST_STAGES, Options
 from latprof.queueing.windows import Recordings
+from latprof.table import data_frame
 from latprof.text import quoted
 
 if TYPE_CHECKING:
@@ -72,12 +70,9 @@ def sensitivity(
     >>> sensitivity(Trace(line, frame_id=np.arange(4), marks=at), less=0.5)["mean"].to_dict()
     {'work': 25.0, 'queue': 0.0}
     """
-    import pandas as pd
-
     options = Options(hand_over, MOST_STAGES, servers, queues, stations, pipeline)
     rows = sensitivity_rows(trace, options, less=less)
-    index = pd.Index([row.pop("stage") for row in rows], name="stage", dtype=object)
-    return pd.DataFrame(rows, index=index, columns=list(_GAINS), dtype="float64")
+    return data_frame(rows, "stage", dict.fromkeys(_GAINS, "float64"))
 
 
 def sensitivity_rows(

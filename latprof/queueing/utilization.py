@@ -16,7 +16,7 @@ from latprof.queueing.model import QueueModel
 from latprof.queueing.options import MOST_STAGES, Options
 from latprof.queueing.stations import has_no_bound, stations_of
 from latprof.queueing.windows import Recordings
-from latprof.table import Section, Shown
+from latprof.table import Section, Shown, data_frame
 from latprof.text import escape
 from latprof.units import format_ns, format_utc
 
@@ -141,16 +141,12 @@ class Utilization(Shown):
     @property
     def table(self) -> "pd.DataFrame":
         """By station: the fields of `Load`, with those of `Growth` beside them; times in ns."""
-        import pandas as pd
-
         rows = self.rows()
-        index = pd.Index([row.pop("station") for row in rows], name="station", dtype=object)
-        stamps = ("longest_busy_begin_ns", "onset_ns")  # too long for floats
-        columns = {
-            name: pd.array([row[name] for row in rows], dtype="Int64" if name in stamps else None)
-            for name in (rows[0] if rows else ())
-        }
-        return pd.DataFrame(columns, index=index)
+        types: dict[str, str | None] = {}
+        for name in rows[0] if rows else ():
+            # other values show what they are; stamps are too long for floats
+            types[name] = "Int64" if name in ("longest_busy_begin_ns", "onset_ns") else None
+        return data_frame(rows, "station", types | {"station": "object"})
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the table as plain values: a dict per station; unknown values are None."""

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from latprof.colors import colors
 from latprof.comparing.comparison import Comparison
 from latprof.comparing.fleet import Fleet
 from latprof.errors import ProfileError
 from latprof.plot.comparing import compare, fleet, fleet_height
 from latprof.report.page import render
 from latprof.report.pictures import drawn
-from latprof.table import Column, Section, Table, colors, doubtful
+from latprof.table import Column, Section, Table, doubtful
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

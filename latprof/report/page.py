@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latprof.accounts import Recorders
+from latprof.colors import colors
 from latprof.profile.answers import Slice, middle_of, slice_of
 from latprof.profile.profile import Profile
 from latprof.profile.span import TABLE_PERCENTILES
 from latprof.profile.tables import known_causes
 from latprof.report.pictures import pictures
-from latprof.table import Cell, Column, Section, Table, colors, doubtful, html_table
+from latprof.table import Cell, Column, Section, Table, doubtful, html_table
 from latprof.text import clip, counted, escape
 from latprof.thresholds import Thresholds
 from latprof.units import format_exact, format_ns, format_quantity, format_utc

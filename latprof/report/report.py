@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from latprof.analysis import analyze
+from latprof.colors import colors
 from latprof.errors import ProfileError
 from latprof.hosts import as_dicts
 from latprof.profile.answers import middle_of, slice_of, timeline_rows, worst_frames
@@ -14,7 +15,7 @@ from latprof.profile.profile import Profile, load_profile
 from latprof.profile.tables import MOST_ROWS, headline, known_causes
 from latprof.report.page import page
 from latprof.report.sections import sections, summary_lines
-from latprof.table import Section, Shown, colors, html
+from latprof.table import Section, Shown, html
 from latprof.text import quoted, shown_path
 from latprof.thresholds import Thresholds
 from latprof.trace import Trace

@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.text import Text
 
 from latprof.report.report import Report
-from latprof.table import Section, Table, doubtful, hashes, lay_out, wrapped
+from latprof.table import Section, Table, doubtful, hashes, lay_out
+from latprof.text import wrapped
 from latprof.thresholds import Thresholds
 from latprof.units import format_exact
 

@@ -13,7 +13,7 @@ from latprof.frames import Columns
 from latprof.io.dataset import Dataset
 from latprof.io.formats.foreign import ForeignFile
 from latprof.pipeline import Pipeline
-from latprof.profile.build import check_by
+from latprof.profile.groups import check_by
 from latprof.recovery import frames_in_flight, thresholds_of
 from latprof.ring.reader import RingReader
 from latprof.ring.ring import to_columns

@@ -13,7 +13,7 @@ from latprof.arrays import Ints, Mask
 from latprof.frames import MISSING, Columns, Labels, latencies
 from latprof.histogram import Histogram
 from latprof.pipeline import Pipeline
-from latprof.profile.build import values_by
+from latprof.profile.groups import values_by
 from latprof.thresholds import LEVELS, Thresholds
 
 __all__ = ["Group", "Live", "Numbers", "SlowFrame"]
