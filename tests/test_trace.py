@@ -190,7 +190,7 @@ def test_columns_that_are_refused():
     for optional, reason in [
         ({"source": [1.5, 2.5]}, "source must be text, got double"),
         ({"source": ["a"]}, "source must have as many rows as frame_id"),
-        ({"source": Labels(np.array([0, 1], np.int32), ("a",))}, "codes of source must be from"),
+        ({"source": Labels(np.array([0, 1], np.int32), ("a",))}, "codes of source must be .* from"),
         ({"source": ["a", 1]}, "source must be values of one type"),
         ({"outcome": 7}, "outcome must be a sequence with a value per row, got 7"),
         ({"cpu": ["a", "b"]}, "cpu must be numbers or times, got string"),
