@@ -250,6 +250,23 @@ def test_chrome_times_are_exact_and_slices_nest(tmp_path):
     }
 
 
+def test_chrome_times_may_begin_at_0_and_events_may_be_in_any_order(tmp_path):
+    def event(phase, at, name="", **more):
+        return {"ph": phase, "pid": 1, "tid": 2, "ts": at, "name": name, **more}
+
+    slices = [event("X", 20, "work", dur=30), event("X", 0, "frame", dur=100)]
+    halves = [event("E", 50), event("E", 100), event("B", 0, "frame"), event("B", 20, "work")]
+    alike = [event("B", 0, "frame"), event("B", 0, "work"), event("E", 30), event("E", 30)]
+    for events, work, whole in ((slices, 30, 100), (halves, 30, 100), (alike, 30, 30)):
+        trace = read(save(tmp_path / "t.json", json.dumps(events)))
+        assert trace.marks["start"].tolist() == [0]
+        assert [stage.name for stage in trace.pipeline.stages] == ["work"]
+        assert trace.span("work").tolist() == [work * 1_000]
+        assert trace.span("end_to_end").tolist() == [whole * 1_000]
+        assert trace.tags["operation"].to_numpy().tolist() == ["frame"]
+        assert notes(trace) == {}
+
+
 @pytest.mark.parametrize("begin", ["[", '{"displayTimeUnit": "ns", "traceEvents": ['])
 def test_chrome_events_that_are_cut_anywhere_are_read_up_to_there(tmp_path, begin):
     event = json.dumps({"ph": "X", "pid": 1, "tid": 2, "ts": 7, "dur": 5, "name": "x"})

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import random
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
@@ -520,6 +521,50 @@ def test_a_table_in_a_dataframe_with_floats_and_categories():
     assert trace.tags["k"].to_numpy().tolist() == ["x", "y", "x"]
     dates = pd.DataFrame({"a": pd.to_datetime(["2024-01-01"]), "b": ["2024-01-01T00:00:01"]})
     assert Trace.from_pandas(dates, marks=["a", "b"]).span("end_to_end").tolist() == [10**9]
+
+
+def test_floats_in_a_dataframe_are_as_exact_as_they_can_be():
+    # pandas keeps integers with a gap as floats; times a million their digits would not fit
+    ms = [1_700_000_000_123.0, 1_700_000_000_133.0, np.nan]
+    table = pd.DataFrame({"a": ms, "b": [1_700_000_000_124.5, -0.25, 1_700_000_000_125.0]})
+    trace = Trace.from_pandas(table, marks=["a", "b"], unit="ms")
+    assert marks_of(trace) == [
+        [1_700_000_000_123_000_000, 1_700_000_000_133_000_000, MISSING],
+        [1_700_000_000_124_500_000, -250_000, 1_700_000_000_125_000_000],
+    ]
+    half = pd.DataFrame({"a": np.array([0.5, 1000], np.float16), "b": np.float32([1.5, 2e6])})
+    assert marks_of(Trace.from_pandas(half, marks=["a", "b"], unit="s")) == [
+        [500_000_000, 1000 * 10**9],
+        [1_500_000_000, 2_000_000 * 10**9],
+    ]
+
+
+def test_timestamps_that_are_objects_keep_nanoseconds_and_zones():
+    at = [pd.Timestamp(EPOCH + 123_456_789, tz="UTC"), pd.Timestamp(EPOCH + 1, tz="Asia/Tokyo")]
+    times = pd.Series([*at, None], dtype=object)
+    trace = Trace.from_pandas(pd.DataFrame({"a": times, "b": times}), marks=["a", "b"])
+    assert marks_of(trace) == [[EPOCH + 123_456_789, EPOCH + 1, MISSING]] * 2
+    mixed = pd.Series([at[0], pd.Timestamp(EPOCH)], dtype=object)
+    with pytest.raises(TraceError, match="all have a zone, or that all have none, got both"):
+        Trace.from_pandas(pd.DataFrame({"a": mixed, "b": mixed}), marks=["a", "b"])
+
+
+def test_ids_that_are_whole_numbers_of_any_type_are_ids():
+    table = pd.DataFrame({"a": [EPOCH] * 2, "b": [EPOCH + 5] * 2})
+    for ids in ([3.0, 4.0], [Decimal(3), Decimal(4)], ["3", "4.0"]):
+        trace = Trace.from_pandas(table.assign(id=ids), marks=["a", "b"], id="id")
+        assert trace.frame_id.tolist() == [3, 4]
+    # floats from 2**53 on may have been rounded
+    for ids in ([0.5, 1.5], [2.0**53, 2.0**53 + 2]):
+        trace = Trace.from_pandas(table.assign(id=ids), marks=["a", "b"], id="id")
+        assert trace.tags["id"].tolist() == ids
+
+
+def test_words_and_codes_of_success_are_finished_frames():
+    given = ["200", "200 OK", "pass", "PASSED", "301 Moved", "404 Not Found", "500", "2000"]
+    table = pd.DataFrame({"a": [EPOCH] * 8, "b": [EPOCH + 5] * 8, "status": given})
+    trace = Trace.from_pandas(table, marks=["a", "b"], outcome="status")
+    assert trace.outcome.to_numpy().tolist() == ["finished"] * 5 + given[5:]
 
 
 def test_a_start_and_durations_give_frames_with_times(tmp_path, capsys):

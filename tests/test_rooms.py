@@ -33,6 +33,8 @@ def test_a_given_room_holds_the_source():
     # work of 5: takes at 2, 7, 12, 17, ...; the put of frame 2 returns at 7, of frame 3 at 12, ...
     quicker = what_if(trace, {"work": 0.5}, queues={"queue": 1})
     assert quicker.source.kind == "closed"
+    # frames 1 and 2 found room, and started at once
+    assert quicker.source.evidence.startswith("0 of 2 frames started later than the put before")
     assert quicker.replayed_ns.tolist() == [7, 10, 13, *[15] * 147]
     # of few frames it is not known that the source is closed: they start when they did
     few = what_if(pair(BY_HAND), {"work": 0.5}, queues={"queue": 1})
@@ -193,6 +195,53 @@ def test_batches_in_another_order_than_frames_start_have_no_replay():
     with pytest.raises(TraceError, match="serves batches in another order than frames start"):
         what_if(odd, {this.stages[-1]: 0.9})
     assert any("batches in another order" in note for note in causes(odd).notes)
+
+
+def test_servers_of_equal_times_that_stay_in_step_are_replayed_as_a_pool():
+    # four threads take 8 ms each, so that their frames enter and leave together; two threads behind
+    # them change the order of frames
+    n, rng = 400, np.random.default_rng(0)
+    source = queueing.Source()
+    stations = [
+        queueing.Station("even", np.full(n, 8_000_000), servers=4, room=2),
+        queueing.Station("odd", rng.integers(1_000_000, 7_500_000, n), servers=2),
+    ]
+    run = queueing.simulate(source, stations)
+    trace = queueing.trace_of_run(run, source, stations)
+    for stage in ("even", "odd"):
+        true = queueing.simulate(source, stations, {stage: 0.9}).end_to_end
+        found = what_if(trace, {stage: 0.9})
+        assert (found.replayed_ns == np.sort(true)).all()
+    assert causes(trace).cause == "odd"
+
+
+def test_a_source_that_pauses_is_found_if_its_queue_is_rarely_full():
+    # it pauses for 4.3 ms after each put; every tenth service is long, and then the queue is full
+    n, rng = 800, np.random.default_rng(1)
+    source = queueing.Source(pause=np.full(n, 4_300_000))
+    service = np.where(rng.random(n) < 0.1, 14_000_000, rng.integers(2_000_000, 3_500_000, n))
+    stations = [queueing.Station("work", service, room=2)]
+    run = queueing.simulate(source, stations)
+    trace = queueing.trace_of_run(run, source, stations)
+    held = np.diff(run.start) > 4_300_000
+    assert 0.02 < held.mean() < 0.1
+    true = queueing.simulate(source, stations, {"work": 0.9}).end_to_end
+    found = what_if(trace, {"work": 0.9})
+    assert found.source.kind == "paused"
+    assert (found.replayed_ns == np.sort(true)).all()
+
+
+def test_a_source_that_pauses_is_not_periodic_before_its_queue_is_full():
+    # the queue fills with a frame each 4 ms, and from then on each start is 4 ms after a take
+    n, rng = 600, np.random.default_rng(2)
+    source = queueing.Source(pause=np.full(n, 4_000_000))
+    stations = [queueing.Station("work", rng.integers(4_000_000, 5_000_000, n), room=8)]
+    run = queueing.simulate(source, stations)
+    trace = queueing.trace_of_run(run, source, stations)
+    true = queueing.simulate(source, stations, {"work": 0.95}).end_to_end
+    found = what_if(trace, {"work": 0.95})
+    assert found.source.kind == "paused"
+    assert found.replayed_ns.mean() == pytest.approx(true.mean(), rel=0.005)
 
 
 def test_event_loops_are_named():

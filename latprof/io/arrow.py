@@ -350,13 +350,18 @@ def table_of(columns: Any) -> pa.Table:
             raise TraceError(f"all columns must have as many values, got {shown}")
         return pa.table(arrays)
     found = []
-    for position in range(len(columns.columns)):
+    names = [str(name) for name in columns.columns]
+    for position, name in enumerate(names):
+        column = columns.iloc[:, position]
         try:
-            found.append(pa.array(columns.iloc[:, position], from_pandas=True))
+            array = pa.array(column, from_pandas=True)
         except (pa.ArrowException, ValueError, TypeError, OverflowError):
             # mixed objects have no type that is kept: the column is dropped, or refused by name
-            found.append(pa.nulls(len(columns), pa.binary()))
-    return pa.table(found, names=[str(name) for name in columns.columns])
+            array = pa.nulls(len(columns), pa.binary())
+        if types.is_timestamp(array.type) and column.dtype.kind == "O":
+            array = from_sequence(column, name)  # with nanoseconds, and zones compared
+        found.append(array)
+    return pa.table(found, names=names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -262,7 +262,7 @@ def queue_model(
     finished = columns.finished()
     mine = np.ones(len(columns), bool) if finished is None else finished
     mine = mine if counted is None else mine & counted
-    visits = {name: visits_to(stations, name, columns) for name in stations.names}
+    visits = _visits(stations, columns)
     if settle is not None:
         visits = {name: settle(found) for name, found in visits.items()}
     line = _line_of(stations, visits, columns)
@@ -283,6 +283,16 @@ def queue_model(
         delays[name] = delays_of(found, limit, past, known, freed_at)
     new = np.ones(len(columns), bool) if new is None else new
     return QueueModel(stations, columns, depth, mine, visits, delays, new, line, held)
+
+
+def _visits(stations: Stations, columns: Columns) -> dict[str, Visits]:
+    """Return the visits by station; batches that are not sent in order may be those of a pool."""
+    visits = {name: visits_to(stations, name, columns) for name in stations.names}
+    if any(mine.batch is not None for mine in visits.values()):
+        line = line_of(stations, visits, columns)
+        if line is None or not line.has_batches:
+            return {name: mine.as_pool() for name, mine in visits.items()}
+    return visits
 
 
 def _located_before(busy: Intervals, visit: Ints | slice, low: Ints) -> Ints:

@@ -47,6 +47,8 @@ _FEWEST_VOTES = 3
 _MOST_TRIED = 16_384
 _MOST_FITTED = 1_024  # frames that a period is fitted to
 _OVERLOADED = 0.8  # share of the frames after the last one in time from which on none was awaited
+_MANY_HELD = 0.2  # share of the frames
+_FEWEST_HELD = 16  # frames that show a closed source with pauses if fewer are held
 _BURST = 16  # frames that may start at once because a batch was taken
 _MOST_BEYOND = 0.01  # share of the frames that may go in although the queue is full
 
@@ -272,7 +274,7 @@ def source_of(
         room = queue.room or queue.most
         take = delayed(takes, 1 + room)
         full = np.mean(np.arange(n) - np.searchsorted(takes, begin, side="right") == room)
-        if room and np.mean(take > ended) > 0.2 and full >= 0.02:
+        if room and full >= 0.02:
             after = bool(np.mean((begin > np.maximum(ended, take))[1:]) > 0.99)
             paused = after and _follows_takes(begin, ended, take)
             if paused:
@@ -290,9 +292,11 @@ def source_of(
     idle = free & (gap > max(0.05 * step, min(10 * usual, 0.3 * step), 1_000))
     free[0], idle[0] = False, True
     waits, freed = int(np.count_nonzero(idle)), int(np.count_nonzero(free))
-    seen = f"{waits:,} of {freed:,} frames started later than the put before let them"
+    seen = f"{waits - 1:,} of {freed:,} frames started later than the put before let them"
     at = np.flatnonzero(idle)
     line = _line(begin, at) if waits >= 4 else None
+    if paused and line is not None and _waits_after_takes(begin - begin[0] - line, gap, free):
+        line = None
     if line is not None and (waits >= 0.2 * freed or waits > 20):
         due = np.minimum(np.rint(line).astype(np.int64) + begin[0], begin)
         period = float(line[1] - line[0])
@@ -312,15 +316,35 @@ def _follows_takes(begin: Ints, ended: Ints, take: Ints) -> bool:
     """Return whether frames begin later if the take before them is later.
 
     An open source may begin after the takes as well, but does not depend on them: the
-    slope of its steps over the times of the takes is 0. With pauses after the takes it is 1.
+    slope of its steps over the times of the takes is 0. With pauses after the takes it is 1. If
+    few frames were held, the slope must be clear.
     """
     held = (take > ended) & (ended > NEVER)  # and so the take is known
-    if np.count_nonzero(held) < _FEWEST_VOTES:
+    count = int(np.count_nonzero(held))
+    if count < _FEWEST_VOTES:
         return False
     hold = (take - ended)[held].astype(np.float64)
     step = (begin - ended)[held].astype(np.float64)
     hold -= hold.mean()
-    return bool(hold @ (step - step.mean()) > 0.5 * (hold @ hold))
+    step -= step.mean()
+    spread = float(hold @ hold)
+    slope = float(hold @ step) / spread if spread else 0.0
+    if count > _MANY_HELD * len(begin):
+        return slope > 0.5
+    error = float(np.sum((step - slope * hold) ** 2)) / max(count - 2, 1)
+    clear = slope * spread**0.5 > _LEAST_SCORE * error**0.5
+    return count >= _FEWEST_HELD and 0.5 < slope < 1.5 and clear
+
+
+def _waits_after_takes(late: Floats, gap: Ints, free: Mask) -> bool:
+    """Return whether held frames that are behind a fixed period begin some time after the take.
+
+    A periodic source that is behind goes on at once; one that is closed pauses first.
+    """
+    period = float(np.median(gap[free])) if free.any() else 0.0
+    behind = ~free & (late > 0.1 * period)
+    behind[0] = False
+    return bool(behind.any() and np.median(gap[behind]) > 0.5 * period)
 
 
 def _is_on_time(begin: Ints) -> bool:

@@ -10,6 +10,7 @@ from latprof.arrays import Ints, Mask
 from latprof.frames import MISSING, Columns
 from latprof.marks import Span
 from latprof.pipeline import Pipeline
+from latprof.queueing.rooms import delayed
 
 __all__ = [
     "MOST_CONFLICTS",
@@ -208,6 +209,22 @@ class Visits:
             return np.zeros(len(self), bool)
         return _present(self.begin, self.end) + 1 >= self.servers
 
+    def as_pool(self) -> "Visits":
+        """Return visits in batches as those to a pool, or the same if a frame waited for a batch.
+
+        Frames that several servers serve for equally long enter and leave together, as batches do;
+        but none waits for another one to come while a server is free.
+        """
+        if self.batch is None:
+            return self
+        overlaps, most = _overlaps(self.begin, self.end)
+        free = delayed(np.sort(self.end), most)
+        waited = self.begin - np.maximum(free, self.arrive) > _NEAR * (self.end - self.begin)
+        if np.count_nonzero(waited) > MOST_CONFLICTS * len(self):
+            return self
+        found = replace(self, batch=None, most_at_once=most, overlaps=overlaps, conflicts=overlaps)
+        return found.with_servers(most)
+
     def with_servers(self, servers: int) -> "Visits":
         """Return the same visits to a station with another number of servers."""
         if servers == self.servers:
@@ -257,15 +274,12 @@ def visits_to(stations: Stations, station: str, columns: Columns) -> Visits:
         visits = {name: column[order] for name, column in visits.items()}
         stages = {name: (low[order], high[order]) for name, (low, high) in stages.items()}
         begin, end = visits["begin"], visits["end"]
-    batch = _batches(begin, end)
+    batch, most = _batches(begin, end), min(len(begin), 1)
     overlaps = begin < _departures_before(end, batch)
     if batch is not None and np.count_nonzero(overlaps) > MOST_CONFLICTS * len(begin):
-        batch, overlaps = None, begin < latest_departures(end)  # of several servers
-    most = min(len(begin), 1)
-    if overlaps.any() and batch is None:
-        # a visit of no length takes no server
-        present = _present(begin, end)[end > begin] + 1
-        most = max(int(present.max(initial=1)), 1)
+        batch = None  # of several servers
+    if batch is None:
+        overlaps, most = _overlaps(begin, end)
     found = Visits(
         station,
         **visits,
@@ -329,6 +343,16 @@ def _together(begin: Ints, end: Ints, near: float = 0.0) -> Mask:
     same, most = np.zeros(len(begin), bool), (end - begin)[1:] * near
     same[1:] = (np.abs(np.diff(begin)) <= most) & (np.abs(np.diff(end)) <= most)
     return same & (end > begin)
+
+
+def _overlaps(begin: Ints, end: Ints) -> tuple[Mask, int]:
+    """Return which visits (n,) began before all earlier ones ended, and how many were at once."""
+    overlaps, most = begin < latest_departures(end), min(len(begin), 1)
+    if overlaps.any():
+        # a visit of no length takes no server
+        present = _present(begin, end)[end > begin] + 1
+        most = max(int(present.max(initial=1)), 1)
+    return overlaps, most
 
 
 def _batches(begin: Ints, end: Ints) -> Ints | None:

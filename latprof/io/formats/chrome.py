@@ -18,6 +18,8 @@ __all__ = ["read_chrome"]
 _ENDS_BEFORE = "events that end without a begin"
 _NO_END = "events that begin without an end"
 
+_Half = tuple[int, str, str]  # time in ns, phase and name of an event that begins or ends a slice
+
 
 def read_chrome(path: StrPath) -> SpanTable:
     """Return the slices of a file of Chrome trace events; an array without its end is read.
@@ -27,10 +29,10 @@ def read_chrome(path: StrPath) -> SpanTable:
     TraceError
         The file is not JSON, or damaged before its end.
     """
-    table = SpanTable(1, "a slice at the top of a thread", services=False)
+    table = SpanTable(1, "a slice at the top of a thread", services=False, zero_is_missing=False)
     slices: dict[tuple[str, str], list[SpanRecord]] = {}
-    open_slices: dict[tuple[str, str], list[SpanRecord]] = {}
-    grouped: dict[tuple[str, str, str], list[tuple[int, str, str]]] = {}
+    halves: dict[tuple[str, str], list[_Half]] = {}
+    grouped: dict[tuple[str, str, str], list[_Half]] = {}
     names: dict[tuple[str, str], str] = {}
     base = 0
     values = JsonValues(path, ("traceEvents",), may_be_cut=True)
@@ -53,28 +55,19 @@ def read_chrome(path: StrPath) -> SpanTable:
             elif kind in ("b", "e"):
                 group = (track[0], text_of(event.get("cat")), _id(event))
                 grouped.setdefault(group, []).append((begin, kind, text_of(event.get("name"))))
-            elif kind == "E":
-                waiting = open_slices.get(track)
-                if waiting:
-                    waiting.pop().end = begin
-                else:
-                    table.notes[_ENDS_BEFORE] += 1
-            elif kind == "X" and end is None:
+            elif kind in ("B", "E"):
+                halves.setdefault(track, []).append((begin, kind, text_of(event.get("name"))))
+            elif end is None:
                 table.notes["events without a duration"] += 1
             else:
-                name = text_of(event.get("name"))
-                span = SpanRecord("", "", "", name, "", begin, begin if end is None else end)
+                span = SpanRecord("", "", "", text_of(event.get("name")), "", begin, end)
                 slices.setdefault(track, []).append(span)
-                if kind == "B":
-                    open_slices.setdefault(track, []).append(span)
     if values.cut:
         table.notes["the file ends before its closing bracket"] += 1
-    for track, waiting in open_slices.items():
-        table.notes[_NO_END] += len(waiting)
-        unfinished = {id(span) for span in waiting}
-        slices[track] = [span for span in slices[track] if id(span) not in unfinished]
+    for track, events in halves.items():
+        slices.setdefault(track, []).extend(_paired(events, table, by_name=False))
     for group, events in grouped.items():
-        slices[group[0], " ".join(group[1:])] = _paired(events, table)
+        slices[group[0], " ".join(group[1:])] = _paired(events, table, by_name=True)
     for track, found in slices.items():
         for span in found:
             span.begin, span.end = span.begin + base, span.end + base
@@ -111,21 +104,25 @@ def _rounded(us: Decimal) -> int:
     return int((us * 1_000).to_integral_value())
 
 
-def _paired(events: Iterable[tuple[int, str, str]], table: SpanTable) -> list[SpanRecord]:
-    """Return the slices of asynchronous events, each ended by the next end of its name."""
+def _paired(events: Iterable[_Half], table: SpanTable, *, by_name: bool) -> list[SpanRecord]:
+    """Return the slices of events that begin or end one, in any order.
+
+    An end is that of the slice that began last, `by_name` of those of its name.
+    """
     found = []
     waiting: dict[str, list[SpanRecord]] = {}
     for at, kind, name in sorted(events, key=lambda each: each[0]):
-        if kind == "b":
-            waiting.setdefault(name, []).append(SpanRecord("", "", "", name, "", at, at))
-        elif waiting.get(name):
-            span = waiting[name].pop()
-            span.end = at
-            found.append(span)
+        begun = waiting.setdefault(name if by_name else "", [])
+        if kind in ("b", "B"):
+            found.append(SpanRecord("", "", "", name, "", at, at))
+            begun.append(found[-1])
+        elif begun:
+            begun.pop().end = at
         else:
             table.notes[_ENDS_BEFORE] += 1
-    table.notes[_NO_END] += sum(map(len, waiting.values()))
-    return found
+    unfinished = {id(span) for begun in waiting.values() for span in begun}
+    table.notes[_NO_END] += len(unfinished)
+    return [span for span in found if id(span) not in unfinished]
 
 
 def _nest(spans: list[SpanRecord], service: str, track: str, table: SpanTable) -> None:

@@ -6,6 +6,7 @@ latprof has not written, with the columns that a `ColumnMap` names.
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -46,7 +47,8 @@ _AHEAD = 3  # batches that are made before they are needed
 
 
 _DONE = frozenset(
-    ("ok", "success", "successful", "succeeded", "true", "passed", "done", "completed", FINISHED)
+    {"ok", "success", "successful", "succeeded", "true", "pass", "passed", "done", "completed"}
+    | {FINISHED}
 )
 
 
@@ -354,6 +356,8 @@ def _integers(column: pa.ChunkedArray, absent: int | None) -> tuple[Any, Mask | 
     """
     array = arrow.plain_array(column)
     wrong = np.zeros(len(array), bool)
+    if types.is_decimal(array.type):
+        array = array.cast(pa.string())
     if arrow.is_text(array.type):
         known = pc.replace_substring_regex(pc.utf8_trim_whitespace(array), r"^\+|\.0*$", "")
         fits = pc.match_substring_regex(known, r"^\d{1,20}$")
@@ -384,7 +388,9 @@ def _integers(column: pa.ChunkedArray, absent: int | None) -> tuple[Any, Mask | 
 
 def _are_ids(column: pa.ChunkedArray) -> bool:
     """Return whether the values are integers of 0 and more."""
-    if not (types.is_integer(column.type) or arrow.is_text(column.type)):
+    kind = column.type
+    numeric = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
+    if not (numeric or arrow.is_text(kind)):
         return False
     return _integers(pc.drop_null(column), None)[1] is None
 
@@ -407,7 +413,7 @@ def _renamed(labels: Labels, names: Sequence[str]) -> Labels:
 
 
 def _is_http_success(name: str) -> bool:
-    return len(name) == 3 and name.isdecimal() and name[0] in "23"
+    return re.fullmatch(r"[23][0-9]{2}(?: .*)?", name) is not None
 
 
 def _is_derived(name: str, pipeline: Pipeline) -> bool:

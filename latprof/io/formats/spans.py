@@ -67,6 +67,8 @@ class SpanTable:
         What a frame is, for the report.
     services
         Whether operations of the same name in two services are two stages.
+    zero_is_missing
+        Whether a span that begins at 0 has no time; otherwise times may count from anything.
     notes
         What was odd, counted.
     after
@@ -76,6 +78,7 @@ class SpanTable:
     resolution: int
     frame: str = "one trace"
     services: bool = True
+    zero_is_missing: bool = True
     after: int = 0
     spans: list[SpanRecord] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
@@ -86,7 +89,7 @@ class SpanTable:
             self.notes["spans with a time that is out of range"] += 1
         elif span.end < span.begin:
             self.notes["spans that end before they begin"] += 1
-        elif span.begin == 0:
+        elif span.begin == 0 and self.zero_is_missing:
             self.notes["spans without a time"] += 1
         else:
             self.notes["spans of length 0"] += span.end == span.begin

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from latprof.arrays import Ints, Mask
+from latprof.arrays import Floats, Ints, Mask
 from latprof.errors import TraceError
 from latprof.frames import MISSING
 from latprof.io.arrow import is_text, numbers, plain_array
@@ -260,19 +260,29 @@ def to_ns(array: pa.Array | pa.ChunkedArray, form: TimeForm) -> tuple[Ints, Mask
     if types.is_integer(kind):
         return _limited(*_scaled(values, missing, UNITS[form.unit]))
     if types.is_floating(kind):
-        scaled = np.rint(values * float(UNITS[form.unit]))
-        gone = ~np.isfinite(scaled) if missing is None else missing | np.isnan(values)
-        wrong = np.abs(scaled) >= STAMP_LIMIT
-        wrong |= np.isinf(values)
-        ns = np.where(gone | wrong, 0, scaled).astype(np.int64)
-        ns[gone & ~wrong] = MISSING
-        return ns, wrong if wrong.any() else None
+        return _of_floats(values.astype(np.float64, copy=False), missing, UNITS[form.unit])
     unit, _ = np.datetime_data(values.dtype)
     count = values.view(np.int64)
     gone = np.isnat(values) if missing is None else missing | np.isnat(values)
     if unit == "D":
         raise TraceError("times must have hours and seconds, got dates only")
     return _limited(*_scaled(count, gone if gone.any() else None, UNITS[str(unit)]))
+
+
+def _of_floats(values: Floats, missing: Mask | None, unit_ns: int) -> tuple[Ints, Mask | None]:
+    """Return floats times a unit, and those that are too large.
+
+    The whole part and the rest are multiplied by themselves: a float has fewer digits than a time
+    in ns since 1970.
+    """
+    gone = np.isnan(values) if missing is None else missing | np.isnan(values)
+    wrong = (np.abs(values) >= STAMP_LIMIT / unit_ns) & ~gone
+    known = np.where(gone | wrong, 0.0, values)
+    whole = np.trunc(known)
+    rest = np.rint((known - whole) * unit_ns)
+    ns = whole.astype(np.int64) * unit_ns + rest.astype(np.int64)
+    ns[gone] = MISSING
+    return ns, wrong if wrong.any() else None
 
 
 def _scaled(
