@@ -599,18 +599,22 @@ def test_percentiles_of_few_frames_are_doubtful():
     assert "too few frames" not in str(many)
 
 
-def test_a_folder_of_runs_is_said_to_be_one_run(files, capsys, tmp_path):
-    folder = tmp_path / "runs"
+def test_a_profile_of_several_runs_is_said_to_be_one_run(files, capsys, tmp_path):
+    folder, saved = tmp_path / "runs", tmp_path / "runs.latprof"
     folder.mkdir()
     for i in range(3):
         with latprof.Profiler(WEB, path=folder / f"{i}.parquet") as profiler:
             profiler.record_many([1, 2], [[1, 2, 3], [4, 5, 7]])
-    sentence = f"{folder} is taken as one run and has 3 recordings; if each is a run"
+    latprof.analyze(folder).save(saved)
+    sentence = f"{saved} is taken as one run and has 3 recordings; if each is a run"
     head = str(tmp_path / "head-0.parquet")
-    for given in (["compare", str(folder), "--to", head], ["plan", str(folder)]):
+    for given in (["compare", str(saved), "--to", head], ["plan", str(saved)]):
         assert main(given) == 0
         assert sentence in " ".join(capsys.readouterr().out.split())
-    assert "taken as one run" in " ".join(str(trend(folder)).split())
+    assert "taken as one run" in " ".join(str(trend(saved)).split())
+    # the folder has a run for each recording
+    assert main(["compare", str(folder), "--unpaired", "--to", head]) == 0
+    assert "taken as one run" not in capsys.readouterr().out
 
 
 def test_gate_on_files_ends_with_the_status_of_its_budgets(files, capsys):

@@ -15,7 +15,7 @@ import latprof
 from latprof import Pipeline, ProfileError, Trace, TraceError, analyze
 from latprof.cli.main import main
 from latprof.comparing.outliers import FEWEST_VALUES, Population, benjamini_hochberg
-from latprof.profile.file import read_recorders
+from latprof.profile.file import read_origin
 
 WEB = Pipeline.chain("web", "handle", "send")
 RATE = 0.05
@@ -425,7 +425,7 @@ def test_merge_takes_a_folder_and_a_glob_of_saved_profiles(folder, capsys, tmp_p
         output.unlink(missing_ok=True)
         assert main(["merge", *given, "-o", str(output)]) == 0
         assert "27,000 frames of 9 parts" in capsys.readouterr().out
-        assert len({each.host for each in read_recorders(output).written}) == 9
+        assert len({each.host for each in read_origin(output).recorders.written}) == 9
         output.unlink()
 
 

@@ -1,7 +1,6 @@
 """``latprof compare``, ``gate``, ``plan`` and ``trend``: sets of runs against each other."""
 
 import argparse
-import glob
 import sys
 
 from latprof.cli.common import (
@@ -22,7 +21,6 @@ from latprof.comparing.gate import GateResult, gate_commands, gate_runs
 from latprof.comparing.planning import plan
 from latprof.comparing.trend import trend
 from latprof.errors import LatprofError, ProfileError
-from latprof.io.formats.foreign import ForeignFile
 from latprof.report.comparison import comparison_page
 from latprof.text import escape
 from latprof.units import parse_duration
@@ -48,7 +46,10 @@ def _add_compare(command: NewCommand) -> None:
         "compare old-*.parquet --to new-*.parquet",
     )
     parser.add_argument(
-        "base", nargs="+", help="runs before the change, each a trace or a saved profile"
+        "base",
+        nargs="+",
+        help="runs before the change, each a trace, a saved profile or a folder, which may have "
+        "several: recordings that follow each other",
     )
     parser.add_argument(
         "--to", nargs="+", required=True, metavar="HEAD", help="runs after the change"
@@ -89,7 +90,7 @@ def _add_compare(command: NewCommand) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    base, head = _runs(options, options.base), _runs(options, options.to)
+    base, head = recordings_of(options, options.base), recordings_of(options, options.to)
     result = compare(
         base,
         head,
@@ -207,8 +208,8 @@ def _judge(options: argparse.Namespace) -> GateResult:
         )
     if all(runs) and not any(commands):
         return gate_runs(
-            _runs(options, options.base_runs),
-            _runs(options, options.head_runs),
+            recordings_of(options, options.base_runs),
+            recordings_of(options, options.head_runs),
             budgets,
             paired=not options.unpaired,
             confidence=confidence,
@@ -249,7 +250,7 @@ def _add_plan(command: NewCommand) -> None:
 
 def _plan(options: argparse.Namespace) -> None:
     result = plan(
-        _runs(options, options.runs),
+        recordings_of(options, options.runs),
         detect=part_of(options.detect, "--detect"),
         statistic=options.statistic,
         power=part_of(options.power, "--power"),
@@ -273,7 +274,7 @@ def _add_trend(command: NewCommand) -> None:
 
 
 def _trend(options: argparse.Namespace) -> None:
-    result = trend(_runs(options, options.runs), statistic=options.statistic)
+    result = trend(recordings_of(options, options.runs), statistic=options.statistic)
     if options.output is not None:
         check_ending(options.output, PICTURES)
         draw(lambda plot: plot.trend(result), options.output)
@@ -309,11 +310,3 @@ def _add_statistic(parser: argparse.ArgumentParser) -> None:
         metavar="SPAN.STATISTIC",
         help="what to look at (default: end_to_end.p99)",
     )
-
-
-def _runs(options: argparse.Namespace, names: list[str]) -> list[str | ForeignFile]:
-    """Return each run; a pattern that the shell left alone means its files."""
-    paths: list[str] = []
-    for name in names:
-        paths += (glob.has_magic(name) and sorted(glob.glob(name, recursive=True))) or [name]
-    return recordings_of(options, paths)

@@ -12,7 +12,7 @@ from latprof.io.dataset import Dataset
 from latprof.io.formats.foreign import ForeignFile
 from latprof.io.member import Member
 from latprof.io.paths import identity
-from latprof.profile.file import is_profile, read_recorders, saved_profiles
+from latprof.profile.file import is_profile, read_origin, saved_profiles
 from latprof.profile.merging import merge_named
 from latprof.profile.profile import Profile, load_profile
 from latprof.text import counted, quoted, shown_path
@@ -103,7 +103,7 @@ class ByHost:
         saved = [path] if is_profile(path) else saved_profiles(path)
         for each in saved:
             if self._is_new(identity(each)):
-                hosts = {recorder.host for recorder in read_recorders(each).written}
+                hosts = {recorder.host for recorder in read_origin(each).recorders.written}
                 self._add_profile(source(each), shown_path(each), hosts)
         for member in () if saved else Dataset(item).members:
             assert member.path is not None

@@ -27,7 +27,7 @@ from latprof.comparing.budgets import EXCEEDED, MET, OPEN, Budget, parse_budgets
 from latprof.comparing.compare import compare_runs
 from latprof.comparing.comparison import Comparison
 from latprof.comparing.differences import BETTER, WORSE
-from latprof.comparing.runs import Run, RunLike, load_runs
+from latprof.comparing.runs import Run, RunLike, load_run, load_runs
 from latprof.comparing.student import check_share, sequential_level
 from latprof.errors import ProfileError
 from latprof.table import Section, Shown
@@ -351,7 +351,7 @@ class _Commands:
                 f"{quoted(self._commands[name])}{_last_lines(output)}"
             )
         try:
-            (run,) = load_runs(self._run_of(recording), name)
+            run = load_run(self._run_of(recording), name)
         except ValueError as error:
             raise ProfileError(
                 f"the recording of {name} cannot be used: {error}{_last_lines(output)}"

@@ -4,15 +4,17 @@ import math
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from latprof.analysis import analyze
 from latprof.arrays import Ints
+from latprof.comparing.by_run import parts_by_run
 from latprof.errors import ProfileError
 from latprof.io.formats.foreign import ForeignFile
+from latprof.io.member import Member
 from latprof.profile.answers import coarse_edges
 from latprof.profile.doubts import added_up
 from latprof.profile.file import is_profile
@@ -34,6 +36,7 @@ __all__ = [
     "condition_notes",
     "estimates_of",
     "few_frames_notes",
+    "load_run",
     "load_runs",
     "parse_statistic",
     "repeated_notes",
@@ -55,7 +58,7 @@ Key = tuple[str, str]
 """A span and a statistic of it: ``("decode", "p99")``."""
 
 RunLike = Trace | Profile | ForeignFile | str | os.PathLike[str]
-"""What a run is given as: a trace, a profile, or a path of either."""
+"""What a run is given as: a trace, a profile, or a path of either. A folder may be several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +88,15 @@ class Run:
     profile
         The statistics of its frames.
     source
-        The trace or path that has the frames, or None if only the profile is known.
+        The trace or the files that have the frames, or None if only the profile is known.
+    note
+        Why it may be several runs, or an empty text.
     """
 
     name: str
     profile: Profile
-    source: Trace | ForeignFile | str | os.PathLike[str] | None = None
+    source: Trace | Sequence[Member] | None = None
+    note: str = ""
     _known: dict[Key, Estimate | None] = field(default_factory=dict, repr=False)
 
     def statistic(self, key: Key) -> Estimate | None:
@@ -117,6 +123,8 @@ def load_runs(
 ) -> list[Run]:
     """Return the runs of one side; traces are analyzed, also by a column `by`.
 
+    A folder or a glob may be several runs: see `parts_by_run`.
+
     Raises
     ------
     ProfileError
@@ -132,29 +140,51 @@ def load_runs(
         items = [given]
     if not items:
         raise ProfileError(f"{side} must have at least one run, got none; give traces or profiles")
-    return [_load(item, f"{side} {i + 1}", by) for i, item in enumerate(items)]
+    return [run for i, item in enumerate(items) for run in _load(item, f"{side} {i + 1}", by)]
 
 
-def _load(item: Any, name: str, by: str | None) -> Run:
+def load_run(item: Any, name: str) -> Run:
+    """Return the run of one file, trace or profile.
+
+    Raises
+    ------
+    ProfileError, TraceError
+        As for `load_runs`.
+    """
+    runs = _load(item, name, None)
+    if len(runs) > 1:
+        raise ProfileError(f"{escape(name)} must be of one run, got {len(runs)}; record each apart")
+    return runs[0]
+
+
+def _load(item: Any, name: str, by: str | None) -> list[Run]:
     if isinstance(item, Profile):
-        run = Run(name, item)
+        runs = [Run(name, item)]
     elif isinstance(item, Trace):
-        run = Run(name, analyze(item, by=by), item)
+        runs = [Run(name, analyze(item, by=by), item)]
     elif isinstance(item, str | os.PathLike | ForeignFile):
         path = item.path if isinstance(item, ForeignFile) else item
-        saved = is_profile(path)
-        profile = load_profile(item) if saved else analyze(item, by=by)
-        run = Run(shown_path(path), profile, None if saved else item)
+        if is_profile(path):
+            runs = [Run(shown_path(path), load_profile(item))]
+        else:
+            found = parts_by_run(item)
+            runs = [
+                Run(each.name, each.profile(by), each.members or None, each.note) for each in found
+            ]
+            if len(runs) == 1:
+                runs[0] = replace(runs[0], name=shown_path(path))
     else:
         raise ProfileError(
             f"a run must be a Trace, a Profile or a path, got {quoted(item)}; "
             "give each recording as one of these"
         )
-    if not run.profile.frames:
-        raise ProfileError(
-            f"{escape(run.name)} must have finished frames, got none; check that the run recorded"
-        )
-    return run
+    for run in runs:
+        if not run.profile.frames:
+            raise ProfileError(
+                f"{escape(run.name)} must have finished frames, got none; check that the run "
+                "recorded"
+            )
+    return runs
 
 
 def parse_statistic(given: "str | Key") -> Key:
@@ -218,7 +248,8 @@ def repeated_notes(runs: Sequence[Run]) -> list[str]:
 def added_up_notes(runs: Sequence[Run]) -> list[str]:
     """Return a sentence for each run that consists of several recordings, of three at most."""
     several = [run for run in runs if added_up(run.profile)]
-    notes = [
+    notes = [run.note for run in runs if run.note][:3]
+    notes += [
         f"{run.name} is taken as one run and has {len(run.profile.recordings):,} recordings; if "
         "each is a run, give its files one by one"
         for run in several[:3]

@@ -8,7 +8,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, TypeVar
 
@@ -39,11 +39,12 @@ from latprof.text import quoted, shown_path
 
 __all__ = [
     "FORMAT",
+    "Origin",
     "is_profile",
     "profile_bytes",
     "profile_from",
+    "read_origin",
     "read_profile",
-    "read_recorders",
     "saved_profiles",
     "write_profile",
 ]
@@ -251,11 +252,20 @@ def profile_from(file: BinaryIO, kind: type[ProfileT]) -> ProfileT:
     return _decoded(values.get("profile"), pipeline, kind)
 
 
-def read_recorders(path: StrPath) -> Recorders:
-    """Return by which programs the frames of a saved profile were recorded, and on which hosts.
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a saved profile says of its recordings: attributes of `Profile`."""
+
+    recorders: Recorders = field(default_factory=Recorders)
+    recordings: set[str] = field(default_factory=set)
+    segments: set[tuple[int, int]] = field(default_factory=set)
+
+
+def read_origin(path: StrPath) -> Origin:
+    """Return which recordings a saved profile is of: their programs, hosts, ids and times.
 
     Nothing else is decoded, so that many profiles can be put in order quickly. Histograms of other
-    tools name no host.
+    tools say nothing of it.
 
     Raises
     ------
@@ -264,12 +274,13 @@ def read_recorders(path: StrPath) -> Recorders:
     """
     with file_errors(path, "cannot be read", error=ProfileError), open_binary(path) as file:
         if not _begins_as_saved(file) and is_histogram_file(path):
-            return Recorders()
+            return Origin()
         values = _parse(file)
         _check_version(values)
         content = values.get("profile")
-        known = content.get("recorders") if isinstance(content, dict) else None
-        found: Recorders = Decoder(None).decode(Recorders, known, "profile.recorders")
+        known = content if isinstance(content, dict) else {}
+        wanted = {each.name: known.get(each.name) for each in fields(Origin)}
+        found: Origin = Decoder(None).decode(Origin, wanted, "profile")
         return found
 
 

@@ -79,14 +79,33 @@ def merging(folder, profiles, frames):
         one_by_one.add_profile(latprof.load_profile(path))
     print(f"one after the other: {time.perf_counter() - begin:.1f} s")
     tree = latprof.load_profile(whole)
-    exact = ("count", "missing", "negative", "min", "p50", "p99", "p99_9", "max", "peak_frame")
-    rows = [[[row[name] for name in exact] for row in each.rows()] for each in (tree, one_by_one)]
-    moments = [
-        [value for name in each.spans for value in (each[name].mean, each[name].std) if value]
-        for each in (tree, one_by_one)
-    ]
-    apart = np.abs(np.array(moments[0]) / np.array(moments[1]) - 1).max()
-    print(f"  same numbers: {rows[0] == rows[1]}; moments differ by at most {apart:.1e}")
+    mine, theirs = exact(tree), exact(one_by_one)
+    wrong = [name for name in mine if mine[name] != theirs[name]]
+    print(f"  counts, sums, bins and frames are identical: {not wrong} {', '.join(wrong)}")
+    pairs = zip(moments(tree), moments(one_by_one), strict=True)
+    apart = [abs(a / b - 1) if b else abs(a) for a, b in pairs]
+    print(f"  moments differ by at most {max(apart):.1e}")
+
+
+def exact(profile):
+    """Return what must not depend on the order of merging, by name."""
+    sums, found = profile.sums, {"accounts": profile.accounts.to_dict()}
+    for name, span in sums.spans.items():
+        numbers = (span.count, span.missing, span.negative, span.most_negative, span.step)
+        found[name] = (*numbers, span.total, span.peak, span.peak_frame, span.histogram.min)
+        found[f"bins of {name}"] = span.histogram.bins.tolist()
+        found[f"windows of {name}"] = sums.batches.counts(name).tolist()
+    found["attribution"] = (sums.attributed, sums.shares, sums.at_most, sums.late, sums.gaps)
+    found["tails"] = {name: column.tolist() for name, column in sums.tails.sums.items()}
+    found["frames of bins"] = sums.tails.counts.tolist()
+    found["frames"] = (sums.worst.frames, sums.exemplars.tolist(), sums.first_ns, sums.last_ns)
+    return found
+
+
+def moments(profile):
+    """Return the sums of squares, which are floating-point numbers."""
+    spans = profile.sums.spans.values()
+    return [*(span.m2 for span in spans), *profile.sums.covariances.values()]
 
 
 def sizes(values, path=()):
