@@ -1,5 +1,7 @@
 """Folders and globs of recordings as runs: files of one recording stay together, others do not."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from stores import memory, put
@@ -75,8 +77,11 @@ def test_recordings_at_the_same_time_are_processes_of_one_run(tmp_path):
 
 
 @pytest.mark.parametrize("known", [{"recording": "z", "times": False}, {}])
-def test_files_that_do_not_say_their_recording_are_one_run_with_a_note(tmp_path, capsys, known):
-    folder, head = tmp_path / "runs", save(tmp_path / "head.parquet", 90, recording="h")
+def test_files_that_do_not_say_their_recording_are_one_run_with_a_note(
+    tmp_path, monkeypatch, capsys, known
+):
+    monkeypatch.chdir(tmp_path)  # long paths are broken
+    folder, head = Path("runs"), save(Path("head.parquet"), 90, recording="h")
     save(folder / "a.parquet", 10, recording="x")
     unknown = save(folder / "b.parquet", 20, **known)
     assert names_of(folder) == [str(folder)]

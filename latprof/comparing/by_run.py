@@ -87,7 +87,7 @@ def parts_by_run(item: StrPath | ForeignFile) -> list[PartsOfRun]:
     Raises
     ------
     TraceError
-        There is no file, or one that is not a trace.
+        There are no files, or one of them is not a trace.
     ProfileError
         A saved profile cannot be read.
     """
