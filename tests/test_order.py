@@ -431,7 +431,7 @@ def test_ids_that_start_again_are_not_available():
     start = np.arange(100_000) * 1_000
     ids = (np.arange(100_000) % 50_000).astype(np.uint64)
     columns = Columns(ids, {"start": start, "end": start + 1})
-    note = "not available: an id came after many larger ones, as if they had started again"
+    note = "not available: an id came after many larger ones, as if ids had started again"
     for order in (order_of(columns), merged(parts_of(columns, 2))):
         results = order.results()
         assert results.arrivals.note == note

@@ -1,7 +1,8 @@
 """Ids in order of start: ids that are skipped, come late, come twice, or never come.
 
-`IdRun` is part of a `segments.Run`. Which ids came, and so which are lost or came twice, is a set
-whatever their order; the sets of two parts can be joined if they overlap at their ends only.
+`IdRun` is part of a `segments.Run`. The ids that came are kept as a set: the lost ones and those
+that came twice follow from it, whatever the order. The sets of two parts can be joined if they
+overlap at their ends only.
 """
 
 from dataclasses import dataclass, field
@@ -15,13 +16,13 @@ from latprof.text import counted
 __all__ = ["NOT_AVAILABLE", "SIGN_BIT", "IdResult", "IdRun", "IdSet", "Number"]
 
 SIGN_BIT = np.int64(-(2**63))
-"""Ids have it inverted in rows: then they have the same order as signed integers."""
+"""In rows, ids have this bit inverted: unsigned ids then have the same order as signed integers."""
 
 EDGE_IDS = 1_024
-"""Ids kept at each end of a set, because ids that come later may be among them."""
+"""Ids kept at each end of a set: ids that come later may be equal to them or in gaps among them."""
 
 NOT_AVAILABLE = "not available: "
-RESTARTED = "an id came after many larger ones, as if they had started again"
+RESTARTED = "an id came after many larger ones, as if ids had started again"
 
 Number = Annotated[int, Bounds(-(2**63), 2**63 - 1)]
 
@@ -30,6 +31,8 @@ Number = Annotated[int, Bounds(-(2**63), 2**63 - 1)]
 class IdResult:
     """Ids of frames in order of start; frames with the same start are in order of id.
 
+    All counts but `frames` are None if they are not available, and `note` says why.
+
     Attributes
     ----------
     gaps
@@ -37,7 +40,7 @@ class IdResult:
     reordered
         Frames that come late: their id is below the largest one before them.
     lost, longest_loss
-        Ids between the smallest and the largest that never came; most of them in a row.
+        Ids between the smallest and the largest that never came, and the longest run of these.
     duplicates
         Frames with an id that came before.
 
@@ -77,18 +80,18 @@ class IdResult:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IdSet:
-    """Distinct numbers, of which only the smallest and the largest are kept.
+    """Distinct numbers, of which only `EDGE_IDS` at each end are kept.
 
     Two sets can be joined if every number that may be in both is kept by both.
 
     Attributes
     ----------
     count
-        How many numbers.
+        How many numbers are in the set.
     low, high
-        The smallest and the largest; without `high` all of them are in `low`.
+        The smallest and the largest ones, ascending; if `high` is empty, `low` has all of them.
     gap
-        The longest run of absent numbers between `low` and `high`.
+        The longest run of absent numbers between the last of `low` and the first of `high`.
 
     Examples
     --------
@@ -105,9 +108,9 @@ class IdSet:
     def __post_init__(self) -> None:
         kept = len(self.low) + len(self.high)
         if self.count < kept or (self.count > kept and not len(self.high)):
-            raise ValueError("numbers do not match their count")
+            raise ValueError(f"low and high must match count, got {kept:,} of {self.count:,} ids")
         if (self.low[1:] <= self.low[:-1]).any() or (self.high[1:] <= self.high[:-1]).any():
-            raise ValueError("numbers must ascend")
+            raise ValueError("low and high must ascend, got an id that is not above the one before")
 
     @classmethod
     def of(cls, numbers: Ints) -> Self:
@@ -129,7 +132,7 @@ class IdSet:
 
     @property
     def upper(self) -> Ints:
-        """The largest numbers that are kept without a gap between them and the largest one."""
+        """The kept numbers next to the largest one: `high`, or `low` if that has all of them."""
         return self.high if len(self.high) else self.low
 
     @property
@@ -147,7 +150,7 @@ class IdSet:
         return IdSet(self.count, self.low + by, self.high + by, self.gap)
 
     def union(self, other: "IdSet") -> "IdSet | None":
-        """Return both sets as one, or None if that is impossible."""
+        """Return both sets as one, or None if they overlap where numbers are not kept."""
         if not (self.count and other.count):
             return self if self.count else other
         left, right = (self, other) if self.lowest <= other.lowest else (other, self)
@@ -178,18 +181,24 @@ class IdRun:
     Attributes
     ----------
     bits
-        If below 64, ids count modulo 2**bits and are unwrapped: each is taken for the number
-        nearest to the one before it.
+        If below 64, ids count modulo 2**bits and are unwrapped to numbers: each to the possible
+        number that is nearest to the one before it.
     last, last_number
         The last id as it came, and unwrapped.
     top
         The largest number.
     entry_number, entry_top
         `last_number` and `top` when this run began as `fresh`.
+    count
+        How many ids came.
     gaps
         Places where numbers are skipped.
     reordered
         Numbers below the largest one before them.
+    seen
+        The set of all numbers.
+    reason
+        Why nothing can be said of the ids, or "".
     """
 
     bits: Annotated[int, Bounds(8, 64)] = 64
@@ -262,7 +271,7 @@ class IdRun:
         self.reordered += body.reordered
 
     def result(self, note: str) -> IdResult:
-        """Return the result; with a `note`, which says why there is none, one without numbers."""
+        """Return the result; if `note` says why counts are not available, one without counts."""
         note = note or (NOT_AVAILABLE + self.reason if self.reason else "")
         if note:
             return IdResult(frames=self.count, note=note)

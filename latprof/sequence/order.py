@@ -39,8 +39,8 @@ __all__ = [
     "rows_by_source",
 ]
 
-FEWEST_STAMPS = 30  # from which on stamps on a grid are not a coincidence
-STEPS_BETWEEN = 8  # a mean distance of frames is at least this many steps of the clock
+FEWEST_STAMPS = 30  # times between starts needed to tell a coarse clock from a coincidence
+STEPS_BETWEEN = 8  # steps of the clock that the mean time between starts must have at least
 
 CHUNK = 65_536  # rows folded together: larger work arrays come from fresh pages, which are slow
 
@@ -76,7 +76,7 @@ class OrderResults:
 
 @dataclass(slots=True, eq=False)
 class StartRun:
-    """What depends on the order of starts; rows are (starts, ids, ends, states), see `TimingRun`.
+    """Ids and timing in order of start; rows are (starts, ids, ends, states), see `TimingRun`.
 
     Ids have their sign bit inverted.
     """
@@ -102,7 +102,7 @@ class StartRun:
 
 @dataclass(frozen=True, slots=True)
 class OrderSettings:
-    """What two orders must share to merge.
+    """Settings that two orders must have in common to merge.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class OrderSettings:
         From 8 to 32 if ids start again after 2**id_bits, as RTP's do after 2**16; 64 if they do
         not.
     deadline_ns
-        The time that a frame has, or None.
+        The longest time that a frame may take, or None without a deadline.
     deadline_span
         ``"end_to_end"`` or ``"response"``.
 
@@ -127,7 +127,8 @@ class OrderSettings:
     def __post_init__(self) -> None:
         if self.id_bits != 64 and not 8 <= self.id_bits <= 32:
             raise ProfileError(
-                f"id_bits must be from 8 to 32, or 64 for ids that do not wrap, got {self.id_bits}"
+                "id_bits must be from 8 to 32, or 64 for ids that do not wrap, got "
+                f"{self.id_bits}; RTP sequence numbers have 16"
             )
         if self.deadline_span not in ("end_to_end", "response"):
             got = quoted(self.deadline_span)
@@ -152,7 +153,7 @@ class OrderSettings:
 
 @dataclass(slots=True, eq=False)
 class Order:
-    """What depends on the order of the frames of one source, mergeable.
+    """Results that depend on the order of the frames of one source; orders of parts can be merged.
 
     Its size does not grow with the frames: it keeps up to 2,048 rows at each end of consecutive
     frames, and at most 128 such segments. Frames near the ends of batches may be up to 512 places
@@ -163,7 +164,7 @@ class Order:
     reason
         Why frames are missing, such as ``"sampling rate 0.1"``, or ""; then nothing is available.
     grids
-        What starts and ends are multiples of: coarse stamps do not show order, pace and jitter.
+        The steps of the clock in starts and ends: coarse stamps do not show order, pace and jitter.
 
     Examples
     --------
@@ -245,7 +246,7 @@ class Order:
         Raises
         ------
         ProfileError
-            It has other settings.
+            `other` has other settings.
         """
         self.settings.check_equal(other.settings)
         self.mark_incomplete(other.reason)
@@ -276,7 +277,7 @@ class Order:
         )
 
     def _coarse(self, timing: TimingRun) -> str:
-        """Return which stamps are too coarse for the distances of the frames, or ""."""
+        """Return which stamps are too coarse for the times between starts, or ""."""
         if timing.count < FEWEST_STAMPS or timing.shortest == timing.longest:
             return ""
         for mark, grid in self.grids.items():
@@ -335,12 +336,12 @@ class OrderBySource:
         self._running = {}
 
     def merge(self, other: "OrderBySource") -> None:
-        """Add the recordings of another.
+        """Add the recordings of `other`.
 
         Raises
         ------
         ProfileError
-            It has other settings.
+            `other` has other settings.
         """
         self.settings.check_equal(other.settings)
         self.end_recording()
@@ -372,10 +373,10 @@ class OrderBySource:
         }
 
     def _shared(self, found: dict[str, OrderResults]) -> str:
-        """Return that sources share one counter of ids, if it explains most ids that seem lost.
+        """Return a note if sources share one counter of ids and most lost ids are due to that.
 
-        Ids of which each source has others, and that are nearly complete together, are of one
-        counter; only the ids at the ends of each source are compared one by one.
+        They share one if no two sources have the same id, and if the ids of all sources together
+        are nearly complete; of each source only the ids at the ends are compared one by one.
         """
         lost = sum(each.arrivals.lost or 0 for each in found.values())
         if len(found) < 2 or not lost or self.settings.id_bits < 64:
@@ -393,7 +394,7 @@ class OrderBySource:
 
 
 def rows_by_source(columns: Columns) -> Iterator[tuple[str | None, slice | Ints]]:
-    """Yield each source, None for frames without one, and its rows: all of them as a slice.
+    """Yield each source (None for frames without one) and its rows; a slice if it has all rows.
 
     Examples
     --------
@@ -416,7 +417,7 @@ def rows_by_source(columns: Columns) -> Iterator[tuple[str | None, slice | Ints]
 
 
 def _stamped(columns: Columns, mark: str) -> Mask | None:
-    """Return which frames have the mark."""
+    """Return which frames have the mark, or None if all have."""
     stamps = columns.marks[mark]
     if mark in columns.complete or int(stamps.min()) != MISSING:
         return None

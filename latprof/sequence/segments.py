@@ -47,7 +47,7 @@ EDGE_ROWS = 2_048
 """Rows kept at each end of a segment, so that it can be joined to its neighbours."""
 
 SETTLED_ROWS = 512
-"""Rows before a body that must be the same ones after a join; rows may be that far out of order."""
+"""Rows before a body that a join must leave as they are; rows may be that far out of order."""
 
 MOST_SEGMENTS = 128
 """If there are more segments, those closest to each other in time are joined for good."""
@@ -56,13 +56,13 @@ FEED_ROWS = 32_768  # rows that a run is fed at a time: they stay in a second-le
 NEAR_SPACINGS = 4  # segments up to this many mean row distances apart are taken for neighbours
 
 Rows = tuple[Ints, ...]
-"""Columns of n rows: stamps first. In `Segments` frame ids follow, and rows are sorted by both."""
+"""Columns (n,), stamps first. In `Segments` frame ids follow, and rows are sorted by both."""
 
 Key = tuple[int, int]
 
 
 class Run(Protocol):
-    """A computation over rows in order: what they add up to, and what later rows depend on."""
+    """A computation over rows in order: its results so far, and the state that later rows need."""
 
     def feed(self, rows: Rows) -> None:
         """Add rows that come after all others."""
@@ -156,7 +156,7 @@ class Edges:
         rows
             (n,) of each column; what is kept of them is copied.
         ordered
-            Sort them together with the rows of the ends, which are sorted.
+            Whether the rows of the ends are sorted; then these are sorted into them.
         """
         put = _merged if ordered else concatenated
         if self.complete:
@@ -225,7 +225,7 @@ class Segment(Edges, Generic[RunT]):
     body
         The run of the rows between head and tail, None if there are none.
     end
-        Stamp and id of the last of them.
+        Stamp and id of the last row that the body was fed.
     """
 
     body: RunT | None = None
@@ -294,7 +294,7 @@ class Segment(Edges, Generic[RunT]):
         return replace(self, body=copy.deepcopy(self.body))
 
     def joined(self, later: Self, empty: RunT) -> Self | None:
-        """Return this segment and one that begins later as one, or None if they overlap."""
+        """Return this segment and `later`, which begins later, as one; None if they overlap."""
         if later.body is None and self.takes(later.head):
             joined = self.copy()
             joined.add(later.ends, empty)
@@ -418,7 +418,7 @@ def cut(rows: Rows, start: int | None, stop: int | None) -> Rows:
 
 
 def concatenated(first: Rows, later: Rows) -> Rows:
-    """Return rows and then others; nothing is copied if one of them is empty."""
+    """Return rows of `first`, then those of `later`; nothing is copied if either is empty."""
     if not first or not len(first[0]):
         return later
     if not later or not len(later[0]):

@@ -1,6 +1,7 @@
 """Times between starts, frames in flight, missed deadlines and jitter of frames in order.
 
-`TimingRun` and `Jitter` are fed chunk by chunk, vectorized, and do not grow with the frames.
+`TimingRun` and `Jitter` are fed chunk by chunk, vectorized; their size does not grow with the
+number of frames.
 """
 
 import math
@@ -64,7 +65,10 @@ class JitterResult:
 
 @dataclass(frozen=True, slots=True)
 class PeriodResult:
-    """Time between the starts of successive frames, ns; percentiles are within 1.6 %."""
+    """Times between the starts of successive frames, ns, `count` of them.
+
+    Percentiles are within 1.6 %.
+    """
 
     count: int
     mean: float | None = None
@@ -79,7 +83,7 @@ class PeriodResult:
 
 @dataclass(frozen=True, slots=True)
 class InFlightResult:
-    """Frames in flight: started and not ended. One that ends when another starts is not counted.
+    """Frames in flight: started and not ended. At its end a frame is not in flight any more.
 
     `mean` is by Little's law: the sum of end_to_end / active time. Dropped frames are in flight
     until they are dropped.
@@ -115,9 +119,9 @@ class DeadlineResult:
 
 @dataclass(frozen=True, slots=True)
 class Streak:
-    """The number of missed deadlines in a row, among `count` frames.
+    """Missed deadlines in a row among `count` frames.
 
-    At the first frame, at the last frame, and the longest run.
+    The run that begins with the first frame, the one that ends with the last, and the longest.
 
     Examples
     --------
@@ -132,7 +136,7 @@ class Streak:
 
     @classmethod
     def of(cls, missed: Mask) -> Self:
-        """Return the runs of True."""
+        """Return the runs of True in (n,) frames in order."""
         n = len(missed)
         met = np.flatnonzero(~missed)
         if not len(met):
@@ -164,9 +168,9 @@ class TimingRun:
     distances
         Counts of the times between starts by coarse bin, up to the last one that is not 0.
     flown, flight
-        Frames that have been in flight, and the sum of their times.
+        Number of frames with a start and an end, and the sum of their end_to_end.
     open
-        Ends after the last start, sorted.
+        Ends after the last start, sorted: those of the frames in flight.
     rises
         When 1, 2, ... frames were first in flight.
     entry
@@ -255,7 +259,7 @@ class TimingRun:
             ends = np.concatenate((self.open, ends))
             if self.open[-1] > ends[waiting]:
                 ends.sort()
-        # more than `peak` are in flight at a start if the end that far back is later
+        # more than `peak` are in flight at a start if the end `peak` places before it is later
         peak = len(self.rises)
         early, skipped = max(waiting - peak, 0), max(peak - waiting, 0)
         later = starts[skipped:]
@@ -327,7 +331,7 @@ class TimingRun:
         self._keep_open(np.sort(np.concatenate((body.open, more[more > self.last]))))
 
     def period(self, note: str) -> PeriodResult:
-        """Return the times between starts: None for fewer than two frames, no `std` below three."""
+        """Return the times between starts; all are None below two frames, `std` below three."""
         if note or not self.count:
             return PeriodResult(self.count, note=note)
         std = math.sqrt(max(self.m2, 0.0) / (self.count - 1)) if self.count > 1 else None
@@ -339,7 +343,10 @@ class TimingRun:
         return PeriodResult(self.count, mean, std, self.shortest, p50, p90, p99, self.longest)
 
     def in_flight(self, note: str, active_ns: int | None) -> InFlightResult:
-        """Return the frames in flight; the mean is from first start to last end by default."""
+        """Return the frames in flight.
+
+        The mean is over `active_ns`, or if it is None, from the first start to the last end.
+        """
         if note or not self.flown:
             return InFlightResult(note=note)
         if active_ns is None and self.first is not None and self.last_end is not None:
@@ -374,8 +381,8 @@ class TimingRun:
 
 BLOCK = 1_024  # differences that are filtered together
 DECAY = 15 / 16
-# a filter J += (x - J) / 16 is a sum of x / 16 / decay**i, times decay**i: all of it is positive,
-# so that nothing is lost, and decay**-1024 is only 5e28
+# the filter J += (x - J) / 16 is a sum of x / 16 / decay**i, times decay**i: all terms are
+# positive, so that no digits cancel, and decay**-1024 is only 5e28
 UP = DECAY ** -np.arange(BLOCK) / 16
 DOWN = DECAY ** np.arange(BLOCK)
 
@@ -396,7 +403,7 @@ class Jitter:
     entry
         `value` when this run began as `fresh`.
     count, total
-        Number and sum of the differences.
+        Number and sum of the absolute differences, ns.
     """
 
     last: Number | None = None
@@ -443,7 +450,7 @@ class Jitter:
     def follow(self, body: Self) -> None:
         """Add what a run that began as `fresh` has counted of the rows that come next.
 
-        After the rows that are the same, the filter depends on earlier ones by less than 1e-14.
+        `SETTLED_ROWS` rows later the filter depends on its earlier value by less than 1e-14.
         """
         apart = self.value - body.entry
         self.last = body.last
@@ -453,7 +460,7 @@ class Jitter:
         self.peak = max(self.peak, body.peak)
 
     def result(self, note: str) -> JitterResult:
-        """Return the jitter, or None for fewer than two frames; `note` says why it is unknown."""
+        """Return the jitter; it is None below two frames, or if `note` says why it is unknown."""
         if note or not self.count:
             return JitterResult(note=note)
         return JitterResult(last=self.value, peak=self.peak, mean=self.total / self.count)
