@@ -1,4 +1,4 @@
-"""Whether the sums of a profile are consistent with each other.
+"""Checks that the sums of a profile are consistent with each other.
 
 Folding and merging always give consistent sums; a file may contain any numbers.
 """
@@ -16,8 +16,8 @@ from latprof.units import STAMP_LIMIT
 
 __all__ = ["inconsistency"]
 
-_LARGEST_SIZE = 2**32 - 2
-_ROUNDING = 1e-9
+_LARGEST_SIZE = 2**32 - 2  # bytes of a frame
+_ROUNDING = 1e-9  # of the largest value: by how much moments may be off
 
 
 def inconsistency(sums: Sums) -> str | None:

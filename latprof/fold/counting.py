@@ -2,10 +2,10 @@
 
 Counts are added with `np.add.at` to arrays with an element for every bin of values from 0 to 2**63.
 Most of the elements are never touched and take no memory. The index of a value, its *place*, is the
-upper bits of its float64. Computing it needs neither a search nor a temporary array. The counts of
-a run of frames in one window are collected in separate arrays. These are added to the window before
-a run in another window is counted. At the end all counts are moved to the sums, over the range of
-the values only.
+upper bits of its float64. Computing it needs neither a search nor a temporary array. A
+*run* is consecutive frames in one window of time; its counts are collected in separate arrays.
+These are added to the window before a run in another window is counted. At the end all counts are
+moved to the sums, over the range of the values only.
 """
 
 from collections.abc import Callable
@@ -27,8 +27,8 @@ __all__ = ["LARGE_NS", "TOTAL", "Bins", "Chunk", "Latencies", "Moments", "places
 TOTAL = "end_to_end"
 
 LARGE_NS = 2**62
-"""Times that add up to this or more are not added to int64 arrays; with the most that may have
-been added to them before, the sum stays below 2**63."""
+"""Limit, in ns, of what a chunk may add to an int64 array. At most as much was added before, so the
+sum stays below 2**63; larger sums are added as Python integers."""
 
 # offset that gives value 1 the coarse bin 1
 _COARSE_OF_ZERO = ((FIRST_PLACE + 1) >> COARSE) - 1
@@ -54,11 +54,11 @@ class Chunk:
     columns
         The rows, at most as many as the work arrays hold.
     weights
-        (n,) the number of frames that each row represents, or None if that is 1 for all.
+        (n,) the number of frames that each row represents, or None if it is 1 for all rows.
     row_weights
-        (n,) the weights, also if they are all 1.
+        (n,) the same numbers as an array in either case.
     frames
-        The number of frames.
+        The number of frames that all rows represent.
     windows
         The windows of time of the rows.
     """
@@ -84,9 +84,10 @@ class Chunk:
 
 @dataclass(slots=True)
 class Moments:
-    """Sums over the n frames of one span in a chunk; `comoment` is that with end_to_end.
+    """Sums over the n frames of one span in a chunk.
 
-    `floats` and `places` are the values of end_to_end in the same chunk.
+    `total` is the sum in ns, `m2` the sum of squared distances from the mean, and `comoment` the
+    co-moment with end_to_end. `floats` and `places` are of end_to_end in the same chunk.
     """
 
     floats: Floats
@@ -107,7 +108,7 @@ class Bins:
     size
         Largest number of rows of a chunk.
     between
-        Called after each span.
+        Called after each span: see `latprof.fold.fold.Fold`.
     """
 
     def __init__(self, pipeline: Pipeline, size: int, between: Callable[[], object]) -> None:
@@ -120,7 +121,7 @@ class Bins:
         self.tails = {name: sparse_zeros(places) for name in self.parts}
         self.tails_bound = 0  # no sum in `tails` exceeds it
         self.ones = np.ones(size, np.int64)
-        # counts of runs in one window: for which window, and the extremes of their chunks
+        # counts of runs in one window, that window, and the extremes of the chunks of these runs
         self._run_counts = {name: sparse_zeros(places) for name in names}
         self._run_window: dict[str, tuple[tuple[Windows, int], ...]] = {}
         self._run_extremes: dict[str, tuple[int, int]] = {}
@@ -211,7 +212,7 @@ class Bins:
     ) -> None:
         """Add a stage's time (n,) to the tails.
 
-        The frames have their end_to_end at `places` (n,); it adds up to `bound`.
+        `places` (n,) are those of the frames' end_to_end, and `bound` is its sum in ns.
         """
         if bound < LARGE_NS:
             times = latency if chunk.weights is None else latency * chunk.weights
@@ -221,7 +222,7 @@ class Bins:
             sums.tails.add_each(name, np.maximum(places - FIRST_PLACE, 0), large)
 
     def add_to_tails_bound(self, total: int) -> None:
-        """Note the sum of end_to_end of a chunk before its times are added to the tails."""
+        """Add the sum of end_to_end (ns) of a chunk, which comes before its times are added."""
         if total < LARGE_NS:
             self.tails_bound += total
 
@@ -323,7 +324,7 @@ def places_of(latency: Ints) -> Ints:
 
 
 def _first_fine(coarse: int) -> int:
-    """Return the first of the histogram's bins in a coarse bin above 0."""
+    """Return the first bin of the histogram that a coarse bin (1 or more) joins."""
     return ((coarse - 1) << COARSE) + 1
 
 

@@ -1,7 +1,8 @@
-"""The fold: columns of frames in, mergeable sums out, in chunks that fit into the cache.
+"""Folds columns of frames into mergeable sums, in chunks that fit into the cache.
 
-A *regular* chunk, in which no border of a stage is missing and the marks are in order, is folded
-without masks and copies, each span while it is in the cache. Other chunks are folded by masks.
+In a *regular* chunk no mark at which a stage begins or ends is missing, and these marks are in
+order. It is folded without masks and copies, each span while it is in the cache. In other chunks
+masks say which frames have a span.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ CHUNK = 65_536
 
 
 Intervals = dict[tuple[str, str], Latencies]
-"""Stages and gaps by the marks that they are between."""
+"""Latencies of stages and gaps, by the marks at which they begin and end."""
 
 
 class Fold:
@@ -37,7 +38,7 @@ class Fold:
     pipeline
         Pipeline of the frames.
     between
-        Called after each span of each chunk: a program that is being recorded gets a chance to run.
+        Called after each span of each chunk, so that a program that is being recorded can run.
 
     Examples
     --------
@@ -57,7 +58,8 @@ class Fold:
         self._deferred = False
         self._latency = np.empty(CHUNK, np.int64)
         self._other = np.empty(CHUNK, np.int64)
-        # stages and the gaps between them: the intervals from one border to the next
+        # borders: start, end, and the marks at which stages begin or end; between two neighbours is
+        # a stage or a gap
         marks = {"start", "end"}.union(*((stage.begin, stage.end) for stage in pipeline.stages))
         self._borders = [mark for mark in pipeline.marks if mark in marks]
         self._intervals = {pair: np.empty(CHUNK, np.int64) for pair in pairwise(self._borders)}
@@ -195,7 +197,7 @@ class Fold:
         bins.count(sums, "other", Latencies(other[attributed]), chunk)
 
     def _other_time(self, measured: dict[str, "_Measured"]) -> Ints:
-        """Return end_to_end minus the stages, negative if they are longer."""
+        """Return end_to_end minus the stages (n,) in ns, negative if the stages are longer."""
         other = measured[TOTAL].latency.copy()
         for stage in self.pipeline.stages:
             np.subtract(other, measured[stage.name].latency, out=other)
@@ -229,8 +231,9 @@ class Fold:
 class _Measured:
     """The latencies of one span in a chunk of any frames.
 
-    `latency` (n,) is 0 if a mark is missing. `mask` (n,) says which rows have a latency of 0 or
-    more; None if all have. `missing` and `negative` are numbers of frames.
+    `latency` (n,) in ns is 0 if a mark is missing. `mask` (n,) says which rows have a latency of 0
+    or more; it is None if all have. `missing` and `negative` are numbers of frames, `lowest` is the
+    smallest latency.
     """
 
     def __init__(
@@ -254,7 +257,7 @@ class _Measured:
             self.mask = ~backwards if self.mask is None else self.mask & ~backwards
 
     def add_to(self, bins: Bins, sums: Sums, chunk: Chunk) -> None:
-        """Count the latencies of 0 and more; the other frames as missing or negative."""
+        """Count the latencies of 0 and more, and all other frames as missing or negative."""
         span = sums.spans[self.name]
         span.missing += self.missing
         span.negative += self.negative

@@ -1,4 +1,4 @@
-"""The grid that times are on: the resolution of the clock, or of the file, that they come from.
+"""Finds the step that all times are multiples of: the resolution of their clock or file.
 
 A clock that counts whole milliseconds, or a file that keeps whole seconds, gives stamps that are
 multiples of its step. Differences of such stamps say nothing about shorter times.
@@ -16,12 +16,12 @@ from latprof.units import STAMP_LIMIT
 __all__ = ["FINE_NS", "Grid", "Step", "resolution_of", "step_of"]
 
 FINE_NS = 1_000
-"""Steps below it are not kept apart: they are kept as 1."""
+"""Steps below this many ns are not told apart: they are kept as 1 ns."""
 
 _FIRST = 64  # values that are looked at first: they show most fine steps
-_BLOCK = 1 << 14  # values that are divided at once: what is made of more leaves the cache
+_BLOCK = 1 << 14  # values that are divided at once: larger work arrays leave the cache
 
-# decimal ones of files; ticks of Windows, of Linux and of its file systems
+# in ns: decimal resolutions of files; ticks of Windows, of Linux and of its file systems
 _DECIMAL = (*(10**k for k in range(3, 10)), 60 * 10**9)
 _RESOLUTIONS = (*_DECIMAL, 15_625_000, 15_600_000, 4_000_000)
 
@@ -81,11 +81,11 @@ class Grid:
     def resolution(self) -> int | None:
         """The step in ns if clocks or files have such a resolution, otherwise None."""
         known = resolution_of(self.step)
-        # times of a decimal resolution are rounded: a period that starts anywhere is none
+        # rounded times have phase 0; with another phase the step is a period of the program
         return None if known in _DECIMAL and self.phase else known
 
     def add(self, stamps: Ints) -> None:
-        """Add stamps (n,), none of which is missing."""
+        """Add stamps (n,) in ns, none of which is missing."""
         if self.step == 1 or not len(stamps):
             return
         if self.phase is None:

@@ -19,7 +19,7 @@ from latprof.units import format_ns
 
 __all__ = ["Percentile", "frames_needed", "percentile", "t_quantile"]
 
-FEWEST_BATCHES = 32
+FEWEST_BATCHES = 32  # time batches with frames that an interval needs
 _Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 
@@ -32,11 +32,12 @@ class Percentile:
     q
         The percentile that was asked for, 0 to 100.
     value
-        In ns, within `error_bound` (relative) of the exact order statistic; None without values.
+        In ns, within the part `error_bound` of the exact order statistic; None without values.
     low, high
         A 95 % confidence interval (ns), or None if there are too few frames; `note` says why.
     effective
-        The effective sample size: how many independent frames give the same information.
+        The effective sample size: how many independent frames give the same information. None if
+        there are too few frames to know.
     """
 
     q: float
@@ -108,11 +109,11 @@ def percentile(
 
 
 def _exceedances(n: int, q: float, inflation: float, spread: float) -> tuple[int, int]:
-    """Return bounds of the number of n frames to be expected beyond the true percentile.
+    """Return how few and how many of n frames can be expected beyond the true percentile.
 
-    Their mean is known; their variance is `inflation` times the binomial one. Exceedances that
-    come in groups have a skewed number: it is assumed to be gamma distributed, with the quantiles
-    of Wilson and Hilferty (1931). With many groups that is the usual normal interval.
+    The mean of this number is known; its variance is `inflation` times the binomial one. It is
+    skewed if exceedances come in groups, so it is assumed to be gamma distributed, with the
+    quantiles of Wilson and Hilferty (1931). With many groups that is the usual normal interval.
     """
     p = min(q, 100 - q) / 100
     mean, variance = n * p, n * p * (1 - p) * inflation

@@ -1,9 +1,9 @@
-"""The sums of one group of many, in little memory.
+"""Keeps the sums of each of many groups in little memory.
 
 `Sums` have an array element for each bin up to the largest value, and the frames of a small group
 fill few bins. Packed sums hold the filled bins only, in the narrowest types of integers: some 70 kB
-for a thousand frames instead of some 4 MB. Nothing in them changes once they are made. Adding
-frames makes other packed sums, so that copies of a profile share them.
+for a thousand frames instead of some 4 MB. They never change: adding frames makes new packed sums,
+so that copies of a profile can share the old ones.
 """
 
 from copy import copy
@@ -24,7 +24,7 @@ from latprof.histogram import Histogram
 
 __all__ = ["PackedSums"]
 
-_LONGEST_STEP = 255  # between two filled elements: a step takes one byte
+_LONGEST_STEP = 255  # places from one held element to the next: a step takes one byte
 
 
 class PackedSums:
@@ -58,7 +58,7 @@ class PackedSums:
         self._timeline = None if sums.timeline is None else _PackedWindows(sums.timeline)
         self._worst = sums.worst.packed()
         self._exemplars = _Filled.of(sums.exemplars, NO_FRAME_ID)
-        # what is packed by itself is left out
+        # parts that were packed above are left out
         self._sums = copy(sums)
         self._sums.spans, self._sums.tails = spans, cast(Tails, tails)
         dropped_times = sums.dropped_times.items()
@@ -67,9 +67,9 @@ class PackedSums:
         self._sums.worst = self._sums.exemplars = None  # type: ignore[assignment]
 
     def plus(self, columns: Columns, fold: Fold) -> "PackedSums":
-        """Return the packed sums of these frames and more of them."""
+        """Return the packed sums of these frames and those of `columns`."""
         sums = self._copy()
-        # the histograms and tails of the copy take counts, and do nothing else
+        # histograms and tails of the copy can only be added to
         sums.spans = {name: _filled_span(span) for name, span in self._sums.spans.items()}
         sums.tails = copy(self._sums.tails)
         fold.add(sums, columns)
@@ -96,7 +96,7 @@ class PackedSums:
         cast(_FilledTails, self._sums.tails).add_to(sums.tails)
 
     def read(self) -> Sums:
-        """Return sums that must not be changed; those that were read last are kept."""
+        """Return sums that must not be changed; the last two that were read stay in memory."""
         return _read(self)
 
     def _copy(self) -> Sums:
@@ -124,9 +124,10 @@ def _read(packed: PackedSums) -> Sums:
 
 
 class _Filled:
-    """The columns (..., k) of an array that differ from `fill`, and the steps between them.
+    """The columns (..., k) of an array (..., length) that differ from `fill`.
 
-    If a step is longer than a byte can say, columns that do not differ are held as well.
+    Their places are held as the first one and the steps between them. Where a step does not fit a
+    byte, columns that are equal to `fill` are held as well.
     """
 
     __slots__ = ("fill", "first", "length", "steps", "values")
@@ -206,7 +207,7 @@ def _narrow(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 class _FilledHistogram:
-    """The filled bins of a histogram, to which a fold may add."""
+    """The filled bins of a histogram, to which a fold can add counts."""
 
     def __init__(self, histogram: "Histogram | _FilledHistogram") -> None:
         bins: Ints | _Filled = histogram.bins
@@ -244,7 +245,10 @@ def _dense_span(span: SpanSums) -> SpanSums:
 
 
 class _FilledTails:
-    """The filled bins of tails, to which a fold may add: a row of counts, and one for each part."""
+    """The filled bins of tails, to which a fold can add.
+
+    Row 0 has the counts of frames, the other rows the sums (ns) of each of `names`.
+    """
 
     def __init__(self, names: tuple[str, ...], filled: _Filled) -> None:
         self.names = names

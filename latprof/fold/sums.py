@@ -55,11 +55,11 @@ RANGE_EDGES_NS = tuple(ms * 1_000_000 for ms in (1, 5, 10, 25, 50, 100, 250, 500
 """Upper edges of the ranges of end_to_end in a report; the last range has no upper edge."""
 
 BATCHES = 64
-"""Most time batches that the interval of a percentile is estimated from. A time range of at
-least 33 of the narrowest batches has 33 or more."""
+"""Largest number of time batches for the intervals of percentiles. A time range of at least 33 of
+the narrowest batches has 33 or more."""
 
 MOST_WINDOWS = 512
-"""Most windows of a timeline; their width doubles as the time range grows."""
+"""Largest number of windows of a timeline; their width doubles as the time range grows."""
 
 NO_MARK = "(none)"
 """The last mark of a dropped frame that reached none."""
@@ -68,22 +68,25 @@ NO_MARK = "(none)"
 # values are centred first: 1e4 * 2.2e-16 * (rounding of a sum of some 10,000) stays below 1e-10.
 _LARGEST_PLAIN_RATIO = 1e4
 
-# OpenBLAS uses several threads for vectors of more than 10,000 values, which would compete if
-# several profiles are made at once; up to this length `dot` is four times as fast as einsum.
+# OpenBLAS uses several threads for vectors of more than 10,000 values; they would compete if several
+# profiles are made at once. For up to this many values `np.dot` stays in one thread, and is four
+# times as fast as einsum.
 _ONE_THREAD = 8_192
 
 _NARROWEST_BATCH_NS = 1 << 5
 
 MOST_TIMED_REASONS = 32
-"""Reasons of dropped frames with times: at most this many, the first in alphabetical order."""
+"""Reasons for which the times of dropped frames are kept: the first ones in alphabetical order."""
 
 
 @dataclass(slots=True)
 class SpanSums:
     """Sums of one span over the finished frames that have it; times in ns.
 
-    `total` is exact, whatever its size; `m2` is the sum of squared distances from the mean.
-    `most_negative` is the most negative length, or 0. All values are multiples of `step` ns.
+    `missing` and `negative` count the other finished frames: those that lack a mark of the span,
+    and those in which it ends before it begins; `most_negative` is the lowest such time, or 0.
+    `total` is exact, whatever its size; `m2` is the sum of squared distances from the mean. `peak`
+    and its frame are None without values. All values are multiples of `step` ns.
     """
 
     count: Count = 0
@@ -98,7 +101,7 @@ class SpanSums:
     histogram: Histogram = field(default_factory=Histogram)
 
     def add_moments(self, n: int, total: int, m2: float) -> None:
-        """Add the count, the exact sum and the centred squares of other values."""
+        """Add the count, the exact sum and the sum of centred squares of other values."""
         self.m2 += m2 + between(self.count, self.total, self.total, n, total, total)
         self.count += n
         self.total += total
@@ -147,7 +150,7 @@ class Tails:
             mine[first:end] += added
 
     def add_each(self, name: str, bins: Ints, times: Exact) -> None:
-        """Add the times (n,) of a stage in frames of bins (n,); slow, for sums of any size."""
+        """Add the times (n,) of a stage at bins (n,) of end_to_end; slow, for sums of any size."""
         self._reserve(int(bins.max()) + 1)
         self.sums[name] = widen(self.sums[name], 2**63)
         np.add.at(self.sums[name], bins, times)
@@ -168,18 +171,18 @@ class Tails:
 
 @dataclass(slots=True, eq=False)
 class Sums:
-    """Everything that is folded from the frames of one pipeline; mergeable.
+    """All sums over the frames of one pipeline; they can be merged.
 
     Attributes
     ----------
     spans
         `SpanSums` by name: stages, sides, ``other`` (over the attribution set), totals.
     attributed, shares, covariances, tails
-        The number of frames in the attribution set; their exact sums (ns) by stage, ``other``
-        and ``end_to_end``; the co-moments with end_to_end; the sums by bin of end_to_end.
+        Of the attribution set: the number of frames; their exact sums (ns) by stage, ``other`` and
+        ``end_to_end``; the co-moments of stages and ``other`` with end_to_end; `Tails`.
     gaps
-        Exact sums over the attribution set (ns) of the time between each pair of marks between
-        which no stage runs: the part of ``other`` that is not due to missing marks.
+        Exact sums (ns) over the attribution set of the time between the marks of each gap, in which
+        no stage runs: the part of ``other`` that is not due to missing marks.
     excluded
         Finished frames outside the attribution set, by reason.
     late
@@ -196,9 +199,9 @@ class Sums:
     worst
         The slowest frames.
     exemplars
-        The smallest frame id of each coarse bin of end_to_end; see `filled`.
+        The smallest frame id in each coarse bin of end_to_end, `NO_FRAME_ID` in an empty bin.
     grids
-        What the stamps of each mark are multiples of, finished frames only.
+        The `Grid` of the stamps of each mark, of finished frames only.
     dropped_times
         Time from start to end of dropped frames, by reason; of at most `MOST_TIMED_REASONS`.
     first_ns, last_ns
@@ -350,7 +353,10 @@ def _gaps(pipeline: Pipeline) -> list[tuple[str, str]]:
 
 
 def is_spread(n: int, mean: float, m2: float) -> bool:
-    """Return whether plain products of these values keep the digits that matter."""
+    """Return whether plain sums of products of n values keep the digits that matter.
+
+    `mean` and `m2` are the mean of the values and their sum of squared distances from it.
+    """
     return n * mean * mean < _LARGEST_PLAIN_RATIO * m2
 
 
@@ -368,7 +374,10 @@ def dot(x: Floats, y: Floats) -> float:
 def comoment(
     x: Floats, y: Floats, weights: Ints | None, n: int, mean_x: float, mean_y: float
 ) -> float:
-    """Return the sum of the products of distances from the means of n frames."""
+    """Return the sum of the products of the distances of x and y (k,) from their means.
+
+    `n` is the sum of the weights, or k without weights.
+    """
     dx = x - mean_x
     dy = dx if x is y else y - mean_y
     weighted = dx if weights is None else dx * weights

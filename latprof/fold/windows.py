@@ -35,16 +35,16 @@ COARSE_BINS = (63 << (10 - COARSE)) + 2
 """Number of coarse bins: 63 octaves, one for 0, and one for values that round up to 2**63."""
 
 LONG_RUN = 4_096
-"""Frames from which on a run of frames in one window is counted as a whole: adding its counts to
-the window takes about as long as sorting this many frames into windows one by one."""
+"""Frames that a run in one window needs to be counted as a whole: adding its counts to the window
+takes about as long as sorting this many frames into windows one by one."""
 
 DEEPEST = 2 * STAMP_LIMIT - 1
-"""The depth of the value 0."""
+"""The depth of the value 0, in ns: see `Windows`."""
 
-_OCTAVE = 1 << (10 - COARSE)
+_OCTAVE = 1 << (10 - COARSE)  # coarse bins of an octave
 
 
-_MOST_WINDOWS = 1_024  # that a saved profile may have
+_MOST_WINDOWS = 1_024  # limit of `most` in a saved profile
 
 
 @dataclass(eq=False)
@@ -56,13 +56,13 @@ class Windows:
     names
         Names of the latencies.
     base_ns
-        Smallest width; it doubles until the time range fits.
+        Smallest width; `width_ns` doubles from it until the time range fits into `most` windows.
     most
         Largest number of windows.
     moments
         Whether to keep sums and extremes by window as well.
     width_ns
-        The width of the windows now.
+        The present width of the windows.
     first, length
         Start of the first window, in widths since 1970, and the number of windows.
     tables, first_bin
@@ -71,8 +71,8 @@ class Windows:
         Sums, peaks and depths (most,) of each latency by window, if there are `moments`. A depth is
         `DEEPEST` minus the smallest value, and 0 without values, so that it is joined as a peak is.
     earliest, latest
-        (most,) the first and the last time in each window, as `STAMP_LIMIT` minus the first and
-        plus the last one, and 0 without times; see `ranges`.
+        (most,) `STAMP_LIMIT` minus the first time in each window, and `STAMP_LIMIT` plus the last
+        one; 0 without times. `ranges` gives the times.
     """
 
     names: tuple[str, ...]
@@ -120,13 +120,19 @@ class Windows:
     def _check(self) -> None:
         doublings, rest = divmod(self.width_ns, self.base_ns)
         if rest or doublings.bit_count() != 1:
-            raise ValueError("width_ns must be base_ns times a power of two")
+            raise ValueError(
+                f"width_ns must be base_ns ({self.base_ns}) times a power of two, got "
+                f"{self.width_ns}"
+            )
         begin, end = (
             (self.first + 1) * self.width_ns,
             (self.first + self.length - 1) * self.width_ns,
         )
         if self.length > self.most or begin <= -STAMP_LIMIT or end >= STAMP_LIMIT:
-            raise ValueError("first and length must be those of windows of stamps")
+            raise ValueError(
+                f"first and length must be those of at most {self.most} windows between -2**62 and "
+                f"2**62 ns, got {self.first} and {self.length}"
+            )
         moments = self.names if self.moments else ()
         parts = (self.tables, self.first_bin, self.sums, self.peaks, self.depths)
         if [tuple(part) for part in parts] != [self.names] * 2 + [moments] * 3:
@@ -247,7 +253,9 @@ class Windows:
         np.maximum.at(self.latest, rows, other.latest[: other.length])
 
     def locate(self, times: Ints, low: int, high: int) -> "WindowIndex":
-        """Extend the windows to `times` (n,) from `low` to `high`, and return where each one is.
+        """Extend the windows to `times` (n,), and return the window of each.
+
+        `low` and `high` are the first and the last of the times.
 
         The result is valid until the next call.
         """
@@ -355,7 +363,7 @@ class WindowIndex:
         coarse, latency, weights
             (n,) coarse bins, latencies in ns, and the number of frames that each row represents.
         work
-            (n,) that is overwritten.
+            (n,) work space, which is overwritten.
         extremes
             Bounds of the latencies, ns.
         bound
@@ -391,8 +399,8 @@ class WindowIndex:
 class Run:
     """Consecutive rows of a chunk.
 
-    If all of them are in one window, `where` holds that window for each of the `Windows` as
-    (windows, its begin in UTC ns). Otherwise `where` is None and `indexes` hold the window of
+    If all of them are in one window, `where` has a pair for each of the `Windows`: that object, and
+    the begin of the window in UTC ns. Otherwise `where` is None, and `indexes` have the window of
     each frame.
     """
 
@@ -433,7 +441,7 @@ class ChunkWindows:
         for index in self.indexes:
             if not isinstance(index.rows, int):
                 changes.append(index.run_begins[1:])
-        # an edge that occurs twice makes a run of no frames; np.unique would load numpy.ma
+        # equal edges make a run of no frames; `np.unique` would remove them, but loads numpy.ma
         edges = np.sort(np.concatenate(changes)) if len(changes) > 1 else changes[0]
         runs, done = [], 0
         for i in np.flatnonzero(np.diff(edges) >= LONG_RUN).tolist():

@@ -1,4 +1,4 @@
-"""Frames by which slow ones are found again: the slowest, and an example for each coarse bin."""
+"""Keeps frames to look at: the slowest ones, and an example from each coarse bin of latency."""
 
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -18,7 +18,7 @@ MOST_WORST = 100
 """Number of slowest frames that a profile keeps."""
 
 NO_FRAME_ID = 2**64 - 1
-"""Marks a coarse bin without an exemplar. No id is larger, but an id may be equal to it."""
+"""Stored for a coarse bin without an exemplar: the largest id, which a frame may have as well."""
 
 _Key = tuple[int | bool | str, ...]
 
@@ -104,7 +104,7 @@ class Worst:
 
     @property
     def limit_ns(self) -> int:
-        """Frames that are faster than this need not be added."""
+        """The latency (ns) below which a frame is not among the slowest, 0 if there is room."""
         return 0 if len(self.frames) < MOST_WORST else self.frames[-1].end_to_end_ns
 
     def add(self, columns: Columns, end_to_end: Ints, high: int) -> None:
@@ -175,8 +175,8 @@ class Worst:
 def offer_exemplars(exemplars: Ids, latency: Ints, low: int, high: int, frame_id: Ids) -> None:
     """Keep the smallest of the ids (n,) in each coarse bin of latencies (n,) >= 0 ns.
 
-    `low` and `high` are the smallest and the largest latency. Ids mostly grow, so most bins
-    already have a smaller one: the frames of the widest range of such bins are skipped.
+    `low` and `high` are the smallest and the largest latency. Ids mostly grow, so most bins have a
+    smaller id already: the frames in the widest range of such bins are skipped.
 
     Examples
     --------
@@ -189,7 +189,7 @@ def offer_exemplars(exemplars: Ids, latency: Ints, low: int, high: int, frame_id
     open_bins = np.flatnonzero(exemplars[first : last + 1] > frame_id.min())
     if not len(open_bins):
         return
-    # the widest range of bins without an open one, between the bins first - 1 and last + 1
+    # open bins may get a smaller id: this is the widest range from `first` to `last` without one
     around = np.concatenate(([-1], open_bins, [last + 1 - first])) + first
     widest = int(np.diff(around).argmax())
     begin, end = int(around[widest]) + 1, int(around[widest + 1])

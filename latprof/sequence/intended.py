@@ -52,8 +52,8 @@ class Intended:
             )
         if "due" in pipeline.marks:
             raise TraceError(
-                f"pipeline {quoted(pipeline.name)} must not have a mark 'due' for intended starts: "
-                "its frames say themselves when they should have started; leave out intended="
+                f"pipeline {quoted(pipeline.name)} must not have a mark 'due' for intended starts, "
+                "as that mark already says when a frame should have started; leave out intended="
             )
         self._period = pipeline.period
         self.pipeline = Pipeline(
@@ -62,10 +62,10 @@ class Intended:
         self._first: dict[str | None, tuple[int, int]] = {}  # id and start, by source
 
     def add(self, columns: Columns) -> Columns:
-        """Return the frames with their ``due``, which is missing if it is unknown.
+        """Return the frames with their ``due``, `MISSING` without a first frame or out of range.
 
-        Of the first batch of a source, the frame with the smallest id that has a start is the
-        first frame.
+        The first frame of a source has the smallest id of those with a start, in the first batch
+        with such frames.
         """
         due = np.full(len(columns), MISSING)
         starts = columns.marks["start"]
