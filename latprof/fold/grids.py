@@ -16,7 +16,7 @@ from latprof.units import STAMP_LIMIT
 __all__ = ["FINE_NS", "Grid", "Step", "resolution_of", "step_of"]
 
 FINE_NS = 1_000
-"""Steps below this many ns are not told apart: they are kept as 1 ns."""
+"""Steps below this many ns are not distinguished: they are kept as 1 ns."""
 
 _FIRST = 64  # values that are looked at first: they show most fine steps
 _BLOCK = 1 << 14  # values that are divided at once: larger work arrays leave the cache

@@ -68,9 +68,9 @@ NO_MARK = "(none)"
 # values are centred first: 1e4 * 2.2e-16 * (rounding of a sum of some 10,000) stays below 1e-10.
 _LARGEST_PLAIN_RATIO = 1e4
 
-# OpenBLAS uses several threads for vectors of more than 10,000 values; they would compete if several
-# profiles are made at once. For up to this many values `np.dot` stays in one thread, and is four
-# times as fast as einsum.
+# OpenBLAS uses several threads for vectors of more than 10,000 values; they would compete if
+# several profiles are made at once. For up to this many values `np.dot` stays in one thread, and is
+# four times as fast as einsum.
 _ONE_THREAD = 8_192
 
 _NARROWEST_BATCH_NS = 1 << 5

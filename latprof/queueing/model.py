@@ -289,7 +289,7 @@ def _visits(stations: Stations, columns: Columns) -> dict[str, Visits]:
     """Return the visits by station; batches that are not sent in order may be those of a pool."""
     visits = {name: visits_to(stations, name, columns) for name in stations.names}
     if any(mine.batch is not None for mine in visits.values()):
-        line = line_of(stations, visits, columns)
+        line = _line_of(stations, visits, columns)
         if line is None or not line.has_batches:
             return {name: mine.as_pool() for name, mine in visits.items()}
     return visits
