@@ -265,7 +265,7 @@ def test_pipelines_that_differ_are_compared_by_name():
     found = compare([first, first], [second, second])
     assert "the pipelines differ (api, web)" in str(found).splitlines()[0]
     assert {row.span for row in found.rows} == {"queue", "other", "end_to_end"}
-    with pytest.raises(ProfileError, match="contributions need runs of one pipeline"):
+    with pytest.raises(ProfileError, match="contributions must be of runs of one pipeline"):
         found.contributions()
 
 

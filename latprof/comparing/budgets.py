@@ -125,7 +125,7 @@ def parse_budgets(texts: Sequence[str]) -> list[Budget]:
 
 
 def parse_budget(text: str) -> Budget:
-    """Return the budget that a text means; without a span it is about end_to_end.
+    """Return the budget that a text describes; its span is end_to_end if the text names none.
 
     Raises
     ------
@@ -178,7 +178,10 @@ def _number(limit: str, text: str) -> float:
 
 
 def judged(budget: Budget, found: Difference | None, level: float) -> JudgedBudget:
-    """Return a budget and whether it is met."""
+    """Return a budget and whether it is met, at a `level` such as 0.05.
+
+    `found` is None if a run lacks the statistic; then the budget is open.
+    """
     if found is None:
         return JudgedBudget(budget, OPEN, None, None, None, LACKING)
     if not budget.relative:
@@ -193,12 +196,12 @@ def judged(budget: Budget, found: Difference | None, level: float) -> JudgedBudg
 
 
 def judge_runs(runs: Sequence[Run], budget: Budget, confidence: float = 0.95) -> JudgedBudget:
-    """Judge a budget that is not relative on runs of one side.
+    """Judge a budget with a fixed limit on runs of one side.
 
     Raises
     ------
     ProfileError
-        The budget is relative.
+        The budget is relative, or a run lacks its span.
     """
     if budget.relative:
         raise ProfileError(
@@ -253,7 +256,7 @@ def _decided(
     *,
     logarithmic: bool,
 ) -> JudgedBudget:
-    """Return a budget with the state that an interval on the scale gives it."""
+    """Return a budget with its state, from the interval of its statistic, or of the logarithm."""
     if interval is None:
         return JudgedBudget(budget, OPEN, value, None, None, ONE_RUN)
     low, high = (math.exp(each) if logarithmic else each for each in interval)

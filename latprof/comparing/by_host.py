@@ -1,4 +1,4 @@
-"""Recordings put together by the host on which they were made."""
+"""Groups recordings by the host on which they were made."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -34,7 +34,7 @@ class Recordings:
     traces: list[Trace | Saved | Member] = field(default_factory=list)
 
     def profile(self) -> Profile:
-        """Return the profile of all frames; few of those that are saved are in memory at once."""
+        """Return the profile of all frames; only few saved profiles are in memory at once."""
         merged = merge_named(self._each())
         assert merged is not None  # a host has recordings
         return merged
@@ -71,14 +71,14 @@ class ByHost:
     _seen: set[str] = field(default_factory=set)
 
     def add(self, item: Any) -> None:
-        """Add a profile or a trace, or those that a path, a folder or a glob means.
+        """Add a profile or a trace, or all of those at a path, in a folder or of a glob.
 
         Raises
         ------
         ProfileError
-            It is something else, or a saved profile that cannot be read.
+            `item` is something else, or a saved profile that cannot be read.
         TraceError
-            A path without files, or a file that is not a trace.
+            `item` is a path without files, or a file is not a trace.
         """
         if isinstance(item, Profile):
             self._add_profile(item, repr(item), {each.host for each in item.recorders.written})
@@ -97,7 +97,7 @@ class ByHost:
         path = item.path if isinstance(item, ForeignFile) else item
 
         def source(path: str | os.PathLike[str]) -> Saved:
-            """Return a file of those that were given, with what was said of its columns."""
+            """Return a file of `item`, with the columns and spans that were given for it."""
             return path if foreign is None else ForeignFile.of(path, foreign.columns, foreign.spans)
 
         saved = [path] if is_profile(path) else saved_profiles(path)
@@ -144,7 +144,7 @@ class ByHost:
 
 
 def recordings_by_host(recordings: "RunLike | Iterable[RunLike]") -> ByHost:
-    """Return recordings by host; of saved profiles only what names the host is decoded.
+    """Return recordings by host; of a saved profile only the part with its host is decoded.
 
     Raises
     ------

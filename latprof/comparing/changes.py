@@ -1,8 +1,8 @@
-"""What changed: how much of a difference end to end each stage makes, and the mix of frames.
+"""Divides a difference of end_to_end among its stages, and between mix and latency.
 
-Stages and ``other`` add up to end_to_end in each frame, and so do their means. What the mix of
-sources or tags makes is found by reweighting (DiNardo, Fortin and Lemieux 1996): base with the mix
-of head is put between the two.
+Stages and ``other`` add up to end_to_end in each frame, and so do their means. The part of the mix
+of sources or tags is found by reweighting (DiNardo, Fortin and Lemieux 1996): it is the difference
+between base and base with the mix of head.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,10 +24,11 @@ WORTH_NAMING = 0.3  # part of a difference from which on a stage is named in the
 def stage_contributions(
     base: Sequence[Run], head: Sequence[Run], statistic: str
 ) -> dict[str, float]:
-    """Return how much of the difference of end_to_end each stage and ``other`` makes, ns.
+    """Return the part of each stage and of ``other`` in the difference of end_to_end, ns.
 
-    They are differences of means over the attribution set, averaged over the runs of each side.
-    Of a percentile, the frames around it are taken: of p99 those from p98.5 to p99.5.
+    Parts are differences (head minus base) of means over the attribution set, averaged over the
+    runs of each side. For a percentile they are of the frames around it: for p99 of those from
+    p98.5 to p99.5.
 
     Raises
     ------
@@ -37,8 +38,8 @@ def stage_contributions(
     runs = (*base, *head)
     if len({run.profile.pipeline for run in runs}) > 1:
         raise ProfileError(
-            "contributions need runs of one pipeline, got several; compare the spans of the same "
-            "name in table()"
+            "contributions must be of runs of one pipeline, got several pipelines; compare the "
+            "spans of the same name in table()"
         )
     before, after = (
         _mean_parts([_parts_of(run.profile, statistic) for run in side]) for side in (base, head)
@@ -62,7 +63,7 @@ def _parts_of(profile: Profile, statistic: str) -> dict[str, float]:
         half = (100 - q) / 2 if q >= 50 else q / 2
         low, high = q - half, q + half
     chosen = slice_of(tails, low, high)
-    if not chosen.frames:  # so few frames that none is between
+    if not chosen.frames:  # of few frames none may be between
         chosen = slice_of(tails, 0, 100)
     return {name: chosen.mean(name) or 0.0 for name in tails.sums}
 
@@ -72,7 +73,7 @@ def _mean_parts(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def largest_part(base: Sequence[Run], head: Sequence[Run], row: Row) -> str:
-    """Return the words on the stage that makes most of a difference, or an empty text."""
+    """Return text on the stage with the largest part of a difference, empty if none stands out."""
     if row.span != "end_to_end" or row.kind != "time":
         return ""
     try:
@@ -91,16 +92,16 @@ def largest_part(base: Sequence[Run], head: Sequence[Run], row: Row) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """A difference of the mean of end_to_end, split by the mix of groups; ns.
+    """A difference of the mean of end_to_end, divided between the mix of groups and latency; ns.
 
     Attributes
     ----------
     by
-        What the frames are grouped by.
+        The column that the frames are grouped by.
     mix
-        What the change of the mix makes: head's mix with base's latencies, minus base.
+        The part of the mix: the mean with head's mix and base's latencies, minus that of base.
     within
-        What the change of latency makes in each group, weighted by head's mix.
+        The part of latency: by group the difference of its means, times its share of head's frames.
     """
 
     by: str
@@ -120,10 +121,10 @@ class Mix:
 
 
 def mix_of(base: Sequence[Run], head: Sequence[Run]) -> Mix | None:
-    """Split the change of the mean: other shares of the groups, and other means within them.
+    """Return a change of the mean, divided between the shares of groups and their means.
 
-    None unless all runs are grouped by the same column (``analyze(..., by="source")``). Groups that
-    one side lacks count as other shares.
+    The result is None unless all runs are grouped by the same column (``analyze(...,
+    by="source")``). Groups that one side lacks count as a change of the mix.
     """
     by = {run.profile.by for run in (*base, *head)}
     if len(by) != 1 or None in by:

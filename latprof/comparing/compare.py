@@ -47,11 +47,12 @@ def compare(
     percentiles
         The percentiles to compare, 0 to 100.
     margin
-        Both sides are the same if the whole interval is within this part.
+        Both sides are the same if the whole interval of the change is within this part: 0.05 for
+        5 %. Above 0 and below 1.
     confidence
-        Of the intervals, above 0 and below 1.
+        Confidence of the intervals, above 0 and below 1.
     by
-        ``"source"``, ``"outcome"`` or a tag: also say what the change of its mix makes.
+        ``"source"``, ``"outcome"`` or a tag: also report the part that its mix has in the change.
 
     Returns
     -------
@@ -69,9 +70,10 @@ def compare(
     Notes
     -----
     Paired runs: Student's t interval of the mean logarithm of the ratio. Its standard error is at
-    least that of the runs' own intervals. A verdict also needs a sign-flip test (Fisher 1935) to
-    agree, once there are enough pairs for it. Unpaired runs: Welch's interval, with the run as the
-    unit. One run a side gives differences with the runs' own intervals, and no verdict.
+    least that of the intervals from inside the runs. For ``"worse"`` and ``"better"`` a sign-flip
+    test (Fisher 1935) must agree, if there are enough pairs for one. Unpaired runs: Welch's
+    interval, with the run as the unit. One run a side gives differences with intervals from inside
+    the runs; all verdicts are ``"unclear"``.
 
     Examples
     --------

@@ -29,9 +29,9 @@ _SIGNS = {WORSE: "critical", UNCLEAR: "warning"}  # levels of cells
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RatioCurve:
-    """Ratios of head to base by percentile `q` (k,), ascending, with their intervals.
+    """Ratios (k,) of head to base at ascending percentiles `q` (k,), with their intervals.
 
-    `low` and `high` (k,) are NaN without an interval.
+    `low` and `high` (k,) are NaN if a ratio has no interval.
     """
 
     q: Floats
@@ -57,7 +57,7 @@ class Comparison(Shown):
     paired
         Whether the runs were compared in pairs.
     confidence, margin
-        As given.
+        As given to `compare`.
     headline
         Span and statistic that the sentence and the verdict are about.
     budget_confidence
@@ -112,7 +112,7 @@ class Comparison(Shown):
 
     @property
     def sentence(self) -> str:
-        """What the headline says, in one sentence."""
+        """The result for the headline, in one sentence."""
         row = self[self.headline]
         share = largest_part(self.base, self.head, row) if row.verdict in (WORSE, BETTER) else ""
         return _sentence(row, self) + share
@@ -145,7 +145,7 @@ class Comparison(Shown):
         span
             Name of a span that all runs have.
         per_decade
-            Number of percentiles in each tenth of the rest: from 90 to 99, from 99 to 99.9.
+            Number of percentiles from 90 to 99, and as many from 99 to 99.9, and so on.
 
         Raises
         ------
@@ -169,7 +169,7 @@ class Comparison(Shown):
         return RatioCurve(*columns)
 
     def contributions(self, statistic: str = "mean") -> dict[str, float]:
-        """Return how much of the difference of end_to_end each stage and ``other`` makes, ns.
+        """Return the part of each stage and of ``other`` in the difference of end_to_end, ns.
 
         Parameters
         ----------
@@ -184,10 +184,10 @@ class Comparison(Shown):
         return stage_contributions(self.base, self.head, statistic)
 
     def service_changes(self) -> ServiceChanges:
-        """Return what each station's services add to the difference, waiting included.
+        """Return what the service times of each station add to the difference, waiting included.
 
-        The services of head are put into a replay of base. Traces of all frames are needed, and a
-        pipeline with stations in a row; up to 20,000 frames of each run are replayed.
+        The service times of head are put into a replay of base. Traces of all frames are needed,
+        and a pipeline with stations in a row; up to 20,000 frames of each run are replayed.
 
         Raises
         ------
@@ -199,7 +199,7 @@ class Comparison(Shown):
         return service_changes(self.base, self.head)
 
     def mix(self) -> Mix | None:
-        """Return what the change of the mix of groups makes of the difference of the mean.
+        """Return the part that the mix of groups has in the difference of the mean.
 
         The runs must be profiles by group (``analyze(..., by="source")``); otherwise None.
         """

@@ -38,7 +38,7 @@ __all__ = [
 WORSE, BETTER, SAME, UNCLEAR = "worse", "better", "same", "unclear"
 
 ONE = "one run a side"
-CORRECTED = "not after the correction for many rows"
+CORRECTED = "no longer significant after the correction for the number of rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,12 @@ class Row:
     span, statistic
         For example ``"decode"``, ``"p99"``.
     base, head
-        The value of each side: the geometric mean over its runs, in ns, frames/s, or a share of
-        frames; the mean if a value is 0.
+        The geometric mean over the runs of each side, in ns, frames/s, or a share of frames; if a
+        value is 0, the arithmetic mean.
     difference, ratio
-        ``head - base`` and ``head / base``; None if `base` is 0.
+        ``head - base`` and ``head / base``. The ratio is None if a run has the value 0.
     low, high
-        The interval of `ratio`, or of `difference` without a ratio. None without an interval.
+        The interval of `ratio`, or of `difference` if `ratio` is None. None without an interval.
     verdict
         ``"worse"``, ``"better"``, ``"same"`` or ``"unclear"``.
     pairs_missing
@@ -63,11 +63,13 @@ class Row:
         if the row is unclear; 0 for other rows, None if it cannot be estimated.
     p_value
         Of the test that the sides are equal, adjusted for the number of rows unless the row has a
-        budget.
+        budget or is the headline. None for one run a side, or if all values are equal.
     note
-        Why a row is unclear although its interval excludes 0.
+        Why a row is unclear although its interval excludes equal sides, or that there is one run a
+        side.
     detects
-        The change that `pairs_missing` is about, as a part: twice the margin, or the margin.
+        The change that `pairs_missing` is about, as a part: twice the margin, or the margin; 0 if
+        there is none.
     """
 
     span: str
@@ -100,8 +102,8 @@ class Row:
 class Difference:
     """The difference of a statistic between the sides, on a scale on which it is additive.
 
-    The scale is the logarithm, and `difference` that of the ratio; with values of 0 and less it is
-    the value itself.
+    The scale is the logarithm: `difference` is that of the ratio. If a run has a value of 0, the
+    scale is the value itself. `difference`, `error` and `head_error` are on the scale.
     """
 
     key: Key
@@ -112,10 +114,10 @@ class Difference:
     error: float  # its standard error
     df: int  # degrees of freedom; 0 if the runs allow no interval
     runs: int  # pairs, or the smaller number of runs a side
-    p_value: float | None  # of the t test; None without an interval, or if nothing was measured
+    p_value: float | None  # of the t test; None for one run a side, or if all values are equal
     flip: float | None  # p value of the sign-flip test of pairs
-    head_error: float  # of head alone, on the scale
-    head_df: int
+    head_error: float  # standard error of the mean of head alone
+    head_df: int  # and its degrees of freedom
 
     @classmethod
     def of(
@@ -157,7 +159,7 @@ class Difference:
         )
 
     def interval(self, level: float) -> tuple[float, float] | None:
-        """Return the interval on the scale of the difference."""
+        """Return the interval of `difference`, or None if the runs allow none."""
         return interval_of(self.difference, self.error, self.df, level)
 
     def row(self, level: float, p_value: float | None, margin: float) -> Row:
@@ -190,8 +192,9 @@ class Difference:
     def _pairs_missing(self, level: float, margin: float) -> tuple[int | None, float]:
         """Return how many more pairs find a change of twice the margin, and that change.
 
-        If there are enough of them already, it is a change of the margin. The observed difference
-        is not used: with few pairs it is mostly noise (Hoenig and Heisey 2001).
+        If there are enough pairs for that change, it is one of the margin; if for that too, None
+        and 0. The observed difference is not used: with few pairs it is mostly noise (Hoenig and
+        Heisey 2001).
         """
         if not self.df or self.error <= 0:
             return None, 0.0
@@ -219,7 +222,7 @@ class Difference:
             return UNCLEAR, ""
         if p_value is None or self.p_value is None or p_value > level:
             return UNCLEAR, CORRECTED
-        # what the correction leaves of the level for this row
+        # the level for this row that the correction for many rows leaves
         corrected = level * self.p_value / p_value if p_value else level
         if self.flip is not None and smallest_sign_flip_p(self.runs) < corrected < self.flip:
             return UNCLEAR, "the signs of the differences vary"
@@ -243,7 +246,7 @@ def _paired(
 def _unpaired(
     base: Any, head: Any, base_errors: Any, head_errors: Any
 ) -> tuple[float, int, float | None]:
-    """Return the same of two sets of runs: Welch's standard error and degrees of freedom."""
+    """Return the same as `_paired` by Welch's method for unpaired runs; the sign-flip p is None."""
     (first, n, _), (second, m, _) = one_side(base, base_errors), one_side(head, head_errors)
     error = math.hypot(first, second)
     if not n or not m:
@@ -255,7 +258,10 @@ def _unpaired(
 
 
 def one_side(values: Any, errors: Any) -> tuple[float, int, float | None]:
-    """Return the standard error of the mean of one side, and its degrees of freedom."""
+    """Return the standard error of the mean of one side, its degrees of freedom, and None.
+
+    The degrees of freedom are 0 for one run; then the error is the one from inside the run.
+    """
     n = len(values)
     within = math.sqrt(float((errors**2).sum())) / n
     if n < 2:

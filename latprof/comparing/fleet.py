@@ -1,4 +1,4 @@
-"""The hosts of a fleet against each other: which of them differ by more than chance explains."""
+"""Compares the hosts of a fleet: which of them differ by more than chance explains."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -58,8 +58,8 @@ class HostResult:
     ratio
         ``value`` divided by that of a typical host; None if that is unknown.
     deviation
-        Distance from the typical host in standard deviations of what is usual, on a logarithmic
-        scale: of differences between hosts and of the host's own error. None if not judged.
+        Distance from the typical host on a logarithmic scale, in standard deviations: those of the
+        usual differences between hosts and of the host's own error together. None if not judged.
     p_value
         Adjusted for the false discovery rate; None if not judged.
     verdict
@@ -95,12 +95,13 @@ class Fleet(Shown):
     typical
         The statistic of a typical host in ns; None if there are too few hosts.
     spread
-        Standard deviation between hosts, as a part of the typical value: what remains if the error
-        of each host is taken out. None if there are too few hosts.
+        Standard deviation between hosts, as a part of the typical value, without the error of each
+        host's own frames. None if there are too few hosts.
     found_from
-        A single host is found if its value is this many times the typical one.
+        A single host is found if its value is this many times the typical one. None if there are
+        too few hosts.
     false_discovery_rate
-        As given: the part of the hosts named that is expected to be there by chance.
+        As given to `fleet`: the part of the named hosts that is expected to be there by chance.
     doubts
         Sentences on why the answer may be wrong.
     """
@@ -150,12 +151,12 @@ class Fleet(Shown):
         return data_frame([asdict(each) for each in self.hosts], "host", types)
 
     def sections(self, *, most: int = MOST_SHOWN) -> list[Section]:
-        """Return what is shown: the sentence, what is usual, the hosts that deviate most.
+        """Return what is shown: the sentence, the typical host, the hosts that deviate most.
 
         Parameters
         ----------
         most
-            How many hosts are in the table; a line below says what the others are.
+            Largest number of hosts in the table; a line below it sums up the others.
         """
         judged = self.judged
         parts = [Section(self.sentence, tuple(self._usual()), key="summary", doubts=self.doubts)]
@@ -165,7 +166,7 @@ class Fleet(Shown):
         return [*parts, Section("Hosts", tuple(lines), table, key="hosts")]
 
     def _usual(self) -> Iterator[str]:
-        """Give what a typical host is, and which differences would be found."""
+        """Yield lines on the typical host and on the differences that would be found."""
         if self.typical is None or self.spread is None or self.found_from is None:
             return
         yield (
@@ -179,7 +180,7 @@ class Fleet(Shown):
         )
 
     def _not_judged(self) -> Iterator[str]:
-        """Give the hosts that are not judged, by reason; details are those of the first one."""
+        """Yield a line for each reason why hosts are not judged, with the note of the first one."""
         reasons: dict[str, list[HostResult]] = {}
         for each in self.hosts:
             if each.note:
@@ -222,7 +223,7 @@ def _change(ratio: float | None) -> str:
 
 
 def _table(statistic: str, hosts: Sequence[HostResult]) -> Table:
-    """Return a row for each host; numbers of recordings only if they differ from 1."""
+    """Return a table with a row for each host; with numbers of recordings unless all are 1."""
     several = any(each.recordings > 1 for each in hosts)
     columns = (
         Column("host", "text"),
@@ -258,7 +259,7 @@ def _p_value(value: float) -> str:
 
 
 def _others(hosts: Sequence[HostResult]) -> Iterator[str]:
-    """Give how many judged hosts are not in the table, and how far they are from typical."""
+    """Yield a line on the judged hosts that are not in the table, and how far from typical."""
     ratios = [each.ratio for each in hosts if each.ratio is not None]
     if ratios:
         found = sum(each.verdict != USUAL for each in hosts)
@@ -277,13 +278,13 @@ def fleet(
 ) -> Fleet:
     """Return a statistic by host, and the hosts that differ by more than chance explains.
 
-    The recordings of a host are merged first. On a logarithmic scale the values of most hosts are
-    taken to be normally distributed around a common centre: by how much hosts usually differ, and
-    by the error of each host's own frames, which allows for frames that are slow together (see
-    `latprof.comparing.outliers`). A host differs if its distance from the centre is larger than
-    both explain. All hosts are tested at once, at the given false discovery rate (Benjamini and
-    Hochberg 1995). With fewer than 8 hosts with an interval none is judged, and if a fifth of
-    them are apart from the others, only large differences are found.
+    The recordings of a host are merged first. On a logarithmic scale, the values of most hosts are
+    taken to be normally distributed around a common centre. Their spread has two parts: how much
+    hosts usually differ, and the error of each host's own frames, which allows for frames that are
+    slow together (see `latprof.comparing.outliers`). A host differs if its distance from the centre
+    is larger than both explain. All hosts are tested at once, at the given false discovery rate
+    (Benjamini and Hochberg 1995). If fewer than 8 hosts have an interval, none is judged; if a
+    fifth of them are apart from the others, only large differences are found.
 
     Parameters
     ----------
@@ -293,7 +294,7 @@ def fleet(
     statistic
         The mean or a percentile of a span: ``"decode.mean"``, ``("end_to_end", "p99")``.
     false_discovery_rate
-        The part of the hosts named that may be there by chance: between 0 and 1.
+        The part of the named hosts that may be there by chance, above 0 and below 1.
 
     Raises
     ------

@@ -40,14 +40,14 @@ RECORDING = "LATPROF_RECORDING"
 """The environment variable with the path that a run writes its recording to."""
 
 _SLEEP_NS = 1_000_000
-_LAST_LINES = 12  # of a command that failed
-_LONGEST_LINE = 200
+_LAST_LINES = 12  # of the output of a command that failed, shown in the error
+_LONGEST_LINE = 200  # characters of a line that is shown
 _MOST_OUTPUT = 1 << 16  # bytes of a command's output that are kept
 
 
 @dataclass(frozen=True, eq=False)
 class GateResult(Shown):
-    """What a gate found.
+    """The decision of a gate, and the measurements behind it.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class GateResult(Shown):
     state
         ``"met"``, ``"exceeded"`` or ``"open"``: of all budgets together.
     unfit
-        Why the machine is unfit for a decision; empty if it is not.
+        Why the machine is unfit for a decision; empty if it is fit.
     itself
         Base against itself, or None if that was not measured.
     lateness_ns
@@ -149,7 +149,7 @@ def gate_runs(
     paired
         Whether run i of both sides were taken one after the other, as in `latprof.compare`.
     confidence
-        Of the intervals that are compared with the budgets. There is only one look at the runs.
+        Confidence of the intervals that are compared with the budgets. The runs are judged once.
 
     Raises
     ------
@@ -396,7 +396,7 @@ class _Commands:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End a command that still runs, and what it has started; of one that ended, nothing."""
+    """End a command that still runs, and the processes it started; do nothing if it has ended."""
     if process.poll() is None:
         import signal
 

@@ -1,18 +1,18 @@
-"""Values that are further from the others than chance explains: a robust centre and spread.
+"""Finds values that are further from the others than chance explains: a robust centre and spread.
 
-Each of m values, say the logarithm of a percentile on one host, is a common centre, plus how the
-host usually differs from others, plus the error of its own frames:
+Each of m values, say the logarithm of a percentile on one host, is the sum of a common centre, the
+usual difference of a host from others, and the error of the host's own frames:
 
     value = center + normal(0, spread) + normal(0, error)
 
 This is the random-effects model of DerSimonian and Laird (1986). Here the centre and the spread
-are estimated so that hosts that do not follow it have little influence: by Huber's proposal 2
-(Huber 1964; Huber and Ronchetti, "Robust Statistics", 2009, section 6.4), in which distances
-beyond `_CUT` standard deviations count as that much. If a tenth of the values are far above the
+are estimated so that hosts that do not follow the model have little influence: by Huber's proposal
+2 (Huber 1964; Huber and Ronchetti, "Robust Statistics", 2009, section 6.4), in which distances
+beyond `_CUT` standard deviations count as `_CUT`. If a tenth of the values are far above the
 others, the spread is a quarter too large; if a fifth are, it is twice as large, and only values
-that are very far away are found. What is expected by chance is the distribution of most of the
-values, not the one that the errors alone would give (Efron 2004, "Large-scale simultaneous
-hypothesis testing: the choice of a null hypothesis").
+that are very far away are found. Chance means the distribution of most of the values, not the one
+that the errors alone would give (Efron 2004, "Large-scale simultaneous hypothesis testing: the
+choice of a null hypothesis").
 """
 
 import math
@@ -27,7 +27,7 @@ from latprof.comparing.student import t_p_value, t_quantile
 __all__ = ["FEWEST_VALUES", "Population", "benjamini_hochberg"]
 
 FEWEST_VALUES = 8
-"""Values from which on a spread between them is estimated."""
+"""Values needed to estimate the spread between them."""
 
 _CUT = 1.5
 _DENSITY = math.exp(-(_CUT**2) / 2) / math.sqrt(2 * math.pi)
@@ -45,14 +45,14 @@ _LEAST = 1e-300  # in place of 0 in a denominator
 
 @dataclass(frozen=True, slots=True)
 class Population:
-    """What most of (m,) values have in common.
+    """The centre and the spread of most of (m,) values.
 
     Attributes
     ----------
     center
         Their robust mean.
     spread
-        Their standard deviation beyond what their own errors explain; 0 if that explains all.
+        Their standard deviation without that of their own errors; 0 if the errors explain it all.
     df
         Degrees of freedom of the t distribution of distances.
     """
@@ -100,16 +100,17 @@ class Population:
         return t_p_value(self.distances(values, errors), self.df)
 
     def found_from(self, error: float, level: float) -> float:
-        """Return the distance from the centre from which on a value has a p value of `level`."""
+        """Return the distance from the centre at which a value with this error has p = `level`."""
         return t_quantile(level, self.df) * math.hypot(self.spread, error)
 
 
 def benjamini_hochberg(p_values: Floats) -> Floats:
     """Return (m,) p values adjusted for the false discovery rate (Benjamini and Hochberg 1995).
 
-    If hypotheses with an adjusted p value of at most q are rejected, a part of at most q of them
-    is expected to be true. It is proved for p values that are independent or positively dependent
-    (Benjamini and Yekutieli 2001); a common estimate of centre and spread makes them nearly so.
+    If hypotheses with an adjusted p value of at most q are rejected, a part of at most q of the
+    rejected ones is expected to be true. That is proved for p values that are independent or
+    positively dependent (Benjamini and Yekutieli 2001), as they nearly are with a common estimate
+    of centre and spread.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How many pairs of runs a comparison needs: power of the paired test, and plans."""
+"""Plans how many pairs of runs a comparison needs, from the power of the paired test."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -43,12 +43,12 @@ __all__ = [
 ]
 
 POWER = 0.9
-"""The probability with which a difference is to be found by the number of pairs that is advised."""
+"""The probability that the advised number of pairs finds the difference."""
 
 MOST_PAIRS = 100_000
 
 LENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
-"""Lengths of a run, against the given runs, that a plan has a row for."""
+"""Lengths of a run that a plan has a row for, as multiples of the length of the given runs."""
 
 _DRAWS = 4_000
 _SEED = 20_261_128
@@ -64,7 +64,7 @@ def power_of(effect: float, pairs: int, level: float) -> float:
     pairs
         Number of pairs, from 2 on.
     level
-        Of the two-sided test.
+        Level of the two-sided test, such as 0.05.
 
     Notes
     -----
@@ -136,11 +136,11 @@ class PlannedLength:
     Attributes
     ----------
     length
-        Against the mean length of the given runs.
+        As a multiple of the mean length of the given runs.
     frames, seconds
-        Of a run of this length.
+        Frames and time of a run of this length; `seconds` is None if the time of a run is unknown.
     spread
-        Standard deviation of the difference between the runs of a pair, as a part.
+        Standard deviation of the difference between the runs of a pair, as a part of the value.
     pairs
         Pairs that find the difference with the wanted probability, or None if too many are needed.
     """
@@ -167,8 +167,8 @@ class Plan(Shown):
     runs
         How many runs the plan is made from.
     within, between
-        Standard deviation of the statistic, as a part of it: within a run, and from run to run
-        beyond that. None if it is not known.
+        Standard deviation of the statistic, as a part of its value: within a run, and from run to
+        run without that. None if unknown: `within` if runs are too short, `between` of one run.
     rows
         A `PlannedLength` for each length; only for that of the given runs if `within` is not known.
     doubts
@@ -217,8 +217,8 @@ class Plan(Shown):
             )
         if self.within is None:
             lines.append(
-                "the variation within a run is unknown: the runs are too short, so nothing is said "
-                "of other lengths"
+                "the variation within a run is unknown as the runs are too short, so there is no "
+                "plan for other lengths"
             )
         else:
             lines.append(f"variation within a run {self.within:.1%}")
@@ -278,7 +278,7 @@ def plan(
     power
         The probability with which the change is to be found.
     confidence
-        Of the intervals of the comparison.
+        Confidence of the intervals of the comparison.
 
     Raises
     ------
@@ -289,8 +289,8 @@ def plan(
 
     Notes
     -----
-    The variance of a logarithm over runs is the sum of one within a run, which falls with its
-    length, and one from run to run, which does not (Kalibera and Jones 2013).
+    The variance of a logarithm over runs is the sum of two: that within a run, which falls with the
+    length of the run, and that from run to run, which does not (Kalibera and Jones 2013).
     """
     for name, value in (("detect", detect), ("power", power), ("confidence", confidence)):
         check_share(name, value)
@@ -305,8 +305,8 @@ def plan_runs(
     values = [each.value for each in estimates]
     if min(values) <= 0:
         raise ProfileError(
-            f"statistic must be above 0 in all runs, got {quoted('.'.join(statistic))} of "
-            f"{min(values):g}; use end_to_end.mean"
+            f"statistic must be above 0 in all runs, got {quoted('.'.join(statistic))} with "
+            f"{min(values):g} in one run; use end_to_end.mean"
         )
     inside = [each.log_error**2 for each in estimates if each.log_error is not None]
     within = float(np.mean(inside)) if len(inside) == len(known) else None
@@ -350,7 +350,7 @@ def _mean_size(runs: Sequence[Run]) -> tuple[float, float | None]:
 
 
 def _pairs(effect: float, level: float, power: float) -> int | None:
-    """Return how many pairs are needed, the sign-flip test of few pairs included."""
+    """Return how many pairs are needed if a sign-flip test of few pairs must agree, or None."""
     needed = pairs_needed(effect, level, power)
     while needed is not None and needed <= MOST_FLIPPED_EXACTLY:
         if verdict_power(effect, needed, level) >= power:

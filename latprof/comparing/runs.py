@@ -46,7 +46,7 @@ __all__ = [
 THROUGHPUT, MISSES = "throughput", "misses"
 HIGHER_IS_BETTER = (THROUGHPUT,)
 
-LOAD_CHANGE = 0.1  # part of the throughput from which on two sides differ in load
+LOAD_CHANGE = 0.1  # change of the throughput, as a part, above which the load is noted to differ
 
 _Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
 _FEWEST_BATCHES = 32
@@ -121,7 +121,7 @@ class Run:
 def load_runs(
     given: "RunLike | Iterable[RunLike]", side: str, *, by: str | None = None
 ) -> list[Run]:
-    """Return the runs of one side; traces are analyzed, also by a column `by`.
+    """Return the runs of one `side` (a name for errors); traces are analyzed by the column `by`.
 
     A folder or a glob may be several runs: see `parts_by_run`.
 
@@ -193,7 +193,7 @@ def parse_statistic(given: "str | Key") -> Key:
     Raises
     ------
     ProfileError
-        It is neither.
+        `given` is neither.
 
     Examples
     --------
@@ -232,7 +232,7 @@ def estimates_of(runs: Sequence[Run], key: Key) -> list[Estimate]:
 
 
 def repeated_notes(runs: Sequence[Run]) -> list[str]:
-    """Return a sentence on two runs that are the same recording, if there are some."""
+    """Return a sentence on the first two runs that share a recording, or an empty list."""
     seen: dict[str, str] = {}
     for run in runs:
         for recording in run.profile.recordings:
@@ -246,7 +246,7 @@ def repeated_notes(runs: Sequence[Run]) -> list[str]:
 
 
 def added_up_notes(runs: Sequence[Run]) -> list[str]:
-    """Return a sentence for each run that consists of several recordings, of three at most."""
+    """Return a sentence for each run that consists of several recordings; a count after three."""
     several = [run for run in runs if added_up(run.profile)]
     notes = [run.note for run in runs if run.note][:3]
     notes += [
@@ -258,7 +258,7 @@ def added_up_notes(runs: Sequence[Run]) -> list[str]:
 
 
 def few_frames_notes(runs: Sequence[Run], keys: Sequence[Key]) -> list[str]:
-    """Return a sentence on percentiles that stand on too few frames of a run, if there are some."""
+    """Return a sentence on percentiles that have no interval in a run, or an empty list."""
     doubtful: dict[str, Run] = {}
     for span, name in keys:
         for run in runs if name.startswith("p") else ():

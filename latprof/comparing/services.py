@@ -1,10 +1,10 @@
-"""What each station adds to a difference: its services are swapped in a replay of base.
+"""Finds what each station adds to a difference: its service times are swapped in a replay of base.
 
 A station that gets slower also makes frames wait, so that the differences of stage means do not
-say what caused them. Here the services of head are put into a recording of base, station by
-station, and the frames are sent through once more. The gain of a station depends on which others
-are swapped already: the Shapley value is its average over all orders (Shapley 1953), and the values
-of all stations add up to the effect of all swaps together.
+show which station caused them. Here the service times of head are put into a recording of base,
+station by station, and the frames are sent through once more. The effect of a station depends on
+which others are swapped already: the Shapley value is its average over all orders (Shapley 1953),
+and the values of all stations add up to the effect of all swaps together.
 """
 
 import math
@@ -29,17 +29,17 @@ from latprof.units import format_ns
 __all__ = ["ServiceChanges", "service_changes", "shapley"]
 
 MOST_FRAMES = 20_000  # of each run, from its start
-MOST_EXACT = 8  # stations of which all subsets are replayed
-ORDERS = 60  # random orders with more stations
+MOST_EXACT = 8  # up to this many stations, all subsets of them are replayed
+ORDERS = 60  # of more stations, random orders that are replayed
 AT_ONCE = 32  # scenarios in memory
-WORTH_LISTING = 0.05  # part of the difference from which on an interaction is listed
+WORTH_LISTING = 0.05  # part of the difference above which an interaction is listed
 
 _SEED = 20_261_128
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ServiceChanges(Shown):
-    """What the services of each station add to the difference of the mean of end_to_end, ns.
+    """The part of each station's service times in the difference of the mean of end_to_end, ns.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class ServiceChanges(Shown):
             for (first, second), ns in self.interactions.items()
         ]
         lines.append(
-            f"services of head put into {counted(self.frames, 'frame')} of base; the rest is "
+            f"service times of head put into {counted(self.frames, 'frame')} of base; the rest is "
             "arrivals, transport, and what no station serves"
         )
         return [Section(self.sentence, tuple(lines)), Section("", table=Table(columns, rows))]
@@ -118,7 +118,7 @@ class ServiceChanges(Shown):
 
 
 def service_changes(base: Sequence[Run], head: Sequence[Run]) -> ServiceChanges:
-    """Return how much of the difference comes from the changed service times of each station.
+    """Return how much of the difference comes from the service times of each station.
 
     Run i of `base` is compared with run i of `head`, and the results of all pairs are averaged.
     Runs that the other side has no partner for are left out.
@@ -126,7 +126,7 @@ def service_changes(base: Sequence[Run], head: Sequence[Run]) -> ServiceChanges:
     Raises
     ------
     ProfileError
-        A run has no frames but only a profile, or its stations are not in a row.
+        A run is only a profile, without frames, or its stations are not in a row.
     TraceError
         Frames are sampled or lost.
     """
@@ -180,7 +180,7 @@ def _of_pair(base: Run, head: Run) -> ServiceChanges:
     swapped = {k: _as_in(line.work[k].usual, other.work[k].usual) for k in nodes}
 
     def means(subsets: Sequence[frozenset[int]]) -> Floats:
-        """Return the mean of end_to_end for each set of nodes with services of head."""
+        """Return the mean of end_to_end (ns) for each set of nodes with service times of head."""
         found = []
         for low in range(0, len(subsets), AT_ONCE):
             some = subsets[low : low + AT_ONCE]
@@ -223,7 +223,7 @@ def shapley(
     players
         The players.
     value
-        Returns the value of each of several sets of players. The empty set may have one as well.
+        Returns the values of several sets of players; that of the empty set need not be 0.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Student's t distribution, tests on differences of runs, and their power; numpy only.
+"""Student's t distribution and tests on differences of runs; numpy only.
 
 Degrees of freedom are integers here, so the distribution has a closed form (Abramowitz and Stegun
 1964, 26.7.3 and 26.7.4) and needs no further package.
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 MOST_FLIPPED_EXACTLY = 12
-"""Most differences of which all sign patterns are tried; beyond, `FLIPS` random ones are."""
+"""Up to this many differences all sign patterns are tried; of more, `FLIPS` random patterns."""
 
 FLIPS = 8_191
 _PATHS = 40_000  # simulated sequences of pairs, for a standard error of the level below 0.0012
@@ -35,12 +35,12 @@ _SEED = 20_261_128
 
 
 def check_share(name: str, value: object) -> None:
-    """Refuse what is not a number between 0 and 1.
+    """Raise an error unless a value is a number above 0 and below 1.
 
     Raises
     ------
     ProfileError
-        The message begins with the name.
+        It is not; the message begins with `name`.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
         raise ProfileError(f"{name} must be a number between 0 and 1, got {quoted(value)}")
@@ -71,7 +71,7 @@ def t_p_value(t: Floats | float, df: int) -> Floats:
 
 @lru_cache(maxsize=1_024)
 def t_quantile(level: float, df: int) -> float:
-    """Return t such that a two-sided test at `level` rejects beyond it.
+    """Return the t statistic beyond which a two-sided test at `level` rejects.
 
     Examples
     --------
@@ -144,10 +144,10 @@ def holm(p_values: Floats) -> Floats:
 def sequential_level(level: float, first: int, most: int) -> float:
     """Return the level of each look, for looks after each pair from `first` to `most`.
 
-    A test at this level after every pair rejects a true hypothesis with probability `level` in
-    all looks together: a constant nominal level (Pocock 1977), applied to t statistics
-    (Jennison and Turnbull 2000, section 4.4). It is found by simulating t statistics of normal
-    differences, which do not depend on their variance; the seed is fixed.
+    With tests at the returned level, the probability that any of the looks rejects a true
+    hypothesis is `level`: a constant nominal level (Pocock 1977), applied to t statistics (Jennison
+    and Turnbull 2000, section 4.4). It is found by simulating t statistics of normal differences,
+    which do not depend on their variance; the seed is fixed.
 
     Examples
     --------

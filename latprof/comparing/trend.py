@@ -1,4 +1,4 @@
-"""A statistic over many runs, and the runs at which it changed.
+"""Finds the runs, of many, at which a statistic changed.
 
 Change points are found by E-divisive means (Matteson and James 2014): a series is split where the
 energy distance between both parts is largest, if a permutation test finds it larger than chance,
@@ -48,7 +48,8 @@ _SEED = 20_261_128
 class TrendPoint:
     """One run of a trend, with its `labels` (`Profiler(meta=)`).
 
-    `low` and `high` are its own 95 % interval, None if it has none.
+    `value` is the statistic, in ns unless it is a rate or a share; `low` and `high` are its 95 %
+    interval from inside the run, None without one. `begin_ns` is the first start, UTC.
     """
 
     run: str
@@ -62,17 +63,19 @@ class TrendPoint:
 
 @dataclass(frozen=True, slots=True)
 class ChangePoint:
-    """A run from which on a statistic is different.
+    """A run at which a statistic changed.
 
     Attributes
     ----------
     index, run
-        The first run after the change.
+        Place and name of the first run after the change.
     before, after
-        Geometric means of the runs since the change before, and until the next one.
+        Geometric means of the runs since the previous change, and until the next one; arithmetic
+        means if a value of the trend is 0.
     ratio, low, high
-        ``after / before`` and its interval; None with fewer than 3 runs. The place of the change
-        was chosen by the same data, so the interval is somewhat too narrow.
+        ``after / before`` and its 95 % interval; `low` and `high` are None if a value of the trend
+        is 0. The place of the change was chosen by the same data, so the interval is somewhat too
+        narrow.
     p_value
         Of the permutation test.
     """
@@ -100,7 +103,7 @@ class Trend(Shown):
     changes
         The `ChangePoint` values, in order.
     fewest
-        With fewer runs no change can be found.
+        How many runs are needed to find a change in their middle.
     doubts
         Sentences on runs that consist of several recordings.
     """
@@ -121,7 +124,7 @@ class Trend(Shown):
 
     @property
     def levels(self) -> list[float]:
-        """The mean between two changes: one more than there are changes."""
+        """The mean of the runs before the first change, and after each change."""
         if self.changes:
             return [*(change.before for change in self.changes), self.changes[-1].after]
         return [_mean([point.value for point in self.points])]
@@ -142,7 +145,10 @@ class Trend(Shown):
         return f"{name} changed by {last.ratio - 1:+.1%} at {last.run}{before}"
 
     def table(self) -> "pd.DataFrame":
-        """Return a DataFrame with a row for each run: name, begin, frames, value, low, high."""
+        """Return a DataFrame indexed by run: begin, frames, value, low, high, change.
+
+        ``change`` is True for the first run after a change.
+        """
         changed = {change.index for change in self.changes}
         rows = [
             {
@@ -240,7 +246,7 @@ def trend(
     statistic
         Span and statistic, ``"decode.mean"`` or ``("decode", "mean")``.
     significance
-        Level of the permutation test of each change, between 0 and 1.
+        Level of the permutation test of each change, at least 0.001 and below 1.
 
     Raises
     ------
@@ -251,7 +257,9 @@ def trend(
         A file is missing or is not a trace.
     """
     if isinstance(significance, bool) or not isinstance(significance, int | float):
-        raise ProfileError(f"significance must be a number, got {quoted(significance)}")
+        raise ProfileError(
+            f"significance must be a number, at least 0.001 and below 1, got {quoted(significance)}"
+        )
     if not 1 / (PERMUTATIONS + 1) <= significance < 1:
         raise ProfileError(
             f"significance must be at least 0.001 and below 1, got {quoted(significance)}"
@@ -274,9 +282,10 @@ def trend(
 
 
 def fewest_runs(significance: float) -> int:
-    """Return how many runs a change in their middle needs to be found at all.
+    """Return the smallest number of runs in which a change in the middle can be significant.
 
-    Half of n runs are below all others in 2 of ``comb(n, n / 2)`` orders.
+    Of n runs in random order, the first half are all below or all above the others with a
+    probability of 2 in ``comb(n, n / 2)``.
 
     Examples
     --------
@@ -338,7 +347,7 @@ def _changes(
 
 
 def change_points(values: Floats, *, significance: float = 0.01) -> list[tuple[int, float]]:
-    """Return where (n,) values change: the index of the first value after, and its p value.
+    """Return for each change of (n,) values the index of the first value after it, and its p value.
 
     Examples
     --------
