@@ -58,7 +58,7 @@ Key = tuple[str, str]
 """A span and a statistic of it: ``("decode", "p99")``."""
 
 RunLike = Trace | Profile | ForeignFile | str | os.PathLike[str]
-"""What a run is given as: a trace, a profile, or a path of either. A folder may be several."""
+"""The forms of a run: a trace, a profile, or a path of either. A folder may be several runs."""
 
 
 @dataclass(frozen=True, slots=True)
