@@ -53,6 +53,29 @@ def test_percentiles_of_prometheus_buckets_are_edges_and_the_last_bucket_is_open
     assert "frames/s" not in text
 
 
+def test_nothing_is_invented_for_counts_in_bins(tmp_path, capsys):
+    where, page = save(tmp_path / "metrics.txt", SCRAPE), tmp_path / "page.html"
+    assert main(["report", str(where), "--format", "json", "--html", str(page)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    # the sum of the file is known, and no other time, frame or difference between frames
+    assert report["attribution"]["sums_ns"] == {}
+    assert report["unclaimed"] is None
+    assert report["ranges"] == report["worst"] == report["windows"] == []
+    assert report["variance_shares"] == {}
+    assert {part["frames"] for part in report["tail"].values()} == {0}
+    text = re.sub(r"<[^>]+>", " ", page.read_text())
+    assert "above 1.00 s: in the open bucket" in text
+    assert "min is the lower edge of its bin" in text
+    for invented in ("What slow frames have", "Slowest frames", "When frames", "350 ms"):
+        assert invented not in text
+    profile = load_profile(where)
+    assert len(profile.worst()) == len(profile.tail()) == 0
+    axes = latprof.plot.histogram(profile)
+    assert axes.get_xlim()[1] > 10**9
+    assert main(["report", str(where), "--deadline", "300ms"]) == 2
+    assert "is a saved profile or has counts in bins" in capsys.readouterr().err
+
+
 def test_exemplars_times_and_odd_labels_of_a_scrape_are_not_counts(tmp_path):
     text = (
         'a_ms_bucket{path="/{x} \\"y\\"",le="5"} 50 # {trace_id="9"} 1 1700000000.5\n'

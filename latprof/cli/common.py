@@ -375,7 +375,8 @@ def _check_alone(saved: str, options: argparse.Namespace) -> None:
         if getattr(options, option) != value:
             flag = {"since": "from", "until": "to", "id_bits": "id-bits"}.get(option, option)
             raise ProfileError(
-                f"--{flag} needs the traces, but {name} is a saved profile; give its traces"
+                f"--{flag} needs the traces, but {name} is a saved profile or has counts in bins; "
+                "give its traces"
             )
 
 

@@ -20,7 +20,7 @@ from latprof.plot.axes import (
     unit_of,
 )
 from latprof.plot.results import Results, as_profile, as_profiles, heading, no_values
-from latprof.profile.answers import Slice, worst_frames
+from latprof.profile.answers import Slice
 from latprof.profile.span import check_integer
 from latprof.queueing.blame import SELF_TIME
 from latprof.text import counted
@@ -146,7 +146,7 @@ def waterfall(
     """
     check_integer("n", n, 1, MOST_WORST)
     profile = as_profile(result, "waterfall")
-    frames = worst_frames(profile.sums, n)
+    frames = profile.slowest(n)
     ax = new_axes(ax, 2.2 + 0.26 * max(len(frames), 6))
     if not frames:
         return explain(ax, no_values([("", profile)], ["end_to_end"]))

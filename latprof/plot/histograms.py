@@ -327,7 +327,8 @@ def _log_edges(spans: list[SpanProfile], limits: list[int], bins: int) -> Floats
     """Return edges of bins of equal width on a logarithmic axis, for all values and thresholds."""
     # 0 has no logarithm: the number of zeros is written beside the others
     low = min([_least_above_0(span) for span in spans] + limits)
-    high = max([max(span.max or 1, 1) for span in spans] + limits)
+    # the largest value is not known if it is in a bucket without an upper edge
+    high = max([max(span.histogram.max or 1, 1) for span in spans] + limits)
     # space for the name of a percentile beside the slowest frame
     return np.geomspace(low / 1.15, high * max(1.4, (high / low) ** 0.08), bins + 1)
 

@@ -13,6 +13,7 @@ import numpy as np
 from latprof.accounts import union
 from latprof.colors import colors
 from latprof.errors import ProfileError
+from latprof.fold.worst import WorstFrame
 from latprof.io.formats.columns import NUMBERED, UNITS
 from latprof.io.formats.foreign import ForeignFile
 from latprof.profile import answers
@@ -166,14 +167,15 @@ class Profile(FoldedFrames, Shown):
     def ranges(self) -> list[tuple[int, int | None, int]]:
         """Exact counts of end_to_end by range: (above ns, up to and including ns, frames).
 
-        The last range has no upper edge: None.
+        The last range has no upper edge: None. There are none of a histogram of another tool, which
+        has edges of its own.
         """
-        return answers.ranges(self.sums)
+        return answers.ranges(self.sums) if self.bins is None else []
 
     @property
     def unclaimed(self) -> str | None:
         """A sentence on the time of `other`, if it is larger than every stage; otherwise None."""
-        return answers.unclaimed(self.sums)
+        return answers.unclaimed(self.sums) if self.bins is None else None
 
     # -- spans ----------------------------------------------------------------------------------
 
@@ -299,12 +301,15 @@ class Profile(FoldedFrames, Shown):
         """The part of the variance of end_to_end by stage, and ``other``; they add up to 1.
 
         It is cov(stage, end_to_end) / var(end_to_end), and negative if the stage is fast when
-        frames are slow. It is empty if end_to_end does not vary.
+        frames are slow. It is empty if end_to_end does not vary, or if values are
+        only known in bins.
         """
-        return answers.variance_shares(self.sums)
+        return answers.variance_shares(self.sums) if self.bins is None else {}
 
     def slices(self, q: float = 99) -> dict[str, answers.Slice]:
         """Return the times by stage of all frames, the middle ones, and those above percentile `q`.
+
+        All are empty if values are only known in bins.
 
         Raises
         ------
@@ -314,6 +319,8 @@ class Profile(FoldedFrames, Shown):
         tails = self.sums.tails
         slow = answers.slice_of(tails, check_percentile(q), 100)
         middle = answers.middle_of(self.sums)
+        if self.bins is not None:
+            return dict.fromkeys(("all", "middle", "slow"), answers.Slice(0, {}))
         return {"all": answers.slice_of(tails, 0, 100), "middle": middle, "slow": slow}
 
     def tail(self, q: float = 99) -> "pd.DataFrame":
@@ -335,9 +342,9 @@ class Profile(FoldedFrames, Shown):
         ProfileError
             `q` is not a number from 0 to 100.
         """
-        slow = answers.slice_of(self.sums.tails, check_percentile(q), 100)
-        parts, rows = {"slow": slow, "middle": answers.middle_of(self.sums)}, []
-        for name in slow.sums:
+        slices = self.slices(q)
+        parts, rows = {what: slices[what] for what in ("slow", "middle")}, []
+        for name in slices["slow"].sums:
             row: dict[str, Any] = {"span": name}
             for what, part in parts.items():
                 row |= {f"{what}_share": part.share(name), f"{what}_mean": part.mean(name)}
@@ -348,6 +355,17 @@ class Profile(FoldedFrames, Shown):
         )
 
     # -- single frames --------------------------------------------------------------------------
+
+    def slowest(self, n: int) -> list[WorstFrame]:
+        """Return the n slowest frames; none if values are only known in bins.
+
+        Raises
+        ------
+        ProfileError
+            `n` is not an integer from 0 to 100, the number of frames that a profile keeps.
+        """
+        found = answers.worst_frames(self.sums, n)
+        return found if self.bins is None else []
 
     def worst(self, n: int = 10) -> "pd.DataFrame":
         """Return the n slowest frames with all their stages, times in ns.
@@ -360,7 +378,7 @@ class Profile(FoldedFrames, Shown):
         totals = [total.name for total in self.pipeline.totals]
         spans = [*totals, *(stage.name for stage in self.pipeline.stages), "other"]
         rows: list[dict[str, Any]] = []
-        for frame in answers.worst_frames(self.sums, n):
+        for frame in self.slowest(n):
             times: dict[str, int | None] = {**answers.stages_of(self.sums, frame)}
             times |= {"end_to_end": frame.end_to_end_ns, "response": frame.response_ns}
             start = np.datetime64(frame.marks["start"], "ns")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from latprof.accounts import Recorders
 from latprof.colors import colors
-from latprof.profile.answers import Slice, middle_of, slice_of
+from latprof.profile.answers import Slice
 from latprof.profile.profile import Profile
 from latprof.profile.span import TABLE_PERCENTILES
 from latprof.profile.tables import known_causes
@@ -61,7 +61,7 @@ def page(report: "Report", *, made: dt.datetime | None = None) -> str:
     """
     profile = report.profile
     shades = colors(profile.pipeline)
-    found = report.sections(worst=report.worst or min(WORST, len(profile.sums.worst.frames)))
+    found = report.sections(worst=report.worst or WORST)
     summary = found[0]
     cause, causes = _causes(profile)
     origin = f"read from {report.origin}"  # both are shown elsewhere in the page
@@ -70,6 +70,7 @@ def page(report: "Report", *, made: dt.datetime | None = None) -> str:
         "page.html.jinja",
         shades,
         headline=summary.title,
+        binned=profile.bins is not None,
         cause=cause,
         doubts=doubtful(summary),
         figures=_figures(profile, report.marked),
@@ -112,7 +113,7 @@ def _figures(profile: Profile, thresholds: Thresholds) -> Iterator[tuple[str, st
     yield "mean", format_ns(total.mean), "end to end", thresholds.level(total.mean)
     for q in (50, 99):
         known = total.percentile(q)
-        note = _interval(known) or "too few frames"
+        note = (known.note if profile.bins else _interval(known)) or "too few frames"
         yield f"p{q}", format_ns(known.value), note, thresholds.level(known.value)
     frame = "" if total.peak_frame is None else f"frame {total.peak_frame}"
     yield "slowest", format_ns(total.max), frame, thresholds.level(total.max)
@@ -144,7 +145,8 @@ def _causes(profile: Profile) -> tuple[str, list[Section]]:
 
 def _further(profile: Profile, thresholds: Thresholds) -> Iterator[Section]:
     yield from _percentiles(profile, thresholds)
-    slow, middle = slice_of(profile.sums.tails, 99, 100), middle_of(profile.sums)
+    parts = profile.slices(99)
+    slow, middle = parts["slow"], parts["middle"]
     if slow.frames and middle.frames and slow.sums:
         yield _tail(slow, middle)
 
@@ -153,13 +155,14 @@ def _percentiles(profile: Profile, thresholds: Thresholds) -> Iterator[Section]:
     rows = []
     for name in profile.spans:
         span = profile[name]
-        if not span.count:
+        if not span.count or (profile.bins is not None and name == "other"):
             continue
         cells: list[Any] = [name, span.count]
         for q in TABLE_PERCENTILES:
             known = span.percentile(q)
             level = thresholds.of(name).level(known.value)
-            cells.append(Cell(known.value, level, note=_interval(known) or "not reliable"))
+            note = known.note if profile.bins else _interval(known) or "not reliable"
+            cells.append(Cell(known.value, level, note=note))
         effective = span.percentile(50).effective
         rows.append([*cells, None if effective is None else round(effective)])
     columns = (
@@ -168,6 +171,9 @@ def _percentiles(profile: Profile, thresholds: Thresholds) -> Iterator[Section]:
         *(Column(f"p{q:g}", "time") for q in TABLE_PERCENTILES),
         Column("effective sample size", "count"),
     )
+    if profile.bins is not None:
+        yield Section("Percentiles", (), Table(columns[:-1], [x[:-1] for x in rows]), "percentiles")
+        return
     notes = (
         "Below each percentile is its 95 % confidence interval, or that there are not enough "
         "frames for a reliable estimate. Frames that are slow together carry less information than "

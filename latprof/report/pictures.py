@@ -64,7 +64,7 @@ def pictures(profile: Profile, thresholds: Thresholds) -> "dict[str, Markup]":
     limits = list(thresholds.limits.values())
     count = len(profile.pipeline.stages) + 1
     blame = _blame(profile)
-    worst = min(len(profile.sums.worst.frames), WORST)
+    worst = len(profile.slowest(WORST))
     # height in inches, and what draws
     plans: dict[str, tuple[float, Callable[[Axes], object]]] = {
         "stages": (3.6, lambda ax: plot.stages(profile, ax=ax)),
@@ -82,6 +82,8 @@ def pictures(profile: Profile, thresholds: Thresholds) -> "dict[str, Markup]":
             lambda ax: plot.waterfall(profile, ax=ax, n=WORST, blame=blame),
         ),
     }
+    if profile.bins is not None:  # there are no frames, and no times
+        plans = {name: plans[name] for name in ("histogram", "percentiles")}
     return drawn(plans)
 
 

@@ -9,7 +9,7 @@ from latprof.analysis import analyze
 from latprof.colors import colors
 from latprof.errors import ProfileError
 from latprof.hosts import as_dicts
-from latprof.profile.answers import middle_of, slice_of, timeline_rows, worst_frames
+from latprof.profile.answers import timeline_rows
 from latprof.profile.file import is_profile
 from latprof.profile.profile import Profile, load_profile
 from latprof.profile.tables import MOST_ROWS, headline, known_causes
@@ -88,7 +88,7 @@ class Report(Shown):
         self.worst = worst
         self.unstarted = unstarted
         self.thresholds = thresholds or Thresholds()
-        worst_frames(self.profile.sums, worst)
+        self.profile.slowest(worst)  # checks the number
 
     def __repr__(self) -> str:
         return f"<Report of {self.profile!r}>"
@@ -171,7 +171,7 @@ class Report(Shown):
             "spans": profile.rows(),
             "attribution": {
                 "frames": sums.attributed,
-                "sums_ns": sums.shares,
+                "sums_ns": sums.shares if profile.bins is None else {},
                 "excluded": dict(sums.excluded),
             },
             "ranges": [
@@ -180,7 +180,7 @@ class Report(Shown):
             "deadline": None if missed is None else {**asdict(missed), "misses": missed.misses},
             "worst": [
                 asdict(frame) | {"response_ns": frame.response_ns}
-                for frame in worst_frames(sums, self.worst)
+                for frame in profile.slowest(self.worst)
             ],
             "windows": timeline_rows(sums),
             "order": None
@@ -240,7 +240,7 @@ def _profile_of(source: Any) -> Profile:
 
 def _tail(profile: Profile) -> dict[str, Any]:
     """Return share and mean of each stage in the slowest 1 % and in the middle frames."""
-    parts = {"slow": slice_of(profile.sums.tails, 99, 100), "middle": middle_of(profile.sums)}
+    parts = {what: profile.slices(99)[what] for what in ("slow", "middle")}
     return {
         what: {"frames": part.frames}
         | {name: {"share": part.share(name), "mean": part.mean(name)} for name in part.sums}

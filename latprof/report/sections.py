@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from latprof.fold.sums import SpanSums
 from latprof.profile import tables
-from latprof.profile.answers import COARSE_ERROR, stages_of, timeline_rows, worst_frames
+from latprof.profile.answers import COARSE_ERROR, stages_of, timeline_rows
 from latprof.profile.profile import Profile
 from latprof.table import Cell, Column, Section, Table
 from latprof.text import clip, counted
@@ -40,7 +40,7 @@ def sections(profile: Profile, thresholds: Thresholds, worst: int) -> list[Secti
         found.append(tables.groups(profile, thresholds))
     if profile.sums.timeline is not None:
         found += [_windows(profile, thresholds, total.name) for total in profile.pipeline.totals]
-    if worst and profile.sums.worst.frames:
+    if profile.slowest(worst):
         found.append(_worst(profile, thresholds, worst))
     return [*found, _accounts(profile)]
 
@@ -250,7 +250,7 @@ def _time_columns(names: Iterable[str]) -> tuple[Column, ...]:
 
 def _worst(profile: Profile, thresholds: Thresholds, n: int) -> Section:
     rows, response = [], "response" in profile.spans
-    for frame in worst_frames(profile.sums, n):
+    for frame in profile.slowest(n):
         parts = sorted(stages_of(profile.sums, frame).items(), key=lambda item: -item[1])
         longest = [f"{name} {format_ns(ns)}" for name, ns in parts if ns > 0][:_LONGEST_SPANS]
         total = frame.end_to_end_ns
