@@ -211,8 +211,8 @@ def spans(profile: "Profile", thresholds: Thresholds | None = None) -> Section:
         lines.append(f"? multiples of {_multiples(rounded)}: percentiles are as coarse")
     if profile.bins is not None:
         known = "percentiles" if profile.bins.max_ns is not None else "percentiles and max"
-        least = "" if profile.bins.min_ns is not None else ", min is the lower edge of its bin"
-        lines.append(f"{known} are the upper edges of their bins{least}")
+        lowest = "" if profile.bins.min_ns is not None else ", min is the lower edge of its bin"
+        lines.append(f"{known} are the upper edges of their bins{lowest}")
         if doubtful:
             lines.append("? in the open bucket, which has no upper edge")
     elif doubtful and profile.untimed:
