@@ -4,7 +4,7 @@ A recording is cut into blocks of equal length. A lower load leaves bursts out a
 load adds bursts of blocks nearby, moved to the time of the block: all of them for each whole
 recording that is added, and a random part of them for the rest. A burst is a frame, or several
 frames with gaps below a fifth of the mean gap. So frames that came together still do, and busy
-stretches stay busy. A frame that is in at some load is in at every higher load.
+stretches stay busy. A frame that is there at one load is there at every higher load.
 
 ::
 
@@ -13,9 +13,9 @@ stretches stay busy. A frame that is in at some load is in at every higher load.
     load 0.6    |  a    aaa |        bb  | c          |
     load 1.3    |  a a Baaa |  A b   bb  | c ccB      |
 
-Blocks are as short as what came and what it needed does not depend on what was before: then
-resampled blocks make busy stretches of all kinds, not only those that happened to be recorded. If
-busy stretches come from the recording itself, blocks are long enough for them.
+Blocks are as short as they can be while the arrivals and the work in a block do not depend on the
+block before. Then resampled blocks make busy stretches of all kinds, not only those that happened
+to be recorded. If busy stretches come from the recorded program, blocks are long enough for them.
 
 Periodic starts are not added to each other: their period is divided by the load. Of a long
 recording some blocks are taken, at equal distances.
@@ -33,14 +33,14 @@ FEWEST_STARTS = 100
 """Frames that a recording needs to be replayed at another load."""
 
 MOST_STARTS = 30_000
-"""Frames that are replayed at the recorded load, about; more would take long."""
+"""About how many frames are replayed at the recorded load; more would take long."""
 
-_BLOCKS = 32  # at least
-_MANY_BLOCKS = 128
+_BLOCKS = 32  # smallest number of blocks
+_MANY_BLOCKS = 128  # number of blocks that makes them short: see `Arrivals.are_short`
 _LEAST_IN_BLOCK = 8  # frames, on average
-_LONGER = 4  # a block that is too short is made that many times longer
+_LONGER = 4  # a block that is too short is made this many times longer
 _ALIKE = 0.2  # how far variances at two scales may differ, beside chance
-_SEEN_WINDOWS = 16
+_SEEN_WINDOWS = 16  # parts of the recording, for `Arrivals.most_seen`
 _PERIODIC = 0.9  # share of the gaps that are near the median of all gaps
 _NEAR = 0.25
 _BURST = 0.2  # of the mean gap: frames that follow each other sooner are a burst
@@ -55,11 +55,11 @@ class Arrivals:
     starts
         (n,) ns, in order.
     period_ns
-        The usual gap if starts are periodic, else None.
+        The usual gap if starts are periodic, otherwise None.
     bounds
-        (blocks + 1,) the first row of each block.
+        (blocks + 1,) the first row of each block, and n.
     length_ns
-        Of a block.
+        The length of a block, 0 if starts are periodic.
     slots
         Number of blocks that are replayed.
     """
@@ -165,7 +165,7 @@ class Arrivals:
 def arrivals_of(starts: Ints, work: Ints | None = None) -> Arrivals:
     """Return the arrivals of a recording; `starts` (n,) are in order, n is `FEWEST_STARTS` or more.
 
-    `work` (n,) is how long the busiest station needs for each frame.
+    `work` (n,) is how long the busiest station needs for each frame, in ns, or None if unknown.
 
     Examples
     --------
@@ -191,8 +191,8 @@ def arrivals_of(starts: Ints, work: Ints | None = None) -> Arrivals:
 def _block_frames(gaps: Ints, work: Ints | None) -> int:
     """Return how many frames a block has: no fewer than those that depend on each other.
 
-    Without dependence the variance of sums of frames grows as their number. What is summed is the
-    work of the frames less the time between them, as parts of their means: what makes queues.
+    Without dependence, the variance of sums over frames grows with the number of frames. The sums
+    are of work minus the time between starts, each as a part of its mean: that makes queues.
     """
     n = len(gaps)
     most = max(n // _BLOCKS, 1)
@@ -203,7 +203,7 @@ def _block_frames(gaps: Ints, work: Ints | None) -> int:
     while sizes[-1] * _LONGER <= most:
         sizes.append(sizes[-1] * _LONGER)
     counts = np.array([n // size for size in sizes])
-    # of a frame, as sums of that many frames show
+    # for each frame, from sums over `size` frames
     variances = [
         float(load[: count * size].reshape(count, size).sum(axis=1).var()) / size
         for count, size in zip(counts, sizes, strict=True)

@@ -1,4 +1,4 @@
-"""Stations in a row, joined by queues of limited room: their frames sent through once more.
+"""A line: stations in a row, joined by queues of limited room, and the replay of its frames.
 
 Node 0 is the source, which begins a frame at its `start`. In order of entry (place m, one server)
 frame m begins at node k when it has arrived, when the frame before has left, and when the put of
@@ -6,13 +6,13 @@ the frame before has returned. That put waits for the take that makes room in qu
 
     begin[k, m] = max(end[k-1, m] + arrives, end[k, m-1] + goes_on, begin[k+1, m-1-room] + let_go)
 
-The gap behind the term that came last is the recorded one. The other two are the usual ones of
-their kind, or shorter if they would not have been in time: so an unchanged replay gives every
-recorded time back.
+`arrives`, `goes_on` and `let_go` are gaps in ns. The gap after the latest of the three times is the
+recorded one. Each of the other two is the usual gap of its kind, or shorter if the frame would then
+begin later than recorded: so an unchanged replay gives back every recorded time.
 
-A station that serves batches takes frames from the queue until its batch is full. Their begins are
-those takes: the last one is that of the service, the others are not in the marks, and are taken for
-as early as they can have been.
+A station that serves batches takes frames from the queue until its batch is full. The begins of
+these frames are their takes. The last take of a batch is the begin of its service; the others are
+not in the marks, and are assumed to be as early as possible.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,25 +38,29 @@ from latprof.queueing.sending import Course, Times, in_batches, in_chunks, one_b
 __all__ = ["MOST_POOL_FRAMES", "Line"]
 
 MOST_POOL_FRAMES = 10_000
-"""Frames of a line with a pool that causes are replayed for; they are replayed one by one."""
+"""Largest number of frames that causes replay in a line with a pool, a node with several servers:
+these frames are replayed one by one."""
 
-_AT_ONCE = 0.02  # of the pace, between takes of one batch that follow each other at once
+_AT_ONCE = 0.02  # of the pace: takes of one batch that are closer together count as one time
 
 
 @dataclass(eq=False)
 class Line:
     """n frames that passed all nodes, in order of their start; arrays (n,) in ns.
 
+    A node is the source or a station.
+
     Attributes
     ----------
     rows
-        Their rows in the frames of the model.
+        The rows of the frames in the model.
     names, handoffs
-        By node its station (None if the source has none), and the hand-off in front of it.
+        By node its station (None if the source has none), and the hand-off in front of it, or None.
     arrive, begin, end
-        By node, when a frame could begin (at the source `NEVER`: before it began), began, was done.
+        By node, when each frame could begin (`NEVER` at the source), when it began, and when its
+        service ended.
     leave
-        When it left the pipeline.
+        When each frame left the pipeline.
     servers, queues
         By node how many frames it serves at once, and the queue behind it.
     source, due
@@ -113,9 +117,9 @@ class Line:
         ]
 
     def served(self, k: int, begin: Ints | None = None) -> Ints:
-        """Return when the service of each frame began: of a batch when its last frame was taken.
+        """Return when the service of each frame began (n,): of a batch when its last was taken.
 
-        `begin` (n,) are the begins at the node if they are not the recorded ones.
+        `begin` (n,) are the begins at node `k`, by default the recorded ones.
         """
         begin, last = self.begin[k] if begin is None else begin, self._lasts[k]
         return begin if last is None else begin[last]
@@ -127,7 +131,7 @@ class Line:
 
     @cached_property
     def _firsts(self) -> list[Mask | None]:
-        """By node with which frames a service begins, None if with all."""
+        """By node which frames are the first of a batch, None if it serves frames one by one."""
         return [
             None if last is None else np.append(True, last[:-1] == np.arange(len(last) - 1))
             for last in self._lasts
@@ -154,7 +158,10 @@ class Line:
         return rows, arrive, begin, end
 
     def with_queues(self, known: Mapping[str, Queue]) -> "Line":
-        """Return the line with its queues and its source as the marks show them, if not known."""
+        """Return the line with its queues and source, as the marks show them.
+
+        Rooms of `known` queues, by hand-off, are taken over.
+        """
         if self.has_batches:
             return self._with_batches(known)
         nodes, queues = self._nodes, []
@@ -178,10 +185,10 @@ class Line:
         return self.with_sources(queues)
 
     def _with_batches(self, known: Mapping[str, Queue]) -> "Line":
-        """Return the same with the takes of batches, from the last node to the first.
+        """Return the result of `with_queues` for a line with batches, with the takes of all frames.
 
-        The put of the last frame of a batch shows the room behind it. When it has returned, the
-        first frame of the next batch can be taken.
+        Nodes are handled from the last to the first. The put of the last frame of a batch shows the
+        room behind the node. When that put has returned, the next batch can be begun.
         """
         begins, queues = list(self.begin), list[Queue]()
         for k in reversed(range(len(begins))):
@@ -193,7 +200,7 @@ class Line:
                 queues.insert(0, replace(found, most=seen.most) if found else seen)
             if not k or self._lasts[k] is None:
                 continue
-            # a queue that was full is not seen if batches fill slowly; but puts in front of it wait
+            # if batches fill slowly, a full queue behind is not seen, but puts in front wait
             choices = queues[:1]
             if choices and choices[0].room is None and choices[0].most:
                 choices.append(replace(choices[0], room=choices[0].most))
@@ -205,7 +212,7 @@ class Line:
         return replace(self, begin=begins).with_sources(queues)
 
     def _queue_behind(self, k: int, takes: Ints) -> Queue:
-        """Return what the marks show of the queue behind a node, with takes from it (n,)."""
+        """Return the queue behind a node as the marks show it; `takes` (n,) are from that queue."""
         node, last = self._nodes[k], self._lasts[k]
         events = node if last is None else replace(node, arrive=node.arrive[last])
         return queue_between(events, _of_bursts(takes, self._firsts[k + 1]))
@@ -213,7 +220,7 @@ class Line:
     def _takes(self, k: int, following: Ints | None, room: int | None) -> Ints:
         """Return when a station took the frames of its batches (n,), at the earliest.
 
-        `following` are the takes behind it, from a queue with `room`.
+        `following` (n,) are the takes at the next node, from a queue with `room`; None if unknown.
         """
         node, last, first = self._nodes[k], self._lasts[k], self._firsts[k]
         assert last is not None
@@ -248,7 +255,7 @@ class Line:
         return replace(self, queues=queues, source=source, due=due)
 
     def readings(self) -> "list[Line]":
-        """Return the line as it is most likely, and in other readings of what is not known."""
+        """Return the likely line, then others with other rooms and due times that are not known."""
         likely = self.with_common_room()
         found = [likely]
         if any(queue.room is None for queue in self.queues) and self._may_be_held:
@@ -306,7 +313,7 @@ class Line:
     def resampled(self, rows: Ints, due: Ints) -> "Line":
         """Return a line of frames `rows` (k,), which may repeat, due at other times (k,), in order.
 
-        Frames keep their work, and how late they went on. In a pool they come in order of `due`.
+        Frames keep their service times and gaps. In a pool they come in order of `due`.
         """
         by_frame = self._gaps
         if not self.in_order:
@@ -340,7 +347,7 @@ class Line:
 
     @cached_property
     def _gaps(self) -> list[list[Ints]]:
-        """By node and place, how long after each of the three terms the frame begins."""
+        """By node three gaps (n,) in ns, by place: from each term of the recursion to the begin."""
         found = []
         for k, node in enumerate(self._nodes):
             room, before = self.rooms[k], node.before()
@@ -391,7 +398,7 @@ class Line:
         transport: "Sequence[Times]",
         servers: Sequence[int] | None = None,
     ) -> tuple[list[Ints], Ints]:
-        """Send the frames through once more, in some scenarios at once.
+        """Send the frames through the line once more, in several scenarios at once.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""The room of each queue, and the kind of source, as the marks of a recording show them.
+"""Infers the room of each queue, and the kind of source, from the marks of a recording.
 
 A thread that puts a frame into a full queue waits until a frame is taken out. The mark of the
 hand-off is set before the put, so that this wait is part of the hand-off, and the thread begins its
@@ -9,8 +9,8 @@ of frame 4 has returned, and that put waits for the take of frame 2::
     puts                        (3)    (4 waits) |
     takes from the queue      0      1           2
 
-Each frame that begins late therefore votes for a room: the difference between its place and the
-place of the take nearest to it in time. Votes by chance are spread over many rooms.
+Each frame that begins late therefore votes for a room: the place of the put before it minus the
+place of the take nearest to its begin (here 4 - 2). Votes by chance are spread over many rooms.
 """
 
 from dataclasses import dataclass
@@ -35,19 +35,19 @@ __all__ = [
 ]
 
 FEWEST_FRAMES = 100
-"""Frames from which on rooms and sources are inferred."""
+"""Frames needed to infer rooms and sources."""
 
 NEVER = -(1 << 61)
-"""A time that keeps no frame waiting."""
+"""A time (ns) before all stamps, for an event that keeps no frame waiting."""
 
-_TOLERANCES = (0.001, 0.003, 0.01, 0.03, 0.1)  # of the pace: how near a take is to what it lets go
+_TOLERANCES = (0.001, 0.003, 0.01, 0.03, 0.1)  # of the pace, between a take and the begin after it
 _LEAST_TOLERANCE_NS = 500
 _LEAST_SCORE = 5  # standard deviations by which votes exceed chance
 _FEWEST_VOTES = 3
-_MOST_TRIED = 16_384
+_MOST_TRIED = 16_384  # frames that show whether puts were held inside a stage
 _MOST_FITTED = 1_024  # frames that a period is fitted to
-_OVERLOADED = 0.8  # share of the frames after the last one in time from which on none was awaited
-_MANY_HELD = 0.2  # share of the frames
+_OVERLOADED = 0.8  # a source is overloaded if more than this share follows its last frame in time
+_MANY_HELD = 0.2  # share of the frames; if more are held, the slope need not be clear
 _FEWEST_HELD = 16  # frames that show a closed source with pauses if fewer are held
 _BURST = 16  # frames that may start at once because a batch was taken
 _MOST_BEYOND = 0.01  # share of the frames that may go in although the queue is full
@@ -68,26 +68,26 @@ class Node:
     first: Mask | None = None
 
     def before(self) -> Ints:
-        """Return when the server was done with the frame before (n,), `NEVER` inside a batch."""
+        """Return when a server was done with an earlier frame (n,), `NEVER` inside a batch."""
         ends = delayed(self.end, self.servers)
         return ends if self.first is None else np.where(self.first, ends, NEVER)
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """What is known of the queue in a hand-off.
+    """The queue in a hand-off, as far as it is known.
 
     Attributes
     ----------
     room
-        How many frames it has room for, 0 if it is known to be unbounded. None means that it is
-        not known, because it was never seen full.
+        How many frames the queue has room for, 0 if it is known to be unbounded. None means that
+        the room is not known, because the queue was never seen full.
     most
-        The largest number of frames that were in it.
+        The largest number of frames that were in the queue.
     held
-        Puts that returned right after a take made room.
+        How many puts returned right after a take made room.
     share
-        Their share of the puts that found the queue full.
+        The share of these puts in those that found the queue full.
     given
         Whether the room was given, not inferred.
     """
@@ -126,9 +126,9 @@ class Source:
         due at a fixed period. ``"irregular"``: frames are due at times that are not known while
         the source is held.
     period_ns
-        The period, if there is one.
+        The period, 0 if the source is not periodic.
     evidence
-        What shows it.
+        The counts that show the kind, as text.
     """
 
     kind: str = "open"
@@ -166,7 +166,7 @@ def pace_of(takes: Ints) -> float:
 
 
 def queue_between(node: Node, takes: Ints) -> Queue:
-    """Return what the marks show of the queue behind a node; `takes` (n,) are in order.
+    """Return the queue behind a node as the marks show it; `takes` (n,) are in order, ns.
 
     Notes
     -----
@@ -182,10 +182,10 @@ def queue_between(node: Node, takes: Ints) -> Queue:
 
 
 def queue_after_puts(begin: Ints, end: Ints, takes: Ints) -> tuple[Queue, Ints]:
-    """Return the same if the mark at the `end` of a stage was set when the put had returned.
+    """Return the queue behind a stage with an `end` mark that is set when the put has returned.
 
-    A held put then is part of the stage, and the votes are by the ends. Also returned is how long
-    each put was held (n,): what its stage took beyond the usual.
+    A held put is then part of the stage, and the ends vote for the room. Also returned is how long
+    each put was held (n,), in ns: by how much its stage took longer than usual.
     """
     held_ns = np.zeros(len(end), np.int64)
     for count in (_MOST_TRIED, len(end)):  # a part of many frames shows whether it pays
@@ -357,10 +357,11 @@ def _is_on_time(begin: Ints) -> bool:
 
 
 def _line(begin: Ints, at: Ints) -> Floats | None:
-    """Return when frames are due (n,), after the first, if those in time are on a line.
+    """Return when frames are due (n,), in ns after the first begin, or None without a period.
 
-    No frame is earlier than the line. It is fitted from the first frames outwards: far out the
-    first estimate of its slope is too coarse.
+    The frames at `at`, which began in time, must be on a line, and hardly any frame before it. The
+    line is fitted from the first frames outwards: far out the first estimate of its slope is too
+    coarse.
     """
     y = (begin - begin[0]).astype(np.float64)
     steps = np.diff(y[at])[np.diff(at) == 1]
@@ -384,10 +385,10 @@ def _line(begin: Ints, at: Ints) -> Floats | None:
 def _likely_due(begin: Ints, gap: Ints, at: Ints) -> Ints:
     """Return when frames of an irregular source were due (n,), of held ones as a random walk.
 
-    Between two frames at `at`, which were in time, a held frame was due before it began: by as
+    Between two frames at `at`, which began in time, a held frame was due before it began: by as
     much as a random walk with the spread of the gaps is away from a straight line. If nearly all
-    frames come after the last one in time, the source has more frames than the stations can serve,
-    and the few in time do not show how many more: the others were always due.
+    frames come after the last one in time, the source has more frames than the stations can serve.
+    The few in time do not show how many more, so all others were due since the last one in time.
     """
     n, place = len(begin), np.arange(len(begin))
     last = at[np.searchsorted(at, place, side="right") - 1]

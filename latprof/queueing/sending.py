@@ -1,12 +1,12 @@
-"""Frames sent through a line of stations once more: all at once, one by one, or in batches.
+"""Sends frames through a line of stations once more: all at once, one by one, or in batches.
 
 The recursion is that of `latprof.queueing.line`::
 
     begin[k, m] = max(end[k-1, m] + arrives, end[k, m-1] + goes_on, begin[k+1, m-1-room] + let_go)
 
-All frames of a chunk are replayed at once, in all scenarios: what lets a put return is at least
-`room` + 1 frames before, so that a chunk has that many frames. A pool of servers changes the order
-of frames, which is why its frames are replayed one by one.
+All frames of a chunk are replayed at once, in all scenarios: the take that lets a put return is at
+least `room` + 1 frames before, so that a chunk can have that many frames. A pool of servers changes
+the order of frames, which is why its frames are replayed one by one.
 """
 
 import heapq
@@ -25,7 +25,7 @@ _BLOCK_FRAMES = 8_192  # frames that are prepared at once
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Times:
-    """Durations (n,) in ns, and what they are in some of several scenarios instead."""
+    """Durations (n,) in ns: the usual ones, and changed ones by number of the scenario."""
 
     usual: Ints
     changed: Mapping[int, Ints] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Times:
         return self.changed.get(scenario, self.usual)
 
     def part(self, count: int, low: int, high: int) -> Ints:
-        """Return some of the durations, (1, m) or (S, m)."""
+        """Return the durations from `low` to `high`: (1, m) if no scenario differs, else (S, m)."""
         usual = self.usual[None, low:high]
         if not self.changed:
             return usual
@@ -47,12 +47,12 @@ class Times:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Course:
-    """What n frames need on their way through a line of stations, in S scenarios; times in ns.
+    """The times that n frames need on their way through a line, in S scenarios; in ns.
 
     Attributes
     ----------
     count
-        S.
+        The number of scenarios S.
     due
         (n,) when frames are due at the source.
     rooms, servers
@@ -80,7 +80,7 @@ class Course:
 
 
 def in_chunks(course: Course) -> tuple[list[Ints], Ints]:
-    """Return what `Line.replay` does: one server each, frames in order.
+    """Return the result of `Line.replay` for nodes with one server that keep the order of frames.
 
     `begin - run` is the running maximum of `low - run`, where `low` is what arrivals and takes
     allow, and `run` the time that the server needs for the frames before.
@@ -140,15 +140,16 @@ def in_chunks(course: Course) -> tuple[list[Ints], Ints]:
 def one_by_one(
     course: Course, begin: Sequence[Ints], end: Sequence[Ints], leave: Ints
 ) -> tuple[list[Ints], Ints]:
-    """Return the same if stations have several servers; recorded times show the order of frames.
+    """Return the result of `Line.replay` for nodes with several servers.
 
-    The frame of place m enters a node after `lag` steps, so that the frames before it have left the
-    node before. A heap holds the frames in service.
+    `begin`, `end` and `leave` are the recorded times, which show the order of frames. In step t a
+    node takes the frame of place t minus its lag, so that this frame has left the previous node.
+    A heap holds the frames in service.
     """
     n, nodes, rooms, servers = len(course.due), len(begin), course.rooms, course.servers
     orders = [np.argsort(x, kind="stable") for x in (*begin, leave)]
     places = [np.argsort(order) for order in orders]
-    # threads are woken in any order: which of the frames that came one after the other is next
+    # threads are woken in any order: this is the order in which frames that came are taken
     comes = [orders[0]]
     for k in range(1, nodes):
         came = np.lexsort((places[k], end[k - 1]))
@@ -158,7 +159,7 @@ def one_by_one(
     early = [int((x - np.arange(n)).max(initial=0)) for x in comes]
     lags = (np.concatenate(([0], np.cumsum(servers[:-1]))) + np.cumsum(early)).tolist()
     goes_on, woken = ([x.tolist() for x in each] for each in (course.goes_on, course.let_go))
-    # of frames that are done at one time, the one that is next in the recording leaves first
+    # of frames that are done at one time, the one that comes first in the recording leaves first
     following, nexts = [x.tolist() for x in places[1:]], [x.tolist() for x in comes]
     due = course.due.tolist()
 
@@ -198,15 +199,15 @@ def one_by_one(
 
 
 def in_batches(course: Course) -> tuple[list[Ints], Ints]:
-    """Return the same if stations serve batches: one server each, frames in order.
+    """Return the result of `Line.replay` for nodes that serve batches: one server, frames in order.
 
-    A batch begins when its last frame is taken from the queue, and its frames leave together. The
-    next one is collected from then on that the put of its last frame has returned::
+    The service of a batch begins when its last frame is taken from the queue, and its frames leave
+    together. The next batch is collected after the put of the last frame has returned::
 
         takes          0 1 2        3 4      5
         service              |--0 1 2--|       |--3 4 5--|
 
-    A node goes on as far as the arrivals and the takes allow that are known so far.
+    In each round a node goes as far as the arrivals and the takes that are known so far allow.
     """
     count, n, rooms, nodes = course.count, len(course.due), course.rooms, len(course.work)
     begins = [np.empty((count, n), np.int64) for _ in range(nodes)]
@@ -261,7 +262,7 @@ def in_batches(course: Course) -> tuple[list[Ints], Ints]:
 
 
 def _left(course: Course, begins: Ints) -> Ints:
-    """Return (S, n) when frames leave the pipeline that begin at the last node at (S, n)."""
+    """Return when frames leave the pipeline (S, n), from their begins at the last node (S, n)."""
     n = len(course.due)
     after = (each[-1].part(course.count, 0, n) for each in (course.work, course.travel))
     return begins + sum(after)

@@ -30,11 +30,11 @@ MOST_CONFLICTS = 0.01
 """Share of the visits that may begin while all servers are busy before a server is added."""
 
 MOST_TOGETHER = 0.2
-"""Share of the visits that may begin and end with the one before without being batches."""
+"""Share of the visits that may begin and end with the one before; above it, they are in batches."""
 
-_MOST_NEAR = 0.4  # the same, if they need not do so to the nanosecond
-_MOST_FULL = 0.3  # share of the visits that make it as full as it ever is, without a bound
-_NEAR = 0.01  # of the length of a visit
+_MOST_NEAR = 0.4  # the same share, if begins and ends are only near each other
+_MOST_FULL = 0.3  # share of the visits that may make a station as full as ever without a bound
+_NEAR = 0.01  # of the length of a visit: times closer together are near each other
 
 _Interval = tuple[Ints, Ints]
 Array = TypeVar("Array", bound=npt.NDArray[Any])
@@ -42,14 +42,14 @@ Array = TypeVar("Array", bound=npt.NDArray[Any])
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Consecutive stages that one station serves.
+    """Consecutive stages of a pipeline that one station serves.
 
     Attributes
     ----------
     station, stages
-        The station and its stages.
+        The station and these stages.
     arrive
-        The mark from which on a frame may wait for the station.
+        The mark at which a frame may begin to wait for the station.
     handoff
         The stage between `arrive` and `begin`, or None if there is none.
     """
@@ -72,7 +72,7 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Stations:
-    """What the stations of a pipeline serve, in order of the pipeline."""
+    """The stations of a pipeline: a `Service` for each time that frames come to one, in order."""
 
     pipeline: Pipeline
     services: tuple[Service, ...]
@@ -98,11 +98,14 @@ class Stations:
         return tuple(mark for mark in self.pipeline.marks if mark != "due")
 
     def services_of(self, station: str) -> list[int]:
-        """Return the positions of the services of a station."""
+        """Return the positions in `services` of those of a station."""
         return [i for i, service in enumerate(self.services) if service.station == station]
 
     def next_service(self, i: int) -> Service | None:
-        """Return the service after service `i`, if at most one hand-off is between them."""
+        """Return the service after service `i`, or None.
+
+        It must be of another station, with at most one hand-off between them.
+        """
         if i + 1 == len(self.services):
             return None
         this, following = self.services[i : i + 2]
@@ -142,7 +145,7 @@ class Visits:
     Attributes
     ----------
     frame, service
-        (n,) row of the frame, and position of the service.
+        (n,) row of the frame, and position of the service in `Stations.services`.
     arrive, begin, end
         (n,) ns: when the frame may have begun to wait (`MISSING` if unknown), when it entered, and
         when it left.
@@ -156,7 +159,7 @@ class Visits:
     overlaps
         (n,) visits that began before all earlier ones had ended.
     conflicts
-        (n,) visits that began while all servers were busy, which the model excludes.
+        (n,) visits that began while all servers were busy, which contradicts the model.
     no_end
         (n,) visits that ended at an unknown time: a mark is missing or negative. Their `end` is
         the last mark of the frame inside the station.
@@ -199,12 +202,12 @@ class Visits:
         return first
 
     def departures_before(self) -> Ints:
-        """Return the latest end of all earlier services (n,); the lowest time for the first."""
+        """Return the latest end of all earlier visits or batches (n,); `MISSING` for the first."""
         return _departures_before(self.end, self.batch)
 
     @property
     def last_free(self) -> Mask:
-        """(n,) visits that found one of several servers free."""
+        """(n,) visits after which none of several servers was free; False for one server."""
         if self.servers == 1:
             return np.zeros(len(self), bool)
         return _present(self.begin, self.end) + 1 >= self.servers
@@ -296,21 +299,22 @@ def visits_to(stations: Stations, station: str, columns: Columns) -> Visits:
 
 
 def has_no_bound(servers: int, full: int, queued: int, frames: int) -> bool:
-    """Return whether frames overlap in a station without a bound that is seen.
+    """Return whether the frames that a station serves at once have no bound that is seen.
 
-    A bound is seen if frames wait, or if there are often as many frames as there ever are. Two
-    frames that overlap are taken for two servers.
+    A bound is seen if more than 1 % of the frames made the station as full as it ever was, and if
+    also more than 1 % waited, or more than 30 % made it as full. Two frames at once are taken for
+    two servers.
 
     Parameters
     ----------
     servers
-        How many frames were in it at once.
+        The largest number of frames that were in the station at once.
     full
-        Frames that made it as many as that.
+        How many frames made it as full as that.
     queued
-        Frames that waited for another one to leave.
+        How many frames waited for another one to leave.
     frames
-        All frames.
+        The number of all frames.
     """
     few = MOST_CONFLICTS * frames
     alone = queued <= few and full <= _MOST_FULL * frames
@@ -331,7 +335,7 @@ def positions(mask: Mask) -> Ints | slice:
 
 
 def latest_departures(ends: Ints) -> Ints:
-    """Return the latest end of all earlier visits (n,); the lowest time for the first visit."""
+    """Return the latest end of all earlier visits (n,); `MISSING` for the first visit."""
     latest = np.empty(len(ends), np.int64)
     latest[:1] = MISSING
     np.maximum.accumulate(ends[:-1], out=latest[1:])
@@ -368,7 +372,7 @@ def _batches(begin: Ints, end: Ints) -> Ints | None:
 
 
 def _departures_before(ends: Ints, batch: Ints | None) -> Ints:
-    """Return the latest end of all earlier visits (n,), of batches that of earlier batches."""
+    """Return the latest end of all earlier visits (n,), or of earlier batches if there are any."""
     latest = latest_departures(ends)
     return latest if batch is None else latest[np.searchsorted(batch, batch)]
 
