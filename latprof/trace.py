@@ -448,7 +448,7 @@ class Trace(Shown):
         TraceError
             The file cannot be written.
         """
-        from latprof.io.writer import write_csv
+        from latprof.io.csv_writer import write_csv
 
         write_csv(path, self.pipeline, self.columns, self.meta)
 

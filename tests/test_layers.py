@@ -28,6 +28,7 @@ ROW = {name: row for row, names in enumerate(ROWS) for name in names.split()}
 # what a module may load at its top, besides numpy and the standard library
 HEAVY = {
     "io.arrow": {"pyarrow"},
+    "io.csv_writer": {"pyarrow"},
     "io.formats.delimited": {"pyarrow"},
     "io.formats.frame_tools": {"pyarrow"},
     "io.formats.load_tools": {"pyarrow"},

@@ -9,11 +9,19 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from latprof.errors import LatprofError, TraceError
-from latprof.io.paths import is_url, local_path
+from latprof.io.paths import StrPath, is_url, local_path
 from latprof.io.remote import check_url, send
 from latprof.text import clip, escape, quoted, shown_path, without_secrets
 
-__all__ = ["AtomicFile", "file_errors", "first_line", "new_file", "reading", "write_file"]
+__all__ = [
+    "AtomicFile",
+    "file_errors",
+    "first_line",
+    "new_file",
+    "open_folder",
+    "reading",
+    "write_file",
+]
 
 _ADVICE = {
     errno.ENOSPC: "free disk space or choose another disk",
@@ -26,9 +34,7 @@ _ADVICE = {
 
 
 @contextlib.contextmanager
-def write_file(
-    path: str | os.PathLike[str], *, error: type[LatprofError] = TraceError
-) -> Iterator[BinaryIO]:
+def write_file(path: StrPath, *, error: type[LatprofError] = TraceError) -> Iterator[BinaryIO]:
     """Give a file to write to, which replaces an old one only once it is complete.
 
     Raises
@@ -53,7 +59,7 @@ def write_file(
 
 @contextlib.contextmanager
 def file_errors(
-    path: str | os.PathLike[str], what: str, *, error: type[LatprofError] = TraceError
+    path: StrPath, what: str, *, error: type[LatprofError] = TraceError
 ) -> Iterator[None]:
     """Turn errors of the system, and errors without the file's name, into one line that names it.
 
@@ -78,7 +84,7 @@ def file_errors(
 
 
 @contextlib.contextmanager
-def reading(path: str | os.PathLike[str], fault: str = "damaged or incomplete") -> Iterator[None]:
+def reading(path: StrPath, fault: str = "damaged or incomplete") -> Iterator[None]:
     """Turn errors of reading a file into one line that names the file, its `fault` and the remedy.
 
     Raises
@@ -108,6 +114,22 @@ def first_line(error: BaseException) -> str:
     return clip(without_secrets(str(error).partition("\n")[0].strip()), 160) or type(error).__name__
 
 
+@contextlib.contextmanager
+def open_folder(path: StrPath) -> Iterator[int]:
+    """Give the descriptor of a folder, by which its entries are linked, locked or synchronized.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 class AtomicFile:
     """A new file that takes its name only when it is complete.
 
@@ -127,7 +149,7 @@ class AtomicFile:
         The folder is missing or read-only, the path is a folder, or the disk is full.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: StrPath) -> None:
         self.path = os.path.realpath(os.fspath(path))
         self._folder = os.path.dirname(self.path)
         self._temporary: str | None = None
@@ -173,12 +195,9 @@ class AtomicFile:
             os.fsync(descriptor)
             if self._temporary is None:
                 name = self._hidden_name()
-                folder = os.open(self._folder, os.O_RDONLY)
-                try:
+                with open_folder(self._folder) as folder:
                     # only with a folder's descriptor does os.link follow the link in /proc
                     os.link(f"/proc/self/fd/{descriptor}", name, dst_dir_fd=folder)
-                finally:
-                    os.close(folder)
                 self._temporary = name
             self.file.close()
             os.replace(self._temporary, self.path)
@@ -186,11 +205,8 @@ class AtomicFile:
         except BaseException:
             self.discard()
             raise
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
+        with open_folder(self._folder) as folder:
             os.fsync(folder)  # the name, too
-        finally:
-            os.close(folder)
 
     def discard(self) -> None:
         """Remove what was written; an old file stays."""
@@ -241,7 +257,7 @@ class _UploadedFile(AtomicFile):
             self.discard()
 
 
-def new_file(path: str | os.PathLike[str]) -> AtomicFile:
+def new_file(path: StrPath) -> AtomicFile:
     """Return a new file, local or behind a URL, that takes its name when it is complete.
 
     Raises

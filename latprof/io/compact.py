@@ -11,7 +11,7 @@ from typing import Any
 
 from latprof.errors import TraceError
 from latprof.frames import Columns, Labels
-from latprof.io.atomic import file_errors, write_file
+from latprof.io.atomic import file_errors, open_folder, write_file
 from latprof.io.dataset import Dataset, DatasetLike
 from latprof.io.member import Member
 from latprof.io.paths import is_url, local_path, size_of
@@ -94,22 +94,17 @@ def compact(
         raise TraceError("recordings must be files, got a trace; save it first")
     _check_apart(output, given, files)
     names: list[list[Any]] = [[shown_path(path), size_of(path)] for path in files]
-    sizes = sum(size for _, size in names)
     with file_errors(folder, "cannot be written"):
-        if _is_done(output, names):
-            return Compaction(dataset.rows, len(files), *_sizes(output, sizes), repeated=True)
-        dataset.sort()
-        with _new_folder(output) as new:
-            _write(dataset, new, progress)
-            with write_file(new / CONTENTS) as file:
-                file.write(json.dumps({"files": names}, indent=1).encode())
-        return Compaction(dataset.rows, len(files), *_sizes(output, sizes))
-
-
-def _sizes(output: Path, before: int) -> tuple[int, int, int]:
-    """Return how many files there are, the bytes `before`, and those of the files."""
-    sizes = [path.stat().st_size for path in output.glob("*.parquet")]
-    return len(sizes), before, sum(sizes)
+        repeated = _is_done(output, names)
+        if not repeated:
+            dataset.sort()
+            with _new_folder(output) as new:
+                _write(dataset, new, progress)
+                with write_file(new / CONTENTS) as file:
+                    file.write(json.dumps({"files": names}, indent=1).encode())
+        sizes = [path.stat().st_size for path in output.glob("*.parquet")]
+    before = sum(size for _, size in names)
+    return Compaction(dataset.rows, len(files), len(sizes), before, sum(sizes), repeated)
 
 
 # -- the folder -----------------------------------------------------------------------------------
@@ -156,8 +151,7 @@ def _new_folder(output: Path) -> Iterator[Path]:
 
     new = output.parent / f".{output.name}.compacting"
     new.mkdir(parents=True, exist_ok=True)
-    lock = os.open(new, os.O_RDONLY)
-    try:
+    with open_folder(new) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -170,13 +164,8 @@ def _new_folder(output: Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(new, ignore_errors=True)
             raise
-        parent = os.open(output.parent, os.O_RDONLY)
-        try:
+        with open_folder(output.parent) as parent:
             os.fsync(parent)
-        finally:
-            os.close(parent)
-    finally:
-        os.close(lock)
 
 
 # -- the files ------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ batches. A file is open only while it is read, and pyarrow is loaded only if the
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,18 @@ from latprof.io.ahead import DECODERS, REMOTE_DECODERS, ahead
 from latprof.io.batches import cut, in_order
 from latprof.io.find import find_files
 from latprof.io.formats.foreign import ForeignFile
-from latprof.io.member import Member, Task, TraceLike, foreign, inspected
-from latprof.io.paths import identity, is_url, local_path
-from latprof.io.several import cut_out, recordings_in, runs_of
+from latprof.io.member import (
+    Member,
+    Task,
+    TraceLike,
+    cut_out,
+    foreign,
+    in_memory,
+    inspected,
+    runs_of,
+)
+from latprof.io.paths import identity, is_url
+from latprof.io.several import recordings_in
 from latprof.pipeline import Pipeline, check_pipeline
 from latprof.units import STAMP_LIMIT
 
@@ -103,15 +113,18 @@ class Dataset:
         self.members: list[Member] = []
         self.repeated = 0
         seen: set[str] = set()
-        for trace in _inspected_ahead(_traces_and_files(recordings), pipeline):
-            key = _key_of(trace)
-            if key:
-                known = len(seen)
-                seen.add(key)
-                self.repeated += len(seen) == known
-                if unique and len(seen) == known:
+        tasks = []
+        for key, task in _found(recordings, pipeline):
+            if key in seen:
+                self.repeated += 1
+                if unique:
                     continue
-            self._add(trace, pipeline)
+            elif key:
+                seen.add(key)
+            tasks.append((task, _INSPECTED_AT_ONCE))
+        threads = _INSPECTED_AT_ONCE if any(map(is_url, seen)) else 0
+        for member in ahead(iter(tasks), threads):
+            self._add(member)
         if not self.members:
             raise TraceError("no recordings were given; pass at least one trace or file")
         self.pipeline = self.members[0].pipeline
@@ -121,26 +134,9 @@ class Dataset:
             self.pipeline = self.pipeline.with_queues(queues)
         self.rows = sum(member.rows for member in self.members)
 
-    def _add(
-        self, trace: TraceLike | ForeignFile | Path | Member, pipeline: Pipeline | None
-    ) -> None:
-        if isinstance(trace, Member):
-            recording = trace
-        elif isinstance(trace, Path):
-            recording = inspected(trace, pipeline)
-        elif isinstance(trace, ForeignFile):
-            path: Path | str = trace.path
-            if not is_url(path):
-                path = Path(local_path(path))
-            own = pipeline or trace.columns.pipeline
-            recording = (
-                inspected(path, own) if trace.only_pipeline else foreign(path, trace, pipeline)
-            )
-        else:
-            kind, columns = trace.pipeline.overridden(pipeline), trace.columns
-            name = f"recording {len(self.members) + 1}"
-            rows, tags = len(columns), tuple(columns.tags)
-            recording = Member(name, kind, trace.meta, rows, tags, None, columns)
+    def _add(self, recording: Member) -> None:
+        if not recording.name:
+            recording = replace(recording, name=f"recording {len(self.members) + 1}")
         first = self.members[0] if self.members else recording
         if recording.pipeline != first.pipeline:
             raise TraceError(
@@ -292,10 +288,12 @@ def stream_of(
             yield from cut_out(run, batches())
 
 
-def _traces_and_files(
-    recordings: DatasetLike,
-) -> Iterator[TraceLike | ForeignFile | Member | Path | str]:
-    """Yield each trace in memory, and each file that a path, a folder or a glob means.
+def _found(
+    recordings: DatasetLike, pipeline: Pipeline | None
+) -> Iterator[tuple[str, Callable[[], Member]]]:
+    """Yield each trace and each file: text that is equal for the same file, and its inspection.
+
+    The text is empty for a trace in memory.
 
     Raises
     ------
@@ -314,13 +312,16 @@ def _traces_and_files(
     except TypeError:  # an array without dimensions
         several = iter([given])
     for recording in several:
-        if isinstance(recording, Member) or _is_trace(recording):
-            yield recording
+        if isinstance(recording, Member):
+            yield recording.key, partial(_same, recording)
+        elif _is_trace(recording):
+            yield "", partial(in_memory, recording, pipeline)
         elif isinstance(recording, str | os.PathLike):
-            yield from find_files(recording)
+            for path in find_files(recording):
+                yield identity(path), partial(inspected, path, pipeline)
         elif isinstance(recording, ForeignFile):
             for path in find_files(recording.path, every=True):
-                yield ForeignFile.of(path, recording.columns, recording.spans)
+                yield identity(path), partial(foreign, path, recording, pipeline)
         else:
             remedy = (
                 "latprof.Trace.from_pandas(table, pipeline) makes a trace of it"
@@ -332,28 +333,8 @@ def _traces_and_files(
             )
 
 
-def _inspected_ahead(
-    found: Iterator[TraceLike | ForeignFile | Member | Path | str], pipeline: Pipeline | None
-) -> Iterator[TraceLike | ForeignFile | Path | Member]:
-    """Yield what is found, files behind URLs inspected: several at once, as stores are slow."""
-    several = list(found)
-    urls = dict.fromkeys(each for each in several if isinstance(each, str))
-    tasks = ((partial(inspected, url, pipeline), _INSPECTED_AT_ONCE) for url in urls)
-    coming = ahead(tasks, _INSPECTED_AT_ONCE if urls else 0)
-    known: dict[str, Member] = {}
-    for each in several:
-        if isinstance(each, str) and each not in known:
-            known[each] = next(coming)
-        yield known[each] if isinstance(each, str) else each
-
-
-def _key_of(trace: TraceLike | ForeignFile | Path | Member) -> str:
-    """Return text that is equal for the same file, "" for a trace in memory."""
-    if isinstance(trace, Member):
-        return trace.key
-    if isinstance(trace, ForeignFile):
-        return identity(trace.path)
-    return identity(trace) if isinstance(trace, Path) else ""
+def _same(member: Member) -> Member:
+    return member
 
 
 def _is_trace(value: object) -> bool:

@@ -1,11 +1,12 @@
 """One trace or file of a dataset: what it is, and tasks that decode its batches."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns
 from latprof.io.atomic import file_errors
 from latprof.io.formats.columns import ColumnMap
@@ -13,14 +14,25 @@ from latprof.io.formats.foreign import ForeignFile, beside, read_pipeline_file
 from latprof.io.formats.known import recognized
 from latprof.io.paths import identity, is_file, is_url, open_binary
 from latprof.pipeline import Pipeline
-from latprof.text import shown_path
+from latprof.text import counted, shown_path
 from latprof.units import STAMP_LIMIT
 
 if TYPE_CHECKING:
     from latprof.io.formats.rows import TableReader
     from latprof.io.reader import Reader
 
-__all__ = ["Member", "Task", "TraceLike", "Within", "foreign", "inspected", "lowest_start"]
+__all__ = [
+    "Member",
+    "Task",
+    "TraceLike",
+    "Within",
+    "cut_out",
+    "foreign",
+    "in_memory",
+    "inspected",
+    "lowest_start",
+    "runs_of",
+]
 
 Task = Callable[[], Callable[[], Columns] | None]
 """Decodes a batch, and returns what makes its columns, or None at the end of a recording."""
@@ -118,10 +130,11 @@ class Member:
             return self.columns if names is None else self.columns.only(names)
         if self.table is not None:
             return self.table.read(names)
-        if self.within is not None:
-            return self._cut_out(names)
         with self._reader() as reader:
-            return reader.read(names)
+            if self.within is None:
+                return reader.read(names)
+            ((_, (columns,)),) = cut_out([self], reader.batches(names))
+            return columns
 
     def batches(self, names: Iterable[str] | None = None) -> Iterator[Columns]:
         """Yield the frames in batches; those of a trace in memory are one batch."""
@@ -167,15 +180,6 @@ class Member:
                 break
         return lowest
 
-    def _cut_out(self, names: Iterable[str] | None) -> Columns:
-        """Return the rows of this recording."""
-        assert self.within is not None
-        with self._reader() as reader:
-            parts = list(reader.batches(names))
-        begin = self.within.first_group * self.within.row_group
-        whole = Columns.concat(parts) if len(parts) > 1 else parts[0]
-        return whole.take(slice(self.within.first - begin, self.within.stop - begin))
-
     def _reader(self, *, threads: bool = True, last: "Member | None" = None) -> "Reader":
         from latprof.io.reader import Reader
 
@@ -200,7 +204,72 @@ def _no_more() -> None:
     """Return None, as the task at the end of a recording."""
 
 
-# -- files -----------------------------------------------------------------------------------------
+# -- files with several recordings ----------------------------------------------------------------
+
+
+def runs_of(members: Sequence[Member]) -> Iterator[list[Member]]:
+    """Yield the members; those that follow each other in one file together, to read it once."""
+    run: list[Member] = []
+    for member in members:
+        before = run[-1].within if run else None
+        follows = (
+            before is not None
+            and member.within is not None
+            and member.path == run[-1].path
+            and member.within.first >= before.stop
+        )
+        if run and not follows:
+            yield run
+            run = []
+        run.append(member)
+    if run:
+        yield run
+
+
+def cut_out(
+    run: Sequence[Member], batches: Iterator[Columns]
+) -> Iterator[tuple[Member, Iterator[Columns]]]:
+    """Yield the recordings of a file with their frames, which are cut out of its batches.
+
+    Raises
+    ------
+    TraceError
+        The file has fewer rows than it should.
+    """
+    assert run[0].within is not None
+    held: list[Columns] = []
+    begin = end = run[0].within.first_group * run[0].within.row_group  # rows that are held
+    for member in run:
+        within = member.within
+        assert within is not None
+        while not held or end < within.stop:
+            batch = next(batches, None)
+            if batch is None:
+                raise TraceError(
+                    f"{member.name}: must have {counted(member.rows, 'row')}, but the file ends "
+                    "before; take an intact copy"
+                )
+            held.append(batch)
+            end += len(batch)
+        while len(held) > 1 and begin + len(held[0]) <= within.first:
+            begin += len(held.pop(0))
+        pieces, first = [], begin
+        for batch in held:
+            rows = slice(max(within.first - first, 0), max(within.stop - first, 0))
+            pieces.append(batch.take(rows))
+            first += len(batch)
+        yield member, iter([Columns.concat(pieces) if len(pieces) > 1 else pieces[0]])
+    for _ in batches:  # up to the end of what was decoded ahead
+        pass
+
+
+# -- traces and files -----------------------------------------------------------------------------
+
+
+def in_memory(trace: TraceLike, pipeline: Pipeline | None) -> Member:
+    """Return a trace in memory, without a name."""
+    kind, columns = trace.pipeline.overridden(pipeline), trace.columns
+    return Member("", kind, trace.meta, len(columns), tuple(columns.tags), None, columns)
 
 
 def inspected(path: Path | str, pipeline: Pipeline | None) -> Member:
@@ -208,36 +277,30 @@ def inspected(path: Path | str, pipeline: Pipeline | None) -> Member:
     from latprof.io.reader import Reader
 
     remote = is_url(path)
-    is_foreign = False
     with file_errors(path, "cannot be read"):
         # of a name that says it, no request must be made
-        if not remote or not _shown_name(path).endswith(".parquet"):
-            is_foreign = _is_foreign(path)
+        says_parquet = remote and shown_path(path).lower().endswith(".parquet")
+        is_foreign = not says_parquet and _is_foreign(path)
     described = beside(path)
     if is_foreign and is_file(described):
         own, columns, meta = read_pipeline_file(described)
         return _table(path, columns or ColumnMap(pipeline=own), pipeline, meta)
     if is_foreign:
-        return foreign(path, ForeignFile(path), pipeline)
+        return _of_format(path, ColumnMap(), (), pipeline)
 
     with Reader(path, pipeline) as reader:
-        name, kind = shown_path(path), reader.pipeline
-        groups = reader.num_batches
+        small = reader.footer.serialized_size < _KEPT
         return Member(
-            name,
-            kind,
+            shown_path(path),
+            reader.pipeline,
             reader.meta,
             reader.rows,
             reader.tags,
             path,
             None,
-            row_groups=groups,
-            footer=reader.footer if remote and reader.footer.serialized_size < _KEPT else None,
+            row_groups=reader.num_batches,
+            footer=reader.footer if remote and small else None,
         )
-
-
-def _shown_name(path: Path | str) -> str:
-    return shown_path(path).lower()
 
 
 def _is_foreign(path: Path | str) -> bool:
@@ -249,13 +312,23 @@ def _is_foreign(path: Path | str) -> bool:
 
 
 def foreign(path: Path | str, given: ForeignFile, pipeline: Pipeline | None) -> Member:
-    """Return a table of another tool, with the columns that were given for it."""
-    columns = given.columns
-    found = None if given.is_table else recognized(path)
+    """Return a file that is described by what is given for it, or a trace file."""
+    if given.only_pipeline:
+        return inspected(path, pipeline or given.columns.pipeline)
+    return _of_format(path, given.columns, given.spans, pipeline)
+
+
+def _of_format(
+    path: Path | str, columns: ColumnMap, spans: Sequence[str], pipeline: Pipeline | None
+) -> Member:
+    """Return a file of a known format, or else a table; what is given for a table makes it one."""
+    is_table = columns.marks or columns.durations or columns.pipeline
+    found = None if is_table else recognized(path)
     if found is not None:
-        kind, frames, meta = found.frames(path, given.spans)
-        kind = kind.overridden(pipeline)
-        return Member(shown_path(path), kind, meta, len(frames), tuple(frames.tags), path, frames)
+        kind, frames, meta = found.frames(path, spans)
+        tags = tuple(frames.tags)
+        own = kind.overridden(pipeline)
+        return Member(shown_path(path), own, meta, len(frames), tags, path, frames)
     if columns.pipeline is None and pipeline is not None and not columns.durations:
         columns = columns.updated(pipeline=pipeline)
     return _table(path, columns, pipeline, {})

@@ -5,19 +5,18 @@
 analysis gives what it gives of a file for each.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
 from latprof.errors import TraceError
-from latprof.frames import Columns
 from latprof.io import metadata
 from latprof.io.member import Member, Within
 from latprof.pipeline import Pipeline
 from latprof.text import counted, shown_path
 
-__all__ = ["cut_out", "meta_of", "meta_of_all", "recordings_in", "runs_of"]
+__all__ = ["meta_of", "meta_of_all", "recordings_in"]
 
 Recording = tuple[int, int, dict[str, Any]]
 """Rows, the first start in its first batch (ns UTC), and metadata."""
@@ -120,62 +119,3 @@ def _shared(metas: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for key, value in metas[0].items()
         if key not in metadata.COUNTS and all(key in m and m[key] == value for m in metas[1:])
     }
-
-
-# -- reading --------------------------------------------------------------------------------------
-
-
-def runs_of(members: Sequence[Member]) -> Iterator[list[Member]]:
-    """Yield the members; those that follow each other in one file together, to read it once."""
-    run: list[Member] = []
-    for member in members:
-        before = run[-1].within if run else None
-        follows = (
-            before is not None
-            and member.within is not None
-            and member.path == run[-1].path
-            and member.within.first >= before.stop
-        )
-        if run and not follows:
-            yield run
-            run = []
-        run.append(member)
-    if run:
-        yield run
-
-
-def cut_out(
-    run: Sequence[Member], batches: Iterator[Columns]
-) -> Iterator[tuple[Member, Iterator[Columns]]]:
-    """Yield the recordings of a file with their frames, which are cut out of its batches.
-
-    Raises
-    ------
-    TraceError
-        The file has fewer rows than it should.
-    """
-    assert run[0].within is not None
-    held: list[Columns] = []
-    begin = end = run[0].within.first_group * run[0].within.row_group  # rows that are held
-    for member in run:
-        within = member.within
-        assert within is not None
-        while not held or end < within.stop:
-            batch = next(batches, None)
-            if batch is None:
-                raise TraceError(
-                    f"{member.name}: must have {counted(member.rows, 'row')}, but the file ends "
-                    "before; take an intact copy"
-                )
-            held.append(batch)
-            end += len(batch)
-        while len(held) > 1 and begin + len(held[0]) <= within.first:
-            begin += len(held.pop(0))
-        pieces, first = [], begin
-        for batch in held:
-            rows = slice(max(within.first - first, 0), max(within.stop - first, 0))
-            pieces.append(batch.take(rows))
-            first += len(batch)
-        yield member, iter([Columns.concat(pieces) if len(pieces) > 1 else pieces[0]])
-    for _ in batches:  # up to the end of what was decoded ahead
-        pass

@@ -1,36 +1,25 @@
-"""Writes trace files, row group by row group, and CSV; a file is complete or not there at all.
-
-CSV files are often opened by spreadsheets, and the names in a trace come from elsewhere: a name
-that a spreadsheet would run as a formula is written after an apostrophe.
-"""
+"""Writes trace files, row group by row group; a file is complete or not there at all."""
 
 import base64
 import contextlib
-import json
 import os
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import csv
 
 from latprof.errors import TraceError
-from latprof.frames import MISSING, Columns, latencies
+from latprof.frames import Columns
 from latprof.io import arrow, metadata
-from latprof.io.atomic import file_errors, new_file, write_file
-from latprof.io.formats.columns import ColumnMap
-from latprof.io.formats.foreign import beside
-from latprof.io.formats.formulas import with_apostrophe
-from latprof.io.paths import StrPath, is_url, local_path
+from latprof.io.atomic import file_errors, new_file
+from latprof.io.paths import StrPath
 from latprof.pipeline import Pipeline
 
-__all__ = ["ROW_GROUP", "Writer", "write_csv"]
+__all__ = ["ROW_GROUP", "Writer"]
 
 ROW_GROUP = 1 << 18
 """Rows of a row group: as fast to write and read as 1 << 20, with 20 MB of memory, not 75."""
-
-_CSV_ROWS = 1 << 16  # of a batch
 
 
 class Writer:
@@ -205,59 +194,3 @@ def _fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         if kind != field.type:
             raise TraceError(f"column {field.name!r} must stay {field.type}, got {kind}")
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def write_csv(path: StrPath, pipeline: Pipeline, columns: Columns, meta: dict[str, Any]) -> None:
-    """Write a line per frame, and beside the file what its columns mean.
-
-    See `latprof.Trace.to_csv`.
-    """
-    _write_lines(path, pipeline, columns)
-    if not (is_url(path) or os.path.isfile(local_path(path))):  # a pipe or a device
-        return
-    named: dict[str, Any] = {
-        name: name for name in ("source", "size", "outcome") if getattr(columns, name) is not None
-    }
-    described = ColumnMap(
-        marks={mark: mark for mark in pipeline.marks},
-        id="frame_id",
-        unit="ns",
-        missing=("",),
-        apostrophes=True,
-        **named,
-    )
-    content = {**pipeline.to_dict(), "columns": described.to_dict(), "meta": meta}
-    with write_file(beside(path)) as file:
-        file.write(json.dumps(content, indent=2, allow_nan=False).encode())
-
-
-def _write_lines(path: StrPath, pipeline: Pipeline, columns: Columns) -> None:
-    with write_file(path) as file:
-        writer = None
-        for start in range(0, max(len(columns), 1), _CSV_ROWS):
-            part = columns.take(slice(start, start + _CSV_ROWS))
-            batch = arrow.record_batch(part)
-            data = {name: _csv_column(batch.column(name)) for name in batch.schema.names}
-            for name in pipeline.span_names:
-                ns = latencies(pipeline, part, name)
-                data[f"{name}_latency"] = pa.array(ns, mask=ns == MISSING)
-            batch = pa.RecordBatch.from_pydict(data)
-            writer = writer or csv.CSVWriter(file, batch.schema)
-            writer.write_batch(batch)
-        if writer is not None:
-            writer.close()
-
-
-def _csv_column(column: pa.Array) -> pa.Array:
-    """Return times as integers and names as text that is not a formula."""
-    kind = column.type
-    if pa.types.is_timestamp(kind) or pa.types.is_duration(kind):
-        return column.view(pa.int64())
-    if pa.types.is_floating(kind):
-        import pyarrow.compute as pc  # slow to import, and needed for text only
-
-        return pc.if_else(pc.is_nan(column), None, column)
-    if not pa.types.is_dictionary(kind):
-        return column
-    names = [with_apostrophe(name) for name in column.dictionary.to_pylist()]
-    return arrow.strings(names).take(column.indices)

@@ -137,11 +137,6 @@ class ForeignFile:
         """Whether nothing but the pipeline is given, which may also be that of a trace."""
         return not self.spans and self.columns == ColumnMap(pipeline=self.columns.pipeline)
 
-    @property
-    def is_table(self) -> bool:
-        """Whether it says which columns have times."""
-        return bool(self.columns.marks or self.columns.durations or self.columns.pipeline)
-
 
 def read_pipeline_file(
     path: str | os.PathLike[str],

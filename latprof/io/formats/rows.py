@@ -24,6 +24,7 @@ from latprof.io import arrow
 from latprof.io.ahead import DECODERS, ahead
 from latprof.io.atomic import reading
 from latprof.io.checks import check_known
+from latprof.io.csv_writer import without_apostrophe
 from latprof.io.formats.columns import (
     NUMBERED,
     SAMPLES,
@@ -31,7 +32,6 @@ from latprof.io.formats.columns import (
     ColumnMap,
     check_columns,
 )
-from latprof.io.formats.formulas import without_apostrophe
 from latprof.io.formats.sources import ArrowSource, Batch, source_of
 from latprof.io.formats.stages import lengths_to_marks, unique_names
 from latprof.io.formats.times import TimeForm, forms_of, to_ns
