@@ -33,7 +33,7 @@ HEAVY = {
     "io.formats.frame_tools": {"pyarrow"},
     "io.formats.load_tools": {"pyarrow"},
     "io.formats.layout": {"pyarrow"},
-    "io.formats.made": {"pyarrow"},
+    "io.formats.logs": {"pyarrow"},
     "io.formats.rows": {"pyarrow"},
     "io.formats.sources": {"pyarrow"},
     "io.formats.times": {"pyarrow"},

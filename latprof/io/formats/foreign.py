@@ -99,23 +99,21 @@ class ForeignFile:
             raise TraceError(f"path must be the path of a file, got {quoted(path)}")
         if pipeline is not None:
             check_pipeline(pipeline, TraceError)
-        given: dict[str, Any] = {
-            "marks": marks,
-            "stages": stages,
-            "durations": durations,
-            "id": id,
-            "source": source,
-            "size": size,
-            "outcome": outcome,
-            "tags": tags,
-            "unit": unit,
-            "tz": tz,
-            "zero_is_missing": zero_is_missing,
-            "max_bad": max_bad,
-            "samples": samples,
-        }
-        columns = ColumnMap(
-            pipeline=pipeline, **{name: value for name, value in given.items() if value is not None}
+        columns = ColumnMap().updated(
+            pipeline=pipeline,
+            marks=marks,
+            stages=stages,
+            durations=durations,
+            id=id,
+            source=source,
+            size=size,
+            outcome=outcome,
+            tags=tags,
+            unit=unit,
+            tz=tz,
+            zero_is_missing=zero_is_missing,
+            max_bad=max_bad,
+            samples=samples,
         )
         if isinstance(spans, str) or not all(isinstance(name, str) for name in spans or ()):
             raise TraceError(f"spans must be a list of names, got {quoted(spans)}")

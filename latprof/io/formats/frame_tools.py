@@ -1,7 +1,7 @@
 """Reads logs of tools that measure frames: PresentMon 1 and 2, CapFrameX, MangoHud."""
 
 import csv
-from collections.abc import Mapping
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -10,18 +10,12 @@ import pyarrow as pa
 from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns, Labels
-from latprof.io.formats.columns import SAMPLES, UNREADABLE
+from latprof.io.formats.columns import SAMPLES
 from latprof.io.formats.files import lines_of
 from latprof.io.formats.json_values import JsonValues, inside
-from latprof.io.formats.made import (
-    UNREADABLE_VALUES,
-    Frames,
-    frames_of_lengths,
-    names_of,
-    text_columns,
-    times_of,
-)
+from latprof.io.formats.logs import Frames, Log, frames_of_lengths, times_of
 from latprof.io.paths import StrPath
+from latprof.text import counted
 from latprof.units import STAMP_LIMIT
 
 __all__ = ["read_capframex", "read_mangohud", "read_presentmon"]
@@ -46,45 +40,27 @@ def read_presentmon(path: StrPath) -> Frames:
     TraceError
         The file lacks the columns of its version.
     """
-    columns, skipped = text_columns(path)
-    rows = len(next(iter(columns.values())))
-    labels = {
-        tag: names_of(columns.get(column), rows)
-        for tag, column in (
-            ("process_id", "processid"),
-            ("swap_chain", "swapchainaddress"),
-            ("present_mode", "presentmode"),
-        )
+    log = Log.of_csv(path)
+    tags = {
+        "process_id": log.names("processid"),
+        "swap_chain": log.names("swapchainaddress"),
+        "present_mode": log.names("presentmode"),
     }
-    frames = _presents(columns, rows, names_of(columns.get("application"), rows), labels)
-    if skipped:
-        frames[2]["accounts"]["notes"][UNREADABLE] = skipped
-    return frames
+    return _presents(log, log.names("application"), tags)
 
 
-def _presents(
-    columns: Mapping[str, pa.Array], rows: int, source: Labels, tags: dict[str, Labels]
-) -> Frames:
+def _presents(log: Log, source: Labels, tags: dict[str, Labels]) -> Frames:
     """Return frames of columns in ms, and of their start."""
-    bad = 0
-
-    def ms(*names: str) -> Ints:
-        """Return the first of these columns that is there, in ns, and count bad values."""
-        nonlocal bad
-        column = next((columns[name] for name in names if name in columns), None)
-        found, wrong = times_of(column, "ms", rows)
-        bad += wrong
-        return found
-
-    busy, in_present = ms("mscpubusy", "cpubusy"), ms("msinpresentapi", "mscpuwait", "cpuwait")
-    displayed, from_start = ms("msuntildisplayed"), ms("displaylatency", "msdisplaylatency")
+    busy = log.times("ms", "mscpubusy", "cpubusy")
+    in_present = log.times("ms", "msinpresentapi", "mscpuwait", "cpuwait")
+    displayed = log.times("ms", "msuntildisplayed")
+    from_start = log.times("ms", "displaylatency", "msdisplaylatency")
     newer = bool((busy != MISSING).any())
-    start, said, wrong = _starts(columns, rows, busy)
-    bad += wrong
-    dropped = names_of(columns.get("dropped"), rows).equals("1")
+    start, said = _starts(log, busy)
+    dropped = log.names("dropped").equals("1")
     end = from_start
     if (from_start == MISSING).all():
-        to_present = busy if newer else np.zeros(rows, np.int64)
+        to_present = busy if newer else np.zeros(log.rows, np.int64)
         known = (displayed != MISSING) & (to_present != MISSING)
         end = np.where(known, to_present + displayed, MISSING)
     gone = dropped | (end == MISSING) | ((displayed == 0) & (from_start == MISSING))
@@ -101,44 +77,43 @@ def _presents(
         stages,
         end,
         said=[*said, "a frame ends when it is displayed; others are dropped"],
-        notes={UNREADABLE_VALUES: bad},
+        notes=log.notes,
         tags=tags,
         source=source,
         outcome=outcome if gone.any() else None,
     )
 
 
-def _starts(columns: Mapping[str, pa.Array], rows: int, busy: Ints) -> tuple[Ints, list[str], int]:
-    """Return when each frame starts, sentences on the times, and how many are unreadable.
+def _starts(log: Log, busy: Ints) -> tuple[Ints, list[str]]:
+    """Return when each frame starts, and sentences on the times.
 
     Names differ between versions: a time is that of the CPU's start, or that of the present.
     """
-    known = {name: times for name, times in _TIMES.items() if name in columns}
+    known = {name: times for name, times in _TIMES.items() if name in log.columns}
     newer = bool((busy != MISSING).any())
     name = next((n for n in known if n.startswith("cpustart") == newer), next(iter(known), ""))
     if not name:
-        return np.full(rows, MISSING), ["frames have lengths only, without their times"], 0
+        return np.full(log.rows, MISSING), ["frames have lengths only, without their times"]
+    said = []
     if known[name] == "ticks":
-        ticks, wrong = times_of(columns[name], "ns", rows)
-        rate = _rate(columns, rows)
+        ticks, rate = log.times("ns", name), _rate(log)
         start = np.where(ticks == MISSING, MISSING, _scaled(ticks, rate))
         said = [f"times are ticks of {rate:,} Hz"]
     else:
-        start, wrong = times_of(columns[name], known[name], rows)
-        said = []
+        start = log.times(known[name], name)
     if newer and not name.startswith("cpustart"):
         both = (start != MISSING) & (busy != MISSING)
         start = np.where(both, start - np.where(both, busy, 0), MISSING)
-    return start, said, wrong
+    return start, said
 
 
-def _rate(columns: Mapping[str, pa.Array], rows: int) -> int:
+def _rate(log: Log) -> int:
     """Return ticks a second: their number between two presents of a swap chain, in ms."""
-    if "timeinqpc" not in columns or "msbetweenpresents" not in columns:
+    if "timeinqpc" not in log.columns or "msbetweenpresents" not in log.columns:
         return _QPC
-    ticks, _ = times_of(columns["timeinqpc"], "ns", rows)
-    between, _ = times_of(columns["msbetweenpresents"], "ms", rows)
-    chains = names_of(columns.get("swapchainaddress"), rows).codes
+    ticks = times_of(log.columns["timeinqpc"], "ns", Counter())
+    between = times_of(log.columns["msbetweenpresents"], "ms", Counter())
+    chains = log.names("swapchainaddress").codes
     order = np.argsort(chains, kind="stable")
     ticks, between, chains = ticks[order], between[order], chains[order]
     good = (chains[1:] == chains[:-1]) & (between[1:] > 0) & (np.diff(ticks) > 0)
@@ -163,8 +138,8 @@ def read_capframex(path: StrPath) -> Frames:
     TraceError
         The file is damaged, or a run lacks the times of its frames.
     """
-    parts: list[Columns] = []
-    first: Frames | None = None
+    runs: list[Frames] = []
+    notes: Counter[str] = Counter()
     source = "game"
     for key, value in JsonValues(path, ("Runs",)):
         if key == "Info" and isinstance(value, dict):
@@ -178,17 +153,20 @@ def read_capframex(path: StrPath) -> Frames:
             if isinstance(values, list)
         }
         rows = len(arrays.get("timeinseconds", ()))
-        whole = {name: array for name, array in arrays.items() if len(array) == rows}
         if not rows:
             raise TraceError("each run must have the times of its frames (TimeInSeconds)")
-        run = {"run": Labels.constant(str(len(parts) + 1), rows)}
-        first = _presents(whole, rows, Labels.constant(source, rows), run)
-        parts.append(first[1])
-    if first is None:
+        log = Log({name: array for name, array in arrays.items() if len(array) == rows})
+        run = {"run": Labels.constant(str(len(runs) + 1), rows)}
+        runs.append(_presents(log, Labels.constant(source, rows), run))
+        notes += log.notes
+    if not runs:
         raise TraceError("the capture must have a run with frames, got none")
-    columns = Columns.concat(parts)
+    columns = Columns.concat([each for _, each, _ in runs])
     columns.frame_id = np.arange(len(columns), dtype=np.uint64)
-    return first[0], columns, first[2]
+    pipeline, _, meta = runs[-1]
+    meta["reading"][0] = f"{counted(len(columns), 'frame')} of {pipeline.name}"
+    meta["accounts"]["notes"] = dict(notes)
+    return pipeline, columns, meta
 
 
 def _text(value: Any) -> str | None:
@@ -212,18 +190,18 @@ def read_mangohud(path: StrPath) -> Frames:
     good = [row for row in rows if len(row) == len(names)]
     if not good:
         raise TraceError("the log must have rows of frames, got none")
-    fps, _ = times_of(pa.array([row[0] for row in good]), "s", len(good))
-    raw = pa.array([row[1] for row in good])
-    ms, bad = times_of(raw, "ms", len(good))
-    elapsed, wrong = np.full(len(good), MISSING), 0
-    if "elapsed" in names:  # older versions do not have it
-        place = names.index("elapsed")
-        elapsed, wrong = times_of(pa.array([row[place] for row in good]), "ns", len(good))
+    columns = zip(*good, strict=True)
+    log = Log(
+        {name: pa.array(column) for name, column in zip(names, columns, strict=True)},
+        len(rows) - len(good),
+    )
+    fps, ms = times_of(log.columns["fps"], "s", Counter()), log.times("ms", "frametime")
+    elapsed = log.times("ns", "elapsed")  # older versions do not have it
     # frames a second times the frame time is 1 s; older versions wrote us in place of ms
     known = (fps > 0) & (ms > 0)
     product = float(np.median(fps[known] / 1e9 * (ms[known] / 1e9))) if known.any() else 1.0
     unit = "us" if product > 30 else "ms"
-    length = ms if unit == "ms" else times_of(raw, "us", len(good))[0]
+    length = ms if unit == "ms" else times_of(log.columns["frametime"], "us", Counter())
     start = np.where((elapsed == MISSING) | (length == MISSING), MISSING, elapsed - length)
     said = [f"frame times are taken as {unit}, from the frames a second"]
     steps, timed = np.diff(elapsed), length[length != MISSING]
@@ -234,7 +212,7 @@ def read_mangohud(path: StrPath) -> Frames:
         {},
         length,
         said=said,
-        notes={UNREADABLE_VALUES: bad + wrong, UNREADABLE: len(rows) - len(good)},
+        notes=log.notes,
     )
     if len(steps) and float(np.median(steps)) > 1.5 * typical:
         frames[2]["samples"] = True

@@ -9,7 +9,7 @@ from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.frames import Labels
 from latprof.io.formats.files import lines_of
-from latprof.io.formats.made import Frames, frames_of_lengths
+from latprof.io.formats.logs import Frames, frames_of_lengths
 from latprof.io.paths import StrPath
 from latprof.text import clip, counted
 from latprof.units import STAMP_LIMIT

@@ -1,5 +1,6 @@
 """Reads results of load tools, a request for each frame: k6, JMeter, vLLM, llmperf."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,15 +10,14 @@ import pyarrow as pa
 from latprof.arrays import Ints
 from latprof.errors import TraceError
 from latprof.frames import MISSING, Labels
-from latprof.io.formats.columns import UNREADABLE
+from latprof.io.formats.columns import UNREADABLE, check_columns
 from latprof.io.formats.files import head_of
 from latprof.io.formats.json_values import JsonValues, json_lines_of, list_of
-from latprof.io.formats.made import (
+from latprof.io.formats.logs import (
     UNREADABLE_VALUES,
     Frames,
+    Log,
     frames_of_lengths,
-    names_of,
-    text_columns,
     times_of,
 )
 from latprof.io.formats.times import TimeForm, to_ns
@@ -47,14 +47,14 @@ def read_k6_csv(path: StrPath) -> Frames:
     TraceError
         The file has no request.
     """
-    columns, skipped = text_columns(path)
-    needed = ("metric_name", "timestamp", "metric_value")
-    metrics, at, values = (columns[name].to_pylist() for name in needed)
-    same = [columns[n].to_pylist() for n in ("url", "name", "scenario") if n in columns]
-    status = columns["status"].to_pylist() if "status" in columns else [None] * len(at)
+    log, needed = Log.of_csv(path), ("metric_name", "timestamp", "metric_value")
+    check_columns(needed, list(log.columns))
+    metrics, at, values = (log.columns[name].to_pylist() for name in needed)
+    same = [log.columns[n].to_pylist() for n in ("url", "name", "scenario") if n in log.columns]
+    status = log.columns["status"].to_pylist() if "status" in log.columns else [None] * log.rows
     keys = zip(at, *same, strict=True)
     points = zip(metrics, at, keys, values, status, strict=True)
-    return _requests(points, _form_of(at), skipped)
+    return _requests(points, _form_of(at), log.notes)
 
 
 def _form_of(at: list[str | None]) -> TimeForm:
@@ -74,10 +74,10 @@ def read_k6_json(path: StrPath) -> Frames:
     TraceError
         The file has no request.
     """
-    broken = 0
+    notes: Counter[str] = Counter()
 
     def points() -> Iterator[tuple[Any, ...]]:
-        nonlocal broken
+        """Yield the metric, the time, what is the same for a request, the value and the status."""
         for content in json_lines_of(path):
             try:
                 if content["type"] == "Point":
@@ -87,15 +87,12 @@ def read_k6_json(path: StrPath) -> Frames:
                     value = str(data["value"])
                     yield content["metric"], str(data["time"]), key, value, tags.get("status")
             except (TypeError, KeyError, AttributeError):
-                broken += 1
+                notes[UNREADABLE] += 1
 
-    found = _requests(points(), TimeForm("zoned"), 0)
-    if broken:
-        found[2]["accounts"]["notes"][UNREADABLE] = broken
-    return found
+    return _requests(points(), TimeForm("zoned"), notes)
 
 
-def _requests(points: Any, form: TimeForm, skipped: int) -> Frames:
+def _requests(points: Any, form: TimeForm, notes: Counter[str]) -> Frames:
     """Return requests of points in the order of the file.
 
     The points of a request follow each other and have the same time and labels. Each point is
@@ -120,29 +117,25 @@ def _requests(points: Any, form: TimeForm, skipped: int) -> Frames:
         lengths[name][-1] = value
     if not ends:
         raise TraceError("the file must have the metrics http_req_... of requests, got none")
-    rows = len(ends)
-    found = {
-        name: times_of(pa.array(each, pa.string()), "ms", rows) for name, each in lengths.items()
+    times = {
+        name: times_of(pa.array(each, pa.string()), "ms", notes) for name, each in lengths.items()
     }
-    bad = sum(wrong for _, wrong in found.values())
-    stages = {name: found[name][0] for name in _STAGES}
-    duration = found["duration"][0]
+    stages = {name: times[name] for name in _STAGES}
+    duration = times["duration"]
     before = _sum([stages[name] for name in ("blocked", "connecting", "tls_handshaking")])
     ended = duration != MISSING
     whole = np.where(ended, before + np.where(ended, duration, 0), MISSING)
-    end, wrong_times = to_ns(pa.array(ends, pa.string()), form)
+    end, wrong = to_ns(pa.array(ends, pa.string()), form)
     start = np.where((end == MISSING) | (whole == MISSING), MISSING, end - whole)
+    notes[UNREADABLE_VALUES] += 0 if wrong is None else int(wrong.sum())
+    notes[_INCOMPLETE] += int((whole == MISSING).sum())
     return frames_of_lengths(
         "k6",
         start,
         stages,
         whole,
         said=["the time of a point is when its request ended"],
-        notes={
-            UNREADABLE_VALUES: bad + (0 if wrong_times is None else int(wrong_times.sum())),
-            UNREADABLE: skipped,
-            _INCOMPLETE: int((whole == MISSING).sum()),
-        },
+        notes=notes,
         tags={"status": Labels.encode(status)},
     )
 
@@ -169,18 +162,17 @@ def read_jmeter(path: StrPath) -> Frames:
             "results of JMeter must be CSV, got XML; set the property "
             "jmeter.save.saveservice.output_format=csv"
         )
-    columns, skipped = text_columns(path)
-    rows = len(columns["timestamp"])
-    start, bad = times_of(columns["timestamp"], "ms", rows)
-    if bad == rows:
+    log = Log.of_csv(path)
+    check_columns(("timestamp", "elapsed"), list(log.columns))
+    start = log.times("ms", "timestamp")
+    if log.notes[UNREADABLE_VALUES] == log.rows:
         raise TraceError(
             "column 'timeStamp' must have ms since 1970, got "
-            f"{quoted(columns['timestamp'][0].as_py(), 40)}; set the property "
+            f"{quoted(log.columns['timestamp'][0].as_py(), 40)}; set the property "
             "jmeter.save.saveservice.timestamp_format=ms"
         )
-    elapsed, wrong = times_of(columns["elapsed"], "ms", rows)
-    latency, wrong_latency = times_of(columns.get("latency"), "ms", rows)
-    connect, wrong_connect = times_of(columns.get("connect"), "ms", rows)
+    elapsed, connect = log.times("ms", "elapsed"), log.times("ms", "connect")
+    latency = log.times("ms", "latency")
     latency = np.where(latency == 0, MISSING, latency)  # JMeter's way to say unknown
     known = (latency != MISSING) & (elapsed != MISSING)
     connected = np.where(connect == MISSING, 0, connect)
@@ -195,15 +187,9 @@ def read_jmeter(path: StrPath) -> Frames:
         stages,
         elapsed,
         said=["times are in ms; a latency of 0 is unknown"],
-        notes={
-            UNREADABLE_VALUES: bad + wrong + wrong_latency + wrong_connect,
-            UNREADABLE: skipped,
-        },
-        tags={
-            "code": names_of(columns.get("responsecode"), rows),
-            "success": names_of(columns.get("success"), rows),
-        },
-        source=names_of(columns.get("label"), rows),
+        notes=log.notes,
+        tags={"code": log.names("responsecode"), "success": log.names("success")},
+        source=log.names("label"),
     )
 
 
@@ -219,11 +205,10 @@ def read_vllm(path: StrPath) -> Frames:
         The result has no details of requests, or is damaged.
     """
     found: dict[str, list[Any]] = {name: [] for name in ("ttfts", "itls", "start_times", "errors")}
-    bad = 0
+    notes: Counter[str] = Counter()
     for key, value in JsonValues(path, (*found, "generated_texts")):
         if key == "itls":
-            gaps, wrong = _seconds(list_of(value))
-            bad += wrong
+            gaps = _seconds(list_of(value), notes)
             found[key].append(int(np.where(gaps == MISSING, 0, gaps).sum()))
         elif key in found:
             found[key].append(value)
@@ -233,12 +218,11 @@ def read_vllm(path: StrPath) -> Frames:
             "the result must have the times of each request (ttfts and itls); run the benchmark "
             "with --save-detailed"
         )
-    ttft, wrong = _seconds(found["ttfts"])
-    start = None
-    if len(found["start_times"]) == rows:
-        start, _ = _seconds(found["start_times"])
+    starts = found["start_times"]
+    start = _seconds(starts, Counter()) if len(starts) == rows else None
     errors = found["errors"] if len(found["errors"]) == rows else [""] * rows
-    return _responses("vllm", start, ttft, np.array(found["itls"], np.int64), errors, bad + wrong)
+    first, rest = _seconds(found["ttfts"], notes), np.array(found["itls"], np.int64)
+    return _responses("vllm", start, first, rest, errors, notes)
 
 
 def read_llmperf(path: StrPath) -> Frames:
@@ -255,15 +239,20 @@ def read_llmperf(path: StrPath) -> Frames:
             first.append(value.get("ttft_s"))
             whole.append(value.get("end_to_end_latency_s"))
             errors.append(value.get("error_code"))
-    ttft, bad = _seconds(first)
-    end, wrong = _seconds(whole)
+    notes: Counter[str] = Counter()
+    ttft, end = _seconds(first, notes), _seconds(whole, notes)
     known = (ttft != MISSING) & (end != MISSING)
     rest = np.where(known, end - np.where(known, ttft, 0), MISSING)
-    return _responses("llmperf", None, ttft, rest, errors, bad + wrong)
+    return _responses("llmperf", None, ttft, rest, errors, notes)
 
 
 def _responses(
-    name: str, start: Ints | None, first: Ints, rest: Ints, errors: list[Any], bad: int
+    name: str,
+    start: Ints | None,
+    first: Ints,
+    rest: Ints,
+    errors: list[Any],
+    notes: Counter[str],
 ) -> Frames:
     """Return responses of the first token and the rest; those with an error are dropped."""
     failed = np.array([error not in (None, "", 0) for error in errors], bool)
@@ -275,14 +264,14 @@ def _responses(
         {"first_token": np.where(failed, MISSING, first), "decode": np.where(known, rest, MISSING)},
         np.where(known, np.where(known, first, 0) + np.where(known, rest, 0), MISSING),
         said=["requests with an error are dropped"] if failed.any() else [],
-        notes={UNREADABLE_VALUES: bad},
+        notes=notes,
         outcome=outcome if failed.any() else None,
     )
 
 
-def _seconds(values: list[Any]) -> tuple[Ints, int]:
-    """Return numbers of seconds in ns, and how many are unreadable."""
-    return times_of(pa.array(map(_number, values), pa.string()), "s", len(values))
+def _seconds(values: list[Any], notes: Counter[str]) -> Ints:
+    """Return numbers of seconds in ns; see `times_of`."""
+    return times_of(pa.array(map(_number, values), pa.string()), "s", notes)
 
 
 def _number(value: Any) -> str | None:
