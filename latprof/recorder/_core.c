@@ -64,11 +64,10 @@ typedef struct {
 } Core;
 
 typedef struct { /* the fields of a row before it is written */
-    uint64_t id, rss;
+    uint64_t id;
     int64_t *stamps;
     uint32_t *tags;
     uint32_t size, source, outcome, weight;
-    float cpu;
     int bad;
     PyObject *bad_id; /* what was given as the id, for the log; borrowed, except in a frame */
 } Row;
@@ -291,7 +290,7 @@ static void store_row(Core *core, uint64_t *words, uint64_t number, const Row *r
     uint32_t *halves = (uint32_t *)(words + 3 + core->mark_count);
     halves[0] = row->size;
     halves[1] = row->source | row->outcome << 16;
-    memcpy(halves + 2, &row->cpu, 4);
+    memcpy(halves + 2, &(float){(float)core->cpu}, 4);
     halves[3] = row->weight;
     memcpy(halves + 4, row->tags, 4 * (size_t)core->tag_count);
     if (core->tag_count % 2)
@@ -306,7 +305,7 @@ static void commit_row(Core *core, const Row *row, int32_t slot) {
         store((uint64_t *)core->slots.buf + (slot + 1) * core->words - 1, number,
               memory_order_release);
     store_row(core, (uint64_t *)core->rows.buf + place * (uint64_t)core->words, number, row,
-              row->rss);
+              core->rss);
 }
 
 static int count_dropped(Core *core, uint32_t outcome) {
@@ -384,8 +383,6 @@ static int begin_row(Core *core, Row *row, PyObject *id, PyObject *size, PyObjec
     row->outcome = row->source = 0;
     row->size = NO_SIZE;
     row->weight = 1;
-    row->rss = core->rss;
-    row->cpu = (float)core->cpu;
     int64_t code = source_code(core, source);
     row->source = (uint32_t)code;
     int wrong = as_number(id, UINT64_MAX, &row->id);

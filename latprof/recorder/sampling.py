@@ -12,17 +12,22 @@ frame is compared with comes from earlier frames only, so that weighted counts a
 frames are unbiased, however the limit moves.
 """
 
+import operator
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from latprof.arrays import Ints, Mask
 from latprof.frames import MISSING, Columns
 from latprof.histogram import Histogram
+from latprof.recorder.incidents import text_of
 
 __all__ = [
     "KEEP_EVERY",
     "RUN_BITS",
     "WARM_UP_FRAMES",
+    "HeadSampler",
     "TailSampler",
     "fnv1a",
     "run_hash",
@@ -31,6 +36,7 @@ __all__ = [
 ]
 
 RUN_BITS = 6  # a run has 2**6 = 64 ids
+KNOWN_SOURCES = 4_096  # sources with a decision that is kept
 KEEP_EVERY = 32  # one in KEEP_EVERY frames below the limit is kept
 WARM_UP_FRAMES = 1_024  # first frames, which are all kept until a p99 is known
 P99_FRAMES = 65_536  # frames from which the running p99 is estimated
@@ -77,6 +83,43 @@ def run_hashes(
     z = (z ^ z >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ z >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
     return np.asarray(z ^ z >> np.uint64(31))
+
+
+class HeadSampler:
+    """Decides for one frame after the other; the decision on the latest run of a source is kept.
+
+    Parameters
+    ----------
+    below
+        A run is sampled if its hash is below.
+    """
+
+    def __init__(self, below: int) -> None:
+        self._below = below
+        self._latest: dict[Any, tuple[int, bool]] = {}
+
+    def is_sampled(self, frame_id: int, source: str | None) -> bool:
+        """Return whether the frame is in a run that is sampled."""
+        try:
+            run, sampled = self._latest[source]
+            return sampled if run == frame_id >> RUN_BITS else self._decide(frame_id, source)
+        except (KeyError, TypeError):
+            return self._decide(frame_id, source)
+
+    def _decide(self, frame_id: Any, source: object) -> bool:
+        try:
+            run = operator.index(frame_id) >> RUN_BITS
+        except Exception:
+            return True  # the frame is rejected later
+        if not 0 <= run < 2 ** (64 - RUN_BITS):
+            return True
+        name = None if source is None else text_of(source)
+        sampled = run_hash(run, fnv1a(name)) < self._below
+        if len(self._latest) >= KNOWN_SOURCES:
+            self._latest.clear()
+        if source is None or type(source) is str:
+            self._latest[source] = run, sampled
+        return sampled
 
 
 # -- tail sampling --------------------------------------------------------------------------------
