@@ -197,7 +197,7 @@ def test_frames_that_are_overwritten_before_they_are_folded_are_counted_and_logg
 
 def test_a_step_of_the_fold_lets_other_threads_run(monkeypatch: pytest.MonkeyPatch) -> None:
     rests: list[float] = []
-    monkeypatch.setattr("latprof.recorder.background.LONGEST_HOLD_NS", -1)
+    monkeypatch.setattr("latprof.recorder.live_fold.LONGEST_HOLD_NS", -1)
     monkeypatch.setattr("latprof.recorder.background.time.sleep", rests.append)
     profiler = Profiler(MIC)
     profiler._core.start()  # without a thread

@@ -17,7 +17,7 @@ import pytest
 from profiling import MIC, MS, Clock, Log, balanced, run_threads, wait_for, young_clock
 from rings import claim, write
 
-import latprof.recorder.profiler
+import latprof.recorder.forks
 from latprof.accounts import Accounts
 from latprof.errors import LatprofError, PipelineError, ProfilerError
 from latprof.frames import MISSING, Labels
@@ -37,7 +37,7 @@ BAD_FRAME_ID, BAD_SIZE, BAD_STAMP = REASONS
 @pytest.fixture(autouse=True)
 def _no_profiler_is_left_running() -> Iterator[None]:
     yield
-    left = [profiler for profiler in latprof.recorder.profiler._running if profiler.running]
+    left = [profiler for profiler in latprof.recorder.forks.RUNNING if profiler.running]
     for profiler in left:
         profiler.stop()
     assert not left

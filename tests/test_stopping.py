@@ -4,7 +4,6 @@ import os
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,14 +13,14 @@ from rings import claim, write
 import latprof
 from latprof import Profiler
 from latprof.errors import ProfilerError
-from latprof.recorder import profiler as module
+from latprof.recorder import forks as module
 
 
 def test_writers_that_wait_for_a_slot_at_the_stop_get_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # a busy machine may not run a writer for longer than the usual limit
-    monkeypatch.setattr("latprof.recorder.background.DRAIN_S", 5.0)
+    monkeypatch.setattr("latprof.recorder.live_fold.DRAIN_S", 5.0)
     profiler = Profiler(MIC, capacity=2, overflow="block", path=tmp_path / "mic.parquet")
     profiler._fold.step = lambda limit=0: None  # type: ignore[method-assign]  # no slot is freed for now
     profiler.start()
@@ -137,8 +136,8 @@ def test_two_threads_fork_at_once() -> None:
             self.free = threading.Event()
 
         @property
-        def _fold(self) -> Any:
-            return SimpleNamespace(lock=self)
+        def fold_lock(self) -> Any:
+            return self
 
         def acquire(self) -> None:
             self.owner.append(threading.get_ident())
@@ -159,14 +158,14 @@ def test_two_threads_fork_at_once() -> None:
         module._after_fork()
 
     other = threading.Thread(target=fork)
-    module._running.add(profiler)
+    module.RUNNING.add(profiler)
     try:
         module._before_fork()
         module._after_fork()
         go.set()
         other.join()
     finally:
-        module._running.discard(profiler)
+        module.RUNNING.discard(profiler)
     assert profiler.owner == []
     assert module._held == {}
 
@@ -180,7 +179,7 @@ def test_a_fork_while_another_thread_starts_or_stops(where: str) -> None:
     def fork_now(*_: object) -> None:
         module._before_fork()
         module._after_fork()
-        child.append(profiler in module._running)
+        child.append(profiler in module.RUNNING)
 
     if where == "start":
         profiler._recording.begin = lambda: fork_now()  # type: ignore[method-assign]
@@ -192,7 +191,7 @@ def test_a_fork_while_another_thread_starts_or_stops(where: str) -> None:
         profiler.start()
         profiler.stop()
     assert child[-1] is True
-    assert profiler not in module._running
+    assert profiler not in module.RUNNING
 
 
 def test_a_start_while_another_thread_stops_begins_another_file(tmp_path: Path) -> None:

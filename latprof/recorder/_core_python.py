@@ -160,7 +160,7 @@ class Core:
         fields = row_struct(len(marks), len(tags))
         self._pack, self._width = fields.pack_into, fields.size
         self._rows, self._capacity = rows, capacity
-        self.slots = None if slots is None else Slots(slots, self, fields)
+        self.slots: Any = None if slots is None else Slots(slots, fields, len(marks))
 
     def _draw(self, count: int) -> int:
         """Draw `count` sequence numbers; return the first, or 0 if they exceed the limit."""
@@ -334,7 +334,7 @@ class Core:
             number = self._wait_for_number()
         if number:
             if slot is not None:
-                self.slots.commit(slot, number)  # type: ignore[union-attr]
+                self.slots.commit(slot, number)
             place, rss, cpu = (number - 1) % self._capacity * self._width, self.rss, self.cpu
             try:
                 # fmt: off

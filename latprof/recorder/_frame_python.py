@@ -248,12 +248,12 @@ class Slots:
     Nothing is written while the core is not open, as in the child of a fork.
     """
 
-    def __init__(self, buffer: Any, core: "Core", fields: struct.Struct) -> None:
-        self._buffer, self._core, self._fields = buffer, core, fields
+    def __init__(self, buffer: Any, fields: struct.Struct, marks: int) -> None:
+        self._buffer, self._fields = buffer, fields
         # as words of 8 bytes, and as halves of them for the tags
         self._words = memoryview(buffer).cast("B").cast("Q")
         self._halves = memoryview(buffer).cast("B").cast("I")
-        self._tag_half = 2 * (5 + len(core.marks))
+        self._tag_half = 2 * (5 + marks)
         self._width = fields.size // 8
         self._free = list(range(0, len(self._words) - self._width + 1, self._width))[::-1]
 
@@ -267,9 +267,9 @@ class Slots:
         try:
             slot = self._free.pop()
         except IndexError:
-            self._core.unprotected += 1
+            frame.core.unprotected += 1
             return
-        rest = threading.get_native_id(), frame.size, frame.source, 0, self._core.cpu, 1
+        rest = threading.get_native_id(), frame.size, frame.source, 0, frame.core.cpu, 1
         row = 0, frame.frame_id, *frame.stamps, *rest, *frame.tags, 0
         try:
             self._fields.pack_into(self._buffer, 8 * slot, *row)
@@ -286,19 +286,19 @@ class Slots:
     def set_stamp(self, frame: Frame, mark: int) -> None:
         """Copy a stamp into the slot of a frame, unless it is invalid."""
         stamp = frame.stamps[mark]
-        if frame.slot is not None and self._core.open and stamp != INVALID:
+        if frame.slot is not None and frame.core.open and stamp != INVALID:
             self._words[frame.slot + 2 + mark] = stamp
 
     def set_tag(self, frame: Frame, index: int) -> None:
         """Copy the code of a tag into the slot of a frame."""
-        if frame.slot is not None and self._core.open:
+        if frame.slot is not None and frame.core.open:
             self._halves[2 * frame.slot + self._tag_half + index] = frame.tags[index]
 
     def free(self, frame: Frame) -> None:
         """Free the slot of a frame."""
         slot, frame.slot = frame.slot, None
         if slot is not None:
-            if self._core.open:
+            if frame.core.open:
                 self._words[slot] = 0
             self._free.append(slot)
 

@@ -11,15 +11,13 @@ from latprof.arrays import Mask
 from latprof.errors import PipelineError, ProfilerError
 from latprof.frames import NO_SIZE, Labels
 from latprof.marks import Span
-from latprof.recorder.alerts import Alerts
-from latprof.recorder.background import LiveFold
-from latprof.recorder.implementation import Core
-from latprof.recorder.incidents import REASONS, Incidents, text_of
-from latprof.recorder.sampling import RUN_BITS, fnv1a, run_hashes
-from latprof.ring.ring import Ring
+from latprof.recorder.incidents import REASONS, text_of
+from latprof.recorder.live_fold import LiveFold
+from latprof.recorder.sampling import RUN_BITS, fnv1a, run_hashes, threshold
+from latprof.recorder.shared import Shared
 from latprof.text import quoted
 
-__all__ = ["Batch", "batch_of", "write"]
+__all__ = ["Batch", "BulkWriter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,135 +47,143 @@ Named = tuple[tuple[str | None, ...], Any]
 """Names, and the index of each frame's name."""
 
 
-def batch_of(
-    ring: Ring,
-    owns: tuple[str, ...],
-    stamp_limit: int,
-    frame_ids: npt.ArrayLike,
-    stamps: npt.ArrayLike,
-    size: npt.ArrayLike | None,
-    source: str | Sequence[str | None] | Labels | None,
-    tags: Mapping[str, Any],
-) -> Batch:
-    """Check the arguments of `Profiler.record_many` and return them as rows."""
-    ids = _integers(frame_ids, "frame_ids", 1)
-    table = _integers(stamps, "stamps", 2)
-    pipeline, marks = ring.pipeline, ring.pipeline.marks
-    if table.shape[1] != len(marks) and table.size:
-        raise PipelineError(
-            f"stamps must have a column for each of the {len(marks)} marks of pipeline "
-            f"{pipeline.name!r}, got {table.shape[1]}; give {', '.join(marks)}, 0 if missing"
-        )
-    _check_length(table, "stamps", len(ids))
-    names, name_index = _names_of(source, len(ids), "source")
-    named_tags = {
-        f"tag {ring.tag_names.index(tag)}": _names_of(values, len(ids), f"tag {tag!r}")
-        for tag, values in tags.items()
-    }
-    rows = np.zeros(len(ids), ring.dtype)
-    if not len(ids):
-        return Batch(rows, names, name_index, {}, {})
-    bad_id = ids < 0 if ids.dtype.kind == "i" else np.zeros(len(ids), bool)
-    rows["frame_id"] = ids.astype(np.uint64)
+class BulkWriter:
+    """Records many frames at once: `Profiler.record_many`.
 
-    out_of_range = (table >= stamp_limit) | (table < 0)
-    bad_stamp = out_of_range.any(axis=1)
-    for i, mark in enumerate(marks):
-        column = table[:, i]
-        if mark not in owns and column.any():
+    Parameters
+    ----------
+    shared, fold
+        The parts of the profiler, and what folds its ring.
+    """
+
+    def __init__(self, shared: Shared, fold: LiveFold) -> None:
+        self._ring, self._core, self._incidents = shared.ring, shared.core, shared.incidents
+        self._alerts, self._fold, self._owned = shared.alerts, fold, shared.settings.owned
+        self._sampled_below = threshold(shared.settings.sampling_rate)
+
+    def batch_of(
+        self,
+        frame_ids: npt.ArrayLike,
+        stamps: npt.ArrayLike,
+        size: npt.ArrayLike | None,
+        source: str | Sequence[str | None] | Labels | None,
+        tags: Mapping[str, Any] | None,
+    ) -> Batch:
+        """Check the arguments of `Profiler.record_many` and return them as rows."""
+        tags = {} if tags is None else tags
+        if not isinstance(tags, Mapping):
+            raise self._incidents.wrong_tags(tags)
+        for tag in tags:
+            if tag not in self._ring.tag_names:
+                raise self._incidents.unknown_tag(tag)
+        ids = _integers(frame_ids, "frame_ids", 1)
+        table = _integers(stamps, "stamps", 2)
+        pipeline, marks = self._ring.pipeline, self._ring.pipeline.marks
+        if table.shape[1] != len(marks) and table.size:
             raise PipelineError(
-                f"mark {mark!r} is not owned by this process (owns={owns!r}); its stamps must be "
-                "0, record them in the process that owns it"
+                f"stamps must have a column for each of the {len(marks)} marks of pipeline "
+                f"{pipeline.name!r}, got {table.shape[1]}; give {', '.join(marks)}, 0 if missing"
             )
-        rows[mark] = np.where(out_of_range[:, i], 0, column) if bad_stamp.any() else column
+        _check_length(table, "stamps", len(ids))
+        names, name_index = _names_of(source, len(ids), "source")
+        named_tags = {
+            f"tag {self._ring.tag_names.index(tag)}": _names_of(values, len(ids), f"tag {tag!r}")
+            for tag, values in tags.items()
+        }
+        rows = np.zeros(len(ids), self._ring.dtype)
+        if not len(ids):
+            return Batch(rows, names, name_index, {}, {})
+        bad_id = ids < 0 if ids.dtype.kind == "i" else np.zeros(len(ids), bool)
+        rows["frame_id"] = ids.astype(np.uint64)
 
-    bad_size = np.zeros(len(ids), bool)
-    rows["size"] = NO_SIZE
-    if size is not None:
-        sizes = _integers(size, "size", min(np.ndim(size), 1))
-        if sizes.ndim:
-            _check_length(sizes, "size", len(ids))
-        bad_size |= (sizes < 0) | (sizes > NO_SIZE)
-        rows["size"] = np.where(bad_size, 0, sizes)
-    rows["cpu"] = np.nan
-    rows["weight"] = 1
-    bad_stamp &= ~(bad_id | bad_size)
-    bad_size &= ~bad_id
-    rejected = dict(zip(REASONS, (bad_id, bad_size, bad_stamp), strict=True))
-    return Batch(rows, names, name_index, named_tags, rejected)
+        out_of_range = (table >= self._core.stamp_limit) | (table < 0)
+        bad_stamp = out_of_range.any(axis=1)
+        for i, mark in enumerate(marks):
+            column = table[:, i]
+            if mark not in self._owned and column.any():
+                raise PipelineError(
+                    f"mark {mark!r} is not owned by this process (owns={self._owned!r}); its "
+                    "stamps must be 0, record them in the process that owns it"
+                )
+            rows[mark] = np.where(out_of_range[:, i], 0, column) if bad_stamp.any() else column
 
+        bad_size = np.zeros(len(ids), bool)
+        rows["size"] = NO_SIZE
+        if size is not None:
+            sizes = _integers(size, "size", min(np.ndim(size), 1))
+            if sizes.ndim:
+                _check_length(sizes, "size", len(ids))
+            bad_size |= (sizes < 0) | (sizes > NO_SIZE)
+            rows["size"] = np.where(bad_size, 0, sizes)
+        rows["cpu"] = np.nan
+        rows["weight"] = 1
+        bad_stamp &= ~(bad_id | bad_size)
+        bad_size &= ~bad_id
+        rejected = dict(zip(REASONS, (bad_id, bad_size, bad_stamp), strict=True))
+        return Batch(rows, names, name_index, named_tags, rejected)
 
-def write(
-    batch: Batch,
-    ring: Ring,
-    core: Core,
-    incidents: Incidents,
-    alerts: Alerts,
-    fold: LiveFold,
-    sampled_below: int,
-    owned: tuple[str, ...],
-) -> None:
-    """Commit the rows that are sampled and can be stored; count the others."""
-    rows = batch.rows
-    sampled = np.ones(len(rows), bool)
-    if sampled_below < 2**64:
-        hashes = np.array([fnv1a(name) for name in batch.names], np.uint64)[batch.name_index]
-        runs = rows["frame_id"] >> np.uint64(RUN_BITS)
-        sampled = run_hashes(runs, hashes) < np.uint64(sampled_below)
-        for bad in batch.rejected.values():
-            sampled |= bad  # rejected frames are counted as such, sampled or not
-    begun = int(sampled.sum())
-    unsampled = len(rows) - begun
-    core.started += begun
-    core.skipped += unsampled
-    for reason, bad in batch.rejected.items():
-        if bad.any():
-            incidents.rejections.add(reason, int(bad.sum()))
-            alerts.rejected(reason, f"row {int(np.argmax(bad))} of those given")
-            sampled &= ~bad
-    named = {"source": (batch.names, batch.name_index), **batch.tags}
-    tables = {"source": ring.sources, **{f"tag {k}": table for k, table in enumerate(ring.tags)}}
-    for field, (names, index) in named.items():
-        rows[field] = np.array([tables[field].code(name) for name in names])[index]
-    if not sampled.all():
-        rows = rows[sampled]
-    rows["rss"], rows["cpu"] = core.rss, core.cpu
-    written = 0
-    while written < len(rows):
-        count = min(len(rows) - written, max(1, ring.capacity // 2))
-        # rows in the ring that are not folded yet must not be overwritten by these
-        if fold.backlog + count > ring.capacity or core.drawn + count > core.limit:
-            fold.catch_up()
-        count = core.write_rows(rows[written : written + count])
-        written += count
-        # other writers were faster, or a row is pending: wait if that is allowed
-        if not count and (not core.waits or not incidents.wait(core)):
-            rest = len(rows) - written
-            core.refused += rest
-            break
-    for span in ring.pipeline.all_spans:
-        limit = alerts.lowest.get(span.name)
-        if limit is not None and {span.begin, span.end} <= set(owned):
-            _check_limit(rows, ring, alerts, span, limit)
+    def write(self, batch: Batch) -> None:
+        """Commit the rows that are sampled and can be stored; count the others."""
+        rows, ring, core = batch.rows, self._ring, self._core
+        sampled = np.ones(len(rows), bool)
+        if self._sampled_below < 2**64:
+            hashes = np.array([fnv1a(name) for name in batch.names], np.uint64)[batch.name_index]
+            runs = rows["frame_id"] >> np.uint64(RUN_BITS)
+            sampled = run_hashes(runs, hashes) < np.uint64(self._sampled_below)
+            for bad in batch.rejected.values():
+                sampled |= bad  # rejected frames are counted as such, sampled or not
+        begun = int(sampled.sum())
+        unsampled = len(rows) - begun
+        core.started += begun
+        core.skipped += unsampled
+        for reason, bad in batch.rejected.items():
+            if bad.any():
+                self._incidents.rejections.add(reason, int(bad.sum()))
+                self._alerts.rejected(reason, f"row {int(np.argmax(bad))} of those given")
+                sampled &= ~bad
+        named = {"source": (batch.names, batch.name_index), **batch.tags}
+        tables = {
+            "source": ring.sources,
+            **{f"tag {k}": table for k, table in enumerate(ring.tags)},
+        }
+        for field, (names, index) in named.items():
+            rows[field] = np.array([tables[field].code(name) for name in names])[index]
+        if not sampled.all():
+            rows = rows[sampled]
+        rows["rss"], rows["cpu"] = core.rss, core.cpu
+        written = 0
+        while written < len(rows):
+            count = min(len(rows) - written, max(1, ring.capacity // 2))
+            # rows in the ring that are not folded yet must not be overwritten by these
+            if self._fold.backlog + count > ring.capacity or core.drawn + count > core.limit:
+                self._fold.catch_up()
+            count = core.write_rows(rows[written : written + count])
+            written += count
+            # other writers were faster, or a row is pending: wait if that is allowed
+            if not count and (not core.waits or not self._incidents.wait(core)):
+                rest = len(rows) - written
+                core.refused += rest
+                break
+        for span in ring.pipeline.all_spans:
+            limit = self._alerts.lowest.get(span.name)
+            if limit is not None and {span.begin, span.end} <= set(self._owned):
+                self._check_limit(rows, span, limit)
 
-
-def _check_limit(
-    rows: npt.NDArray[np.void], ring: Ring, alerts: Alerts, span: Span, limit: int
-) -> None:
-    begin, end = rows[span.begin], rows[span.end]
-    latencies = np.where((begin != 0) & (end != 0), end - begin, 0)
-    over = np.flatnonzero(latencies > limit)
-    critical = latencies[over] > alerts.critical.get(span.name, 2**63 - 1)
-    # one by one only as many as are logged, and those that `on_critical` is called for
-    single = np.arange(len(over)) <= alerts.BURST
-    if alerts.on_critical is not None:
-        single |= critical
-    for i in over[single].tolist():
-        source = ring.sources.table[int(rows["source"][i])]
-        alerts.slow(int(rows["frame_id"][i]), source, int(latencies[i]), span.name)
-    rest = critical[~single]
-    alerts.suppress("criticals", int(rest.sum()))
-    alerts.suppress("warnings", int((~rest).sum()))
+    def _check_limit(self, rows: npt.NDArray[np.void], span: Span, limit: int) -> None:
+        begin, end = rows[span.begin], rows[span.end]
+        latencies = np.where((begin != 0) & (end != 0), end - begin, 0)
+        over = np.flatnonzero(latencies > limit)
+        critical = latencies[over] > self._alerts.critical.get(span.name, 2**63 - 1)
+        # one by one only as many as are logged, and those that `on_critical` is called for
+        single = np.arange(len(over)) <= self._alerts.BURST
+        if self._alerts.on_critical is not None:
+            single |= critical
+        for i in over[single].tolist():
+            source = self._ring.sources.table[int(rows["source"][i])]
+            self._alerts.slow(int(rows["frame_id"][i]), source, int(latencies[i]), span.name)
+        rest = critical[~single]
+        self._alerts.suppress("criticals", int(rest.sum()))
+        self._alerts.suppress("warnings", int((~rest).sum()))
 
 
 def _names_of(given: Any, length: int, what: str) -> Named:

@@ -10,9 +10,8 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
 from latprof.errors import PipelineError, ProfilerError
-from latprof.pipeline import Pipeline
-from latprof.recorder.implementation import CURRENT, NO_FRAME, Core, Frame
-from latprof.recorder.incidents import Incidents
+from latprof.recorder.implementation import CURRENT, NO_FRAME, Frame
+from latprof.recorder.shared import Shared
 from latprof.text import quoted
 
 __all__ = ["current_frame", "stage_of"]
@@ -50,15 +49,10 @@ def current_frame() -> Frame:
     return NO_FRAME if frame is None else frame
 
 
-def stage_of(
-    core: Core,
-    incidents: Incidents,
-    pipeline: Pipeline,
-    owned: tuple[str, ...],
-    samples: bool,
-    name: str,
-) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+def stage_of(shared: Shared, name: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Return the decorator of `Profiler.stage`."""
+    core, incidents, pipeline = shared.core, shared.incidents, shared.settings.pipeline
+    owned, samples = shared.settings.owned, shared.settings.sampling_rate < 1
     spans = {span.name: span for span in pipeline.all_spans}
     span = spans.get(name) if isinstance(name, str) else None
     if span is None or span.kind == "total":

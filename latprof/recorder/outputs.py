@@ -16,11 +16,11 @@ from latprof.accounts import Accounts
 from latprof.errors import ProfilerError
 from latprof.frames import Columns
 from latprof.recorder.alerts import BACKGROUND_ERRORS, Alerts, Violation
-from latprof.recorder.background import LiveFold
-from latprof.recorder.implementation import Core
-from latprof.recorder.recording import Recording, TraceFiles, file_stem
+from latprof.recorder.live_fold import LiveFold
+from latprof.recorder.recording import TraceFiles, file_stem
 from latprof.recorder.sampling import TailSampler
-from latprof.recorder.settings import Settings, ends_in_separator
+from latprof.recorder.settings import ends_in_separator
+from latprof.recorder.shared import Shared
 from latprof.recorder.uploads import Uploads
 from latprof.ring.ring import Ring, to_columns
 from latprof.text import escape
@@ -40,25 +40,14 @@ class Outputs:
 
     Parameters
     ----------
-    settings
-        The outputs.
-    ring, core, fold, alerts, recording
-        Those of the profiler.
+    shared, fold
+        The parts of the profiler, and what folds its ring.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        ring: Ring,
-        core: Core,
-        fold: LiveFold,
-        alerts: Alerts,
-        recording: Recording,
-    ) -> None:
-        self._ring, self._core = ring, core
-        self._fold = fold
-        self._recording = recording
-        self._alerts = alerts
+    def __init__(self, shared: Shared, fold: LiveFold) -> None:
+        settings, ring, alerts = shared.settings, shared.ring, shared.alerts
+        self._ring, self._core, self._alerts = ring, shared.core, alerts
+        self._recording, self._fold = shared.recording, fold
         self._sampler: TailSampler | None = None
         if settings.keep is not None:
             limit_ns = settings.keep if isinstance(settings.keep, int) else None
@@ -69,7 +58,7 @@ class Outputs:
             if ends_in_separator(settings.path):
                 _make(path)
             self._files = TraceFiles(
-                path, settings.rotate, ring.pipeline, recording, fold.accounts, alerts
+                path, settings.rotate, ring.pipeline, shared.recording, fold.accounts, alerts
             )
         self._uploads: Uploads | None = None
         if self._files is not None and settings.upload_to is not None:
@@ -182,12 +171,7 @@ class Freezer:
         Logs, and counts errors.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        ring: Ring,
-        alerts: Alerts,
-    ) -> None:
+    def __init__(self, folder: Path, ring: Ring, alerts: Alerts) -> None:
         self._folder = folder.absolute()
         self._stem = file_stem(ring.pipeline.name)
         self._ring = ring

@@ -1,6 +1,6 @@
 """What a program may have done wrong, as its frames look: logged once, and counted in the notes."""
 
-from collections.abc import Callable, Mapping
+import time
 
 import numpy as np
 
@@ -34,24 +34,18 @@ class Plausibility:
     pipeline
         The order of the marks. Those that only sides have may come at any time.
     alerts
-        Logs and counts.
-    now
-        Returns the time of the wall clock, UTC ns.
+        Logs and counts; has the thresholds.
     """
 
-    def __init__(self, pipeline: Pipeline, alerts: Alerts, now: Callable[[], int]) -> None:
+    def __init__(self, pipeline: Pipeline, alerts: Alerts) -> None:
         borders = {"start", "end"}.union(*((span.begin, span.end) for span in pipeline.stages))
         self._marks = [mark for mark in pipeline.marks if mark in borders]
         self._alerts = alerts
-        self._now = now
         self._frames = self._disordered = self._distant = 0
         self._logged: set[str] = set()
-
-    def thresholds(self, thresholds: Mapping[str, int]) -> None:
-        """Look at the thresholds (ns) of spans."""
-        for span, ns in thresholds.items():
+        for span, ns in (*alerts.warning.items(), *alerts.critical.items()):
             if ns < SHORTEST_THRESHOLD_NS:
-                self._alerts.problem(
+                alerts.problem(
                     TINY_THRESHOLD, f"{span}: {ns} ns; 50 means 50 ns, write '50ms' for 50 ms"
                 )
 
@@ -67,7 +61,7 @@ class Plausibility:
         self._disordered += int(np.count_nonzero(disordered))
         if self._frames >= ENOUGH_FRAMES:
             self._log_disordered()
-        distant = (np.abs(latest - self._now()) > FARTHEST_NS) & (latest != MISSING)
+        distant = (np.abs(latest - time.time_ns()) > FARTHEST_NS) & (latest != MISSING)
         count = int(np.count_nonzero(distant))
         self._distant += count
         if count:

@@ -1,14 +1,12 @@
 """The profiler: stamps frames into a ring, folds them in the background, reports on all of them."""
 
-import atexit
 import logging
 import os
-import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 import numpy.typing as npt
 
@@ -17,20 +15,20 @@ from latprof.errors import ProfilerError
 from latprof.frames import Labels
 from latprof.pipeline import Pipeline
 from latprof.profile.profile import Profile
-from latprof.recorder import bulk
-from latprof.recorder.alerts import Alerts, Violation
-from latprof.recorder.background import Background, LiveFold
+from latprof.recorder.alerts import Violation
+from latprof.recorder.background import Background
+from latprof.recorder.bulk import BulkWriter
+from latprof.recorder.calls import BeginFrame, FrameCalls, RecordFrame
 from latprof.recorder.current import stage_of
-from latprof.recorder.implementation import IMPL, Core, Frame, make_core
+from latprof.recorder.forks import RUNNING, stop_at_end_of_worker
+from latprof.recorder.implementation import Frame
+from latprof.recorder.live_fold import LiveFold
 from latprof.recorder.outputs import Outputs
 from latprof.recorder.overhead import Overhead, measure_cost_ns
-from latprof.recorder.plausibility import Plausibility
-from latprof.recorder.recording import Recording
-from latprof.recorder.sampling import threshold
 from latprof.recorder.settings import OnCritical, PathLike, check_settings
+from latprof.recorder.shared import Shared
 from latprof.ring.file import KEEP_PREVIOUS
-from latprof.ring.ring import Ring
-from latprof.text import counted, quoted
+from latprof.text import counted
 from latprof.thresholds import END_TO_END, Duration
 from latprof.trace import Trace
 
@@ -43,111 +41,7 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-class BeginFrame(Protocol):
-    """The type of `Profiler.frame`."""
-
-    def __call__(
-        self,
-        frame_id: int,
-        size: int | None = None,
-        source: str | None = None,
-        *,
-        start: int | None = None,
-        tags: dict[str, object] | None = None,
-    ) -> Frame:
-        """Begin a frame."""
-
-
-class RecordFrame(Protocol):
-    """The type of `Profiler.record`."""
-
-    def __call__(
-        self,
-        frame_id: int,
-        stamps: Sequence[int],
-        size: int | None = None,
-        source: str | None = None,
-        *,
-        tags: dict[str, object] | None = None,
-    ) -> None:
-        """Record a frame from its stamps."""
-
-
-class _Recorder:
-    """The functions of a stamping core that a program calls for each frame, as attributes.
-
-    Methods that pass their arguments on to the core would take longer than the core in C.
-    """
-
-    __slots__ = {
-        "frame": """Begin a frame: stamp ``start`` if this process owns it, and return the frame.
-
-        ``frame(frame_id, size=None, source=None, *, start=None, tags=None)``
-
-        Parameters
-        ----------
-        frame_id
-            An integer from 0 to 2**64 - 1.
-        size
-            The size in bytes, below 2**32 - 1, or None if it is not known.
-        source
-            The name of the source, "input" for example.
-        start
-            The stamp of ``start`` in ns on the profiler's clock, if it was taken elsewhere; 0
-            leaves ``start`` missing.
-        tags
-            Values of the profiler's tags by name, a dict; see `Frame.tag`.
-
-        Returns
-        -------
-        Frame
-            If the profiler is stopped or the frame is not sampled, a shared frame that does nothing
-            and has the truth value False.
-
-        Raises
-        ------
-        PipelineError
-            `start` is given and another process owns ``start``.
-        ProfilerError
-            `tags` has a name that is not a tag of the profiler.
-
-        Notes
-        -----
-        An id, size or stamp that cannot be stored does not raise. The frame is rejected when it
-        finishes and counted by reason in the accounts.
-        """,
-        "record": """Record a frame from its stamps, in one call.
-
-        ``record(frame_id, stamps, size=None, source=None, *, tags=None)``
-
-        Parameters
-        ----------
-        frame_id, size, source, tags
-            As in `frame`.
-        stamps
-            The stamps of all marks of the pipeline in order, ns on the profiler's clock. 0 means
-            missing, also for marks that other processes own.
-
-        Raises
-        ------
-        PipelineError
-            `stamps` has not one value for each mark, or has a stamp of a mark that another process
-            owns.
-        ProfilerError
-            `tags` has a name that is not a tag of the profiler.
-        """,
-    }
-
-    frame: BeginFrame
-    record: RecordFrame
-
-    def _use(self, core: Core) -> None:
-        for name in ("frame", "record"):
-            # the slot itself is set: a subclass may have a method of the same name
-            vars(_Recorder)[name].__set__(self, getattr(core, name))
-
-
-class Profiler(_Recorder):
+class Profiler(FrameCalls):
     """Records the frames of a pipeline from `start` until `stop`, or within ``with``.
 
     A profiler that still runs when the program exits is stopped then, which completes its trace
@@ -288,7 +182,7 @@ class Profiler(_Recorder):
         track_current: bool = True,
         meta: Mapping[str, str | int | float] | None = None,
     ) -> None:
-        self._settings = checked = check_settings(
+        self._settings = settings = check_settings(
             pipeline,
             capacity=capacity,
             sampling_rate=sampling_rate,
@@ -313,67 +207,22 @@ class Profiler(_Recorder):
             meta=meta,
         )
         self.pipeline = pipeline
-        self.owns = checked.owns or pipeline.marks
-        self.sampling_rate = checked.sampling_rate
+        self.owns = settings.owned
+        self.sampling_rate, self.overflow = settings.sampling_rate, settings.overflow
+        self.report_interval = settings.report_interval
         # as they were given: ns, or ns by span
         self.warning, self.critical = (
             by_span if isinstance(given, Mapping) else by_span.get(END_TO_END)
-            for given, by_span in ((warning, checked.warning), (critical, checked.critical))
+            for given, by_span in ((warning, settings.warning), (critical, settings.critical))
         )
-        self.report_interval = checked.report_interval
-        self.overflow = checked.overflow
-        about: dict[str, Any] = {
-            "owns": list(self.owns),
-            "sampling_rate": self.sampling_rate or None,
-            "core": IMPL,
-        }
-        about |= {"labels": checked.meta} if checked.meta else {}
-        self._recording = Recording(clock, about)
-        self.clock_offset_ns = self._recording.offset_ns
-        metadata = None  # of the ring, which is made last as it may create a file
-        if ring is not None:
-            metadata = self._recording.meta() | {
-                "thresholds": {"warning": checked.warning, "critical": checked.critical}
-            }
-        self._ring = Ring(
-            pipeline,
-            capacity,
-            path=checked.ring,
-            metadata=metadata,
-            keep_previous=keep_previous,
-            tags=tags,
-        )
-        self.capacity = self._ring.capacity
-        self._recording.note = self._ring.note
-        self._alerts = Alerts(checked.logger, checked.warning, checked.critical)
-        self._plausibility = Plausibility(pipeline, self._alerts, time.time_ns)
-        for thresholds in (checked.warning, checked.critical):
-            self._plausibility.thresholds(thresholds)
-        self._sampled_below = threshold(self.sampling_rate)
-        self._core, self._incidents = make_core(
-            self._ring,
-            clock,
-            self.owns,
-            self._alerts,
-            offset_ns=self.clock_offset_ns,
-            sampled_below=self._sampled_below,
-            overflow=self.overflow,
-            track_current=track_current,
-        )
-        self._use(self._core)
-        self._fold = LiveFold(
-            self._ring,
-            self._core,
-            self._incidents,
-            self._alerts,
-            self.clock_offset_ns,
-            self.sampling_rate,
-            max_sources=checked.max_sources,
-            plausibility=self._plausibility,
-        )
-        self._outputs = Outputs(
-            checked, self._ring, self._core, self._fold, self._alerts, self._recording
-        )
+        self._shared = shared = Shared.of(settings)
+        self._recording, self._ring, self._alerts = shared.recording, shared.ring, shared.alerts
+        self._core, self._incidents = shared.core, shared.incidents
+        self._call(shared.core)
+        self.clock_offset_ns, self.capacity = shared.recording.offset_ns, shared.ring.capacity
+        self._fold = LiveFold(shared)
+        self._bulk = BulkWriter(shared, self._fold)
+        self._outputs = Outputs(shared, self._fold)
         # not on first use: that may be in the background or in a signal handler, which must not
         # import. Not at the top: a program that does not record needs no reports
         import latprof.report.report  # noqa: F401
@@ -430,21 +279,16 @@ class Profiler(_Recorder):
             if self.running:
                 raise ProfilerError("the profiler runs already; stop it before you start it again")
             self.stop()  # if an earlier stop was interrupted
-            _stop_at_end_of_worker()
+            stop_at_end_of_worker()
             self._ring.acquire()
-            _running.add(self)  # first: if another thread forks now, the child stops this profiler
+            RUNNING.add(self)  # first: if another thread forks now, the child stops this profiler
             self._recording.begin()
             self._outputs.begin()
             self._core.start()
             # the thread must not keep the profiler alive
             report = weakref.WeakMethod(self._log_report)
             self._background = Background(
-                self._fold,
-                self._core,
-                self._alerts,
-                self.report_interval,
-                lambda: (log := report()) and log(),
-                self._outputs.tick,
+                self._shared, self._fold, lambda: (log := report()) and log(), self._outputs.tick
             )
             self._incidents.wake = self._background.wake
             try:
@@ -481,8 +325,8 @@ class Profiler(_Recorder):
         """Let go of what only a running profiler needs."""
         self._background = None
         self._ring.release()
-        self._plausibility.settle(self._fold.accounts())
-        _running.discard(self)  # last: the child of a fork must leave an open file
+        self._fold.plausibility.settle(self._fold.accounts())
+        RUNNING.discard(self)  # last: the child of a fork must leave an open file
 
     def __enter__(self) -> "Profiler":
         self.start()
@@ -492,7 +336,7 @@ class Profiler(_Recorder):
         self.stop()
 
     # -- recording ------------------------------------------------------------------------------
-    # `frame` and `record` are the functions of the core, see `_Recorder`
+    # `frame` and `record` are the functions of the core, see `FrameCalls`
 
     def record_many(
         self,
@@ -531,26 +375,9 @@ class Profiler(_Recorder):
             An array is not of integers, the lengths differ, or `tags` has a name that is not a tag
             of the profiler.
         """
-        core, tags = self._core, {} if tags is None else tags
-        if not isinstance(tags, Mapping):
-            raise self._incidents.wrong_tags(tags)
-        for tag in tags:
-            if tag not in self._ring.tag_names:
-                raise self._incidents.unknown_tag(tag)
-        batch = bulk.batch_of(
-            self._ring, self.owns, core.stamp_limit, frame_ids, stamps, size, source, tags
-        )
+        batch = self._bulk.batch_of(frame_ids, stamps, size, source, tags)
         if self.running:
-            bulk.write(
-                batch,
-                self._ring,
-                core,
-                self._incidents,
-                self._alerts,
-                self._fold,
-                self._sampled_below,
-                self.owns,
-            )
+            self._bulk.write(batch)
         elif not self._recording.begun:
             self._incidents.unstarted()
 
@@ -588,8 +415,7 @@ class Profiler(_Recorder):
         >>> int((profiler.trace().marks["decode"] > profiler.trace().marks["start"]).sum())
         1
         """
-        samples = self.sampling_rate < 1
-        return stage_of(self._core, self._incidents, self.pipeline, self.owns, samples, name)
+        return stage_of(self._shared, name)
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -621,24 +447,9 @@ class Profiler(_Recorder):
         """
         from latprof.report.report import Report
 
-        known = ("source", *self._ring.tag_names)
-        if by not in known:
-            raise ProfilerError(
-                f"by must be one of {', '.join(known)}, got {quoted(by)}; give the tag to "
-                "Profiler(tags=...)"
-            )
-        profile = self._fold.run(lambda: self._profile(by))
+        profile = self._fold.copy(by)
         overhead = str(self._overhead_of(profile))
         return Report(profile, overhead=overhead, unstarted=not self._recording.begun)
-
-    def _profile(self, by: str = "source") -> Profile:
-        """Return a profile of all frames so far."""
-        self._fold.catch_up()
-        profile = self._fold.copy(by)
-        profile.segments = set(self._recording.segments())
-        profile.labels = {name: str(value) for name, value in self._settings.meta.items()}
-        profile.accounts = self._fold.accounts()
-        return profile
 
     def overhead(self) -> Overhead:
         """Measure what profiling a frame costs in this process; it takes a few milliseconds.
@@ -650,7 +461,7 @@ class Profiler(_Recorder):
             the mean end_to_end so far. The work of the background thread is not included.
         """
         self._cost_ns = None
-        return self._overhead_of(self._fold.run(self._profile))
+        return self._overhead_of(self._fold.copy())
 
     def _overhead_of(self, profile: Profile) -> Overhead:
         cost_ns = self._cost_ns
@@ -666,7 +477,12 @@ class Profiler(_Recorder):
         if report.profile.frames:
             self._alerts.info(str(report))
 
-    def _forked(self) -> None:
+    @property
+    def fold_lock(self) -> "threading.RLock":
+        """Held while a profile is half folded."""
+        return self._fold.lock
+
+    def stop_in_child(self) -> None:
         """Stop in the child of a fork, where the thread is gone and locks may never be released."""
         self._core.stop()
         self._incidents.forked()
@@ -681,59 +497,3 @@ class Profiler(_Recorder):
         self._alerts.problem(
             "stopped by a fork", "the child does not record; make a new Profiler in it"
         )
-
-
-# -- forks and the end of the process -------------------------------------------------------------
-
-# The child of a fork has a copy of the ring and none of the threads. It must not record into what
-# it shares with its parent, and locks that other threads held are never released in it.
-
-_running: "weakref.WeakSet[Profiler]" = weakref.WeakSet()
-
-_held: "dict[int, list[threading.RLock]]" = {}
-"""Locks held during a fork, by thread: several threads may fork at once."""
-
-
-def _before_fork() -> None:
-    # no profile of the child is half folded
-    mine = _held[threading.get_ident()] = []
-    for profiler in list(_running):
-        lock = profiler._fold.lock
-        lock.acquire()
-        mine.append(lock)
-
-
-def _after_fork() -> None:
-    for lock in _held.pop(threading.get_ident(), ()):
-        lock.release()
-
-
-def _stop_in_child() -> None:
-    for profiler in list(_running):
-        profiler._forked()
-    _running.clear()
-    _held.clear()
-
-
-def _stop_at_exit() -> None:
-    for profiler in list(_running):
-        profiler.stop()
-
-
-def _stop_at_end_of_worker() -> None:
-    """Stop all profilers when a worker process of multiprocessing ends: it skips `atexit`."""
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None and _finalized[-1:] != [os.getpid()]:
-        _finalized[:] = [os.getpid()]
-        util.Finalize(None, _stop_at_exit, exitpriority=100)
-
-
-_finalized: list[int] = []
-"""The process that stops all profilers when it ends, if multiprocessing is in use."""
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork, after_in_child=_stop_in_child
-    )
-atexit.register(_stop_at_exit)

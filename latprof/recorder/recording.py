@@ -21,7 +21,8 @@ from latprof.errors import ProfilerError
 from latprof.frames import MISSING, Columns
 from latprof.pipeline import Pipeline
 from latprof.recorder.alerts import Alerts
-from latprof.recorder.settings import Rotation
+from latprof.recorder.implementation import IMPL
+from latprof.recorder.settings import Rotation, Settings
 from latprof.text import escape, quoted
 from latprof.units import STAMP_LIMIT, format_utc
 
@@ -41,10 +42,8 @@ class Recording:
 
     Parameters
     ----------
-    clock
-        The profiler's clock. It is read once here and once at each `begin` and `end`.
-    about
-        Metadata that all traces share: owned marks, sampling rate.
+    settings
+        Those of the profiler. Its clock is read once here and once at each `begin` and `end`.
 
     Attributes
     ----------
@@ -59,14 +58,13 @@ class Recording:
         clock.
     """
 
-    def __init__(self, clock: Callable[[], int], about: dict[str, Any]) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.id = uuid.uuid4().hex
         self.pid = os.getpid()
         self.since: int | None = None
         self.note: Callable[[bool, int, int], None] | None = None
-        self._clock = clock
-        self._about = about
-        self._anchors = [_checked_anchor(clock)]
+        self._settings, self._clock = settings, settings.clock
+        self._anchors = [_checked_anchor(self._clock)]
         self.offset_ns = self._anchors[0][1] - self._anchors[0][0]
         self._segments: list[tuple[int, int]] = []
 
@@ -113,7 +111,9 @@ class Recording:
     def meta(self, segments: list[tuple[int, int]] | None = None) -> dict[str, Any]:
         """Return the metadata of a trace of these segments; without them, of a ring."""
         meta: dict[str, Any] = {
-            **self._about,
+            "owns": list(self._settings.owned),
+            "sampling_rate": self._settings.sampling_rate or None,
+            "core": IMPL,
             "clock_offset_ns": self.offset_ns,
             "anchors": [list(anchor) for anchor in self._anchors],
             "host": socket.gethostname(),
@@ -124,6 +124,8 @@ class Recording:
             "recording": self.id,
             "stamp_ns": _stamp_ns(),
         }
+        if self._settings.meta:
+            meta["labels"] = self._settings.meta
         if segments is not None:
             meta["segments"] = [list(segment) for segment in segments]
         with contextlib.suppress(OSError, UnicodeError):  # Linux only

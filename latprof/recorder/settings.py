@@ -78,6 +78,11 @@ class Settings:
     track_current: bool
     meta: dict[str, str | int | float]
 
+    @property
+    def owned(self) -> tuple[str, ...]:
+        """The marks that this process stamps, in the pipeline's order."""
+        return self.owns or self.pipeline.marks
+
 
 def check_settings(pipeline: Pipeline, **given: Any) -> Settings:
     """Check all arguments of `Profiler`, and return what they mean.

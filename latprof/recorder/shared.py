@@ -1,0 +1,67 @@
+"""What the parts of one profiler share: its settings, ring, stamping core, clock and log."""
+
+from dataclasses import dataclass
+
+from latprof.recorder.alerts import Alerts
+from latprof.recorder.implementation import Core, make_core
+from latprof.recorder.incidents import Incidents
+from latprof.recorder.recording import Recording
+from latprof.recorder.sampling import threshold
+from latprof.recorder.settings import Settings
+from latprof.ring.ring import Ring
+
+__all__ = ["Shared"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """The parts of a profiler that the others use.
+
+    Parameters
+    ----------
+    settings
+        The settings of the profiler.
+    recording
+        When it recorded, and on which clocks.
+    ring, core, incidents
+        The rows, the core that writes them, and what it calls in rare cases.
+    alerts
+        What is counted beside the frames, and logged.
+    """
+
+    settings: Settings
+    recording: Recording
+    ring: Ring
+    core: Core
+    incidents: Incidents
+    alerts: Alerts
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Shared":
+        """Make all of them. The ring may create a file."""
+        recording = Recording(settings)
+        alerts = Alerts(settings.logger, settings.warning, settings.critical)
+        metadata = None
+        if settings.ring is not None:
+            thresholds = {"warning": settings.warning, "critical": settings.critical}
+            metadata = recording.meta() | {"thresholds": thresholds}
+        ring = Ring(
+            settings.pipeline,
+            settings.capacity,
+            path=settings.ring,
+            metadata=metadata,
+            keep_previous=settings.keep_previous,
+            tags=settings.tags,
+        )
+        recording.note = ring.note
+        core, incidents = make_core(
+            ring,
+            settings.clock,
+            settings.owned,
+            alerts,
+            offset_ns=recording.offset_ns,
+            sampled_below=threshold(settings.sampling_rate),
+            overflow=settings.overflow,
+            track_current=settings.track_current,
+        )
+        return cls(settings, recording, ring, core, incidents, alerts)
