@@ -243,7 +243,7 @@ NO_FRAME = _NoFrame()
 
 
 class Slots:
-    """The in-flight slots of a mapped file: rows whose ``begin`` is not 0 are of frames in flight.
+    """The in-flight slots of a mapped file: a row with a ``begin`` above 0 is of a frame in flight.
 
     Nothing is written while the core is not open, as in the child of a fork.
     """

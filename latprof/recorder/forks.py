@@ -11,7 +11,7 @@ import threading
 import weakref
 from typing import Protocol
 
-__all__ = ["RUNNING", "stop_at_end_of_worker"]
+__all__ = ["RUNNING", "Stoppable", "stop_at_end_of_worker"]
 
 
 class Stoppable(Protocol):

@@ -249,7 +249,7 @@ class LiveFold:
     def copy(self, by: str = "source") -> Profile:
         """Return a profile of all frames so far, with groups of sources or of a tag.
 
-        The copy takes little time, also with many groups. ProfilerError if there is no such tag.
+        The copy takes little time, also with many groups. An unknown tag raises ProfilerError.
         """
         known = ("source", *self._by_tag)
         if by not in known:
