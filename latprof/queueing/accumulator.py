@@ -1,4 +1,4 @@
-"""Accumulates the sums from which `causes` is computed. Recordings may be merged in any order.
+"""Adds up the sums from which `causes` is computed. Recordings may be merged in any order.
 
 The first frames of a recording may have waited for the last frames of the one before. Both ends
 are therefore kept: see `latprof.sequence.segments.Edges`. Short recordings are kept as a whole, and
@@ -38,15 +38,15 @@ _MOST_OVERLAP = 0.5  # share of the last rows of a recording that may start afte
 class _Part(Edges):
     """A recording, or several that were joined: its first and last rows.
 
-    Columns of the rows are the marks, with the start first, whether the frame was finished, and
-    whether it is counted.
+    Columns of the rows are the marks, with the start first, and two of 0 or 1: whether the frame
+    finished, and whether it is counted.
 
     Attributes
     ----------
     early
-        Frames in the head that may have waited for frames before the part.
+        How many frames in the head may have waited for frames before the part.
     unseen
-        Other frames that may have waited for frames that are not known.
+        How many other frames may have waited for frames that are not known.
     """
 
     head: tuple[Annotated[Ints, Length(EDGE_ROWS)], ...] = ()
@@ -72,13 +72,13 @@ class CausesAccumulator:
     reason
         Why causes are not available; empty if they are.
     sums
-        Of all frames but those of complete parts.
+        The sums of all frames except those of complete parts (short recordings, kept as a whole).
     parts
         The recordings, with their first and last rows.
     recordings, overlapping
         How many recordings there are, and how many overlap with another one in time.
     rows, late
-        Rows, and those that came after a window that had later ones.
+        Number of rows, and of those that came after a window with later starts was modelled.
     """
 
     pipeline: Pipeline
@@ -94,19 +94,19 @@ class CausesAccumulator:
         names = {stage.name for stage in self.pipeline.stages}
         sums, columns = self.sums, len(stations_of(self.pipeline).marks) + 2
         if list(sums.total) != list(sums.counts) or set(sums.total) != names:
-            raise ValueError("sums of other stages")
+            raise ValueError("total and counts must have the stages of the pipeline")
         gains = Gains() if sums.gains is None else sums.gains
         if set(gains.gain) - names or set(sums.waits) - names or set(sums.queues) - names:
-            raise ValueError("gains, waits or queues of other stages")
+            raise ValueError("gains, waits and queues must be of stages of the pipeline")
         if any(not path or set(path) - names for paths in sums.waits.values() for path in paths):
-            raise ValueError("waits for other stages")
+            raise ValueError("paths of waits must be of stages of the pipeline")
         if len(self.parts) > 0 and any(len(part.head) != columns for part in self.parts):
-            raise ValueError("rows of other marks")
+            raise ValueError("rows of parts must have the marks of the pipeline")
         for part in self.parts:
             for stamps in (*part.head[:-2], *part.tail[:-2]):
                 outside = (stamps <= -STAMP_LIMIT) | (stamps >= STAMP_LIMIT)
                 if (outside & (stamps != MISSING)).any():
-                    raise ValueError("stamps of 2**62 ns or more")
+                    raise ValueError("stamps of parts must be between -2**62 and 2**62 ns")
         self._windows = Windows(self.pipeline)
         self._edges, self._gains = _Part(), GainsSoFar()  # of the recording that is being read
         self._counted = self._ended = False
@@ -117,7 +117,7 @@ class CausesAccumulator:
         return cls(pipeline, CauseSums.empty(pipeline))
 
     def lose(self, reason: str) -> None:
-        """Record why some frames are missing: causes are not available any more."""
+        """Keep the reason why frames are missing; causes are not available any more."""
         self.reason = self.reason or reason
         self._windows.clear()
         self.parts, self._edges = [], _Part()
@@ -175,7 +175,7 @@ class CausesAccumulator:
         self._join_closest()
 
     def result(self) -> tuple[CauseSums, tuple[str, ...]]:
-        """Return the sums of all frames, and what is to be said of them.
+        """Return the sums of all frames, and notes on what they do not show.
 
         Raises
         ------
@@ -243,7 +243,7 @@ def _joined(pipeline: Pipeline, left: _Part, right: _Part) -> tuple[_Part, Cause
     _Part
         Both recordings.
     CauseSums
-        What is to be added to the sums of all frames.
+        Sums to be added to those of all frames.
     bool
         Whether the recordings overlap in time by more than the rows that are kept.
     """
@@ -278,7 +278,7 @@ def _joined(pipeline: Pipeline, left: _Part, right: _Part) -> tuple[_Part, Cause
     if not right.complete:
         certain[-(EDGE_ROWS // 2) :] = False
     columns, names = _columns_of(pipeline, both), stations_of(pipeline).names
-    # without frames before these, no delay of them is known
+    # the frames before these are missing, and so are their delays
     earlier = None if left.complete else dict.fromkeys(names, np.zeros(0, np.int64))
     model = queue_model(
         pipeline, columns, counted=counted, new=new, earlier=earlier, certain=certain
@@ -303,7 +303,10 @@ def _sums_of(pipeline: Pipeline, part: _Part) -> CauseSums:
 
 
 def _counted_before(pipeline: Pipeline, rows: Rows, counted: Mask, both: QueueModel) -> CauseSums:
-    """Return the sums of rows at the end of a recording as they were without the other one."""
+    """Return the sums of rows at one end of a recording, modelled without the other recording.
+
+    They are computed with the servers and estimates of `both`, the model of both recordings.
+    """
     columns, new = _columns_of(pipeline, rows), np.zeros(len(counted), bool)
     return CauseSums.of(queue_model(pipeline, columns, counted=counted, new=new, like=both))
 
@@ -326,7 +329,7 @@ def _rows_of(columns: Columns, marks: tuple[str, ...], counted: Mask | None) -> 
 
 
 def _early(model: QueueModel) -> tuple[int, int]:
-    """Return how many counted frames may have waited for earlier ones: of the head, and others."""
+    """Return how many counted frames may have waited for unseen ones: in the head, and others."""
     found = [np.zeros(0, np.int64)]
     for name, visits in model.visits.items():
         if len(visits):

@@ -55,7 +55,7 @@ def waited_for(
     stations: Mapping[str, str | None] | None = None,
     pipeline: Pipeline | None = None,
 ) -> list[Waited]:
-    """Return for chosen frames in which intervals they waited for which earlier frames.
+    """Return the intervals in which chosen frames waited, each with the earlier frame waited for.
 
     Parameters
     ----------
@@ -85,7 +85,9 @@ def waited_for(
         ) from None
     for row in chosen:
         if not len(columns):
-            raise TraceError(f"the trace has no rows, got row {row:,}; choose no row")
+            raise TraceError(
+                f"rows must be empty for a trace without rows, got {row:,}; leave it out"
+            )
         if not 0 <= row < len(columns):
             raise TraceError(f"rows must be from 0 to {len(columns) - 1:,}, got {row:,}")
     found: dict[int, list[Waited]] = {row: [] for row in chosen}
@@ -96,7 +98,7 @@ def waited_for(
         latest = latest_departures(mine.end)
         for visit in np.flatnonzero((mine.service == i) & np.isin(mine.frame, chosen)).tolist():
             low, high = int(delays.arrive[visit]), int(mine.begin[visit])
-            # of the visits before it, the first that had not ended when the frame arrived
+            # the first of the earlier visits that had not ended when the frame arrived
             first = int(np.searchsorted(latest[: visit + 1], low, side="right")) - 1
             row = int(mine.frame[visit])
             for earlier in range(max(first, 0), visit):
@@ -244,7 +246,7 @@ class _BlameRow:
     highest: dict[str, Highest] = field(default_factory=dict)
 
     def value(self, name: str, value: str) -> float | None:
-        """Return a value of `blame` for a stage, or for the self time; None if it is unknown."""
+        """Return a value of `blame` for a stage or the self time, None if it is unknown."""
         if not self.frames:
             return None
         if value == "p99":

@@ -1,14 +1,14 @@
-"""How long stations were busy, and when a full queue kept a station from going on.
+"""Finds how long stations were busy, and when a full queue kept a station from going on.
 
 Each stage of a station has a cumulative function of time. The time that earlier frames spent in
 the stage while a frame waited is the difference of two values of it.
 
 If the queue behind a station is full, the frame stays, and the server cannot take the next one. The
 room of the queue shows when that was (see `latprof.queueing.rooms`): without a known room, nothing
-is held. If marks are set after the put, this time is part of the stage upstream. Frames that
-wait for a blocked frame then wait for what that frame waits for: a path, which is followed station
-by station. In the picture frame 2 waits for stage a, and then for b by the path
-(a, b), because the queue between the two stations has room for no frame::
+is held. If marks are set after the put, this time is part of the last stage of the station. Frames
+that wait for a blocked frame also wait for the stage that blocks it, and so on: this is a path,
+which is followed station by station. In the picture frame 2 waits for stage a, and then for b by
+the path (a, b), because the queue between the two stations has room for no frame::
 
     stage a   |--- 1 ---|.. 1 is blocked ..|--- 2 ---|
     stage b   |------------- 0 ------------|--- 1 ---|
@@ -43,11 +43,12 @@ __all__ = [
 Amounts = Ints | Floats
 
 Path = tuple[str, ...]
-"""The stage that the frame in front is in, the stage that this frame waits for, and so on."""
+"""The stage of the frame that is waited for, then the stage that this frame waits for, and so on;
+the last stage is the one that causes the wait."""
 
 
 class Intervals:
-    """The cumulative time of intervals that are disjoint and in order, one for each visit.
+    """The cumulative time (ns) of intervals that are disjoint and in order, one for each visit.
 
     Parameters
     ----------
@@ -71,11 +72,11 @@ class Intervals:
         self.entries, self.low, self.high, self.inner = entries, low, high, inner
         self._at_low: Amounts = low if inner is None else inner.until(low)
         lengths = (high if inner is None else inner.until(high)) - self._at_low
-        # of the visits before each one, and of all
+        # sums[i] is the time of the first i visits
         self.sums = np.concatenate([np.zeros(1, lengths.dtype), np.cumsum(lengths)])
 
     def locate(self, times: Ints) -> Ints:
-        """Return the last visit that had begun at each time, -1 if none had."""
+        """Return the last visit (n,) that had begun at each of `times` (n,), -1 if none had."""
         return np.searchsorted(self.entries, times, side="right") - 1
 
     def until(self, times: Ints, visit: Ints | None = None) -> Amounts:
@@ -144,8 +145,8 @@ def busy_times(visits: Visits) -> Mapping[str, BusyTime]:
         return {
             name: Intervals(visits.begin, low, high) for name, (low, high) in visits.stages.items()
         }
-    # the few visits that overlap, and all of a batch but the first, are cut to the time that
-    # earlier ones leave
+    # a few visits overlap with earlier ones, as do those of a batch except the first: of these only
+    # the time after the earlier ones counts
     floor = np.maximum(visits.begin, latest_departures(visits.end))
     return {
         name: Intervals(floor, np.maximum(low, floor), np.maximum(high, floor))
@@ -192,9 +193,9 @@ class Blocked:
 class Held:
     """The (n,) intervals, by visit to a station, in which its thread waited to put the frame.
 
-    The next frame was there from `low` on and began at `high`. `freed_at` is for each visit the
-    take that let the put before it return, `MISSING` if that put was not held. With `in_stage` the
-    recording has this time as time of the last stage.
+    The next frame was there from `low` on and began at `high`; both are equal if it did not wait.
+    `freed_at` is for each visit the take that let the put before it return, `MISSING` if that put
+    was not held. With `in_stage` the interval is inside the last stage of the visit itself.
     """
 
     low: Ints
@@ -234,10 +235,10 @@ def blocking_of(
     held: Mapping[str, Held],
     depth: int = MOST_STAGES,
 ) -> tuple[dict[str, dict[Path, BusyTime]], dict[str, list[Blocked]]]:
-    """Return by station what frames wait for while it is busy, and when it was blocked.
+    """Return by station its busy time by path, and the intervals in which it was blocked.
 
-    The first is a cumulative time for each path of at most `depth` stages. The last stage of a path
-    is the one that all others wait for.
+    The busy time of a path is a cumulative time; paths have at most `depth` stages. The last stage
+    of a path is the one that all others wait for.
     """
     busy: dict[str, dict[Path, BusyTime]] = {}
     found: dict[str, list[Blocked]] = {}

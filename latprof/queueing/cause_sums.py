@@ -1,4 +1,4 @@
-"""Sums behind causes, of the frames of a model: waits, gains, evidence of stations and queues."""
+"""The sums that causes are computed from: waits, gains, evidence of stations and queues."""
 
 import operator
 from collections.abc import Callable, Mapping
@@ -51,10 +51,10 @@ class StationEvidence:
     Attributes
     ----------
     frames, unknown, breaks
-        All frames, those without a known entry or departure, and those that contradict first in,
-        first out.
+        Number of frames, of those without a known entry or departure, and of those that contradict
+        first in, first out.
     servers, full
-        How many frames were served at once, and how many frames found one server free, the last.
+        How many frames were served at once, and how many frames took the last free server.
     queued
         Frames that waited for a departure.
     given
@@ -90,7 +90,7 @@ class StationEvidence:
 
     @property
     def is_concurrent(self) -> bool:
-        """Whether frames overlap, and how many of them may do so has no bound that is seen.
+        """Whether frames overlap without a bound that is seen.
 
         See `latprof.queueing.stations.has_no_bound`.
         """
@@ -103,7 +103,7 @@ class StationEvidence:
             self.unknown + other.unknown,
             self.breaks + other.breaks,
             max(self.servers, other.servers),
-            # of fewer servers it is not known
+            # how often all servers were busy is not known of the part with fewer servers
             sum(x.full for x in (self, other) if x.servers == max(self.servers, other.servers)),
             self.queued + other.queued,
             self.given or other.given,
@@ -124,19 +124,19 @@ class CauseSums:
     total, counts
         Time of the stage, and how many frames have it.
     waits
-        By hand-off and path, what its frames waited for: see `latprof.queueing.blocking`.
+        By hand-off and path, how long its frames waited: see `latprof.queueing.blocking`.
     gains
-        What quicker stages give, or None if no replay is available.
+        The gains of quicker stages, or None if no replay is available.
     queues
-        What is known of the queues, by hand-off.
+        The queues by hand-off, as far as they are known.
     source
-        Where frames come from.
+        The kind of source that frames come from.
     end_to_end, frames
         The sum of end_to_end, and over how many frames.
     stations
-        By station, what was seen there, of each frame once.
+        The evidence of each station, with each frame once.
     unseen
-        By hand-off, what queued frames waited for frames from before the recording.
+        By hand-off, how long queued frames waited for frames from before the recording.
     notes
         Why gains or waits are unknown.
     """
@@ -203,7 +203,7 @@ class CauseSums:
     def _with(self, put: Callable[[Any, Any], Any], other: "CauseSums") -> "CauseSums":
         gains = None
         if self.gains is not None and other.gains is not None:
-            # what is taken away was not replayed
+            # sums that are subtracted have no gains: their frames were not replayed
             gains = self.gains + other.gains
         return CauseSums(
             _by_key(put, self.total, other.total),
@@ -214,16 +214,16 @@ class CauseSums:
             other.source if other.frames > self.frames else self.source,
             put(self.end_to_end, other.end_to_end),
             put(self.frames, other.frames),
-            # what is taken away was never evidence: it is of frames that are not new
+            # sums that are subtracted have no evidence: their frames are not new
             _by_key(operator.add, self.stations, other.stations, StationEvidence()),
             _by_key(put, self.unseen, other.unseen),
             tuple(dict.fromkeys((*self.notes, *other.notes)))[:MOST_NOTES],
         )
 
     def waited_for(self, handoff: str) -> dict[Path, float]:
-        """Return by path what the frames of a hand-off waited for.
+        """Return by path how long (ns) the frames of a hand-off waited.
 
-        Frames from before the recording are taken for ones like those that were seen.
+        The wait for frames from before the recording is divided among the paths as the rest is.
         """
         seen = self.waits.get(handoff, {})
         known, unseen = sum(seen.values()), self.unseen.get(handoff, 0)
@@ -238,7 +238,7 @@ class CauseSums:
         return next(filter(None, reasons), "")
 
     def assumptions(self) -> list[str]:
-        """Return what a replay assumes, with its evidence."""
+        """Return sentences on what a replay assumes, with the evidence."""
         if self.gains is None or not self.gains.frames:
             return []
         lines = [f"{name}: {queue.text}" for name, queue in self.queues.items()]
@@ -260,7 +260,7 @@ class CauseSums:
         return lines
 
     def station_notes(self) -> list[str]:
-        """Return what was inferred of the stations."""
+        """Return sentences on what was inferred of the stations."""
         lines = []
         for name, seen in self.stations.items():
             for (by, stage), blocked in seen.blocked.items():
@@ -337,8 +337,9 @@ def _filling(model: QueueModel, name: str) -> tuple[int, int]:
 def _count_queue_of_blocked(model: QueueModel, waits: dict[str, dict[Path, float]]) -> None:
     """Count the queue in front of a blocked station for the station that blocked it.
 
-    While a frame of the queue is served nothing is blocked. But without the blocked time before,
-    the queue would be shorter by what a replay of the station without that time takes away.
+    While a frame of the queue is served, nothing is blocked. But the queue would be shorter without
+    the blocked time before: the difference, from a replay of the station without that time, is
+    moved from the station's own stages to the one that blocked it.
     """
     for service in model.stations.services:
         mine, delays = model.visits[service.station], model.delays[service.station]
@@ -363,7 +364,7 @@ def _count_queue_of_blocked(model: QueueModel, waits: dict[str, dict[Path, float
 
 
 def _count_blocked(model: QueueModel, waits: dict[str, dict[Path, float]]) -> None:
-    """Add what stages themselves waited because the next station blocked them."""
+    """Add the time inside stages in which the next station blocked them, as waits of the stages."""
     for station, found in model.blocked.items():
         mine = model.visits[station]
         for blocked in found:
@@ -377,7 +378,7 @@ def _count_blocked(model: QueueModel, waits: dict[str, dict[Path, float]]) -> No
 
 
 def _surer(one: Queue, other: Queue) -> Queue:
-    """Return what two parts of a recording show of a queue: the room with more evidence."""
+    """Return a queue as two parts of a recording show it: with the room that has more evidence."""
     surer = max(one, other, key=lambda queue: (queue.given, bool(queue.room), queue.held))
     held = one.held + other.held if one.room == other.room else surer.held
     return replace(surer, most=max(one.most, other.most), held=held)

@@ -44,27 +44,27 @@ class Causes(Shown):
     total
         Time of the stage as recorded.
     waits
-        By hand-off and path, what its frames waited for. A path is the stage that the frame in
+        By hand-off and path, how long (ns) its frames waited. A path is the stage that the frame in
         front was in, the stage that this one waited for, and so on.
     counts
         How many frames have the stage.
     end_to_end, frames
         The sum of end_to_end, and over how many frames.
     gains
-        What quicker stages give in a replay, over the frames that were replayed.
+        The gains of quicker stages, over the frames that were replayed; None without a replay.
     queues
-        What is known of the queues, by hand-off.
+        The queues by hand-off, as far as they are known.
     source
-        Where frames come from.
+        The kind of source that frames come from.
     out_of_order
-        Frames that contradict first in, first out, or lack a mark, at any station.
+        How many times a frame contradicts first in, first out, or lacks a mark, at any station.
     assumptions
         What the replay assumes, with its evidence.
     notes
         What was inferred, and what is unknown.
     overlapping
-        By stage of which frames overlap without a bound, as in an event loop, how many of them did
-        so at most. Its station is not taken as one: nothing waits for it.
+        Stages with frames that overlap without a bound, as in an event loop, and the largest number
+        of frames at once. Their stations are not taken as such: nothing waits for them.
     """
 
     self_time: dict[str, float]
@@ -89,7 +89,7 @@ class Causes(Shown):
 
     @property
     def gain(self) -> dict[str, float] | None:
-        """By how much the sum of end_to_end would be less with the stage a tenth quicker.
+        """By how much (ns) the sum of end_to_end would be less with the stage a tenth quicker.
 
         It is negative if end_to_end would be more, and None if no replay is available: see `notes`.
         """
@@ -112,12 +112,12 @@ class Causes(Shown):
 
     @property
     def throughput(self) -> dict[str, float] | None:
-        """Which part more frames would leave each second with the stage a tenth quicker."""
+        """By which part more frames would leave each second with the stage a tenth quicker."""
         known = self.gains
         return None if known is None else {name: known.throughput(name) for name in self.total}
 
     def _of_all(self, value: Callable[[Gains, str], float]) -> dict[str, float] | None:
-        """Return values by stage, of the frames that were replayed as if of all frames."""
+        """Return values by stage, scaled from the frames that were replayed to all frames."""
         if self.gains is None:
             return None
         scale = self.frames / self.gains.frames if self.gains.frames else 1.0
@@ -127,9 +127,9 @@ class Causes(Shown):
     def cause(self) -> str | None:
         """The stage that is the cause, or None if no frame has a stage.
 
-        If a stage takes a tenth less, end_to_end is less as well: most with the cause. If no stage
-        gives anything, or no replay is available, it is the stage with the largest self and
-        blocking time.
+        It is the stage with the largest gain: a tenth less of it takes most off end_to_end. If no
+        stage has a gain above 0, or no replay is available, it is the stage with the largest sum of
+        self and blocking time.
         """
         gain = self.gain or {}
         best = max(gain, key=gain.__getitem__, default=None)
@@ -214,7 +214,7 @@ class Causes(Shown):
 
     @property
     def remarks(self) -> list[str]:
-        """What else the gains show: ties, transport, erratic stages, stages that harm."""
+        """Sentences on ties, transport, erratic stages, and stages that harm if made quicker."""
         cause, gain, held, lines = self.cause, self.gain, self.held, []
         if cause is None or not gain or not held or NO_STATION in self.notes:
             return []
@@ -274,7 +274,7 @@ class Causes(Shown):
         frames waited elsewhere because of it. ``gain`` is the share of end_to_end that is saved if
         the stage takes a tenth less (``gain_low`` to ``gain_high``: 8 and 12 % less), ``held`` if
         it never takes longer than its median, and ``gain_ns`` is ``gain`` in ns a frame.
-        ``throughput`` is which part more frames leave each second.
+        ``throughput`` is by which part more frames leave each second.
         """
         return data_frame(self.rows(), "stage")
 
@@ -401,9 +401,9 @@ def causes(
 
     Notes
     -----
-    More than `latprof.queueing.windows.WINDOW_ROWS` frames are read a window at a time. What frames
-    waited for is known across windows. Gains are those of each window, replayed from the queue that
-    was there at its beginning, with its own medians.
+    More than `latprof.queueing.windows.WINDOW_ROWS` frames are read a window at a time. Waiting for
+    frames of earlier windows is seen. Gains are added up over windows: each is replayed from the
+    queue at its beginning, with its own medians.
 
     Examples
     --------
@@ -434,7 +434,7 @@ def causes(
 
 
 def causes_of(accumulator: CausesAccumulator) -> Causes:
-    """Return the causes that recordings added up to.
+    """Return the causes in all recordings that were added to an accumulator.
 
     Raises
     ------
