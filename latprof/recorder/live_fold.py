@@ -26,7 +26,7 @@ from latprof.text import quoted
 if TYPE_CHECKING:
     from latprof.recorder.background import Background
 
-__all__ = ["STEP_ROWS", "LiveFold"]
+__all__ = ["STEP_ROWS", "LiveFold", "Rest"]
 
 STEP_ROWS = 4_096  # rows folded at a time in the background
 CATCH_UP_ROWS = 65_536  # rows folded at a time while a caller waits for the result
