@@ -512,7 +512,7 @@ def test_metadata_with_wrong_values_is_refused(tmp_path):
         ({"join": {"parts": [1]}}, "metadata 'join' must be "),
         ({"join": {"parts": [{"lost": "many"}]}}, "metadata 'join' must be "),
         ({"thresholds": {"warning": {"mic": -1}}}, "metadata 'thresholds' must be "),
-        ({"recovery": {"whole": 1}}, "metadata 'recovery' must be an object of the counts"),
+        ({"recovery": {"whole": 1}}, "metadata 'recovery' must be an object of counts"),
         ({"run": 1}, "metadata 'run' must be an object, got 1"),
     ]:
         found = refused(with_metadata(tmp_path / "t.parquet", metadata(**changed)))

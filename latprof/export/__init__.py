@@ -1,3 +1,3 @@
-"""Results for the systems that people look at latencies in. Each module needs its own package."""
+"""Exports to monitoring systems and trace viewers; a module may need a package of its own."""
 
 __all__: list[str] = []

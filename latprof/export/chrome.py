@@ -18,7 +18,7 @@ from latprof.trace import Trace
 __all__ = ["save"]
 
 _PROCESS = 1
-_MARK = f"us {secrets.token_hex(8)} "  # begins text that becomes a number; no name has it
+_MARK = f"us {secrets.token_hex(8)} "  # begins text that becomes a number; random, so in no name
 
 
 def save(trace: Trace, path: str | os.PathLike[str], *, worst: int = 50) -> Drawing:
@@ -51,7 +51,7 @@ def save(trace: Trace, path: str | os.PathLike[str], *, worst: int = 50) -> Draw
 
 
 def _of_frame(number: int, frame: DrawnFrame) -> list[dict[str, Any]]:
-    """Return the events of a frame: its slices, and the arrows between those of stations."""
+    """Return the events of a frame: its slices, and arrows between its slices of stations."""
     events = _side_by_side(frame.whole, frame, "frame")
     steps = [each for each in frame.stages if not each.overlaps]
     for each in frame.stages:

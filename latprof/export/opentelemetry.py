@@ -9,7 +9,7 @@ The packages must be installed (``pip install 'latprof[opentelemetry]'``)::
     with export(profiler, OTLPMetricExporter(), OTLPSpanExporter(), every="60s"):
         ...
 
-`metrics_data` and `spans` make what exporters of the SDK take, also of a profile that was saved.
+`metrics_data` and `spans` make the data that exporters of the SDK take, also from a saved profile.
 No time is measured twice. Sending takes some milliseconds for each source.
 
 ============================  =====================================================================
@@ -24,7 +24,7 @@ No time is measured twice. Sending takes some milliseconds for each source.
 Counts, sums, minima, maxima and the count of zeros are exact. A value is counted in a bucket by its
 bin: values within 0.05 % of the edge of a bucket, from 2,048 ns on, may be counted in the bucket
 beside it. The scale is the largest, up to 9, at which at most `buckets` hold all values, as in the
-SDK. Numbers are cumulative, since the start of the recording. Frames without times, or of times
+SDK. Numbers are cumulative, since the start of the recording. Frames that have no times, or times
 before 1970, are counted, but have neither exemplars nor spans.
 """
 
@@ -94,15 +94,15 @@ def metrics_data(
     Parameters
     ----------
     profile
-        Its groups, if it has some, are the values of the attribute ``source``, or of the tag by
-        which it was folded.
+        If it has groups, their names are the values of the attribute ``source``, or of the tag by
+        which the profile was folded.
     buckets
         Most buckets of a histogram.
     worst
-        How many of the slowest frames of each group are exemplars, at most 100. Their spans are
-        those of `spans` with the same number.
+        How many of the slowest frames of each group become exemplars, at most 100. They refer to
+        the spans that `spans` returns for the same `worst`.
     resource
-        What made the frames; by default as the environment names it.
+        The program that made the frames; by default as the environment names it.
     time_ns
         Time of the numbers, UTC ns; by default the end of the recording.
 
@@ -132,7 +132,7 @@ def metrics_data(
 def _numbers(
     profile: Profile, buckets: int, worst: int, resource: "Resource", time_ns: int | None
 ) -> "tuple[MetricsData, dict[int, WorstFrame]]":
-    """Return the metrics, and the slowest frames of each group by the number of their trace."""
+    """Return the metrics, and the slowest frames of all groups by trace id."""
     from opentelemetry.sdk.metrics.export import (
         AggregationTemporality,
         ExponentialHistogram,
@@ -213,7 +213,7 @@ def _point(
 
 
 def _exemplars(pipeline: Pipeline, frames: Mapping[int, WorstFrame]) -> "dict[str, list[Exemplar]]":
-    """Return the lengths of slow frames by span, with the ids of the spans that `spans` makes."""
+    """Return exemplars by span, with the ids of the spans that `spans` makes of these frames."""
     from opentelemetry.sdk.metrics import Exemplar
 
     found: dict[str, list[Exemplar]] = {}
@@ -305,8 +305,8 @@ def export(
     -------
     Sending
         Its ``stop()`` sends once more and ends, and so do the end of its ``with`` block and the end
-        of the program. Failures are logged; as numbers are cumulative, the next ones contain those
-        that were not sent.
+        of the program. Failures are logged. Numbers are cumulative: the next ones that are sent
+        include the frames of a failed attempt.
 
     Raises
     ------

@@ -58,8 +58,8 @@ def save(trace: Trace, path: str | os.PathLike[str], *, worst: int = 50) -> Draw
     Raises
     ------
     TraceError
-        No frame has a start and an end, a frame is of a time before 1970, the package perfetto is
-        not installed, or the file cannot be written.
+        No frame has a start and a later end, a frame has a time before 1970, the package perfetto
+        is not installed, or the file cannot be written.
     ProfileError
         `worst` is not an integer from 1 on.
 
@@ -108,7 +108,7 @@ def _protos() -> ModuleType:
 
 
 def _placed(drawing: Drawing, first_flow: int) -> dict[int, list[_Placed]]:
-    """Return the slices by track; those of the stages of one frame have the number of its flow."""
+    """Return the slices by track; the slices of a frame's stages have the number of its flow."""
     found: dict[int, list[_Placed]] = defaultdict(list)
     for number, frame in enumerate(drawing.frames):
         found[0].append(_Placed(frame.whole, frame))
@@ -122,7 +122,7 @@ def _placed(drawing: Drawing, first_flow: int) -> dict[int, list[_Placed]]:
 
 
 def _lanes(slices: Sequence[_Placed]) -> list[list[_Placed]]:
-    """Return slices in as few lanes as hold them without an overlap, each in order of time."""
+    """Return slices in as few lanes as possible without overlaps, each lane in order of time."""
     found: list[list[_Placed]] = []
     ends: list[tuple[int, int]] = []  # when a lane is free again, and its number
     for placed in sorted(slices, key=lambda each: (each.slice.begin, each.slice.end)):
@@ -137,14 +137,14 @@ def _lanes(slices: Sequence[_Placed]) -> list[list[_Placed]]:
 
 
 class _Writer:
-    """Packets of one file. Its track of a pipeline contains all others."""
+    """Packets of one file; the track of the pipeline contains all other tracks."""
 
     def __init__(self, protos: ModuleType, pipeline: str, first_ns: int) -> None:
         self.packets: Any = protos.Trace()
         self._kinds: Any = protos.TrackEvent
         self._of = (pipeline, first_ns)
         clocks = self._packet().clock_snapshot.clocks
-        for clock in (_BOOTTIME, _REALTIME):  # packets are in UTC, too
+        for clock in (_BOOTTIME, _REALTIME):  # both show the same time: times of packets are UTC
             clocks.add(clock_id=clock, timestamp=first_ns)
         self._root = stable_id(*self._of)
         root = self._packet().track_descriptor

@@ -10,9 +10,9 @@ The package ``prometheus_client`` must be installed (``pip install 'latprof[prom
 
 Each scrape reads the profiler's report, as ``profiler.report()`` does; no time is measured twice.
 Counts and sums are exact. A value is counted in a bucket by its bin: values within 0.1 % above an
-edge, from 2,048 ns on, may be counted at it. Native histograms are not offered: the formats that a
-server accepts from this client have none. A server that receives OTLP makes them of what
-`latprof.export.opentelemetry` sends.
+edge, from 2,048 ns on, may be counted as at most the edge. Native histograms are not offered, as
+the text formats of this client have none. A server that receives OTLP makes native histograms from
+what `latprof.export.opentelemetry` sends.
 
 ============================================  =====================================================
 ``latprof_latency_seconds``                   histogram by pipeline, span and source
@@ -108,7 +108,7 @@ class ProfilerCollector:
         self.label = report_label(by)
 
     def describe(self) -> "Iterable[Metric]":
-        """Return no metric: the registry then need not read the profiler to know their names."""
+        """Return no metric, so that the registry does not read the profiler to learn the names."""
         return []
 
     def collect(self) -> "Iterator[Metric]":
@@ -170,7 +170,7 @@ def export(
     Returns
     -------
     ProfilerCollector
-        What was registered; ``registry.unregister`` takes it.
+        The registered collector; pass it to ``registry.unregister`` to end the export.
 
     Raises
     ------

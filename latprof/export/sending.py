@@ -27,7 +27,7 @@ class Sending:
     to
         What the log calls the receiver.
     send
-        Sends, and returns why that failed, or "". What it raises is a failure as well.
+        Sends, and returns why that failed, or "". An exception that it raises is a failure as well.
     every_s
         The interval, in seconds.
 
@@ -57,7 +57,7 @@ class Sending:
             self.now()
 
     def stop(self) -> None:
-        """Send a last time, and end; do nothing the second time. Exporters are not shut down."""
+        """Send a last time, and end; a second call does nothing. Exporters are not shut down."""
         atexit.unregister(self.stop)
         if not self._stopped.is_set() and os.getpid() == self._process:
             self._stopped.set()
@@ -71,7 +71,7 @@ class Sending:
         with self._lock:
             try:
                 why = self._send()
-            except Exception as error:  # of an exporter: it must not end the thread
+            except Exception as error:  # an error of an exporter must not end the thread
                 why = f"{type(error).__name__}: {first_line(error)}"
             if why:
                 self.failed += 1

@@ -45,12 +45,12 @@ _log = logging.getLogger("latprof")
 
 
 def check_profiler(profiler: object) -> Profiler:
-    """Return a profiler.
+    """Return `profiler` if it is a Profiler.
 
     Raises
     ------
     ProfilerError
-        It is not one.
+        It is something else.
     """
     if not isinstance(profiler, Profiler):
         raise ProfilerError(f"profiler must be a Profiler, got {quoted(profiler)}")
@@ -79,7 +79,7 @@ def report_label(tag: str) -> str:
 
 
 def groups_of(profile: Profile) -> Iterator[tuple[str, Profile]]:
-    """Yield the name and the profile of each group; without groups, the whole has the name ""."""
+    """Yield the name and the profile of each group, or "" and the profile if it has no groups."""
     for name, part in (profile.groups or {"": profile}).items():
         yield storable(name), part
 

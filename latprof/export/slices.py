@@ -1,4 +1,4 @@
-"""The slowest frames of a trace as slices on tracks: what the files for trace viewers show.
+"""The slowest frames of a trace as slices on tracks, for the files of trace viewers.
 
 A stage is a slice on the track of its station, a hand-off on a track of its own, and each frame is
 a slice on the first track. Frames in flight are counted over the whole trace.
@@ -35,15 +35,17 @@ __all__ = [
 FRAMES = "frames"
 """The name of the first track, of whole frames."""
 
-MOST_COUNTS = 10_000  # numbers of frames in flight that a file has
+MOST_COUNTS = 10_000  # points of the curve of frames in flight in a file
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """A time of one frame (ns) on a track.
+    """A part of a frame on a track.
 
     Attributes
     ----------
+    begin, end
+        UTC ns.
     track
         The place of the track in `Drawing.tracks`.
     overlaps
@@ -71,7 +73,7 @@ class DrawnFrame:
 
     @property
     def details(self) -> dict[str, str]:
-        """What a viewer shows beside each slice of the frame."""
+        """Names and values that a viewer shows beside each slice of the frame."""
         source = {} if self.source is None else {"source": storable(self.source)}
         return {"frame": str(self.frame_id)} | source
 
@@ -83,9 +85,9 @@ class InFlight:
     Attributes
     ----------
     name
-        What is counted: every change, or the most in each window of time.
+        The curve's name; it says so if a point has the largest number of a window of time.
     at_ns, counts
-        (n,) each: the number at a time, until the next one.
+        (n,) each: times in UTC ns, and the number from each time to the next.
     """
 
     name: str
@@ -95,7 +97,7 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """What a file for a viewer shows.
+    """The content of a file for a trace viewer.
 
     Attributes
     ----------
@@ -104,7 +106,9 @@ class Drawing:
     frames
         The slowest frames, in order of the trace.
     in_flight
-        None if frames are missing in the trace; `note` says why.
+        Numbers of frames in flight, or None if frames are missing in the trace.
+    note
+        Why `in_flight` is None, or "".
     """
 
     tracks: tuple[str, ...]
@@ -157,7 +161,7 @@ def _frames(
 
 
 def known_times(spans: Iterable[Span], marks: Mapping[str, int]) -> list[tuple[Span, int, int]]:
-    """Return begin and end (ns) of the spans of a frame that have both, and do not end earlier."""
+    """Return span, begin and end (ns) of the spans that have both marks and do not end earlier."""
     found = [(span, marks.get(span.begin), marks.get(span.end)) for span in spans]
     return [
         (span, begin, end)
@@ -179,8 +183,9 @@ def _why_not_counted(trace: Trace) -> str:
 def frames_in_flight(columns: Columns, most: int = MOST_COUNTS) -> InFlight:
     """Return how many frames were started and had not ended, dropped ones included.
 
-    A frame that ends when another starts is not counted. If the number changes more than `most`
-    times, the largest in each of `most` windows of the same length is given.
+    At the time at which one frame ends and another starts, only the other counts. If the number
+    changes more than `most` times, the largest in each of `most` windows of the same length is
+    given.
 
     Examples
     --------
@@ -203,7 +208,7 @@ def frames_in_flight(columns: Columns, most: int = MOST_COUNTS) -> InFlight:
     if len(at) > most:
         width = -(-int(at[-1] - at[0] + 1) // most)
         begins = np.arange(at[0], at[-1], width)
-        # the number at each begin is one of those in its window
+        # a window also contains the number that holds at its begin
         every = np.sort(np.concatenate([at[:-1], begins]))
         counts = counts[np.searchsorted(at, every, "right") - 1]
         peaks = np.maximum.reduceat(counts, np.searchsorted(every, begins))

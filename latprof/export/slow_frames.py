@@ -1,7 +1,7 @@
 """The slowest frames of a profile as spans of OpenTelemetry, each a trace of its own.
 
-Their ids are made of what is known of a frame, so that exemplars, which are made elsewhere, name
-the same spans, and a frame that is exported twice is one trace.
+Ids are computed from the contents of a frame. Exemplars, which are made elsewhere, thus name the
+same spans, and a frame that is exported twice is one trace.
 """
 
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ def spans(
     worst
         How many frames of each group of the profile, at most 100.
     resource
-        What made the frames; by default as the environment names it.
+        The program that made the frames; by default as the environment names it.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def spans(
 def spans_of(
     pipeline: Pipeline, frames: Mapping[int, WorstFrame], resource: "Resource"
 ) -> "list[ReadableSpan]":
-    """Return the spans of frames, which are given by the number of their trace."""
+    """Return the spans of frames, which are given by trace id."""
     return [
         span
         for trace_id, frame in frames.items()
@@ -126,9 +126,9 @@ def _of_frame(
 
 
 def slowest(profile: Profile, worst: int) -> dict[int, WorstFrame]:
-    """Return the slowest frames by the number of their trace.
+    """Return the slowest frames by trace id.
 
-    Those without times after 1970 are left out, as OpenTelemetry cannot express others.
+    Frames with no times, or with times before 1970, are left out: OpenTelemetry has none.
     """
     pipeline, found = profile.pipeline, {}
     for frame in worst_frames(profile.sums, worst):
@@ -140,7 +140,7 @@ def slowest(profile: Profile, worst: int) -> dict[int, WorstFrame]:
 
 
 def span_id(trace_id: int, name: str) -> int:
-    """Return the id of a span of a frame; the name of the whole frame is ""."""
+    """Return the id of the span `name` of a frame, or of the whole frame if `name` is ""."""
     return stable_id(trace_id, name)
 
 
@@ -148,12 +148,12 @@ def span_id(trace_id: int, name: str) -> int:
 
 
 def check_installed() -> None:
-    """Refuse to go on without the SDK.
+    """Check that the SDK of OpenTelemetry is installed.
 
     Raises
     ------
     ProfilerError
-        It is not installed.
+        The SDK is not installed.
     """
     try:
         import opentelemetry.sdk.metrics  # noqa: F401
@@ -165,7 +165,7 @@ def check_installed() -> None:
 
 
 def check_exportable(profile: object, worst: int) -> None:
-    """Refuse what no metrics or spans are made of.
+    """Check the arguments of `spans` and `metrics_data`.
 
     Raises
     ------
@@ -181,20 +181,21 @@ def check_exportable(profile: object, worst: int) -> None:
         )
     if profile.bins is not None:
         raise ProfileError(
-            "profile must be of frames, got one of histograms of another tool; export them from it"
+            "profile must be of frames, got one of histograms of another tool; export these from "
+            "that tool"
         )
     check_integer("worst", worst, 0, MOST_WORST)
 
 
 def resource_of(given: "Resource | None") -> "Resource":
-    """Return the given resource, or what the environment names."""
+    """Return the given resource, or that of the environment if it is None."""
     from opentelemetry.sdk.resources import Resource
 
     return Resource.create() if given is None else given
 
 
 def scope() -> "InstrumentationScope":
-    """Return what metrics and spans are named as coming from."""
+    """Return the name of this library, which all metrics and spans carry."""
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
     return InstrumentationScope("latprof")

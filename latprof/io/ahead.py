@@ -24,9 +24,9 @@ def ahead(tasks: Iterator[tuple[Callable[[], Result], int]], threads: int) -> It
     Parameters
     ----------
     tasks
-        Each with how many results may wait for their use when it is yielded.
+        Pairs of a task and the number of results that may wait for their use from then on.
     threads
-        How many work; without one, or if the system has none left, the caller's does.
+        Number of threads; with 0, or if the system has none left, the caller runs the tasks.
     """
     if not threads:
         yield from (task() for task, _ in tasks)
@@ -53,7 +53,7 @@ def ahead(tasks: Iterator[tuple[Callable[[], Result], int]], threads: int) -> It
 
 
 def read_ahead(items: Iterator[Result]) -> Iterator[Result]:
-    """Yield the items, the next one being made in a thread meanwhile."""
+    """Yield the items, which must not be None; a thread makes the next one meanwhile."""
     for item in ahead(repeat((partial(next, items, None), 1)), 1):
         if item is None:
             return

@@ -49,7 +49,7 @@ _DERIVED = re.compile(r".*_latency|__index_level_\d+__")
 
 
 def record_batch(columns: Columns) -> pa.RecordBatch:
-    """Return the columns of a trace file, in its order; only columns with gaps are copied."""
+    """Return frames as the columns of a trace file; only columns with gaps are copied."""
     arrays: dict[str, pa.Array] = {"frame_id": pa.array(columns.frame_id)}
     for mark, ns in columns.marks.items():
         gaps = None if mark in columns.complete else ns == MISSING
@@ -69,7 +69,7 @@ def _with_gaps(values: npt.NDArray[Any], gaps: Mask | None) -> pa.Array:
 
 
 def _dictionary(labels: Labels) -> pa.DictionaryArray:
-    """Return dictionary strings; of a long table of names only those that are used."""
+    """Return dictionary strings; of more than 64 names only those that are used."""
     codes, names = labels.codes, labels.names
     if len(names) > 64:
         used = np.unique(codes[codes >= 0])
@@ -93,7 +93,7 @@ def strings(names: Sequence[Any]) -> pa.Array:
 
 
 def numbers(column: pa.Array | pa.ChunkedArray, what: str) -> tuple[npt.NDArray[Any], Mask | None]:
-    """Return values and a mask of missing ones, or None if none is missing.
+    """Return values (n,) and a mask (n,) of missing ones, which is None if none is missing.
 
     Values without gaps are a view. Timestamps are datetime64 of their unit in UTC, whatever
     their zone.
@@ -153,9 +153,10 @@ def plain_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 
 def _plain(array: pa.Array) -> npt.NDArray[Any]:
-    """Return numbers or bools, any value where there is a gap.
+    """Return numbers or bools; a missing one has an arbitrary value.
 
-    `to_numpy` of pyarrow would load pandas, and its methods that compute take long to load.
+    They are read from the buffers: `to_numpy` of pyarrow would load pandas, and pyarrow.compute
+    takes long to load.
     """
     if types.is_boolean(array.type):
         return _bits(array.buffers()[1], array)
@@ -247,7 +248,7 @@ def tag(column: pa.Array | pa.ChunkedArray, name: str) -> npt.NDArray[Any] | Lab
 
 
 def from_sequence(values: Any, what: str) -> pa.Array | pa.ChunkedArray:
-    """Return lists, pandas columns, masked arrays as Arrow; None and NaN are missing.
+    """Return a list, array, masked array or column of a DataFrame as Arrow; None and NaN are null.
 
     Raises
     ------
@@ -289,7 +290,7 @@ def from_sequence(values: Any, what: str) -> pa.Array | pa.ChunkedArray:
 
 
 def _zones(values: Any) -> set[bool]:
-    """Return whether datetimes among the values have a zone, for each that differs."""
+    """Return {True} if datetimes among the values have a zone, {False} if not, or both or none."""
     kind = getattr(getattr(values, "dtype", None), "kind", "O")
     if not isinstance(values, Iterable) or kind != "O":
         return set()
@@ -303,12 +304,12 @@ def check_zones(marks: Mapping[str, Any]) -> None:
     Parameters
     ----------
     marks
-        Arrow types, or values, by mark; what is not a time does not count.
+        Arrow types, or values, by mark; those that are not times are ignored.
 
     Raises
     ------
     TraceError
-        One mark has a zone and another one has not: hours may be between them.
+        One mark has a zone and another one has not: they may differ by hours.
     """
     zones: dict[bool, str] = {}
     for mark, values in marks.items():
@@ -335,7 +336,7 @@ def check_zones(marks: Mapping[str, Any]) -> None:
 def table_of(columns: Any) -> pa.Table:
     """Return a DataFrame, or a dict of sequences, as a table.
 
-    A column of a DataFrame that has no type that is kept gets only nulls of a binary type.
+    A column of a DataFrame with mixed objects becomes nulls of a binary type, which no trace keeps.
 
     Raises
     ------
@@ -347,7 +348,7 @@ def table_of(columns: Any) -> pa.Table:
         rows = {name: len(array) for name, array in arrays.items()}
         if len(set(rows.values())) > 1:
             shown = ", ".join(f"{quoted(name)} {n}" for name, n in rows.items())
-            raise TraceError(f"all columns must have as many values, got {shown}")
+            raise TraceError(f"all columns must have the same number of values, got {shown}")
         return pa.table(arrays)
     found = []
     names = [str(name) for name in columns.columns]
@@ -356,7 +357,7 @@ def table_of(columns: Any) -> pa.Table:
         try:
             array = pa.array(column, from_pandas=True)
         except (pa.ArrowException, ValueError, TypeError, OverflowError):
-            # mixed objects have no type that is kept: the column is dropped, or refused by name
+            # of a type that a trace does not keep: `plan` drops the column, or refuses a mark
             array = pa.nulls(len(columns), pa.binary())
         if types.is_timestamp(array.type) and column.dtype.kind == "O":
             array = from_sequence(column, name)  # with nanoseconds, and zones compared
@@ -366,11 +367,11 @@ def table_of(columns: Any) -> pa.Table:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the columns of a table are for a trace.
+    """How a trace uses the columns of a table.
 
-    `marks`, `optional` and `tags` are columns to be read; `text` are those of plain strings, which
-    are best read as dictionaries; `dropped` are the columns that a trace does not keep, with the
-    reason.
+    `marks`, `optional` and `tags` are columns to be read; `text` are columns of plain strings,
+    which are read faster as dictionaries; `dropped` gives the reason for each column that a trace
+    does not keep.
     """
 
     marks: tuple[str, ...]
@@ -386,7 +387,7 @@ class Plan:
 
 
 def plan(schema: pa.Schema, pipeline: Pipeline) -> Plan:
-    """Return what the columns of a table are for `pipeline`.
+    """Return how a trace of `pipeline` uses the columns of a table.
 
     Tags that cannot be kept (nested or binary columns, names that are not identifiers or are
     reserved) are listed as dropped; `<span>_latency` columns are derived, so left out.

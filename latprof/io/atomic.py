@@ -80,7 +80,7 @@ def file_errors(
         advice = _ADVICE.get(inner.errno or 0, "check the path and its permissions")
         raise error(f"{name}: {what}: {reason}; {advice}") from None
     except ValueError as inner:  # for example a path with a null byte
-        raise error(f"{name}: {what}: {first_line(inner)}") from None
+        raise error(f"{name}: {what}: {first_line(inner)}; check the path") from None
 
 
 @contextlib.contextmanager

@@ -34,7 +34,10 @@ def _order(starts: Ints, slack: int) -> Ints | None:
 
 @dataclass(slots=True)
 class _Open:
-    """A recording that is being read, with those rows of a batch that are not yielded yet."""
+    """A recording that is being read: the rows of its batch that are not yielded yet.
+
+    `last` is the latest start in the batch, ns UTC.
+    """
 
     batches: Iterator[Columns]
     rows: Columns
@@ -50,11 +53,16 @@ class _Open:
 
 
 def in_order(starts: Iterable[int], recordings: Iterable[Iterator[Columns]]) -> Iterator[Columns]:
-    """Yield the rows of recordings, given by their first start and their batches."""
+    """Yield the rows of recordings in order of time.
+
+    `starts` has the first start of each (ns UTC), `recordings` its batches. Rows of a recording
+    that does not overlap others keep their order.
+    """
     waiting = sorted(zip(starts, recordings, strict=True), key=lambda each: each[0])
     reading: list[_Open] = []
     while waiting or reading:
-        # rows up to a time are complete once every recording with rows until then is open
+        # open every recording that begins before the earliest end of a batch: rows up to that end
+        # may be yielded only after all recordings with such rows are open
         while waiting and (not reading or waiting[0][0] <= min(each.last for each in reading)):
             opened = _Open(waiting.pop(0)[1], Columns(np.zeros(0, np.uint64), {}), MISSING)
             reading += [opened] if opened.advance() else []

@@ -69,8 +69,8 @@ def _frame_ids(values: npt.NDArray[Any], missing: Mask | None) -> npt.NDArray[An
 def _numbers(name: str, values: npt.NDArray[Any], missing: Mask | None) -> npt.NDArray[Any]:
     """Return the column size, cpu, rss or weight.
 
-    Floating-point numbers without a fraction and NaN are accepted as integers: pandas reads a
-    column of integers with gaps as such.
+    Floating-point numbers without a fraction, and NaN, are accepted as integers: pandas stores
+    integers with gaps in this way.
     """
     if missing is not None and missing.all():
         values = np.zeros(len(values), np.int8)

@@ -1,4 +1,4 @@
-"""Many small trace files into few, which say the same: the work of ``latprof compact``."""
+"""Writes many small trace files into few, with the same contents: ``latprof compact``."""
 
 import contextlib
 import json
@@ -42,7 +42,7 @@ class Compaction:
     before_bytes, after_bytes
         Their sizes together.
     repeated
-        Whether the folder was there already, of the same files.
+        Whether the folder was already made from the same files, and nothing was written.
     """
 
     rows: int
@@ -128,7 +128,7 @@ def _check_apart(output: Path, given: Sequence[Any], files: Sequence[Path | str]
 
 
 def _is_done(output: Path, names: list[list[Any]]) -> bool:
-    """Return whether the folder is of these files; refuse one that is of others."""
+    """Return whether the folder was made from these files; refuse one with other files."""
     if not output.is_dir() or not any(output.iterdir()):
         return False
     with contextlib.suppress(OSError, ValueError):
@@ -143,9 +143,10 @@ def _is_done(output: Path, names: list[list[Any]]) -> bool:
 
 @contextlib.contextmanager
 def _new_folder(output: Path) -> Iterator[Path]:
-    """Give a folder that takes its name when it is complete.
+    """Give a hidden folder that takes its name when it is complete.
 
-    The lock is that of the process: what a killed one has left is removed by the next.
+    A lock, which ends with the process, keeps other processes out; files that a killed process has
+    left are removed.
     """
     import fcntl  # not on Windows
 

@@ -57,25 +57,25 @@ class Dataset:
         A trace, a path, a folder (all ``*.parquet`` files in it and below), a glob, or several;
         paths may be URLs, as ``s3://bucket/day/``: see `latprof.io.remote`.
     pipeline
-        What the marks mean, for files that do not contain it; for others, stations and the
-        period may differ.
+        What the marks mean, for files that do not say it; it may differ from the pipeline of
+        other files in stations and the period.
     stations
         Stations by stage, instead of those of the pipeline: see `Pipeline.with_stations`.
     queues
-        Rooms of queues by hand-off, instead of those of the pipeline.
+        Rooms of queues by hand-off, instead of those of the pipeline: see `Pipeline.with_queues`.
     unique
         Read a file that is given more than once only once.
 
     Attributes
     ----------
     pipeline
-        Of all members.
+        That of all members, with `stations` and `queues`.
     members
         The traces and files in the order given; the files of a folder or a glob by name.
     rows
-        Number of rows of all members together.
+        Number of rows of all members together; an estimate if a member is a table in text.
     repeated
-        How many files were given more than once.
+        How many of the given files had been given before.
 
     Raises
     ------
@@ -152,12 +152,12 @@ class Dataset:
         return any(member.meta.get("untimed") for member in self.members)
 
     def check_timed(self, what: str) -> None:
-        """Refuse frames without times, for `what`.
+        """Refuse frames without times; a message names the result that needs them as `what`.
 
         Raises
         ------
         TraceError
-            Of some frames only durations are known.
+            Only durations of some frames are known.
         """
         if self.untimed:
             raise TraceError(
@@ -173,7 +173,7 @@ class Dataset:
     def first_start(self) -> int | None:
         """Return the first start of all frames in ns UTC, or None if no frame has one.
 
-        Of files, the column `start` is read once.
+        The column `start` of each file is read for it.
         """
         lowest = min(member.lowest_start() for member in self.members)
         return None if lowest == STAMP_LIMIT else lowest
@@ -275,7 +275,7 @@ def stream_of(
         nonlocal done
         while (make := next(coming)) is not None:
             columns = make()
-            del make  # the decoded table, of which nothing may be needed any more
+            del make  # holds the decoded table, which may be large
             done += len(columns)
             yield columns
             if progress is not None:

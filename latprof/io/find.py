@@ -59,8 +59,8 @@ def find_files(where: StrPath, *, every: bool = False) -> Sequence[Path | str]:
             )
         found = []
         if glob.has_magic(text):
-            # glob takes a folder that it cannot open for an empty one: fail here instead if the
-            # process may not open another file
+            # glob treats a folder that it cannot open as empty: raise an error here if the process
+            # has reached its limit on open files
             os.close(os.open(os.devnull, os.O_RDONLY))
             found = [Path(each) for each in glob.glob(text, recursive=True)]
         if not found:
@@ -69,7 +69,7 @@ def find_files(where: StrPath, *, every: bool = False) -> Sequence[Path | str]:
 
 
 def _is_beside(name: str) -> bool:
-    """Return whether a file of a folder is hidden, or says what the columns of another mean."""
+    """Return whether a file is hidden, or describes the columns of another file."""
     return name.startswith(".") or name.endswith(".pipeline.json")
 
 

@@ -35,9 +35,9 @@ __all__ = [
 ]
 
 Task = Callable[[], Callable[[], Columns] | None]
-"""Decodes a batch, and returns what makes its columns, or None at the end of a recording."""
+"""Decodes a batch, and returns a function that makes its columns; None ends a recording."""
 
-_KEPT = 1 << 18  # bytes of a footer that is sent to workers, rather than fetched by each
+_KEPT = 1 << 18  # bytes; smaller footers are sent to workers, larger ones fetched by each
 
 
 class TraceLike(Protocol):
@@ -59,7 +59,7 @@ class Within:
     row_group
         Rows of each row group of the file but the last.
     start
-        First start in the first batch of the recording when it was a file, ns UTC.
+        First start in the first batch of the recording when it was a file of its own, ns UTC.
     """
 
     first: int
@@ -73,7 +73,7 @@ class Within:
         return self.first // self.row_group
 
     def groups_to(self, last: "Within") -> range:
-        """Return the row groups with the rows up to those of a later recording."""
+        """Return the row groups from the first row here to the last row of a later recording."""
         return range(self.first_group, max(-(-last.stop // self.row_group), self.first_group + 1))
 
 
@@ -92,17 +92,17 @@ class Member:
     path
         Of the file (a URL is text), or None for a trace in memory.
     columns
-        The frames, of a trace in memory and of a file that must be read as a whole.
+        The frames of a trace in memory, or of a file that had to be read as a whole; else None.
     table
-        Reads the frames of a table that another tool has written. Its rows are an estimate.
+        Reader of a table that another tool has written, or None. `rows` is then an estimate.
     row_groups
-        How many row groups a Parquet file has.
+        How many row groups a Parquet file has; 0 for other files.
     groups
-        Those that are read; None is all.
+        Row groups to read, or None for all.
     footer
-        That of a Parquet file behind a URL, if it is small, so that it is fetched once.
+        Footer of a Parquet file behind a URL, if it is small, so that it is fetched once.
     within
-        Which rows of the file it has, if the file has several recordings.
+        The rows of this recording, or None if the file has no others.
     """
 
     name: str
@@ -149,12 +149,12 @@ class Member:
     def tasks(
         self, names: Iterable[str] | None = None, last: "Member | None" = None
     ) -> Iterator[tuple[Task, int]]:
-        """Yield tasks that decode a batch each, and how many may wait for their use at once.
+        """Yield a task for each batch, and how many results may wait for their use at once.
 
-        With a `last` recording of the same file the batches are those of all row groups up to it.
+        With `last`, a later recording of the same file, the batches go on to the end of `last`.
 
-        A task that returns None comes at the end. No task may wait then: a file is closed when the
-        next one is asked for, and a task that begins after that would wait forever.
+        The last task returns None. All tasks before it must have ended when the next item is asked
+        for: the file is closed then, and a task that begins later would wait forever.
         """
         if self.columns is not None or self.table is not None:
             for columns in self.batches(names):
@@ -208,7 +208,10 @@ def _no_more() -> None:
 
 
 def runs_of(members: Sequence[Member]) -> Iterator[list[Member]]:
-    """Yield the members; those that follow each other in one file together, to read it once."""
+    """Yield lists of members: recordings that follow each other in one file, or one member.
+
+    The file of such a list is then read once.
+    """
     run: list[Member] = []
     for member in members:
         before = run[-1].within if run else None
@@ -246,8 +249,8 @@ def cut_out(
             batch = next(batches, None)
             if batch is None:
                 raise TraceError(
-                    f"{member.name}: must have {counted(member.rows, 'row')}, but the file ends "
-                    "before; take an intact copy"
+                    f"{member.name}: the recording must have {counted(member.rows, 'row')}, got "
+                    "fewer before the end of the file; take an intact copy"
                 )
             held.append(batch)
             end += len(batch)
@@ -273,12 +276,15 @@ def in_memory(trace: TraceLike, pipeline: Pipeline | None) -> Member:
 
 
 def inspected(path: Path | str, pipeline: Pipeline | None) -> Member:
-    """Return a trace file, or a file of another tool, without its frames; a URL is text."""
+    """Return a trace file, or a file of another tool, as a member; a URL is text.
+
+    The frames of Parquet files and tables are not read; those of other formats are.
+    """
     from latprof.io.reader import Reader
 
     remote = is_url(path)
     with file_errors(path, "cannot be read"):
-        # of a name that says it, no request must be made
+        # the first bytes behind a URL take a request, which the ending .parquet saves
         says_parquet = remote and shown_path(path).lower().endswith(".parquet")
         is_foreign = not says_parquet and _is_foreign(path)
     described = beside(path)

@@ -11,6 +11,7 @@ key                      value
 ``anchors``              further pairs [monotonic ns, wall clock ns]
 ``boot_id``, ``host``    text: recordings of one boot share a monotonic clock
 ``pid``                  of the process that recorded
+``cores``                how many processors that process might use
 ``python``, ``created``  text
 ``core``                 the stamping core that recorded, "c" or "python"
 ``sampling_rate``        above 0, at most 1
@@ -25,12 +26,15 @@ key                      value
 ``recovery``             counts by name: `accounts.Recovery` of the ring it was recovered from
 ``in_flight``            list of objects: `accounts.InFlight` of that ring
 ``members``              object: the recordings of a file that has several
+``reading``              sentences on how the file was read, and what was assumed
+``untimed``              whether frames have durations, but no times
+``samples``              whether rows are periodic samples rather than frames
 =======================  =========================================================
 
-The file says how many rows it has, too. A table that another tool has filtered and written again
-has other rows: what counts all frames of the recording is dropped then (`COUNTS`). The JSON is in
-the footer, in the Arrow schema, so that pyarrow keeps it, and in the attributes that pandas gives a
-DataFrame, which it writes again.
+The JSON also has the number of rows. If the file has another number, another tool has filtered it:
+the keys in `COUNTS`, which count all frames of the recording, are dropped then. The JSON is written
+three times: in the footer; in the Arrow schema, which pyarrow keeps; and in the attributes of a
+DataFrame, which pandas keeps.
 
 Parquet has checksums of its pages but not of its footer, where one wrong bit may turn a tag into
 another or make a reader crash. The JSON therefore begins with a field ``seal``: the CRC-32 of the
@@ -83,10 +87,10 @@ FORMAT = 1
 """The format of trace files that is written and read."""
 
 MEMBERS = "members"
-"""The key of what a file with several recordings says of each: see `latprof.io.several`."""
+"""The key with the recordings of a file that has several: see `latprof.io.several`."""
 
 COUNTS = ("accounts", "lost", "recovery", "in_flight", "join", MEMBERS)
-"""What counts all frames of a recording, and does not hold for some of its rows."""
+"""Keys that count all frames of a recording, and do not hold for a part of its rows."""
 
 _ATTRIBUTES = b"PANDAS_ATTRS"  # the key of the attributes of a DataFrame, JSON
 _FILTERED = "rows were taken out after the recording: what it says of all its frames is left out"
@@ -95,6 +99,7 @@ REWRITTEN = (
     "they say of all their frames is left out"
 )
 
+_REMEDY = "correct it, or take an intact copy of the file"
 _OWN_KEYS = ("format", "seal", "pipeline", "rows")
 _LEAST_RATE = 1e-18  # sampling rate; a row must not represent more frames than 64 bits count
 
@@ -224,7 +229,10 @@ _RULES: dict[str, tuple[Rule, str]] = {
     "recording": _TEXT,
     "part": _COUNT,
     "join": (_is_join, "an object with a list of such metadata as parts"),
-    "recovery": (_is_recovery, "an object of the counts whole, torn, never_written, ..."),
+    "recovery": (
+        _is_recovery,
+        "an object of counts, with whole, torn, never_written, refused and cut_off",
+    ),
     "in_flight": (_list_of(InFlight.is_valid), "a list of frames in flight"),
     "labels": (_object_of(_is_label), "an object of texts and numbers"),
     "reading": (_list_of(_is_text), "a list of sentences"),
@@ -242,8 +250,8 @@ def check_meta(meta: object, pipeline: Pipeline) -> dict[str, Any]:
     Raises
     ------
     TraceError
-        Not a dict, a key that is not text, a value that JSON does not have, or one that a known
-        key must not have. A known key may be None.
+        `meta` is not a dict, a key is not text or is reserved, or a value cannot be written as
+        JSON or breaks the rule of its key. Any key may be None.
     """
     if meta is None:
         return {}
@@ -259,7 +267,9 @@ def check_meta(meta: object, pipeline: Pipeline) -> dict[str, Any]:
         text = json.dumps(meta, default=_plain, allow_nan=False)
         content: dict[str, Any] = json.loads(text)
     except (TypeError, ValueError, RecursionError) as error:
-        raise TraceError(f"meta must contain JSON values only: {quoted(str(error))}") from None
+        raise TraceError(
+            f"meta must contain JSON values only: {quoted(str(error))}; convert or remove the value"
+        ) from None
     _check_values(content, pipeline)
     return content
 
@@ -274,14 +284,14 @@ def _check_values(meta: dict[str, Any], pipeline: Pipeline) -> None:
     for key, (holds, rule) in _RULES.items():
         value = meta.get(key)
         if value is not None and not holds(value):
-            raise TraceError(f"metadata {key!r} must be {rule}, got {_shown(value)}")
+            raise TraceError(f"metadata {key!r} must be {rule}, got {_shown(value)}; {_REMEDY}")
     owns = meta.get("owns")
     if owns is not None and not (
         _list_of(lambda mark: mark in pipeline.marks)(owns) and 0 < len(owns) == len(set(owns))
     ):
         raise TraceError(
             f"metadata 'owns' must be a list of different marks of pipeline {pipeline.name!r} "
-            f"({', '.join(pipeline.marks)}), got {_shown(owns)}"
+            f"({', '.join(pipeline.marks)}), got {_shown(owns)}; {_REMEDY}"
         )
 
 
@@ -296,11 +306,7 @@ def encode(pipeline: Pipeline, meta: dict[str, Any], rows: int = 0) -> bytes:
 
 
 def entries(text: bytes) -> dict[bytes, bytes]:
-    """Return the keys and values of the footer for what `encode` returned.
-
-    pyarrow keeps what its own schema has. pandas gives a DataFrame the attributes that it finds,
-    and writes them again.
-    """
+    """Return the keys and values of a footer for the text that `encode` has returned."""
     attributes = json.dumps({KEY.decode(): json.loads(text)}).encode()
     return {KEY: text, _ATTRIBUTES: attributes}
 
@@ -318,7 +324,7 @@ def find(found: Mapping[bytes, bytes] | None) -> bytes | None:
 
 
 def decode(raw: bytes, rows: int) -> tuple[Pipeline, dict[str, Any]]:
-    """Return the pipeline and the rest of what `encode` has written, for a table of n rows.
+    """Return the pipeline and the metadata of a text of `encode`, for a table of `rows` rows.
 
     Raises
     ------
@@ -347,7 +353,9 @@ def decode(raw: bytes, rows: int) -> tuple[Pipeline, dict[str, Any]]:
     try:
         pipeline = Pipeline.from_dict(content.pop("pipeline", None))
     except PipelineError as error:
-        raise TraceError(f"the pipeline in the metadata is invalid: {error}") from None
+        raise TraceError(
+            f"the pipeline in the metadata is invalid: {error}; take an intact copy of the file"
+        ) from None
     content.pop("seal", None)
     recorded = content.pop("rows", rows)
     _check_values(content, pipeline)
@@ -357,7 +365,7 @@ def decode(raw: bytes, rows: int) -> tuple[Pipeline, dict[str, Any]]:
 
 
 def drop_counts(content: dict[str, Any], why: str = _FILTERED) -> None:
-    """Drop what does not hold for some of the rows of a recording, and say why."""
+    """Delete the keys in `COUNTS`, and add the sentence `why` to ``reading`` if there were any."""
     dropped = [name for name in COUNTS if content.get(name) is not None]
     clocks = (content.get("join") or {}).get("clocks")
     for name in dropped:
@@ -374,7 +382,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def _shown(value: object) -> str:
-    """Write a value of a file as JSON, clip and without control characters."""
+    """Return a value of a file as JSON, shortened and without control characters."""
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)
     except (ValueError, RecursionError):  # an integer of thousands of digits
@@ -429,7 +437,7 @@ def verify_checksum(file: BinaryIO | RemoteFile) -> bool:
 
 
 def described(meta: dict[str, Any]) -> dict[str, Any]:
-    """Return `meta` with where and by what the file was written."""
+    """Return `meta` with created, host, python and latprof, unless it has them already."""
     from importlib.metadata import PackageNotFoundError, version  # slow to load
 
     try:

@@ -30,7 +30,7 @@ StrPath = str | os.PathLike[str]
 """A local path, or a URL as text."""
 
 MAGIC = re.compile(r"[*\[]")
-"""What makes a URL a glob; a ? begins its query."""
+"""Matches the characters that make a URL a glob; a ? begins its query."""
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _BLOCK = 1 << 22  # bytes of a request, if a file is read from begin to end
@@ -73,9 +73,9 @@ def open_binary(path: StrPath) -> io.BufferedReader:
     Raises
     ------
     OSError
-        The local file cannot be opened.
+        A local file cannot be opened.
     TraceError
-        That behind the URL cannot.
+        A file behind a URL cannot be opened.
     """
     if is_url(path):
         opened = open_url(path)

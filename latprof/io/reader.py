@@ -28,8 +28,8 @@ from latprof.text import clip, shown_path
 __all__ = ["Decode", "Reader"]
 
 
-_MOST_DECODED = 100 << 20  # bytes of a row group that is decoded as a whole
-_LARGE = 32 << 20  # bytes of a row group that is decoded alone
+_MOST_DECODED = 100 << 20  # bytes; larger row groups are read as a stream
+_LARGE = 32 << 20  # bytes; of larger row groups only one is decoded at a time
 
 # Row groups of fewer rows than this on average are read as a stream: reading one alone costs as
 # much as decoding a few thousand rows.
@@ -37,7 +37,7 @@ _FEW_ROWS = 1 << 12
 
 
 Decode = Callable[[], Callable[[], Columns]]
-"""A task that decodes a batch, and returns what makes its columns."""
+"""A task: it decodes the bytes of a batch, and returns a function that makes its `Columns`."""
 
 
 class Reader:
@@ -46,23 +46,24 @@ class Reader:
     Parameters
     ----------
     path
-        Of the file.
+        Path or URL of the file.
     pipeline
         What the columns mean, for a table that another tool has written or rewritten. For a file
         that latprof has written it is needed only to change stations or the period.
     threads
-        Whether Arrow may decode columns in its threads.
+        Whether Arrow may decode columns in its own threads.
     groups
-        The row groups to read; None is all. `rows` remains that of the file, and is checked only
-        if all are read.
+        Row groups to read, or None for all. `rows` counts the whole file in either case, and is
+        compared with the rows that were read only if `groups` is None.
     footer
-        That of an earlier reader of the same file behind a URL, which is not fetched again then.
+        Attribute `footer` of an earlier reader of the same URL, so that it is not fetched again.
 
     Attributes
     ----------
     pipeline, meta, rows, num_batches, tags, footer
-        The contents of the file; `tags` are names of columns, `footer` is that of Parquet.
-        ``meta["dropped_columns"]`` lists the columns that cannot be kept, with the reason.
+        The contents of the file: `num_batches` counts row groups, `tags` are names of columns,
+        `footer` is the Parquet footer. ``meta["dropped_columns"]`` gives the reason for each
+        column that cannot be kept.
 
     Raises
     ------
@@ -125,9 +126,9 @@ class Reader:
         if raw is not None:
             self._check_own_marks(schema)
         self.footer: Any = parquet.metadata
-        # plain strings are best decoded as dictionaries
+        # plain strings are decoded faster as dictionaries
         self._parquet = self._decoder(self._file) if self._plan.text else parquet
-        # one for each task at a time: they are not safe to share
+        # a task takes one and puts it back: threads must not share a ParquetFile
         self._idle: SimpleQueue[pq.ParquetFile] = SimpleQueue()
         self._decoders = 1
         self._idle.put(self._parquet)
@@ -145,10 +146,10 @@ class Reader:
         )
 
     def prepare(self, columns: Iterable[str] | None = None) -> int:
-        """Prepare for tasks in several threads; return how many may wait for their use at once.
+        """Open the file for tasks in several threads; return how many results may wait for use.
 
-        Of large row groups one is decoded at a time, in pyarrow's threads, as several would take
-        much memory.
+        Large row groups are decoded one at a time, in pyarrow's threads, as several at once would
+        take much memory.
         """
         if self._group_bytes(self._wanted(columns)) > _LARGE:
             self._threads = True
@@ -206,21 +207,21 @@ class Reader:
         return self._made(self._decoded_group(index, wanted), wanted)
 
     def batches(self, columns: Iterable[str] | None = None) -> Iterator[Columns]:
-        """Yield the frames in batches of some `ROW_GROUP` rows, one in memory at a time.
+        """Yield the frames in batches of about `ROW_GROUP` rows, one batch in memory at a time.
 
-        The row groups of other tools may be much larger or smaller.
+        Row groups that other tools have written may be much larger or smaller.
         """
         return (decode()() for decode in self.tasks(columns))
 
     def tasks(
         self, columns: Iterable[str] | None = None, *, large: bool = False
     ) -> Iterator[Decode]:
-        """Yield tasks that decode a batch each, and return what makes its columns.
+        """Yield tasks, one for each batch: see `Decode`.
 
-        Tasks may run in several threads at once. They need the interpreter for one call each,
-        making the columns needs it for many: threads that only decode do not slow others down.
-        What the tasks return must be called in their order. With `large` a batch may have more
-        than some `ROW_GROUP` rows, which is quicker.
+        Tasks may run in several threads at once, and hardly slow other threads down: a task holds
+        the interpreter lock for one call only, but a function that it returns for many. These
+        functions must be called in the order of the tasks. With `large`, batches may have up to 8
+        times `ROW_GROUP` rows, which is quicker.
         """
         wanted, rows = self._wanted(columns), 0
 
@@ -250,8 +251,8 @@ class Reader:
             table = after
 
     def _check_rows(self, rows: int) -> None:
-        # not taken from the metadata of the row groups beforehand: if the footer is corrupt,
-        # pyarrow ends the process where it hands them out, but raises where it reads them
+        # not from the metadata of the row groups: if the footer is corrupt, pyarrow ends the
+        # process when asked for that metadata, but raises an error when it reads the rows
         if rows != self.rows and self._groups is None:
             with self._errors():
                 raise TraceError(
@@ -264,7 +265,7 @@ class Reader:
             return columns_of_table(table, wanted, self._plan, self.pipeline)
 
     def _by_group(self, wanted: tuple[str, ...], large: bool) -> bool:
-        """Return whether row groups are decoded as a whole: in half the time of a stream."""
+        """Return whether row groups are decoded whole, which takes half the time of a stream."""
         few = _FEW_ROWS * self.num_batches
         if not few < self.rows <= (8 if large else 2) * ROW_GROUP * self.num_batches:
             return False
@@ -274,10 +275,10 @@ class Reader:
         return 8 * len(self._stored(wanted)) * self.rows // max(self.num_batches, 1)
 
     def _streamed(self) -> Iterator[list[int] | None]:
-        """Yield the row groups that are read at once.
+        """Yield the row groups of each stream, or None for all.
 
-        Of a file behind a URL pyarrow fetches all of these before it decodes one, and keeps their
-        bytes.
+        pyarrow fetches all row groups of a stream from a URL before it decodes the first, and
+        keeps their bytes: a stream from a URL is therefore short.
         """
         if self._remote is None:
             yield None if self._groups is None else list(self._groups)
@@ -309,7 +310,7 @@ class Reader:
                 return
             waiting.append(batch)
             rows += batch.num_rows
-            if rows == ROW_GROUP:  # now, so that it is not in memory beside the next one
+            if rows == ROW_GROUP:  # yield before the next batch takes memory as well
                 yield pa.Table.from_batches(waiting)
                 waiting, rows = [], 0
 
@@ -364,7 +365,7 @@ class Reader:
         return reading(self.path, "corrupt or not a trace")
 
     def close(self) -> None:
-        """Close the file once no task decodes; arrays that were read stay."""
+        """Wait until no task decodes, and close the file; arrays that were read stay valid."""
         for _ in range(self._decoders):
             self._idle.get()
         self._decoders = 0
@@ -379,9 +380,9 @@ class Reader:
 
 
 def _checked(path: str, remote: RemoteFile | None) -> bool:
-    """Refuse what is not Parquet; return whether the file is as latprof has written it."""
+    """Refuse a file that is not Parquet; return whether it is as latprof has written it."""
     if remote is not None:
-        # the end is needed anyway, and the begin seldom: it takes a request of its own
+        # the end is read in any case; the first bytes, a further request, only for a message
         if _end_of(remote) != b"PAR1" or remote.size < 12:
             remote.seek(0)
             _check_content(remote, path)
@@ -399,7 +400,7 @@ def _end_of(file: BinaryIO | RemoteFile) -> bytes:
 
 
 def _check_content(file: BinaryIO | RemoteFile, path: str) -> None:
-    """Refuse what is not Parquet, or not all of it."""
+    """Refuse a file that is not Parquet, or not complete."""
     head = file.read(4)
     if not head:
         raise TraceError("the file is empty (0 bytes); record again, or name another file")

@@ -1,8 +1,8 @@
 """Files behind URLs: S3, Google and Azure storage, and other file systems of pyarrow and fsspec.
 
-Credentials come from the environment, as the tools of each store
-expect them. No message shows what a URL has before an ``@`` or after a ``?``. Everything is read in
-ranges, and each request is counted.
+Credentials come from the environment, as the tools of each store expect them. Messages leave out
+the parts of a URL before an ``@`` and after a ``?``. Files are read in ranges, and each request is
+counted.
 """
 
 import contextlib
@@ -86,7 +86,7 @@ class Requests:
 
 
 REQUESTS = Requests()
-"""Those of this process."""
+"""The requests of this process."""
 
 
 # -- errors -------------------------------------------------------------------------------------
@@ -184,12 +184,12 @@ def _of_fsspec(url: str) -> tuple[Any, str]:
 
 
 def check_url(url: str) -> None:
-    """Refuse a URL of which the file system is unknown, or lacks a package.
+    """Refuse a URL that neither pyarrow nor fsspec can open.
 
     Raises
     ------
     TraceError
-        It is.
+        The scheme is unknown, or its package is not installed.
     """
     with remote_errors(url):
         located(url)
@@ -199,7 +199,7 @@ def check_url(url: str) -> None:
 
 
 class RemoteFile(io.RawIOBase):
-    """A file of which ranges are read, each with one request that is counted.
+    """A file behind a URL that is read in ranges, each with one request that is counted.
 
     The bytes at the end, which readers ask for in pieces, are read once and kept.
 
@@ -208,7 +208,7 @@ class RemoteFile(io.RawIOBase):
     url
         Of the file.
     file
-        The opened file.
+        The opened file of pyarrow.
     """
 
     def __init__(self, url: str, file: Any) -> None:
@@ -219,7 +219,7 @@ class RemoteFile(io.RawIOBase):
         self._kept = b""  # the last bytes of the file
 
     def again(self) -> "RemoteFile":
-        """Return another position in the file, for another thread."""
+        """Return the same file with a position of its own, for another thread."""
         other = RemoteFile(self.url, self._file)
         other._kept = self._kept
         return other

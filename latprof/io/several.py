@@ -1,8 +1,8 @@
 """Trace files with several recordings, one after the other, each with metadata of its own.
 
 `latprof compact` writes them. The metadata of such a file has what all recordings share, and under
-``members`` the rows and the rest of each. A `Dataset` has a member for each recording, so that
-analysis gives what it gives of a file for each.
+``members`` the rows and the rest of each. A `Dataset` has a member for each recording, so that an
+analysis gives the same result as for one file per recording.
 """
 
 from collections.abc import Sequence
@@ -72,7 +72,7 @@ def recordings_in(member: Member) -> list[Member]:
 
 def _within(each: dict[str, Any], stop: int, rows: int, row_group: int) -> Within:
     first = stop - each["rows"]
-    if first == stop:  # without rows: anywhere in the file, as there may be no row group behind it
+    if first == stop:  # without rows: moved to a row that exists, as no row group may follow
         first = stop = min(first, max(rows - 1, 0))
     return Within(first, stop, row_group, each["start"])
 
@@ -85,12 +85,12 @@ def _checked(meta: dict[str, Any], name: str, pipeline: Pipeline) -> dict[str, A
 
 
 def meta_of_all(members: Sequence[Member]) -> dict[str, Any]:
-    """Return the metadata of the frames of all recordings of a file together.
+    """Return the metadata of all recordings of a file, read as one trace.
 
     Raises
     ------
     TraceError
-        They were recorded with different sampling rates.
+        The recordings have different sampling rates.
     """
     metas = [member.meta for member in members]
     if len(metas) == 1:
@@ -113,7 +113,7 @@ def meta_of_all(members: Sequence[Member]) -> dict[str, Any]:
 
 
 def _shared(metas: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return what all have, other than counts."""
+    """Return the keys, other than `COUNTS`, that have the same value in all."""
     return {
         key: value
         for key, value in metas[0].items()

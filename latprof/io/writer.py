@@ -97,7 +97,10 @@ class Writer:
         self._waiting, self._waiting_rows = [], 0
         missing = [mark for mark in self.pipeline.marks if mark not in part.marks]
         if missing:
-            raise TraceError(f"frames must have all marks of the pipeline, got no {missing[0]!r}")
+            raise TraceError(
+                f"frames must have all marks of the pipeline, got no {missing[0]!r}; add it, with "
+                "missing values if there are no times"
+            )
         part.marks = {mark: part.marks[mark] for mark in self.pipeline.marks}
         batch = arrow.record_batch(part)
         if self._parquet is None:
@@ -175,7 +178,7 @@ class Writer:
 
 
 def _fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Return the batch with the columns of the first one."""
+    """Return the batch with the columns of the schema; columns that it lacks are null."""
     if batch.schema.equals(schema):
         return batch
     late = [name for name in batch.schema.names if name not in schema.names]
@@ -192,5 +195,8 @@ def _fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
             arrays.append(pa.nulls(batch.num_rows, field.type))
         kind = arrays[-1].type
         if kind != field.type:
-            raise TraceError(f"column {field.name!r} must stay {field.type}, got {kind}")
+            raise TraceError(
+                f"column {field.name!r} must stay {field.type}, got {kind} after the first row "
+                "group; convert the values"
+            )
     return pa.RecordBatch.from_arrays(arrays, schema=schema)

@@ -39,7 +39,7 @@ PREVIOUS = ".previous"
 ``.previous.2``, ``.previous.3`` and so on."""
 
 KEEP_PREVIOUS = 5  # older rings that are kept, unless another number is requested
-MOST_PREVIOUS = 1_000
+MOST_PREVIOUS = 1_000  # the largest number that may be requested
 
 _open_files: "weakref.WeakSet[RingFile]" = weakref.WeakSet()
 
@@ -50,10 +50,10 @@ class RingFile:
     Parameters
     ----------
     path
-        Where to create it. A ring with frames that a dead or stopped process has left there is
-        renamed to ``<path>.previous``, and older ones to ``<path>.previous.2`` and so on.
+        Where to create the file. A ring with frames that a dead or stopped process has left there
+        is renamed to ``<path>.previous``, and older ones to ``<path>.previous.2`` and so on.
     pipeline, capacity
-        Of the ring.
+        The pipeline, and the number of rows.
     metadata
         Metadata of the recording, see `latprof.io.metadata`.
     tags
@@ -61,7 +61,8 @@ class RingFile:
     slots
         Number of frames in flight that the file holds.
     keep_previous
-        Number of older rings that are kept; the oldest is removed if there would be more.
+        Number of older rings that are kept, from 1 to 1,000; the oldest is removed if there would
+        be more.
 
     Attributes
     ----------
@@ -71,8 +72,8 @@ class RingFile:
     Raises
     ------
     ProfilerError
-        Another profiler writes to the file, the disk is full, the path holds something else, or
-        the file cannot be created.
+        Another profiler writes to the file, the disk is full, the file at the path is not a ring,
+        or the file cannot be created.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class RingFile:
         except TraceError as error:
             raise ProfilerError(f"{self._shown}: {error}") from None
         self._lock = threading.RLock()  # reentrant: a signal handler may interrupt its holder
-        self._units = itertools.count()  # of 8 bytes of the log
+        self._units = itertools.count()  # hands out the log's units of 8 bytes, each once
         try:
             self._create(raw)
         except OSError as error:
@@ -192,7 +193,7 @@ class RingFile:
                     'name, such as "name-{pid}.ring", as only one profiler can write to a ring'
                 )
             if not _is_at(old, self.path):
-                return  # another process has moved it
+                return  # another process has moved the old ring
             if header:
                 has_frames = _has_frames(old, header)
             if has_frames:
@@ -248,7 +249,7 @@ class RingFile:
         with self._lock:
             if not self._unlock.alive:  # in the child of a fork
                 return False
-            # claimed in one step: a signal handler that interrupts here gets a place of its own
+            # one call takes all units: a signal handler that interrupts here gets other ones
             offset = 8 * deque(itertools.islice(self._units, length // 8))[0]
             if offset + length > self._header.log_size:
                 return False
@@ -269,7 +270,7 @@ class RingFile:
         Raises
         ------
         ProfilerError
-            Another profiler has locked it, or it was removed.
+            Another profiler has locked the file, or the file was removed.
         """
         if not self._unlock.alive or not _lock(self._file) or not _is_at(self._file, self.path):
             raise ProfilerError(
@@ -280,11 +281,11 @@ class RingFile:
     def abandon(self) -> None:
         """Close the file in the child of a fork: it belongs to the parent.
 
-        Nothing is stored in the log any more. The mappings stay, as arrays refer to them, so that
-        a recorder must not write rows or slots after a fork.
+        Nothing is stored in the log any more. The mappings stay, as arrays refer to them; the
+        recorder must therefore not write rows or slots after a fork.
         """
         self._lock = threading.RLock()
-        self._unlock()  # close only: unlocking would release the lock of the parent
+        self._unlock()  # closes the descriptor; LOCK_UN would release the lock of the parent
 
 
 def _abandon_all() -> None:
@@ -305,7 +306,7 @@ def _closing(owner: object, descriptor: int) -> "weakref.finalize[[int], object]
 
 
 def _lock(file: int) -> bool:
-    """Lock a ring file; return whether that was possible: no other writer has locked it."""
+    """Lock a ring file; return False if another writer has locked it."""
     for _ in range(100):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -25,9 +25,9 @@ A slot has the fields of a row, with another meaning of three of them:
   unique in the recording. It is stored last when a frame takes the slot, and set to 0 before
   anything else when the frame gives the slot back.
 - ``rss`` is the native id of the thread that began the frame.
-- ``seq`` is 0 until the frame is finished or dropped. It then gets the sequence number of the
-  frame's row before the row is written. If that row is committed, the frame is finished and the
-  slot does not count; otherwise the frame is still in flight.
+- ``seq`` is 0 until the frame is finished or dropped. It is then set to the sequence number of the
+  frame's row, before the row is written. If that row is committed, the frame is no longer in
+  flight and the slot does not count; otherwise the frame is still in flight.
 
 A row with ``weight`` 0 is that of a frame that was rejected after it got a sequence number. Its
 outcome is the reason, after the prefix `REJECTED`.
@@ -79,6 +79,7 @@ __all__ = [
 ]
 
 MAGIC = b"LATPROFR"
+"""First bytes of a ring file."""
 
 OLD_MAGIC = b"LATPRING"
 """First bytes of a ring file from before the format numbers were restarted at 1."""
@@ -90,9 +91,9 @@ LARGEST_CAPACITY = 2**31  # rows
 
 SLOTS = 1_024  # frames in flight that a ring file holds, unless another number is requested
 
-MOST_SLOTS = 2**20
+MOST_SLOTS = 2**20  # the largest number that may be requested
 
-MOST_TAGS = 16
+MOST_TAGS = 16  # tags of a ring
 
 LONGEST_HEADER = 2**20  # bytes
 
@@ -108,8 +109,8 @@ LONGEST_PAYLOAD = 1_024  # bytes of one log entry
 
 SOURCE, OUTCOME, STARTED, STOPPED = 1, 2, 3, 4
 TAG = 16
-"""Kinds of log entries: a name of a source or an outcome; a time as 2 x i8, the profiler's clock
-and the wall clock in ns; `TAG` + k is a value of tag number k."""
+"""Kinds of log entries: the name of a source or an outcome; the time of a start or a stop as 2 x
+i8, the profiler's clock and the wall clock in ns; `TAG` + k is a value of tag number k."""
 
 REJECTED = "rejected: "
 """Prefix of the outcome of a rejected frame; the reason follows."""
@@ -141,7 +142,8 @@ def check_tags(tags: object, pipeline: Pipeline) -> tuple[str, ...]:
     Raises
     ------
     TraceError
-        Not a sequence of different names, too many, or a name that a column has already.
+        `tags` is not a list or tuple of at most `MOST_TAGS` different names, or a column has one
+        of the names already.
     """
     # a single text would be a sequence of letters
     if not isinstance(tags, tuple | list) or not all(isinstance(tag, str) for tag in tags):
@@ -162,7 +164,7 @@ class Header:
     Parameters
     ----------
     pipeline, capacity, tags
-        Of the ring.
+        The pipeline, the number of rows, and the names of the tags.
     metadata
         Metadata of the recording, see `latprof.io.metadata`.
     log_at, log_size, slots_at, rows_at
@@ -188,7 +190,7 @@ class Header:
 
     @property
     def dtype(self) -> np.dtype[np.void]:
-        """The row."""
+        """The type of a row."""
         return row_dtype(self.pipeline, self.tags)
 
     @property
@@ -255,7 +257,7 @@ def parse_header(raw: bytes, name: str) -> Header:
     raw
         The first `LONGEST_HEADER` bytes of the file, or the whole file if it is shorter.
     name
-        Of the file, for messages.
+        Name of the file, for messages.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Names by code: sources, outcomes and values of tags, which rows refer to by number.
 
-A table is bounded in the number of its names and in their bytes, so that neither the memory nor
-the log of a ring file grows with what a program passes.
+A table is bounded in the number of its names and in their bytes, so that a program with ever new
+names fills neither the memory nor the log of a ring file.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from latprof.ring.layout import NAME_BYTES, entry_size
 __all__ = ["LONGEST_NAME", "OTHER_NAME", "NameTable"]
 
 OTHER_NAME = "(others)"
-"""The name of all names that come after a table is full."""
+"""The name that replaces all new names once a table is full."""
 
 LONGEST_NAME = 1_000  # bytes; longer names are cut
 
@@ -39,8 +39,8 @@ class NameTable:
     most_bytes
         Bytes that the names may take in the log of a ring file.
     store
-        Called with a new code and its name before the code is used; returns False if there was no
-        space, and then the table is full.
+        Called with a new code and its name before the code is used. If it returns False, there
+        was no space, and the table is full.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class NameTable:
     codes
         Codes by name.
     overflowed
-        How often a name was requested that came after the table was full.
+        How often the code of a name was requested that the full table does not have.
     clipped
         How often a name was requested that is longer than `LONGEST_NAME` bytes. It is cut, and the
         start of a hash of the whole name follows.
@@ -88,7 +88,7 @@ class NameTable:
         self._lock = threading.RLock()  # reentrant: a signal handler may interrupt its holder
 
     def code(self, name: str | None) -> int:
-        """Return the code of a name; a name that is new gets a new one."""
+        """Return the code of a name; a new name gets a new code, or that of `OTHER_NAME`."""
         found = self.codes.get(name)
         if found is not None:
             return found
@@ -102,7 +102,7 @@ class NameTable:
             self.clipped += 1
             name = _cut(stored)
             stored = name.encode()
-        if name in self.codes:  # another thread has added it, or it was cut before
+        if name in self.codes:  # added by another thread, or the same name was cut before
             return self.codes[name]
         size = entry_size(len(stored))
         if not self._is_full and size <= self._left:
@@ -120,7 +120,7 @@ class NameTable:
         return last
 
     def restore(self, code: int, name: str) -> None:
-        """Set the name of a code, for example one that was read from a file, unless it has one."""
+        """Set the name of a code, for example from the log of a file; a name is never replaced."""
         self.table += [None] * (code + 1 - len(self.table))
         if code and self.table[code] is None:
             self.table[code] = name
@@ -133,17 +133,14 @@ class NameTable:
         return np.asarray(named[np.minimum(codes.astype(np.int64), len(named) - 1)])
 
     def labels(self, codes: Codes) -> Labels:
-        """Return the names of (n,) codes; the table of the result has all names, in a fixed order.
-
-        Names that were added later come after those that were there before.
-        """
+        """Return the names of (n,) codes; the result has all names, in the order of their codes."""
         size = len(self.table)
         if self._labels is None or self._labels[0] != size:
             self._labels = size, Labels.encode(self.table[:size])
         return self._labels[1][codes]
 
     def labels_used(self, codes: Codes) -> Labels:
-        """Return the names of (n,) codes; the table of the result has only those that occur."""
+        """Return the names of (n,) codes; the result has only the names that occur."""
         used = np.flatnonzero(np.bincount(codes))
         labels = Labels.encode(self.table[code] for code in used.tolist())
         place = np.zeros(int(codes.max(initial=0)) + 1, np.int32)
@@ -152,6 +149,6 @@ class NameTable:
 
 
 def _cut(name: bytes) -> str:
-    """Return the start of a name that is too long, and what tells it from names that start so."""
+    """Return the start of a long name and a part of its hash, which differs for other names."""
     end = f"... ({hashlib.sha256(name).hexdigest()[:8]})"
     return name[: LONGEST_NAME - len(end)].decode(errors="ignore") + end

@@ -31,16 +31,17 @@ from latprof.units import STAMP_LIMIT
 
 __all__ = ["RingReader"]
 
-CHUNK = 65_536  # slots that are read at a time
+CHUNK = 65_536  # slots that are read at a time in a full scan
 
-POLL_CHUNK = 4_096  # the same, if only few new rows are expected
+POLL_CHUNK = 4_096  # slots that are read at a time in a scan for new rows
 
 LOG_PIECE = 65_536  # bytes of the log that are read at a time
 
 _TIMES = struct.Struct("<qq")
 
 FLIGHT_READS = 8
-"""How often a slot is read at most if its frame changes meanwhile. Such frames are left out."""
+"""How often a slot of a frame in flight is read at most, if its frame changes during each read.
+Then the frame is left out."""
 
 REREADS = 4  # how often all slots are read again if most of them changed meanwhile
 
@@ -61,13 +62,14 @@ class RingReader:
     Attributes
     ----------
     pipeline, capacity, slots, tag_names, dtype
-        Of the ring; `slots` is the number of frames in flight that it can hold.
+        As in `latprof.ring.layout.Header`, and the type of a row; `slots` is the number of frames
+        in flight that the file can hold.
     metadata
         Metadata of the recording, see `latprof.io.metadata`.
     offset_ns
-        Wall clock minus the profiler's clock.
+        Wall clock minus the profiler's clock, ns.
     sources, outcomes, tags
-        Names by code, as far as the last scan found them; of the tags a table each.
+        Names by code, as far as the last scan found them; `tags` has a table for each tag.
     starts, stops
         When recording started and stopped, as far as the last scan found it: pairs of the
         profiler's clock and the wall clock, ns.
@@ -138,11 +140,12 @@ class RingReader:
     def ended(self) -> bool:
         """Return whether the process ended while it recorded, without stopping in order.
 
-        The lock shows it, which the system releases then. For a copy of a file that is always so.
+        It holds a lock while it records, which the system releases when it ends. A copy of a file
+        is never locked, so its process seems to have ended.
         """
         if self.stopped or is_locked(self._file):
             return False
-        self._read_log()  # it may have stopped in order meanwhile
+        self._read_log()  # the process may have stopped in order meanwhile
         return not self.stopped
 
     def scan(self, *, after: int = 0, unfinished: Ints | None = None) -> Scan:

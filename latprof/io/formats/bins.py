@@ -46,9 +46,9 @@ class Binned:
 
     @classmethod
     def up_to(cls, edges: Iterable[tuple[float, int]]) -> "Binned":
-        """Return the histogram for how many values are at most each edge in ns.
+        """Return the histogram for pairs of an edge in ns and the number of values up to it.
 
-        The last edge may be infinite. What is at most two equal edges is in one bin.
+        The last edge may be infinite. Equal edges are one edge.
 
         Raises
         ------
@@ -63,7 +63,10 @@ class Binned:
                     "counts of buckets must grow with their edges; take an intact copy"
                 )
             if upto >= 2**63 or not (edge == math.inf or 0 <= edge < STAMP_LIMIT):
-                raise TraceError("edges and counts must fit 2**62 ns and 63 bits")
+                raise TraceError(
+                    "edges must be from 0 to 2**62 ns, and counts below 2**63, got "
+                    f"{edge:g} ns and {upto}; check the unit (--unit)"
+                )
             if edge == math.inf:
                 part.above = upto - before
             elif part.upper and upper == part.upper[-1]:
@@ -101,7 +104,7 @@ class BinnedFile:
     Attributes
     ----------
     name
-        Of what they are, for the headline.
+        Of the tool or the kind of histogram, for the headline.
     by
         What distinguishes the histograms, or None if there is one.
     parts

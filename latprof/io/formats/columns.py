@@ -42,13 +42,13 @@ MISSING_TEXTS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 """Texts that mean that a value is missing, unless others are given."""
 
 NUMBERED = "frames are numbered in the order of the file, which has no ids"
-"""What a report says on such a file; nothing can be known about lost or late ids then."""
+"""A sentence of the report on a file without ids, in which lost and late ids cannot be counted."""
 
 SAMPLES = "rows are samples, not frames: rate and order are those of the samples"
-"""What a report says on a file of periodic samples."""
+"""A sentence of the report on a file of periodic samples."""
 
 UNREADABLE = "rows that cannot be read"
-"""The note on how many there are."""
+"""The name of their number among the notes of the accounts."""
 
 _DEFAULT_NAME = "table"
 
@@ -73,14 +73,14 @@ class ColumnMap:
         Columns that become tags; by default all that have no other use.
     unit
         Of times and durations that are numbers: s, ms, us or ns. By default it is found from the
-        name or the size of the times.
+        names of the columns, or from the size or the decimals of the numbers.
     tz
         Time zone of times without one, for example ``"Europe/Vienna"``.
     zero_is_missing
         Whether 0 means that a mark was not reached.
     max_bad
-        Most rows that may be unreadable: a number, or a part such as ``"5%"``. By default 1 %,
-        but always 10 rows.
+        Most rows that may be unreadable: a number, or a part such as ``"5%"``. By default 1 %, or
+        10 rows if that is more.
     samples
         Whether the rows are periodic samples rather than frames.
     missing
@@ -123,7 +123,7 @@ class ColumnMap:
         _check_names("durations", self.durations)
         _check_names("tags", () if self.tags is None else self.tags)
         _check_names("missing", self.missing)
-        for what in ("id", "source", "size", "outcome", "tz"):
+        for what in ("id", "source", "size", "outcome"):
             value = getattr(self, what)
             if value is not None and not (isinstance(value, str) and value):
                 raise TraceError(f"{what} must be the name of a column, got {quoted(value)}")
@@ -246,7 +246,7 @@ class ColumnMap:
 
     @property
     def named(self) -> dict[str, str]:
-        """The columns that are no marks or durations, by what they are for."""
+        """The columns of ids, sources, sizes and outcomes, by their name in a trace."""
         uses = {"frame_id": self.id, "source": self.source, "size": self.size}
         uses["outcome"] = self.outcome
         return {use: column for use, column in uses.items() if column is not None}
@@ -267,7 +267,9 @@ class ColumnMap:
             raise TraceError(f"the key 'columns' must be a JSON object, got {quoted(content)}")
         for key in content:
             if key not in names:
-                raise TraceError(f"keys of 'columns' must be {', '.join(names)}, got {quoted(key)}")
+                raise TraceError(
+                    f"keys of 'columns' must be among {', '.join(names)}, got {quoted(key)}"
+                )
         return cls(**content, pipeline=pipeline)
 
     def to_dict(self) -> dict[str, Any]:
@@ -280,7 +282,7 @@ class ColumnMap:
         return content
 
     def updated(self, **given: Any) -> "ColumnMap":
-        """Return the columns with those of `given` that are not None in place of these."""
+        """Return a copy in which the arguments that are not None replace the fields."""
         return replace(self, **{name: value for name, value in given.items() if value is not None})
 
 
@@ -308,11 +310,11 @@ def _check_names(what: str, names: object) -> None:
             raise TraceError(f"{what} must be names, got {quoted(name)}")
 
 
-def _check_zone(name: str) -> None:
+def _check_zone(name: object) -> None:
     from zoneinfo import ZoneInfo
 
     try:
-        ZoneInfo(name)
+        ZoneInfo(name)  # type: ignore[arg-type]  # other types are refused below
     except Exception:  # the name is not a file, is a folder, or has other characters
         raise TraceError(
             f"tz must be a time zone such as Europe/Vienna or UTC, got {quoted(name)}"
@@ -332,5 +334,6 @@ def check_columns(needed: Iterable[str], names: Sequence[str]) -> None:
             shown = ", ".join(quoted(name) for name in names[:20])
             more = ", ..." if len(names) > 20 else ""
             raise TraceError(
-                f"the table must have the column {quoted(column)}, got {clip(shown, 600)}{more}"
+                f"the table must have the column {quoted(column)}, got {clip(shown, 600)}{more}; "
+                "name one of these"
             )

@@ -17,7 +17,7 @@ from latprof.units import STAMP_LIMIT
 __all__ = ["read_cyclictest", "read_edges", "read_prometheus", "read_rtla"]
 
 _LARGEST_JSON = 1 << 24  # bytes
-_MOST_PARTS = 1_000
+_MOST_PARTS = 1_000  # histograms of a file
 
 _LABELS = r'\{((?:[^"}]|"(?:[^"\\]|\\.)*")*)\}'  # an exemplar behind the value has braces, too
 _SAMPLE = re.compile(
@@ -48,8 +48,13 @@ def read_prometheus(
         edge = labels.pop("le", None)
         group = ", ".join(f"{key}={label}" for key, label in labels.items())
         number = _number(value)
-        if number is None or len(buckets.get(name, ())) > _MOST_PARTS:
+        if number is None:
             raise TraceError(f"values of buckets must be numbers, got {quoted(line, 60)}")
+        if len(buckets.get(name, ())) > _MOST_PARTS:
+            raise TraceError(
+                f"a metric must have at most {_MOST_PARTS:,} sets of labels, got more of "
+                f"{clip(name, 80)}; select some of its lines"
+            )
         if what != "bucket":
             (sums if what == "sum" else counts)[name, group] = number
         elif edge is not None:
@@ -101,19 +106,19 @@ _EXTREMES = {
     "avg:": "avg",
     "max:": "max",
 }
-"""Lines with a number for each column, and what it is."""
+"""Begins of lines with a number for each column, and the kind of number."""
 
 
 @dataclass(slots=True)
 class _Rows:
-    """Rows of a time and a count for each column.
+    """Histograms in text: each row has a time, and a count for each column.
 
     Attributes
     ----------
     names
         Of the columns.
     times, counts
-        Of the rows.
+        Of the rows; `counts` has a list for each row.
     above
         Counts of times that are longer than all rows, by column.
     said
@@ -150,7 +155,12 @@ class _Rows:
         elif len(words) > 1 and all(word.isdecimal() and len(word) < 19 for word in words):
             time, *counts = map(int, words)
             self.names = self.names or [f"{number}" for number in range(len(counts))]
-            if len(counts) != len(self.names) or len(self.names) > _MOST_PARTS:
+            if len(self.names) > _MOST_PARTS:
+                raise TraceError(
+                    f"rows must have at most {_MOST_PARTS:,} counts, got {len(self.names):,}; "
+                    "record fewer threads or processors"
+                )
+            if len(counts) != len(self.names):
                 raise TraceError(
                     f"each row must have {len(self.names)} counts, got {quoted(line, 60)}"
                 )
@@ -194,7 +204,7 @@ def _at(values: Sequence[int | None], place: int) -> int | None:
 
 
 def _whole_units(times: Iterable[int], counts: list[int], width: int, unit: str) -> Binned:
-    """Return bins of `width` whole units, of which the tool has cut what is below one unit."""
+    """Return bins of `width` units; the tool has cut times to whole units before counting them."""
     part, scale = Binned(), UNITS[unit]
     for time in times:
         if not 0 <= (time + width) * scale < STAMP_LIMIT:

@@ -83,7 +83,9 @@ def sniff(head: bytes, missing: Sequence[str]) -> Dialect:
         if declared is not None:
             delimiter = declared[1].decode()
         if end < 0:
-            raise TraceError("the table must have a row of values, got none")
+            raise TraceError(
+                "the table must have a row of values, got none; record again, or name another file"
+            )
         place, line_number = end + 1, line_number + 1
     if b"\n" not in head and b"\r" in head.strip():
         raise TraceError(
@@ -144,7 +146,7 @@ def _delimiter(lines: Sequence[str]) -> str:
 
 
 def _is_longer(row: Sequence[str], other: Sequence[str]) -> bool:
-    """Return whether a row has one more value than another, which is empty and the last."""
+    """Return whether `row` has one value more than `other`, an empty one at its end."""
     return len(row) == len(other) + 1 > 2 and not row[-1]
 
 
@@ -181,7 +183,7 @@ def _distinct(names: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Whole rows of a file: the first `size` of `held` bytes, `lines` from `first_line` on."""
+    """Whole rows of a file: the first `size` bytes of `held`, which have this number of lines."""
 
     held: bytearray | bytes
     size: int
@@ -229,7 +231,7 @@ def blocks(stream: ByteStream, dialect: Dialect) -> Iterator[Block]:
 
 
 def _fill(stream: ByteStream, held: bytearray, begin: int) -> int:
-    """Read into `held` from `begin` on until it is full or the file ends; return up to where."""
+    """Read into `held` from `begin` on until it is full or the file ends; return the new end."""
     with memoryview(held) as view:
         while begin < len(view) and (read := stream.readinto(view[begin:])):
             begin += read
@@ -289,7 +291,7 @@ class ParsedBlock:
         return int(self.table.num_rows) + len(self.skipped)
 
     def numbers(self) -> Ints:
-        """Return the number in the block of each row of the table."""
+        """Return the number in the block, from 0, of each row of the table."""
         every = np.arange(self.rows)
         return np.delete(every, [number for number, _ in self.skipped]) if self.skipped else every
 

@@ -33,7 +33,7 @@ _COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
 
 
 class ByteStream(Protocol):
-    """What a file is read through."""
+    """An open file of bytes."""
 
     def read(self, size: int, /) -> bytes:
         """Return at most `size` bytes, and none at the end of the file."""

@@ -45,14 +45,14 @@ class ForeignFile:
         Columns that become tags; by default all that have no other use.
     unit
         Of times that are numbers: ``"s"``, ``"ms"``, ``"us"`` or ``"ns"``. By default it is found
-        from the names of the columns or the size of the times, and reported.
+        from the names of the columns, or from the size or the decimals of the times, and reported.
     tz
         Zone of times without one, for example ``"Europe/Vienna"``; UTC by default.
     zero_is_missing
         Whether 0 means that a mark was not reached.
     max_bad
-        Most rows that may be unreadable: a number, or a part such as ``"5%"``. By default 1 %,
-        but always 10.
+        Most rows that may be unreadable: a number, or a part such as ``"5%"``. By default 1 %, or
+        10 rows if that is more.
     samples
         Whether the rows are periodic samples rather than frames.
     spans
@@ -132,7 +132,7 @@ class ForeignFile:
 
     @property
     def only_pipeline(self) -> bool:
-        """Whether nothing but the pipeline is given, which may also be that of a trace."""
+        """Whether only the pipeline is given: the file may then be a trace file as well."""
         return not self.spans and self.columns == ColumnMap(pipeline=self.columns.pipeline)
 
 
@@ -141,6 +141,8 @@ def read_pipeline_file(
 ) -> tuple[Pipeline | None, ColumnMap | None, dict[str, Any]]:
     """Return the pipeline of a JSON file, the columns of tables, and further metadata.
 
+    The pipeline is None if the file has only columns; the columns are None if it has none.
+
     Raises
     ------
     PipelineError
@@ -148,16 +150,23 @@ def read_pipeline_file(
     """
     name = shown_path(path)
     try:
-        if size_of(path) > _LARGEST_PIPELINE:
-            raise PipelineError("the file is larger than a pipeline")
-        with open_binary(path) as file:
-            content = json.loads(file.read())
+        size = size_of(path)
+        if size <= _LARGEST_PIPELINE:
+            with open_binary(path) as file:
+                content = json.loads(file.read())
     except (ValueError, RecursionError):
         raise PipelineError(
             f"{name} must be JSON text in UTF-8; write it with Pipeline.to_json()"
         ) from None
     except OSError as error:
-        raise PipelineError(f"{name}: cannot be read: {error.strerror}") from None
+        raise PipelineError(
+            f"{name}: cannot be read: {error.strerror}; check the path and its permissions"
+        ) from None
+    if size > _LARGEST_PIPELINE:
+        raise PipelineError(
+            f"{name} must have at most {_LARGEST_PIPELINE:,} bytes, got {size:,}; name a file "
+            "that Pipeline.to_json() has written"
+        )
     try:
         columns = content.pop("columns", None) if isinstance(content, dict) else None
         meta = content.pop("meta", None) if isinstance(content, dict) else None
@@ -170,7 +179,7 @@ def read_pipeline_file(
 
 
 def beside(path: str | os.PathLike[str]) -> str:
-    """Return the file that may say what the columns of a table mean."""
+    """Return the path of the JSON file that may say what the columns of a table mean."""
     name, query = os.fspath(path), ""
     if is_url(name):
         name, mark, query = name.partition("?")

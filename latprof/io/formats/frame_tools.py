@@ -50,7 +50,7 @@ def read_presentmon(path: StrPath) -> Frames:
 
 
 def _presents(log: Log, source: Labels, tags: dict[str, Labels]) -> Frames:
-    """Return frames of columns in ms, and of their start."""
+    """Return the frames (n,) of a table: `columns` has text by name in small letters."""
     busy = log.times("ms", "mscpubusy", "cpubusy")
     in_present = log.times("ms", "msinpresentapi", "mscpuwait", "cpuwait")
     displayed = log.times("ms", "msuntildisplayed")
@@ -108,7 +108,7 @@ def _starts(log: Log, busy: Ints) -> tuple[Ints, list[str]]:
 
 
 def _rate(log: Log) -> int:
-    """Return ticks a second: their number between two presents of a swap chain, in ms."""
+    """Return ticks a second, from the ticks and the ms between presents of a swap chain."""
     if "timeinqpc" not in log.columns or "msbetweenpresents" not in log.columns:
         return _QPC
     ticks = times_of(log.columns["timeinqpc"], "ns", Counter())

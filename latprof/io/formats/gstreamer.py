@@ -51,7 +51,9 @@ def read_gstreamer(path: StrPath) -> Frames:
         else:
             elements.setdefault(fields.get("element", "?")[:60], []).append(int(time))
     if any(value >= STAMP_LIMIT for value in (*ends, *lengths)):
-        raise TraceError("times must be below 2**62 ns")
+        raise TraceError(
+            f"times must be below 2**62 ns, got {max(*ends, *lengths)}; take an intact log"
+        )
     if not ends:
         return _only_elements(elements, dict(notes))
     joined, left = {}, []

@@ -93,7 +93,7 @@ class JsonValues:
     path
         Of the file, in UTF-8; it is open while the values are read.
     keys
-        The elements of arrays with these keys in an object are returned one by one.
+        Keys of an outermost object. Elements of the arrays under them are returned one by one.
     may_be_cut
         Whether the text may end within an array, as files of programs that were killed do.
 
@@ -237,7 +237,8 @@ class JsonValues:
                     raise _CutError from None
             except RecursionError:
                 raise TraceError(
-                    "the values of the file must not be nested so deeply that they cannot be read"
+                    "values of JSON must be nested less deeply to be read, got a value after "
+                    f"{counted(self.values, 'whole value')} that is not; write flatter objects"
                 ) from None
             except ValueError:  # an integer of thousands of digits
                 raise TraceError(self._invalid()) from None

@@ -73,7 +73,10 @@ class Format:
         """
         with file_errors(path, "cannot be read"):
             if metric is not None and self.key != "prometheus":
-                raise TraceError(f"a histogram must be chosen from a scrape, got {self.name}")
+                raise TraceError(
+                    f"a metric must be chosen from a scrape of Prometheus, got {self.name}; leave "
+                    "it out (--spans)"
+                )
             found: BinnedFile = self._read(path, unit, *(() if metric is None else (metric,)))
             return found
 
@@ -95,7 +98,10 @@ class Format:
             if self.kind == "spans":
                 return frames_of_spans(found, spans)
             if spans:
-                raise TraceError(f"spans must be chosen from a file of spans, got {self.name}")
+                raise TraceError(
+                    f"spans must be chosen from a file of spans, got {self.name}; leave them out "
+                    "(--spans)"
+                )
             frames: Frames = found
             return frames
 

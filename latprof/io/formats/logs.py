@@ -23,11 +23,11 @@ from latprof.text import counted
 __all__ = ["UNREADABLE_VALUES", "Frames", "Log", "frames_of_lengths", "times_of"]
 
 UNREADABLE_VALUES = "values that cannot be read"
-"""The note on how many there are; `UNREADABLE` is that on rows."""
+"""The name of their number among the notes of the accounts; for rows it is `UNREADABLE`."""
 
 Frames = tuple[Pipeline, Columns, dict[str, Any]]
 
-_MOST_ROWS = 50_000_000
+_MOST_ROWS = 50_000_000  # of a table that is held in memory
 
 
 class Log:

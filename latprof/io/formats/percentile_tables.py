@@ -34,7 +34,7 @@ def read_hgrm(path: StrPath, unit: str | None = None) -> BinnedFile:
     Raises
     ------
     TraceError
-        The file has no rows, or the numbers of values do not grow.
+        The file has no rows, or values or their numbers fall from one row to the next.
     """
     file, part, before, scale = BinnedFile("histogram", "table"), Binned(), 0, 1
     title = ""
@@ -50,7 +50,10 @@ def read_hgrm(path: StrPath, unit: str | None = None) -> BinnedFile:
         elif row is not None and file.parts:
             value, upto = round(float(row[1]) * scale), int(row[3])
             if upto < before or (part.upper and value < part.upper[-1]):
-                raise TraceError("values and their numbers must grow; take an intact copy")
+                raise TraceError(
+                    "values and TotalCount must not fall from one row to the next, got "
+                    f"{quoted(line, 60)}; take an intact copy"
+                )
             if value >= STAMP_LIMIT or upto >= 2**63:
                 raise TraceError(f"values must be below 2**62 ns, got {quoted(line)}")
             if part.upper and value == part.upper[-1]:

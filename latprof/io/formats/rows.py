@@ -62,14 +62,14 @@ class TableReader:
     columns
         Which columns are marks, ids and so on.
     meta
-        Dict to which the counts of a reading are written.
+        Dict to which each reading of the rows writes its counts and sentences.
     table
         Rows that are in memory already.
 
     Attributes
     ----------
     pipeline, meta, rows, tags
-        As those of `latprof.io.reader.Reader`. Of text, the number of rows is an estimate.
+        As those of `latprof.io.reader.Reader`, but `rows` is an estimate if the file is text.
 
     Raises
     ------
@@ -150,7 +150,10 @@ class TableReader:
         return forms | own, [*said, *more]
 
     def _plan_ids(self, sample: pa.Table, others: list[str]) -> list[str]:
-        """Find out what the ids are; return sentences on it."""
+        """Find out whether the ids are integers, and which columns become tags.
+
+        Return sentences on what was found.
+        """
         said = []
         column = self._named.get("frame_id")
         if column is not None and not _are_ids(sample.column(column)):
@@ -349,10 +352,10 @@ def _as_text(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _integers(column: pa.ChunkedArray, absent: int | None) -> tuple[Any, Mask | None]:
-    """Return integers as uint64, and which values are none.
+    """Return integers as uint64 (n,), and a mask of values that are not integers of 0 or more.
 
-    A missing value becomes `absent`, the largest integer that is allowed, or is wrong if `absent`
-    is None.
+    A missing value becomes `absent`, which is also the largest allowed integer; if `absent` is
+    None, it is in the mask. The mask is None if all values can be used.
     """
     array = arrow.plain_array(column)
     wrong = np.zeros(len(array), bool)
@@ -429,7 +432,7 @@ def _is_kept(kind: pa.DataType) -> bool:
 
 
 def _tag_kind(sample: pa.ChunkedArray) -> pa.DataType:
-    """Return integers or floats if all first values are such numbers, otherwise text."""
+    """Return the type of a tag: integers or floats if all values of the sample are, or text."""
     known = sample.drop_null()
     for kind in (pa.int64(), pa.float64()):
         try:

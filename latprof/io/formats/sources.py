@@ -35,9 +35,9 @@ __all__ = [
     "source_of",
 ]
 
-_JSON_ROWS = 1 << 14  # of a batch
-_SHOWN = 5  # repeated names
-_SAMPLE_ROWS = 1_000
+_JSON_ROWS = 1 << 14  # rows of a batch of JSON
+_SHOWN = 5  # repeated names that a report lists
+_SAMPLE_ROWS = 1_000  # rows from which types and units are guessed
 
 
 @dataclass(slots=True)
@@ -49,13 +49,13 @@ class Batch:
     table
         Columns under the names of the file.
     rows
-        How many rows the file has here, with those that could not be read.
+        How many rows of the file the batch covers, those that could not be read included.
     numbers
-        The number of each row of `table` among them.
+        For each row of `table` its position among these rows, from 0.
     skipped
-        Number and text of the rows that could not be read.
+        Position and text of each row that could not be read.
     where
-        Returns where a row is, for a message.
+        Returns the place of a position in the file, such as "line 12", for a message.
     """
 
     table: pa.Table
@@ -69,8 +69,8 @@ class Source(Protocol):
     """Rows of one kind of file."""
 
     names: tuple[str, ...]
-    rows: int  # an estimate, if rows are text
-    said: Sequence[str]  # what is odd about the columns, for the report
+    rows: int  # an estimate if rows are text; 0 for a stream, which does not say
+    said: Sequence[str]  # sentences for the report on what is odd about the columns
 
     def sample(self) -> pa.Table:
         """Return the first rows."""
@@ -78,7 +78,10 @@ class Source(Protocol):
     def batches(
         self, columns: Sequence[str], kinds: dict[str, pa.DataType]
     ) -> Iterator[Callable[[], Batch]]:
-        """Yield what makes each batch of columns, of these types if the values have them."""
+        """Yield functions, one for each batch, that return it with these columns.
+
+        `kinds` has types by column; if a value does not fit its type, the batch is text.
+        """
 
 
 class CsvSource:
@@ -113,7 +116,7 @@ class CsvSource:
     def batches(
         self, columns: Sequence[str], kinds: dict[str, pa.DataType]
     ) -> Iterator[Callable[[], Batch]]:
-        """Yield what makes each batch, the next block being read in a thread meanwhile."""
+        """Yield functions that parse a block each; a thread reads the next block meanwhile."""
         with opened(self._path) as stream:
             wanted = {name: kinds.get(name, pa.string()) for name in columns}
             for block in read_ahead(delimited.blocks(stream, self.dialect)):
@@ -146,7 +149,10 @@ class JsonSource:
         for row in () if first is None else first[1]:
             found.update(dict.fromkeys(row))
         if not found:
-            raise TraceError("the file must have a JSON object for each frame, got none")
+            raise TraceError(
+                "the file must have a JSON object for each frame, got none; write one in each "
+                "line, or all in an array"
+            )
         self.names = tuple(found)
         self.said: Sequence[str] = ()
         self._sample = self._table(first[1] if first else [], self.names)
@@ -160,7 +166,7 @@ class JsonSource:
     def batches(
         self, columns: Sequence[str], kinds: dict[str, pa.DataType]
     ) -> Iterator[Callable[[], Batch]]:
-        """Yield what makes each batch."""
+        """Yield functions, one for each batch, that return it; all columns are text."""
         word = "line" if self._lines else "row"
         for first, rows, skipped in self._rows(_JSON_ROWS):
             total = len(rows) + len(skipped)
@@ -170,7 +176,10 @@ class JsonSource:
             yield partial(Batch, table, total, numbers, skipped, where)
 
     def _rows(self, most: int) -> Iterator[tuple[int, list[dict[str, Any]], list[tuple[int, str]]]]:
-        """Yield the number of the first row, the objects, and the rows that are none."""
+        """Yield the number of the first row, the objects, and the rows that are not objects.
+
+        Of the latter the position among the `most` rows of a batch, and the text.
+        """
         values = json_lines_of(self._path) if self._lines else _json_elements(self._path)
         first = 0
         while True:
@@ -279,7 +288,7 @@ class ArrowSource:
     def batches(
         self, columns: Sequence[str], kinds: dict[str, pa.DataType]
     ) -> Iterator[Callable[[], Batch]]:
-        """Yield what makes each batch."""
+        """Yield functions, one for each batch, that return it; columns keep the file's types."""
         if self._table is not None:
             yield from self._each(iter(self._table.select(list(columns)).to_batches()), columns)
             return
@@ -307,7 +316,7 @@ def _parquet_batches(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[pa
 
 
 def source_of(path: str, columns: ColumnMap, table: pa.Table | None = None) -> Source:
-    """Return where the rows of a file come from, by its content."""
+    """Return the source of the rows of `table`, if given, or of a file, by its first bytes."""
     if table is not None:
         return ArrowSource(path, table)
     head = head_of(path, 64)

@@ -1,10 +1,11 @@
 """Spans of distributed traces as frames: one trace is one frame, by its critical path.
 
-From the end of the root: the child that finished last is on the path, from its end back to its
-begin; inside it the same; before its begin, the sibling that finished last before that; what no
-child covers is the parent's own (Kaldor et al., "Canopy", SOSP 2017; Zhang et al., "CRISP",
-USENIX ATC 2022). A stage is an operation; its time is what it has on the path. The time of the
-root itself is `other`, so that stages + other = the root's length.
+The path is followed back from the end of the root. The child that finished last is on it, from its
+end to its begin; within this child the same rule holds. Before its begin follows the sibling that
+finished last before that time. Time that no child covers belongs to the parent (Kaldor et al.,
+"Canopy", SOSP 2017; Zhang et al., "CRISP", USENIX ATC 2022). A stage is an operation, its length
+the time of the operation on the path. The time of the root itself is `other`, so that stages +
+other = the root's length.
 
 Each span is visited in Python: the path depends on the span that was taken before.
 """
@@ -27,15 +28,18 @@ from latprof.units import STAMP_LIMIT, format_ns
 
 __all__ = ["SpanRecord", "SpanTable", "frames_of_spans"]
 
-_PLACE = re.compile(r" \([^()]*[/\\]([^()/\\]*)\)$")  # of the code of a function
-_MOST_STAGES = 24  # more operations are part of `other`
+_PLACE = re.compile(r" \([^()]*[/\\]([^()/\\]*)\)$")  # file and line after a function's name
+_MOST_STAGES = 24  # operations with the most time; the time of others is part of `other`
 
 Frames = tuple[Pipeline, Columns, dict[str, Any]]
 
 
 @dataclass(slots=True)
 class SpanRecord:
-    """A span; `parent` is "" for a root, times are ns."""
+    """A span; `parent` is "" for a root, times are ns.
+
+    `cut_begin` and `cut_end` are its begin and end, moved into those of its parent.
+    """
 
     trace: str
     id: str
@@ -51,7 +55,7 @@ class SpanRecord:
 
     @property
     def operation(self) -> tuple[str, str]:
-        """What makes spans of several traces the same stage."""
+        """Service and name: spans with equal ones are the same stage in all traces."""
         return self.service, self.name
 
 
@@ -72,7 +76,7 @@ class SpanTable:
     notes
         What was odd, counted.
     after
-        How long spans go on at most after the end of the root of their trace, ns.
+        The longest time from the end of a root to the end of another span of its trace, ns.
     """
 
     resolution: int
@@ -174,7 +178,7 @@ def frames_of_spans(table: SpanTable, chosen: Sequence[str] = ()) -> Frames:
 
 
 def _traces(table: SpanTable) -> Iterator[list[SpanRecord]]:
-    """Yield the spans of each trace, without copies of a span."""
+    """Yield the spans of each trace, of spans with the same id only the first."""
     found: dict[str, list[SpanRecord]] = {}
     for span in table.spans:
         found.setdefault(span.trace, []).append(span)
@@ -219,7 +223,10 @@ def _frame(spans: list[SpanRecord], table: SpanTable, chosen: Sequence[str]) -> 
 
 
 def _cut_children(root: SpanRecord, table: SpanTable) -> int:
-    """Cut each span to its parent and count what was outside; return how many spans there are."""
+    """Set the cut times of all spans below `root`, and count those that exceed their parent.
+
+    Return the number of spans, `root` included.
+    """
     count, waiting = 0, [root]
     while waiting:
         parent = waiting.pop()
@@ -263,7 +270,7 @@ def _critical_path(
         child = None
         while children:
             candidate = children.pop()
-            # it may reach into what waited for it by the resolution of the source
+            # as times are rounded, it may end up to one step after the span that waited for it
             if candidate.cut_end <= until + resolution - 1 and candidate.cut_begin < until:
                 child = candidate
                 break

@@ -67,7 +67,7 @@ def unique_names(names: Iterable[str], taken: Iterable[str]) -> list[str]:
 
 
 def stages_pipeline(name: str, stages: Sequence[str], *, from_start: bool = False) -> Pipeline:
-    """Return a pipeline of these stages, of which the first may begin at the start."""
+    """Return a pipeline of these stages; with `from_start` the first begins at ``start``."""
     marks, spans = ["start"], []
     for number, stage in enumerate(stages):
         begin, end = f"{stage[: _LONGEST - 6]}_begin", f"{stage[: _LONGEST - 6]}_done"
@@ -114,7 +114,10 @@ def lengths_to_marks(
         whole &= length != MISSING
     known = [np.where(each == MISSING, 0, each) for each in (begin, *lengths)]
     if len(begin) and np.sum(np.abs(known), axis=0, dtype=np.float64).max() >= STAMP_LIMIT:
-        raise TraceError("frames must end before 2**62 ns; is the unit right?")
+        raise TraceError(
+            "frames must end before 2**62 ns (146 years), got later ends; check the unit (unit=, "
+            "--unit)"
+        )
     end = np.where(whole, np.sum(known, axis=0, dtype=np.int64), MISSING)
     begun = [np.where(begin == MISSING, MISSING, each) for each in lengths]
     marks = marks_of_stages(pipeline, begin, begun, end)

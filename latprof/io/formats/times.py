@@ -1,4 +1,4 @@
-"""Times and durations as other tools write them to integer nanoseconds, without a lost digit.
+"""Turns times and durations of other tools into integer nanoseconds, exact down to 1 ns.
 
 The form of a column (integers, decimals, ISO 8601 text with or without a zone) is found in its
 first rows. A value of another form later on is unreadable: it is counted, and its row left out.
@@ -34,7 +34,7 @@ _ZONED = rf"^{_DATE}(?:Z| ?UTC| ?GMT|[+-]\d\d(?::?\d\d)?)$"
 _NAIVE = rf"^{_DATE}$"
 _FORMS = {"integer": _INTEGER, "decimal": _DECIMAL, "zoned": _ZONED, "naive": _NAIVE}
 
-# years 1990 to 2100 as seconds since 1970: numbers of this size are times of the day
+# years 1990 to 2100 as seconds since 1970: numbers of this size are taken as such times
 _EPOCH = (631_152_000, 4_102_444_800)
 
 
@@ -47,7 +47,7 @@ class TimeForm:
     kind
         integer, decimal, zoned or naive (ISO 8601 text), or typed (Arrow's own times).
     unit
-        Of numbers.
+        Of numbers: s, ms, us or ns.
     digits
         Most decimals in the first rows.
     tz
@@ -87,7 +87,7 @@ def forms_of(
     sample
         The first values of each column, missing ones as null.
     unit, tz
-        As given by the user.
+        As given by the user, or None.
     durations
         Whether the columns have durations, which have no zone.
 
@@ -154,7 +154,7 @@ def _form(name: str, values: pa.Array, durations: bool) -> TimeForm | None:
         form: pc.sum(pc.match_substring_regex(values, pattern)).as_py() or 0
         for form, pattern in list(_FORMS.items())[: 2 if durations else None]
     }
-    best = max(fits, key=fits.__getitem__)  # of equal ones the first: integers are decimals, too
+    best = max(fits, key=fits.__getitem__)  # the first of equals: integers also fit as decimals
     if 2 * fits[best] >= len(values):
         return TimeForm(best, digits=_most_digits(values) if best == "decimal" else 0)
     wrong = quoted(values[0].as_py(), 60)
@@ -207,7 +207,7 @@ def _unit(
 
 
 def _hinted(name: str) -> str | None:
-    """Return the unit that ends the name of a column.
+    """Return the unit that ends the name of a column, or None if no unit does.
 
     Examples
     --------
@@ -234,7 +234,7 @@ def _typical(values: pa.Array) -> float:
 
 
 def to_ns(array: pa.Array | pa.ChunkedArray, form: TimeForm) -> tuple[Ints, Mask | None]:
-    """Return times in ns, `MISSING` where there is none, and a mask of unreadable values.
+    """Return times in ns (n,), `MISSING` for missing ones, and a mask of unreadable values (n,).
 
     The mask is None if all values can be read.
     """
@@ -245,7 +245,7 @@ def to_ns(array: pa.Array | pa.ChunkedArray, form: TimeForm) -> tuple[Ints, Mask
     if is_text(kind):
         return _of_text(array.cast(pa.string()), form)
     if types.is_decimal(kind):
-        return _limited(*_of_decimals(array, form))
+        return _filled(*_of_decimals(array, form))
     if types.is_timestamp(kind) and kind.tz is None and form.tz not in (None, "UTC"):
         try:
             array = pc.assume_timezone(array, form.tz)
@@ -258,15 +258,17 @@ def to_ns(array: pa.Array | pa.ChunkedArray, form: TimeForm) -> tuple[Ints, Mask
             ) from None
     values, missing = numbers(array, "times")
     if types.is_integer(kind):
-        return _limited(*_scaled(values, missing, UNITS[form.unit]))
+        return _filled(*_scaled(values, missing, UNITS[form.unit]))
     if types.is_floating(kind):
         return _of_floats(values.astype(np.float64, copy=False), missing, UNITS[form.unit])
     unit, _ = np.datetime_data(values.dtype)
     count = values.view(np.int64)
     gone = np.isnat(values) if missing is None else missing | np.isnat(values)
     if unit == "D":
-        raise TraceError("times must have hours and seconds, got dates only")
-    return _limited(*_scaled(count, gone if gone.any() else None, UNITS[str(unit)]))
+        raise TraceError(
+            "times must have hours and seconds, got dates only; name a column with the time of day"
+        )
+    return _filled(*_scaled(count, gone if gone.any() else None, UNITS[str(unit)]))
 
 
 def _of_floats(values: Floats, missing: Mask | None, unit_ns: int) -> tuple[Ints, Mask | None]:
@@ -299,7 +301,7 @@ def _scaled(
     return ns if unit_ns == 1 else ns * unit_ns, missing, wrong
 
 
-def _limited(ns: Ints, missing: Mask | None, wrong: Mask | None) -> tuple[Ints, Mask | None]:
+def _filled(ns: Ints, missing: Mask | None, wrong: Mask | None) -> tuple[Ints, Mask | None]:
     if missing is not None and missing.any():
         ns = np.where(missing, MISSING, ns)
     return ns, wrong
@@ -332,7 +334,7 @@ def _of_decimals(array: pa.Array, form: TimeForm) -> tuple[Ints, Mask | None, Ma
 
 
 def _of_text(array: pa.StringArray, form: TimeForm) -> tuple[Ints, Mask | None]:
-    """Return text in ns, and which values are not of the form."""
+    """Return text in ns, and a mask of values that do not have the form, or None."""
     pattern = _FORMS["decimal" if form.kind == "typed" else form.kind]
     fits = pc.match_substring_regex(array, pattern)
     wrong, _ = numbers(pc.fill_null(pc.invert(fits), False), "times")

@@ -1,4 +1,4 @@
-"""What is said of a file that has none of the known formats: how to name the columns of a table."""
+"""The message on a file that has none of the known formats: how to name a table's columns."""
 
 import contextlib
 import csv
@@ -19,13 +19,13 @@ from latprof.text import clip
 
 __all__ = ["advice"]
 
-_LATER = 631_152_000 * 10**9  # ns, the year 1990: larger ones are times since 1970
-_MOST_COLUMNS = 20  # that are named
-_MOST_TRIED = 200  # columns of which the first values are read
+_LATER = 631_152_000 * 10**9  # ns, the year 1990: larger numbers are taken as times since 1970
+_MOST_COLUMNS = 20  # columns that the message names
+_MOST_TRIED = 200  # columns that may be recognized as times or durations
 
 
 def advice(source: Source) -> str:
-    """Return which columns a table has, how to name those with times, and what was considered.
+    """Return which columns a table has, how to name those with times, and the known formats.
 
     The example has the columns with times of the day in order of time. If there is none, or one, it
     has the columns of numbers with a unit at the end of their names, as durations.
