@@ -53,7 +53,7 @@ class Delays:
     usual_ns
         The median delay of the frames that were not queued, or None if all were.
     known
-        (k,) the last of these delays.
+        (k,) the last delays of frames that were not queued, for the next window.
     starts_late
         Whether earlier frames that are not in the recording may have kept the first ones waiting.
     """
@@ -108,9 +108,11 @@ def delays_of(
         visits does not count as delay, as earlier frames may have kept them waiting; nor does it
         if it is more than twice as long as all other delays.
     certain
-        (n,) visits with known predecessors, which the estimates are made from. None means all.
+        (n,) which visits have known predecessors, so that estimates are made from them. None means
+        all.
     let_go_at
-        (n,) when a full queue behind the station let it go on, `MISSING` if it did not hold it.
+        (n,) when a full queue behind the station last let it go on before each visit, `MISSING` if
+        the queue did not hold it.
 
     Notes
     -----
@@ -219,7 +221,7 @@ def _estimated_limit(
     gap_after_departure: Ints,
     bound: Ints,
 ) -> int:
-    """Return how soon after a departure queued frames enter."""
+    """Return how soon (ns) after a departure queued frames enter, at the latest."""
     if not behind.any():
         return LEAST_HAND_OVER_NS
     longest = int(np.quantile(unqueued, 0.99) if len(unqueued) else waited.min())
@@ -267,6 +269,7 @@ def _drawn(known: Ints, bounds: Ints) -> Ints:
     target = share * spread
     chosen = np.searchsorted(up_to, target, side="left")
     drawn: Ints = np.minimum(values[np.minimum(chosen, len(values) - 1)], bounds)
-    # what is less probable than the smallest known delay is below it, at an unknown place
+    # a target below the probability of the smallest known delay means a delay below that one, of
+    # unknown length
     drawn[target <= up_to[0] * passed[0]] = 0
     return drawn

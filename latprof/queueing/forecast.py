@@ -1,4 +1,4 @@
-"""What a change would give, as `latprof.what_if` returns it: measured, replayed, subtracted."""
+"""The result of `latprof.what_if`: end_to_end as measured, as replayed, and by subtraction."""
 
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -55,7 +55,7 @@ class WhatIf(Shown):
     hand_over_ns
         By station: frames that enter this soon after a departure were queued.
     queues, source
-        What is known of the queues, by hand-off, and where frames come from.
+        The queues by hand-off, as far as they are known, and the kind of source of the frames.
     assumptions
         What the replay assumes, with its evidence.
     warning

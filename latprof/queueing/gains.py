@@ -1,8 +1,8 @@
-"""What quicker stages give: the mean of end to end in the replay, and frames for each second.
+"""Gains: by how much quicker stages shorten end to end in a replay, and raise frames per second.
 
-The gain of a stage is what a tenth less of it takes off the sum of end to end. Beside it stand the
-gains of 8 and 12 % less, which show how near a tie is, and the gain of the stage held to its own
-median, which shows whether the stage is slow or erratic.
+The gain of a stage is the time that a tenth less of it takes off the sum of end to end. The gains
+of 8 and 12 % less show how near a tie is. The gain of a stage that never takes longer than its own
+median shows whether it is slow or erratic.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ NEAR = 0.02
 """How far to both sides of `LESS` the range of a gain reaches."""
 
 MOST_REPLAYED = 1 << 20
-"""Frames of queues with limited room that gains are replayed for."""
+"""Largest number of frames that are replayed through queues with limited room."""
 
 
 @dataclass
@@ -50,15 +50,15 @@ class Gains:
         How many frames were replayed, the sum of their end to end, and the time from the first to
         the last departure.
     gain
-        What a tenth less of the stage takes off the sum of end to end.
+        By how much a tenth less of the stage shortens the sum of end to end.
     spans
-        The time from the first to the last departure then.
+        The time from the first to the last departure with a tenth less of the stage.
     sampled
-        The same as `gain` over the frames of the first window.
+        The same as `gain`, over the frames of the first window only.
     low, high
-        The lower and the higher of the gains of 8 and 12 % less, over these frames.
+        The lower and the higher of the gains of 8 and 12 % less, over the first window.
     held
-        The gain of the stage held to its median, over these frames.
+        The gain of the stage held to its median, over the first window.
     readings
         The same as `gain` in other readings of an irregular source, by name of the reading.
     """
@@ -90,7 +90,7 @@ class Gains:
         return found
 
     def at(self, name: str, stage: str) -> float:
-        """Return `low`, `high` or `held` of a stage as if over all frames."""
+        """Return `low`, `high` or `held` of a stage, scaled from the first window to all frames."""
         values: dict[str, float] = getattr(self, name)
         part, sampled = values.get(stage, 0.0), self.sampled.get(stage, 0.0)
         whole = self.gain.get(stage, 0.0)
@@ -123,7 +123,7 @@ class GainsSoFar:
     less
         Part of a stage's time that is taken away.
     spread
-        Whether end to end is kept as histograms, by stage and (under None) as recorded.
+        Whether `ends` keeps histograms of end to end: by changed stage, and under None as recorded.
     """
 
     def __init__(self, less: float = LESS, *, spread: bool = False) -> None:

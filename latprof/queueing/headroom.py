@@ -1,4 +1,4 @@
-"""How much more load a pipeline takes before end to end passes a limit."""
+"""Finds how much more load a pipeline takes before end to end exceeds a limit."""
 
 import re
 from collections.abc import Mapping
@@ -96,16 +96,16 @@ class Headroom(Shown):
     Attributes
     ----------
     limit
-        What must be kept.
+        The limit that must be kept.
     load, low, high
         The highest load that keeps the limit, and its 95 % interval over resampled blocks of the
-        recording. 0 if the limit is passed at any load.
+        recording. 0 if the limit is exceeded at any load.
     station
         The station that gives out first: the busiest one at that load. None if there is none.
     busy
         By station the share of the time in which its servers would be busy at `load`.
     saturated
-        True if the limit is kept until a station is saturated, so that `load` is what it can serve.
+        True if the limit is kept until a station is saturated: `load` is the load it can serve.
     measured_ns
         The limited value as it was recorded.
     per_second
@@ -236,7 +236,7 @@ def headroom(
     trace
         A trace, a path, a folder, a glob, or several of them. All their frames are taken together.
     limit
-        Of the mean or a percentile of end_to_end: ``"p99<50ms"``, ``"mean<=2ms"``.
+        A limit of the mean or a percentile of end_to_end: ``"p99<50ms"``, ``"mean<=2ms"``.
     hand_over, servers, queues, stations, pipeline
         What is known of the queues: see `latprof.queueing.options.Options`.
 
@@ -244,7 +244,8 @@ def headroom(
     -------
     Headroom
         ``load`` is the highest load as a multiple of the recorded one, ``low`` and ``high`` its
-        95 % interval over resampled blocks of the recording, ``station`` what gives out first.
+        95 % interval over resampled blocks of the recording, ``station`` the one that gives out
+        first.
 
     Raises
     ------
@@ -314,7 +315,7 @@ class _Search:
         return low
 
     def result(self) -> Headroom:
-        """Search, and return what was found."""
+        """Search for the highest load, and return the result."""
         frames, limit = self.frames, self.limit
         load = self.highest(self.draws, resampled=frames.arrivals.are_short)
         low = high = 0.0
@@ -323,8 +324,8 @@ class _Search:
                 self.highest(range(draw, draw + 1), resampled=True, near=load)
                 for draw in range(_MANY_DRAWS, _MANY_DRAWS + _RESAMPLED)
             ]
-            # one recording is shorter than all draws together: only how far apart its loads are
-            # counts, not where they are
+            # each of these is one draw, shorter than all draws of `load` together: their spread is
+            # used, scaled so that their median is `load`
             low, high = np.percentile(others, _INTERVAL) * (load / (np.median(others) or load))
         busy = {name: share * (load or 1.0) for name, share in frames.busy.items()}
         station = max(busy, key=busy.__getitem__) if busy and load else None

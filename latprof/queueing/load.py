@@ -1,4 +1,4 @@
-"""The frames of a recording replayed at another load."""
+"""Replays the frames of a recording at another load."""
 
 import re
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ __all__ = ["LEAST_LOAD", "MOST_LOAD", "LoadedFrames", "parse_load", "places_in_f
 LEAST_LOAD = 0.01
 MOST_LOAD = 16.0
 
-_FEWEST_STARTS = 100  # from which on closed loops are recognized
-_LEAST_IN_FLIGHT = 3
+_FEWEST_STARTS = 100  # needed to recognize a closed loop
+_LEAST_IN_FLIGHT = 3  # frames of a closed loop
 _MOST_STARTS = 0.8  # share of the starts that find about the same number of frames in flight
 _SOON = 0.2  # of the usual time between entries
 _STEADY = 0.5  # of the spread of the time between starts
@@ -50,7 +50,10 @@ def parse_load(value: object) -> float:
 
 @dataclass(frozen=True, eq=False)
 class _Visit:
-    """What frames (n,) need at a station, in ns: `before` is the time since the station before."""
+    """The times of frames (n,) at a station, in ns.
+
+    `before` is the time from leaving the station before (or from the start) to arrival.
+    """
 
     before: Ints
     delay: Ints
@@ -65,7 +68,7 @@ class LoadedFrames:
     Attributes
     ----------
     arrivals
-        When they start.
+        The starts of the frames, or when they were due if queues have limited room.
     measured_ns
         (n,) end to end as recorded, in order of `arrivals`.
     busy
@@ -74,7 +77,7 @@ class LoadedFrames:
     """
 
     def __init__(self, model: QueueModel, what: str, *, most: int | None = None) -> None:
-        """Take the frames of a model, with `most` only the first ones."""
+        """Take the frames of a model, or the first `most` of them; `what` is a name for errors."""
         self._check(model, what)
         line = model.line
         self._line = None
@@ -123,7 +126,8 @@ class LoadedFrames:
         for name in model.stations.names:
             if len(model.stations.services_of(name)) > 1:
                 raise TraceError(
-                    f"{what} is not available: frames come to station {name!r} more than once"
+                    f"{what} must have stations that frames come to once, got {name!r}, to which "
+                    "they come more than once; name one station for each time (stations=)"
                 )
         if model.unordered_batches:
             raise TraceError(model.unordered_batches)
@@ -174,10 +178,10 @@ class LoadedFrames:
         return found
 
     def overload(self, load: float) -> str:
-        """Return that a station cannot serve all frames at a load, or an empty text.
+        """Return a sentence if a station cannot serve all frames at a load, or an empty text.
 
-        Then its queue grows without an end, and so does end to end: of frames that start within a
-        second, the last one takes as much longer as the station then lags behind.
+        Then its queue grows without an end, and so does end to end: in each second by the time that
+        the station falls behind in it.
         """
         station = max(self.busy, key=self.busy.__getitem__, default=None)
         busy = self.busy[station] * load if station is not None else 0.0
@@ -201,7 +205,7 @@ class LoadedFrames:
         )
 
     def assumptions(self) -> tuple[str, ...]:
-        """Return what the replay assumes."""
+        """Return sentences on what the replay assumes."""
         arrivals = self.arrivals
         if arrivals.period_ns is None:
             how = (

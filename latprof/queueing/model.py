@@ -1,10 +1,10 @@
-"""Models of frames: visits to stations, delays, blocking, and what frames waited for.
+"""Models of frames: visits to stations, delays, blocking, and the stages that frames waited for.
 
 A `QueueModel` is made once for a window of frames, in this order::
 
     frames -> stations_of, visits_to    when each frame was in which station
            -> delays_of                 which part of the time in front of it was transport
-           -> blocking_of               what frames waited for (`busy`), and full queues (`blocked`)
+           -> blocking_of               busy time to wait for (`busy`), and full queues (`blocked`)
 
 Blame, causes, replays and utilization read the model.
 """
@@ -51,11 +51,11 @@ _MOST_ODD = 0.01  # share of the frames of a line that may lack a visit
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Wait:
-    """The time of n frames in one hand-off, and what they waited for.
+    """The time of n frames in one hand-off, and the waiting in it.
 
     `total` (n,) is the whole time in ns, and `by_path` (n,) the waiting in ns by path: see
-    `latprof.queueing.blocking`. `unseen_ns` is what queued frames waited, all together, before the
-    first visit of the recording: for frames that are not in it.
+    `latprof.queueing.blocking`. `unseen_ns` is how long all queued frames together waited before
+    the first visit of the recording, for frames that are not in it.
     """
 
     handoff: str
@@ -81,12 +81,14 @@ class Wait:
 
 @dataclass(eq=False)
 class QueueModel:
-    """Frames of a pipeline in any order, and what is known of its stations.
+    """Frames of a pipeline in any order, and what their marks show of its stations.
 
     Attributes
     ----------
+    depth
+        The largest number of stages of a path.
     counted
-        Which frames results are about: finished ones. All others only keep them waiting.
+        Which frames results are about: finished ones. All others only keep these waiting.
     new
         Which frames are in no other window, dropped ones included.
     line
@@ -107,7 +109,7 @@ class QueueModel:
 
     @property
     def queues(self) -> dict[str, Queue]:
-        """What is known of the queues, by hand-off."""
+        """The queues by hand-off, as far as they are known; empty if stations are not in a row."""
         if self.line is None:
             return {}
         found = zip(self.line.handoffs[1:], self.line.queues, strict=True)
@@ -139,7 +141,7 @@ class QueueModel:
 
     @property
     def busy(self) -> dict[str, dict[Path, BusyTime]]:
-        """By station and path: the cumulative time that frames wait for."""
+        """By station and path: the cumulative time for which arriving frames wait."""
         return self._blocking[0]
 
     @property
@@ -148,7 +150,7 @@ class QueueModel:
         return self._blocking[1]
 
     def lengths(self, stage: Span) -> tuple[Ints, Ints]:
-        """Return the rows of counted frames that have a stage, and how long it took."""
+        """Return the rows (k,) of counted frames that have a stage, and how long it took, in ns."""
         begin, end = self.columns.marks[stage.begin], self.columns.marks[stage.end]
         known = self.counted & (begin != MISSING) & (end != MISSING) & (end >= begin)
         rows = np.flatnonzero(known)
@@ -156,7 +158,7 @@ class QueueModel:
 
     @cached_property
     def end_to_end(self) -> tuple[Ints, Ints]:
-        """The rows of counted frames with an end_to_end of 0 or more, and these times."""
+        """The rows (k,) of counted frames with an end_to_end of 0 or more, and it in ns (k,)."""
         return self.lengths(self.stations.pipeline.totals[0])
 
     def waits(self, *, queued: bool) -> list[Wait]:
@@ -296,7 +298,7 @@ def _visits(stations: Stations, columns: Columns) -> dict[str, Visits]:
 
 
 def _located_before(busy: Intervals, visit: Ints | slice, low: Ints) -> Ints:
-    """Return the last visit that had begun at each time, which is before the given visit."""
+    """Return the last visit that had begun at times `low` (n,), which are before visits (n,)."""
     if isinstance(visit, slice):
         visit = np.arange(visit.start, visit.stop)
     # most frames arrive while the one before them is served, or later

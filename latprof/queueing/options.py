@@ -1,4 +1,4 @@
-"""What a caller says about the queues of a recording: the same options for all questions."""
+"""Options on the queues of a recording, the same for all questions."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from latprof.units import parse_duration
 __all__ = ["MOST_STAGES", "Options", "server_counts"]
 
 MOST_STAGES = 8
-"""Default for the number of stages of a path."""
+"""Default of the largest number of stages of a path."""
 
 
 _MOST_SERVERS = 10_000
@@ -21,13 +21,13 @@ _MOST_SERVERS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is known of the queues of a recording.
+    """What a caller knows of the queues of a recording.
 
     Parameters
     ----------
     hand_over
-        How soon after a departure queued frames enter a station, ``"1us"``. None estimates it from
-        the frames.
+        How soon after a departure queued frames enter a station, ``"1us"`` or in ns. None estimates
+        it from the frames.
     depth
         The largest number of stages of a path: of stages that waited for each other because a
         queue was full.
@@ -40,7 +40,7 @@ class Options:
         Stations by stage, instead of those of the pipeline: ``{"decode": "cpu"}``. None as a
         station makes the stage a hand-off.
     pipeline
-        What the marks mean, for files that do not contain it.
+        The pipeline, for files that do not contain it.
     """
 
     hand_over: str | int | None = None
@@ -65,7 +65,7 @@ class Options:
         Raises
         ------
         TraceError
-            It is not a duration.
+            `hand_over` is not a duration.
         """
         if self.hand_over is None:
             return None

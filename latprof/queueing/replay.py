@@ -1,4 +1,4 @@
-"""The frames sent through the stations once more, with something changed.
+"""Sends frames through the stations once more, with something changed.
 
 At a first in, first out station frame n departs at D[n] = max(A[n] + h, D[n-1] + g) + S[n]: it
 arrives at A[n], is there after its transport delay h, is taken over g after the frame before has
@@ -6,8 +6,8 @@ departed (the hand-over), and is served for S[n]. Taking time out of a station t
 the queue in front of it as well. For all n at once: with C the running sum of g + S, D - C is the
 running maximum of A + h + S - C.
 
-Long recordings are replayed in windows of frames, one after the other; `Carry` keeps what a window
-must know of those before.
+Long recordings are replayed in windows of frames, one after the other; `Carry` keeps the departures
+of earlier windows that a window needs.
 
 If all queues have room for all frames, stations are replayed one after the other. With limited room
 a station also waits for the next one: see `latprof.queueing.line`.
@@ -54,7 +54,7 @@ Scale = float | int | str
 """A factor, or a fixed change with its sign: ``"-2ms"``."""
 
 Change = Callable[[Ints], Ints]
-"""Durations (n,) ns -> what they become."""
+"""A function that returns changed durations (n,) for durations (n,), ns."""
 
 
 # -- changes ------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def drop_limits(model: QueueModel, drop: Mapping[str, str | int]) -> dict[str, i
 
 
 def subtracted(model: QueueModel, changes: Mapping[str, Change]) -> Ints:
-    """Return (n,) ns: how much less the changed stages take, queues left as they were."""
+    """Return how much less time the changed stages of each frame take (n,), ns, without queues."""
     less = np.zeros(len(model.columns), np.int64)
     for stage in model.stations.pipeline.stages:
         if stage.name in changes:
@@ -137,7 +137,7 @@ def subtracted(model: QueueModel, changes: Mapping[str, Change]) -> Ints:
 
 
 def one_server(ready: Ints, hand_over: Ints, service: Ints) -> Ints:
-    """Return departures (n,) from one server; arguments in order of entry.
+    """Return departures (n,) from one server; arguments (n,) are in order of entry, ns.
 
     Examples
     --------
@@ -166,8 +166,8 @@ def several_servers(
 ) -> tuple[Ints, Mask]:
     """Return departures (n,) from several servers, and which frames were not served.
 
-    With `limit`, frames that would begin later than that after `arrive` (n,) are dropped, and leave
-    when the limit is over. `busy_until` are departures of earlier frames.
+    Frames that would begin more than `limit` ns after `arrive` (n,) (by default `ready`) are
+    dropped, and leave when the limit is over. `busy_until` are departures of earlier frames.
 
     Notes
     -----
@@ -176,7 +176,7 @@ def several_servers(
     """
     present = np.maximum.accumulate(ready)
     takes_time = service > 0
-    # a heap, as it is sorted; `MISSING` is the lowest time, of servers that served no frame yet
+    # sorted, and so a heap; `MISSING` is the lowest time, for servers that served no frame yet
     free = sorted([MISSING] * servers + (busy_until or []))[-servers:]
     idle = len(present) == 0 or free[-1] <= present[0] - hand_over.max(initial=0)
     if idle and limit is None and (takes_time.all() or not (hand_over > 0).any()):
@@ -241,7 +241,7 @@ class Departed:
 
 @dataclass(slots=True)
 class Carry:
-    """What changes have done to the windows of a recording so far, by station."""
+    """The latest departures in the windows that were replayed so far, by station."""
 
     stations: dict[str, Departed] = field(default_factory=dict)
 
@@ -262,7 +262,8 @@ def replay(
     model
         The frames as recorded.
     changes
-        By stage, what its times become; of a hand-off in front of a station, what its delays do.
+        By stage, the function that changes its times; for a hand-off in front of a station it
+        changes the transport delays.
     servers
         By station, how many frames it serves at once.
     limits
@@ -270,7 +271,7 @@ def replay(
     delays
         Other estimates of the delays by station, in place of those of the model.
     carry
-        What the same changes have done to the windows before this one; new frames are added to it.
+        The departures in earlier windows with the same changes; those of new frames are added.
 
     Raises
     ------
@@ -296,8 +297,9 @@ def replay(
         service = services[stage.name]
         if len(stations.services_of(service.station)) > 1:
             raise TraceError(
-                f"station {service.station!r} serves stages that do not follow each other: frames "
-                "come to it more than once, and a replay of it is not available"
+                f"station {service.station!r} must serve stages that follow each other to be "
+                "replayed, got frames that come to it more than once; name one station for each "
+                "time (stations=)"
             )
         reading = (delays or model.delays)[service.station]
         carried = None if carry is None else carry.stations.setdefault(service.station, Departed())
@@ -402,7 +404,7 @@ def _send_through(
 
 
 def _changed_lengths(model: QueueModel, service: Service, changes: Mapping[str, Change]) -> Ints:
-    """Return how long the visits to a station would be, without the queue behind it."""
+    """Return the lengths (n,) of the visits to a station with the changes, in ns."""
     mine = model.visits[service.station]
     lengths = mine.end - mine.begin
     for stage in service.stages:
@@ -414,7 +416,7 @@ def _changed_lengths(model: QueueModel, service: Service, changes: Mapping[str, 
 
 
 def _check_range(name: str, ready: Ints, hand_over: Ints, service: Ints) -> None:
-    """Refuse times that are too late for a stamp, where integers would wrap.
+    """Raise an error if times are too late for a stamp, where integers would wrap.
 
     Raises
     ------

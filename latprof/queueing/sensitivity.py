@@ -1,4 +1,4 @@
-"""What a tenth less of each stage would give: where effort pays."""
+"""Finds by how much less time in each stage would shorten end_to_end: where effort pays."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ def sensitivity(
     stations: Mapping[str, str | None] | None = None,
     pipeline: Pipeline | None = None,
 ) -> "pd.DataFrame":
-    """Return what a tenth less of each stage would give, the largest gain of the mean first.
+    """Return by how much less time in a stage shortens end_to_end, the largest gain first.
 
     Parameters
     ----------
@@ -42,15 +42,15 @@ def sensitivity(
         A trace, a path, a folder, a glob, or several of them. All their frames are taken together,
         of all sources, dropped ones included.
     less
-        How much less, from 0 to 1.
+        The part by which the times of a stage are shortened, from 0 to 1.
     hand_over, servers, queues, stations, pipeline
         What is known of the queues: see `latprof.queueing.options.Options`.
 
     Returns
     -------
     DataFrame
-        By stage: by how much end_to_end would be less at ``mean`` and ``p99``, in ns, and as
-        ``mean_share`` and ``p99_share`` of what was measured.
+        By stage: by how much the ``mean`` and the ``p99`` of end_to_end would be less, in ns, and
+        as ``mean_share`` and ``p99_share`` of the measured values. NaN without frames.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def sensitivity_rows(
     Raises
     ------
     TraceError
-        See `what_if`.
+        See `sensitivity`.
     """
     number = isinstance(less, int | float | np.number) and not isinstance(less, bool)
     if not number or not 0 <= less <= 1:

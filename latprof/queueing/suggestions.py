@@ -1,4 +1,4 @@
-"""Which stages look as if a station served them, although the pipeline names none."""
+"""Suggests stations for stages without one that look as if a station served them."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from latprof.queueing.windows import Recordings
 
 __all__ = ["Suggestion", "suggest_stations"]
 
-_FEWEST_CLOSE = 10  # entries right after a departure, for a suggestion
+_FEWEST_CLOSE = 10  # entries right after a departure that a suggestion needs
 _MOST_OVERLAPS = 0.001  # share of the frames that may overlap, for a suggestion
 
 
@@ -114,8 +114,8 @@ def suggest_stations(
 ) -> tuple[Suggestion, ...]:
     """Return which stages without a station look as if one served them.
 
-    Their intervals do not overlap across frames (one frame in a thousand may), though ten or more
-    frames came right after another: if that never happens, nothing can be said.
+    In such stages frames do not overlap (one in a thousand may), although ten or more entered right
+    after another had left: without such entries, one frame at a time may be chance.
 
     Parameters
     ----------

@@ -31,8 +31,8 @@ __all__ = [
     "utilization",
 ]
 
-_WINDOWS = 100
-_BATCHES = 16
+_WINDOWS = 100  # of time, for plots
+_BATCHES = 16  # of frames in order of arrival, for the growth of a queue
 _T_14 = 2.145  # Student's t, 97.5 %, 14 degrees of freedom: 15 differences of batches
 _FEWEST_WAITS = 64  # frames since the onset of growth
 _LEAST_LASTING = 0.05  # share of the recording since the onset
@@ -56,22 +56,22 @@ class Growth:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is known of one station.
+    """How busy one station was, and how its queue developed.
 
     Attributes
     ----------
     busy
-        Share of the time from the first entry to the last departure in which it served; of several
-        servers the mean.
+        Share of the time from the first entry to the last departure in which the station served;
+        of several servers the mean. None without visits or without a bound.
     longest_busy_ns, longest_busy_begin_ns
         The longest time in which no server was idle for longer than a hand-over, and when it began.
     in_front_mean, in_front_most
-        Frames that had arrived in front of it and not entered, transport included.
+        Frames that had arrived in front of the station and not entered, transport included.
     growth
-        None if the queue empties again.
+        How the queue grows until the end, or None if it empties again.
     has_bound
-        False if frames overlap without a bound that is seen, as in an event loop: `servers` is how
-        many of them did so at most, and `busy` is not known.
+        False if frames overlap without a bound that is seen, as in an event loop: then `servers` is
+        the largest number of frames at once, and `busy` is not known.
     """
 
     station: str
@@ -236,7 +236,7 @@ def utilization(
                 times[name] += _busy_until(model, name, edges)
         return times
 
-    # more than one window is read once more: now its limits are known
+    # recordings of more than one window are read once more, now that the edges are known
     times = busy_until(kept) if kept else recordings.in_windows(busy_until)
     widths = np.diff(edges)
     busy = {name: np.diff(x) / (widths * loads[name].servers) for name, x in times.items()}
@@ -244,7 +244,10 @@ def utilization(
 
 
 def _busy_until(model: QueueModel, name: str, times: Ints) -> Ints:
-    """Return the time of all new visits up to each time, from counts of begun and of ended ones."""
+    """Return how long (ns) a station served new visits up to each of `times`.
+
+    That is the sum of the times since all begins, minus the sum of those since all ends.
+    """
     mine, result = model.visits[name], np.zeros(len(times), np.int64)
     new = model.new[mine.frame] & mine.first
     for stamps, sign in ((mine.begin[new], 1), (np.sort(mine.end[new]), -1)):

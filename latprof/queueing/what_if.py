@@ -1,4 +1,4 @@
-"""What a change would give: a replay of the recording, beside what plain subtraction says."""
+"""Answers what a change would give: by a replay of the recording, and by plain subtraction."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -71,7 +71,8 @@ def what_if(
         bytes each, because they are replayed together.
     changes
         By stage a factor, ``0.9``, or a fixed change with its sign, ``"-2ms"``. No time becomes
-        negative. For a hand-off in front of a station its delay is changed, not its queue.
+        negative. For a hand-off in front of a station its transport delay is changed, and waiting
+        follows from the replay.
     servers
         By station how many frames it serves at once here, ``{"server": 2}``.
     drop
@@ -88,8 +89,8 @@ def what_if(
     -------
     WhatIf
         ``table`` is a DataFrame by percentile of end_to_end, in ns: ``measured`` is the recording,
-        ``replayed`` the recording with the changes, queues included, ``subtraction`` what
-        subtracting the change from each frame says, ``low`` and ``high`` the range of the replay.
+        ``replayed`` the recording with the changes, queues included, ``subtraction`` the result of
+        subtracting the change from each frame, ``low`` and ``high`` the range of the replay.
         `latprof.WhatIf` describes all fields.
 
     Raises
@@ -312,8 +313,8 @@ def _at_load(model: QueueModel, load: float) -> WhatIf:
     drawn = [quantiles(draw, False) for draw in range(_LOAD_DRAWS)]
     middle = np.mean(drawn, axis=0)
     resampled = np.array([quantiles(draw, True) for draw in range(_LOAD_DRAWS)])
-    # the recording may be a busy or a calm one: not where resampled recordings are matters, but how
-    # far they are apart
+    # the recording may be busier or calmer than resampled ones: only their spread is used,
+    # scaled so that their mean is that of the draws
     scaled = resampled * (middle / np.maximum(resampled.mean(axis=0), 1))
     others = drawn + list(np.sort(np.rint(scaled).astype(np.int64), axis=1))
     return WhatIf(

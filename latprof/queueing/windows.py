@@ -1,8 +1,8 @@
-"""Recordings of any size as a sequence of models, window by window.
+"""Makes models of recordings of any size, window by window.
 
 A window of frames is modelled together with the frames before it that were still in the pipeline
-when its first frame started, so that it is known what its frames waited for. Its last rows are held
-back until later rows are known, which may have entered a station before them.
+when its first frame started, as its frames may have waited for these. The last rows of a window are
+held back until later rows are known, which may have entered a station before them.
 """
 
 import itertools
@@ -45,15 +45,15 @@ HELD_BACK_ROWS = 4_096
 """Rows at the end of a window that wait for the next one; rows may be that far out of order."""
 
 MOST_CONTEXT_ROWS = 1_048_576
-"""Rows before a window that are kept at most: waiting for earlier frames is not seen."""
+"""Largest number of rows kept before a window: waiting for still earlier ones is not seen."""
 
 
 @dataclass
 class _ServerCount:
-    """How many servers a station has, as the visits of all windows so far show.
+    """The number of servers of a station, as the visits of all windows so far show it.
 
-    The rule is that of `latprof.queueing.stations.visits_to`; `fixed` is known beforehand. `used`
-    are the numbers that models were made with.
+    The rule is that of `latprof.queueing.stations.visits_to`. `fixed` is the number if it is known
+    beforehand, otherwise None. `used` are the numbers with which models were made.
     """
 
     fixed: int | None
@@ -80,7 +80,7 @@ class _ServerCount:
 
 
 class Windows:
-    """Frames of a recording in order of time -> models that count each frame once.
+    """Makes models, which count each frame once, of the frames of a recording in order of time.
 
     The frames of a model are those of a window, and earlier ones that only keep others waiting.
     Memory holds a window, and the frames that were in the pipeline at once. Windows have the same
@@ -91,15 +91,15 @@ class Windows:
     pipeline, hand_over, depth
         See `latprof.queueing.model.queue_model`.
     servers, queues
-        The number of servers by station and the queue by hand-off, if they are known; otherwise
-        what was seen so far decides.
+        The number of servers by station and the queue by hand-off, if they are known; others are
+        found from the frames so far.
 
     Attributes
     ----------
     queues
         The queues with limited room that were seen so far, by hand-off.
     rows, late
-        Number of rows so far, and of those that came after a window that had later ones.
+        Number of rows so far, and of those that came after a window with later starts was modelled.
 
     Notes
     -----
@@ -142,7 +142,7 @@ class Windows:
 
     @property
     def changed(self) -> bool:
-        """Whether the model of a window had another number of servers, or room in a queue."""
+        """Whether some window was modelled with servers or rooms that later frames contradict."""
         changed = (count.used - {count.servers} for count in self._servers.values())
         return self._late_queues or any(changed)
 
@@ -230,10 +230,10 @@ class Windows:
                 self._late_queues |= self._counted_to > MISSING
 
     def _certain(self, rows: int, *, last: bool) -> Mask | None:
-        """Return which rows of a window delays are estimated from; None if from all.
+        """Return the rows of a window from which delays are estimated; None means all.
 
-        Near the ends of a recording, frames may be missing that are in another recording. Only a
-        short recording is not cut short: see `latprof.sequence.segments.Edges`.
+        Near the ends of a recording, frames may be missing that are in another recording. A short
+        recording is used as a whole: see `latprof.sequence.segments.Edges`.
         """
         first = self._delays is None
         if not (first or last) or (first and last and rows <= 2 * EDGE_ROWS):
@@ -286,7 +286,7 @@ def _joined(parts: list[Columns]) -> Columns:
 
 
 def incomplete(meta: Mapping[str, Any], columns: Columns | None = None) -> str:
-    """Return why frames of a recording are missing, so that waiting is unknown; empty if none."""
+    """Return why frames are missing, so that waiting is unknown, or an empty text."""
     lost = meta.get("lost") or 0
     parts = (meta.get("join") or {}).get("parts") or []
     for part in (meta, *parts):
@@ -312,7 +312,7 @@ def _unused(name: str, names: tuple[str, ...]) -> str:
 
 
 def _started_when_due(pipeline: Pipeline, released: str) -> Pipeline:
-    """Return a pipeline of frames that start when they are due, and go on at `released`."""
+    """Return a pipeline that starts when frames are due; `released` is the mark of their start."""
     names = {"start": released}
     spans = [
         replace(span, begin=names.get(span.begin, span.begin), end=names.get(span.end, span.end))
@@ -324,22 +324,22 @@ def _started_when_due(pipeline: Pipeline, released: str) -> Pipeline:
 
 
 class Recordings:
-    """Recordings that have every frame, and how models of their frames are made.
+    """Recordings without missing frames, which makes models of their frames.
 
     Parameters
     ----------
     trace, options
-        The recordings, and what is known of them.
+        The recordings, and what is known of their queues.
     what
         The name of the result, for errors.
     from_due
-        Frames start when they were ``due``, and wait for the station that they then start in: a
-        hand-off that is not in their pipeline.
+        Whether frames count as started when they were ``due``: they then wait for their first
+        station in a hand-off that is added to the pipeline.
 
     Attributes
     ----------
     pipeline
-        Of all recordings, with that hand-off.
+        The pipeline of all recordings, with the added hand-off.
     rows
         Number of rows of all recordings.
     servers
@@ -391,16 +391,19 @@ class Recordings:
         )
 
     def processor(self) -> tuple[npt.NDArray[np.float32] | None, int | None]:
-        """Return the processor use of all frames, and the cores of the smallest recording."""
+        """Return the processor use of all frames (n,), % of a core, and the smallest core count.
+
+        The use is None if it was not recorded; both are None if a recording names no cores.
+        """
         cores = [member.meta.get("cores") or 0 for member in self._dataset.members]
         if not all(cores):
             return None, None
         return self._dataset.read(("frame_id", *self._names[1:2], "cpu")).cpu, min(cores)
 
     def in_windows(self, add_up: Callable[[Iterator[QueueModel]], ResultT]) -> ResultT:
-        """Return what a function makes of the models of all windows.
+        """Return the result of `add_up` for the models of all windows.
 
-        Nearly always the function is called once. It is called again if later frames show that a
+        Nearly always `add_up` is called once. It is called again if later frames show that a
         station has another number of servers or that a queue has limited room, or if more than 1 %
         of the rows are further out of order than windows allow for: then each file is loaded and
         sorted as a whole.
