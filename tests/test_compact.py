@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stores import memory, put
+from stores import memory, put, s3, upload
 from test_parts import check_equal
 
 import latprof
@@ -21,6 +21,7 @@ from latprof.io import compact as module
 from latprof.io import reader, writer  # before a test changes ROW_GROUP
 from latprof.io.compact import compact
 from latprof.io.dataset import Dataset
+from latprof.io.find import UNFINISHED, sizes_in
 from latprof.report.report import Report
 
 WEB = Pipeline(
@@ -188,8 +189,93 @@ def test_a_folder_behind_a_url_is_compacted(tmp_path):
     check_equal(report_of(tmp_path / "new").profile, report_of(old).profile)
     put(tmp_path / "new", memory("compacted"))
     check_equal(report_of("memory://compacted").profile, report_of(old).profile)
-    with pytest.raises(TraceError, match="the new folder must be local"):
-        compact(old, "memory://new")
+    # into a store, and from one store to another
+    for source, new in ((old, memory("into")), (url, memory("over"))):
+        made = compact(source, new)
+        assert (made.before, made.after, made.rows, made.repeated) == (4, 1, 307, False)
+        check_equal(report_of(new).profile, report_of(old).profile)
+        assert compact(source, new + "/").repeated
+
+
+@pytest.fixture(scope="module")
+def store():
+    with s3() as address:
+        yield f"s3://traces/{{}}?endpoint_override={address}&scheme=http"
+
+
+def test_a_folder_of_s3_is_compacted_into_another(tmp_path, store, capsys):
+    old = fleet(tmp_path / "old", [100, 200, 50])
+    before, after = store.format("old"), store.format("new")
+    upload(old, before)
+    command = ["compact", before, "-o", after]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("s3://traces/new has the 350 frames of 3 files: 1 file, ")
+    check_equal(report_of(after).profile, report_of(old).profile)
+    assert sorted(sizes_in(after)) == ["compacted.json", "web-00001.parquet"]
+    assert main(command) == 0
+    assert "is already made of 350 frames of 3 files: 1 file, " in capsys.readouterr().out
+    for other in (["compact", str(old), "-o", after], ["compact", before, "-o", before]):
+        assert main(other) == 2
+    said = capsys.readouterr().err
+    assert "s3://traces/new: the new folder must be new or empty, or hold these same" in said
+    assert "s3://traces/old: the new folder must not contain the old files" in said
+    assert sorted(sizes_in(after)) == ["compacted.json", "web-00001.parquet"]
+    assert len(sizes_in(before)) == 3
+    with pytest.raises(TraceError, match="must not contain the old files"):
+        compact(before, store.format("old/new"))
+    with pytest.raises(TraceError, match="must not contain the old files"):
+        compact([store.format("old/host-0/0.parquet")], before)
+
+
+def test_a_store_of_a_killed_compaction_is_refused_until_the_next_one(tmp_path, store):
+    old, url = fleet(tmp_path / "old", [300] * 9), store.format("killed")
+    code = (
+        "import sys, time\nfrom latprof.io import compact as m\n"
+        "m.MOST_RECORDINGS = 2\n"
+        "m.compact(sys.argv[1], sys.argv[2], progress=lambda *_: (print(flush=True), "
+        "time.sleep(0.2)))"
+    )
+    call = [sys.executable, "-c", code, str(old), url]
+    process = subprocess.Popen(call, stdout=subprocess.PIPE)
+    for _ in range(7):
+        process.stdout.readline()
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    left = sizes_in(url)
+    assert UNFINISHED in left
+    assert 2 <= sum(name.endswith(".parquet") for name in left) <= 4
+    for where in (url, url.replace("killed", "killed/*.parquet")):
+        with pytest.raises(TraceError, match=r"killed.*: the folder must be complete, got one wi"):
+            latprof.analyze(where)
+    with pytest.raises(TraceError, match="hold these same files"):
+        compact(fleet(tmp_path / "others", [5]), url)
+    assert sizes_in(url) == left
+    assert not compact(old, url).repeated  # fewer and larger files
+    assert sorted(sizes_in(url)) == ["compacted.json", "web-00001.parquet"]
+    check_equal(report_of(url).profile, report_of(old).profile)
+
+
+def test_a_compaction_into_a_store_that_fails_leaves_nothing(tmp_path):
+    old, url = fleet(tmp_path / "old", [100, 200]), memory("failing")
+    (path,) = (old / "host-1").glob("*.parquet")
+    content = path.read_bytes()
+    path.write_bytes(content[:300] + bytes(100) + content[400:])
+    with pytest.raises(TraceError, match=r"1\.parquet: the file is corrupt"):
+        compact(old, url)
+    assert sizes_in(url) == {}
+    path.write_bytes(content)
+
+    def interrupt(done, rows):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compact(old, url, progress=interrupt)
+    assert sizes_in(url) == {}
+    compact(old, url)
+    check_equal(report_of(url).profile, report_of(old).profile)
+    with pytest.raises(TraceError, match=r"nowhere://.*use a scheme that pyarrow or fsspec knows"):
+        compact(old, "nowhere://bucket/new")
 
 
 def test_the_same_command_again_changes_nothing(tmp_path, capsys):

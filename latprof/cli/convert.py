@@ -83,7 +83,7 @@ def add(command: NewCommand) -> None:
         "compact traces/ -o compacted/",
     )
     small.add_argument("trace", nargs="+", help="trace files, folders, globs or URLs")
-    small.add_argument("-o", "--output", required=True, help="new folder")
+    small.add_argument("-o", "--output", required=True, help="new folder, or its URL")
     small.set_defaults(run=_compact)
 
     merge = command(

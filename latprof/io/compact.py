@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from latprof.errors import TraceError
 from latprof.frames import Columns, Labels
 from latprof.io.atomic import file_errors, open_folder, write_file
 from latprof.io.dataset import Dataset, DatasetLike
+from latprof.io.find import UNFINISHED, sizes_in
 from latprof.io.member import Member
-from latprof.io.paths import is_url, local_path, size_of
+from latprof.io.paths import StrPath, is_url, local_path, open_binary, size_of
+from latprof.io.remote import remove
 from latprof.io.several import meta_of
 from latprof.text import shown_path
 
@@ -64,14 +67,15 @@ def compact(
     The new files have the metadata and the accounts of each recording, and `Dataset` gives each of
     them by itself: a report of the new folder is that of the old files. Recordings are in order of
     their first frame. The folder appears complete or not at all; a second call with the same files
-    changes nothing.
+    changes nothing. Behind a URL, a file is sent when it is complete, and latprof refuses to read
+    the folder until all of them are there; only one process may write it.
 
     Parameters
     ----------
     recordings
         Files, folders or globs, also URLs. A file that is given twice is read once.
     folder
-        Of the new files; it must not exist, or be empty.
+        Of the new files, or its URL; it must not exist, or be empty.
     progress
         Called with (rows written, rows in all).
 
@@ -81,33 +85,25 @@ def compact(
         The folder has other files, is within the old ones or cannot be written; a file is damaged,
         or of another pipeline.
     """
-    if is_url(folder):
-        raise TraceError(
-            f"{shown_path(folder)}: the new folder must be local, as a store cannot rename it when "
-            "it is complete; copy it there afterwards"
-        )
-    output = Path(os.path.realpath(local_path(folder)))
     given = _listed(recordings)
     dataset = Dataset(given, unique=True)
     files = dataset.paths
     if not all(member.path for member in dataset.members):
         raise TraceError("recordings must be files, got a trace; save it first")
-    _check_apart(output, given, files)
     names: list[list[Any]] = [[shown_path(path), size_of(path)] for path in files]
+    output = _InStore(folder) if is_url(folder) else _Local(Path(local_path(folder)))
+    output.check_apart(given, files)
     with file_errors(folder, "cannot be written"):
-        repeated = _is_done(output, names)
+        repeated = output.is_done(names)
         if not repeated:
             dataset.sort()
-            with _new_folder(output) as new:
-                _write(dataset, new, progress)
-                with write_file(new / CONTENTS) as file:
-                    file.write(json.dumps({"files": names}, indent=1).encode())
-        sizes = [path.stat().st_size for path in output.glob("*.parquet")]
+            with output.new(names) as path_of:
+                _write(dataset, path_of, progress)
+                with write_file(path_of(CONTENTS)) as file:
+                    file.write(_contents(names))
+        sizes = output.sizes()
     before = sum(size for _, size in names)
     return Compaction(dataset.rows, len(files), len(sizes), before, sum(sizes), repeated)
-
-
-# -- the folder -----------------------------------------------------------------------------------
 
 
 def _listed(recordings: Any) -> list[Any]:
@@ -115,58 +111,165 @@ def _listed(recordings: Any) -> list[Any]:
     return [recordings] if one else list(recordings)
 
 
-def _check_apart(output: Path, given: Sequence[Any], files: Sequence[Path | str]) -> None:
+def _contents(names: list[list[Any]]) -> bytes:
+    return json.dumps({"files": names}, indent=1).encode()
+
+
+def _is_of(contents: bytes, names: list[list[Any]]) -> bool:
+    """Return whether a folder with these `CONTENTS` is made of these files."""
+    with contextlib.suppress(ValueError):
+        found = json.loads(contents)
+        return isinstance(found, dict) and found.get("files") == names
+    return False
+
+
+# -- the folder -----------------------------------------------------------------------------------
+
+PathOf = Callable[[str], StrPath]
+"""Returns the path of a new file by its name."""
+
+
+def _apart(name: str, apart: bool) -> None:
     """Refuse a new folder among the old files, or around them: frames would count twice."""
-    old = [each for each in given if isinstance(each, str | os.PathLike) and os.path.isdir(each)]
-    inside = [each for each in old if output.is_relative_to(os.path.realpath(each))]
-    here = [Path(os.path.realpath(path)) for path in files if isinstance(path, Path)]
-    if inside or any(path.is_relative_to(output) for path in here):
+    if not apart:
         raise TraceError(
-            f"{shown_path(output)}: the new folder must not contain the old files, nor be among "
-            "them; choose another"
+            f"{name}: the new folder must not contain the old files, nor be among them; choose "
+            "another"
         )
 
 
-def _is_done(output: Path, names: list[list[Any]]) -> bool:
-    """Return whether the folder was made from these files; refuse one with other files."""
-    if not output.is_dir() or not any(output.iterdir()):
-        return False
-    with contextlib.suppress(OSError, ValueError):
-        content = json.loads((output / CONTENTS).read_bytes())
-        if isinstance(content, dict) and content.get("files") == names:
-            return True
-    raise TraceError(
-        f"{shown_path(output)}: the new folder must be new or empty, or hold these same files "
-        "compacted, got one with other files; choose another name, or remove it"
+def _other_files(name: str) -> TraceError:
+    return TraceError(
+        f"{name}: the new folder must be new or empty, or hold these same files compacted, got one "
+        "with other files; choose another name, or remove it"
     )
 
 
-@contextlib.contextmanager
-def _new_folder(output: Path) -> Iterator[Path]:
-    """Give a hidden folder that takes its name when it is complete.
+class _Local:
+    """A folder of this machine, which takes its name when it is complete."""
 
-    A lock, which ends with the process, keeps other processes out; files that a killed process has
-    left are removed.
+    def __init__(self, path: Path) -> None:
+        self._path = Path(os.path.realpath(path))
+
+    def check_apart(self, given: Sequence[Any], files: Sequence[Path | str]) -> None:
+        """Refuse a folder among the old files, or around them."""
+        old = [
+            each for each in given if isinstance(each, str | os.PathLike) and os.path.isdir(each)
+        ]
+        inside = any(self._path.is_relative_to(os.path.realpath(each)) for each in old)
+        here = [Path(os.path.realpath(path)) for path in files if isinstance(path, Path)]
+        around = any(path.is_relative_to(self._path) for path in here)
+        _apart(shown_path(self._path), not inside and not around)
+
+    def is_done(self, names: list[list[Any]]) -> bool:
+        """Return whether the folder was made from these files; refuse one with other files."""
+        if not self._path.is_dir() or not any(self._path.iterdir()):
+            return False
+        with contextlib.suppress(OSError):
+            if _is_of((self._path / CONTENTS).read_bytes(), names):
+                return True
+        raise _other_files(shown_path(self._path))
+
+    @contextlib.contextmanager
+    def new(self, names: list[list[Any]]) -> Iterator[PathOf]:
+        """Give the paths of the new files, in a hidden folder.
+
+        A lock, which ends with the process, keeps other processes out; files that a killed process
+        has left are removed.
+        """
+        import fcntl  # not on Windows
+
+        new = self._path.parent / f".{self._path.name}.compacting"
+        new.mkdir(parents=True, exist_ok=True)
+        with open_folder(new) as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise TraceError("another process is writing this folder; wait for it") from None
+            for old in new.iterdir():
+                old.unlink()
+            try:
+                yield lambda name: new / name
+                os.rename(new, self._path)  # fails if a folder with files has appeared meanwhile
+            except BaseException:
+                shutil.rmtree(new, ignore_errors=True)
+                raise
+            with open_folder(self._path.parent) as parent:
+                os.fsync(parent)
+
+    def sizes(self) -> list[int]:
+        """Return the sizes of the new files."""
+        return [path.stat().st_size for path in self._path.glob("*.parquet")]
+
+
+class _InStore:
+    """A folder behind a URL, to which each file is sent when it is complete.
+
+    A store cannot rename a folder: until all files are there a file `UNFINISHED`, which has the
+    content of `CONTENTS`, makes latprof refuse it. A second call replaces what a killed one left.
     """
-    import fcntl  # not on Windows
 
-    new = output.parent / f".{output.name}.compacting"
-    new.mkdir(parents=True, exist_ok=True)
-    with open_folder(new) as lock:
+    def __init__(self, url: str) -> None:
+        head, mark, query = url.partition("?")
+        self._head, self._query = head.rstrip("/"), mark + query
+
+    def _url(self, name: str) -> str:
+        return f"{self._head}/{quote(name)}{self._query}"
+
+    def check_apart(self, given: Sequence[Any], files: Sequence[Path | str]) -> None:
+        """Refuse a folder among the old files, or around them."""
+        new = f"{self._head}/"
+        old = [f"{_without_query(each)}/" for each in given if is_url(each)]
+        inside = any(new.startswith(each) for each in old)
+        around = any(is_url(path) and _without_query(path).startswith(new) for path in files)
+        _apart(shown_path(self._head), not inside and not around)
+
+    def is_done(self, names: list[list[Any]]) -> bool:
+        """Return whether the folder was made from these files; refuse one with other files."""
+        found = sizes_in(self._head + self._query)
+        known = next((name for name in (UNFINISHED, CONTENTS) if name in found), None)
+        if known is not None and _is_of(self._read(known), names):
+            return known == CONTENTS
+        if found:
+            raise _other_files(shown_path(self._head))
+        return False
+
+    def _read(self, name: str) -> bytes:
+        with open_binary(self._url(name)) as file:
+            return file.read()
+
+    @contextlib.contextmanager
+    def new(self, names: list[list[Any]]) -> Iterator[PathOf]:
+        """Give the URLs of the new files."""
+        for name in sizes_in(self._head + self._query):  # a killed process has left them
+            if name == CONTENTS or ("/" not in name and name.endswith(".parquet")):
+                remove(self._url(name))
+        with write_file(self._url(UNFINISHED)) as file:
+            file.write(_contents(names))
+        new: list[str] = []
+
+        def path_of(name: str) -> str:
+            new.append(name)
+            return self._url(name)
+
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise TraceError("another process is writing this folder; wait for it") from None
-        for old in new.iterdir():
-            old.unlink()
-        try:
-            yield new
-            os.rename(new, output)  # which fails if a folder with files has appeared meanwhile
+            yield path_of
         except BaseException:
-            shutil.rmtree(new, ignore_errors=True)
+            with contextlib.suppress(TraceError):  # the store may be out of reach
+                there = sizes_in(self._head + self._query)
+                for name in [*(each for each in new if each in there), UNFINISHED]:
+                    remove(self._url(name))
             raise
-        with open_folder(output.parent) as parent:
-            os.fsync(parent)
+        remove(self._url(UNFINISHED))
+
+    def sizes(self) -> list[int]:
+        """Return the sizes of the new files."""
+        found = sizes_in(self._head + self._query)
+        return [size for name, size in found.items() if name.endswith(".parquet")]
+
+
+def _without_query(url: str) -> str:
+    return url.partition("?")[0].rstrip("/")
 
 
 # -- the files ------------------------------------------------------------------------------------
@@ -184,7 +287,7 @@ class _Open:
         self.writer.close()
 
 
-def _write(dataset: Dataset, folder: Path, progress: Callable[[int, int], None] | None) -> None:
+def _write(dataset: Dataset, path_of: PathOf, progress: Callable[[int, int], None] | None) -> None:
     """Write all recordings; those with the same columns share files."""
     from latprof.io import writer  # loads pyarrow
 
@@ -193,7 +296,7 @@ def _write(dataset: Dataset, folder: Path, progress: Callable[[int, int], None] 
     done = 0
 
     def opened(member: Member) -> _Open:
-        path = folder / f"{dataset.pipeline.name}-{next(numbers):05d}.parquet"
+        path = path_of(f"{dataset.pipeline.name}-{next(numbers):05d}.parquet")
         return _Open(writer.Writer(path, dataset.pipeline, member.meta, row_group=writer.ROW_GROUP))
 
     try:

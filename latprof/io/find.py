@@ -15,7 +15,10 @@ from latprof.io.paths import MAGIC, StrPath, is_glob, is_url, local_path
 from latprof.io.remote import REQUESTS, WITH_BUCKETS, about, located, remote_errors
 from latprof.text import shown_path
 
-__all__ = ["find_files"]
+__all__ = ["UNFINISHED", "find_files", "sizes_in"]
+
+UNFINISHED = ".compacting"
+"""A file of this name is in a folder of a store until all other files are there."""
 
 _SAFE = "/=:,+@!$&'()~"  # characters of a name that a URL may contain
 
@@ -102,6 +105,11 @@ def _find_remote(url: str, every: bool) -> list[str]:
             fs.FileSelector(root, recursive=deep, allow_not_found=matching)
         )
     REQUESTS.add(shown_path(url))
+    if any(info.path.rpartition("/")[2] == UNFINISHED for info in listed):
+        raise TraceError(
+            f"{shown_path(url)}: the folder must be complete, got one with a file {UNFINISHED}: "
+            "latprof compact is writing it, or was interrupted; wait, or run it again"
+        )
     found = []
     for info in listed:
         parts = info.path[len(root) :].strip("/").split("/")
@@ -112,6 +120,22 @@ def _find_remote(url: str, every: bool) -> list[str]:
         raise TraceError(f"{shown_path(url)}: {what}; pass another one")
     # as paths are sorted, folder by folder
     return [f"{folder}/{quote('/'.join(parts), _SAFE)}{mark}{query}" for parts in sorted(found)]
+
+
+def sizes_in(url: str) -> dict[str, int]:
+    """Return the size of each file in a folder of a store by name; none if it does not exist.
+
+    Raises
+    ------
+    TraceError
+        The store cannot be reached, or refuses.
+    """
+    with remote_errors(url):
+        system, root = located(url)
+        fs: Any = import_module("pyarrow.fs")
+        listed = system.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
+    REQUESTS.add(shown_path(url))
+    return {info.path[len(root) :].strip("/"): info.size for info in listed if info.is_file}
 
 
 def _check_bucket(url: str) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "located",
     "open_url",
     "remote_errors",
+    "remove",
     "send",
 ]
 
@@ -323,3 +324,17 @@ def send(file: BinaryIO, url: str) -> None:
             stream.write(view if size else b"")
             stream.close()
         REQUESTS.add(shown_path(url))
+
+
+def remove(url: str) -> None:
+    """Remove a file behind a URL.
+
+    Raises
+    ------
+    TraceError
+        It does not exist, or the store refuses.
+    """
+    with remote_errors(url):
+        system, path = located(url)
+        REQUESTS.add(shown_path(url))
+        system.delete_file(path)
