@@ -199,8 +199,15 @@ def test_a_folder_behind_a_url_is_compacted(tmp_path):
 
 @pytest.fixture(scope="module")
 def store():
+    import pyarrow.fs as fs
+
     with s3() as address:
-        yield f"s3://traces/{{}}?endpoint_override={address}&scheme=http"
+        # a bucket of its own: the server's are those of all tests of the process
+        system = fs.S3FileSystem(
+            endpoint_override=address, scheme="http", allow_bucket_creation=True
+        )
+        system.create_dir("compact")
+        yield f"s3://compact/{{}}?endpoint_override={address}&scheme=http"
 
 
 def test_a_folder_of_s3_is_compacted_into_another(tmp_path, store, capsys):
@@ -210,7 +217,7 @@ def test_a_folder_of_s3_is_compacted_into_another(tmp_path, store, capsys):
     command = ["compact", before, "-o", after]
     assert main(command) == 0
     said = capsys.readouterr().out
-    assert said.startswith("s3://traces/new has the 350 frames of 3 files: 1 file, ")
+    assert said.startswith("s3://compact/new has the 350 frames of 3 files: 1 file, ")
     check_equal(report_of(after).profile, report_of(old).profile)
     assert sorted(sizes_in(after)) == ["compacted.json", "web-00001.parquet"]
     assert main(command) == 0
@@ -218,8 +225,8 @@ def test_a_folder_of_s3_is_compacted_into_another(tmp_path, store, capsys):
     for other in (["compact", str(old), "-o", after], ["compact", before, "-o", before]):
         assert main(other) == 2
     said = capsys.readouterr().err
-    assert "s3://traces/new: the new folder must be new or empty, or hold these same" in said
-    assert "s3://traces/old: the new folder must not contain the old files" in said
+    assert "s3://compact/new: the new folder must be new or empty, or hold these same" in said
+    assert "s3://compact/old: the new folder must not contain the old files" in said
     assert sorted(sizes_in(after)) == ["compacted.json", "web-00001.parquet"]
     assert len(sizes_in(before)) == 3
     with pytest.raises(TraceError, match="must not contain the old files"):
