@@ -3,6 +3,7 @@
 import os
 import re
 import textwrap
+from collections.abc import Sequence
 
 from latprof.errors import PipelineError
 
@@ -15,6 +16,7 @@ __all__ = [
     "counted",
     "cut_to",
     "escape",
+    "listed",
     "quoted",
     "shown_path",
     "storable",
@@ -44,6 +46,18 @@ def counted(count: int, what: str, several: str = "") -> str:
     ('1 frame', '0 frames', '1,204 time batches')
     """
     return f"{count:,} {what if count == 1 else several or what + 's'}"
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Return names with commas, of which at most `most` are written out.
+
+    Examples
+    --------
+    >>> listed(["a", "b"], 3), listed(["a", "b", "c", "d"], 3)
+    ('a, b', 'a, b, c and 1 more')
+    """
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def escape(text: str) -> str:

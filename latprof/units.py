@@ -19,6 +19,7 @@ __all__ = [
     "STAMP_LIMIT",
     "Time",
     "format_bytes",
+    "format_change",
     "format_exact",
     "format_ns",
     "format_quantity",
@@ -205,6 +206,17 @@ def format_exact(ns: int) -> str:
     whole, rest = divmod(size, 10**digits)
     decimals = f"{rest:0{digits}d}".rstrip("0") if rest else ""
     return f"{sign}{whole:,}{'.' if decimals else ''}{decimals} {unit}"
+
+
+def format_change(ratio: float | None) -> str:
+    """Return a ratio as a change in percent, "-" if it is not known.
+
+    Examples
+    --------
+    >>> format_change(1.12), format_change(0.5), format_change(None)
+    ('+12 %', '-50 %', '-')
+    """
+    return "-" if ratio is None else f"{(ratio - 1) * 100:+.0f} %"
 
 
 def format_quantity(value: float, digits: int = 3) -> str:

@@ -15,7 +15,7 @@ from latprof.io.paths import identity
 from latprof.profile.file import is_profile, read_origin, saved_profiles
 from latprof.profile.merging import merge_named
 from latprof.profile.profile import Profile, load_profile
-from latprof.text import counted, quoted, shown_path
+from latprof.text import counted, listed, quoted, shown_path
 from latprof.trace import Trace
 
 __all__ = ["ByHost", "Recordings", "recordings_by_host"]
@@ -131,12 +131,10 @@ class ByHost:
         """Return a sentence on profiles that are left out, and on files that were repeated."""
         found = []
         if self.several:
-            names = ", ".join(self.several[:_NAMED])
-            more = f" and {len(self.several) - _NAMED:,} more" * (len(self.several) > _NAMED)
             left_out = f"{counted(len(self.several), 'profile')} of several hosts left out"
             found.append(
-                f"{left_out}: {names}{more}; give a profile of each host, as a merged one cannot "
-                "be divided"
+                f"{left_out}: {listed(self.several, _NAMED)}; give a profile of each host, as a "
+                "merged one cannot be divided"
             )
         if self.repeated:
             found.append(f"{counted(self.repeated, 'file')} given more than once, and read once")

@@ -17,7 +17,7 @@ from latprof.errors import ProfileError
 from latprof.profile.span import check_integer
 from latprof.table import Cell, Column, Section, Shown, Table, written
 from latprof.text import counted, quoted
-from latprof.units import format_ns, format_quantity
+from latprof.units import format_change, format_ns, format_quantity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -268,7 +268,7 @@ class Comparison(Shown):
 def _sentence(row: Row, comparison: Comparison) -> str:
     name = row.statistic if row.span == "end_to_end" else f"{row.span} {row.statistic}"
     evidence = comparison._counts
-    change = [] if row.ratio is None else [f"{row.ratio - 1:+.0%}".replace("%", " %")]
+    change = [] if row.ratio is None else [format_change(row.ratio)]
     if row.low is not None and row.high is not None and row.ratio is not None:
         low, high = (f"{(each - 1) * 100:.3g}" for each in (row.low, row.high))
         change.append(f"{_percent(comparison.budget_confidence)} interval {low} to {high} %")

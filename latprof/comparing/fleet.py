@@ -14,15 +14,17 @@ from latprof.comparing.runs import (
     THROUGHPUT,
     Estimate,
     Key,
+    OfStatistic,
     RunLike,
     parse_statistic,
     statistic_of,
 )
 from latprof.errors import LatprofError, ProfileError
+from latprof.fold.intervals import Z_95
 from latprof.profile.profile import Profile
-from latprof.table import Cell, Column, Section, Shown, Table, data_frame
-from latprof.text import clip, counted, quoted, shown_path
-from latprof.units import format_ns
+from latprof.table import Cell, Column, Section, Table, data_frame
+from latprof.text import clip, counted, listed, quoted, shown_path
+from latprof.units import format_change, format_ns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +39,6 @@ UNKNOWN = "(unknown)"
 MOST_SHOWN = 20  # hosts in a table of text
 _NAMED = 3  # hosts in a sentence
 _SHOWN = 30  # characters of a name in a table
-_Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 
 # -- results ------------------------------------------------------------------------------------
@@ -82,7 +83,7 @@ class HostResult:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Fleet(Shown):
+class Fleet(OfStatistic):
     """A statistic by host, and the hosts that differ; `fleet` returns it.
 
     Attributes
@@ -139,10 +140,9 @@ class Fleet(Shown):
             )
         if not found:
             return f"no host of {judged:,} differs in {name} by more than chance explains"
-        named = [f"{shown_host(each.host)} ({_change(each.ratio)})" for each in found[:_NAMED]]
-        more = f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
+        named = [f"{shown_host(each.host)} ({format_change(each.ratio)})" for each in found]
         verb = "differs" if len(found) == 1 else "differ"
-        return f"{len(found):,} of {judged:,} hosts {verb} in {name}: {', '.join(named)}{more}"
+        return f"{len(found):,} of {judged:,} hosts {verb} in {name}: {listed(named, _NAMED)}"
 
     def table(self) -> "pd.DataFrame":
         """Return a DataFrame indexed by host, with the fields of `HostResult`; times in ns."""
@@ -186,24 +186,18 @@ class Fleet(Shown):
             if each.note:
                 reasons.setdefault(each.note.partition(":")[0], []).append(each)
         for hosts in reasons.values():
-            named = ", ".join(shown_host(each.host) for each in hosts[:_NAMED])
-            more = f" and {len(hosts) - _NAMED:,} more" if len(hosts) > _NAMED else ""
-            yield f"{counted(len(hosts), 'host')} not judged: {named}{more}; {hosts[0].note}"
+            named = listed([shown_host(each.host) for each in hosts], _NAMED)
+            yield f"{counted(len(hosts), 'host')} not judged: {named}; {hosts[0].note}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as values that JSON can hold."""
-        return {
-            "format": 1,
-            "sentence": self.sentence,
-            "span": self.key[0],
-            "statistic": self.key[1],
+        return self.head() | {
             "typical": self.typical,
             "spread": self.spread,
             "found_from": self.found_from,
             "false_discovery_rate": self.false_discovery_rate,
             "differing": [each.host for each in self.differing],
             "hosts": [asdict(each) for each in self.hosts],
-            "doubts": list(self.doubts),
         }
 
 
@@ -216,10 +210,6 @@ def shown_host(name: str) -> str:
     web-7 web\n7 aaaaaaaaaaaaa...a.example.org
     """
     return shown_path(name, _SHOWN)
-
-
-def _change(ratio: float | None) -> str:
-    return "-" if ratio is None else f"{ratio - 1:+.0%}".replace("%", " %")
 
 
 def _table(statistic: str, hosts: Sequence[HostResult]) -> Table:
@@ -385,7 +375,7 @@ def _judged(key: Key, results: Sequence[HostResult], rate: float, doubts: tuple[
         return Fleet(key, tuple(sorted(rest, key=_name)), None, None, None, rate, doubts)
     values = np.log([each.value or 1.0 for each in usable])
     reach = np.log([(each.high or 1.0) / (each.low or 1.0) for each in usable])
-    errors = reach / (2 * _Z)
+    errors = reach / (2 * Z_95)
     known = Population.of(values, errors)
     typical = math.exp(known.center)
     deviations = known.distances(values, errors)

@@ -11,6 +11,7 @@ import numpy as np
 from latprof.arrays import Floats
 from latprof.comparing.runs import (
     Key,
+    OfStatistic,
     Run,
     RunLike,
     added_up_notes,
@@ -27,7 +28,7 @@ from latprof.comparing.student import (
     t_quantile,
 )
 from latprof.errors import ProfileError
-from latprof.table import Column, Section, Shown, Table
+from latprof.table import Column, Section, Table
 from latprof.text import counted, quoted
 
 __all__ = [
@@ -153,7 +154,7 @@ class PlannedLength:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Plan(Shown):
+class Plan(OfStatistic):
     """How many pairs of what length find a difference; `plan` returns it.
 
     Attributes
@@ -242,11 +243,7 @@ class Plan(Shown):
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as values that JSON can hold."""
-        return {
-            "format": 1,
-            "sentence": self.sentence,
-            "span": self.key[0],
-            "statistic": self.key[1],
+        return self.head() | {
             "detect": self.detect,
             "power": self.power,
             "confidence": self.confidence,

@@ -13,13 +13,15 @@ from latprof.analysis import analyze
 from latprof.arrays import Ints
 from latprof.comparing.by_run import parts_by_run
 from latprof.errors import ProfileError
+from latprof.fold.intervals import Z_95
 from latprof.io.formats.foreign import ForeignFile
 from latprof.io.member import Member
 from latprof.profile.answers import coarse_edges
 from latprof.profile.doubts import added_up
 from latprof.profile.file import is_profile
 from latprof.profile.profile import Profile, load_profile
-from latprof.text import clip, counted, escape, quoted, shown_path
+from latprof.table import Shown
+from latprof.text import clip, counted, escape, listed, quoted, shown_path
 from latprof.trace import Trace
 from latprof.units import format_quantity
 
@@ -30,6 +32,7 @@ __all__ = [
     "THROUGHPUT",
     "Estimate",
     "Key",
+    "OfStatistic",
     "Run",
     "RunLike",
     "added_up_notes",
@@ -48,7 +51,6 @@ HIGHER_IS_BETTER = (THROUGHPUT,)
 
 LOAD_CHANGE = 0.1  # change of the throughput, as a part, above which the load is noted to differ
 
-_Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
 _FEWEST_BATCHES = 32
 
 STATISTIC = rf"mean|{THROUGHPUT}|{MISSES}|p\d+(?:\.\d+)?"  # a regular expression
@@ -75,6 +77,24 @@ class Estimate:
     low: float | None = None
     high: float | None = None
     note: str = ""
+
+
+class OfStatistic(Shown):
+    """A result about one statistic of several runs, or of several hosts."""
+
+    key: Key
+    doubts: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """The result, in one sentence."""
+        raise NotImplementedError
+
+    def head(self) -> dict[str, Any]:
+        """Return what JSON says first: the sentence, what it is about, reasons to doubt it."""
+        span, statistic = self.key
+        about = {"format": 1, "sentence": self.sentence, "span": span, "statistic": statistic}
+        return about | {"doubts": list(self.doubts)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -296,7 +316,7 @@ def statistic_of(profile: Profile, key: Key) -> Estimate | None:
         return None
     error = None
     if known.low and known.high:
-        error = (math.log(known.high) - math.log(known.low)) / (2 * _Z)
+        error = (math.log(known.high) - math.log(known.low)) / (2 * Z_95)
     return Estimate(float(known.value), error, known.low, known.high, known.note)
 
 
@@ -304,7 +324,7 @@ def _mean_estimate(mean: float, batches: Ints) -> Estimate:
     error = _mean_log_error(batches, mean)
     if error is None:
         return Estimate(mean, note=f"fewer than {_FEWEST_BATCHES} time batches; record longer")
-    reach = math.exp(_Z * error)
+    reach = math.exp(Z_95 * error)
     return Estimate(mean, error, mean / reach, mean * reach)
 
 
@@ -368,6 +388,4 @@ def _throughput(side: Sequence[Run]) -> float | None:
 
 
 def _names(names: Iterable[str], most: int = 6) -> str:
-    ordered = sorted(names)
-    shown = ", ".join(clip(name, 40) for name in ordered[:most])
-    return shown if len(ordered) <= most else f"{shown} and {len(ordered) - most:,} more"
+    return listed([clip(name, 40) for name in sorted(names)], most)

@@ -20,6 +20,7 @@ from latprof.comparing.runs import (
     THROUGHPUT,
     Estimate,
     Key,
+    OfStatistic,
     Run,
     RunLike,
     added_up_notes,
@@ -29,7 +30,7 @@ from latprof.comparing.runs import (
 )
 from latprof.comparing.student import t_quantile
 from latprof.errors import ProfileError
-from latprof.table import Column, Kind, Section, Shown, Table, data_frame
+from latprof.table import Column, Kind, Section, Table, data_frame
 from latprof.text import counted, quoted
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class ChangePoint:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Trend(Shown):
+class Trend(OfStatistic):
     """A statistic over runs and its change points; `trend` returns it.
 
     Attributes
@@ -195,11 +196,7 @@ class Trend(Shown):
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as values that JSON can hold."""
-        return {
-            "format": 1,
-            "sentence": self.sentence,
-            "span": self.key[0],
-            "statistic": self.key[1],
+        return self.head() | {
             "runs": [asdict(point) for point in self.points],
             "changes": [asdict(change) for change in self.changes],
         }

@@ -17,10 +17,12 @@ from latprof.histogram import ERROR_BOUND, Histogram, rank_of
 from latprof.text import counted
 from latprof.units import format_ns
 
-__all__ = ["Percentile", "frames_needed", "percentile", "t_quantile"]
+__all__ = ["Z_95", "Percentile", "frames_needed", "percentile", "t_quantile"]
 
 FEWEST_BATCHES = 32  # time batches with frames that an interval needs
-_Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
+
+Z_95 = 1.959963984540054
+"""The 97.5 % quantile of the normal distribution: 95 % are within that many deviations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,15 @@ class Percentile:
     note: str = ""
     effective: float | None = None
 
+    @property
+    def interval(self) -> str:
+        """The confidence interval as it is shown; empty if there is none."""
+        return "" if self.low is None else f"{format_ns(self.low)} to {format_ns(self.high)}"
+
     def __str__(self) -> str:
         text = f"p{self.q:g} {format_ns(self.value)}"
-        if self.low is not None:
-            return f"{text} ({format_ns(self.low)} to {format_ns(self.high)} with 95 % confidence)"
+        if self.interval:
+            return f"{text} ({self.interval} with 95 % confidence)"
         return f"{text} (no interval: {self.note})"
 
 
@@ -82,7 +89,7 @@ def percentile(
         return Percentile(q, value, value, value, note="exact", effective=float(n))
     if n < frames_needed(q):
         return Percentile(q, value, note=_too_few(q, n, frames_needed(q)))
-    inflation, spread = 1.0, _Z
+    inflation, spread = 1.0, Z_95
     if not independent:
         filled = batches[batches.any(axis=1)]
         if len(filled) < FEWEST_BATCHES:
@@ -160,7 +167,7 @@ def t_quantile(df: int) -> float:
     >>> round(t_quantile(31), 4), round(t_quantile(63), 4)
     (2.0395, 1.9983)
     """
-    z = _Z
+    z = Z_95
     terms = (
         (z**3 + z) / 4,
         (5 * z**5 + 16 * z**3 + 3 * z) / 96,

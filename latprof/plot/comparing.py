@@ -10,6 +10,7 @@ import numpy as np
 from latprof.colors import PALETTE
 from latprof.comparing.fleet import FASTER, NOT_JUDGED, SLOWER, USUAL
 from latprof.errors import ProfileError
+from latprof.fold.intervals import Z_95
 from latprof.plot.axes import (
     THRESHOLD,
     explain,
@@ -24,8 +25,9 @@ from latprof.plot.axes import (
     unit_of,
 )
 from latprof.plot.cumulative import percentile_axis
+from latprof.plot.results import check_result
 from latprof.text import counted, quoted
-from latprof.units import format_ns
+from latprof.units import format_change, format_ns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +50,6 @@ _HOSTS = {
     USUAL: ("o", PALETTE[0], 4.5),
     NOT_JUDGED: ("o", "#757575", 4.5),
 }
-_Z = 1.96  # 95 % of a normal distribution are this many standard deviations around its mean
 
 
 def compare(
@@ -77,8 +78,7 @@ def compare(
     ProfileError
         `result` is something else, a span is unknown, or `value` is.
     """
-    if not hasattr(result, "contributions"):
-        raise ProfileError(f"result must be of latprof.compare, got {type(result).__name__}")
+    check_result(result, ["contributions"], "latprof.compare")
     if value not in VALUES:
         raise ProfileError(f"value must be one of {', '.join(VALUES)}, got {quoted(value)}")
     ax = new_axes(ax)
@@ -171,8 +171,7 @@ def trend(result: "Trend", *, ax: "Axes | None" = None) -> "Axes":
     ProfileError
         `result` is something else.
     """
-    if not hasattr(result, "points"):
-        raise ProfileError(f"result must be of latprof.trend, got {type(result).__name__}")
+    check_result(result, ["points"], "latprof.trend")
     ax = new_axes(ax)
     points, color = result.points, PALETTE[0]
     values = np.array([point.value for point in points])
@@ -219,8 +218,7 @@ def fleet(result: "Fleet", *, ax: "Axes | None" = None) -> "Axes":
     ProfileError
         `result` is something else.
     """
-    if not hasattr(result, "differing"):
-        raise ProfileError(f"result must be of latprof.fleet, got {type(result).__name__}")
+    check_result(result, ["differing"], "latprof.fleet")
     ax = new_axes(ax, fleet_height(result))
     known = [each for each in result.hosts if each.value]
     if not known:
@@ -233,7 +231,7 @@ def fleet(result: "Fleet", *, ax: "Axes | None" = None) -> "Axes":
     low, high = _reach(known)
     log_time(ax.xaxis, low, high)
     if result.typical is not None and result.spread is not None:
-        usual = math.exp(_Z * result.spread)
+        usual = math.exp(Z_95 * result.spread)
         ax.axvspan(
             result.typical / usual, result.typical * usual, color=text_color(), alpha=0.07, lw=0
         )
@@ -290,8 +288,14 @@ def _host(ax: "Axes", row: int, each: "HostResult") -> None:
         ax.plot([each.low, each.high], [row, row], color=color, lw=1.4, alpha=0.7)
     ax.plot([value], [row], marker, ms=size, color=color, mfc=color if judged else "none")
     if each.verdict in (SLOWER, FASTER) and each.ratio is not None:
-        text = f"{each.ratio - 1:+.0%}".replace("%", " %")
-        note(ax, text, (each.high or value, row), (6, 0), color=THRESHOLD, va="center")
+        note(
+            ax,
+            format_change(each.ratio),
+            (each.high or value, row),
+            (6, 0),
+            color=THRESHOLD,
+            va="center",
+        )
 
 
 def _legend_of_hosts(verdicts: set[str]) -> list[Any]:

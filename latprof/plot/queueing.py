@@ -21,6 +21,7 @@ from latprof.plot.axes import (
     text_color,
 )
 from latprof.plot.cumulative import percentile_axis
+from latprof.plot.results import check_result
 from latprof.queueing.blame import SELF_TIME
 from latprof.queueing.blame import blame as blame_of
 from latprof.text import quoted
@@ -268,12 +269,10 @@ def load_curve(result: "Headroom", *, ax: "Axes | None" = None) -> "Axes":
     ProfileError
         `result` is something else.
     """
-    curve = getattr(result, "curve", None)
-    if not curve or not hasattr(result, "limit"):
-        raise ProfileError(f"result must be of latprof.headroom, got {type(result).__name__}")
+    check_result(result, ["curve", "limit"], "latprof.headroom")
     ax = new_axes(ax)
     load, median, limited, low, high = (
-        np.array([row[name] for row in curve], np.float64)
+        np.array([row[name] for row in result.curve], np.float64)
         for name in ("load", "p50", "limited", "low", "high")
     )
     limit = result.limit

@@ -33,6 +33,7 @@ __all__ = [
     "Results",
     "as_profile",
     "as_profiles",
+    "check_result",
     "durations",
     "heading",
     "legend_lines",
@@ -120,6 +121,18 @@ def _profile(result: object, every: str | int | None) -> Profile:
             "choose its windows with latprof.analyze(..., every=...)"
         )
     return result
+
+
+def check_result(result: object, attributes: Sequence[str], source: str) -> None:
+    """Refuse to draw what is not the result of the function `source`, which has some attributes.
+
+    Raises
+    ------
+    ProfileError
+        It lacks one of them.
+    """
+    if not all(hasattr(result, name) for name in attributes):
+        raise ProfileError(f"result must be of {source}, got {type(result).__name__}")
 
 
 def spans_of(named: Named, spans: str | Sequence[str] | None) -> list[str]:

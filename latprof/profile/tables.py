@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 from latprof.accounts import DISORDERED, NOT_READ
 from latprof.errors import ProfileError
-from latprof.fold.intervals import Percentile
 from latprof.hosts import clock_lines
 from latprof.profile.doubts import COUNTED, MANY_LEFT_OUT, added_up, how_negative
 from latprof.profile.span import TABLE_PERCENTILES, SpanProfile, percentile_key
@@ -256,11 +255,6 @@ def _doubt(profile: "Profile") -> str:
     return ""
 
 
-def _interval(known: Percentile) -> str:
-    """Return the confidence interval of a percentile, or "-"."""
-    return "-" if known.low is None else f"{format_ns(known.low)} to {format_ns(known.high)}"
-
-
 def groups(profile: "Profile", thresholds: Thresholds | None = None) -> Section:
     """Return the numbers of end_to_end and the bottleneck of each group, the largest first."""
     level = (thresholds or Thresholds()).level
@@ -277,7 +271,7 @@ def groups(profile: "Profile", thresholds: Thresholds | None = None) -> Section:
         missed = group.deadline
         rows.append(
             [
-                *(name, frames, mean, median, tail, _interval(p99), top),
+                *(name, frames, mean, median, tail, p99.interval or "-", top),
                 *([] if missed is None else [Cell(missed.misses)]),
                 group.bottleneck(),
             ]

@@ -127,7 +127,8 @@ class GainsSoFar:
     """
 
     def __init__(self, less: float = LESS, *, spread: bool = False) -> None:
-        self._less, self._carries = less, {}  # type: float, dict[str, Carry]
+        self._less = less
+        self._carries: dict[str, Carry] = {}  # by stage
         self._replayed = self._windows = 0
         self.ends: dict[str | None, Histogram] | None = {} if spread else None
 
@@ -173,7 +174,7 @@ class GainsSoFar:
                 if change is None:
                     gains.append(0.0)
                     continue
-                carry = self._carries.setdefault(stage.name, Carry()) if i == 0 else Carry()
+                carry = self._carries.setdefault(stage.name, {}) if i == 0 else {}
                 shift = replay(model, {stage.name: change}, carry=carry).shift[rows]
                 gains.append(float(-int(shift.sum())))  # not -0.0
                 if i == 0:

@@ -10,7 +10,7 @@ from latprof.errors import TraceError
 from latprof.frames import MISSING
 from latprof.queueing.arrivals import FEWEST_STARTS, MOST_STARTS, arrivals_of
 from latprof.queueing.model import QueueModel
-from latprof.queueing.replay import breaks_of, contradiction, one_server, several_servers
+from latprof.queueing.replay import check_order, one_server, several_servers
 from latprof.text import counted, quoted
 from latprof.units import format_ns
 
@@ -118,11 +118,7 @@ class LoadedFrames:
         self.arrivals = arrivals_of(due, None if busiest is None else busiest.service)
 
     def _check(self, model: QueueModel, what: str) -> None:
-        for name, breaks in breaks_of(model).items():
-            mine = model.visits[name]
-            why = contradiction(name, breaks, len(mine) + len(mine.unknown))
-            if why:
-                raise TraceError(why)
+        check_order(model)
         for name in model.stations.names:
             if len(model.stations.services_of(name)) > 1:
                 raise TraceError(

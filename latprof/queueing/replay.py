@@ -39,6 +39,7 @@ __all__ = [
     "Scale",
     "breaks_of",
     "change_of",
+    "check_order",
     "contradiction",
     "drop_limits",
     "one_server",
@@ -239,11 +240,8 @@ class Departed:
             times[:] = sorted([*times, *last.tolist()])[-mine.servers :]
 
 
-@dataclass(slots=True)
-class Carry:
-    """The latest departures in the windows that were replayed so far, by station."""
-
-    stations: dict[str, Departed] = field(default_factory=dict)
+Carry = dict[str, Departed]
+"""The latest departures in the windows that were replayed so far, by station."""
 
 
 def replay(
@@ -253,7 +251,7 @@ def replay(
     servers: Mapping[str, int] | None = None,
     limits: Mapping[str, int] | None = None,
     delays: Mapping[str, Delays] | None = None,
-    carry: "Carry | None" = None,
+    carry: Carry | None = None,
 ) -> Replayed:
     """Send the frames through the pipeline again.
 
@@ -302,7 +300,7 @@ def replay(
                 "time (stations=)"
             )
         reading = (delays or model.delays)[service.station]
-        carried = None if carry is None else carry.stations.setdefault(service.station, Departed())
+        carried = None if carry is None else carry.setdefault(service.station, Departed())
         names = {service.handoff, *(stage.name for stage in service.stages)}
         same = not (names & set(changes) or servers or limits or result.shift.any())
         if same and carried is not None and carried.recorded == carried.replayed:
@@ -449,6 +447,23 @@ def breaks_of(model: QueueModel) -> dict[str, int]:
         unknown = np.count_nonzero(model.new[mine.unknown])
         found[name] = int(np.count_nonzero(breaks)) + int(unknown)
     return found
+
+
+def check_order(model: QueueModel) -> int:
+    """Return how many frames contradict first in, first out.
+
+    Raises
+    ------
+    TraceError
+        More than 1 % do at some station.
+    """
+    breaks = breaks_of(model)
+    for name, count in breaks.items():
+        mine = model.visits[name]
+        why = contradiction(name, count, len(mine) + len(mine.unknown))
+        if why:
+            raise TraceError(why)
+    return sum(breaks.values())
 
 
 def contradiction(station: str, breaks: int, frames: int) -> str:

@@ -27,7 +27,7 @@ from latprof.queueing.replay import (
     Scale,
     breaks_of,
     change_of,
-    contradiction,
+    check_order,
     drop_limits,
     replay,
     subtracted,
@@ -147,7 +147,7 @@ def what_if(
         return _doubted(_of_line(model, given_changes, counts, texts), processor)
     if model.unordered_batches:
         raise TraceError(model.unordered_batches)
-    breaks = _check_order(model)
+    breaks = check_order(model)
     first = replay(model, scales, servers=counts, limits=limits)
     rows, lengths = model.end_to_end
     replayed, dropped = _after(lengths, first, rows)
@@ -332,23 +332,6 @@ def _at_load(model: QueueModel, load: float) -> WhatIf:
         frames.assumptions(),
         "; ".join(filter(None, (overload, frames.warning(load)))),
     )
-
-
-def _check_order(model: QueueModel) -> int:
-    """Return how many frames contradict first in, first out.
-
-    Raises
-    ------
-    TraceError
-        More than 1 % do at some station.
-    """
-    breaks = breaks_of(model)
-    for name, count in breaks.items():
-        mine = model.visits[name]
-        why = contradiction(name, count, len(mine) + len(mine.unknown))
-        if why:
-            raise TraceError(why)
-    return sum(breaks.values())
 
 
 def _after(lengths: Ints, replayed: Replayed, rows: Ints) -> tuple[Ints, int]:

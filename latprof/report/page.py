@@ -113,7 +113,7 @@ def _figures(profile: Profile, thresholds: Thresholds) -> Iterator[tuple[str, st
     yield "mean", format_ns(total.mean), "end to end", thresholds.level(total.mean)
     for q in (50, 99):
         known = total.percentile(q)
-        note = (known.note if profile.bins else _interval(known)) or "too few frames"
+        note = (known.note if profile.bins else known.interval) or "too few frames"
         yield f"p{q}", format_ns(known.value), note, thresholds.level(known.value)
     frame = "" if total.peak_frame is None else f"frame {total.peak_frame}"
     yield "slowest", format_ns(total.max), frame, thresholds.level(total.max)
@@ -161,7 +161,7 @@ def _percentiles(profile: Profile, thresholds: Thresholds) -> Iterator[Section]:
         for q in TABLE_PERCENTILES:
             known = span.percentile(q)
             level = thresholds.of(name).level(known.value)
-            note = known.note if profile.bins else _interval(known) or "not reliable"
+            note = known.note if profile.bins else known.interval or "not reliable"
             cells.append(Cell(known.value, level, note=note))
         effective = span.percentile(50).effective
         rows.append([*cells, None if effective is None else round(effective)])
@@ -182,11 +182,6 @@ def _percentiles(profile: Profile, thresholds: Thresholds) -> Iterator[Section]:
     if rows:
         title = "Percentiles and their confidence intervals"
         yield Section(title, notes, Table(columns, rows), "percentiles")
-
-
-def _interval(known: Any) -> str:
-    """Return the confidence interval of a percentile; "" if there is none."""
-    return "" if known.low is None else f"{format_ns(known.low)} to {format_ns(known.high)}"
 
 
 def _tail(slow: Slice, middle: Slice) -> Section:

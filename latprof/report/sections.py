@@ -77,7 +77,7 @@ def _interval(profile: Profile) -> Iterable[str]:
     if best is not None:
         yield (
             f"p{best.q:g}: {format_ns(best.value)}, 95 % confidence interval "
-            f"{format_ns(best.low)} to {format_ns(best.high)} (effective sample size "
+            f"{best.interval} (effective sample size "
             f"{best.effective:,.0f} of {counted(profile.frames, 'frame')})"
         )
 
