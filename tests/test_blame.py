@@ -179,7 +179,7 @@ def test_waited_for_returns_the_intervals_and_the_frames_in_front():
     assert sum(w.end_ns - w.begin_ns for w in waited_for(trace, range(3))) == table.sum()
     with pytest.raises(TraceError, match="rows must be from 0 to 2, got 3"):
         waited_for(trace, [3])
-    with pytest.raises(TraceError, match="rows must be empty for a trace without rows, got 0"):
+    with pytest.raises(TraceError, match="rows must be empty for a trace without frames, got 0"):
         waited_for(line([]), [0])
 
 

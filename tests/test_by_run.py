@@ -131,7 +131,7 @@ def test_comparing_folders_is_comparing_their_files(tmp_path, capsys):
     (tmp_path / "new" / "5.parquet").unlink()
     capsys.readouterr()
     assert main(["compare", f"{tmp_path}/old", "--to", f"{tmp_path}/new"]) == 2
-    assert "pairs need as many runs of base as of head, got 6 and 5" in capsys.readouterr().err
+    assert "runs to be paired, got 6 and 5" in capsys.readouterr().err
     assert len(trend(tmp_path / "new").points) == 5
 
 

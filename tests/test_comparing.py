@@ -274,7 +274,7 @@ def test_wrong_arguments_are_refused_in_one_line():
     for call, message in (
         (lambda: compare([], [run]), "base must have at least one run"),
         (lambda: compare(7, run), "a run must be a Trace, a Profile or a path, got 7"),
-        (lambda: compare([run], [run, run]), "pairs need as many runs of base as of head"),
+        (lambda: compare([run], [run, run]), "base and head must have the same number of runs"),
         (lambda: compare(run, run, margin=5), "margin must be a number between 0 and 1, got 5"),
         (lambda: compare(run, run, budgets="p99<1ms"), "budgets must be a list"),
         (lambda: compare(run, run, budgets=["play.p99<1ms"]), "must name a span"),

@@ -1,4 +1,4 @@
-"""Compare two sets of runs: what is worse, better, the same, or unclear.
+"""Compares two sets of runs: which statistics are worse, better, the same, or unclear.
 
 The unit of evidence is the run, not the frame: frames of one run share the state of the machine,
 so that an interval from inside a run says nothing of the difference between two runs of the same
@@ -119,8 +119,9 @@ def compare_runs(
     check_share("confidence", confidence)
     if paired and len(base) != len(head):
         raise ProfileError(
-            f"pairs need as many runs of base as of head, got {len(base)} and {len(head)}; give "
-            "both of each pair, or compare without pairs (paired=False, --unpaired)"
+            f"base and head must have the same number of runs to be paired, got {len(base)} and "
+            f"{len(head)}; give both of each pair, or compare without pairs (paired=False, "
+            "--unpaired)"
         )
     qs = check_percentiles(percentiles, "percentiles")
     wanted = {float(each.key[1][1:]) for each in budgets if each.key[1].startswith("p")}

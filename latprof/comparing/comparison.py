@@ -1,4 +1,4 @@
-"""The result of a comparison: its rows, its sentence, what changed, tables."""
+"""The result of a comparison: its rows, its sentence, contributions of stages, tables."""
 
 import math
 from collections.abc import Sequence

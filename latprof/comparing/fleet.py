@@ -314,8 +314,8 @@ def fleet(
     key = parse_statistic(statistic)
     if key[1] in (THROUGHPUT, MISSES):
         raise ProfileError(
-            f"statistic must be the mean or a percentile of a span, got {quoted('.'.join(key))}; "
-            "it has no interval"
+            f"statistic must be the mean or a percentile of a span, got {quoted('.'.join(key))}, "
+            "which has no interval; use one such as end_to_end.p99"
         )
     found = recordings_by_host(recordings)
     doubts = found.doubts()

@@ -4,8 +4,8 @@ Runs are taken in pairs, A B B A, so that slow changes of the machine fall on bo
 pair from the first look on, the budgets are judged at a level that keeps the probability of a false
 decision over all looks (`latprof.comparing.student.sequential_level`).
 
-Two things show what the machine does to unchanged code. Before the pairs, base is compared with
-itself. Beside all runs, a thread records how late it wakes from sleeps of 1 ms.
+Two measurements show how much results vary without a change of the code. Before the pairs, base is
+compared with itself. Beside all runs, a thread records how late it wakes from sleeps of 1 ms.
 """
 
 import math
@@ -302,8 +302,8 @@ def _unfit(itself: Comparison | None, lateness_ns: dict[str, int], most_ns: int)
         )
     if itself is not None and itself.verdict in (WORSE, BETTER):
         return (
-            f"base differs from itself ({itself.sentence}): what the command measures drifts; make "
-            "its runs longer or more alike"
+            f"base differs from itself ({itself.sentence}): results of the command drift; make its "
+            "runs longer or more alike"
         )
     return ""
 

@@ -155,7 +155,7 @@ class PlannedLength:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Plan(OfStatistic):
-    """How many pairs of what length find a difference; `plan` returns it.
+    """The numbers of pairs that find a difference, by length of a run; `plan` returns it.
 
     Attributes
     ----------
@@ -262,7 +262,7 @@ def plan(
     power: float = 0.8,
     confidence: float = 0.95,
 ) -> Plan:
-    """Return how many pairs of runs of what length find a change.
+    """Return how many pairs of runs find a change, for several lengths of a run.
 
     Parameters
     ----------

@@ -136,13 +136,22 @@ class Windows:
         moments = self.names if self.moments else ()
         parts = (self.tables, self.first_bin, self.sums, self.peaks, self.depths)
         if [tuple(part) for part in parts] != [self.names] * 2 + [moments] * 3:
-            raise ValueError("tables, first_bin, sums, peaks and depths must be those of the names")
+            raise ValueError(
+                "tables and first_bin, with moments also sums, peaks and depths, must have the "
+                "names of the spans"
+            )
         for name, counts in self.tables.items():
             if counts.ndim != 2 or self.first_bin[name] + counts.shape[1] > COARSE_BINS:
-                raise ValueError("tables must be of windows and coarse bins")
+                raise ValueError(
+                    f"tables must have two axes, and bins up to {COARSE_BINS:,}, got shape "
+                    f"{counts.shape} from bin {self.first_bin[name]}"
+                )
         for array in self._arrays():
             if len(array) != self.most or array[self.length :].any():
-                raise ValueError("tables, sums, extremes and times must be those of the windows")
+                raise ValueError(
+                    f"arrays of windows must have {self.most} rows, 0 from row {self.length} on, "
+                    f"got {len(array)} rows, {np.count_nonzero(array[self.length :])} values there"
+                )
         known, first, last = self.ranges()
         places = np.floor_divide((first, last), self.width_ns)
         if (self.latest[: self.length][~known] != 0).any() or (

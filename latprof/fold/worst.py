@@ -63,13 +63,18 @@ class PackedWorst:
         Raises
         ------
         ValueError
-            They are not those of the same frames.
+            The columns have different lengths, or a stamp is out of range.
         """
         n = len(self.source)
         if self.frame_id.shape != (n,) or self.end_to_end_ns.shape != (n,):
-            raise ValueError("frame_id, end_to_end_ns and source must be of the same frames")
+            raise ValueError(
+                f"frame_id, end_to_end_ns and source must have one length, got "
+                f"{len(self.frame_id)}, {len(self.end_to_end_ns)} and {n}"
+            )
         if self.stamps.shape != (len(self.marks), n):
-            raise ValueError("stamps must be of the marks and of the frames")
+            raise ValueError(
+                f"stamps must have the shape {(len(self.marks), n)}, got {self.stamps.shape}"
+            )
         if ((self.stamps != MISSING) & (self.stamps <= -STAMP_LIMIT)).any():
             raise ValueError("stamps must be above -2**62")
 

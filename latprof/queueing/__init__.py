@@ -1,3 +1,3 @@
-"""What frames waited for: blame, causes, what-if, utilization."""
+"""Finds which stages frames waited for: blame, causes, what-if, utilization."""
 
 __all__: list[str] = []

@@ -86,7 +86,7 @@ def waited_for(
     for row in chosen:
         if not len(columns):
             raise TraceError(
-                f"rows must be empty for a trace without rows, got {row:,}; leave it out"
+                f"rows must be empty for a trace without frames, got {row:,}; choose none"
             )
         if not 0 <= row < len(columns):
             raise TraceError(f"rows must be from 0 to {len(columns) - 1:,}, got {row:,}")
@@ -142,8 +142,9 @@ def blame(
         highest hundredth of the values is kept: 0.08 bytes for each frame and cell of the table.
     queued
         Leave out overlap with the frames' transport: count only frames that entered right after a
-        departure, and of their time only what came after the delay of frames that found the
-        station free (see `latprof.queueing.delays`). `latprof.causes` counts in this way.
+        departure, and of their time only the part after their transport delay, which is estimated
+        from frames that found the station free (see `latprof.queueing.delays`). `latprof.causes`
+        counts in this way.
     hand_over, depth, servers, queues, stations, pipeline
         What is known of the queues: see `latprof.queueing.options.Options`.
 

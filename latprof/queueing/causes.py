@@ -38,7 +38,7 @@ class Causes(Shown):
     Attributes
     ----------
     self_time
-        Time of the stage without what it waited for other stages.
+        Time of the stage without its waiting for other stages.
     blocking_time
         Time that frames waited elsewhere because of the stage.
     total
@@ -61,7 +61,7 @@ class Causes(Shown):
     assumptions
         What the replay assumes, with its evidence.
     notes
-        What was inferred, and what is unknown.
+        Sentences on what was inferred, and on what is unknown.
     overlapping
         Stages with frames that overlap without a bound, as in an event loop, and the largest number
         of frames at once. Their stations are not taken as such: nothing waits for them.

@@ -243,7 +243,10 @@ def _span(leave: Ints) -> int:
 
 
 def held_to_median(model: QueueModel, name: str) -> Change | None:
-    """Return the change that holds a stage to its median: of a hand-off its delay, if known."""
+    """Return the change that limits the times of a stage to their median, or None if unknown.
+
+    For a hand-off in front of a station these times are its transport delays.
+    """
     for service in model.stations.services:
         if service.handoff == name:
             usual = model.delays[service.station].usual_ns

@@ -38,8 +38,8 @@ from latprof.queueing.sending import Course, Times, in_batches, in_chunks, one_b
 __all__ = ["MOST_POOL_FRAMES", "Line"]
 
 MOST_POOL_FRAMES = 10_000
-"""Largest number of frames that causes replay in a line with a pool, a node with several servers:
-these frames are replayed one by one."""
+"""Largest number of frames that causes replay in a line with a pool (a node with several servers)
+or with batches, which takes long for each frame."""
 
 _AT_ONCE = 0.02  # of the pace: takes of one batch that are closer together count as one time
 

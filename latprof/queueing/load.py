@@ -93,8 +93,8 @@ class LoadedFrames:
         self._later = complete - len(rows)
         if len(rows) < FEWEST_STARTS:
             raise TraceError(
-                f"{what} must have {FEWEST_STARTS} finished frames with all their marks, got "
-                f"{len(rows)}; record for longer"
+                f"{what} must have at least {FEWEST_STARTS} finished frames with all their marks, "
+                f"got {len(rows)}; record for longer"
             )
         marks = model.columns.marks
         self.measured_ns = marks["end"][rows] - marks["start"][rows]
@@ -130,8 +130,8 @@ class LoadedFrames:
         line = model.line
         if line is not None and line.has_batches:
             raise TraceError(
-                f"{what} is not available: which frames are served together at another load is "
-                "not known"
+                f"{what} must have stations that serve frames one by one, got batches: "
+                "which frames are served together at another load is not known"
             )
         if line is not None and line.source.kind in ("closed", "paused"):
             raise TraceError(

@@ -164,7 +164,7 @@ class QueueModel:
     def waits(self, *, queued: bool) -> list[Wait]:
         """Return the waits in each hand-off, in order of the pipeline.
 
-        With `queued` only what a frame waited after its transport delay counts.
+        With `queued` only the time after a frame's transport delay counts.
         """
         services = {x.handoff: i for i, x in enumerate(self.stations.services)}
         found = []

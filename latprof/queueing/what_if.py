@@ -127,7 +127,10 @@ def what_if(
     model, processor = recordings.model(), saturated_processor(*recordings.processor())
     if load is not None:
         if changes or servers or drop:
-            raise TraceError("load must be given without other changes; leave one of them out")
+            raise TraceError(
+                "load must be given without other changes, got changes, servers or drop with it; "
+                "leave one of them out"
+            )
         return _doubted(_at_load(model, parse_load(load)), processor)
     counts, limits = server_counts(model.visits, servers or {}), drop_limits(model, drop or {})
     shown = [
@@ -205,7 +208,10 @@ def _of_line(
 
     servers = [counts.get(name or "", c) for name, c in zip(line.names, line.servers, strict=True)]
     if line.has_batches and servers != line.servers:
-        raise TraceError("servers must be left out if a station serves batches")
+        raise TraceError(
+            f"servers must be left out if a station serves batches, got {quoted(dict(counts))}; "
+            "how more or fewer servers would form batches is not known"
+        )
     near = [scales(0.0), scales(-NEAR), scales(NEAR)]
     replays: list[Ints] = []
     waits: dict[str, tuple[float, float]] = {}

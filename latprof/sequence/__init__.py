@@ -1,3 +1,3 @@
-"""What depends on the order of frames: lost and late ids, jitter, frames in flight."""
+"""Results that depend on the order of frames: lost and late ids, jitter, frames in flight."""
 
 __all__: list[str] = []

@@ -258,7 +258,7 @@ class IdRun:
         return type(self)(self.bits, self.last, number, top, entry_number=number, entry_top=top)
 
     def follow(self, body: Self) -> None:
-        """Add what a run that began as `fresh` has counted of the ids that come next."""
+        """Add the counts of a run that began as `fresh` and was fed the ids that come next."""
         shift = self.last_number - body.entry_number
         self.reason = self.reason or body.reason
         if self.top != body.entry_top + shift:

@@ -56,7 +56,7 @@ class OrderResults:
     deadline: DeadlineResult | None
 
     def sentence(self) -> str:
-        """Return what is available in one line, for a report."""
+        """Return the results that are available in one line, for a report."""
         parts = [self.arrivals.sentence()]
         period, jitter, flight = self.period, self.jitter, self.in_flight
         if period.mean is not None:
@@ -95,7 +95,7 @@ class StartRun:
         return type(self)(self.ids.fresh(), self.timing.fresh())
 
     def follow(self, body: Self) -> None:
-        """Add what a run that began as `fresh` has counted of the rows that come next."""
+        """Add the counts of a run that began as `fresh` and was fed the rows that come next."""
         self.ids.follow(body.ids)
         self.timing.follow(body.timing)
 
@@ -192,7 +192,7 @@ class Order:
             if self.by_start.segments or self.by_end.segments:
                 self.results()  # segments that were read from a file may not fit each other
         except (LookupError, TypeError, AttributeError, ArithmeticError, AssertionError) as error:
-            raise ValueError(f"segments do not fit each other ({error})") from None
+            raise ValueError(f"by_start and by_end must fit each other, got {error!r}") from None
 
     def mark_incomplete(self, reason: str) -> None:
         """Note why frames are missing; then nothing is available."""

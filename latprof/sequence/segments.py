@@ -71,7 +71,7 @@ class Run(Protocol):
         """Return a run that starts where this one stands, with all counters at 0."""
 
     def follow(self, body: Self) -> None:
-        """Add what a run that began as `fresh` has counted of the rows that come next."""
+        """Add the counts of a run that began as `fresh` and was fed the rows that come next."""
 
 
 RunT = TypeVar("RunT", bound=Run)
@@ -154,7 +154,7 @@ class Edges:
         Parameters
         ----------
         rows
-            (n,) of each column; what is kept of them is copied.
+            Columns (n,); the rows that are kept are copied.
         ordered
             Whether the rows of the ends are sorted; then these are sorted into them.
         """

@@ -299,7 +299,7 @@ class TimingRun:
         return type(self)(last=self.last, open=self.open, entry=self.open)
 
     def follow(self, body: Self) -> None:
-        """Add what a run that began as `fresh` has counted of the rows that come next."""
+        """Add the counts of a run that began as `fresh` and was fed the rows that come next."""
         assert body.shortest is not None
         assert body.longest is not None
         self._add_distances(body.count, body.total, body.m2, body.shortest, body.longest)
@@ -448,7 +448,7 @@ class Jitter:
         return type(self)(self.last, self.value, self.value)
 
     def follow(self, body: Self) -> None:
-        """Add what a run that began as `fresh` has counted of the rows that come next.
+        """Add the counts of a run that began as `fresh` and was fed the rows that come next.
 
         `SETTLED_ROWS` rows later the filter depends on its earlier value by less than 1e-14.
         """
