@@ -94,7 +94,11 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class JudgedBudget:
-    """A budget and whether it is met: ``"met"``, ``"exceeded"`` or ``"open"``."""
+    """A budget and whether it is met: ``"met"``, ``"exceeded"`` or ``"open"``.
+
+    `value`, `low` and `high` are the statistic (or its ratio, if the budget is relative) and its
+    interval, None if they are unknown; `note` says why a budget is open for want of them.
+    """
 
     budget: Budget
     state: str

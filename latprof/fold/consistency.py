@@ -58,14 +58,14 @@ def _rules_of_settings(sums: Sums) -> Iterator[str]:
             yield f"{what} must be those of the pipeline"
     lengths = {len(column) for column in sums.tails.sums.values()}
     if list(sums.tails.sums) != list(empty.tails.sums) or lengths != {len(sums.tails.counts)}:
-        yield "tails must be those of the stages, and as long as their counts"
+        yield "tails must have the names of the stages, and each as many bins as their counts"
     if len(sums.tails.counts) > PLACES - FIRST_PLACE or len(sums.exemplars) != COARSE_BINS:
-        yield "tails and exemplars must be of the bins that exist"
+        yield f"tails must have at most {PLACES - FIRST_PLACE} bins, and exemplars {COARSE_BINS}"
     if sums.worst.marks != empty.worst.marks:
         yield "marks of the worst frames must be those of the pipeline"
     for windows, right in ((sums.batches, empty.batches), (sums.timeline, empty.timeline)):
         if _settings(windows) != _settings(right):
-            yield "windows must be those of the settings"
+            yield "names, smallest width and most windows must be those of the settings"
     if not {mark for _, mark in sums.dropped} <= {NO_MARK, *sums.pipeline.marks[:-1]}:
         yield "dropped frames must have reached marks of the pipeline"
 

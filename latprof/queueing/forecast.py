@@ -18,7 +18,7 @@ __all__ = ["PERCENTILES", "WhatIf"]
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 
-_FEWEST_ABOVE = 10  # frames above a percentile, for it to be beyond doubt
+_FEWEST_ABOVE = 10  # frames above a percentile; with fewer it is shown as doubtful
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -37,9 +37,9 @@ class WhatIf(Shown):
     measured_ns, replayed_ns, subtraction_ns
         Sorted arrays, of the finished frames; in the second without those that the changes drop.
     readings_ns
-        The replay in other readings of the recording, sorted: of gaps between a departure and the
-        next entry, of rooms that are not known, of frames that were due at unknown times, and of a
-        change that is 2 % smaller or larger. `assumptions` say which.
+        The replay in other readings of the recording, each sorted: of gaps between a departure and
+        the next entry, of rooms that are not known, of frames that were due at unknown times, and
+        with factors that are 0.02 smaller and larger. `assumptions` say which.
     low_ns, high_ns, other_ns
         Sorted: the lowest and the highest of all replays, and the one that differs most.
     waits

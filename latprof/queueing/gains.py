@@ -54,11 +54,12 @@ class Gains:
     spans
         The time from the first to the last departure with a tenth less of the stage.
     sampled
-        The same as `gain`, over the frames of the first window only.
+        The same as `gain`, only over the frames for which the next three are known: those of the
+        first window, or all frames if stations are replayed together as a line.
     low, high
-        The lower and the higher of the gains of 8 and 12 % less, over the first window.
+        The lower and the higher of the gains of 8 and 12 % less, over these frames.
     held
-        The gain of the stage held to its median, over the first window.
+        The gain of the stage held to its median, over these frames.
     readings
         The same as `gain` in other readings of an irregular source, by name of the reading.
     """
@@ -90,7 +91,7 @@ class Gains:
         return found
 
     def at(self, name: str, stage: str) -> float:
-        """Return `low`, `high` or `held` of a stage, scaled from the first window to all frames."""
+        """Return `low`, `high` or `held` of a stage, scaled from `sampled` frames to all."""
         values: dict[str, float] = getattr(self, name)
         part, sampled = values.get(stage, 0.0), self.sampled.get(stage, 0.0)
         whole = self.gain.get(stage, 0.0)
@@ -152,7 +153,7 @@ class GainsSoFar:
             return None, str(error)
 
     def _scenarios(self, model: QueueModel, name: str) -> list[Change | None]:
-        """Return the changes of a stage: the gain, in the first window also the others."""
+        """Return the changes of a stage: for its gain, and if sampled for low, high and held."""
         pipeline = model.stations.pipeline
         changes: list[Change | None] = [change_of(pipeline, name, 1 - self._less)]
         if self._windows == 1 or replays_as_line(model.line):

@@ -44,8 +44,8 @@ _MOST_WAITS = 1 << 20  # waits since the onset that are kept; of more, every sec
 class Growth:
     """A queue that grows until the recording ends.
 
-    `onset_ns` is since when. `rate` is by how much longer frames wait with each second, in ns, and
-    `low` and `high` are its 95 % interval.
+    `onset_ns` is when it began to grow (UTC). `rate` is by how much longer frames wait with each
+    second, in ns, and `low` and `high` are its 95 % interval.
     """
 
     onset_ns: int
