@@ -139,6 +139,20 @@ def test_a_unit_that_cannot_be_found_is_asked_for(tmp_path):
     assert read(where, marks=["a", "b"], unit="us").span("end_to_end").tolist() == [1_000]
 
 
+def test_columns_may_have_different_units(tmp_path):
+    text = "got,begun_ms,sent\n1700000000.5,1700000000750,1700000001000000\n"
+    trace = read(write(tmp_path / "a.csv", text), marks=["got", "begun_ms", "sent"])
+    assert trace.span("to_begun_ms").tolist() == trace.span("to_sent").tolist() == [250_000_000]
+    assert "got as s, begun_ms as ms, sent as us, from their size" in str(Report(trace))
+    lengths = write(tmp_path / "b.csv", "queue_ms,work_us\n1.5,250\n")
+    trace = read(lengths, durations=["queue_ms", "work_us"])
+    assert trace.span("end_to_end").tolist() == [1_750_000]
+    # the name of a column contradicts its size
+    odd = write(tmp_path / "c.csv", "got_us,sent\n1700000000,1700000001000\n")
+    with pytest.raises(TraceError, match="the unit of times must be known"):
+        read(odd, marks=["got_us", "sent"])
+
+
 def test_zero_is_missing_only_if_it_is_said(tmp_path):
     where = write(tmp_path / "a.csv", "a_ns,b_ns,c_ns\n1,0,5\n")
     marks = ["a_ns", "b_ns", "c_ns"]
@@ -198,7 +212,8 @@ def test_quoted_values_may_have_delimiters_and_line_ends(tmp_path):
     text = 'name,a_ns,b_ns\n"x, ""y""\nz",1,2\nplain,3,oops\n"last",5,9\n'
     trace = read(write(tmp_path / "a.csv", text), marks=["a_ns", "b_ns"])
     assert trace.tags["name"].to_numpy().tolist() == ['x, "y"\nz', "last"]
-    assert "line 4: b_ns is 'oops'" in " ".join(trace.meta["reading"])
+    said = " ".join(trace.meta["reading"])
+    assert "line 4: '{\"t\": {\"got\": 17000'; line 5: '[1, 2]'" in said
 
 
 def test_a_file_without_names_and_one_with_decimal_commas(tmp_path):
@@ -247,6 +262,7 @@ def test_json_numbers_with_decimals_keep_every_digit_and_broken_lines_are_counte
     lines = [
         '{"t": {"got": 1700000000.123456789, "sent": 1700000001.000000001}, "n": 1}',
         '{"t": {"got": 1700000002.5, "sent": null}, "n": 2}',
+        "",
         '{"t": {"got": 17000',
         "[1, 2]",
     ]
@@ -254,6 +270,7 @@ def test_json_numbers_with_decimals_keep_every_digit_and_broken_lines_are_counte
     assert trace.marks["start"].tolist() == [1_700_000_000_123_456_789, 1_700_000_002_500_000_000]
     assert trace.marks["end"].tolist() == [1_700_000_001_000_000_001, MISSING]
     assert trace.meta["accounts"]["notes"] == {"rows that cannot be read": 2}
+    assert "line 4: '{\"t\": {\"got\": 17000'; line 5: '[1, 2]'" in " ".join(trace.meta["reading"])
 
 
 NS = st.one_of(st.none(), st.integers(0, 2**62 - 1))

@@ -75,14 +75,14 @@ def integer_of(value: Any) -> int | None:
     return None
 
 
-def json_lines_of(path: StrPath) -> Iterator[Any]:
-    """Yield the value of each line that is not empty, or the text of a line that is not JSON."""
-    for line in lines_of(path):
+def json_lines_of(path: StrPath) -> Iterator[tuple[int, Any]]:
+    """Yield number and value of each line that is not empty, or the text if it is not JSON."""
+    for number, line in enumerate(lines_of(path), 1):
         if line.strip():
             try:
-                yield json.loads(line, **_NUMBERS)
+                yield number, json.loads(line, **_NUMBERS)
             except (ValueError, RecursionError):
-                yield line[:_LONGEST_TEXT]
+                yield number, line[:_LONGEST_TEXT]
 
 
 class JsonValues:

@@ -78,7 +78,7 @@ def read_k6_json(path: StrPath) -> Frames:
 
     def points() -> Iterator[tuple[Any, ...]]:
         """Yield the metric, the time, what is the same for a request, the value and the status."""
-        for content in json_lines_of(path):
+        for _, content in json_lines_of(path):
             try:
                 if content["type"] == "Point":
                     data = content["data"]

@@ -168,32 +168,34 @@ class JsonSource:
     ) -> Iterator[Callable[[], Batch]]:
         """Yield functions, one for each batch, that return it; all columns are text."""
         word = "line" if self._lines else "row"
-        for first, rows, skipped in self._rows(_JSON_ROWS):
-            total = len(rows) + len(skipped)
+        for places, rows, skipped in self._rows(_JSON_ROWS):
+            total = len(places)
             numbers = np.delete(np.arange(total), [number for number, _ in skipped])
             table = self._table(rows, columns)
-            where = partial(_numbered, word, first + 1)
+            where = partial(_placed, word, places)
             yield partial(Batch, table, total, numbers, skipped, where)
 
-    def _rows(self, most: int) -> Iterator[tuple[int, list[dict[str, Any]], list[tuple[int, str]]]]:
-        """Yield the number of the first row, the objects, and the rows that are not objects.
+    def _rows(
+        self, most: int
+    ) -> Iterator[tuple[list[int], list[dict[str, Any]], list[tuple[int, str]]]]:
+        """Yield the numbers of lines or elements, the objects, and the rows that are not objects.
 
         Of the latter the position among the `most` rows of a batch, and the text.
         """
         values = json_lines_of(self._path) if self._lines else _json_elements(self._path)
-        first = 0
         while True:
+            places: list[int] = []
             rows: list[dict[str, Any]] = []
             skipped: list[tuple[int, str]] = []
-            for number, value in enumerate(islice(values, most)):
+            for number, (place, value) in enumerate(islice(values, most)):
+                places.append(place)
                 if isinstance(value, dict):
                     rows.append(_flat(value))
                 else:
                     skipped.append((number, clip(str(value), 80)))
-            if not rows and not skipped:
+            if not places:
                 return
-            yield first, rows, skipped
-            first += len(rows) + len(skipped)
+            yield places, rows, skipped
 
     def _table(self, rows: list[dict[str, Any]], columns: Sequence[str]) -> pa.Table:
         arrays = []
@@ -209,12 +211,16 @@ def _numbered(word: str, first: int, row: int) -> str:
     return f"{word} {first + row:,}"
 
 
-def _json_elements(path: str) -> Iterator[Any]:
-    values = JsonValues(path, may_be_cut=True)
-    for _, value in values:
-        yield value
+def _placed(word: str, places: Sequence[int], row: int) -> str:
+    return f"{word} {places[row]:,}"
+
+
+def _json_elements(path: str) -> Iterator[tuple[int, Any]]:
+    values, number = JsonValues(path, may_be_cut=True), 0
+    for number, (_, value) in enumerate(values, 1):
+        yield number, value
     if values.cut:
-        yield "the file ends within a row"
+        yield number + 1, "the file ends within a row"
 
 
 def _flat(row: dict[str, Any], depth: int = 3) -> dict[str, Any]:

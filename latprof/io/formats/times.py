@@ -20,7 +20,7 @@ from latprof.errors import TraceError
 from latprof.frames import MISSING
 from latprof.io.arrow import is_text, numbers, plain_array
 from latprof.io.formats.columns import UNIT_OF, UNITS
-from latprof.text import quoted
+from latprof.text import clip, quoted
 from latprof.units import STAMP_LIMIT, parse_time
 
 __all__ = ["TimeForm", "forms_of", "to_ns"]
@@ -114,21 +114,31 @@ def forms_of(
             f"times must all be numbers or all be dates, got {quoted(next(iter(dated)))} with "
             f"dates and {quoted(other)} with numbers; leave one out"
         )
-    said = []
+    said: list[str] = []
+    units: dict[str, str] = {}
     if "naive" in kinds:
         said.append(f"times without a zone are taken as {tz or 'UTC'}")
     elif tz is not None and kinds == {"zoned"}:
         said.append("the times have a zone, which is used instead of the one that was given")
     if kinds & {"integer", "decimal"}:
         numeric = {n: v for n, v in sample.items() if n in known and known[n].kind != "typed"}
-        unit, why = _unit(numeric, known, unit, durations)
-        said += [why] if why else []
+        units = {} if unit else _own_units(numeric, durations)
+        if units:
+            shown = ", ".join(f"{clip(name, 30)} as {own}" for name, own in units.items())
+            how = "the names of the columns" if durations else "their size"
+            said.append(
+                f"{'durations' if durations else 'times'} are taken by column: {shown}, from {how}"
+            )
+        else:
+            unit, why = _unit(numeric, known, unit, durations)
+            said += [why] if why else []
     # a column without values in the first rows is taken to be written as the others are
     usual = max(known.values(), key=lambda form: form.digits, default=TimeForm("integer"))
-    return (
-        {name: replace(form or usual, unit=unit or "ns", tz=tz) for name, form in forms.items()},
-        said,
-    )
+    usual_unit = unit or "ns"
+    return {
+        name: replace(form or usual, unit=units.get(name, usual_unit), tz=tz)
+        for name, form in forms.items()
+    }, said
 
 
 def _form(name: str, values: pa.Array, durations: bool) -> TimeForm | None:
@@ -187,9 +197,7 @@ def _unit(
     hints = {found for name in sample if (found := _hinted(name)) is not None}
     by_name = hints.pop() if len(hints) == 1 else None
     size = 0.0 if durations else max((_typical(values) for values in sample.values()), default=0.0)
-    by_size = next(
-        (u for u, ns in UNITS.items() if _EPOCH[0] <= size * ns / 1e9 <= _EPOCH[1]), None
-    )
+    by_size = _since_epoch(size)
     if by_size is not None and by_name in (by_size, None):
         return by_size, f"times are taken as {by_size} since 1970, from their size"
     if by_name is not None and by_size is None:
@@ -204,6 +212,24 @@ def _unit(
         f"the unit of {what} must be known, got numbers such as{value}{column}; give unit= "
         "(--unit s, ms, us or ns)"
     )
+
+
+def _own_units(sample: Mapping[str, pa.Array], durations: bool) -> dict[str, str]:
+    """Return the unit of each column if each shows its own and they differ, otherwise none."""
+    found = {}
+    for name, values in sample.items():
+        by_name, by_size = _hinted(name), None if durations else _since_epoch(_typical(values))
+        own = by_name if durations else by_size
+        if own is None or by_name not in (own, None):
+            return {}
+        found[name] = own
+    return found if len(set(found.values())) > 1 else {}
+
+
+def _since_epoch(size: float) -> str | None:
+    """Return the unit in which a number of this size is a time of our days since 1970, or None."""
+    fits = (u for u, ns in UNITS.items() if _EPOCH[0] <= size * ns / 1e9 <= _EPOCH[1])
+    return next(fits, None)
 
 
 def _hinted(name: str) -> str | None:
