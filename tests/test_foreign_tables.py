@@ -212,8 +212,7 @@ def test_quoted_values_may_have_delimiters_and_line_ends(tmp_path):
     text = 'name,a_ns,b_ns\n"x, ""y""\nz",1,2\nplain,3,oops\n"last",5,9\n'
     trace = read(write(tmp_path / "a.csv", text), marks=["a_ns", "b_ns"])
     assert trace.tags["name"].to_numpy().tolist() == ['x, "y"\nz', "last"]
-    said = " ".join(trace.meta["reading"])
-    assert "line 4: '{\"t\": {\"got\": 17000'; line 5: '[1, 2]'" in said
+    assert "line 4: b_ns is 'oops'" in " ".join(trace.meta["reading"])
 
 
 def test_a_file_without_names_and_one_with_decimal_commas(tmp_path):
