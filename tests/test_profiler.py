@@ -722,7 +722,10 @@ def test_invalid_settings_are_refused() -> None:
             {"path": "a.parquet", "rotate": "often"},
             "rotate, unless a size like 64MB, must be a dur",
         ),
-        ({"path": "a.parquet", "rotate": "1kB"}, "rotate must be 66kB or more, got '1kB'"),
+        (
+            {"path": "a.parquet", "rotate": "1kB"},
+            "rotate must be 64KiB (65,536 bytes) or more, got '1kB'",
+        ),
         ({"path": "a.parquet", "rotate": 0}, "rotate must be 1ms or more, got 0"),
         ({"warning": {"alsa": "1ms"}}, "warning must name spans of pipeline 'mic', got 'alsa'"),
         ({"warning": {5: "1ms"}}, "warning must name spans of pipeline 'mic', got 5"),

@@ -203,8 +203,8 @@ static int set_tags(Core *core, Row *row, PyObject *tags) {
 
 /* -- numbers and stamps ----------------------------------------------------------------------- */
 
-/* Set `number` to an integer from 0 to `most`. Return 0; 1 if the value is no such integer; -1 with
-   an error if the conversion was interrupted. */
+/* Set `number` to an integer from 0 to `most`. Return 0, 1 if the value is not such an integer, or
+   -1 with an error if the conversion was interrupted. */
 static int as_number(PyObject *value, uint64_t most, uint64_t *number) {
     PyObject *integer = PyLong_CheckExact(value) ? Py_NewRef(value) : PyNumber_Index(value);
     *number = integer ? PyLong_AsUnsignedLongLong(integer) : 0;
@@ -239,8 +239,8 @@ static int read_clock(Core *core, Row *row, int64_t *stamp) {
     return failed;
 }
 
-/* Return whether a frame is recorded: the profiler runs, and the run of the frame is sampled. Count
-   it if not; return -1 with an error. */
+/* Return whether a frame is recorded: the profiler runs, and the frame's run of ids is sampled. If
+   not, count the frame. Return -1 with an error. */
 static int is_recorded(Core *core, PyObject *frame_id, PyObject *source) {
     if (!core->open && !core->begun) {
         PyObject *done = PyObject_CallMethod(core->incidents, "unstarted", NULL);
@@ -280,7 +280,7 @@ static void store(uint64_t *word, uint64_t value, memory_order order) {
     atomic_store_explicit((_Atomic uint64_t *)word, value, order);
 }
 
-/* Write a row, with a number as `begin` and `seq`; a slot gets 0, and the thread in place of rss. */
+/* Write a row, with a number as `begin` and `seq`; a slot gets 0 and, as `rss`, the thread's id. */
 static void store_row(Core *core, uint64_t *words, uint64_t number, const Row *row, uint64_t rss) {
     store(words, number, memory_order_relaxed);
     atomic_thread_fence(memory_order_release);
@@ -355,7 +355,7 @@ static int check_limits(Core *core, const Row *row) {
     return 0;
 }
 
-/* Write a row under the next number, which may have to wait for space. */
+/* Write a row under the next number; if the ring has no space, wait if that is allowed. */
 static int write_row(Core *core, Row *row, int32_t slot) {
     if (row->bad)
         return reject(core, row);
@@ -421,7 +421,7 @@ static uint64_t *slot_of(Frame *frame) {
     return (uint64_t *)frame->core->slots.buf + frame->slot * frame->core->words;
 }
 
-/* Give a frame a slot with its fields, if there is a free one; a number makes it valid. */
+/* Give a frame a free slot, if there is one, with its fields; the number, last, makes it valid. */
 static void take_slot(Frame *frame, uint64_t number) {
     Core *core = frame->core;
     core->unprotected += !core->free_slot_count;
@@ -827,7 +827,7 @@ static PyMethodDef frame_methods[] = {
      "ns on the profiler's clock; 0 means missing. A mark set twice keeps its first stamp."},
     {"tag", QUICK(frame_tag), "tag($self, name, value)\n--\n\nSet one of the profiler's tags."},
     {"finish", QUICK(frame_finish),
-     "finish($self, at=None)\n--\n\nStamp ``end``, and commit the frame."},
+     "finish($self, at=None)\n--\n\nStamp ``end`` if this process owns it, and commit the frame."},
     {"drop", QUICK(frame_drop),
      "drop($self, reason, at=None)\n--\n\nCommit a frame that was given up, with the reason."},
     {"stamp", (PyCFunction)frame_stamp, METH_VARARGS,
@@ -837,9 +837,9 @@ static PyMethodDef frame_methods[] = {
     {NULL, NULL, 0, NULL}};
 
 static PyMemberDef frame_members[] = {
-    {"finished", T_BOOL, offsetof(Frame, finished), READONLY, "Whether it was finished or dropped."},
+    {"finished", T_BOOL, offsetof(Frame, finished), READONLY, "Whether the frame has ended."},
     {"outer", T_OBJECT, offsetof(Frame, outer), READONLY, "The frame that was current before it."},
-    {"core", T_OBJECT, offsetof(Frame, core), READONLY, "The core that records it, or None."},
+    {"core", T_OBJECT, offsetof(Frame, core), READONLY, "The core of the frame, or None."},
     {NULL, 0, 0, 0, NULL}};
 
 static PyNumberMethods frame_as_number = {.nb_bool = (inquiry)frame_bool};
@@ -868,7 +868,7 @@ static PyMethodDef core_methods[] = {
      "record($self, frame_id, stamps, size=None, source=None, *, tags=None)\n--\n\n"
      "Record a frame from its stamps: `Profiler.record`."},
     {"write_rows", (PyCFunction)core_write_rows, METH_O,
-     "Write rows without numbers, as many as the limit allows; return how many."},
+     "Give rows numbers and write them: as many as the limit allows; return how many."},
     {"start", (PyCFunction)core_start, METH_NOARGS, "Begin to record."},
     {"stop", (PyCFunction)core_stop, METH_NOARGS, "Record and write nothing from now on."},
     {NULL, NULL, 0, NULL}};

@@ -1,21 +1,21 @@
 """The stamping core in plain Python: the specification of `_core.c`, and its replacement.
 
-A row of the ring has the fields ``begin, frame_id, marks ..., rss, size, source, outcome, cpu,
-weight, tags ..., seq``. A frame in flight has those that are its own; a mark sets a stamp.
-Finishing a frame draws the next sequence number and packs the row into the slot of that number:
-``begin`` first, ``seq`` last, so that a reader recognizes a row that is written in part. A value
-that cannot be packed makes the row a tombstone.
+A row of the ring has the fields ``begin, frame_id, marks, rss, size, source, outcome, cpu, weight,
+tags, seq``. A frame in flight holds its id, stamps, size, source and tags. Finishing a frame draws
+the next sequence number and packs the row into the slot of that number: ``begin`` first, ``seq``
+last, so that a reader recognizes a row that is written in part. If a value cannot be packed, the
+row becomes a tombstone: see `Core._write_tombstone`.
 
 If the ring is a mapped file, a frame also takes one of its in-flight slots, which holds the same
 fields from the start of the frame until its row is written. The process may be killed at any
 instruction: then the slots show which frames were in flight, and which marks they had.
 
-Both cores call the methods of `Incidents` for all that is rare: new names, wrong calls, frames that
-are rejected or slow.
+Both cores call the methods of `Incidents` in rare cases: new names, wrong calls, frames that are
+rejected or slow.
 
-Threads. CPython's interpreter lock protects all state, as in the core in C. It switches threads
-and calls signal handlers only at a call or at the end of a loop's body, so that the code between
-reading a counter and writing it has neither.
+Threads: CPython's interpreter lock protects all state, as in the core in C. CPython switches
+threads and calls signal handlers only at a call or at the end of a loop's body. Between reading a
+counter and writing it there is neither.
 """
 
 import math
@@ -45,8 +45,8 @@ from latprof.ring.ring import row_struct, store_rows
 __all__ = ["NO_FRAME", "Core", "Frame"]
 
 _BLOCK_ROWS = 4_096
-"""Rows that `record_many` draws numbers for at once. The background folds as many in a step: it may
-fold later rows before earlier ones if they all are being written."""
+"""Rows for which `record_many` draws numbers at once: as many as the background folds in a step.
+While a larger block is being written, later rows could be folded before earlier ones."""
 
 
 class Core:
@@ -63,9 +63,10 @@ class Core:
     start_at, end_at
         Numbers of the marks ``start`` and ``end``.
     clock, clock_id
-        Returns ns, and its number for ``clock_gettime``, or -1 if it must be called and checked.
+        A function that returns ns, and the id of that clock for ``clock_gettime``; -1 if it has no
+        id: its values are then checked.
     stamp_limit
-        Stamps must be below.
+        Stamps must be below this number of ns.
     sampled_below
         A run of ids is sampled if its hash is below this limit; 2**64 samples all.
     limits
@@ -76,18 +77,18 @@ class Core:
     current
         The variable that holds the current frame, or None if it is not tracked.
     incidents
-        What is called in rare cases.
+        Methods that are called in rare cases.
     codes
-        The codes of the names that are known: of the sources, and of each tag.
+        Dicts of codes by known name: one for the sources, and one for the values of each tag.
 
     Attributes
     ----------
     open, begun
         Whether frames are recorded, and whether they ever were.
     limit
-        The largest sequence number that may be drawn: the fold of the rows raises it.
+        The largest sequence number that may be drawn; the fold raises it.
     started, skipped
-        Frames that were begun, and frames that were not sampled. Also `record_many` adds to them.
+        Frames that were begun, and frames that were not sampled; `record_many` adds to both.
     drawn
         The newest sequence number.
     refused
@@ -105,7 +106,7 @@ class Core:
         the tags.
     """
 
-    # slots, as attributes in a dict of this size take longer
+    # __slots__, as reading attributes from a dict of this size takes longer
     # fmt: off
     __slots__ = (
         "_capacity", "_end_at", "_foreign", "_limits", "_no_marks",
@@ -170,7 +171,7 @@ class Core:
         return self.drawn - count + 1
 
     def write_rows(self, rows: npt.NDArray[np.void]) -> int:
-        """Write rows without numbers, as many as the limit and a block allow; return how many."""
+        """Write rows under new numbers, as many as the limit and a block allow; return how many."""
         first = count = 0
         while not first:  # again if another thread draws in between
             count = min(len(rows), self.limit - self.drawn, _BLOCK_ROWS)
@@ -224,7 +225,7 @@ class Core:
             clock = self.clock
             stamps[start_at] = clock() if start is None else valid(start, self.stamp_limit)
         frame = Frame() if self.slots is None else ProtectedFrame()
-        # here, as a method __init__ would take as long as two marks
+        # set here, as a call of __init__ would take as long as two marks
         frame.core, frame.clock, frame.places, frame.stamps = self, self.clock, self.places, stamps
         frame.frame_id, frame.size, frame.source, frame.tags = frame_id, size, code, codes
         frame.token = frame.slot = None
@@ -284,7 +285,7 @@ class Core:
             clock = self.clock
             try:
                 stamps[end_at] = clock()
-            except BaseException:  # the frame would stay in flight for ever
+            except BaseException:  # end the frame, or it would stay in flight for ever
                 stamps[end_at] = INVALID
                 self.end(frame, None, "finish")
                 raise
@@ -324,7 +325,7 @@ class Core:
         outcome: int = 0,
         slot: int | None = None,
     ) -> None:
-        """Write a row into the place of the next number, which may have to wait for space."""
+        """Write a row under the next number; if the ring has no space, wait if that is allowed."""
         if self.drawn < self.limit:
             self.drawn = number = self.drawn + 1
         elif (reason := self._invalid(frame_id, size, stamps)) is not None:
@@ -353,6 +354,7 @@ class Core:
                     self.incidents.slow(frame_id, source, latency, span)
 
     def _wait_for_number(self) -> int:
+        """Return a number once the ring has space; without space, count the frame and return 0."""
         number = 0
         while not number and self.waits and self.incidents.wait(self):
             number = self._draw(1)
@@ -384,7 +386,7 @@ class Core:
         return None if fit else BAD_STAMP
 
     def _count_skipped(self) -> None:
-        """Count a frame that is not recorded."""
+        """Count a frame that is not sampled, or a call of a profiler that was never started."""
         if self.open:
             self.skipped += 1
         elif not self.begun:

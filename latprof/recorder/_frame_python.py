@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ENDED", "INVALID", "NO_FRAME", "Frame", "ProtectedFrame", "Slots", "integer", "valid"]
 
-INVALID = 2**64  # in place of a stamp that cannot be stored; packing it fails
-ENDED: dict[str, int] = {}  # the marks that can be set in a frame that is finished or dropped
+INVALID = 2**64  # replaces a stamp that cannot be stored; packing it fails
+ENDED: dict[str, int] = {}  # the `places` of a frame that is finished or dropped: none can be set
 
 
 class Frame:
@@ -48,9 +48,9 @@ class Frame:
     stamps: list[int]  # of all marks; 0 is missing
     frame_id: Any  # as it was given; it may be invalid, and so may the size
     size: Any
-    source: int  # its code, as those of the tags
-    tags: list[int]
-    slot: int | None  # index of the first word of its in-flight slot; only of protected frames
+    source: int  # the code of its name
+    tags: list[int]  # the codes of the tags' values
+    slot: int | None  # index of the first word of the in-flight slot; None without a slot
     token: "Token[Frame | None] | bool | None"  # None before the block, False after it
 
     @property
@@ -60,7 +60,7 @@ class Frame:
 
     @property
     def outer(self) -> "Frame | None":
-        """The frame around it that was current when its ``with`` block began, or None."""
+        """The frame that was current when the ``with`` block of this one began, or None."""
         before = getattr(self.token, "old_value", None)
         return before if isinstance(before, Frame) else None
 
@@ -210,7 +210,7 @@ class ProtectedFrame(Frame):
         super().stamp(mark, once)
         self.core.slots.set_stamp(self, mark)
 
-    def __del__(self) -> None:  # no one can finish the frame any more
+    def __del__(self) -> None:  # the program has no reference left with which to finish it
         self.core.slots.free(self)
 
 
@@ -243,14 +243,14 @@ NO_FRAME = _NoFrame()
 
 
 class Slots:
-    """The in-flight slots of a mapped file: a row with a ``begin`` above 0 is of a frame in flight.
+    """The in-flight slots of a mapped file; a slot with a ``begin`` above 0 has a frame in flight.
 
-    Nothing is written while the core is not open, as in the child of a fork.
+    Nothing is written while the core is not open: after a stop, and in the child of a fork.
     """
 
     def __init__(self, buffer: Any, fields: struct.Struct, marks: int) -> None:
         self._buffer, self._fields = buffer, fields
-        # as words of 8 bytes, and as halves of them for the tags
+        # views of words of 8 bytes, and of half words for the codes of tags
         self._words = memoryview(buffer).cast("B").cast("Q")
         self._halves = memoryview(buffer).cast("B").cast("I")
         self._tag_half = 2 * (5 + marks)
@@ -258,12 +258,12 @@ class Slots:
         self._free = list(range(0, len(self._words) - self._width + 1, self._width))[::-1]
 
     def clear(self) -> None:
-        """Mark the free slots as such: some were freed after a stop, when nothing is written."""
+        """Write ``begin`` = 0 to all free slots: some were freed after a stop, without a write."""
         for slot in self._free:
             self._words[slot] = 0
 
     def take(self, frame: Frame, number: int) -> None:
-        """Give a frame a slot with its fields, if there is a free one; a number makes it valid."""
+        """Give a frame a free slot, if there is one, with its fields; `number` makes it valid."""
         try:
             slot = self._free.pop()
         except IndexError:
@@ -280,7 +280,7 @@ class Slots:
         self._words[slot] = number
 
     def commit(self, slot: int, number: int) -> None:
-        """Note the sequence number of the row that is about to be written."""
+        """Store in a slot the sequence number of its frame's row, before the row is written."""
         self._words[slot + self._width - 1] = number
 
     def set_stamp(self, frame: Frame, mark: int) -> None:

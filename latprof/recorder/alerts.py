@@ -1,4 +1,4 @@
-"""What the profiler counts and logs: counts are exact, log records have a bounded rate."""
+"""Problems and slow frames: the counts are exact, log records have a bounded rate."""
 
 import logging
 import threading
@@ -132,7 +132,7 @@ class Alerts:
         self._now = now
         self._second = now()
         self._in_second = 0
-        self._reported = 0  # suppressed records that the log has a record of
+        self._reported = 0  # suppressed records of which the log gives the number
         self._lock = threading.RLock()  # a signal handler may interrupt the thread that holds it
 
     def slow(
@@ -171,7 +171,7 @@ class Alerts:
             self._log(logging.WARNING, f"{name}: {escape(detail)} (further ones are only counted)")
 
     def warn(self, name: str, detail: str) -> None:
-        """Log what is counted elsewhere."""
+        """Log a problem that is counted elsewhere."""
         self._log(logging.WARNING, f"{name}: {escape(detail)}")
 
     def error(self, name: str, error: Exception, remark: str = "") -> None:

@@ -1,7 +1,7 @@
 """The background thread.
 
-While a profiler runs, all that must not be done by halves is done in the background thread, also
-what a caller waits for: a signal handler interrupts the main thread at any place, and may raise.
+While a profiler runs, work that must not be interrupted is done in the background thread, even if
+a caller waits for it: a signal handler may interrupt the main thread anywhere, and may raise.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ class Background(threading.Thread):
     Parameters
     ----------
     shared, fold
-        The parts of the profiler, and what folds its ring.
+        The parts of the profiler, and the fold of its ring.
     report
         Called as often as the setting `report_interval` says.
     tick
@@ -62,14 +62,14 @@ class Background(threading.Thread):
         self._wake = threading.Lock()
         self._wake.acquire()
         self._over = False
-        self._work: deque[Callable[[], None]] = deque()  # that callers wait for
+        self._work: deque[Callable[[], None]] = deque()  # work that callers wait for
         # not `join` and `is_alive`: in CPython 3.11 a join that is interrupted by an exception
         # marks the thread as ended
         self._has_ended = False
         self._end = threading.Lock()
         self._end.acquire()
-        # not in the thread: if the process forks during an import, the import never ends in the
-        # child
+        # made here, not in the thread: it imports psutil, and if the process forks during an import
+        # in another thread, the import never ends in the child
         self._sample: Callable[[], None] | None = None
         try:
             self._sample = cpu_and_memory_sampler(shared.core)
@@ -118,7 +118,7 @@ class Background(threading.Thread):
         self.wake()
         while not done.acquire(timeout=STILL_ALIVE_S):
             if self._has_ended:
-                with contextlib.suppress(ValueError):  # it is done, or being done
+                with contextlib.suppress(ValueError):  # the thread has taken the job
                     self._work.remove(job)
                     job()
         if errors:
@@ -127,7 +127,7 @@ class Background(threading.Thread):
 
     def wake(self) -> None:
         """Make the thread look at the ring now."""
-        with contextlib.suppress(RuntimeError):  # it is released already
+        with contextlib.suppress(RuntimeError):  # the lock is released already
             self._wake.release()
 
     def run(self) -> None:
@@ -137,7 +137,7 @@ class Background(threading.Thread):
             self.wind_up()
         finally:
             self._fold.worker = None
-            self._do_work()  # what was asked for before this line; see `call`
+            self._do_work()  # jobs added before the line above; `call` does later ones itself
             self._has_ended = True
             self._end.release()
 
@@ -158,7 +158,7 @@ class Background(threading.Thread):
     def _work_until_the_end(self) -> None:
         next_sample = time.monotonic()
         next_report = next_sample + (self._interval or 0)
-        # several looks in the time in which a million frames a second fill the ring
+        # at a million frames a second, the thread looks several times while the ring fills once
         longest = min(LONGEST_PAUSE_S, max(0.001, self._fold.capacity * 0.25e-6))
         pause = 0.0
         while not self._over:
@@ -193,7 +193,7 @@ class Background(threading.Thread):
 
 
 def cpu_and_memory_sampler(core: Core) -> Callable[[], None]:
-    """Return a function that gives new rows the CPU (percent of a core) and memory in use."""
+    """Return a function that sets the CPU (percent of a processor) and memory of new rows."""
     import psutil
 
     process = psutil.Process()

@@ -31,7 +31,7 @@ class Batch:
     names, name_index
         The names of the sources, and the index of each frame's name: (n,) or one for all.
     tags
-        The same of the tags that were given, by field of the rows.
+        Names and indices as for sources, of each given tag, by field of the rows.
     rejected
         Masks of the frames that cannot be stored, by reason.
     """
@@ -69,7 +69,16 @@ class BulkWriter:
         source: str | Sequence[str | None] | Labels | None,
         tags: Mapping[str, Any] | None,
     ) -> Batch:
-        """Check the arguments of `Profiler.record_many` and return them as rows."""
+        """Check the arguments of `Profiler.record_many` and return them as rows.
+
+        Raises
+        ------
+        PipelineError
+            `stamps` does not have one column for each mark, or has stamps of a mark that this
+            process does not own.
+        ProfilerError
+            An array is not of integers, lengths differ, or a tag is unknown.
+        """
         tags = {} if tags is None else tags
         if not isinstance(tags, Mapping):
             raise self._incidents.wrong_tags(tags)
@@ -174,7 +183,7 @@ class BulkWriter:
         latencies = np.where((begin != 0) & (end != 0), end - begin, 0)
         over = np.flatnonzero(latencies > limit)
         critical = latencies[over] > self._alerts.critical.get(span.name, 2**63 - 1)
-        # one by one only as many as are logged, and those that `on_critical` is called for
+        # report one by one as many frames as are logged, and all for which `on_critical` is called
         single = np.arange(len(over)) <= self._alerts.BURST
         if self._alerts.on_critical is not None:
             single |= critical

@@ -41,7 +41,8 @@ class RecordFrame(Protocol):
 class FrameCalls:
     """The functions of a stamping core that a program calls for each frame, as attributes.
 
-    Methods that pass their arguments on to the core would take longer than the core in C.
+    They are not methods, which would pass the arguments on to the core: such a method takes longer
+    than the core in C does.
     """
 
     __slots__ = {
@@ -96,8 +97,8 @@ class FrameCalls:
         Raises
         ------
         PipelineError
-            `stamps` has not one value for each mark, or has a stamp of a mark that another process
-            owns.
+            `stamps` does not have one value for each mark, or has a stamp of a mark that another
+            process owns.
         ProfilerError
             `tags` has a name that is not a tag of the profiler.
         """,

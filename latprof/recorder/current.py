@@ -1,7 +1,7 @@
 """The frame that the calling task or thread is in, and functions as stages of it.
 
-A frame is current within its ``with`` block, there and in what is awaited or started as a task
-there (`contextvars`); a new thread has none.
+A frame is current within its ``with`` block, and in coroutines that are awaited and tasks that are
+started there (`contextvars`); a new thread has no current frame.
 """
 
 import functools
@@ -21,7 +21,7 @@ _R = TypeVar("_R")
 
 
 def current_frame() -> Frame:
-    """Return the innermost unfinished frame that the caller is in the ``with`` block of.
+    """Return the frame of the innermost ``with`` block around the caller that is not finished.
 
     Returns
     -------

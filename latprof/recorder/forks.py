@@ -1,7 +1,7 @@
 """Forks and the end of the process: profilers that run are stopped.
 
-The child of a fork has a copy of the ring and none of the threads. It must not record into what it
-shares with its parent, and locks that other threads held are never released in it.
+The child of a fork has a copy of the ring and none of the threads. It must not write to files that
+it shares with its parent, and in it locks that other threads held are never released.
 """
 
 import atexit
@@ -15,7 +15,7 @@ __all__ = ["RUNNING", "Stoppable", "stop_at_end_of_worker"]
 
 
 class Stoppable(Protocol):
-    """A profiler, as far as this module knows it."""
+    """The attributes of a profiler that this module uses."""
 
     @property
     def fold_lock(self) -> "threading.RLock":
@@ -39,7 +39,7 @@ _finalized: list[int] = []
 
 
 def _before_fork() -> None:
-    # no profile of the child is half folded
+    # with the locks of all folds held, the child gets no profile that is half folded
     mine = _held[threading.get_ident()] = []
     for profiler in list(RUNNING):
         lock = profiler.fold_lock
@@ -65,7 +65,10 @@ def _stop_at_exit() -> None:
 
 
 def stop_at_end_of_worker() -> None:
-    """Stop all profilers when a worker process of multiprocessing ends: it skips `atexit`."""
+    """Stop all profilers when this process ends, if it is a worker of multiprocessing.
+
+    Such a process skips `atexit`.
+    """
     util = sys.modules.get("multiprocessing.util")
     if util is not None and _finalized[-1:] != [os.getpid()]:
         _finalized[:] = [os.getpid()]

@@ -52,7 +52,7 @@ CURRENT: ContextVar[Frame | None] = ContextVar("latprof.current_frame", default=
 """The frame with the block that was entered last in this context; it may be finished."""
 
 
-# where the functions of `time` read these clocks, the core in C reads them itself
+# the core in C reads these clocks itself, instead of calling the functions of `time`
 _CLOCK_IDS: dict[Callable[[], int], int] = {}
 if sys.platform == "linux":
     _CLOCK_IDS = {
@@ -73,7 +73,7 @@ def make_core(
     overflow: str = "overwrite",
     track_current: bool = True,
 ) -> tuple[Core, Incidents]:
-    """Return the core that writes to a ring, and what it calls in rare cases.
+    """Return the core that writes to a ring, and the `Incidents` that it calls in rare cases.
 
     Parameters
     ----------

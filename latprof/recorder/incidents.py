@@ -1,4 +1,4 @@
-"""What both stamping cores call in rare cases: new names, wrong calls, rejected and slow frames."""
+"""Rare cases that both stamping cores report: new names, wrong calls, rejected and slow frames."""
 
 import contextlib
 import operator
@@ -43,14 +43,14 @@ POLL_S = 0.000_2  # time between two looks for space
 
 
 class Space(Protocol):
-    """The space in a ring, as a core counts it: two integers."""
+    """The space in a ring, as a core counts it: numbers from `drawn` + 1 to `limit` are free."""
 
     drawn: int
     limit: int
 
 
 class Incidents:
-    """Counts and reports what is not ordinary in the calls of one profiler.
+    """Counts and reports the rare cases in the calls of one profiler.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class Incidents:
     alerts
         Counts problems and slow frames, and logs them.
     sources, outcomes, tags
-        The names by code; a dict of the tags' names in order.
+        The names by code; `tags` has a table by name of the tag, in order.
     spans
         The names of the spans with thresholds, in the order of the core's limits.
 
@@ -70,9 +70,9 @@ class Incidents:
     waiting
         Number of writers that wait for space in the ring.
     background
-        Ident of the thread that makes space; it does not wait.
+        Ident of the thread that makes space, or None; this thread does not wait.
     wake
-        Called by a writer that waits.
+        Called by a writer that waits for space.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Incidents:
         self._tags, self._tag_names = tuple(tags.values()), tuple(tags)
         self._spans = tuple(spans)
         self._lock = threading.RLock()
-        self._timed_out_at = -1  # no writer waits again until there is space
+        self._timed_out_at = -1  # limit at the last wait in vain; at this limit no writer waits
 
     # -- names ----------------------------------------------------------------------------------
 
@@ -103,7 +103,7 @@ class Incidents:
         return self._sources.code(None if name is None else text_of(name))
 
     def outcome(self, reason: object) -> int:
-        """Return the code of the reason for a drop; it must differ from the name "finished"."""
+        """Return the code of a drop's reason; one with another meaning gets "dropped: " first."""
         name = text_of(reason)
         if name in ("", "finished") or name.startswith(REJECTED):
             name = f"dropped: {name}"
@@ -114,7 +114,7 @@ class Incidents:
         return self._tags[index].code(None if value is None else text_of(value))
 
     def encoded(self, source: object) -> bytes:
-        """Return the name of a source as it is hashed."""
+        """Return the bytes of a source's name, which are hashed for sampling."""
         return text_of(source).encode("utf-8", "backslashreplace")
 
     def as_tuple(self, stamps: Any) -> tuple[Any, ...]:
@@ -196,7 +196,7 @@ class Incidents:
         )
 
     def without_frame(self, stage: str) -> None:
-        """Count a call of a function that is a stage, but not of a current frame."""
+        """Count a call of a stage's function without a current frame."""
         self._alerts.problem(
             WITHOUT_FRAME,
             f"stage {stage!r} is not stamped; call it within `with profiler.frame(...)`, and in an "

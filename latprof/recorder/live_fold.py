@@ -32,7 +32,7 @@ STEP_ROWS = 4_096  # rows folded at a time in the background
 CATCH_UP_ROWS = 65_536  # rows folded at a time while a caller waits for the result
 PENDING_LIMIT_NS = 1_000_000_000  # time after which a claimed number without a row is given up
 DRAIN_S = 0.02  # longest wait for a writer that is not done when recording stops
-LARGE_SOURCES = 4  # sources up to which the arrays of each are kept whole, some 4 to 12 MB
+LARGE_SOURCES = 4  # first sources with arrays that are not packed, 4 to 12 MB each
 UNLIMITED = 2**63 - 1  # the limit of a core that may overwrite rows that are not folded
 
 LONGEST_HOLD_NS = 200_000  # time after which a step rests
@@ -43,9 +43,9 @@ _T = TypeVar("_T")
 
 
 class Rest:
-    """Lets other threads of the program run in a long step of the fold.
+    """Lets other threads of the program run during a long step of the fold.
 
-    A thread that wakes up must wait for the interpreter for up to 5 ms otherwise.
+    Otherwise a thread that wakes up must wait up to 5 ms for the interpreter.
 
     Attributes
     ----------
@@ -64,12 +64,13 @@ class Rest:
 
 
 class LiveFold:
-    """Folds committed rows of a ring and accounts for every number that was claimed.
+    """Folds committed rows of a ring and accounts for every number that was drawn.
 
-    Each number ends up in one place: folded, buried (the row is the tombstone of a rejected frame),
+    Each number ends in one state: folded, buried (its row is the tombstone of a rejected frame),
     lost (overwritten before it was folded) or torn (drawn and never completely written). Numbers
-    that are drawn but not in their slots are pending: the fold looks for them again for a second or
-    a lap of the ring. One thread folds at a time: the background thread, while there is one.
+    that were drawn, but have no row in their slots, are pending: the fold looks for their rows
+    again for a second or a lap of the ring. One thread folds at a time: the background thread,
+    while there is one.
 
     Parameters
     ----------
@@ -85,7 +86,7 @@ class LiveFold:
     worker
         The running background thread, or None.
     plausibility
-        Looks at the folded frames.
+        Checks the folded frames, or None.
     sinks
         Functions that are called with the folded rows and their columns. They must not raise.
     """
@@ -117,9 +118,10 @@ class LiveFold:
         self._now: Callable[[], int] = time.monotonic_ns
         self._rate = settings.sampling_rate
         self.sinks: list[Callable[[npt.NDArray[np.void], Columns], None]] = []
-        # the profiler's clock, which must not be read more often than documented, and one beside it
+        # the profiler's clock, computed as it must not be read more often than documented, and
+        # another clock at the same time
         self._begun = time.time_ns() - self._offset_ns, time.monotonic_ns()
-        self._seen = 0  # the numbers up to here were looked for
+        self._seen = 0  # the rows of all numbers up to this one were looked for
         self._pending: dict[int, int] = {}  # number -> time of the first look
         self.lock = threading.RLock()
         self._busy = False  # a log handler that is called inside a fold must not fold
@@ -137,7 +139,7 @@ class LiveFold:
 
     @property
     def backlog(self) -> int:
-        """How many numbers there are from the oldest unaccounted one to the newest."""
+        """How many numbers were drawn since the oldest one that is not accounted for, with it."""
         pending = self._pending  # replaced, never changed: it may be read without the lock
         seen = min(pending) - 1 if pending else self._seen
         return self._ring.claimed - seen
@@ -201,7 +203,7 @@ class LiveFold:
 
     def accounts(self) -> Accounts:
         """Return where every frame is now, and the notes."""
-        accounts = self.run(self._accounts)  # a fold in between would change some of the counts
+        accounts = self.run(self._accounts)  # a fold meanwhile would change some of the counts
         accounts.notes = self._alerts.notes.read()
         accounts.notes |= self.plausibility.notes
         tables = (self._ring.sources, self._ring.outcomes, *self._ring.tags)
@@ -217,8 +219,8 @@ class LiveFold:
 
     def _accounts(self) -> Accounts:
         core, names = self._core, self._ring.outcomes.table
-        # read in reverse order of writing: a frame is started before its number is drawn, and
-        # folded after that. No call between the first four: a signal handler might fold there
+        # read in reverse order of writing: a frame is first started, then gets a number, and is
+        # folded last. No call between the first four reads: a signal handler might fold there
         folded, buried = self.folded, self._buried
         overwritten, torn = self._overwritten, self.torn
         rejected = self._incidents.rejections.read()
@@ -274,13 +276,13 @@ class LiveFold:
         self.worker = None
 
     def _make_space(self) -> None:
-        """Let the core draw the numbers that replace settled rows."""
+        """Let the core draw numbers that overwrite rows which are accounted for."""
         if self._core.limit < UNLIMITED:
             settled = min(self._pending) - 1 if self._pending else self._seen
             self._core.limit = max(self._core.limit, settled + self.capacity)
 
     def beat(self) -> None:
-        """Store a sign of life in the ring's file: until when frames in flight are known to be."""
+        """Store a sign of life in the ring's file: frames in flight are in flight until then."""
         begun_clock, begun_ns = self._begun
         self._ring.beat(begun_clock + time.monotonic_ns() - begun_ns)
 
@@ -338,9 +340,10 @@ class LiveFold:
 
 
 def _grouped(sources: Any, most: int) -> tuple[Labels, int]:
-    """Return the sources with all but the first `most` names replaced by "(others)", and how many.
+    """Return sources in which "(others)" replaces all but the first `most` names.
 
-    The names are in the order in which they came first.
+    The second value is the number of frames with replaced names. Names are in the order in which
+    they occurred first.
     """
     beyond = int(np.count_nonzero(sources.codes >= most))
     if not beyond:

@@ -1,4 +1,4 @@
-"""Outputs of folded frames: kept by weight, written to files, or saved around an alert."""
+"""Outputs of folded frames: sampled and kept, written to files, or saved around an alert."""
 
 import contextlib
 import os
@@ -78,8 +78,9 @@ class Outputs:
         elif callable(settings.on_critical):
             alerts.on_critical = settings.on_critical
         if self._files is not None or self._freezer is not None:
-            # Import now what writing a trace needs. If a process forks during an import in another
-            # thread, the import never ends in the child, and pandas cannot be imported at exit.
+            # Saving a trace imports all modules that the files need. Later would be too late: if a
+            # process forks during an import in another thread, the import never ends in the child,
+            # and pandas cannot be imported at exit.
             self.ring_trace().save(os.devnull)
 
     def _write(self, rows: npt.NDArray[np.void], columns: Columns) -> None:

@@ -1,4 +1,4 @@
-"""What a program may have done wrong, as its frames look: logged once, and counted in the notes."""
+"""Mistakes of a program that show in its frames: logged once, and counted in the notes."""
 
 import time
 
@@ -22,17 +22,17 @@ __all__ = ["Plausibility"]
 
 LOST = "frames lost"
 SHORTEST_THRESHOLD_NS = 1_000
-FARTHEST_NS = 86_400 * 10**9  # of a stamp from the clock: a day
+FARTHEST_NS = 86_400 * 10**9  # plausible distance of a stamp from the clock: a day
 ENOUGH_FRAMES = 100  # frames after which most of them are known to have marks out of order
 
 
 class Plausibility:
-    """Looks at thresholds and folded frames; nothing of it changes what is recorded.
+    """Looks at thresholds and folded frames for signs of mistakes; the recording is not changed.
 
     Parameters
     ----------
     pipeline
-        The order of the marks. Those that only sides have may come at any time.
+        The order of the marks. Marks that only sides have may come at any time.
     alerts
         Logs and counts; has the thresholds.
     """
@@ -81,7 +81,7 @@ class Plausibility:
         )
 
     def settle(self, accounts: Accounts) -> None:
-        """Look at what is known when recording has stopped."""
+        """Look at all counts when recording has stopped."""
         if self._frames:
             self._log_disordered()
         if is_unfinished(accounts):

@@ -83,7 +83,7 @@ class Profiler(FrameCalls):
     upload_to
         The URL of a folder, ``"s3://bucket/traces/"``, to which files are moved once they are
         complete, in a thread. A file that cannot be sent stays in the folder of `path`, is counted
-        in the notes of the accounts and logged; so does one that is complete while 64 others wait.
+        in the notes of the accounts and logged; so is a file that is complete while 64 others wait.
         `stop` waits up to 10 seconds for the last files.
     on_critical
         What happens if a critical threshold is exceeded: ``"freeze"`` saves the frames around it
@@ -98,7 +98,7 @@ class Profiler(FrameCalls):
         the p99 by a fixed limit. None keeps all.
     max_sources
         How many sources the report counts one by one, the first ones that occur; at most 1,000.
-        The frames of all others are counted as the source "(others)". Each takes some 100 kB.
+        The frames of all others are counted as the source "(others)". A source takes some 100 kB.
     logger
         The logger of all messages; None means the logger ``latprof``.
     ring
@@ -110,21 +110,21 @@ class Profiler(FrameCalls):
     keep_previous
         Number of older ring files that are kept.
     meta
-        What is to be known of the run, such as ``{"run": 17, "commit": "abc"}``: up to 32 texts and
-        numbers. They are in the metadata of its traces and in `Profile.labels`.
+        Facts about the run, such as ``{"run": 17, "commit": "abc"}``: up to 32 texts and numbers.
+        They are in the metadata of its traces and in `Profile.labels`.
     tags
         Names of values that each frame may have, such as ``("endpoint", "status")``: see
         `Frame.tag`. They are columns of the trace. A tag has at most 65,534 different values.
     track_current
-        Whether ``with`` blocks set the current frame, see `latprof.current_frame`. It takes a fifth
-        of a microsecond for each block.
+        Whether ``with`` blocks set the current frame, see `latprof.current_frame`. Setting it takes
+        a fifth of a microsecond for each block.
 
     Attributes
     ----------
     pipeline, owns, capacity, sampling_rate, overflow
-        As given; `owns` has the names in the pipeline's order.
+        As given; `owns` has the names in the pipeline's order, all marks if None was given.
     warning, critical, report_interval
-        As given, in ns.
+        As given, in ns: a number, a dict by span, or None.
     clock_offset_ns
         Wall clock minus the profiler's clock, in ns.
 
@@ -273,7 +273,7 @@ class Profiler(FrameCalls):
             pid = self._recording.pid
             if pid != os.getpid():
                 raise ProfilerError(
-                    f"a profiler must be started in the process that made it ({pid}), this is "
+                    f"a profiler must be started in the process that made it ({pid}), got "
                     f"{os.getpid()}; make a new Profiler after a fork"
                 )
             if self.running:
@@ -322,7 +322,7 @@ class Profiler(FrameCalls):
                     self._release()
 
     def _release(self) -> None:
-        """Let go of what only a running profiler needs."""
+        """Release the thread and the ring's lock, which only a running profiler needs."""
         self._background = None
         self._ring.release()
         self._fold.plausibility.settle(self._fold.accounts())
@@ -369,8 +369,8 @@ class Profiler(FrameCalls):
         Raises
         ------
         PipelineError
-            `stamps` has not one column for each mark, or has stamps of a mark that another process
-            owns.
+            `stamps` does not have one column for each mark, or has stamps of a mark that another
+            process owns.
         ProfilerError
             An array is not of integers, the lengths differ, or `tags` has a name that is not a tag
             of the profiler.
@@ -401,7 +401,7 @@ class Profiler(FrameCalls):
         PipelineError
             The pipeline has no such stage or side, or other processes own its marks.
         ProfilerError
-            What is decorated is not a function, or is a generator.
+            The decorated object is not a function, or is a generator function.
 
         Examples
         --------
@@ -421,7 +421,7 @@ class Profiler(FrameCalls):
 
     @property
     def accounts(self) -> Accounts:
-        """The accounts of all frames since the first start: where they are now, and the notes."""
+        """The accounts of all frames since the first start: their present states, and the notes."""
         return self._fold.accounts()
 
     def trace(self) -> Trace:

@@ -1,7 +1,7 @@
-"""A recording: when and on which clocks frames were recorded, and the trace files of it.
+"""A recording: when and on which clocks frames were recorded, and its trace files.
 
-Frames may be written to trace files while they are recorded: to one file, or to one after the
-other. A file appears under its name when it is complete. All files of a recording have its id
+Frames may be written to trace files while they are recorded: to one file, or to several in turn.
+A file appears under its name when it is complete. All files of a recording have its id
 (``recording``) and a number (``part``). The accounts and segments of a file cover the time since
 the file before it, so that the sum over all files gives those of the recording.
 """
@@ -54,8 +54,8 @@ class Recording:
     since
         When the running segment began, UTC ns, or None if the profiler is stopped.
     note
-        Called at each `begin` and `end` with whether it begins, the profiler's clock and the wall
-        clock.
+        Called at each `begin` with True and at each `end` with False, the profiler's clock and the
+        wall clock, ns; or None.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -153,7 +153,7 @@ class TraceFiles:
     path
         The file, or a folder for files that are named after the pipeline.
     rotation
-        When a new file begins, before recording stops.
+        When a new file begins.
     pipeline, recording, accounts
         The metadata of the files.
     alerts
@@ -194,7 +194,7 @@ class TraceFiles:
         self._part = 0
         self._row_group = ROW_GROUP
         if rotation.bytes is not None:
-            # a row takes 25 to 100 bytes, so that files are little larger than requested
+            # a row takes 25 to 100 bytes: files get little larger than requested
             self._row_group = max(1_000, min(ROW_GROUP, rotation.bytes // 100))
         self._writer: Writer | None = None
         self._path = self._folder
@@ -306,7 +306,7 @@ class TraceFiles:
         writer.close()
         self._writer = None
         self._frames = 0
-        # not earlier: if closing fails, the next file gets these accounts
+        # only now: if closing fails, the next file gets these accounts
         since.in_flight = since.not_folded = 0
         self._reported += since
         self._reported_until = max((end for _, end in segments), default=self._reported_until)

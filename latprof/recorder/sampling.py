@@ -131,7 +131,7 @@ class TailSampler:
     Parameters
     ----------
     dtype, capacity
-        Of the rows, and the number of rows that are held.
+        The type of a row, and the number of rows that are held.
     limit_ns
         All frames that take longer than this are kept. If it is None, the limit is a running p99.
     rng

@@ -31,11 +31,11 @@ _EXPONENTS = {"k": 1, "M": 2, "G": 3}
 
 MOST_SOURCES = 1_000  # each takes up to some 100 kB, and a saved profile has at most 1,000 groups
 
-MOST_META = 32  # values, and characters of all of them together
-LONGEST_META = 4_096
+MOST_META = 32  # values
+LONGEST_META = 4_096  # characters of all names and values together
 
-SMALLEST_FILE = 65_536  # bytes
-SHORTEST_FILE_NS = 1_000_000
+SMALLEST_FILE = 65_536  # bytes, of `rotate`
+SHORTEST_FILE_NS = 1_000_000  # of `rotate`
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,9 @@ class Rotation:
 class Settings:
     """The checked settings of a `Profiler`, under the names of its arguments.
 
-    Durations are in ns, and thresholds in ns by span, so that settings that mean the same are
+    Durations are in ns, and thresholds in ns by span, so that two ways to write a setting are
     equal. `owns` is None if all marks are owned; `keep` is ``"slow"``, a limit in ns, or None.
-    `capacity`, `ring`, `keep_previous` and `tags` are checked by the ring.
+    `capacity`, `ring`, `keep_previous` and `tags` are not checked here, but by the ring.
     """
 
     pipeline: Pipeline
@@ -85,7 +85,7 @@ class Settings:
 
 
 def check_settings(pipeline: Pipeline, **given: Any) -> Settings:
-    """Check all arguments of `Profiler`, and return what they mean.
+    """Check the arguments of `Profiler`, and return them in the form of `Settings`.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def check_settings(pipeline: Pipeline, **given: Any) -> Settings:
     if type(most) is not int or not 1 <= most <= MOST_SOURCES:
         raise ProfilerError(
             f"max_sources must be an integer from 1 to {MOST_SOURCES:,}, got {quoted(most)}; "
-            "sources beyond it are counted together"
+            "further sources are counted together"
         )
     if not isinstance(overflow, str) or overflow not in OVERFLOWS:
         raise ProfilerError(
@@ -215,7 +215,8 @@ def _checked_path(path: PathLike) -> str:
     if ends_in_separator(text):
         if checked.exists() and not checked.is_dir():
             raise ProfilerError(
-                f"path must not end in {text[-1]} if it is a file, got {escape(text)}"
+                f"path must not end in {text[-1]} if it is a file, got {escape(text)}; remove the "
+                f"{text[-1]}"
             )
     elif not checked.is_dir() and not checked.parent.is_dir():
         raise ProfilerError(
@@ -234,7 +235,10 @@ def _checked_rotation(rotate: Duration, path: str | None) -> Rotation:
         base = 1_024 if "i" in size[0] else 1_000
         count = int(Fraction(size[1]) * base ** _EXPONENTS[size[2]])
         if count < SMALLEST_FILE:
-            raise ProfilerError(f"rotate must be 66kB or more, got {quoted(rotate)}")
+            raise ProfilerError(
+                f"rotate must be 64KiB (65,536 bytes) or more, got {quoted(rotate)}; use a larger "
+                "size"
+            )
         return Rotation(bytes=count)
     ns = parse_duration(rotate, name="rotate, unless a size like 64MB,", error=ProfilerError)
     if ns < SHORTEST_FILE_NS:
@@ -264,7 +268,7 @@ def _checked_upload(url: PathLike | None, path: str | None) -> str | None:
 
 
 def _checked_meta(meta: Any) -> dict[str, str | int | float]:
-    """Return what the program says of the run: texts and numbers by name."""
+    """Return the texts and numbers by name that describe the run."""
     rule = "meta must be a dict of texts and numbers, such as {'run': 17, 'commit': 'abc'}"
     if meta is None:
         return {}

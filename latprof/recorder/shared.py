@@ -1,4 +1,4 @@
-"""What the parts of one profiler share: its settings, ring, stamping core, clock and log."""
+"""The parts of a profiler that its other parts use: settings, ring, stamping core, clock, log."""
 
 from dataclasses import dataclass
 
@@ -15,18 +15,20 @@ __all__ = ["Shared"]
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """The parts of a profiler that the others use.
+    """The parts of a profiler that its other parts use.
 
     Parameters
     ----------
     settings
         The settings of the profiler.
     recording
-        When it recorded, and on which clocks.
-    ring, core, incidents
-        The rows, the core that writes them, and what it calls in rare cases.
+        When the profiler recorded, and on which clocks.
+    ring, core
+        The rows, and the core that writes the rows.
+    incidents
+        Methods that the core calls in rare cases.
     alerts
-        What is counted beside the frames, and logged.
+        Counts problems and slow frames, and logs them.
     """
 
     settings: Settings
@@ -38,7 +40,7 @@ class Shared:
 
     @classmethod
     def of(cls, settings: Settings) -> "Shared":
-        """Make all of them. The ring may create a file."""
+        """Make all parts from the settings. The ring may create a file."""
         recording = Recording(settings)
         alerts = Alerts(settings.logger, settings.warning, settings.critical)
         metadata = None

@@ -41,11 +41,11 @@ class Uploads:
         self._alerts = alerts
         self._lock = threading.Lock()
         self._waiting: deque[Path] = deque()  # the first one is being sent
-        self._given_up: Path | None = None  # the one that was still being sent at the end
+        self._given_up: Path | None = None  # the file that was still being sent at the end
         self._thread: threading.Thread | None = None
 
     def add(self, path: Path) -> None:
-        """Send a file soon."""
+        """Let a file be sent in the background."""
         why = self._queue(path)
         if why:
             self._keep(1, why)
@@ -93,7 +93,7 @@ class Uploads:
                 late, self._given_up = self._given_up == path, None
             if error is None:
                 self._alerts.notes.add(SENT)
-                self._alerts.notes.add(NOT_SENT, -late)  # it was counted at the end
+                self._alerts.notes.add(NOT_SENT, -late)  # `close` has counted it as not sent
             elif not late:
                 self._keep(1, str(error))
 

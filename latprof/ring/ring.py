@@ -79,7 +79,7 @@ class Numbers:
 
 
 class Drawing(Protocol):
-    """What hands out sequence numbers: `Numbers`, or the core of a profiler."""
+    """An object that hands out sequence numbers: `Numbers`, or the core of a profiler."""
 
     @property
     def drawn(self) -> int:
@@ -97,9 +97,9 @@ class Snapshot:
     first, last
         The range; `last` < `first` if it is empty.
     overwritten
-        Numbers with newer rows in their slots.
+        How many numbers of the range have newer rows in their slots.
     pending
-        Numbers that are claimed, without rows in their slots (yet).
+        The numbers of the range that were drawn, but have no row in their slots (yet).
     """
 
     rows: npt.NDArray[np.void]
@@ -110,7 +110,7 @@ class Snapshot:
 
 
 class Ring:
-    """Rows of `pipeline`, the last `capacity` of those that were committed.
+    """The last `capacity` of all rows that were committed.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ class Ring:
     slots
         Number of frames in flight that the file holds.
     keep_previous
-        Number of older rings that are kept beside the file.
+        Number of older ring files that are kept.
 
     Attributes
     ----------
@@ -142,7 +142,7 @@ class Ring:
     numbers
         Hands out the sequence numbers of new rows.
     sources, outcomes, tags
-        Names by code; of the tags a table each, in the order of `tag_names`.
+        Names by code; `tags` has a table for each tag, in the order of `tag_names`.
 
     Raises
     ------
@@ -219,7 +219,7 @@ class Ring:
         self.numbers: Drawing = Numbers()
 
     def _stored_as(self, kind: int) -> Callable[[int, str], bool] | None:
-        """Return what stores names of a kind in the file, or None for rows in memory."""
+        """Return a function that stores names of a kind in the file; None for rows in memory."""
         return None if self.file is None else partial(self.file.store_name, kind)
 
     @property
@@ -228,7 +228,7 @@ class Ring:
         return self.numbers.drawn
 
     def acquire(self) -> None:
-        """Lock the file, if there is one; ProfilerError if another profiler has locked it."""
+        """Lock the file, if there is one; raise ProfilerError if another profiler has locked it."""
         if self.file is not None:
             self.file.acquire()
 
@@ -255,7 +255,7 @@ class Ring:
             store_rows(self.array, rows[start : start + self.capacity], first + start)
 
     def read(self, after: int, limit: int | None = None) -> Snapshot:
-        """Return a copy of the rows with numbers above `after`, the oldest `limit` of them."""
+        """Return a copy of the rows with numbers above `after`: the oldest `limit`, or all."""
         claimed = self.claimed
         first = after + 1
         oldest = max(first, claimed - self.capacity + 1)
@@ -281,7 +281,7 @@ class Ring:
         """Return the committed rows of (n,) ascending numbers, and the numbers that are pending."""
         index = self._index(numbers)
         wanted = numbers.astype(np.uint64)
-        # in this order: a writer that comes meanwhile changes `begin` before anything else
+        # in this order: a writer that arrives meanwhile changes `begin` first and `seq` last
         seq = self.array["seq"][index].copy()
         rows = self.array[index].copy()
         begin = self.array["begin"][index].copy()
@@ -293,7 +293,7 @@ class Ring:
         return rows[whole], numbers[~whole & ~newer].tolist()
 
     def _index(self, numbers: Ints) -> Any:
-        """Return the slots of (n,) ascending numbers, as a slice where they are consecutive."""
+        """Return the slots of (n,) ascending numbers, as a slice if they are consecutive."""
         slots = (numbers - 1) % self.capacity
         span = len(numbers) - 1
         # a slice copies faster than an array of indices
@@ -303,7 +303,7 @@ class Ring:
 
 
 def row_struct(marks: int, tags: int = 0) -> struct.Struct:
-    """Return what packs the fields of a row with these numbers of marks and tags: `row_dtype`."""
+    """Return a Struct of the bytes of `row_dtype`, for these numbers of marks and tags."""
     order, word = "<", "Q"
     if sys.byteorder == "little" and struct.calcsize("@N") == 8:
         order, word = "@", "N"  # the same bytes, which CPython packs in two thirds of the time
@@ -311,7 +311,7 @@ def row_struct(marks: int, tags: int = 0) -> struct.Struct:
 
 
 def store_rows(array: npt.NDArray[np.void], rows: npt.NDArray[np.void], first: int) -> None:
-    """Write rows, at most as many as there are places, under the numbers from `first` on."""
+    """Write (n,) rows, n at most len(array), into the slots of the numbers from `first` on."""
     numbers = np.arange(first, first + len(rows))
     places = (numbers - 1) % len(array)
     block = rows.copy()
@@ -323,9 +323,9 @@ def store_rows(array: npt.NDArray[np.void], rows: npt.NDArray[np.void], first: i
 
 
 def storable(rows: npt.NDArray[np.void], pipeline: Pipeline, offset_ns: int = 0) -> Mask | None:
-    """Return which rows have only stamps that a trace can hold, or None if all rows do.
+    """Return which of (n,) rows have only stamps that a trace can hold, or None if all rows do.
 
-    A stamp must be below 2**62, also after `offset_ns` is added.
+    A stamp must be from 0 to below 2**62, also after `offset_ns` is added.
     """
     limit = STAMP_LIMIT - max(offset_ns, 0)
     stamps = _stamps(rows, pipeline).view(np.uint64)
@@ -341,7 +341,7 @@ def _stamps(rows: npt.NDArray[np.void], pipeline: Pipeline) -> Ints:
 
 
 class RowSource(Protocol):
-    """What explains the fields of rows: a `Ring`, or the reader of a ring file."""
+    """An object with the names that rows refer to: a `Ring`, or the reader of a ring file."""
 
     pipeline: Pipeline
     sources: NameTable

@@ -1,10 +1,10 @@
-"""What a scan of a ring file has found: rows, and what became of slots and numbers without one.
+"""The result of a scan of a ring file: rows, and the state of slots and numbers without a row.
 
 A scan reads the slots one after the other. While a process records, a slot may be read in the
 middle of a write, and a row may be written after its slot was read. Such rows are neither torn nor
-lost: their slots are read again, and what was read last counts. In the end each sequence number up
-to the newest one that was found has a row, or is unfinished (still being written), or is lost; and
-each slot has given a row, or is being written, torn, or was never written.
+lost: their slots are read again, and the last read counts. In the end each sequence number up to
+the newest number that was found has a row, is unfinished (its row is still being written), or is
+lost; and each slot has given a row, is being written, is torn, or was never written.
 """
 
 from dataclasses import dataclass, field
@@ -41,20 +41,20 @@ class Scan:
         Sequence numbers up to `newest` that are still being written: to be passed to the next
         scan.
     in_flight
-        Number of frames in flight: `flights`, and other rows being written: `unfinished`, and those
-        above `newest` that were begun in their slots. An unfinished row may not have reached its
-        slot yet, so this can be more than `being_written`.
+        Number of frames in flight: those of `flights`, and frames with a row that is being written:
+        the numbers in `unfinished`, and numbers above `newest` that were begun in their slots. The
+        row of an unfinished number may not have reached its slot yet, so `in_flight` can be more
+        than `being_written`.
     lost
         Requested numbers up to `newest` without a row, of frames that are not in flight:
         overwritten, torn or refused.
     torn
         Slots that hold part of a row that no process is writing any more.
     torn_lost
-        How many of the torn slots are of numbers that are counted in `lost`, too: of those up to
-        `newest`.
+        How many of the torn slots have a number up to `newest`, which is counted in `lost`, too.
     torn_in_flight
-        How many of the torn slots are of frames that are in flight: of a frame that was being
-        finished when its process died.
+        How many of the torn slots have the number of a frame in flight, which was being finished
+        when its process died.
     refused
         Rows that are whole but invalid: with a name that the file does not have, a mark that the
         process does not own, or a stamp out of range.
@@ -104,9 +104,9 @@ class _Gaps(NamedTuple):
     place: Ints  # in the table
     state: npt.NDArray[np.void]
     latest: Ints
-    number: Ints  # of the row that the slot holds at least part of; a guess if that is unknown
+    number: Ints  # of the row or part of a row in the slot; a guess if that is unknown
     missing: Mask  # the latest number is requested, has no row, and may get one
-    unfinished: Mask  # the same, and it may still be being written
+    unfinished: Mask  # as `missing`, and the row may still be being written
 
 
 class SlotTable:
@@ -115,11 +115,11 @@ class SlotTable:
     Parameters
     ----------
     dtype, capacity
-        Of the ring.
+        The type of a row, and the number of slots of the ring.
     after
-        Rows with numbers above are requested; if 0, all rows are.
+        Rows with numbers above `after` are requested; 0 requests all rows.
     unfinished
-        Numbers up to `after` that are requested, too.
+        (n,) numbers up to `after` that are requested, too.
 
     Attributes
     ----------
@@ -171,7 +171,7 @@ class SlotTable:
     def _parsed(
         self, slots: Ints, rows: npt.NDArray[np.void], moved: Mask
     ) -> tuple[npt.NDArray[np.void], npt.NDArray[np.void]]:
-        """Return a copy of (n,) rows, and the slots' state."""
+        """Return a copy of (n,) rows, and the states of their slots."""
         begin, seq = rows["begin"], rows["seq"]
         numbers = begin.astype(np.int64)  # below 0 if it is too large
         begun = ~moved & (numbers > 0) & ((numbers - 1) % self.capacity == slots)
@@ -218,7 +218,7 @@ class SlotTable:
         # in a scan for new rows each number gets the time until the next scan
         oldest = min(newest - NEWEST, self.after or newest)
         unfinished = missing & ((latest > oldest) | np.isin(latest, held)) & alive
-        # where the number is unknown: near the newest one it may be that of the next lap
+        # if a slot's number is unknown and the next lap will soon reach the slot, guess that lap's
         next_lap = (begun == 0) & ~_untouched(state, latest, capacity) & ~unfinished & alive
         next_lap &= capacity - behind <= NEWEST
         guess = np.where(next_lap, newest - behind + capacity, latest)
@@ -226,7 +226,7 @@ class SlotTable:
         return _Gaps(place, state, latest, number, missing, unfinished)
 
     def unsettled(self, *, near: bool) -> Ints:
-        """Return the places of slots that another read may find another row in.
+        """Return the places of slots in which another read may find another row.
 
         Parameters
         ----------
@@ -236,7 +236,7 @@ class SlotTable:
         """
         place, state, latest, number, missing, unfinished = self._gaps()
         if near:
-            # a row that was unfinished in the scan before has had its time
+            # do not wait again for a row that was unfinished in the scan before
             again = unfinished & (latest > max(self.after, self.newest - NEWEST))
             again |= ~state["whole"] & (number > self.newest)
         else:
@@ -254,7 +254,7 @@ class SlotTable:
         return int(np.count_nonzero(gaps.state["moved"] | stale))
 
     def result(self, *, alive: bool, flights: npt.NDArray[np.void] | None = None) -> Scan:
-        """Return the rows, and what became of slots and numbers without one.
+        """Return the rows, and the counts of slots and numbers without a row.
 
         Parameters
         ----------
@@ -266,7 +266,7 @@ class SlotTable:
         """
         rows = self._found()
         flights = self._empty[0] if flights is None else flights
-        # the row may have been overwritten after it was read and before the slot was
+        # a row may have been overwritten between the reads of the rows and of the flights
         numbers = flights["seq"].astype(np.int64)
         settled = (numbers > 0) & ~self._is_requested(numbers)
         flights = flights[~settled & ~np.isin(flights["seq"], rows["seq"])]
@@ -305,6 +305,6 @@ class SlotTable:
 def _untouched(state: npt.NDArray[np.void], latest: Ints, capacity: int) -> Mask:
     """Return which of (n,) slots are as they were when the file was created.
 
-    A writer may write zeros before the row: from the second lap on, zeros are part of a row.
+    From the second lap on, an empty slot is not untouched: a writer may write zeros before the row.
     """
     return np.asarray(state["empty"] & (latest <= capacity))
