@@ -44,14 +44,13 @@ from latprof.export.series import (
     report_label,
     states_of,
 )
-from latprof.export.slices import known_times
+from latprof.export.slices import known_times, stable_id
 from latprof.export.slow_frames import (
     check_exportable,
     check_installed,
     resource_of,
     scope,
     slowest,
-    span_id,
     spans,
     spans_of,
 )
@@ -221,7 +220,7 @@ def _exemplars(pipeline: Pipeline, frames: Mapping[int, WorstFrame]) -> "dict[st
         at = frame.marks["end"]
         details = {"frame": str(frame.frame_id)}
         for span, begin, end in known_times(pipeline.all_spans, frame.marks):
-            own = span_id(trace_id, "" if span.kind == "total" else span.name)
+            own = stable_id(trace_id, "" if span.kind == "total" else span.name)
             exemplar = Exemplar(details, (end - begin) / SECOND, at, own, trace_id)
             found.setdefault(span.name, []).append(exemplar)
     return found

@@ -112,12 +112,9 @@ def _placed(drawing: Drawing, first_flow: int) -> dict[int, list[_Placed]]:
     found: dict[int, list[_Placed]] = defaultdict(list)
     for number, frame in enumerate(drawing.frames):
         found[0].append(_Placed(frame.whole, frame))
-        flow = (first_flow + number) % 2**64 or 1
+        flow = (first_flow + number) % 2**64 or 1 if len(frame.stages) > 1 else 0
         for each in frame.stages:
-            placed = _Placed(each, frame)
-            if len(frame.stages) > 1:
-                placed = _Placed(each, frame, flow, each is frame.stages[-1])
-            found[each.track].append(placed)
+            found[each.track].append(_Placed(each, frame, flow, each is frame.stages[-1]))
     return found
 
 

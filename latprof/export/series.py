@@ -44,8 +44,8 @@ _OTHER_LABELS = ("pipeline", "span", "state", "le", "quantile")
 _log = logging.getLogger("latprof")
 
 
-def check_profiler(profiler: object) -> Profiler:
-    """Return `profiler` if it is a Profiler.
+def check_profiler(profiler: object) -> None:
+    """Refuse what is not a Profiler.
 
     Raises
     ------
@@ -54,7 +54,6 @@ def check_profiler(profiler: object) -> Profiler:
     """
     if not isinstance(profiler, Profiler):
         raise ProfilerError(f"profiler must be a Profiler, got {quoted(profiler)}")
-    return profiler
 
 
 def label_of(tag: str) -> str:

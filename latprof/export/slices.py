@@ -26,6 +26,7 @@ __all__ = [
     "DrawnFrame",
     "InFlight",
     "Slice",
+    "details_of",
     "draw",
     "frames_in_flight",
     "known_times",
@@ -74,8 +75,7 @@ class DrawnFrame:
     @property
     def details(self) -> dict[str, str]:
         """Names and values that a viewer shows beside each slice of the frame."""
-        source = {} if self.source is None else {"source": storable(self.source)}
-        return {"frame": str(self.frame_id)} | source
+        return details_of(self.frame_id, self.source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +158,11 @@ def _frames(
         )
         frames.append(DrawnFrame(frame, source, whole, stages))
     return tuple(frames)
+
+
+def details_of(frame_id: int, source: str | None) -> dict[str, str]:
+    """Return what is shown beside the times of a frame."""
+    return {"frame": str(frame_id)} | ({} if source is None else {"source": storable(source)})
 
 
 def known_times(spans: Iterable[Span], marks: Mapping[str, int]) -> list[tuple[Span, int, int]]:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from latprof.errors import ProfileError, ProfilerError
 from latprof.export.series import groups_of
-from latprof.export.slices import known_times, stable_id
+from latprof.export.slices import details_of, known_times, stable_id
 from latprof.fold.worst import MOST_WORST, WorstFrame
 from latprof.pipeline import Pipeline
 from latprof.profile.answers import worst_frames
 from latprof.profile.profile import Profile
 from latprof.profile.span import check_integer
-from latprof.text import quoted, storable
+from latprof.text import quoted
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
@@ -28,7 +28,6 @@ __all__ = [
     "resource_of",
     "scope",
     "slowest",
-    "span_id",
     "spans",
     "spans_of",
 ]
@@ -98,19 +97,16 @@ def _of_frame(
     def context(name: str) -> SpanContext:
         """Return the ids of a span of the frame."""
         flags = TraceFlags(TraceFlags.SAMPLED)
-        return SpanContext(trace_id, span_id(trace_id, name), is_remote=False, trace_flags=flags)
+        return SpanContext(trace_id, stable_id(trace_id, name), is_remote=False, trace_flags=flags)
 
-    details = {"frame": str(frame.frame_id)}
-    details |= {} if frame.source is None else {"source": storable(frame.source)}
     common: dict[str, Any] = {"resource": resource, "instrumentation_scope": scope()}
-    begin, end = frame.marks["start"], frame.marks["end"]
     whole = ReadableSpan(
         pipeline.name,
         context(""),
         None,
-        attributes=details,
-        start_time=begin,
-        end_time=end,
+        attributes=details_of(frame.frame_id, frame.source),
+        start_time=frame.marks["start"],
+        end_time=frame.marks["end"],
         **common,
     )
     inside = known_times((*pipeline.stages, *pipeline.sides), frame.marks)
@@ -137,11 +133,6 @@ def slowest(profile: Profile, worst: int) -> dict[int, WorstFrame]:
             trace = stable_id(pipeline.name, frame.frame_id, frame.source, *marks, size=16)
             found[trace] = frame
     return found
-
-
-def span_id(trace_id: int, name: str) -> int:
-    """Return the id of the span `name` of a frame, or of the whole frame if `name` is ""."""
-    return stable_id(trace_id, name)
 
 
 # -- what metrics need as well -------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from queue import SimpleQueue
@@ -100,10 +100,7 @@ class Reader:
                 raise
 
     def _begin(self, pipeline: Pipeline | None, footer: Any) -> None:
-        ahead = self._remote is not None  # one request for columns that are close to each other
-        parquet = pq.ParquetFile(
-            self._file, metadata=footer, pre_buffer=ahead, page_checksum_verification=True
-        )
+        parquet = self._decoder(self._file, footer)
         raw = metadata.find(parquet.metadata.metadata)
         self.meta: dict[str, Any] = {}
         if raw is None and pipeline is None:
@@ -127,7 +124,8 @@ class Reader:
             self._check_own_marks(schema)
         self.footer: Any = parquet.metadata
         # plain strings are decoded faster as dictionaries
-        self._parquet = self._decoder(self._file) if self._plan.text else parquet
+        text = self._plan.text
+        self._parquet = self._decoder(self._file, self.footer, text) if text else parquet
         # a task takes one and puts it back: threads must not share a ParquetFile
         self._idle: SimpleQueue[pq.ParquetFile] = SimpleQueue()
         self._decoders = 1
@@ -136,12 +134,14 @@ class Reader:
         self.num_batches: int = parquet.num_row_groups
         self.tags = self._plan.tags
 
-    def _decoder(self, file: pa.NativeFile) -> pq.ParquetFile:
+    def _decoder(
+        self, file: pa.NativeFile, footer: Any, text: Sequence[str] = ()
+    ) -> pq.ParquetFile:
         return pq.ParquetFile(
             file,
-            metadata=self.footer,
-            read_dictionary=list(self._plan.text),
-            pre_buffer=self._remote is not None,
+            metadata=footer,
+            read_dictionary=list(text),
+            pre_buffer=self._remote is not None,  # one request for columns that are close
             page_checksum_verification=True,
         )
 
@@ -157,7 +157,7 @@ class Reader:
         with self._errors():
             while self._decoders < min(self._most_decoders, self.num_batches):
                 self._others.append(self._opened_again())
-                self._idle.put(self._decoder(self._others[-1]))
+                self._idle.put(self._decoder(self._others[-1], self.footer, self._plan.text))
                 self._decoders += 1
         return self._most_decoders
 

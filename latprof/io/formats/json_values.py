@@ -9,7 +9,7 @@ import codecs
 import contextlib
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from latprof.errors import TraceError
@@ -142,44 +142,38 @@ class JsonValues:
 
     def _elements(self, key: str) -> Iterator[tuple[str, Any]]:
         """Yield the elements of an array up to its end."""
-        while True:
-            if not self._peek():
-                self._end_early()
-                return
-            if self._next() == "]":
-                self._place += 1
-                return
-            try:
-                value = self._value()
-            except _CutError:
-                self._end_early()
-                return
-            yield self._counted(key, value)
+        return self._up_to("]", lambda: iter([self._counted(key, self._value())]))
 
     def _members(self) -> Iterator[tuple[str, Any]]:
         """Yield the values of an object up to its end; of known keys, element by element."""
-        while True:
-            if not self._peek():
-                self._end_early()
-                return
-            if self._next() == "}":
+        return self._up_to("}", self._member)
+
+    def _member(self) -> Iterator[tuple[str, Any]]:
+        key = self._value()
+        if not isinstance(key, str) or not self._peek() or self._next() != ":":
+            raise TraceError(self._invalid())
+        self._place += 1
+        if not self._peek():
+            raise _CutError
+        if key in self._keys and self._next() == "[":
+            self._place += 1
+            yield from self._elements(key)
+        else:
+            yield self._counted(key, self._value())
+
+    def _up_to(
+        self, end: str, inside: Callable[[], Iterator[tuple[str, Any]]]
+    ) -> Iterator[tuple[str, Any]]:
+        """Yield what is inside an array or an object up to its end, or the end of the file."""
+        while self._peek():
+            if self._next() == end:
                 self._place += 1
                 return
             try:
-                key = self._value()
-                if not isinstance(key, str) or not self._peek() or self._next() != ":":
-                    raise TraceError(self._invalid())
-                self._place += 1
-                if not self._peek():
-                    raise _CutError
-                if key in self._keys and self._next() == "[":
-                    self._place += 1
-                    yield from self._elements(key)
-                else:
-                    yield self._counted(key, self._value())
+                yield from inside()
             except _CutError:
-                self._end_early()
-                return
+                break
+        self._end_early()
 
     def _end_early(self) -> None:
         self.cut = self._ended = True

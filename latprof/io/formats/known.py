@@ -7,17 +7,14 @@ from importlib import import_module
 from typing import Any
 
 from latprof.errors import TraceError
-from latprof.frames import Columns
 from latprof.io.atomic import file_errors, reading
 from latprof.io.formats.bins import EDGES, BinnedFile
 from latprof.io.formats.files import BOM, head_of
 from latprof.io.formats.spans import frames_of_spans
+from latprof.io.formats.stages import Frames
 from latprof.io.paths import StrPath
-from latprof.pipeline import Pipeline
 
 __all__ = ["FORMATS", "UNTRIED", "Format", "recognized"]
-
-Frames = tuple[Pipeline, Columns, dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,18 +14,15 @@ from latprof.frames import MISSING, Columns, Labels
 from latprof.io import arrow
 from latprof.io.formats.columns import MISSING_TEXTS, NUMBERED, UNREADABLE
 from latprof.io.formats.sources import CsvSource
-from latprof.io.formats.stages import marks_of_stages, stages_pipeline
+from latprof.io.formats.stages import Frames, marks_of_stages, stages_pipeline
 from latprof.io.formats.times import TimeForm, to_ns
 from latprof.io.paths import StrPath
-from latprof.pipeline import Pipeline
 from latprof.text import counted
 
 __all__ = ["UNREADABLE_VALUES", "Frames", "Log", "frames_of_lengths", "times_of"]
 
 UNREADABLE_VALUES = "values that cannot be read"
 """The name of their number among the notes of the accounts; for rows it is `UNREADABLE`."""
-
-Frames = tuple[Pipeline, Columns, dict[str, Any]]
 
 _MOST_ROWS = 50_000_000  # of a table that is held in memory
 
@@ -64,7 +61,7 @@ class Log:
         """
         source = CsvSource(os.fspath(path), MISSING_TEXTS)
         tables, skipped, rows = [], 0, 0
-        for make in source.batches(list(source.names), {}):
+        for make in source.batches(dict.fromkeys(source.names, pa.string())):
             batch = make()
             tables.append(batch.table)
             skipped += len(batch.skipped)
@@ -132,11 +129,9 @@ def frames_of_lengths(
     begin = np.zeros(len(end), np.int64) if start is None else start
     known = (begin != MISSING) & (end != MISSING)
     stop = np.where(known, begin + np.where(known, end, 0), MISSING)
-    lengths = [np.where(begin != MISSING, each, MISSING) for each in stages.values()]
-    marks = marks_of_stages(pipeline, begin, lengths, stop)
     columns = Columns(
         np.arange(len(end), dtype=np.uint64),
-        {mark: marks[mark] for mark in pipeline.marks},
+        marks_of_stages(pipeline, begin, list(stages.values()), stop),
         tags=dict(tags or {}),
         **optional,
     )

@@ -33,7 +33,7 @@ from latprof.io.formats.columns import (
     check_columns,
 )
 from latprof.io.formats.sources import ArrowSource, Batch, source_of
-from latprof.io.formats.stages import lengths_to_marks, unique_names
+from latprof.io.formats.stages import Frames, lengths_to_marks, unique_names
 from latprof.io.formats.times import TimeForm, forms_of, to_ns
 from latprof.io.formats.unknown import advice
 from latprof.pipeline import Pipeline
@@ -192,7 +192,8 @@ class TableReader:
             return self._converted(make(), tags)
 
         with self._errors():
-            found = self._source.batches(list(needed), self._kinds)
+            kinds = {name: self._kinds.get(name, pa.string()) for name in needed}
+            found = self._source.batches(kinds)
             tasks = ((partial(converted, make), _AHEAD) for make in found)
             for done in ahead(tasks, DECODERS):
                 counts.add(done)
@@ -296,17 +297,8 @@ class TableReader:
     def _errors(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext() if self._in_memory else reading(self.path)
 
-    def close(self) -> None:
-        """Close the file; it is open only while it is read."""
 
-    def __enter__(self) -> "TableReader":
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-
-def read_table(columns: ColumnMap, table: Any) -> tuple[Pipeline, Columns, dict[str, Any]]:
+def read_table(columns: ColumnMap, table: Any) -> Frames:
     """Return pipeline, frames and metadata of a DataFrame, or of a dict of columns."""
     reader = TableReader("the table", columns, table=arrow.table_of(table))
     return reader.pipeline, reader.read(), reader.meta

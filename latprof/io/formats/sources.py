@@ -3,7 +3,7 @@
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -38,6 +38,10 @@ __all__ = [
 _JSON_ROWS = 1 << 14  # rows of a batch of JSON
 _SHOWN = 5  # repeated names that a report lists
 _SAMPLE_ROWS = 1_000  # rows from which types and units are guessed
+
+
+Kinds = Mapping[str, pa.DataType]
+"""Columns to read, and the types that text becomes; the types of files that have some stay."""
 
 
 @dataclass(slots=True)
@@ -75,12 +79,10 @@ class Source(Protocol):
     def sample(self) -> pa.Table:
         """Return the first rows."""
 
-    def batches(
-        self, columns: Sequence[str], kinds: dict[str, pa.DataType]
-    ) -> Iterator[Callable[[], Batch]]:
-        """Yield functions, one for each batch, that return it with these columns.
+    def batches(self, kinds: Kinds) -> Iterator[Callable[[], Batch]]:
+        """Yield functions, one for each batch, that return it with columns of these kinds.
 
-        `kinds` has types by column; if a value does not fit its type, the batch is text.
+        If a value does not fit its type, the batch is text.
         """
 
 
@@ -113,16 +115,13 @@ class CsvSource:
         """Return the first rows as text."""
         return self._first.table.slice(0, _SAMPLE_ROWS)
 
-    def batches(
-        self, columns: Sequence[str], kinds: dict[str, pa.DataType]
-    ) -> Iterator[Callable[[], Batch]]:
+    def batches(self, kinds: Kinds) -> Iterator[Callable[[], Batch]]:
         """Yield functions that parse a block each; a thread reads the next block meanwhile."""
         with opened(self._path) as stream:
-            wanted = {name: kinds.get(name, pa.string()) for name in columns}
             for block in read_ahead(delimited.blocks(stream, self.dialect)):
-                yield partial(self._batch, block, wanted)
+                yield partial(self._batch, block, kinds)
 
-    def _batch(self, block: delimited.Block, kinds: dict[str, pa.DataType]) -> Batch:
+    def _batch(self, block: delimited.Block, kinds: Kinds) -> Batch:
         try:
             parsed = delimited.parse(block, self.dialect, kinds)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -163,15 +162,13 @@ class JsonSource:
         """Return the first rows as text."""
         return self._sample
 
-    def batches(
-        self, columns: Sequence[str], kinds: dict[str, pa.DataType]
-    ) -> Iterator[Callable[[], Batch]]:
+    def batches(self, kinds: Kinds) -> Iterator[Callable[[], Batch]]:
         """Yield functions, one for each batch, that return it; all columns are text."""
         word = "line" if self._lines else "row"
         for places, rows, skipped in self._rows(_JSON_ROWS):
             total = len(places)
             numbers = np.delete(np.arange(total), [number for number, _ in skipped])
-            table = self._table(rows, columns)
+            table = self._table(rows, kinds)
             where = partial(_placed, word, places)
             yield partial(Batch, table, total, numbers, skipped, where)
 
@@ -197,7 +194,7 @@ class JsonSource:
                 return
             yield places, rows, skipped
 
-    def _table(self, rows: list[dict[str, Any]], columns: Sequence[str]) -> pa.Table:
+    def _table(self, rows: list[dict[str, Any]], columns: Iterable[str]) -> pa.Table:
         arrays = []
         for name in columns:
             texts = [_text_of(row.get(name)) for row in rows]
@@ -291,18 +288,16 @@ class ArrowSource:
                 return schema.empty_table()
             return pa.Table.from_batches([first]).slice(0, _SAMPLE_ROWS)
 
-    def batches(
-        self, columns: Sequence[str], kinds: dict[str, pa.DataType]
-    ) -> Iterator[Callable[[], Batch]]:
+    def batches(self, kinds: Kinds) -> Iterator[Callable[[], Batch]]:
         """Yield functions, one for each batch, that return it; columns keep the file's types."""
         if self._table is not None:
-            yield from self._each(iter(self._table.select(list(columns)).to_batches()), columns)
+            yield from self._each(iter(self._table.select(list(kinds)).to_batches()), kinds)
             return
         with self._opened() as (_, _, read):
-            yield from self._each(read(list(columns)), columns)
+            yield from self._each(read(list(kinds)), kinds)
 
     def _each(
-        self, found: Iterator[pa.RecordBatch], columns: Sequence[str]
+        self, found: Iterator[pa.RecordBatch], columns: Iterable[str]
     ) -> Iterator[Callable[[], Batch]]:
         first = 0
         for batch in found:

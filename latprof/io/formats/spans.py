@@ -21,8 +21,7 @@ import numpy as np
 from latprof.errors import TraceError
 from latprof.frames import MISSING, Columns, Labels
 from latprof.io.formats.columns import NUMBERED
-from latprof.io.formats.stages import marks_of_stages, stages_pipeline, unique_names
-from latprof.pipeline import Pipeline
+from latprof.io.formats.stages import Frames, marks_of_stages, stages_pipeline, unique_names
 from latprof.text import clip, counted, quoted
 from latprof.units import STAMP_LIMIT, format_ns
 
@@ -30,8 +29,6 @@ __all__ = ["SpanRecord", "SpanTable", "frames_of_spans"]
 
 _PLACE = re.compile(r" \([^()]*[/\\]([^()/\\]*)\)$")  # file and line after a function's name
 _MOST_STAGES = 24  # operations with the most time; the time of others is part of `other`
-
-Frames = tuple[Pipeline, Columns, dict[str, Any]]
 
 
 @dataclass(slots=True)

@@ -11,19 +11,23 @@ import numpy as np
 
 from latprof.arrays import Ints
 from latprof.errors import TraceError
-from latprof.frames import MISSING
+from latprof.frames import MISSING, Columns
 from latprof.marks import Span
 from latprof.pipeline import Pipeline
 from latprof.text import RESERVED
 from latprof.units import STAMP_LIMIT
 
 __all__ = [
+    "Frames",
     "identifier",
     "lengths_to_marks",
     "marks_of_stages",
     "stages_pipeline",
     "unique_names",
 ]
+
+Frames = tuple[Pipeline, Columns, dict[str, Any]]
+"""What is read from a file: pipeline, frames and metadata."""
 
 _LONGEST = 64  # characters of a name
 
@@ -79,20 +83,20 @@ def stages_pipeline(name: str, stages: Sequence[str], *, from_start: bool = Fals
 
 
 def marks_of_stages(
-    pipeline: Pipeline, start: Any, lengths: Sequence[Any], end: Any
-) -> dict[str, Any]:
+    pipeline: Pipeline, start: Ints, lengths: Sequence[Ints], end: Ints
+) -> dict[str, Ints]:
     """Return marks of stages laid end to end from `start` (n,), for lengths (n,) in ns.
 
-    A stage of length `MISSING` has no marks.
+    A stage of length `MISSING` has no marks, nor has one of a frame without a start.
     """
-    now: Any = start
-    marks = {"start": start}
+    now, marks = start, {}
     for stage, length in zip(pipeline.stages, lengths, strict=True):
-        known = length != MISSING
+        known = (start != MISSING) & (length != MISSING)
         marks[stage.begin] = np.where(known, now, MISSING)
         now = now + np.where(known, length, 0)
         marks[stage.end] = np.where(known, now, MISSING)
-    return marks | {"start": start, "end": end}  # the first stage may begin at the start
+    marks |= {"start": start, "end": end}  # the first stage may begin at the start
+    return {mark: marks[mark] for mark in pipeline.marks}
 
 
 def lengths_to_marks(
@@ -119,6 +123,4 @@ def lengths_to_marks(
             "--unit)"
         )
     end = np.where(whole, np.sum(known, axis=0, dtype=np.int64), MISSING)
-    begun = [np.where(begin == MISSING, MISSING, each) for each in lengths]
-    marks = marks_of_stages(pipeline, begin, begun, end)
-    return {mark: marks[mark] for mark in pipeline.marks}
+    return marks_of_stages(pipeline, begin, lengths, end)
