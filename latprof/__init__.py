@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from latprof.histogram import Histogram
     from latprof.io.formats.foreign import ForeignFile
     from latprof.joining.join import join
-    from latprof.profile.profile import Profile, load_profile, merge
+    from latprof.profile.load import load_profile, merge
+    from latprof.profile.profile import Profile
     from latprof.profile.span import SpanProfile
     from latprof.queueing.blame import blame
     from latprof.queueing.causes import Causes, causes
@@ -123,7 +124,8 @@ _MODULES = {
     "histogram": ("Histogram",),
     "io.formats.foreign": ("ForeignFile",),
     "joining.join": ("join",),
-    "profile.profile": ("Profile", "load_profile", "merge"),
+    "profile.load": ("load_profile", "merge"),
+    "profile.profile": ("Profile",),
     "profile.span": ("SpanProfile",),
     "queueing.blame": ("blame",),
     "queueing.causes": ("Causes", "causes"),

@@ -25,7 +25,7 @@ from latprof.io import reader
 from latprof.io import writer as write_module
 from latprof.io.find import find_files
 from latprof.pipeline import Pipeline
-from latprof.profile.profile import load_profile, merge
+from latprof.profile.load import load_profile, merge
 from latprof.report.report import Report
 from latprof.trace import Trace
 

@@ -13,7 +13,8 @@ from strategies import AUDIO, BARE, CHAIN, DUE, GAPS, SMALL, columns, examples, 
 
 from latprof.errors import ProfileError
 from latprof.frames import Labels
-from latprof.profile.profile import Profile, merge
+from latprof.profile.load import merge
+from latprof.profile.profile import Profile
 
 MS = 10**6
 SECOND = 10**9

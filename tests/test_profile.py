@@ -16,7 +16,8 @@ from latprof.fold.intervals import frames_needed
 from latprof.frames import Columns, Labels
 from latprof.marks import Span
 from latprof.pipeline import AUDIO, Pipeline
-from latprof.profile.profile import Profile, merge
+from latprof.profile.load import merge
+from latprof.profile.profile import Profile
 
 # the columns of table(), in order
 TABLE = ["count", "missing", "negative", "mean", "std", "min", "p50", "p90", "p99", "p99_9"]

@@ -25,7 +25,8 @@ from latprof.frames import Columns, Labels
 from latprof.pipeline import Pipeline
 from latprof.profile.codec import CORRUPT, Decoder, encode
 from latprof.profile.file import FORMAT, is_profile
-from latprof.profile.profile import Profile, load_profile, merge
+from latprof.profile.load import load_profile, merge
+from latprof.profile.profile import Profile
 
 QS = (0, 50, 90, 99, 100)
 DATA = Path(__file__).parents[1] / "data"

@@ -9,7 +9,7 @@ import pytest
 
 from latprof import Pipeline, Profile, Profiler, ProfilerError, Trace, analyze, load_profile
 from latprof.frames import MISSING, Columns, Labels
-from latprof.profile.profile import merge
+from latprof.profile.load import merge
 
 CHAIN = Pipeline.chain("mic", "decode", "play", period="20ms")
 SOURCES = 70  # more than a profile keeps in large arrays

@@ -12,7 +12,8 @@ from strategies import BARE, CHAIN, examples, seeded, simple
 from latprof.fold.windows import COARSE_BINS, coarse_bin
 from latprof.fold.worst import MOST_WORST, NO_FRAME_ID, Worst, offer_exemplars
 from latprof.frames import MISSING, Columns, Labels
-from latprof.profile.profile import Profile, merge
+from latprof.profile.load import merge
+from latprof.profile.profile import Profile
 
 
 def profiled(pipeline, *parts):

@@ -3,11 +3,9 @@
 import argparse
 import contextlib
 import csv
-import json
 import re
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -15,53 +13,36 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from latprof.analysis import analyze
 from latprof.errors import LatprofError, PipelineError, ProfileError, TraceError
-from latprof.io.atomic import write_file
 from latprof.io.formats.columns import ColumnMap
 from latprof.io.formats.foreign import ForeignFile, read_pipeline_file
-from latprof.io.remote import REQUESTS
 from latprof.parts import PAYS_FROM, Workers
 from latprof.pipeline import AUDIO, Pipeline
 from latprof.profile.file import is_profile
-from latprof.profile.profile import Profile, load_profile
-from latprof.report.report import Report
-from latprof.table import Section, markdown, text
-from latprof.text import clip, counted, quoted, shown_path
-from latprof.units import format_bytes, parse_time
+from latprof.profile.load import load_profile
+from latprof.profile.profile import Profile
+from latprof.text import clip, quoted, shown_path
+from latprof.units import parse_time
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from matplotlib.axes import Axes
 
 __all__ = [
     "LONG_WORK",
-    "PICTURES",
     "NewCommand",
-    "add_format",
     "add_input",
     "add_pipeline",
     "add_traces",
     "add_workers",
-    "check_ending",
-    "draw",
     "pairs",
     "part_of",
     "pipeline_of",
-    "print_report",
-    "print_requests",
-    "print_result",
-    "print_sections",
     "profile_of",
     "progress",
     "recordings_of",
-    "write_page",
 ]
 
-PICTURES = (".png", ".svg", ".pdf")
-"""Endings of the files that a picture is written to."""
-
 LONG_WORK = 2_000_000  # frames; from this many on, progress is shown
-_MOST_LISTED = 100  # files of which requests are listed
 
 # what `analyze` is called with if an option is not given, or if a command does not have it
 _DEFAULTS = {
@@ -140,12 +121,6 @@ def add_input(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to", dest="until", metavar="TIME", help="leave out frames that start at TIME or later"
     )
-
-
-def add_format(parser: argparse.ArgumentParser, *more: str, about: str = "default: text") -> None:
-    """Add how the result is printed, see `print_result`; a command may have `more` formats."""
-    formats = ("text", "json", "markdown", *more)
-    parser.add_argument("--format", choices=formats, default="text", help=about)
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
@@ -313,12 +288,6 @@ def _listed(text: str) -> list[str]:
     return [name.strip() for name in next(csv.reader([text]), [])]
 
 
-def check_ending(path: str, endings: tuple[str, ...]) -> None:
-    """Refuse an output that does not end in one of `endings`."""
-    if not path.endswith(endings):
-        raise LatprofError(f"output must end in {', '.join(endings)}, got {shown_path(path)}")
-
-
 # -- profiles -----------------------------------------------------------------------------------
 
 
@@ -413,88 +382,3 @@ def _bar() -> Iterator[Callable[[int, int], None]]:
             bar.update(task, completed=done, total=rows, rate=f"{rate:,.0f} frames/s")
 
         yield report
-
-
-# -- output -------------------------------------------------------------------------------------
-
-
-def print_result(
-    form: str, content: Callable[[], dict[str, Any]], sections: Callable[[], list[Section]]
-) -> None:
-    """Print a result in a format of `add_format`.
-
-    `content` returns it as values that JSON can hold, `sections` as it is shown.
-    """
-    if form == "json":
-        print(json.dumps(content(), indent=2, allow_nan=False))
-    elif form == "markdown":
-        print(markdown(sections()))
-    else:
-        print_sections(sections())
-
-
-def print_report(report: Report) -> None:
-    """Print a report, in colour and fitted to the width if stdout is a terminal."""
-    if sys.stdout.isatty():
-        from latprof.report import terminal
-
-        terminal.print_report(report)
-    else:
-        print(report)
-
-
-def print_requests() -> None:
-    """Print to stderr how many requests were made to object stores, by file."""
-    made = sorted(REQUESTS.take().items())
-    if not made:
-        print("latprof: no requests, as no file is behind a URL", file=sys.stderr)
-        return
-    for name, (requests, size) in made[:_MOST_LISTED]:
-        what = counted(requests, "request")
-        print(f"latprof: {name}: {what}, {format_bytes(size)}", file=sys.stderr)
-    total, size = (sum(each[i] for _, each in made) for i in (0, 1))
-    what = f"{counted(total, 'request')} for {counted(len(made), 'URL')}"
-    print(f"latprof: {what}, {format_bytes(size)}", file=sys.stderr)
-
-
-def print_sections(sections: list[Section]) -> None:
-    """Print sections, in colour and fitted to the width if stdout is a terminal."""
-    if sys.stdout.isatty():
-        from latprof.report import terminal
-
-        terminal.print_sections(sections)
-    else:
-        print(text(sections))
-
-
-def write_page(path: str, page: str) -> None:
-    """Write a page of HTML; an old file is replaced once it is complete."""
-    with write_file(path) as file:
-        file.write(page.encode("utf-8", "xmlcharrefreplace"))
-
-
-def draw(paint: "Callable[[Any], Axes]", path: str) -> None:
-    """Write a picture to a file, in the format of its ending.
-
-    `paint` is called with `latprof.plot`. It leaves out the axes, so that the picture is as large
-    as it needs to be.
-
-    Raises
-    ------
-    LatprofError
-        There is nothing to draw, or the file cannot be written.
-    """
-    from latprof import plot
-
-    try:
-        with plot.without_windows():
-            figure = paint(plot).get_figure(root=True)
-    except LatprofError:
-        raise
-    except ValueError as error:
-        raise LatprofError(str(error)) from None
-    assert figure is not None
-    with warnings.catch_warnings(), write_file(path) as file:
-        # characters that the font lacks are drawn as boxes; a warning would not help
-        warnings.filterwarnings("ignore", "Glyph .* missing from")
-        figure.savefig(file, dpi=150, format=path.rpartition(".")[2])

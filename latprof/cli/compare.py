@@ -3,18 +3,8 @@
 import argparse
 import sys
 
-from latprof.cli.common import (
-    PICTURES,
-    NewCommand,
-    add_format,
-    add_pipeline,
-    check_ending,
-    draw,
-    part_of,
-    print_result,
-    recordings_of,
-    write_page,
-)
+from latprof.cli.common import NewCommand, add_pipeline, part_of, recordings_of
+from latprof.cli.output import PICTURES, add_format, check_ending, draw, print_result, write_page
 from latprof.comparing.budgets import OPEN
 from latprof.comparing.compare import compare
 from latprof.comparing.gate import GateResult, gate_commands, gate_runs

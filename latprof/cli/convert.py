@@ -11,12 +11,11 @@ from latprof.cli.common import (
     NewCommand,
     add_pipeline,
     add_traces,
-    check_ending,
     pipeline_of,
-    print_sections,
     progress,
     recordings_of,
 )
+from latprof.cli.output import check_ending, print_sections
 from latprof.errors import LatprofError, TraceError
 from latprof.export import chrome, perfetto
 from latprof.frames import Columns
@@ -27,9 +26,10 @@ from latprof.io.member import Member, lowest_start
 from latprof.io.paths import identity, is_file
 from latprof.pipeline import Pipeline
 from latprof.profile.file import is_profile, saved_profiles
+from latprof.profile.load import load_profile
 from latprof.profile.merging import merge_named
 from latprof.profile.notes import RecordingNotes
-from latprof.profile.profile import Profile, load_profile
+from latprof.profile.profile import Profile
 from latprof.recovery import last_moments, recover
 from latprof.text import counted, shown_path
 from latprof.trace import Trace

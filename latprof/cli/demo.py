@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 from latprof.analysis import analyze
-from latprof.cli.common import NewCommand, draw, print_report
+from latprof.cli.common import NewCommand
+from latprof.cli.output import draw, print_report
 from latprof.errors import DemoError
 from latprof.io.atomic import write_file
 from latprof.report.report import Report

@@ -8,16 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latprof.cli.common import (
-    PICTURES,
-    NewCommand,
-    add_input,
-    check_ending,
-    draw,
-    pipeline_of,
-    profile_of,
-    recordings_of,
-)
+from latprof.cli.common import NewCommand, add_input, pipeline_of, profile_of, recordings_of
+from latprof.cli.output import PICTURES, check_ending, draw
 from latprof.cli.queueing import add_changes, add_until, changes_of
 from latprof.errors import LatprofError
 from latprof.profile.file import is_profile

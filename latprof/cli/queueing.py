@@ -4,15 +4,8 @@ import argparse
 import re
 from typing import Any
 
-from latprof.cli.common import (
-    NewCommand,
-    add_format,
-    add_traces,
-    pairs,
-    pipeline_of,
-    print_result,
-    recordings_of,
-)
+from latprof.cli.common import NewCommand, add_traces, pairs, pipeline_of, recordings_of
+from latprof.cli.output import add_format, print_result
 from latprof.errors import TraceError
 from latprof.queueing.blame import blame_rows
 from latprof.queueing.causes import causes

@@ -4,19 +4,21 @@ import argparse
 from pathlib import Path
 
 from latprof.cli.common import (
-    PICTURES,
     NewCommand,
-    add_format,
     add_input,
     add_workers,
+    part_of,
+    profile_of,
+    recordings_of,
+)
+from latprof.cli.output import (
+    PICTURES,
+    add_format,
     check_ending,
     draw,
-    part_of,
     print_report,
     print_requests,
     print_result,
-    profile_of,
-    recordings_of,
     write_page,
 )
 from latprof.comparing.fleet import fleet

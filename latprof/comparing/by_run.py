@@ -17,8 +17,9 @@ from latprof.io.formats.foreign import ForeignFile
 from latprof.io.member import Member
 from latprof.io.paths import is_folder, is_glob, is_url
 from latprof.profile.file import is_profile, read_origin, saved_profiles
+from latprof.profile.load import load_profile
 from latprof.profile.merging import merge_named
-from latprof.profile.profile import Profile, load_profile
+from latprof.profile.profile import Profile
 from latprof.text import counted, shown_path
 
 __all__ = ["PartsOfRun", "parts_by_run"]

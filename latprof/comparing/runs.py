@@ -19,7 +19,8 @@ from latprof.io.member import Member
 from latprof.profile.answers import coarse_edges
 from latprof.profile.doubts import added_up
 from latprof.profile.file import is_profile
-from latprof.profile.profile import Profile, load_profile
+from latprof.profile.load import load_profile
+from latprof.profile.profile import Profile
 from latprof.table import Shown
 from latprof.text import clip, counted, escape, listed, quoted, shown_path
 from latprof.trace import Trace

@@ -17,7 +17,8 @@ from latprof.plot.axes import (
     text_color,
 )
 from latprof.profile.file import is_profile
-from latprof.profile.profile import Profile, load_profile
+from latprof.profile.load import load_profile
+from latprof.profile.profile import Profile
 from latprof.text import counted, quoted
 from latprof.trace import Trace
 from latprof.units import parse_duration

@@ -5,7 +5,7 @@ of the whole. Its size does not grow with the number of frames.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,11 +15,9 @@ from latprof.colors import colors
 from latprof.errors import ProfileError
 from latprof.fold.worst import WorstFrame
 from latprof.io.formats.columns import NUMBERED, UNITS
-from latprof.io.formats.foreign import ForeignFile
 from latprof.profile import answers
 from latprof.profile.build import FoldedFrames
 from latprof.profile.doubts import Doubt, doubts_of
-from latprof.profile.merging import merge_named
 from latprof.profile.span import (
     TABLE_PERCENTILES,
     SpanProfile,
@@ -39,7 +37,7 @@ if TYPE_CHECKING:
 
     from latprof.queueing.causes import Causes
 
-__all__ = ["Profile", "load_profile", "merge"]
+__all__ = ["Profile"]
 
 WHYS = ("mean", "p99", "tail", "variance", "cause")
 
@@ -446,79 +444,3 @@ class Profile(FoldedFrames, Shown):
         """Return the stretches of time without finished frames, with the reason."""
         known = self.segments if self.segments and not self.undeclared else None
         return answers.stretches(self.sums, known, lost=self.accounts.lost)
-
-
-def load_profile(
-    path: "str | os.PathLike[str] | ForeignFile",
-    *,
-    unit: str | None = None,
-    metric: str | None = None,
-) -> Profile:
-    """Return the profile that was saved in a file.
-
-    Parameters
-    ----------
-    path
-        Of a saved profile, or of a file of histograms of another tool (see ``latprof formats``),
-        also as a `ForeignFile` with its unit, and the metric as the only one of its spans.
-    unit
-        Of the values of such a file, if it does not say: ``"s"``, ``"ms"``, ``"us"``, ``"ns"``.
-    metric
-        Which of the histograms of a Prometheus scrape is meant.
-
-    Raises
-    ------
-    ProfileError
-        The file cannot be read, is not a saved profile, is corrupt, or is of another format.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from latprof import AUDIO, Profile, load_profile
-    >>> path = tempfile.mkdtemp() + "/audio.latprof"
-    >>> Profile(AUDIO).save(path)
-    >>> load_profile(path)
-    <Profile of audio: 0 frames>
-    """
-    from latprof.profile.file import read_profile
-
-    if isinstance(path, ForeignFile):
-        if len(path.spans) > 1:
-            raise ProfileError(f"spans must name one histogram, got {quoted(list(path.spans))}")
-        unit, metric = unit or path.columns.unit, metric or next(iter(path.spans), None)
-        path = path.path
-    return read_profile(path, Profile, unit, metric)
-
-
-def merge(profiles: Iterable[Profile]) -> Profile:
-    """Return the profile of all frames of several profiles, in any order.
-
-    They are merged in a tree, so that of an iterator of n profiles, such as ``map(load_profile,
-    paths)``, log2(n) + 1 are in memory. A profile that is given twice counts twice, and the
-    report of the result says so.
-
-    Raises
-    ------
-    ProfileError
-        There are none, an item is not a profile, or two profiles do not fit.
-    """
-    if not isinstance(profiles, Iterable) or isinstance(profiles, str | bytes):
-        raise ProfileError(
-            f"profiles must be a list of profiles, got {type(profiles).__name__}; write "
-            "merge([a, b])"
-        )
-
-    def numbered() -> Iterator[tuple[str, Profile]]:
-        """Yield each profile with its number."""
-        for number, profile in enumerate(profiles, 1):
-            if not isinstance(profile, Profile):
-                raise ProfileError(
-                    f"profiles must contain only profiles, got {type(profile).__name__}; analyze "
-                    "makes one of a trace, with analyze(trace, **profile.settings) one that fits"
-                )
-            yield f"profile {number}", profile
-
-    merged = merge_named(numbered())
-    if merged is None:
-        raise ProfileError("profiles must contain at least one profile, got none")
-    return merged

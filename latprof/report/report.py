@@ -11,7 +11,8 @@ from latprof.errors import ProfileError
 from latprof.hosts import as_dicts
 from latprof.profile.answers import timeline_rows
 from latprof.profile.file import is_profile
-from latprof.profile.profile import Profile, load_profile
+from latprof.profile.load import load_profile
+from latprof.profile.profile import Profile
 from latprof.profile.tables import MOST_ROWS, headline, known_causes
 from latprof.report.page import page
 from latprof.report.sections import sections, summary_lines
