@@ -86,8 +86,8 @@ def test_files_that_do_not_say_their_recording_are_one_run_with_a_note(
     unknown = save(folder / "b.parquet", 20, **known)
     assert names_of(folder) == [str(folder)]
     said = (
-        f"{folder} is taken as one run of 2 files, as {unknown} does not say of which recording it "
-        "is; if each file is a run, give the files one by one"
+        f"{folder} is taken as one run of 2 files, as {unknown} does not name its recording; if "
+        "each file is a run, give the files one by one"
     )
     for call in (["compare", folder, "--to", head], ["plan", folder], ["trend", folder]):
         assert main([str(each) for each in call]) == 0

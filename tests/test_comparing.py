@@ -593,7 +593,7 @@ def test_command_and_function_agree(files, capsys, tmp_path):
 
 def test_percentiles_of_few_frames_are_doubtful():
     few = compare([constant(1_000_000), constant(1_000_500)], [constant(1_000_100)] * 2)
-    sentence = "end_to_end.p99 stands on too few frames of base 1"
+    sentence = "too few frames in base 1 for an interval of end_to_end.p99"
     assert sentence in " ".join(str(few).split())
     many = compare(*([noisy(seed, frames=20_000)] * 2 for seed in (1, 2)))
     assert "too few frames" not in str(many)

@@ -1,8 +1,8 @@
-"""Recordings of a folder or a glob put together by the run that they are parts of.
+"""Groups the recordings of a folder or a glob by the run that they are parts of.
 
-Files of one recording, as a recorder that rotates its files writes them, have its id in their
-metadata. Recordings that overlap in time are of processes of one run. What follows later is
-another run.
+Files of one recording, such as those of a recorder that rotates its files, have the id of the
+recording in their metadata. Recordings of a folder that overlap in time are taken for processes of
+one run; a recording that begins after they ended is another run.
 """
 
 import os
@@ -34,9 +34,9 @@ class PartsOfRun:
     Attributes
     ----------
     names
-        Of the files, as messages show them.
+        Names of the files, as messages show them.
     recordings
-        Ids of the recordings, none if a file does not say its own.
+        Ids of the recordings; empty if the files have none.
     segments
         Times (begin, end) of recording, UTC ns.
     note
@@ -58,7 +58,7 @@ class PartsOfRun:
 
     @property
     def times(self) -> tuple[int, int]:
-        """When the recording began and ended."""
+        """When the first recording began and the last one ended, UTC ns."""
         return min(begin for begin, _ in self.segments), max(end for _, end in self.segments)
 
     def profile(self, by: str | None) -> Profile:
@@ -82,8 +82,8 @@ class PartsOfRun:
 def parts_by_run(item: StrPath | ForeignFile) -> list[PartsOfRun]:
     """Return the runs of a folder, in order of time, or of a glob, in order of name.
 
-    Of a glob, files are parts of one run only if they are of one recording. If a folder has a file
-    that does not say of which recording it is, all of its files are one run, with a note.
+    The files of a glob are parts of one run only if they are of one recording. If a file of a
+    folder lacks the id of its recording, all files of the folder are one run, with a note.
 
     Raises
     ------
@@ -113,8 +113,8 @@ def parts_by_run(item: StrPath | ForeignFile) -> list[PartsOfRun]:
         if others:
             whole.note = (
                 f"{shown_path(path)} is taken as one run of {counted(len(found), 'file')}, as "
-                f"{unknown[0].name} does not say of which recording it is; if each file is a run, "
-                "give the files one by one"
+                f"{unknown[0].name} does not name its recording; if each file is a run, give the "
+                "files one by one"
             )
         return [whole]
     return _in_turn(_joined(found))

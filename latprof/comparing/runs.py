@@ -92,7 +92,7 @@ class OfStatistic(Shown):
         raise NotImplementedError
 
     def head(self) -> dict[str, Any]:
-        """Return what JSON says first: the sentence, what it is about, reasons to doubt it."""
+        """Return the first entries for JSON: format, sentence, span, statistic and doubts."""
         span, statistic = self.key
         about = {"format": 1, "sentence": self.sentence, "span": span, "statistic": statistic}
         return about | {"doubts": list(self.doubts)}
@@ -289,10 +289,10 @@ def few_frames_notes(runs: Sequence[Run], keys: Sequence[Key]) -> list[str]:
     if not doubtful:
         return []
     first = next(iter(doubtful))
-    most = f" (so {counted(len(doubtful) - 1, 'other row')})" if len(doubtful) > 1 else ""
+    most = f" and {counted(len(doubtful) - 1, 'other row')}" if len(doubtful) > 1 else ""
     return [
-        f"{first} stands on too few frames of {doubtful[first].name}{most}: record longer runs, or "
-        "compare a lower percentile"
+        f"too few frames in {doubtful[first].name} for an interval of {first}{most}: record longer "
+        "runs, or compare a lower percentile"
     ]
 
 

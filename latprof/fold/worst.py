@@ -68,8 +68,8 @@ class PackedWorst:
         n = len(self.source)
         if self.frame_id.shape != (n,) or self.end_to_end_ns.shape != (n,):
             raise ValueError(
-                f"frame_id, end_to_end_ns and source must have one length, got "
-                f"{len(self.frame_id)}, {len(self.end_to_end_ns)} and {n}"
+                "frame_id, end_to_end_ns and source must have one length, got shapes "
+                f"{self.frame_id.shape}, {self.end_to_end_ns.shape} and {(n,)}"
             )
         if self.stamps.shape != (len(self.marks), n):
             raise ValueError(
