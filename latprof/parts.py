@@ -53,8 +53,12 @@ PAYS_FROM = 20_000_000
 PART_ROWS = 1 << 22
 """Rows of a part, more or less: half a second of work."""
 
-_PARTS = 32  # of many rows: as many parts are enough to keep workers busy
-_MOST_PART_ROWS = 4 * PART_ROWS  # larger parts would leave workers idle at the end
+# A part begins and ends with one core idle, for about a tenth of a second. Eight parts a worker are
+# enough for all to end at about the same time; there are more if the number of workers is unknown.
+_PARTS_OF_WORKER = 8
+_PARTS = 32
+_MOST_PART_ROWS = 4 * PART_ROWS
+_MOST_ROWS_OF_WORKERS = 16 * PART_ROWS
 
 ATTEMPTS = 2
 """How often a part is tried."""
@@ -224,6 +228,14 @@ def _rows(member: Member) -> int:
     return member.rows * len(member.groups) // max(member.row_groups, 1)
 
 
+def _rows_of_part(rows: int, executor: "Executor | Workers") -> int:
+    """Return about how many of all `rows` each part has."""
+    parts, most = _PARTS, _MOST_PART_ROWS
+    if isinstance(executor, Workers):
+        parts, most = _PARTS_OF_WORKER * executor.count, _MOST_ROWS_OF_WORKERS
+    return min(max(rows // parts, PART_ROWS), most)
+
+
 def _cut(members: Sequence[Member], part_rows: int) -> Iterator[Part]:
     """Yield parts of about as many rows: several small files, or some row groups of a large one."""
     gathered: list[Member] = []
@@ -233,7 +245,7 @@ def _cut(members: Sequence[Member], part_rows: int) -> Iterator[Part]:
             cuts = [member.row_groups * i // pieces for i in range(pieces + 1)]
             yield from ((replace(member, groups=range(*cut)),) for cut in pairwise(cuts))
             continue
-        if gathered and sum(map(_rows, gathered)) + member.rows > part_rows:
+        if gathered and sum(map(_rows, gathered)) + member.rows // 2 > part_rows:
             yield tuple(gathered)
             gathered = []
         gathered.append(member)
@@ -314,8 +326,7 @@ def fold_parts(
         done += sum(each.rows for each in here)
     merged: MergeTree[Profile] = MergeTree()
     failed: list[tuple[_Task, BaseException]] = []
-    part_rows = min(max(rows // _PARTS, PART_ROWS), _MOST_PART_ROWS)
-    tasks = [_Task(part) for part in _cut(files, part_rows)]
+    tasks = [_Task(part) for part in _cut(files, _rows_of_part(rows, executor))]
     for task, value in _completed(executor, plan, tasks):
         done += task.rows
         if isinstance(value, BaseException):
@@ -400,7 +411,7 @@ class Workers:
     def __init__(self, count: int) -> None:
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise ProfileError(f"workers must be an integer from 1 on, got {count!r}")
-        self._count = count
+        self.count = count
         self._pool = self._new_pool()
 
     def _new_pool(self) -> Executor:
@@ -408,10 +419,10 @@ class Workers:
         from multiprocessing import get_context
 
         # not forked: a fork of a program with threads may wait forever for a lock
-        pool = ProcessPoolExecutor(self._count, mp_context=get_context("spawn"))
+        pool = ProcessPoolExecutor(self.count, mp_context=get_context("spawn"))
         # All processes start now: the pool may wait forever for one if it breaks while a later
         # `submit` starts that process (so in CPython 3.11).
-        for _ in range(self._count):
+        for _ in range(self.count):
             pool.submit(int)
         return pool
 

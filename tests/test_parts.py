@@ -129,6 +129,31 @@ def test_parts_in_any_order_give_the_profile_of_one_process(
     check_equal(mine, whole)
 
 
+class Counting(Workers):
+    """Workers that fold in this process, and count the parts."""
+
+    def __init__(self, count):
+        self.count, self.rows = count, []
+
+    def submit(self, function, *arguments):
+        plan, part = arguments
+        self.rows.append(sum(map(parts._rows, part)))
+        future = Future()
+        future.set_result(function(plan, part))
+        return future
+
+
+def test_workers_get_eight_parts_each_and_small_files_are_put_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "PART_ROWS", 20)
+    paths = saved(tmp_path, [100] * 12 + [1_200], 50)
+    whole = latprof.analyze(paths)
+    # an eighth of the 2,400 rows is three small files; half of that is nearer to two than to one
+    for count, expected in ((1, [300] * 8), (2, [200] * 6 + [150] * 8)):
+        workers = Counting(count)
+        check_equal(latprof.analyze(paths, executor=workers), whole)
+        assert workers.rows == expected
+
+
 def test_threads_processes_and_time_ranges_give_the_same(tmp_path, small_parts):
     paths = saved(tmp_path, [1_000, 700], 100)
     with ThreadPoolExecutor(2) as threads, Workers(2) as workers:
