@@ -42,7 +42,7 @@ _LONGER = 4  # a block that is too short is made this many times longer
 _ALIKE = 0.2  # how far variances at two scales may differ, beside chance
 _SEEN_WINDOWS = 16  # parts of the recording, for `Arrivals.most_seen`
 _PERIODIC = 0.9  # share of the gaps that are near the median of all gaps
-_NEAR = 0.25
+_NEAR = 0.25  # of the median gap
 _BURST = 0.2  # of the mean gap: frames that follow each other sooner are a burst
 
 

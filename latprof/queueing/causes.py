@@ -25,7 +25,7 @@ __all__ = ["Causes", "causes", "causes_of"]
 
 _MOST_PATHS = 10
 _TIMES = ("self_time", "blocking_time")
-_SMALL = 0.02  # share of end to end that is little for a tenth of a stage
+_SMALL = 0.02  # share of end to end; of a tie, smaller gains are not listed one by one
 
 
 @dataclass(frozen=True, repr=False)

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 __all__ = ["Headroom", "Limit", "headroom", "parse_limit"]
 
 _DRAWS = 4  # random draws for one load; their results are averaged
-_MANY_DRAWS = 12  # the same, of resampled recordings
-_RESAMPLED = 30  # for the interval
+_MANY_DRAWS = 12  # the same, if blocks are short and recordings are resampled
+_RESAMPLED = 30  # resampled recordings, for the interval
 _INTERVAL = (2.5, 97.5)  # percentiles of the loads of the resampled recordings
-_PRECISION = 0.002  # of a load
+_PRECISION = 0.002  # of the highest load, as a part of it
 _CURVE = 12  # loads of the curve
 _CURVE_DRAWS = 5  # resampled recordings, for the range of the curve
 

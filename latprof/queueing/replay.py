@@ -370,7 +370,8 @@ def _send_through(
     arrive = arrive + moved
     free: list[int] = []
     if carried is not None and carried.replayed:
-        # the first frame after the last departure of the window before may have to wait for it
+        # the first frame that entered after the last departure of the window before may have to
+        # wait for that departure
         first = int(np.searchsorted(mine.begin[chosen], carried.recorded[-1]))
         free = carried.replayed[-servers:]
         if servers == 1 and first < len(present):
@@ -378,7 +379,7 @@ def _send_through(
             if late > 0:
                 delay = delay.copy()
                 delay[first] += late
-                # the frames behind it stay behind it
+                # later frames stay behind this one
                 np.maximum(present[first:], arrive[first] + delay[first], out=present[first:])
     del moved, recorded_delay
     if (present[1:] < present[:-1]).any():

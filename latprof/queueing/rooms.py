@@ -48,7 +48,7 @@ _MOST_TRIED = 16_384  # frames that show whether puts were held inside a stage
 _MOST_FITTED = 1_024  # frames that a period is fitted to
 _OVERLOADED = 0.8  # a source is overloaded if more than this share follows its last frame in time
 _MANY_HELD = 0.2  # share of the frames; if more are held, the slope need not be clear
-_FEWEST_HELD = 16  # frames that show a closed source with pauses if fewer are held
+_FEWEST_HELD = 16  # held frames that a clear slope needs
 _BURST = 16  # frames that may start at once because a batch was taken
 _MOST_BEYOND = 0.01  # share of the frames that may go in although the queue is full
 
@@ -188,7 +188,7 @@ def queue_after_puts(begin: Ints, end: Ints, takes: Ints) -> tuple[Queue, Ints]:
     each put was held (n,), in ns: by how much its stage took longer than usual.
     """
     held_ns = np.zeros(len(end), np.int64)
-    for count in (_MOST_TRIED, len(end)):  # a part of many frames shows whether it pays
+    for count in (_MOST_TRIED, len(end)):  # all frames are tried only if the first show a queue
         queue = _elected(end[:count], begin[:count], 0, takes[:count])
         if not queue.room:
             return queue, held_ns
@@ -196,7 +196,7 @@ def queue_after_puts(begin: Ints, end: Ints, takes: Ints) -> tuple[Queue, Ints]:
     pace = pace_of(takes)
     lengths = end - begin
     held = (let_go > begin) & (np.abs(end - let_go) <= max(0.03 * pace, _LEAST_TOLERANCE_NS))
-    # without variation this may be two clocks with one period
+    # if held puts do not vary, they may be those of two clocks with one period
     free = lengths[~held]
     fewest = min(len(free), int(np.count_nonzero(held)))
     if fewest < _FEWEST_VOTES or float(np.std(lengths[held])) < 0.02 * pace:

@@ -220,7 +220,7 @@ def in_batches(course: Course) -> tuple[list[Ints], Ints]:
     for k in range(nodes):
         known = course.lasts[k]
         last = np.arange(n) if known is None else known
-        first = np.concatenate(([0], np.unique(last) + 1))  # of each batch, and n
+        first = np.concatenate(([0], np.unique(last) + 1))  # row of each batch's first frame, and n
         spent = np.zeros((count, n), np.int64)
         spent[:, first[1:-1]] = works[k][:, first[1:-1] - 1]
         runs.append(np.cumsum(spent + course.goes_on[k], axis=1))

@@ -280,7 +280,7 @@ def visits_to(stations: Stations, station: str, columns: Columns) -> Visits:
     batch, most = _batches(begin, end), min(len(begin), 1)
     overlaps = begin < _departures_before(end, batch)
     if batch is not None and np.count_nonzero(overlaps) > MOST_CONFLICTS * len(begin):
-        batch = None  # of several servers
+        batch = None  # these are visits to several servers
     if batch is None:
         overlaps, most = _overlaps(begin, end)
     found = Visits(
@@ -473,7 +473,7 @@ def _present(begin: Ints, end: Ints) -> Ints:
     present = np.arange(len(begin)) - left
     instant = end == begin
     if instant.any():
-        # counted as ended were the visit itself, and later ones of no length at the same time
+        # the search counts a visit of no length as ended, and so later ones at the same time
         times = begin[instant]
         present[instant] += np.searchsorted(times, times, side="right") - np.arange(len(times))
     return present

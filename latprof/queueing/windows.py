@@ -80,7 +80,7 @@ class _ServerCount:
 
 
 class Windows:
-    """Makes models, which count each frame once, of the frames of a recording in order of time.
+    """Makes models of the frames of a recording, in order of time, that count each frame once.
 
     The frames of a model are those of a window, and earlier ones that only keep others waiting.
     Memory holds a window, and the frames that were in the pipeline at once. Windows have the same
@@ -324,7 +324,7 @@ def _started_when_due(pipeline: Pipeline, released: str) -> Pipeline:
 
 
 class Recordings:
-    """Recordings without missing frames, which makes models of their frames.
+    """Recordings without missing frames, and the models of their frames.
 
     Parameters
     ----------
