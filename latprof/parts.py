@@ -370,6 +370,7 @@ def _completed(
     failed: list[tuple[_Task, BaseException]] = []
 
     def submit(task: _Task) -> None:
+        """Give a task to the executor, or note why it is not taken."""
         try:
             running[executor.submit(fold_part, plan, task.part)] = task
         except (RuntimeError, OSError) as error:  # it is shut down, broken, or starts no process

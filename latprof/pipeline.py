@@ -334,6 +334,7 @@ class Pipeline(Shown):
         return Pipeline(self.name, self.marks, self.spans, period=self.period, queues=queues)
 
     def _with_rooms(self, queues: Mapping[str, int | None]) -> tuple[Span, ...]:
+        """Return the spans with other rooms of their queues."""
         if not isinstance(queues, Mapping):
             raise PipelineError(
                 "queues must be a dict of rooms by hand-off (for example {'ipc': 8}), got "
@@ -433,6 +434,7 @@ def check_pipeline(value: object, error: type[LatprofError] = PipelineError) -> 
 def _check_keys(
     content: object, needed: dict[str, type], optional: dict[str, type], what: str = "pipeline"
 ) -> None:
+    """Refuse JSON that lacks a key, has another one, or has a value of another type."""
     if not isinstance(content, dict):
         raise PipelineError(f"a {what} must be a JSON object, got {quoted(content)}")
     types = needed | optional

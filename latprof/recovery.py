@@ -73,6 +73,7 @@ def recovered(reader: RingReader) -> Trace:
 
 
 def _metadata(reader: RingReader, scan: Scan) -> dict[str, Any]:
+    """Return the metadata of the trace that a scan of the ring gives."""
     # thresholds are for a program that watches the ring: `Profiler.trace` does not have them
     meta = {key: value for key, value in reader.metadata.items() if key != "thresholds"}
     clocks = sorted(reader.starts + reader.stops)
@@ -217,6 +218,7 @@ def _state(reader: RingReader, trace: Trace) -> Section:
 
 
 def _flights_section(reader: RingReader, trace: Trace) -> Section:
+    """Return the frames in flight, and whether there may be more."""
     frames = trace.in_flight
     title = f"In flight: {counted(len(frames), 'frame')}"
     lines: list[str] = []

@@ -389,6 +389,7 @@ def markdown(sections: Sequence[Section]) -> str:
 
 
 def _markdown_blocks(section: Section) -> list[str]:
+    """Return the blocks of a section: title, doubts, table, lines."""
     blocks = [f"### {_markdown_text(section.title)}"] if section.title else []
     if section.doubts:
         blocks.append("\n".join(f"> **{_markdown_text(line)}**  " for line in doubtful(section)))
@@ -467,6 +468,7 @@ def _html_style(column: Column) -> str:
 
 
 def _html_cell(cell: Cell, column: Column, k: int, color: str) -> str:
+    """Return a cell as HTML; `color` is that of its row."""
     style = _html_style(column)
     if not column.left:
         style += ";white-space:nowrap"  # a time stays beside its unit

@@ -367,6 +367,7 @@ def progress() -> Iterator[Callable[[int, int], None] | None]:
 
 @contextlib.contextmanager
 def _bar() -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on stderr; give a function that moves it."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -30,6 +30,7 @@ def add(command: NewCommand) -> None:
 
 
 def _add_compare(command: NewCommand) -> None:
+    """Declare ``compare``."""
     parser = command(
         "compare",
         "compare runs before a change with runs after it: worse, better, the same, or unclear",
@@ -80,6 +81,7 @@ def _add_compare(command: NewCommand) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
+    """Compare and print."""
     base, head = recordings_of(options, options.base), recordings_of(options, options.to)
     result = compare(
         base,
@@ -108,6 +110,7 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _add_gate(command: NewCommand) -> None:
+    """Declare ``gate``."""
     parser = command(
         "gate",
         "run two commands in turn, or take their recordings, and check budgets: exit status 0 if "
@@ -167,6 +170,7 @@ def _add_gate(command: NewCommand) -> None:
 
 
 def _gate(options: argparse.Namespace) -> int:
+    """Judge and print; return the exit status."""
     result = _judge(options)
     print_result(options.format, result.to_dict, result.sections)
     if result.state == OPEN and options.open == "pass":
@@ -176,6 +180,7 @@ def _gate(options: argparse.Namespace) -> int:
 
 
 def _judge(options: argparse.Namespace) -> GateResult:
+    """Run the two commands, or take the runs that exist, and check the budgets."""
     commands, runs = (options.base, options.head), (options.base_runs, options.head_runs)
     budgets = options.budget or ()
     confidence = part_of(options.confidence, "--confidence")
@@ -219,6 +224,7 @@ def _seconds(text: str) -> float:
 
 
 def _add_plan(command: NewCommand) -> None:
+    """Declare ``plan``."""
     parser = command(
         "plan",
         "show how many pairs of runs of what length find a change",
@@ -239,6 +245,7 @@ def _add_plan(command: NewCommand) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
+    """Plan and print."""
     result = plan(
         recordings_of(options, options.runs),
         detect=part_of(options.detect, "--detect"),
@@ -250,6 +257,7 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _add_trend(command: NewCommand) -> None:
+    """Declare ``trend``."""
     parser = command(
         "trend",
         "show a statistic over many runs, and the runs at which it changed",
@@ -264,6 +272,7 @@ def _add_trend(command: NewCommand) -> None:
 
 
 def _trend(options: argparse.Namespace) -> None:
+    """Look for changes, draw and print."""
     result = trend(recordings_of(options, options.runs), statistic=options.statistic)
     if options.output is not None:
         check_ending(options.output, PICTURES)

@@ -124,6 +124,7 @@ def _one_line(message: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
     parser = _Parser(
         prog="latprof",
         description="Shows where the time of a pipeline goes.",

@@ -104,6 +104,7 @@ class _View:
                     return
 
     def _screen(self, update: Update, *, height: int) -> "Group":
+        """Return the screen after new frames; the view begins anew if the ring was replaced."""
         from latprof.top.screen import screen
 
         if update.pipeline is not None:

@@ -94,6 +94,7 @@ class ByHost:
             )
 
     def _add_path(self, item: Saved) -> None:
+        """Add the profiles and traces that a path means, each file once."""
         foreign = item if isinstance(item, ForeignFile) else None
         path = item.path if isinstance(item, ForeignFile) else item
 

@@ -266,6 +266,7 @@ class Comparison(Shown):
 
 
 def _sentence(row: Row, comparison: Comparison) -> str:
+    """Return what a row says, with its evidence, in one sentence."""
     name = row.statistic if row.span == "end_to_end" else f"{row.span} {row.statistic}"
     evidence = comparison._counts
     change = [] if row.ratio is None else [format_change(row.ratio)]
@@ -308,6 +309,7 @@ def _amount(row: Row, value: float) -> str:
 
 
 def _shown_row(row: Row, paired: bool) -> list[Any]:
+    """Return a row as cells: times as text, as statistics have different units."""
     base, head, low, high = (
         None if each is None else written(Cell(each), row.kind)
         for each in (row.base, row.head, row.low, row.high)

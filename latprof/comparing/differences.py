@@ -213,6 +213,7 @@ class Difference:
         p_value: float | None,
         within: float,
     ) -> tuple[str, str]:
+        """Return the verdict, and why it is unclear although the interval excludes 0."""
         if interval is None or not self.df:
             return UNCLEAR, ONE
         low, high = interval

@@ -229,6 +229,7 @@ def _table(statistic: str, hosts: Sequence[HostResult]) -> Table:
 
 
 def _row(each: HostResult, several: bool) -> list[Any]:
+    """Return the cells of a host."""
     interval = "-"
     if each.low is not None and each.high is not None:
         interval = f"{format_ns(each.low)} to {format_ns(each.high)}"

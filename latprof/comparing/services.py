@@ -173,6 +173,7 @@ def _line_of(run: Run) -> tuple[Line, list[str]]:
 
 
 def _of_pair(base: Run, head: Run) -> ServiceChanges:
+    """Return what the services of a run of head add to a run of base."""
     (line, names), (other, others) = _line_of(base), _line_of(head)
     if names != others:
         raise ProfileError("runs must have the same stations; compare runs of one pipeline")

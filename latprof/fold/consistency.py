@@ -36,6 +36,7 @@ def inconsistency(sums: Sums) -> str | None:
 
 
 def _broken_rules(sums: Sums) -> Iterator[str]:
+    """Yield the rules that sums break."""
     yield from _rules_of_settings(sums)
     for name, span in sums.spans.items():
         frames = sums.attributed if name == "other" else sums.finished
@@ -52,6 +53,7 @@ def _broken_rules(sums: Sums) -> Iterator[str]:
 
 
 def _rules_of_settings(sums: Sums) -> Iterator[str]:
+    """Yield the broken rules on names, shapes and settings."""
     empty = sums.empty_like()
     for what in ("spans", "shares", "covariances", "gaps", "grids"):
         if list(getattr(sums, what)) != list(getattr(empty, what)):
@@ -77,6 +79,7 @@ def _settings(windows: Windows | None) -> object:
 
 
 def _rules_of_span(span: SpanSums) -> Iterator[str]:
+    """Yield the broken rules on count, extremes, sum and variance of a span."""
     known = span.histogram
     if bool(span.negative) != bool(span.most_negative):
         yield "the most negative value must be below 0 if there are negative ones"
@@ -108,6 +111,7 @@ def _rules_of_span(span: SpanSums) -> Iterator[str]:
 
 
 def _rules_of_dropped(sums: Sums) -> Iterator[str]:
+    """Yield the broken rules on dropped frames."""
     dropped = sums.dropped_by_reason
     known = sorted(dropped)[:MOST_TIMED_REASONS]
     if sorted(sums.dropped_times) != known:
@@ -119,6 +123,7 @@ def _rules_of_dropped(sums: Sums) -> Iterator[str]:
 
 
 def _rules_of_windows(windows: Windows, name: str, span: SpanSums) -> Iterator[str]:
+    """Yield the broken rules on a span by window of time."""
     counts = windows.counts(name).sum(axis=1)
     if (counts > 0)[~windows.ranges()[0]].any():
         yield "windows with values must have times"
@@ -140,6 +145,7 @@ def _rules_of_windows(windows: Windows, name: str, span: SpanSums) -> Iterator[s
 
 
 def _rules_of_attribution(sums: Sums) -> Iterator[str]:
+    """Yield the broken rules on shares and tails."""
     shares, tails = sums.shares, sums.tails
     if sums.attributed + sum(sums.excluded.values()) != sums.finished:
         yield "attributed and excluded frames must add up to all frames"
@@ -155,6 +161,7 @@ def _rules_of_attribution(sums: Sums) -> Iterator[str]:
 
 
 def _rules_of_limits(sums: Sums) -> Iterator[str]:
+    """Yield the broken rules on counts up to edges, and on the deadline."""
     if len(sums.at_most) != len(sums.edges_ns):
         yield "each edge must have a count"
     else:
@@ -176,6 +183,7 @@ def _rules_of_limits(sums: Sums) -> Iterator[str]:
 
 
 def _rules_of_frames(sums: Sums) -> Iterator[str]:
+    """Yield the broken rules on single frames, times and sizes."""
     total = sums.spans["end_to_end"]
     frames = sums.worst.frames
     if len(frames) > min(MOST_WORST, total.count) or bool(frames) != bool(total.count):

@@ -103,6 +103,7 @@ class Fold:
             self._sums = None
 
     def _add_finished(self, sums: Sums, columns: Columns) -> None:
+        """Fold finished frames, as a regular chunk if they are one."""
         weights = None
         if columns.weight is not None and (columns.weight != 1).any():
             weights = columns.weight.astype(np.int64)
@@ -211,6 +212,7 @@ class Fold:
         keep = np.ones(len(other), bool)
 
         def exclude(reason: str, which: Mask) -> None:
+            """Take frames out of the set, and count those that were in it."""
             count = chunk.count(which & keep)
             if count:
                 sums.excluded[reason] += count

@@ -118,6 +118,7 @@ class Windows:
         self.earliest, self.latest = np.zeros((2, self.most), np.int64)
 
     def _check(self) -> None:
+        """Refuse windows that do not fit each other, with a ValueError."""
         doublings, rest = divmod(self.width_ns, self.base_ns)
         if rest or doublings.bit_count() != 1:
             raise ValueError(

@@ -86,6 +86,7 @@ def compare(
 
 
 def _ratios(result: "Comparison", spans: str | Sequence[str] | None, ax: "Axes") -> "Axes":
+    """Draw the change by percentile."""
     pipeline = result.base[0].profile.pipeline
     if spans is None:
         names = [*(stage.name for stage in pipeline.stages), "end_to_end"]
@@ -130,6 +131,7 @@ def _ratios(result: "Comparison", spans: str | Sequence[str] | None, ax: "Axes")
 
 
 def _contributions(result: "Comparison", ax: "Axes") -> "Axes":
+    """Draw what each stage adds to the mean."""
     parts = result.contributions()
     pipeline = result.base[0].profile.pipeline
     styles = span_styles(pipeline)
@@ -282,6 +284,7 @@ def _reach(hosts: "Sequence[HostResult]") -> tuple[float, float]:
 
 
 def _host(ax: "Axes", row: int, each: "HostResult") -> None:
+    """Draw the value of a host and its interval."""
     marker, color, size = _HOSTS[each.verdict]
     value, judged = each.value or 0.0, each.verdict != NOT_JUDGED
     if each.low and each.high:

@@ -161,6 +161,7 @@ def _draw_percentiles(
     empty = windows.counts == 0
 
     def steps(values: Ints) -> Floats:
+        """Return the heights of steps, NaN in empty windows."""
         heights = np.where(empty, np.nan, np.maximum(values, 1))
         return np.append(heights, heights[-1])
 

@@ -109,6 +109,7 @@ def as_profile(results: Results, what: str, *, every: str | int | None = None) -
 
 
 def _profile(result: object, every: str | int | None) -> Profile:
+    """Return a result as a profile."""
     result = getattr(result, "profile", result)  # of a report
     if isinstance(result, str | os.PathLike) and is_profile(result):
         result = load_profile(result)

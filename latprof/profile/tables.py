@@ -65,6 +65,7 @@ def headline(profile: "Profile") -> str:
 
 
 def _where(profile: "Profile") -> str:
+    """Return where the time goes, or why that is not known."""
     name = profile.pipeline.name
     outside = profile.accounts.notes.get("outside the time range")
     if profile.frames == 0 and outside:
@@ -230,6 +231,7 @@ def _multiples(spans: list[SpanProfile]) -> str:
 
 
 def _missing(profile: "Profile") -> str:
+    """Return how many frames lack each span, and how many are left out of shares."""
     parts = []
     for what in ("missing", "negative"):
         found = {name: getattr(profile[name], what) for name in profile.spans}

@@ -223,6 +223,7 @@ class CausesAccumulator:
         """Join the recordings that are closest in time for good if there are many."""
 
         def join(left: _Part, right: _Part) -> _Part:
+            """Return two recordings as one; their change of the sums is kept."""
             part, change, overlap = _joined(self.pipeline, left, right)
             self.sums, self.overlapping = self.sums + change, self.overlapping + overlap
             return part

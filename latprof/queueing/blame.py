@@ -199,6 +199,7 @@ def blame_rows(
         )
 
     def table(models: Iterable[QueueModel]) -> list[dict[str, float | str | None]]:
+        """Add up the waits of all windows."""
         sums = _BlameSums(stations_of(kind), recordings.rows if value == "p99" else None)
         for model in models:
             sums.add(model, queued=queued)
@@ -290,6 +291,7 @@ class _BlameSums:
                     row.highest.setdefault(name, Highest(self._most)).add(amounts)
 
     def table(self, value: str) -> list[dict[str, float | str | None]]:
+        """Add up the waits of all windows."""
         used = {name for row in self._rows.values() for name, ns in row.by_stage.items() if ns}
         names = [*self._stations.served, *(x for x in self._stations.handoffs if x in used)]
         return [

@@ -155,10 +155,12 @@ def busy_times(visits: Visits) -> Mapping[str, BusyTime]:
 
 
 def _shared_times(visits: Visits) -> dict[str, BusyTime]:
+    """Return the cumulative time of each stage of a station with several servers."""
     every = [visits.begin, visits.end, *(x for pair in visits.stages.values() for x in pair)]
     edges = np.unique(np.concatenate(every))
 
     def present(begin: Ints, end: Ints) -> Ints:
+        """Return how many intervals contain each edge."""
         begun, ended = (np.searchsorted(np.sort(x), edges, side="right") for x in (begin, end))
         return begun - ended
 

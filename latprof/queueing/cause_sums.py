@@ -201,6 +201,7 @@ class CauseSums:
         return self._with(operator.sub, other)
 
     def _with(self, put: Callable[[Any, Any], Any], other: "CauseSums") -> "CauseSums":
+        """Return the sums of both, put together by an operator."""
         gains = None
         if self.gains is not None and other.gains is not None:
             # sums that are subtracted have no gains: their frames were not replayed
@@ -297,6 +298,7 @@ class CauseSums:
 
 
 def _evidence(model: QueueModel) -> dict[str, StationEvidence]:
+    """Return what the new frames of a window show of each station."""
     breaks, found = breaks_of(model), {}
     for name, visits in model.visits.items():
         new = model.new[visits.frame]

@@ -423,6 +423,7 @@ def causes(
     empty = CauseSums.empty(recordings.pipeline)
 
     def add_up(models: Iterator[QueueModel]) -> CauseSums:
+        """Return the sums of all windows."""
         gains = GainsSoFar()
         return sum((CauseSums.of(model, gains) for model in models), empty)
 
@@ -445,6 +446,7 @@ def causes_of(accumulator: CausesAccumulator) -> Causes:
 
 
 def _causes(pipeline: Pipeline, sums: CauseSums, notes: tuple[str, ...]) -> Causes:
+    """Return the causes that sums show."""
     seen = sums.stations
     overlapping = {
         stage.name: seen[stage.station].servers

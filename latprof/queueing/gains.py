@@ -163,6 +163,7 @@ class GainsSoFar:
         return changes
 
     def _unbounded(self, model: QueueModel) -> Gains:
+        """Return gains if queues have room for all frames: station by station."""
         rows, lengths = model.end_to_end
         mine = model.new[rows]
         rows, lengths = rows[mine], lengths[mine]
@@ -185,6 +186,7 @@ class GainsSoFar:
         return found
 
     def _bounded(self, model: QueueModel, line: Line) -> Gains:
+        """Return gains of a line of stations: of all stages and changes at once."""
         line = line.of_rows(model.new & model.counted)
         if max(line.servers) > 1 or line.has_batches:
             line = line.first(max(MOST_POOL_FRAMES - self._replayed, 0))

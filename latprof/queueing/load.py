@@ -118,6 +118,7 @@ class LoadedFrames:
         self.arrivals = arrivals_of(due, None if busiest is None else busiest.service)
 
     def _check(self, model: QueueModel, what: str) -> None:
+        """Refuse recordings that cannot be replayed at another load."""
         check_order(model)
         for name in model.stations.names:
             if len(model.stations.services_of(name)) > 1:

@@ -94,6 +94,7 @@ def change_of(pipeline: Pipeline, name: str, value: object) -> Change:
         return lambda lengths: lengths
 
     def scaled(lengths: Ints) -> Ints:
+        """Return durations times the factor."""
         result = np.rint(lengths * factor)
         if len(result) and result.max() >= STAMP_LIMIT:
             raise TraceError(

@@ -91,6 +91,7 @@ def sensitivity_rows(
     recordings = Recordings(trace, "sensitivity", options)
 
     def replayed(models: Iterator[QueueModel]) -> tuple[Gains | None, str, GainsSoFar]:
+        """Return the gains of all windows, or None and why there are none."""
         so_far, gains, why = GainsSoFar(less, spread=True), Gains(), ""
         for model in models:
             found, reason = so_far.of(model)

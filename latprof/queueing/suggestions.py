@@ -141,6 +141,7 @@ def suggest_stations(
         return ()
 
     def occupancies(models: Iterable[QueueModel]) -> dict[tuple[int, int], _Occupancy]:
+        """Return how frames followed each other, by first and last stage."""
         runs = {(i, j): _Occupancy(stages[i], stages[j]) for i, j in pairs}
         for model in models:
             for run in runs.values():

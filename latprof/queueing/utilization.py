@@ -213,6 +213,7 @@ def utilization(
     def loads_of(
         models: Iterable[QueueModel],
     ) -> tuple[dict[str, _StationLoad], list[QueueModel]]:
+        """Return the load of each station, and the only window if there is one."""
         loads, kept = {name: _StationLoad(name, name in given) for name in names}, []
         for count, model in enumerate(models):
             kept = [] if count else [model]
@@ -230,6 +231,7 @@ def utilization(
     edges = first + max(-(-(last - first) // _WINDOWS), 1) * np.arange(_WINDOWS + 1)
 
     def busy_until(models: Iterable[QueueModel]) -> dict[str, Ints]:
+        """Return the busy time of each station up to each edge."""
         times = {name: np.zeros(len(edges), np.int64) for name in names}
         for model in models:
             for name in names:
@@ -350,6 +352,7 @@ class _StationLoad:
         )
 
     def _growth(self) -> Growth | None:
+        """Return how the queue has grown since it was empty, or None if it does not grow."""
         arrivals, waits = self.since_empty
         if self.onset is None or len(waits) * self.every < _FEWEST_WAITS:
             return None

@@ -200,6 +200,7 @@ def _of_line(
     pipeline = model.stations.pipeline
 
     def scales(more: float) -> dict[str, Change]:
+        """Return the changes, with factors that are larger by `more`."""
         factors = {
             name: value if isinstance(value, str) else max(value + more * (value != 1), 0.0)
             for name, value in given.items()
@@ -353,6 +354,7 @@ def _after(lengths: Ints, replayed: Replayed, rows: Ints) -> tuple[Ints, int]:
 
 
 def _assumptions(model: QueueModel, servers: Mapping[str, int]) -> tuple[str, ...]:
+    """Return what the replay of unbounded queues assumes, with its evidence."""
     lines = [
         "frames start when they did; the first to arrive at a station is served first",
         "a station takes the next frame as soon as it is free; its times do not depend on its load",

@@ -144,6 +144,7 @@ def _causes(profile: Profile) -> tuple[str, list[Section]]:
 
 
 def _further(profile: Profile, thresholds: Thresholds) -> Iterator[Section]:
+    """Give the tables that only the page has."""
     yield from _percentiles(profile, thresholds)
     parts = profile.slices(99)
     slow, middle = parts["slow"], parts["middle"]
@@ -152,6 +153,7 @@ def _further(profile: Profile, thresholds: Thresholds) -> Iterator[Section]:
 
 
 def _percentiles(profile: Profile, thresholds: Thresholds) -> Iterator[Section]:
+    """Give the table of percentiles with their intervals, if there are values."""
     rows = []
     for name in profile.spans:
         span = profile[name]
@@ -229,6 +231,7 @@ def _share(part: Slice, name: str) -> Cell:
 
 
 def _provenance(report: "Report", made: dt.datetime) -> Iterator[tuple[str, str]]:
+    """Yield name and value of each line of the foot."""
     profile = report.profile
     pipeline, sums = profile.pipeline, profile.sums
     if report.origin:

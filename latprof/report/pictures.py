@@ -120,6 +120,7 @@ def _blame(profile: Profile) -> "pd.DataFrame | None":
 def _drawn(
     name: str, height: float, paint: "Callable[[Axes], object]", shapes: dict[str, str]
 ) -> "Markup":
+    """Return a picture as SVG; `shapes` are those of the pictures before it."""
     from markupsafe import Markup
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

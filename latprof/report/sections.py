@@ -128,6 +128,7 @@ def _response(profile: Profile) -> Iterable[str]:
 
 
 def _deadline(profile: Profile) -> Iterable[str]:
+    """Give how many frames missed the deadline, and by which stage."""
     missed = profile.deadline
     if missed is None:
         return
@@ -175,6 +176,7 @@ def _causes(profile: Profile) -> Iterable[str]:
 
 
 def _ranges(profile: Profile, thresholds: Thresholds) -> Section:
+    """Return the number of frames in each range of end to end."""
     count = max(profile["end_to_end"].count, 1)
     filled = [i for i, (_, _, n) in enumerate(profile.ranges) if n]
     rows = []
@@ -218,6 +220,7 @@ def _order(profile: Profile) -> Section:
 
 
 def _windows(profile: Profile, thresholds: Thresholds, name: str) -> Section:
+    """Return the numbers of a total by window of time."""
     found = [row for row in timeline_rows(profile.sums) if row["span"] == name]
     rows = [
         (row["window_ns"], row["count"], *(Cell(row[k], thresholds.level(row[k])) for k in _TIMES))
@@ -249,6 +252,7 @@ def _time_columns(names: Iterable[str]) -> tuple[Column, ...]:
 
 
 def _worst(profile: Profile, thresholds: Thresholds, n: int) -> Section:
+    """Return the slowest frames with their longest spans."""
     rows, response = [], "response" in profile.spans
     for frame in profile.slowest(n):
         parts = sorted(stages_of(profile.sums, frame).items(), key=lambda item: -item[1])
@@ -290,6 +294,7 @@ def _dropped_time(reason: str, times: SpanSums) -> str:
 
 
 def _accounts(profile: Profile) -> Section:
+    """Return where each frame went."""
     a = profile.accounts
     by_mark = profile.sums.dropped
     dropped, rejected = sum(a.dropped.values()), sum(a.rejected.values())

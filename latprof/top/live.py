@@ -139,6 +139,7 @@ class Live:
         self._forget()
 
     def _add_window(self, window: int, columns: Columns) -> None:
+        """Add the frames of one window."""
         self._counts[window] = self._counts.get(window, 0) + _weighed(columns)
         assert self.newest is not None
         if window <= self.newest - self.recent and window in self._p99:
@@ -171,6 +172,7 @@ class Live:
                 del numbers[window]
 
     def _find_slow_frames(self, columns: Columns) -> None:
+        """Count the frames above a threshold, and keep the last ones."""
         if not self._watched:
             return
         found = np.zeros(len(columns), np.intp)  # 0: none, then as LEVELS
@@ -187,6 +189,7 @@ class Live:
             self.slow_frames.append(self._slow_frame(frame, LEVELS[found[row] - 1]))
 
     def _slow_frame(self, frame: Columns, level: str) -> SlowFrame:
+        """Return a frame above a threshold with its longest spans."""
         stages = [*(stage.name for stage in self.pipeline.stages), "other"]
         lengths = {
             name: int(latencies(self.pipeline, frame, name)[0])

@@ -111,6 +111,7 @@ def _groups(live: Live, width: int, height: int) -> Text:
 
 
 def _title(live: Live | None, update: Update, path: str, now_ns: int, width: int) -> Text:
+    """Return the first line: the pipeline, what the recorder does, the path."""
     name = "latprof top" if live is None else live.pipeline.name
     status, style = update.status, "green"
     last = None if live is None else live.last_end_ns
@@ -133,6 +134,7 @@ def _title(live: Live | None, update: Update, path: str, now_ns: int, width: int
 
 
 def _counts(live: Live, update: Update, lost: int, width: int) -> Text:
+    """Return the line of numbers: rate, frames, lost, in flight, above thresholds."""
     # the most important numbers come first, as a narrow terminal cuts the end
     rate = "-" if live.rate is None else format_quantity(live.rate)
     line = Text.assemble((rate, "bold"), f" frames/s, {counted(live.finished, 'frame')}")
@@ -151,6 +153,7 @@ def _counts(live: Live, update: Update, lost: int, width: int) -> Text:
 
 
 def _spans(live: Live, width: int) -> Text:
+    """Return the table of spans, with sparklines."""
     names = f"last {format_ns(live.recent * live.width_ns)}", "p50", "p99", "max"
     columns = (Column(names[0], "span"), *(Column(name, "time") for name in names[1:]))
     rows = []
