@@ -151,7 +151,7 @@ def test_workers_get_eight_parts_each_and_small_files_are_put_together(tmp_path,
     for count, expected in ((1, [300] * 8), (2, [200] * 6 + [150] * 8)):
         workers = Counting(count)
         check_equal(latprof.analyze(paths, executor=workers), whole)
-        assert workers.rows == expected
+        assert sorted(workers.rows, reverse=True) == expected
 
 
 def test_threads_processes_and_time_ranges_give_the_same(tmp_path, small_parts):
