@@ -323,6 +323,11 @@ def read_edges(path: StrPath, unit: str | None = None) -> BinnedFile:
             raise TraceError(f"edges must grow, got {quoted(line, 60)}")
         total += int(number)
         cumulative.append((upper * UNITS[known], total))
-    file = BinnedFile("histogram", reading=[f"edges are taken as {known}"])
+    said = f"edges are taken as {known}, counts as those of each bin"
+    counts = [upto for _, upto in cumulative]
+    counts = [upto - before for upto, before in zip(counts, [0, *counts[:-1]], strict=True)]
+    if len(counts) > 2 and counts[0] < counts[-1] and counts == sorted(counts):
+        said += ", though each is at least the one before: are they cumulative?"
+    file = BinnedFile("histogram", reading=[said])
     file.parts[""] = Binned.up_to(cumulative)
     return file
