@@ -8,6 +8,7 @@ The percentile `q` of n values is the smallest value such that at least q % of t
 or below it (rank ``ceil(q / 100 * n)``): numpy's ``inverted_cdf``, DuckDB's ``quantile_disc``.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -22,6 +23,8 @@ from latprof.errors import ProfileError
 from latprof.text import quoted
 
 __all__ = [
+    "COARSE",
+    "COARSE_BINS",
     "ERROR_BOUND",
     "FIRST_PLACE",
     "PLACES",
@@ -29,8 +32,16 @@ __all__ = [
     "Histogram",
     "bin_edges",
     "bin_of",
+    "coarse_bin",
+    "coarse_edges",
     "rank_of",
 ]
+
+COARSE = 5
+"""A coarse bin joins 2**5 bins of the histogram: 32 coarse bins an octave."""
+
+COARSE_BINS = (63 << (10 - COARSE)) + 2
+"""Number of coarse bins: 63 octaves, one for 0, and one for values that round up to 2**63."""
 
 ERROR_BOUND = 0.0005
 """Largest relative error of a percentile read from the histogram."""
@@ -339,3 +350,36 @@ class Histogram:
     def _reach(self) -> tuple[int, int]:
         filled = np.flatnonzero(self.bins)
         return (int(filled[0]), int(filled[-1]) + 1) if len(filled) else (0, 0)
+
+
+# -- coarse bins ----------------------------------------------------------------------------------
+
+
+def coarse_edges() -> tuple[Ints, Ints]:
+    """Return the smallest and the largest integer (ns) of each coarse bin.
+
+    Examples
+    --------
+    >>> low, high = coarse_edges()
+    >>> low[:3].tolist(), high[0].item()
+    ([0, 1, 2], 0)
+    """
+    coarse = np.arange(COARSE_BINS)
+    first = np.where(coarse == 0, 0, ((coarse - 1) << COARSE) + 1)
+    low = bin_edges(first)[0]
+    return low, np.append(low[1:] - 1, 2**63 - 2)
+
+
+def coarse_bin(value: int) -> int:
+    """Return the coarse bin of an integer of 0 or more.
+
+    Examples
+    --------
+    >>> [coarse_bin(value) for value in (0, 1, 2, 3, 1024, 1056)]
+    [0, 1, 33, 49, 321, 322]
+    """
+    if value == 0:
+        return 0
+    mantissa, exponent = math.frexp(value)  # 0.5 <= mantissa < 1
+    steps = 1 << (10 - COARSE)
+    return (exponent - 1) * steps + int((mantissa * 2 - 1) * steps) + 1

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import BARE, CHAIN, examples, seeded, simple
 
-from latprof.fold.windows import COARSE_BINS, coarse_bin
 from latprof.fold.worst import MOST_WORST, NO_FRAME_ID, Worst, offer_exemplars
 from latprof.frames import MISSING, Columns, Labels
+from latprof.histogram import COARSE_BINS, coarse_bin
 from latprof.profile.load import merge
 from latprof.profile.profile import Profile
 

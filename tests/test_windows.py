@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from strategies import SMALL, examples, seeded
 
 from latprof.fold import windows as windows_module
-from latprof.fold.windows import COARSE_BINS, ChunkWindows, Windows
+from latprof.fold.windows import ChunkWindows, Windows
+from latprof.histogram import COARSE_BINS
 from latprof.profile.profile import Profile
 
 FAR = 2**62 - 1

@@ -14,9 +14,9 @@ from latprof.arrays import Ints
 from latprof.comparing.by_run import parts_by_run
 from latprof.errors import ProfileError
 from latprof.fold.intervals import Z_95
+from latprof.histogram import coarse_edges
 from latprof.io.formats.foreign import ForeignFile
 from latprof.io.member import Member
-from latprof.profile.answers import coarse_edges
 from latprof.profile.doubts import added_up
 from latprof.profile.file import is_profile
 from latprof.profile.load import load_profile

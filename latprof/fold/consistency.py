@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from latprof.fold.sums import MOST_TIMED_REASONS, NO_MARK, SpanSums, Sums
-from latprof.fold.windows import COARSE_BINS, Windows
+from latprof.fold.windows import Windows
 from latprof.fold.worst import MOST_WORST, NO_FRAME_ID
-from latprof.histogram import FIRST_PLACE, PLACES, bin_edges, bin_of
+from latprof.histogram import COARSE_BINS, FIRST_PLACE, PLACES, bin_edges, bin_of
 from latprof.units import STAMP_LIMIT
 
 __all__ = ["inconsistency"]

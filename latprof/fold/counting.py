@@ -16,10 +16,10 @@ import numpy as np
 from latprof.arrays import Exact, Floats, Ints, Mask, exact_sum, sparse_zeros
 from latprof.fold.grids import step_of
 from latprof.fold.sums import Sums, comoment, dot, is_spread
-from latprof.fold.windows import COARSE, DEEPEST, ChunkWindows, Run, Windows, coarse_bin
+from latprof.fold.windows import DEEPEST, ChunkWindows, Run, Windows
 from latprof.fold.worst import offer_exemplars
 from latprof.frames import Columns
-from latprof.histogram import FIRST_PLACE, PLACES, SHIFT, bin_of
+from latprof.histogram import COARSE, FIRST_PLACE, PLACES, SHIFT, bin_of, coarse_bin
 from latprof.pipeline import Pipeline
 
 __all__ = ["LARGE_NS", "TOTAL", "Bins", "Chunk", "Latencies", "Moments", "places_of"]

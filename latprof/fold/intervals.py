@@ -12,8 +12,7 @@ import math
 from dataclasses import dataclass
 
 from latprof.arrays import Ints
-from latprof.fold.windows import coarse_bin
-from latprof.histogram import ERROR_BOUND, Histogram, rank_of
+from latprof.histogram import ERROR_BOUND, Histogram, coarse_bin, rank_of
 from latprof.text import counted
 from latprof.units import format_ns
 

@@ -32,9 +32,9 @@ from latprof.arrays import (
     widen,
 )
 from latprof.fold.grids import Grid, Step, step_of
-from latprof.fold.windows import COARSE_BINS, Windows
+from latprof.fold.windows import Windows
 from latprof.fold.worst import NO_FRAME_ID, Worst
-from latprof.histogram import Histogram
+from latprof.histogram import COARSE_BINS, Histogram
 from latprof.pipeline import Pipeline
 from latprof.units import STAMP_LIMIT
 

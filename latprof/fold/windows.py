@@ -4,7 +4,6 @@ Windows start at multiples of their width, counted from 1970, and the width doub
 range grows, so that the merged windows of parts equal the windows of the whole.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,26 +12,16 @@ from typing import Annotated
 import numpy as np
 
 from latprof.arrays import Bounds, Count, Counts, Duration, Exact, Ints, Length, Mask, widen
-from latprof.histogram import bin_edges
+from latprof.histogram import COARSE, COARSE_BINS, coarse_bin
 from latprof.units import STAMP_LIMIT
 
 __all__ = [
-    "COARSE",
-    "COARSE_BINS",
     "DEEPEST",
     "ChunkWindows",
     "Run",
     "WindowIndex",
     "Windows",
-    "coarse_bin",
-    "coarse_edges",
 ]
-
-COARSE = 5
-"""A coarse bin joins 2**5 bins of the histogram: 32 coarse bins an octave."""
-
-COARSE_BINS = (63 << (10 - COARSE)) + 2
-"""Number of coarse bins: 63 octaves, one for 0, and one for values that round up to 2**63."""
 
 LONG_RUN = 4_096
 """Frames that a run in one window needs to be counted as a whole: adding its counts to the window
@@ -473,33 +462,3 @@ class ChunkWindows:
 def _run_begins(values: Ints) -> Ints:
     """Return where each run of equal values begins in an array (n,), n > 0."""
     return np.concatenate((np.zeros(1, np.int64), np.flatnonzero(values[1:] != values[:-1]) + 1))
-
-
-def coarse_edges() -> tuple[Ints, Ints]:
-    """Return the smallest and the largest integer (ns) of each coarse bin.
-
-    Examples
-    --------
-    >>> low, high = coarse_edges()
-    >>> low[:3].tolist(), high[0].item()
-    ([0, 1, 2], 0)
-    """
-    coarse = np.arange(COARSE_BINS)
-    first = np.where(coarse == 0, 0, ((coarse - 1) << COARSE) + 1)
-    low = bin_edges(first)[0]
-    return low, np.append(low[1:] - 1, 2**63 - 2)
-
-
-def coarse_bin(value: int) -> int:
-    """Return the coarse bin of an integer of 0 or more.
-
-    Examples
-    --------
-    >>> [coarse_bin(value) for value in (0, 1, 2, 3, 1024, 1056)]
-    [0, 1, 33, 49, 321, 322]
-    """
-    if value == 0:
-        return 0
-    mantissa, exponent = math.frexp(value)  # 0.5 <= mantissa < 1
-    steps = 1 << (10 - COARSE)
-    return (exponent - 1) * steps + int((mantissa * 2 - 1) * steps) + 1

@@ -7,9 +7,8 @@ from typing import Annotated
 import numpy as np
 
 from latprof.arrays import Bounds, FrameId, Ids, Ints, Latency, Stamp
-from latprof.fold.windows import COARSE, coarse_bin
 from latprof.frames import MISSING, Columns, Labels
-from latprof.histogram import bin_edges, bin_of
+from latprof.histogram import COARSE, bin_edges, bin_of, coarse_bin
 from latprof.units import STAMP_LIMIT
 
 __all__ = ["MOST_WORST", "NO_FRAME_ID", "PackedWorst", "Worst", "WorstFrame", "offer_exemplars"]

@@ -14,9 +14,8 @@ import numpy as np
 from latprof.accounts import union
 from latprof.arrays import Floats, Ints
 from latprof.fold.sums import Sums, Tails
-from latprof.fold.windows import COARSE, COARSE_BINS, coarse_edges
 from latprof.fold.worst import MOST_WORST, WorstFrame
-from latprof.histogram import Histogram, bin_edges, rank_of
+from latprof.histogram import COARSE, COARSE_BINS, Histogram, bin_edges, coarse_edges, rank_of
 from latprof.profile.span import check_integer
 from latprof.units import format_ns
 
@@ -29,7 +28,6 @@ __all__ = [
     "Slice",
     "Stretch",
     "WindowNumbers",
-    "coarse_edges",
     "deadline",
     "exemplars",
     "heat_of",

@@ -12,9 +12,8 @@ import numpy as np
 
 from latprof.arrays import Counts, Ints, Length, Mask, Stamp, exact_sum
 from latprof.fold.sums import between
-from latprof.fold.windows import COARSE, COARSE_BINS, coarse_edges
 from latprof.frames import MISSING
-from latprof.histogram import bin_of, rank_of
+from latprof.histogram import COARSE, COARSE_BINS, bin_of, coarse_edges, rank_of
 from latprof.sequence.ids import NOT_AVAILABLE, SIGN_BIT, Number
 from latprof.sequence.segments import Rows
 
