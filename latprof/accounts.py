@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 NOT_READ = "rows not read of"
-"""The note on a part of files that could not be read begins with this; its name follows."""
+"""Begin of the note on a part of files that could not be read; the name of the part follows."""
 
 REPEATED = "profiles given more than once"
 
@@ -193,7 +193,7 @@ class InFlight:
 
     @property
     def where(self) -> str:
-        """The stage; without one, the last mark."""
+        """The stage, or "after" and the last mark, or "begun" if no mark is set."""
         if self.stage is not None:
             return self.stage
         return f"after {max(self.marks, key=self.marks.__getitem__)}" if self.marks else "begun"
@@ -204,7 +204,7 @@ class InFlight:
 
     @classmethod
     def is_valid(cls, value: object) -> bool:
-        """Return whether a JSON value is what `to_dict` returns."""
+        """Return whether a JSON value has the fields and types that `to_dict` returns."""
         if not isinstance(value, Mapping) or value.keys() != {f.name for f in fields(cls)}:
             return False
         numbers, texts = ("frame_id", "thread", "until_ns"), ("source", "stage")
@@ -227,7 +227,7 @@ def _is_table(value: object, kind: type) -> bool:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Recorder:
-    """A machine, what ran on it, and the stamping core; "" for what a file does not say."""
+    """A host, the versions of Python and latprof, and the stamping core; "" if unknown."""
 
     host: str
     python: str
@@ -250,7 +250,7 @@ class Written:
 
 @dataclass(slots=True)
 class Recorders:
-    """The recorders of the files; `others` counts the files of those beyond `MOST_RECORDERS`.
+    """The recorders of files; `others` counts the files of recorders beyond `MOST_RECORDERS`.
 
     Examples
     --------
@@ -272,7 +272,9 @@ class Recorders:
             There are more than `MOST_RECORDERS`.
         """
         if len(self.written) > MOST_RECORDERS:
-            raise ValueError(f"there must be at most {MOST_RECORDERS} recorders")
+            raise ValueError(
+                f"there must be at most {MOST_RECORDERS} recorders, got {len(self.written)}"
+            )
 
     def add(self, meta: dict[str, Any]) -> None:
         """Count a trace file by its metadata."""
@@ -285,8 +287,8 @@ class Recorders:
         for recorder, written in other.written.items():
             self.written[recorder] = self.written.get(recorder, Written(0)) + written
         self.others += other.others
-        # a recorder among the first of the whole is among the first of each part: none of the
-        # counts that are kept lacks files
+        # a recorder among the first of the whole is among the first of each part, so that no kept
+        # count lacks files
         for recorder in sorted(self.written)[MOST_RECORDERS:]:
             self.others += self.written.pop(recorder).files
 

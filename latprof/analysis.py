@@ -19,7 +19,7 @@ from latprof.units import STAMP_LIMIT, Time, parse_time
 __all__ = ["MOST_FOR_CAUSES", "analyze"]
 
 MOST_FOR_CAUSES = 5_000_000
-"""Most frames of which causes are computed by default in a report."""
+"""Most frames for which a report computes causes by default."""
 
 
 def analyze(
@@ -66,10 +66,10 @@ def analyze(
         The notes of the accounts contain the number of frames left out.
     intended
         Compute when frames should have started, from the pipeline's period; ``response`` is
-        measured from there, beside end_to_end (see `latprof.sequence.intended.Intended`).
+        measured from then on, beside end_to_end (see `latprof.sequence.intended.Intended`).
     order
-        Also compute what depends on the order of frames: lost and late ids, jitter, period,
-        frames in flight, consecutive missed deadlines.
+        Also compute the numbers that depend on the order of frames: lost and late ids, jitter,
+        period, frames in flight, consecutive missed deadlines.
     causes
         Also compute which frames waited for which: `Profile.causes`, ``bottleneck("cause")``.
         With None, do so if the pipeline has stations and there are at most 5 million frames.
@@ -169,7 +169,7 @@ def analyze(
         profile.forget_recorded()
     profile.segments = time_range.clip(profile.segments)
     if dataset.repeated:
-        # this may be intended, but their frames count more than once
+        # files may be repeated on purpose, but their frames count more than once
         profile.accounts.notes["files given more than once"] = dataset.repeated
     if time_range.left_out:
         profile.accounts.notes["outside the time range"] = time_range.left_out

@@ -45,7 +45,7 @@ Exact = npt.NDArray[np.int64] | npt.NDArray[np.object_]
 class Bounds:
     """The smallest and the largest value of a number, or of the elements of an array.
 
-    `total` is a value that the sum of the elements must stay below.
+    The sum of the elements must be below `total`; None means any sum.
     """
 
     low: float | int
@@ -72,7 +72,7 @@ Counts = Annotated[Ints, Bounds(0, 2**63 - 1, total=2**63)]
 
 
 def exact_sum(values: Ints, high: int, weights: Ints | None = None) -> int:
-    """Return the exact sum of n values from 0 to `high`, each counted `weights` times.
+    """Return the exact sum of values (n,) from 0 to `high`, each counted `weights` (n,) times.
 
     Examples
     --------
@@ -87,7 +87,7 @@ def exact_sum(values: Ints, high: int, weights: Ints | None = None) -> int:
 
 
 def sparse_zeros(length: int) -> Ints:
-    """Return n zeros of which only those pages take memory that are written to.
+    """Return `length` zeros; only pages that are written to take memory.
 
     `numpy.zeros` gives the same from the system, but takes used memory after larger arrays have
     been freed, and then writes all zeros: the tables of a fold have 220 MB for eight stages, of

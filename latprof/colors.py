@@ -31,8 +31,7 @@ _TOTAL = "#757575"
 def colors(pipeline: "Pipeline") -> dict[str, str]:
     """Return the colour of each span of a pipeline: stages, sides, ``other`` and totals.
 
-    It is the same in every picture and table. The ninth span has a lighter shade of the colour of
-    the first, the 17th a darker one, and so on.
+    The ninth span has a lighter shade of the colour of the first, the 17th a darker one, and so on.
 
     Examples
     --------
@@ -50,7 +49,7 @@ def colors(pipeline: "Pipeline") -> dict[str, str]:
 
 
 def _shade(color: str, again: int) -> str:
-    """Return a colour when it is used once more: lighter, darker, still lighter, and so on."""
+    """Return the shade for use number `again` of a colour: 1 lighter, 2 darker, 3 lighter still."""
     if not again:
         return color
     light, step = again % 2, 0.03 * ((again - 1) // 2)

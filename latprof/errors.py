@@ -30,7 +30,7 @@ class PipelineError(LatprofError, ValueError):
 
 
 class TraceError(LatprofError, ValueError):
-    """Columns or a file that are not a trace of the pipeline."""
+    """Columns or a file that are not a trace of the pipeline, or an error of its file."""
 
 
 class ProfileError(LatprofError, ValueError):

@@ -1,4 +1,4 @@
-"""How far the clocks of hosts were apart, as `latprof.join` found it for spans that cross hosts."""
+"""How far the clocks of hosts were apart, as `latprof.join` has estimated from crossing spans."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -36,26 +36,27 @@ _LIMITS = ("low_ns", "high_ns", "bound_ns", "drift_low_ppb", "drift_high_ppb")
 
 @dataclass(frozen=True, slots=True)
 class HostClock:
-    """How far the clock of a host was ahead of that of the first host along the pipeline.
+    """How far the clock of a host was ahead of the clock of the first host along the pipeline.
 
-    If several joined traces have the host, the limits are those that hold for all of them.
+    If several joined traces have the host, the limits hold for all of them.
 
     Parameters
     ----------
     method
         One of `METHODS`, the least certain one.
     spans
-        The spans that begin or end on this host, and not both.
+        The spans that either begin or end on this host.
     offset_ns, drift_ppb
-        The lowest and the highest estimate; empty if there is none.
+        The lowest and the highest estimate over the traces; empty if there is none. 1 ppb is 1 ns
+        a second.
     low_ns, high_ns
-        Limits of the true offset; None if that side is unknown.
+        Limits of the true offset; None if a limit is unknown.
     bound_ns
-        How far a stamp may be from the truth; None if it is unknown.
+        How far a corrected stamp may be from the truth; None if that is unknown.
     drift_low_ppb, drift_high_ppb
         Limits of the true drift; None if they are unknown.
     contradiction_ns
-        How far frames are from allowing any clock of constant rate.
+        By how much frames contradict a clock of constant rate; 0 if they allow one.
     """
 
     method: str
@@ -86,7 +87,7 @@ class HostClock:
         )
 
     def __add__(self, other: "HostClock") -> "HostClock":
-        """Return what holds for both."""
+        """Return the clock with the limits that hold for both."""
         widest: dict[str, Any] = {}
         for name in _LIMITS:
             mine, theirs = getattr(self, name), getattr(other, name)
@@ -103,7 +104,7 @@ class HostClock:
 
     @property
     def doubt(self) -> str:
-        """Why times between hosts may be wrong by an unknown amount, or an empty text."""
+        """Why times between hosts may be wrong by an unknown amount, or ""."""
         if self.method == WALL:
             return "is compared with the first host's as it is, and may be off by any amount"
         if self.contradiction_ns:
@@ -148,7 +149,7 @@ def _between(least: str, most: str) -> str:
 
 
 def _rounded(ns: int, step: float) -> str:
-    """Return a time to a hundredth of a step, which is a power of ten.
+    """Return a time as text, rounded to a power of ten near a hundredth of `step` (ns).
 
     Examples
     --------
@@ -175,7 +176,7 @@ def clocks_of(entries: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, HostC
 
 
 def clock_lines(clocks: Mapping[str, HostClock]) -> list[str]:
-    """Return a sentence on each host and the spans that its clock matters for."""
+    """Return a sentence on each host and on the spans for which its clock matters."""
     return [
         (f"{', '.join(clock.spans)} between hosts: " if clock.spans else "")
         + f"the clock of {clip(host)} {clock.sentence()}"

@@ -28,11 +28,11 @@ class Span:
         ``"stage"`` (disjoint, in order) or ``"side"`` (may overlap stages); ``"total"`` is the
         pipeline's own.
     station
-        What serves the stage: a thread or process that takes one frame at a time. Stages with
-        the same station share it. A stage without one is a hand-off (queue, transport).
+        The thread or process that serves the stage, one frame at a time. Stages with the same
+        name share a station. None means a hand-off (queue, transport).
     room
-        Of a hand-off, how many frames its queue has room for, 0 if it is unbounded. None means that
-        it is not known; analyses then look for it in the marks.
+        How many frames the queue of a hand-off has room for, 0 if it is unbounded, or None if that
+        is not known; analyses then look for it in the marks.
     """
 
     name: str
@@ -68,12 +68,13 @@ class Span:
 
 
 def checked_marks(pipeline: str, marks: tuple[str, ...] | list[str]) -> tuple[str, ...]:
-    """Return the marks of a pipeline of that name, checked.
+    """Check the marks of the pipeline of this name, and return them as a tuple.
 
     Raises
     ------
     PipelineError
-        Not names, one twice, or not in the order of `due` (optional), `start`, ..., `end`.
+        A mark is not a name or occurs twice, or the first are not `start` or `due`, `start`, or
+        the last is not `end`.
     """
     where = f"marks of pipeline {pipeline!r}"
     if not isinstance(marks, tuple | list):
@@ -90,19 +91,20 @@ def checked_marks(pipeline: str, marks: tuple[str, ...] | list[str]) -> tuple[st
     if names[0] not in ("start", "due"):
         raise PipelineError(f"{where} must have only 'due' before 'start', got {names[0]!r}")
     if "due" in names[1:]:
-        raise PipelineError(f"{where} must have 'due' before 'start', got it after")
+        raise PipelineError(f"{where} must have 'due' before 'start', got it after; move it")
     return tuple(names)
 
 
 def checked_spans(
     pipeline: str, marks: tuple[str, ...], spans: tuple[Span, ...] | list[Span]
 ) -> tuple[Span, ...]:
-    """Return the spans between the marks of a pipeline of that name, checked.
+    """Check the spans of the pipeline of this name, and return them as a tuple.
 
     Raises
     ------
     PipelineError
-        Not spans between these marks in their order, a name twice, or stages that overlap.
+        A span is not between two of the marks in their order, a name occurs twice, or stages
+        overlap.
     """
     where = f"spans of pipeline {pipeline!r}"
     if not isinstance(spans, tuple | list):

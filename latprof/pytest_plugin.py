@@ -1,7 +1,7 @@
 """A pytest plugin: latency budgets of tests.
 
 A test with the marker ``latency`` records runs with the fixture `latency_runs`. It fails if a
-budget is exceeded, and also if the runs cannot decide it, unless the marker has ``open="pass"``::
+budget is exceeded. It also fails if the runs cannot decide, unless the marker has ``open="pass"``::
 
     @pytest.mark.latency("p99<50ms", "decode.p50<20ms")
     def test_decoding_is_fast(latency_runs):

@@ -74,7 +74,7 @@ def recovered(reader: RingReader) -> Trace:
 
 def _metadata(reader: RingReader, scan: Scan) -> dict[str, Any]:
     """Return the metadata of the trace that a scan of the ring gives."""
-    # thresholds are for a program that watches the ring: `Profiler.trace` does not have them
+    # only programs that watch the ring need the thresholds; `Profiler.trace` leaves them out, too
     meta = {key: value for key, value in reader.metadata.items() if key != "thresholds"}
     clocks = sorted(reader.starts + reader.stops)
     meta["anchors"] = [*(meta.get("anchors") or []), *map(list, clocks)]
@@ -179,8 +179,8 @@ def last_moments(path: str | os.PathLike[str]) -> list[Section]:
     Returns
     -------
     list of Section
-        What the process does or did, and one section each for the frames in flight, the last ten
-        frames of the ring, and the last ten that took longer than a threshold of the profiler.
+        The state of the process, the frames in flight, the last ten frames of the ring, and the
+        last ten frames that took longer than a threshold of the profiler.
 
     Raises
     ------
@@ -198,7 +198,7 @@ def last_moments(path: str | os.PathLike[str]) -> list[Section]:
 
 
 def _state(reader: RingReader, trace: Trace) -> Section:
-    """Return what the process does or did, and what the ring holds."""
+    """Return the state of the process, and the counts of the ring's rows."""
     pid, host = reader.metadata.get("pid"), reader.metadata.get("host")
     who = f"process {pid}" if pid else "the process"
     who += f" on {host}" if host else ""
@@ -269,7 +269,7 @@ def _frames_section(trace: Trace) -> Section:
 
 
 def _violations_section(trace: Trace, limits: Thresholds) -> Section:
-    """Return the frames that took longer than a threshold last."""
+    """Return the last frames that took longer than a threshold."""
     found: list[tuple[int, str, int, int, str]] = []  # row, span, length, limit, level
     by_level = {level: limits.by_span(level) for level in LEVELS}
     for span in dict.fromkeys(span for spans in by_level.values() for span in spans):
@@ -313,7 +313,7 @@ def _violations_section(trace: Trace, limits: Thresholds) -> Section:
 
 
 def _segments(reader: RingReader, scan: Scan) -> list[list[int]]:
-    """Return when the process recorded, UTC ns; a dead process did so until its last sign."""
+    """Return when the process recorded, UTC ns; a dead process until its last sign of life."""
     last = reader.last_sign_ns((scan.rows, scan.flights))
     starts = sorted(now for now, _ in reader.starts)
     stops = sorted(now for now, _ in reader.stops)

@@ -38,7 +38,7 @@ _UNIT = re.compile(r"(\d) (?=[a-z%])")
 
 
 def counted(count: int, what: str, several: str = "") -> str:
-    """Return a count and what is counted.
+    """Return a count with its noun; `several` is an irregular plural.
 
     Examples
     --------
@@ -122,7 +122,7 @@ def shown_path(path: str | os.PathLike[str], limit: int = 240) -> str:
 
 
 def storable(name: str) -> str:
-    r"""Return a name as files and protocols store it: what UTF-8 lacks is written out.
+    r"""Return a name in the form for files and protocols: lone surrogates are written as escapes.
 
     Examples
     --------
@@ -261,7 +261,7 @@ def check_distinct(names: list[str], what: str) -> None:
     Raises
     ------
     PipelineError
-        Two of them do.
+        Two names do.
     """
     seen: dict[str, str] = {}
     for name in names:

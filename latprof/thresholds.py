@@ -60,11 +60,11 @@ class Thresholds:
         return {level: ns for level, ns in known.items() if ns is not None}
 
     def of(self, name: str) -> "Thresholds":
-        """Return the thresholds of a span; a span without its own has those of end_to_end."""
+        """Return the thresholds of a span, or those of end_to_end if it has none of its own."""
         return self.spans.get(name, self)
 
     def level(self, ns: float | None) -> str:
-        """Return "critical" or "warning" for a time above that threshold, otherwise ""."""
+        """Return "critical" or "warning" if the time is above that threshold, otherwise ""."""
         if ns is None:
             return ""
         if self.critical_ns is not None and ns > self.critical_ns:
@@ -86,7 +86,7 @@ def parse_thresholds(
         A threshold of end_to_end, ``"50ms"``, ns or a timedelta; or a mapping from the names of
         spans to such thresholds; or None.
     error
-        What is raised.
+        Type of the error.
 
     Raises
     ------

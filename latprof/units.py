@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 Time = int | str | dt.datetime | np.datetime64
-"""A point in time: ns UTC, ISO 8601 text, or what Python, numpy and pandas have for times."""
+"""A point in time: ns UTC, ISO 8601 text, or a datetime of Python, numpy or pandas."""
 
 _NS = {
     "ns": 1,
@@ -84,8 +84,8 @@ def parse_duration(
     Raises
     ------
     ValueError
-        Not a duration, a fraction of a nanosecond, negative unless `signed`, or 2**62 ns
-        (146 years) or more. `error` may be another type.
+        `value` is not a duration, has a fraction of a nanosecond, is negative although not
+        `signed`, or is 2**62 ns (146 years) or more. `error` may be another type.
 
     Examples
     --------
@@ -100,7 +100,7 @@ def parse_duration(
             exact = Fraction(match[1]) * _NS[match[2]]
             ns = exact.numerator
             if exact.denominator != 1:
-                raise error(f"{name} must be whole nanoseconds, got {quoted(value)}")
+                raise error(f"{name} must be whole nanoseconds, got {quoted(value)}; round it")
     elif isinstance(value, dt.timedelta):
         ns = ((value.days * 86400 + value.seconds) * 1_000_000 + value.microseconds) * 1_000
         ns += getattr(value, "nanoseconds", 0)  # a timedelta of pandas has them
@@ -186,7 +186,7 @@ def format_ns(ns: float | None) -> str:
 
 
 def format_exact(ns: int) -> str:
-    """Return a time as text without rounding it, as people give deadlines and thresholds.
+    """Return a time as text without rounding it, as deadlines and thresholds are written.
 
     Examples
     --------

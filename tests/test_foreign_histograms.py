@@ -358,7 +358,7 @@ def test_profiles_of_histograms_are_saved_merged_and_refused_for_frames(tmp_path
     assert back.frames == 200
     assert str(Report(back)) == str(Report(twice))
     other = save(tmp_path / "b.csv", "le_ms,count\n5,50\n11,30\n")
-    with pytest.raises(ProfileError, match="different bins do not merge"):
+    with pytest.raises(ProfileError, match="must have the same bins to merge"):
         latprof.merge([twice, load_profile(other)])
     with pytest.raises(latprof.TraceError, match="has histograms, not frames"):
         latprof.read(where)

@@ -317,11 +317,9 @@ def test_other_formats_are_refused_with_what_reads_them(path):
     content = content_of(path)
     write(path, content | {"version": FORMAT + 1})
     text = one_line(path)
-    assert (
-        f"profile format {FORMAT + 1}, which a newer latprof reads; this one reads format" in text
-    )
+    assert f"must have profile format {FORMAT} for this latprof, got {FORMAT + 1}; upgrade" in text
     write(path, {"latprof_profile": 3, "pipeline": content["pipeline"]})
-    assert "profile format 3 of before format 1 was defined" in one_line(path)
+    assert "must have profile format 1, got the older 3, which only" in one_line(path)
 
 
 # -- values that were changed -------------------------------------------------------------------

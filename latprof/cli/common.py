@@ -1,4 +1,4 @@
-"""What several commands share: arguments, the profile of their files, and what they write."""
+"""Parts of several commands: arguments, the profile of the given files, and output."""
 
 import argparse
 import contextlib
@@ -53,7 +53,7 @@ _DEFAULTS = {
 
 
 class NewCommand(Protocol):
-    """Adds a command: its name, what it does, an example of a call."""
+    """Adds a command, from its name, a description, and the arguments of an example call."""
 
     def __call__(self, name: str, text: str, example: str) -> argparse.ArgumentParser:
         """Return the parser of the new command."""
@@ -63,14 +63,14 @@ class NewCommand(Protocol):
 
 
 def add_traces(parser: argparse.ArgumentParser, note: str = "") -> None:
-    """Add the trace files to read, and what their marks and columns mean; see `recordings_of`."""
+    """Add the trace files to read and the options of `add_pipeline`; see `recordings_of`."""
     text = f"trace files, folders (with all folders inside), globs, URLs of them{note}"
     parser.add_argument("trace", nargs="+", help=text)
     add_pipeline(parser)
 
 
 def add_pipeline(parser: argparse.ArgumentParser) -> None:
-    """Add what the marks and columns of files of other tools mean."""
+    """Add the options that say what the marks and columns of files of other tools mean."""
     parser.add_argument(
         "--pipeline",
         metavar="audio|FILE.json",
@@ -94,7 +94,7 @@ def add_pipeline(parser: argparse.ArgumentParser) -> None:
         ("--tag", "A,B", "columns that become tags (default: all others)"),
         ("--unit", "s|ms|us|ns", "unit of times that are numbers (default: found, and reported)"),
         ("--tz", "ZONE", "zone of times without one, for example Europe/Vienna (default: UTC)"),
-        ("--max-bad", "N|5%", "most rows that may be unreadable (default: 1%%, at least 10)"),
+        ("--max-bad", "N|5%", "most rows that may be unreadable (default: 1%%, or 10 if more)"),
         ("--spans", "A,B", "operations that become stages (default: those on the critical path)"),
     ):
         name = flag[2:].replace("-", "_")
@@ -109,7 +109,7 @@ def add_pipeline(parser: argparse.ArgumentParser) -> None:
 
 
 def add_input(parser: argparse.ArgumentParser) -> None:
-    """Add the trace files to read, and which frames of them; `profile_of` reads the options."""
+    """Add the trace files to read, and options that select frames; see `profile_of`."""
     parser.set_defaults(**_DEFAULTS)
     add_traces(parser)
     parser.add_argument(
@@ -124,7 +124,7 @@ def add_input(parser: argparse.ArgumentParser) -> None:
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
-    """Add who folds the frames; `profile_of` reads the options."""
+    """Add the options on processes that fold the frames; see `profile_of`."""
     workers = parser.add_argument_group("large recordings")
     workers.add_argument(
         "--workers",
@@ -142,7 +142,7 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
 
 @contextlib.contextmanager
 def _executor(options: argparse.Namespace) -> "Iterator[Executor | Workers | None]":
-    """Give who folds the frames, or None for this process alone.
+    """Give the executor that folds the frames, or None if this process alone does.
 
     Raises
     ------
@@ -177,12 +177,12 @@ def _executor(options: argparse.Namespace) -> "Iterator[Executor | Workers | Non
 def pairs(values: Sequence[str], flag: str, example: str) -> dict[str, str]:
     """Return the values given as ``--flag NAME=VALUE`` (repeatable) as a dict by name.
 
-    `example` is a value that the message on another form shows.
+    `example` is a value for the message of the error.
 
     Raises
     ------
     TraceError
-        Another form, or a name that is given twice.
+        A value has another form, or a name is given twice.
     """
     found: dict[str, str] = {}
     for value in values:
@@ -199,12 +199,12 @@ def pairs(values: Sequence[str], flag: str, example: str) -> dict[str, str]:
 
 
 def part_of(text: str, flag: str) -> float:
-    """Return a percentage that was given as `flag` as a part.
+    """Return a percentage such as "5%", the value of `flag`, as a number: 0.05.
 
     Raises
     ------
     ProfileError
-        It is not above 0 % and below 100 %.
+        The text is not a percentage above 0 % and below 100 %.
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text)
     if found is None or not 0 < float(found[1]) < 100:
@@ -242,7 +242,7 @@ def _described(name: str | None) -> tuple[Pipeline | None, ColumnMap | None]:
 def recordings_of(
     options: argparse.Namespace, paths: Sequence[str] | None = None
 ) -> list[str | ForeignFile]:
-    """Return the files to read, with what the options say about the columns of tables.
+    """Return the files to read; a file of another tool has the columns that the options name.
 
     Parameters
     ----------
@@ -284,7 +284,7 @@ def recordings_of(
 
 
 def _listed(text: str) -> list[str]:
-    """Return names separated by commas; one that has a comma itself is quoted."""
+    """Return names separated by commas; a name that has a comma must be in double quotes."""
     return [name.strip() for name in next(csv.reader([text]), [])]
 
 
@@ -299,7 +299,7 @@ def profile_of(options: argparse.Namespace, *, order: bool = False) -> Profile:
     options
         Options of a command that `add_input` was called for.
     order
-        Also fold what depends on the order of frames, and causes if they are available.
+        Also fold the numbers that depend on the order of frames, and causes if available.
 
     Raises
     ------
@@ -326,15 +326,15 @@ def profile_of(options: argparse.Namespace, *, order: bool = False) -> Profile:
         )
     if isinstance(executor, Workers) and profile.frames < PAYS_FROM:
         print(
-            f"latprof: --workers pays from some {PAYS_FROM:,} frames on; these are "
-            f"{profile.frames:,}",
+            f"latprof: --workers pays from some {PAYS_FROM:,} frames on, got {profile.frames:,}; "
+            "leave it out",
             file=sys.stderr,
         )
     return profile
 
 
 def _check_alone(saved: str, options: argparse.Namespace) -> None:
-    """Refuse what a saved profile cannot give, as its frames are folded already."""
+    """Refuse options and files that a saved profile excludes: its frames are folded already."""
     name = shown_path(saved)
     if len(options.trace) > 1:
         raise ProfileError(

@@ -39,8 +39,8 @@ def _add_compare(command: NewCommand) -> None:
     parser.add_argument(
         "base",
         nargs="+",
-        help="runs before the change, each a trace, a saved profile or a folder, which may have "
-        "several: recordings that follow each other",
+        help="runs before the change: traces, saved profiles, or folders; each recording in a "
+        "folder is a run",
     )
     parser.add_argument(
         "--to", nargs="+", required=True, metavar="HEAD", help="runs after the change"
@@ -69,12 +69,15 @@ def _add_compare(command: NewCommand) -> None:
     _add_confidence(parser)
     add_format(parser)
     parser.add_argument(
-        "--by", metavar="COLUMN", help="also what another mix of sources or tags makes"
+        "--by",
+        metavar="COLUMN",
+        help="also show how much of the change comes from another mix of its values: source, a tag",
     )
     parser.add_argument(
         "--why",
         action="store_true",
-        help="also replay base with the services of head: what each station adds, waiting included",
+        help="also replay base with the service times of head: show what each station adds, "
+        "waiting included",
     )
     parser.add_argument("--html", metavar="FILE", help="also write a page of HTML with pictures")
     parser.set_defaults(run=_compare)
@@ -114,16 +117,18 @@ def _add_gate(command: NewCommand) -> None:
     parser = command(
         "gate",
         "run two commands in turn, or take their recordings, and check budgets: exit status 0 if "
-        "they are met, 1 if one is exceeded, 3 if that is open",
+        "they are met, 1 if one is exceeded, 3 if the runs cannot decide",
         "gate --base 'python old.py' --head 'python new.py' --budget 'end_to_end.p99<+5%'",
     )
     where = "writes its recording to the path in $LATPROF_RECORDING"
     parser.add_argument("--base", metavar="CMD", help=f"command before the change; {where}")
     parser.add_argument("--head", metavar="CMD", help=f"command after the change; {where}")
     parser.add_argument(
-        "--base-runs", nargs="+", metavar="FILE", help="runs of base that exist, instead of --base"
+        "--base-runs", nargs="+", metavar="FILE", help="existing runs of base, instead of --base"
     )
-    parser.add_argument("--head-runs", nargs="+", metavar="FILE", help="runs of head that exist")
+    parser.add_argument(
+        "--head-runs", nargs="+", metavar="FILE", help="existing runs of head, instead of --head"
+    )
     parser.add_argument(
         "--unpaired",
         action="store_true",
@@ -145,7 +150,7 @@ def _add_gate(command: NewCommand) -> None:
         type=int,
         default=2,
         metavar="N",
-        help="pairs of base against itself, first (default: 2)",
+        help="pairs in which base runs against itself, before all others (default: 2)",
     )
     parser.add_argument(
         "--warm-up", type=int, default=1, metavar="N", help="runs that do not count (default: 1)"
@@ -155,14 +160,16 @@ def _add_gate(command: NewCommand) -> None:
         "--max-lateness",
         default="10ms",
         metavar="10ms",
-        help="no decision if 1 %% of the sleeps of 1 ms beside the runs end later than this",
+        help="no decision if 1 %% of sleeps of 1 ms, made beside the runs, end later than this "
+        "(default: 10ms)",
     )
     parser.add_argument("--keep", metavar="FOLDER", help="keep the recordings in this folder")
     parser.add_argument(
         "--open",
         choices=("fail", "pass"),
         default="fail",
-        help="exit status of an open budget: 3, or 0 with a warning (default: fail)",
+        help="if the runs cannot decide: fail with exit status 3, or pass with 0 and a warning "
+        "(default: fail)",
     )
     _add_confidence(parser)
     add_format(parser)
@@ -227,7 +234,7 @@ def _add_plan(command: NewCommand) -> None:
     """Declare ``plan``."""
     parser = command(
         "plan",
-        "show how many pairs of runs of what length find a change",
+        "show how many pairs of runs, and of which length, find a change",
         "plan runs/*.parquet --detect 5%",
     )
     parser.add_argument("runs", nargs="+", help="runs of the same code, traces or saved profiles")
@@ -236,7 +243,10 @@ def _add_plan(command: NewCommand) -> None:
         "--detect", default="5%", metavar="5%", help="the change to be found (default: 5%%)"
     )
     parser.add_argument(
-        "--power", default="80%", metavar="80%", help="with this probability (default: 80%%)"
+        "--power",
+        default="80%",
+        metavar="80%",
+        help="probability with which the change is to be found (default: 80%%)",
     )
     _add_statistic(parser)
     _add_confidence(parser)
@@ -266,7 +276,7 @@ def _add_trend(command: NewCommand) -> None:
     parser.add_argument("runs", nargs="+", help="runs, traces or saved profiles, in any order")
     add_pipeline(parser)
     _add_statistic(parser)
-    add_format(parser, "csv", about="csv is what Apache Otava reads (default: text)")
+    add_format(parser, "csv", about="csv is a file for Apache Otava (default: text)")
     parser.add_argument("-o", "--output", metavar="FILE", help="also draw a picture, FILE.png")
     parser.set_defaults(run=_trend)
 
@@ -298,7 +308,10 @@ def _add_budgets(parser: argparse.ArgumentParser, meaning: str) -> None:
 
 def _add_confidence(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--confidence", default="95%", metavar="95%", help="of the intervals (default: 95%%)"
+        "--confidence",
+        default="95%",
+        metavar="95%",
+        help="confidence level of the intervals (default: 95%%)",
     )
 
 
@@ -307,5 +320,5 @@ def _add_statistic(parser: argparse.ArgumentParser) -> None:
         "--statistic",
         default="end_to_end.p99",
         metavar="SPAN.STATISTIC",
-        help="what to look at (default: end_to_end.p99)",
+        help="the mean or a percentile of a span (default: end_to_end.p99)",
     )

@@ -79,7 +79,7 @@ def add(command: NewCommand) -> None:
 
     small = command(
         "compact",
-        "write many trace files as few, of which a report is the same",
+        "write many trace files as few, with the same report",
         "compact traces/ -o compacted/",
     )
     small.add_argument("trace", nargs="+", help="trace files, folders, globs or URLs")
@@ -228,7 +228,7 @@ def _check_rates(recordings: Sequence[Member]) -> None:
 
 
 def _meta(dataset: Dataset) -> dict[str, Any]:
-    """Return the metadata that all files share; what they count is added up as `analyze` does."""
+    """Return the metadata that all files share, and the sums of their counts, as in `analyze`."""
     pipeline, metas = dataset.pipeline, [recording.meta for recording in dataset.members]
     meta = {
         key: value

@@ -100,7 +100,7 @@ def _fail(message: str) -> int:
 
 
 def _fail_of_system(error: OSError) -> int:
-    """Report an error that no module has put into words: of the output, or of a lack of files."""
+    """Report an error of the system that no module has turned into a LatprofError."""
     where = "" if error.filename is None else f"{shown_path(str(error.filename))}: "
     remedy = "check the path and its permissions"
     if error.errno in _NO_SPACE:
@@ -113,7 +113,7 @@ def _fail_of_system(error: OSError) -> int:
 
 
 def _close_output() -> None:
-    """Discard what is still to be written, so that the interpreter does not fail when it ends."""
+    """Discard the buffered output, so that the interpreter does not fail when it ends."""
     with contextlib.suppress(OSError):  # not a file, in tests
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

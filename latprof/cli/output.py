@@ -37,7 +37,7 @@ _MOST_LISTED = 100  # files of which requests are listed
 
 
 def add_format(parser: argparse.ArgumentParser, *more: str, about: str = "default: text") -> None:
-    """Add how the result is printed, see `print_result`; a command may have `more` formats."""
+    """Add the option of the format that is printed, with `more` formats; see `print_result`."""
     formats = ("text", "json", "markdown", *more)
     parser.add_argument("--format", choices=formats, default="text", help=about)
 
@@ -53,7 +53,7 @@ def print_result(
 ) -> None:
     """Print a result in a format of `add_format`.
 
-    `content` returns it as values that JSON can hold, `sections` as it is shown.
+    `content` returns the result as values that JSON can hold, `sections` as people read it.
     """
     if form == "json":
         print(json.dumps(content(), indent=2, allow_nan=False))
@@ -98,7 +98,7 @@ def print_sections(sections: list[Section]) -> None:
 
 
 def write_page(path: str, page: str) -> None:
-    """Write a page of HTML; an old file is replaced once it is complete."""
+    """Write a page of HTML; an old file is replaced once the new one is complete."""
     with write_file(path) as file:
         file.write(page.encode("utf-8", "xmlcharrefreplace"))
 
@@ -106,8 +106,8 @@ def write_page(path: str, page: str) -> None:
 def draw(paint: "Callable[[Any], Axes]", path: str) -> None:
     """Write a picture to a file, in the format of its ending.
 
-    `paint` is called with `latprof.plot`. It leaves out the axes, so that the picture is as large
-    as it needs to be.
+    `paint` gets the module `latprof.plot` and returns Axes. It should draw without `ax=`: then the
+    new figure is as large as the picture needs.
 
     Raises
     ------

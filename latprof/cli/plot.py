@@ -22,17 +22,16 @@ from latprof.text import clip, quoted, shown_path
 __all__ = ["KINDS", "Kind", "add", "run"]
 
 MOST_OVERLAID = 8  # results in one picture
-_MANY = 1_000
+_MANY = 1_000  # no limit in practice
 _STYLES = {"light": "default", "dark": "dark_background"}
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a kind of picture can draw: how many spans, thresholds and results.
+    """The most spans, thresholds and results that a kind of picture can draw.
 
-    `windows`, `changes` and `limit` are whether it has windows of time, whether it replays changes,
-    and whether it has a limit of the load; `of_frames` is whether it is computed from traces,
-    without a profile.
+    `windows`: it has windows of time (--every). `changes`: it replays changes (--faster). `limit`:
+    it needs a limit (--until). `of_frames`: it is computed from traces, not from a profile.
     """
 
     spans: int = _MANY
@@ -86,7 +85,13 @@ def add(command: NewCommand) -> None:
         metavar="50ms",
         help="draw a line at this time; may be repeated",
     )
-    plot.add_argument("--worst", type=int, default=10, metavar="N", help="frames of a waterfall")
+    plot.add_argument(
+        "--worst",
+        type=int,
+        default=10,
+        metavar="N",
+        help="how many of the slowest frames a waterfall shows (default: 10)",
+    )
     add_changes(plot)
     add_until(plot)
     plot.add_argument(
@@ -134,7 +139,7 @@ def _check(options: argparse.Namespace, kind: Kind) -> None:
 
 
 def _profiles(options: argparse.Namespace) -> Profile | dict[str, Profile]:
-    """Return the profile of each trace by a short name, or that of each group."""
+    """Return the profile of each trace by a short name; of one trace, its groups if it has some."""
     if len(options.trace) == 1:
         profile = profile_of(options)
         if len(profile.groups) > MOST_OVERLAID:
@@ -154,7 +159,7 @@ def _profiles(options: argparse.Namespace) -> Profile | dict[str, Profile]:
 
 
 def _names(traces: list[str]) -> list[str]:
-    """Return a short name of each file, with its folder and ending if others are named alike."""
+    """Return a short name of each file: without folder and ending if the names still differ."""
     names = [Path(trace).stem or trace for trace in traces]
     if len(set(names)) < len(names):
         names = ["/".join(Path(trace).parts[-2:]) for trace in traces]
@@ -164,7 +169,7 @@ def _names(traces: list[str]) -> list[str]:
 
 
 def _of_frames(options: argparse.Namespace) -> Any:
-    """Return what frames waited for, what a change would give, or latency by load."""
+    """Return the result of `blame`, `what_if` or `headroom`, which the kind of picture draws."""
     trace, pipeline = recordings_of(options)[0], pipeline_of(options.pipeline)
     if isinstance(trace, str) and is_profile(trace):
         raise LatprofError(
@@ -200,7 +205,7 @@ def _arguments(options: argparse.Namespace) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _style(name: str) -> Iterator[None]:
-    """Draw in a style that matplotlib has; it would load a style from any URL."""
+    """Draw in a style of matplotlib; other names, which it would load as URLs, are refused."""
     from matplotlib import style
 
     known = _STYLES.get(name, name)

@@ -1,4 +1,4 @@
-"""``latprof causes`` and ``latprof what-if``: what frames wait for, what a change would give."""
+"""``latprof causes`` and ``latprof what-if``: which stage frames wait for, and replayed changes."""
 
 import argparse
 import re
@@ -24,14 +24,14 @@ __all__ = ["add", "add_changes", "add_until", "changes_of"]
 
 def add(command: NewCommand) -> None:
     """Declare the two commands."""
-    parser = command("causes", "show which stage the others wait for", "causes mic.parquet")
+    parser = command("causes", "show which stage frames wait for", "causes mic.parquet")
     _add_queues(parser)
     _add_pairs(parser, "--servers", "STATION=4", "how many frames a station served at once")
     parser.set_defaults(run=_run_causes)
 
     parser = command(
         "what-if",
-        "show what a change would give, queues included; without a change, where effort pays",
+        "show latencies after a change, queues included; without a change, where effort pays",
         "what-if mic.parquet --faster alsa=10% --servers server=2",
     )
     _add_queues(parser)
@@ -44,7 +44,7 @@ def add(command: NewCommand) -> None:
 
 
 def _add_queues(parser: argparse.ArgumentParser) -> None:
-    """Add what commands on queues have in common; `_queues_of` reads the options."""
+    """Add the options that both commands have; `_queues_of` reads them."""
     add_traces(parser, ", taken as one")
     station = "the station that serves a stage, if the pipeline does not name it; may be repeated"
     room = (
@@ -56,14 +56,14 @@ def _add_queues(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hand-over",
         metavar="1us",
-        help="a frame that enters a station this soon after a departure was queued "
-        "(default: found in the data)",
+        help="a frame that enters a station at most this long after another left it had waited for "
+        "it (default: found in the data)",
     )
     add_format(parser)
 
 
 def _queues_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the arguments that functions on queues have in common: pipeline, stations, queues."""
+    """Return the arguments `pipeline`, `stations` and `queues` of the functions on queues."""
     stations, queues = pairs(options.station, "station", "cpu"), pairs(options.queue, "queue", "8")
     return {
         "pipeline": pipeline_of(options.pipeline),
@@ -116,7 +116,7 @@ def _run_causes(options: argparse.Namespace) -> None:
 
 
 def _blame(rows: list[dict[str, float | str | None]]) -> list[Section]:
-    """Return a table of what frames waited for in each hand-off, if frames passed hand-offs."""
+    """Return a table of the stages that frames waited for in each hand-off, or no section."""
     if all(row["self_time"] is None for row in rows):
         return []
     columns = [Column(name.replace("_", " "), "share") for name in list(rows[0])[1:]]
@@ -201,7 +201,8 @@ def changes_of(options: argparse.Namespace) -> dict[str, float | str]:
     Raises
     ------
     TraceError
-        Not STAGE=10% or STAGE=2ms, a stage that is given twice, or more than 100 % less.
+        A value is not STAGE=10% or STAGE=2ms, a stage is given twice, or it takes more than 100 %
+        less.
 
     Examples
     --------
@@ -218,7 +219,7 @@ def changes_of(options: argparse.Namespace) -> dict[str, float | str]:
 
 
 def _change(value: str, sign: int, what: str) -> float | str:
-    """Return a factor or a fixed change."""
+    """Return a factor, or a duration with its sign."""
     percent = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value)
     if percent is not None:
         part = float(percent[1]) / 100
@@ -226,7 +227,7 @@ def _change(value: str, sign: int, what: str) -> float | str:
             raise TraceError(f"{what} must be at most 100%, got {quoted(value)}")
         return 1 + sign * part
     try:
-        # a number without a unit could be either
+        # a number without a unit could be a part or a duration
         known = re.match(r"\s*\d", value) and not re.fullmatch(r"\s*[\d.]+\s*", value)
         if known and parse_duration(value) is not None:
             return f"{'-' if sign < 0 else '+'}{value.strip()}"

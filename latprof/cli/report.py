@@ -33,7 +33,7 @@ from latprof.thresholds import parse_thresholds
 
 __all__ = ["add", "run"]
 
-_HOST = "host"  # not a column, unless there is a tag of that name
+_HOST = "host"  # the value of --by that compares hosts, unless frames have a tag `host`
 _STATISTIC = "end_to_end.p99"
 _OF_HOSTS = ("statistic", "false_discovery_rate", "output")
 
@@ -71,12 +71,12 @@ def add(command: NewCommand) -> None:
     report.add_argument(
         "--warning",
         metavar="50ms",
-        help="count frames that take longer; show times above in yellow",
+        help="count frames that take longer; show times above it in yellow",
     )
     report.add_argument(
         "--critical",
         metavar="100ms",
-        help="count frames that take longer; show them in red (default: the deadline)",
+        help="count frames that take longer; show times above it in red (default: the deadline)",
     )
     report.add_argument(
         "--intended",
@@ -98,7 +98,7 @@ def add(command: NewCommand) -> None:
     hosts.add_argument(
         "--false-discovery-rate",
         metavar="5%",
-        help="of the hosts that are named, the part that may differ by chance (default: 5%%)",
+        help="expected part of the named hosts that differ by chance alone (default: 5%%)",
     )
     hosts.add_argument("-o", "--output", metavar="FILE", help="also draw a picture, FILE.png")
     add_workers(report)
@@ -161,7 +161,7 @@ def _fleet(options: argparse.Namespace) -> None:
 
 
 def _is_tag(options: argparse.Namespace) -> bool:
-    """Return whether frames have a tag of that name, by the first file."""
+    """Return whether the frames of the first file have a tag `host`."""
     first = options.trace[0]
     if is_profile(first) or saved_profiles(first):
         return False

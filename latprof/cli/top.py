@@ -45,10 +45,11 @@ def add(command: NewCommand) -> None:
     top.add_argument(
         "--critical",
         metavar="100ms",
-        help="the same, in red (default: the recorder's thresholds, or the pipeline's period)",
+        help="count and list frames above this, in red (default: the recorder's thresholds, or the "
+        "pipeline's period)",
     )
     top.add_argument(
-        "--by", metavar="COLUMN", help="numbers for each source, outcome or value of a tag"
+        "--by", metavar="COLUMN", help="also show each value of a column: source, outcome, a tag"
     )
     top.add_argument("--once", action="store_true", help="print the screen once and exit")
     top.set_defaults(run=run)
@@ -134,7 +135,7 @@ class _View:
 class _Keys:
     """Keys pressed on the standard input, if it is a terminal, without waiting for a line end.
 
-    On exit the terminal has its old settings.
+    On exit the terminal gets its old settings back.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
-"""What sums say about slow frames, missed deadlines, and windows of time.
+"""Answers from sums: slow frames, missed deadlines, and windows of time.
 
-Without windows of a width that was asked for, the 33 to 64 time batches that every profile keeps
-for its intervals are used instead. They have no exact peaks.
+If a profile was folded without windows, its 33 to 64 time batches, which every profile keeps for
+intervals, take their place. They have no exact peaks.
 """
 
 from collections.abc import Iterable, Sequence
@@ -52,11 +52,11 @@ TIMELINE_PERCENTILES = (50, 90, 99)
 SILENCE = 8
 """A stretch without frames is longer than this many mean distances between frames."""
 
-LONG_PAUSE = 100
-MOST_PAUSES = 10
-FEWEST_BETWEEN = 3
+LONG_PAUSE = 100  # pauses are longer than this many times all other time
+MOST_PAUSES = 10  # with more of them, none counts as a pause
+FEWEST_BETWEEN = 3  # mean number of frames between two pauses
 
-_MIDDLE = (40, 60)  # percentiles of end_to_end that the middle frames are between
+_MIDDLE = (40, 60)  # the middle frames are between these percentiles of end_to_end
 
 
 # -- slow frames --------------------------------------------------------------------------------
@@ -70,7 +70,7 @@ class Slice:
     sums: dict[str, float]
 
     def share(self, name: str) -> float | None:
-        """Return the stage's part of the time of these frames, or None if there is none."""
+        """Return the stage's part of the time of these frames, or None if they take no time."""
         total = sum(self.sums.values())
         return self.sums[name] / total if total else None
 
@@ -141,7 +141,7 @@ def unclaimed(sums: Sums) -> str | None:
 
 
 def variance_shares(sums: Sums) -> dict[str, float]:
-    """Return the part of the variance of end_to_end by stage and ``other``, if it varies."""
+    """Return parts of the variance of end_to_end by stage and ``other``; {} if it does not vary."""
     variance = sum(sums.covariances.values())
     if not variance > 0:
         return {}
@@ -160,7 +160,7 @@ def ranges(sums: Sums) -> list[tuple[int, int | None, int]]:
 
 
 def exemplars(sums: Sums) -> list[tuple[int, int, int]]:
-    """Return smallest value, largest value and the id of a frame by coarse bin of end_to_end."""
+    """Return (smallest value, largest value, id of a frame) of each filled coarse bin, ns."""
     columns = (*coarse_edges(), sums.exemplars)
     return list(zip(*(column[sums.filled].tolist() for column in columns), strict=True))
 
@@ -172,8 +172,8 @@ def exemplars(sums: Sums) -> list[tuple[int, int, int]]:
 class Deadline:
     """How many frames missed a deadline.
 
-    A dropped frame is a miss. `frames` are those dropped and those finished with a known time;
-    `unknown` are the finished frames without one. `by_stage` counts the late frames by the stage
+    A dropped frame is a miss. `frames` counts dropped frames and finished frames with a known time,
+    `unknown` finished frames without one. `by_stage` counts the late frames by the stage
     that exceeded its usual time most. The usual time is the mean in the middle frames (40th to 60th
     percentile), or, if some of those are late, in the frames in time. Frames in one bin of
     end_to_end are counted together.
@@ -213,7 +213,8 @@ def deadline(sums: Sums) -> Deadline | None:
         took = np.array([tails.sums[name][late] for name in names], np.float64)
         excess = took / counts - usual[:, None]
         if bin_edges(late)[0][0] <= sums.deadline_ns:
-            # the deadline is inside the first bin; how many frames are above it is known exactly
+            # the deadline is inside the first bin: of its frames only those above the deadline
+            # count, and their exact number is known
             beyond = sums.spans[sums.deadline_span].histogram.bins[late[0] + 1 :]
             counts[0] = min(int(counts[0]), sums.late - int(beyond.sum()))
         found = np.bincount(np.argmax(excess, axis=0), counts, minlength=len(names))
@@ -375,9 +376,9 @@ def stretches(
     Parameters
     ----------
     sums
-        Their windows or time batches say when there were frames; shorter stretches are not found,
-        nor, in time batches without lost frames, those that are shorter than `SILENCE` mean
-        distances between frames.
+        Their windows or time batches say when there were frames: shorter stretches are not found.
+        In time batches, unless frames are lost, stretches shorter than `SILENCE` mean distances
+        between frames are not reported.
     segments
         When frames were recorded, UTC ns; None if that is unknown: the whole time range is then
         taken as recorded.
@@ -412,9 +413,9 @@ def stretches(
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Times between frames that are far longer than all times with frames; UTC ns.
+    """Pauses between frames that are far longer than all times with frames.
 
-    `active_ns` is the time with frames, `paused_ns` the time between them in `pauses`, (from, to).
+    `active_ns` is the time with frames, `paused_ns` the sum of `pauses`, (from, to) in UTC ns.
     """
 
     active_ns: int

@@ -21,7 +21,7 @@ __all__ = ["is_histogram_file", "profile_of_bins", "read_histograms"]
 ProfileT = TypeVar("ProfileT", bound=FoldedFrames)
 
 _MOST_OF_A_ROW = 2**32 - 1  # values that one row represents
-_MOST_OF_A_BIN = 2**42
+_MOST_OF_A_BIN = 2**42  # values of one bin
 
 
 def is_histogram_file(path: str | os.PathLike[str]) -> bool:
@@ -49,7 +49,10 @@ def read_histograms(
     try:
         found = recognized(path)
         if found is None or found.kind != "histograms":
-            raise TraceError(f"{shown_path(path)} must have histograms of a known format")
+            raise TraceError(
+                f"{shown_path(path)} must have histograms of a known format, got none; see latprof "
+                "formats"
+            )
         return profile_of_bins(found.histograms(path, unit, metric), kind)
     except TraceError as error:
         raise ProfileError(str(error)) from None
@@ -58,7 +61,7 @@ def read_histograms(
 def profile_of_bins(file: BinnedFile, kind: type[ProfileT]) -> ProfileT:
     """Return the profile of histograms.
 
-    Each value counts as the largest time of its bin; `Bins` keeps what is known exactly.
+    Each value counts as the largest time of its bin; `Profile.bins` has the exact numbers.
     """
     pipeline = Pipeline(file.name, ("start", "end"))
     wrong = [name for name, part in file.parts.items() if not part.check_extremes()]

@@ -46,7 +46,7 @@ _REMEDY = "analyze both with the same arguments, as analyze(trace, **profile.set
 
 @dataclass(slots=True)
 class Bins:
-    """The bins of a profile of which no single value is known.
+    """The bins of a profile from a histogram of another tool, in which no value is exact.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class Bins:
 
 
 class FoldedFrames(RecordingNotes):
-    """The sums of the frames of a pipeline, of all of them or by group; `Profile` builds on it.
+    """The sums of the frames of a pipeline, as a whole or by group; the base of `Profile`.
 
     The parameters are those of `latprof.Profile`.
     """
@@ -97,8 +97,8 @@ class FoldedFrames(RecordingNotes):
         self._own: Sums | PackedSums = Sums(
             pipeline, checked_edges(edges_ns), every_ns, deadline_ns
         )
-        self._merged: Sums | None = None  # of the groups, until frames are added
-        self._fold: Fold | None = None  # its work arrays are created when they are needed
+        self._merged: Sums | None = None  # sums of all groups, until frames are added
+        self._fold: Fold | None = None  # made with its work arrays when it is needed
         self.order: OrderBySource | None = None
         if order:
             settings = OrderSettings(id_bits, deadline_ns, self.ungrouped.deadline_span)
@@ -108,7 +108,7 @@ class FoldedFrames(RecordingNotes):
         self.between: Callable[[], object] = lambda: None  # called after each span; see `Fold`
         self._packed: PackedGroups | None = None  # the groups while frames are added to many
         self.rates: Counter[float] = Counter()  # finished frames by sampling rate
-        self.by_weight = 0  # rows that represent several frames each, by estimate
+        self.by_weight = 0  # rows with a weight above 1: numbers of frames are estimates then
         self.cause_sums: CausesAccumulator | None = None  # if causes were asked for
         self.bins: Bins | None = None  # of histograms of another tool
 
@@ -231,7 +231,7 @@ class FoldedFrames(RecordingNotes):
             each._fold = None  # the work arrays are larger than the profile
 
     def note(self, meta: dict[str, Any]) -> None:
-        """Add what the metadata of a recording says, which ends here."""
+        """Add the metadata of a recording, all frames of which were added."""
         super().note(meta)
         if self.order is not None:
             self.order.end_recording(meta.get("lost") or 0)
@@ -239,7 +239,7 @@ class FoldedFrames(RecordingNotes):
     def balance(self) -> None:
         """Complete the accounts of traces that were read: all of their frames are folded.
 
-        If rows represent several frames, the accounts of the recorder are taken: they are exact.
+        If rows represent several frames, the exact accounts of the recorders are used instead.
         """
         accounts, finished = self.accounts, self.sums.finished
         if self.by_weight and self.files and len(self._recorded) == self.files:
@@ -321,13 +321,13 @@ class FoldedFrames(RecordingNotes):
         self._add_notes(other)
 
     def pack(self) -> PackedGroup:
-        """Keep the sums of a group of many in little memory; return what is known of it."""
+        """Keep the sums of a group in little memory; return them with its rates."""
         if not isinstance(self._own, PackedSums):
             self._own = PackedSums(self._own)
         return PackedGroup(self._own, self.rates.copy(), self.by_weight)
 
     def _add_notes(self, other: Self) -> None:
-        """Add all of another profile but its sums, groups and causes."""
+        """Add another profile's metadata, order, rates and bins."""
         if self.order is not None and other.order is not None:
             self.order.merge(other.order)
         self.merge_notes(other, first=not (self.files or self.rates))
@@ -337,7 +337,7 @@ class FoldedFrames(RecordingNotes):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The arguments of `latprof.analyze` that give profiles which merge with this one."""
+        """The arguments with which `latprof.analyze` makes profiles that merge with this one."""
         sums = self.ungrouped
         return {
             "by": self.by,
@@ -358,7 +358,10 @@ class FoldedFrames(RecordingNotes):
             As for `merge`.
         """
         if not isinstance(other, FoldedFrames):
-            raise ProfileError(f"profiles merge with profiles only, got {quoted(other)}")
+            raise ProfileError(
+                f"profiles merge with profiles only, got {quoted(other)}; analyze makes one of a "
+                "trace"
+            )
         if other.pipeline != self.pipeline:
             raise ProfileError(
                 f"profiles must have equal pipelines to merge, got {self.pipeline.name!r} and "
@@ -375,9 +378,15 @@ class FoldedFrames(RecordingNotes):
                 )
         edges = [None if each.bins is None else each.bins.upper_ns for each in (self, other)]
         if self.files and other.files and edges[0] != edges[1]:
-            raise ProfileError("profiles of histograms with different bins do not merge")
+            raise ProfileError(
+                "profiles of histograms must have the same bins to merge, got different ones; "
+                "report them separately"
+            )
         if self.untimed != other.untimed and self.files and other.files:
-            raise ProfileError("profiles of frames with and without times do not merge")
+            raise ProfileError(
+                "profiles must all be of frames with times, or all without, to merge, got both; "
+                "report them separately"
+            )
         if (self.order is None) != (other.order is None):
             raise ProfileError(
                 f"profiles must both have an order to merge, got one without; {_REMEDY}"
@@ -399,7 +408,7 @@ class FoldedFrames(RecordingNotes):
 
     @property
     def sums(self) -> Sums:
-        """The sums of all frames; those of the groups are merged when they are read."""
+        """The sums of all frames; sums of groups are merged when this is read."""
         if self._merged is not None:
             return self._merged
         if not self._groups:
@@ -436,7 +445,7 @@ def _added(mine: Bins | None, theirs: Bins | None) -> Bins | None:
 
 
 def if_all_known(combine: Callable[[list[int]], int], values: Iterable[int | None]) -> int | None:
-    """Return the sum, or an extreme, of values, or None if one of them is not known."""
+    """Return `combine` of the values, or None if one of them is None or there are none."""
     found = list(values)
     known = [value for value in found if value is not None]
     return combine(known) if known and len(known) == len(found) else None
@@ -451,7 +460,7 @@ def duration(value: str | int | None, name: str) -> int | None:
     Raises
     ------
     ProfileError
-        It is not a duration above 0.
+        The value is not a duration above 0.
     """
     if value is None:
         return None
@@ -467,7 +476,7 @@ def checked_edges(edges_ns: Iterable[int]) -> tuple[int, ...]:
     Raises
     ------
     ProfileError
-        They are not a list of durations.
+        `edges_ns` is not a list of durations.
     """
     try:
         return tuple(parse_duration(edge, name="edge", error=ProfileError) for edge in edges_ns)

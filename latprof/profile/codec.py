@@ -5,8 +5,8 @@ before it builds anything from it. Hints may be int, float, bool, str, None, num
 lists, sets, dicts, Counters, unions with None, other dataclasses (also generic ones), and any of
 them in `Annotated` with `latprof.arrays.Bounds` or `Length`. Fields with ``init=False`` are
 derived and not saved; fields of type `Pipeline` are given to `decode` once. A dataclass with a
-method `packed` is saved as the dataclass that it returns, and its method `unpacked` gives it back;
-files of earlier days have the fields of the first.
+method `packed` is saved as the dataclass that this method returns; its method `unpacked` gives the
+first one back. Older files have the fields of the first one, which are read as well.
 
 Arrays are stored as differences between rows, byte plane by byte plane, compressed. An array that
 is mostly 0 is stored as the positions and the values of the rest, and an array of Python integers,
@@ -37,18 +37,18 @@ __all__ = ["CORRUPT", "Decoder", "encode"]
 CORRUPT = "the file is corrupt: use an intact copy or make the profile again from its traces"
 
 LARGEST_INT = 2**128  # the sum of 2**63 frames of 2**62 ns is smaller
-LARGEST_FLOAT = 1e80  # and so is the square of such a sum
+LARGEST_FLOAT = 1e80  # the square of such a sum is smaller
 MOST_ELEMENTS = 65_536  # of an array without a `Length`
-MOST_ELEMENTS_OF_ALL = 1 << 28  # 2 GB: a profile of 1,000 groups takes some 1.5 GB
+MOST_ELEMENTS_OF_ALL = 1 << 28  # of all arrays, 2 GB: a profile of 1,000 groups takes some 1.5 GB
 
 _WITHOUT_SIGN = 2**63 - 1
 _SIGN_LAST = ":"
-"""Before differences between rows with the sign in the lowest bit; without it they are plain
-differences between elements, as in files of earlier days."""
+"""First character of packed integers: differences between rows, with the sign in the lowest bit.
+Without it they are plain differences between elements, as in older files."""
 
 _PACKING = (6, zlib.DEFLATED, 15, 5, zlib.Z_RLE)
 """Level, method, window, memory and strategy of zlib. Most bytes are noise, in which matches are
-rare, and codes for few bytes at a time follow its change from plane to plane."""
+rare. Little memory means short blocks, and so codes that follow the change from plane to plane."""
 
 _ARRAY_KEYS = {"shape", "at", "values", "integers"}
 
@@ -82,7 +82,7 @@ def encode(value: Any) -> Any:
 
 
 def _kept(value: Any) -> Any:
-    """Return the dataclass that is saved for a dataclass."""
+    """Return the dataclass that is saved in place of `value`: itself, or its packed form."""
     return value if _packed_form(value.__class__) is None else value.packed()
 
 
@@ -98,7 +98,7 @@ def _encode_array(array: npt.NDArray[Any]) -> dict[str, Any]:
 
 
 def _row(shape: Sequence[int]) -> int:
-    """Return how many elements a row of an array has, 1 without columns."""
+    """Return how many elements a row of an array has; 1 if the array has one dimension."""
     return max(math.prod(shape[1:]), 1)
 
 
@@ -118,12 +118,12 @@ def _pack(integers: Ints, row: int = 1) -> str:
 
 
 class Decoder:
-    """Reads values that `encode` has returned and that may have been changed since.
+    """Reads values that `encode` has returned; they are checked, as they may be damaged.
 
     Parameters
     ----------
     pipeline
-        The value of all fields of type `Pipeline`.
+        The value of all fields of type `Pipeline`, or None if there are none.
 
     Examples
     --------
@@ -255,7 +255,7 @@ def _check_elements(values: npt.NDArray[Any], bounds: Bounds, kind: Any, field: 
 
 
 def _dense(places: Ints, values: npt.NDArray[Any], size: int, field: str) -> Ints:
-    """Return an array (size,) of 0 but for the values at some places."""
+    """Return an array (size,) with these values at these places, and 0 elsewhere."""
     inside = len(places) == 0 or (places[0] >= 0 and places[-1] < size)
     if len(places) != len(values) or not inside or (places[1:] <= places[:-1]).any():
         _refuse(field, "have ascending positions inside the array", size)
@@ -282,7 +282,7 @@ def _shown(limit: float) -> str:
 
 
 def _unpack(text: Any, most: int, field: str, row: int = 1) -> Ints:
-    """Return what `_pack` was given, at most `most` integers in rows."""
+    """Return the integers that `_pack` has packed, at most `most`, in rows of `row` elements."""
     if not isinstance(text, str):
         _refuse(field, "be a list of integers", text)
     stream = zlib.decompressobj()

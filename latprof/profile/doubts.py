@@ -1,8 +1,8 @@
 """Why numbers of a profile may be wrong: one list, which every output shows.
 
 A doubt is about the recording, not about a single cell: clocks, units, frames that are left out.
-Each one has the number that it is about. A recorder counts what it doubts in the notes of its
-accounts; `COUNTED` says which of those counts are doubts.
+The sentence of a doubt has a number. A recorder counts suspicious events in the notes of its
+accounts; `COUNTED` says which of these notes are doubts.
 """
 
 from collections.abc import Iterator
@@ -52,10 +52,10 @@ COUNTED = {
 }
 """Notes of the accounts that are doubts, and the sentence on each; `n` is the count."""
 
-MANY_LEFT_OUT = 0.01  # of the finished frames
-FASTEST_RATE = 10_000_000  # frames a second
-SHORTEST_NS = 1_000  # not every frame of a pipeline is quicker
-FEWEST_STAMPS = 30  # from which on stamps on a grid are not a coincidence
+MANY_LEFT_OUT = 0.01  # part of the finished frames
+FASTEST_RATE = 10_000_000  # plausible frames a second
+SHORTEST_NS = 1_000  # if all frames of a pipeline are quicker, the unit is doubtful
+FEWEST_STAMPS = 30  # with fewer stamps, multiples of a step may be a coincidence
 STEPS = 50  # a resolution matters if usual times are shorter than this many steps
 YEAR_1971_NS = 365 * 86_400 * 10**9
 
@@ -104,7 +104,7 @@ def _negative(profile: "Profile") -> Iterator[Doubt]:
 
 
 def _unit(profile: "Profile") -> Iterator[Doubt]:
-    """Doubt the unit of stamps; a profiler of latprof, which says what a stamp takes, has ns."""
+    """Doubt the unit of stamps, unless a profiler of latprof has recorded them: it uses ns."""
     first, most, rate = profile.sums.first_ns, profile["end_to_end"].max, profile.throughput
     if profile.stamp_ns or profile.untimed or profile.reading:  # the unit is known
         return

@@ -52,8 +52,8 @@ __all__ = [
 FORMAT = 1
 """Version of the file. Only files of this version are read."""
 
-MOST_BYTES = 1 << 28  # of JSON: more than a profile of 1,000 groups with windows
-MOST_VALUES = 6_000_000  # in JSON: each takes up to 100 bytes of memory
+MOST_BYTES = 1 << 28  # bytes of JSON: more than a profile of 1,000 groups with windows has
+MOST_VALUES = 6_000_000  # values in JSON, each of which takes up to 100 bytes of memory
 
 _NAME = "latprof profile"
 _STARTS = re.compile(rb'\{"(?:format":"latprof profile"|latprof_profile"|version")')
@@ -66,7 +66,7 @@ ProfileT = TypeVar("ProfileT", bound=FoldedFrames)
 
 @dataclass(slots=True)
 class _Content:
-    """What is saved of a profile, and of each of its groups: attributes of `Profile`."""
+    """The attributes of a `Profile`, and of each of its groups, that are saved."""
 
     by: str | None
     files: Count
@@ -86,10 +86,10 @@ class _Content:
     ungrouped: Sums
     order: OrderBySource | None
     cause_sums: CausesAccumulator | None
-    groups: dict[str, bool | None]  # they are read one by one, each with the same entries
+    groups: dict[str, bool | None]  # names only: the groups are read one by one
 
     def broken_rule(self, finished: int) -> str | None:
-        """Return a rule that the values break, or None if they may be those of a profile.
+        """Return a rule that the values break, or None if a profile may have these values.
 
         `finished` is the number of finished frames in the groups.
         """
@@ -107,7 +107,7 @@ class _Content:
         return inconsistency(sums)
 
     def broken_rule_of(self, group: "_Content") -> str | None:
-        """Return a rule that a group breaks, or None if it may be one of this profile."""
+        """Return a rule that a group breaks, or None if this profile may have such a group."""
         if group.groups or group.by is not None:
             return "groups must not have groups"
         for what in ("edges_ns", "every_ns", "deadline_ns"):
@@ -120,7 +120,10 @@ _SAVED = tuple(each.name for each in fields(_Content) if each.name != "groups")
 
 
 def _encoded(profile: FoldedFrames) -> dict[str, Any]:
-    """Return a profile as JSON values, one group after the other: each is large for a moment."""
+    """Return a profile as JSON values.
+
+    The groups follow one after the other, as a group takes much memory while it is encoded.
+    """
     if profile.order is not None:
         profile.order.end_recording()
     if profile.cause_sums is not None:
@@ -189,8 +192,8 @@ def profile_bytes(profile: FoldedFrames, *, level: int = 6) -> bytes:
             f"the profile must have at most {_limit()}, got {len(text):,} bytes and {found:,} "
             "values; group by a column of fewer values, or use wider windows"
         )
-    # Z_FILTERED: short matches in packed arrays are chance, and take more bits than they save. No
-    # time is written, so that the same profile gives the same bytes.
+    # Z_FILTERED: short matches in packed arrays are accidental, and cost more bits than they save.
+    # No time is written, so that the same profile gives the same bytes.
     stream = zlib.compressobj(level, zlib.DEFLATED, _AS_GZIP, 9, zlib.Z_FILTERED)
     return stream.compress(text) + stream.flush()
 
@@ -213,13 +216,13 @@ def read_profile(
 ) -> ProfileT:
     """Return a saved profile, as an object of type `kind`.
 
-    Of a file of histograms of another tool, `unit` is that of its values, and `metric` says which
-    of several histograms is meant.
+    For a file of histograms of another tool, `unit` is the unit of the values, or None if the file
+    says it, and `metric` is the name of one of several histograms, or None.
 
     Raises
     ------
     ProfileError
-        The file cannot be read, is not a saved profile, is corrupt, or is of another format.
+        The file cannot be read, is not a saved profile, is corrupt, or has another format.
     """
     with file_errors(path, "cannot be read", error=ProfileError), open_binary(path) as file:
         if _begins_as_saved(file) or not is_histogram_file(path):
@@ -228,7 +231,7 @@ def read_profile(
 
 
 def _begins_as_saved(file: BinaryIO) -> bool:
-    """Return whether an open file begins as a saved profile; it is at its begin afterwards."""
+    """Return whether an open file begins as a saved profile; its position is 0 afterwards."""
     try:
         with gzip.open(file) as unpacked:
             return bool(_STARTS.match(unpacked.read(64)))
@@ -244,7 +247,7 @@ def profile_from(file: BinaryIO, kind: type[ProfileT]) -> ProfileT:
     Raises
     ------
     ProfileError
-        It is not a saved profile, or corrupt, or of another format.
+        The file is not a saved profile, is corrupt, or has another format.
     """
     values = _parse(file)
     _check_version(values)
@@ -254,7 +257,7 @@ def profile_from(file: BinaryIO, kind: type[ProfileT]) -> ProfileT:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a saved profile says of its recordings: attributes of `Profile`."""
+    """The attributes of a saved `Profile` that describe its recordings."""
 
     recorders: Recorders = field(default_factory=Recorders)
     recordings: set[str] = field(default_factory=set)
@@ -262,10 +265,10 @@ class Origin:
 
 
 def read_origin(path: StrPath) -> Origin:
-    """Return which recordings a saved profile is of: their programs, hosts, ids and times.
+    """Return the programs, hosts, ids and times of the recordings of a saved profile.
 
-    Nothing else is decoded, so that many profiles can be put in order quickly. Histograms of other
-    tools say nothing of it.
+    Nothing else is decoded, so that many profiles can be put in order quickly. For histograms of
+    other tools the result is empty.
 
     Raises
     ------
@@ -287,8 +290,9 @@ def read_origin(path: StrPath) -> Origin:
 def is_profile(path: StrPath) -> bool:
     """Return whether a file may be a saved profile, or has histograms of another tool.
 
-    A saved profile is gzipped JSON; so is what cannot be unpacked, as it may be a damaged one.
-    Of a URL that ends in ``.parquet`` or is that of a folder or a glob no request is made.
+    A saved profile is gzipped JSON. A gzip file that cannot be unpacked counts as one, as it may be
+    damaged. For a URL that ends in ``.parquet``, or is a folder or a glob, the answer is False
+    without a request.
     """
     if is_url(path) and not may_be_one_file(path):
         return False
@@ -311,8 +315,8 @@ def is_profile(path: StrPath) -> bool:
 def saved_profiles(where: StrPath) -> Sequence[Path | str]:
     """Return the saved profiles that a glob or a folder means, sorted by name.
 
-    They are the files of a glob if all of them are saved profiles, and the files ``*.latprof`` in a
-    folder and below, if it has no traces (``*.parquet``). Of anything else the list is empty.
+    For a glob these are its files, if all of them are saved profiles; for a folder the files
+    ``*.latprof`` in it and below, if it has no traces (``*.parquet``). Otherwise the list is empty.
     """
     if isinstance(where, str) and is_url(where):
         return _remote_profiles(where)
@@ -344,7 +348,7 @@ def _remote_profiles(url: str) -> Sequence[Path | str]:
 
 
 def _parse(file: BinaryIO) -> Any:
-    """Return the JSON of a file; it is counted before it is parsed."""
+    """Return the content of a file of JSON; bytes and values are counted before it is parsed."""
     chunks, size, values = [], 0, 0
     try:
         with gzip.open(file) as unpacked:
@@ -370,7 +374,7 @@ def _limit() -> str:
 
 
 def _values_in(text: bytes) -> int:
-    """Return about how many values JSON text has; more, if strings contain such characters."""
+    """Return an upper bound on the number of values in JSON text, from its separators."""
     return sum(map(text.count, (b",", b"[", b"{")))
 
 
@@ -379,13 +383,13 @@ def _check_version(values: Any) -> None:
     old, version = known.get("latprof_profile"), known.get("version")
     if type(old) is int:
         raise ProfileError(
-            f"profile format {quoted(old)} of before format {FORMAT} was defined, which only the "
-            "latprof that wrote it reads; make the profile again from its traces"
+            f"the file must have profile format {FORMAT}, got the older {quoted(old)}, which "
+            "only the latprof that wrote it reads; make the profile again from its traces"
         )
     if known.get("format") != _NAME or type(version) is not int:
         raise ProfileError("not a saved profile; use a file that Profile.save wrote")
     if version != FORMAT:
         raise ProfileError(
-            f"profile format {quoted(version)}, which a newer latprof reads; this one reads "
-            f"format {FORMAT}: upgrade latprof"
+            f"the file must have profile format {FORMAT} for this latprof, got {quoted(version)}; "
+            "upgrade latprof"
         )

@@ -1,6 +1,5 @@
-"""The groups of a profile: their names, and their sums while no frames are added to them.
+"""The groups of a profile: their names, and packed sums if there are many groups.
 
-If there are many, each group is packed.
 Folding the frames of a group takes a few milliseconds, for one frame as for a thousand. So the
 frames of many batches are gathered first, sorted by group, and then folded group by group.
 """
@@ -36,7 +35,7 @@ PIECE_ROWS = 1 << 13  # rows folded at a time, so that no call takes long
 
 
 class PackedGroup(NamedTuple):
-    """What a profile knows of one of its groups; see the attributes of `Profile`."""
+    """The sums, rates and estimated rows of one group; see the attributes of `Profile`."""
 
     sums: PackedSums
     rates: Counter[float]
@@ -51,7 +50,7 @@ class PackedGroups:
     by_name
         The groups so far.
     empty
-        What a new group begins with.
+        The content of a new group.
     """
 
     def __init__(self, by_name: dict[str, PackedGroup], empty: PackedGroup) -> None:
@@ -62,7 +61,7 @@ class PackedGroups:
         self._sorted: deque[tuple[str, Columns, float]] = deque()
 
     def copy(self) -> "PackedGroups":
-        """Return groups that share what is folded and what waits; neither ever changes."""
+        """Return other groups with the same content, which is shared, as it never changes."""
         same = PackedGroups(self.by_name.copy(), self._empty)
         same._gathered, same._rows = self._gathered.copy(), self._rows
         same._sorted = self._sorted.copy()
@@ -73,9 +72,9 @@ class PackedGroups:
         self.by_name[name] = self._empty
 
     def add(self, columns: Columns, labels: Labels, rate: float, fold: Fold) -> None:
-        """Gather frames with the names (n,) of their groups, recorded at a sampling rate.
+        """Gather n frames with the names (n,) of their groups, recorded at a sampling rate.
 
-        As many frames that were gathered before are folded, so that no call takes long.
+        About twice as many of the frames gathered before are folded, so that no call takes long.
         """
         marks = columns.marks
         kept = columns.only((*marks, "size", "source", "outcome", "weight"))
@@ -122,7 +121,7 @@ class PackedGroups:
 
 def split(columns: Columns, labels: Labels) -> Iterator[tuple[str, Columns]]:
     """Yield the name of each group and its frames; `labels` has a name for each frame."""
-    codes = labels.codes.astype(np.min_scalar_type(len(labels.names)))  # narrow ones sort fast
+    codes = labels.codes.astype(np.min_scalar_type(len(labels.names)))  # small types sort faster
     order = np.argsort(codes, kind="stable")
     ordered = codes[order]
     begins = np.flatnonzero(np.diff(ordered, prepend=np.int64(-1)))
@@ -167,13 +166,13 @@ def values_by(columns: Columns, by: str) -> Labels:
         return column
     values, codes = np.unique(column, return_inverse=True)
     texts = as_text(values)
-    # in a batch in which some integers are missing, the others are floats
+    # integers are floats in a batch in which some are missing: "7.0" must be named "7"
     names = tuple(name.removesuffix(".0") for name in texts.names)
     return Labels(texts.codes[codes], names)
 
 
 def check_by(by: str, tags: Iterable[str], where: str = "") -> None:
-    """Check that frames with these tags, of a file `where`, can be grouped by a column.
+    """Check that frames with these tags, of the file `where`, can be grouped by the column `by`.
 
     Raises
     ------

@@ -24,17 +24,18 @@ def load_profile(
     Parameters
     ----------
     path
-        Of a saved profile, or of a file of histograms of another tool (see ``latprof formats``),
-        also as a `ForeignFile` with its unit, and the metric as the only one of its spans.
+        A saved profile, or a file of histograms of another tool (see ``latprof formats``). The
+        latter may be a `ForeignFile` with its unit, and with the metric as its only span.
     unit
-        Of the values of such a file, if it does not say: ``"s"``, ``"ms"``, ``"us"``, ``"ns"``.
+        Unit of the values of such a file, if it does not say it: ``"s"``, ``"ms"``, ``"us"``,
+        ``"ns"``.
     metric
-        Which of the histograms of a Prometheus scrape is meant.
+        Name of one of the histograms of a Prometheus scrape.
 
     Raises
     ------
     ProfileError
-        The file cannot be read, is not a saved profile, is corrupt, or is of another format.
+        The file cannot be read, is not a saved profile, is corrupt, or has another format.
 
     Examples
     --------
@@ -47,7 +48,9 @@ def load_profile(
     """
     if isinstance(path, ForeignFile):
         if len(path.spans) > 1:
-            raise ProfileError(f"spans must name one histogram, got {quoted(list(path.spans))}")
+            raise ProfileError(
+                f"spans must name one histogram, got {quoted(list(path.spans))}; leave out others"
+            )
         unit, metric = unit or path.columns.unit, metric or next(iter(path.spans), None)
         path = path.path
     return read_profile(path, Profile, unit, metric)
@@ -56,14 +59,14 @@ def load_profile(
 def merge(profiles: Iterable[Profile]) -> Profile:
     """Return the profile of all frames of several profiles, in any order.
 
-    They are merged in a tree, so that of an iterator of n profiles, such as ``map(load_profile,
-    paths)``, log2(n) + 1 are in memory. A profile that is given twice counts twice, and the
-    report of the result says so.
+    They are merged in a tree: of an iterator of n profiles, such as ``map(load_profile, paths)``,
+    at most log2(n) + 1 are in memory. A profile that is given twice counts twice, and the report
+    of the result says so.
 
     Raises
     ------
     ProfileError
-        There are none, an item is not a profile, or two profiles do not fit.
+        No profile is given, an item is not a profile, or two profiles do not fit.
     """
     if not isinstance(profiles, Iterable) or isinstance(profiles, str | bytes):
         raise ProfileError(

@@ -13,14 +13,14 @@ ProfileT = TypeVar("ProfileT", bound=FoldedFrames)
 
 
 class MergeTree(Generic[ProfileT]):
-    """Profiles, each merged with one of as many parts; those that are added are not changed.
+    """Merges profiles in pairs with the same number of parts; given profiles are not changed.
 
-    The numbers of parts in the profiles that are held, while seven parts are added:
+    While seven parts are added, the tree holds profiles of these numbers of parts::
 
         1    2    2 1    4    4 1    4 2    4 2 1
 
-    Of n parts at most log2(n) + 1 profiles are in memory. Each frame is in log2(n) merges, so that
-    floating-point sums of many parts are more exact than those of one part after the other.
+    For n parts at most log2(n) + 1 profiles are in memory. Each frame is in at most log2(n) + 1
+    merges, so that floating-point sums are more exact than if parts were merged one by one.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class MergeTree(Generic[ProfileT]):
         Raises
         ------
         ProfileError
-            It does not fit the others, for example because it is of another pipeline.
+            The profile does not fit the others, for example as its pipeline is another one.
         """
         if self._held:
             self._held[0][1].check_fits(profile)
@@ -40,13 +40,13 @@ class MergeTree(Generic[ProfileT]):
         while self._held and self._held[-1][0] == parts:
             _, before = self._held.pop()
             if parts == 1:
-                before = before.copy()  # it is the caller's
+                before = before.copy()  # the caller's profile must not change
             before.add_profile(profile)
             profile, parts = before, 2 * parts
         self._held.append((parts, profile))
 
     def take(self) -> ProfileT | None:
-        """Return the profile of all parts, or None if there are none; the tree is empty then."""
+        """Empty the tree; return the profile of all parts, or None if there are none."""
         held, self._held = self._held, []
         if not held:
             return None
@@ -60,10 +60,10 @@ class MergeTree(Generic[ProfileT]):
 
 
 def merge_named(profiles: Iterable[tuple[str, ProfileT]]) -> ProfileT | None:
-    """Return the profile of all frames of profiles (name, profile), or None if there are none.
+    """Return the profile of all frames of pairs (name, profile), or None if there are none.
 
-    A profile that comes again, also under another name, counts again; the notes of the accounts
-    say so.
+    A profile that is given again, also under another name, counts again; the notes of the accounts
+    count such repetitions.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def merge_named(profiles: Iterable[tuple[str, ProfileT]]) -> ProfileT | None:
 
 
 def _frames_key(profile: FoldedFrames) -> Hashable:
-    """Return what profiles of the same frames have in common, or None if that is not known."""
+    """Return a key that is equal for profiles of the same frames, or None if there is none."""
     total = profile.ungrouped.spans["end_to_end"]
     groups = tuple((name, group.frames) for name, group in sorted(profile.groups.items()))
     if not total.count and not (groups and profile.recordings):

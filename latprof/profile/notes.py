@@ -1,4 +1,4 @@
-"""What the recordings of a profile say: when they ran, by which recorder, which frames are lost."""
+"""The metadata of recordings, added up: when they ran, their recorders, their lost frames."""
 
 from typing import Any, Self
 
@@ -11,24 +11,24 @@ _LONGEST = 80  # characters of the id of a recording
 
 
 class RecordingNotes:
-    """What the metadata of recordings say, added up; a profile builds on it."""
+    """The metadata of recordings, added up; the base of a profile."""
 
     def __init__(self) -> None:
         self.accounts = Accounts()
-        self.segments: set[tuple[int, int]] = set()  # recorded, UTC ns
-        self.labels: dict[str, str] = {}  # what all recordings say of their run
+        self.segments: set[tuple[int, int]] = set()  # (begin, end) of recording, UTC ns
+        self.labels: dict[str, str] = {}  # labels that all recordings have with the same value
         self.recordings: set[str] = set()  # ids, at most `MOST_RECORDERS` of them
         self.undeclared = False  # whether a recording did not say when it was recording
-        self._recorded: list[Accounts] = []  # of the files that say where each frame went
+        self._recorded: list[Accounts] = []  # complete accounts of recorders, of files with them
         self.files = 0
         self.recorders = Recorders()
         self.clocks: dict[str, HostClock] = {}  # of the hosts of joined traces
-        self.stamp_ns = 0  # the slowest clock read of the recordings, 0 if unknown
-        self.reading: set[str] = set()  # what was assumed when files of other tools were read
+        self.stamp_ns = 0  # time of the slowest clock read of the recordings, 0 if unknown
+        self.reading: set[str] = set()  # sentences on what was assumed about files of other tools
         self.untimed = False  # whether the frames have durations, but no times
 
     def note(self, meta: dict[str, Any]) -> None:
-        """Add what the metadata of a recording says: its time, its recorder, its lost frames."""
+        """Add the metadata of a recording: its time, its recorder, its lost frames."""
         lost = meta.get("lost") or 0
         self.files += 1
         self.reading.update(meta.get("reading") or ())
@@ -46,7 +46,7 @@ class RecordingNotes:
                 torn=recorded.get("torn", 0),
                 notes=dict(recorded.get("notes", {})),
             )
-            # the processes of one pipeline leave out the same frames
+            # head sampling leaves out the same frames in all processes of a pipeline
             sampled_out = recorded.get("sampled_out", 0)
             if {"started", "finished", "folded"} <= recorded.keys() and not meta.get("join"):
                 known = {name: recorded[name] for name in Accounts.__slots__ if name in recorded}
@@ -64,11 +64,11 @@ class RecordingNotes:
         self.segments.update(union((int(a), int(b)) for a, b in segments or ()))
 
     def forget_recorded(self) -> None:
-        """Do not take the accounts of recorders, as some of their frames are left out."""
+        """Drop the accounts of recorders, which do not hold if some frames are left out."""
         self._recorded.clear()
 
     def merge_notes(self, other: Self, *, first: bool) -> None:
-        """Add what other recordings say; `first` is whether there were none so far."""
+        """Add the metadata of other recordings; `first` means that there were none so far."""
         self.accounts += other.accounts
         self.segments |= other.segments
         self.recordings = _first(self.recordings | other.recordings)

@@ -58,8 +58,8 @@ class Profile(FoldedFrames, Shown):
     deadline
         ``"20ms"``: frames that take longer are counted exactly, see `deadline`.
     order
-        Keep what depends on the order of frames, see `order`. Batches must be added in order of
-        time.
+        Keep the numbers that depend on the order of frames: see `order_results`. Batches must then
+        be added in order of time.
     id_bits
         Number of bits after which ids start again, 16 for RTP; 64 if they never do.
 
@@ -107,7 +107,10 @@ class Profile(FoldedFrames, Shown):
     # -- all frames -----------------------------------------------------------------------------
 
     def order_results(self) -> dict[str, OrderResults]:
-        """Return what depends on the order of frames, by source; "" for frames without one."""
+        """Return the numbers that depend on the order of frames, by source; "" if without source.
+
+        It is empty if the profile was folded without `order`.
+        """
         without_ids = "the file has none" if NUMBERED in self.reading else ""
         return {} if self.order is None else self.order.results(self.active_ns, without_ids)
 
@@ -165,8 +168,8 @@ class Profile(FoldedFrames, Shown):
     def ranges(self) -> list[tuple[int, int | None, int]]:
         """Exact counts of end_to_end by range: (above ns, up to and including ns, frames).
 
-        The last range has no upper edge: None. There are none of a histogram of another tool, which
-        has edges of its own.
+        The upper edge of the last range is None. The list is empty for a histogram of another tool,
+        which has edges of its own.
         """
         return answers.ranges(self.sums) if self.bins is None else []
 
@@ -278,7 +281,7 @@ class Profile(FoldedFrames, Shown):
     def causes(self) -> "Causes":
         """Which frames waited for which, and the stage that is the cause, as in `latprof.causes`.
 
-        They are of all frames, also if there are groups, because groups share stations.
+        They are computed from all frames, even if there are groups, as groups share stations.
 
         Raises
         ------
@@ -298,16 +301,16 @@ class Profile(FoldedFrames, Shown):
     def variance_shares(self) -> dict[str, float]:
         """The part of the variance of end_to_end by stage, and ``other``; they add up to 1.
 
-        It is cov(stage, end_to_end) / var(end_to_end), and negative if the stage is fast when
-        frames are slow. It is empty if end_to_end does not vary, or if values are
-        only known in bins.
+        A part is cov(stage, end_to_end) / var(end_to_end), and negative if the stage is fast when
+        frames are slow. The dict is empty if end_to_end does not vary, or if values are known only
+        in bins.
         """
         return answers.variance_shares(self.sums) if self.bins is None else {}
 
     def slices(self, q: float = 99) -> dict[str, answers.Slice]:
-        """Return the times by stage of all frames, the middle ones, and those above percentile `q`.
+        """Return slices of frames: "all", "middle", and "slow" ones above percentile `q`.
 
-        All are empty if values are only known in bins.
+        All slices are empty if values are known only in bins.
 
         Raises
         ------
@@ -355,7 +358,7 @@ class Profile(FoldedFrames, Shown):
     # -- single frames --------------------------------------------------------------------------
 
     def slowest(self, n: int) -> list[WorstFrame]:
-        """Return the n slowest frames; none if values are only known in bins.
+        """Return the n slowest frames; an empty list if values are known only in bins.
 
         Raises
         ------
@@ -388,7 +391,7 @@ class Profile(FoldedFrames, Shown):
     def exemplars(self) -> list[tuple[int, int, int]]:
         """Return a frame for each range of end_to_end that has one, 32 ranges an octave.
 
-        Each is the smallest value, the largest value (ns), and the id of a frame in between.
+        Each item is (smallest value, largest value, id of a frame in between), values in ns.
         """
         return answers.exemplars(self.sums)
 
@@ -441,6 +444,6 @@ class Profile(FoldedFrames, Shown):
         return answers.heat_of(self.sums, name, most=most)
 
     def stretches(self) -> list[answers.Stretch]:
-        """Return the stretches of time without finished frames, with the reason."""
+        """Return the stretches of time without finished frames, each with its reason."""
         known = self.segments if self.segments and not self.undeclared else None
         return answers.stretches(self.sums, known, lost=self.accounts.lost)

@@ -38,8 +38,8 @@ __all__ = [
 TABLE_PERCENTILES = (50, 90, 99, 99.9)
 """The percentiles that report, notebook and page show (`latprof.profile.tables` ranks them)."""
 
-FEWEST_ON_GRID = 30  # from which on values on a grid are not a coincidence
-STEPS_IN_PERCENTILE = 20  # shorter times are doubtful: rounding moves them by up to 5 %
+FEWEST_ON_GRID = 30  # values; with fewer of them, multiples of a step may be a coincidence
+STEPS_IN_PERCENTILE = 20  # times of fewer steps are doubtful: rounding moves them by up to 5 %
 
 POINTS = 1_000
 """Most steps of height, and most of width, that an `Ecdf` keeps apart."""
@@ -80,20 +80,21 @@ class SpanProfile:
     most_negative
         The most negative of the negative lengths, or 0 if there are none.
     step
-        What all values are multiples of, ns; 1 if that is below 1 us, 0 without values above 0.
+        The largest step of which all values are multiples, ns; 1 if it is below 1 us, 0 if no
+        value is above 0.
     total, mean, std
         The exact sum, the mean, and the standard deviation (n - 1; None for fewer than 2 values).
     min, max, peak_frame
         The smallest and the largest value, and the id of the frame with the largest one.
     share
-        The part of the end_to_end sum that is this span's, over the attribution set; None for
-        sides and for response.
+        The span's part of the sum of end_to_end, over the attribution set; None for sides and for
+        response.
     histogram
         Counts of the values.
     batches
         Counts (time batches, coarse bins) of the values, for the intervals of percentiles.
     bins
-        Of histograms of another tool; None if the values are known.
+        Bins of the histogram of another tool; None if the values are known.
     """
 
     name: str
@@ -154,19 +155,19 @@ class SpanProfile:
 
     @property
     def resolution(self) -> int | None:
-        """What the values are rounded to, ns, or None if they do not look rounded."""
+        """The step to which the values seem to be rounded, ns, or None if they do not."""
         if self.count < FEWEST_ON_GRID or self.min == self.max:
             return None
         return resolution_of(self.step)
 
     def too_coarse(self, ns: float | None) -> bool:
-        """Return whether a time is so short that the resolution of the values matters for it."""
+        """Return whether a time is shorter than 20 steps of the values' resolution."""
         step = self.resolution
         return step is not None and ns is not None and ns < STEPS_IN_PERCENTILE * step
 
     @property
     def resolves(self) -> float | None:
-        """The highest percentile of the table that there are enough frames for."""
+        """The highest percentile of the table with enough frames for an interval, or None."""
         enough = [q for q in TABLE_PERCENTILES if self.percentile(q).low is not None]
         return max(enough, default=None)
 
@@ -222,12 +223,12 @@ class SpanProfile:
         return ecdf(self.histogram)
 
     def curve(self, *, per_decade: int = 12) -> Curve:
-        """Return percentiles from 0 to 100 with their intervals, ever denser towards 100.
+        """Return percentiles from 0 to 100 with their intervals, the denser the nearer to 100.
 
         Parameters
         ----------
         per_decade
-            Number of percentiles in each tenth of the rest: from 90 to 99, from 99 to 99.9.
+            Number of percentiles from 0 to 90, from 90 to 99, from 99 to 99.9, and so on.
 
         Raises
         ------
@@ -239,7 +240,7 @@ class SpanProfile:
 
 
 def within_bins(span: SpanProfile, bins: Bins) -> SpanProfile:
-    """Return a span of which only bins are known, without what only values would give."""
+    """Return a span with the numbers that bins give; others, such as its std, are None."""
     mean, total = None, span.total
     if bins.total_ns is not None and span.count:
         total, mean = bins.total_ns, bins.total_ns / span.count
@@ -319,7 +320,7 @@ def percentile_curve(histogram: Histogram, batches: Ints, *, per_decade: int = 1
     batches
         Counts (time batches, coarse bins) of the same values.
     per_decade
-        Number of percentiles in each tenth of the rest.
+        Number of percentiles from 0 to 90, from 90 to 99, from 99 to 99.9, and so on.
 
     Examples
     --------
@@ -335,7 +336,7 @@ def percentile_curve(histogram: Histogram, batches: Ints, *, per_decade: int = 1
     steps = int(np.floor(np.log10(n) * per_decade + 1e-9))
     qs = [round(100 - 100 * 10 ** (-k / per_decade), 12) for k in range(steps + 1)]
     if n > 1:
-        qs = sorted({*qs, 50.0})  # a tick of pictures, between two of the others
+        qs = sorted({*qs, 50.0})  # pictures have a tick there
     known = [percentile(histogram, batches, q) for q in (*qs, 100.0)]
     return Curve(
         np.array([p.q for p in known]),
@@ -357,12 +358,12 @@ def percentile_key(q: float) -> str:
 
 
 def check_percentile(q: Any, *, stacklevel: int = 3) -> float:
-    """Return a percentile that a user asked for; warn its caller if it looks like a fraction.
+    """Return a percentile that a user gave; warn if it looks like a fraction.
 
     Raises
     ------
     ProfileError
-        It is not a number from 0 to 100.
+        `q` is not a number from 0 to 100.
     """
     if isinstance(q, bool) or not isinstance(q, Real) or not 0 <= float(q) <= 100:
         raise ProfileError(f"percentile must be a number from 0 to 100, got {quoted(q)}")
@@ -376,12 +377,12 @@ def check_percentile(q: Any, *, stacklevel: int = 3) -> float:
 
 
 def check_percentiles(qs: Any, name: str = "qs") -> list[float]:
-    """Return a list of percentiles that a user asked for.
+    """Return a list of percentiles that a user gave.
 
     Raises
     ------
     ProfileError
-        It is not a list of numbers from 0 to 100.
+        `qs` is not a list of numbers from 0 to 100.
     """
     if isinstance(qs, str) or not isinstance(qs, Sequence | np.ndarray):
         raise ProfileError(f"{name} must be a list of percentiles, got {quoted(qs)}")
@@ -394,7 +395,7 @@ def check_integer(name: str, value: Any, low: int, high: int) -> int:
     Raises
     ------
     ProfileError
-        It is not an integer from `low` to `high`.
+        The value is not an integer from `low` to `high`.
     """
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not whole or not low <= value <= high:

@@ -30,7 +30,7 @@ __all__ = [
 
 MOST_ROWS = 20  # of groups and windows in a table
 
-# the order in which a narrow terminal leaves columns out; the bars are third, others always stay
+# the order in which a narrow terminal leaves columns out; bars are third, other columns stay
 _SPARE = {"min": 1, "std": 2, "p90": 4, "p99.9": 5, "p50": 7}
 
 
@@ -52,7 +52,7 @@ def sections_of(profile: "Profile") -> list[Section]:
 
 
 def headline(profile: "Profile") -> str:
-    """Return one sentence: where the time goes, what is missing, whether it adds up recordings."""
+    """Return one sentence: where the time goes, which rows are missing, and repeated recordings."""
     missing = {
         name.removeprefix(f"{NOT_READ} "): rows
         for name, rows in profile.accounts.notes.items()
@@ -104,18 +104,18 @@ def _where(profile: "Profile") -> str:
 
 
 def _lacks_many(some: int, frames: int) -> bool:
-    """Return whether a number is over so few of the frames that it must say so."""
+    """Return whether 1 % of the frames or more are left out of a number."""
     return frames - some >= MANY_LEFT_OUT * frames
 
 
 def other_cause(profile: "Profile") -> "Causes | None":
-    """Return the causes if they are known and name another stage than the highest mean does."""
+    """Return the causes if they name another stage than the bottleneck by mean, or None."""
     found, _ = known_causes(profile)
     return None if found is None or found.cause in (profile.bottleneck(), None) else found
 
 
 def known_causes(profile: "Profile") -> tuple["Causes | None", str]:
-    """Return the causes, or None and why they are not available ("" if they were not folded)."""
+    """Return the causes and "", or None and the reason, which is "" if they were not folded."""
     if profile.cause_sums is None:
         return None, ""
     try:
@@ -139,7 +139,7 @@ def percentiles_in_bins(profile: "Profile") -> str:
 
 
 def pace(profile: "Profile") -> str | None:
-    """Say how many frames there are, how fast they came and how large they are."""
+    """Return a sentence on the number, rate and size of frames, or None without finished frames."""
     if profile.bins is not None:
         return (
             f"{counted(profile.frames, 'value')} in bins, without their times: rate, order, "

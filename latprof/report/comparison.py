@@ -1,4 +1,4 @@
-"""Comparisons of runs and of hosts as one page of HTML each, with pictures of what differs."""
+"""Comparisons of runs and of hosts as one page of HTML each, with pictures of the differences."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING

@@ -1,7 +1,7 @@
 """A report as one page of HTML: to be sent, read anywhere, printed.
 
-The page needs neither network nor script, and asks the browser to allow neither. It has the
-sections of the report, further tables for which a terminal has no room, and pictures.
+The page needs neither network nor script, and its policy forbids both. It has the sections of the
+report, further tables for which a terminal has no room, and pictures.
 """
 
 import datetime as dt
@@ -46,9 +46,9 @@ def page(report: "Report", *, made: dt.datetime | None = None) -> str:
     Parameters
     ----------
     report
-        What is shown: whatever was folded into its profile, windows, groups, order, causes.
+        Windows, groups, order and causes are shown if they were folded into its profile.
     made
-        When the page was made, for its foot; by default now.
+        Time for the foot of the page; by default now.
 
     Examples
     --------
@@ -64,7 +64,7 @@ def page(report: "Report", *, made: dt.datetime | None = None) -> str:
     found = report.sections(worst=report.worst or WORST)
     summary = found[0]
     cause, causes = _causes(profile)
-    origin = f"read from {report.origin}"  # both are shown elsewhere in the page
+    origin = f"read from {report.origin}"  # the page shows origin and cause elsewhere
     sections = (*found[1:], *causes, *_further(profile, report.marked))
     return render(
         "page.html.jinja",
@@ -132,7 +132,7 @@ def _figures(profile: Profile, thresholds: Thresholds) -> Iterator[tuple[str, st
 
 
 def _causes(profile: Profile) -> tuple[str, list[Section]]:
-    """Return a sentence on the cause, or why it is not known, and a table if there is one."""
+    """Return a sentence on the cause or the reason why there is none, and the tables on causes."""
     found, unavailable = known_causes(profile)
     if found is None:
         return unavailable, []
@@ -257,7 +257,7 @@ def _provenance(report: "Report", made: dt.datetime) -> Iterator[tuple[str, str]
 
 
 def _recorded_on(recorders: Recorders) -> Iterator[str]:
-    """Name the machines that recorded, with how many files each, and when."""
+    """Yield a line on each machine that recorded: versions, number of files, times."""
     known = sorted(recorders.written.items(), key=lambda item: item[0])
     for recorder, written in known[:_MOST_RECORDERS]:
         versions = (

@@ -56,7 +56,7 @@ _LONG_SHAPE = 2_000  # characters
 
 
 def pictures(profile: Profile, thresholds: Thresholds) -> "dict[str, Markup]":
-    """Return the pictures of a profile, SVG by name; none if no frame has a start and an end."""
+    """Return the pictures of a profile, SVG by name; {} if no frame has a start and an end."""
     from latprof import plot
 
     if not profile["end_to_end"].count:
@@ -65,7 +65,7 @@ def pictures(profile: Profile, thresholds: Thresholds) -> "dict[str, Markup]":
     count = len(profile.pipeline.stages) + 1
     blame = _blame(profile)
     worst = len(profile.slowest(WORST))
-    # height in inches, and what draws
+    # height in inches, and the function that draws
     plans: dict[str, tuple[float, Callable[[Axes], object]]] = {
         "stages": (3.6, lambda ax: plot.stages(profile, ax=ax)),
         "histogram": (
@@ -88,7 +88,7 @@ def pictures(profile: Profile, thresholds: Thresholds) -> "dict[str, Markup]":
 
 
 def drawn(plans: "Mapping[str, tuple[float, Callable[[Axes], object]]]") -> "dict[str, Markup]":
-    """Return pictures as SVG by name; a plan is a height in inches and what draws on axes."""
+    """Return pictures as SVG by name; a plan has a height in inches and a function of Axes."""
     import matplotlib as mpl
     from matplotlib import style
 
@@ -98,11 +98,11 @@ def drawn(plans: "Mapping[str, tuple[float, Callable[[Axes], object]]]") -> "dic
 
 
 def _blame(profile: Profile) -> "pd.DataFrame | None":
-    """Return what each hand-off waits for, as shares of its time, or None if it is not known."""
+    """Return the stages that each hand-off waits for, as shares of its time; None if unknown."""
     import pandas as pd
 
     found, _ = known_causes(profile)
-    # a stage of that name would share the column of the time that hand-offs take by themselves
+    # a stage named like the column of self time would share that column
     if found is None or any(stage.name == SELF_TIME for stage in profile.pipeline.stages):
         return None
     shares: dict[str, dict[str, float]] = {}

@@ -35,17 +35,18 @@ class Report(Shown):
     Parameters
     ----------
     source
-        A `Profile`; a `Profiler`, for the frames so far; a `Trace`, or the path of trace files or
-        of a saved profile. Recordings are analyzed as `latprof report` does: with what depends on
-        the order of frames, and with causes if the pipeline has stations.
+        A `Profile`; a `Profiler`, for the frames so far; a `Trace`; or the path of trace files or
+        of a saved profile. Recordings are analyzed as by `latprof report`: with the order of
+        frames, and with causes if the pipeline has stations.
     origin
-        Where the profile comes from, to be shown; by default the path, if there is one.
+        Text that says where the profile comes from; by default the path, if there is one.
     worst
         How many of the slowest frames are listed, at most 100.
     overhead
         A sentence on what the profiling costs.
     thresholds
-        Values above them are marked and counted. Without any, values above the deadline are marked.
+        Values above them are marked and counted. If there are none, values above the deadline are
+        marked.
     unstarted
         Whether this is the report of a profiler that was never started.
 
@@ -79,7 +80,7 @@ class Report(Shown):
     ) -> None:
         if isinstance(source, str | os.PathLike):
             origin = origin or shown_path(source)
-        running = getattr(source, "report", None)  # of a profiler, which builds on reports
+        running = getattr(source, "report", None)  # a Profiler, which this module must not import
         found = running() if callable(running) else None
         if isinstance(found, Report):
             overhead, unstarted = overhead or found.overhead, found.unstarted
@@ -113,7 +114,7 @@ class Report(Shown):
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """Sentences on why numbers may be wrong; without the one that is the headline."""
+        """Sentences on why numbers may be wrong, without a sentence that is in the headline."""
         first = self.headline()
         every = (doubt.sentence for doubt in self.profile.doubts)
         return tuple(sentence for sentence in every if sentence not in first)
@@ -146,7 +147,7 @@ class Report(Shown):
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as values that JSON has; times are integer or float ns."""
+        """Return the report as JSON values; times are integer or float ns."""
         profile = self.profile
         sums = profile.sums
         missed = profile.deadline

@@ -23,7 +23,7 @@ def sections(profile: Profile, thresholds: Thresholds, worst: int) -> list[Secti
     Parameters
     ----------
     profile
-        What the report is about.
+        The profile of the report.
     thresholds
         Values above them are marked.
     worst
@@ -49,7 +49,7 @@ def sections(profile: Profile, thresholds: Thresholds, worst: int) -> list[Secti
 
 
 def summary_lines(profile: Profile, thresholds: Thresholds) -> list[str]:
-    """Return what is most worth knowing beside the headline."""
+    """Return the sentences below the headline: frames, end to end, thresholds, deadline, cause."""
     frames = tables.pace(profile)
     if frames is None:
         return list(_deadline(profile)) if profile.sums.dropped else []
@@ -70,7 +70,7 @@ def summary_lines(profile: Profile, thresholds: Thresholds) -> list[str]:
 
 
 def _interval(profile: Profile) -> Iterable[str]:
-    """Give the highest of p99, p90 and p50 that the frames suffice for, with its interval."""
+    """Yield a line on the highest of p99, p90 and p50 that has an interval."""
     total = profile["end_to_end"]
     known = (total.percentile(q) for q in (99, 90, 50))
     best = next((p for p in known if p.low is not None), None)
@@ -83,7 +83,7 @@ def _interval(profile: Profile) -> Iterable[str]:
 
 
 def above_thresholds(profile: Profile, thresholds: Thresholds) -> Iterable[str]:
-    """Give the number of frames above each threshold of end_to_end."""
+    """Yield a line with the number of frames above each threshold of end_to_end."""
     if profile["end_to_end"].count and thresholds.limits:
         yield "; ".join(
             f"above {format_exact(limit)} ({level}): {_above(profile, limit)}"
@@ -105,7 +105,7 @@ def _above(profile: Profile, limit_ns: int) -> str:
 
 
 def _response(profile: Profile) -> Iterable[str]:
-    """Compare response with end_to_end, if frames did not all start when they were due."""
+    """Yield a line that compares response with end_to_end, unless all frames started when due."""
     if "response" not in profile.spans:
         return
     total, response = profile["end_to_end"], profile["response"]
@@ -147,7 +147,7 @@ def _deadline(profile: Profile) -> Iterable[str]:
 
 
 def _disagreement(profile: Profile) -> Iterable[str]:
-    """Say if p99, the slowest frames or the variance point at another stage than the mean."""
+    """Yield a line if p99, the slowest frames or the variance name another stage than the mean."""
     mean = profile.bottleneck()
     if mean is None:
         return
@@ -163,7 +163,7 @@ def _disagreement(profile: Profile) -> Iterable[str]:
 
 
 def _causes(profile: Profile) -> Iterable[str]:
-    """Name the cause if it is another stage than the one with the highest mean."""
+    """Yield a line on the cause if it is another stage than the one with the highest mean."""
     _, unavailable = tables.known_causes(profile)
     other = tables.other_cause(profile)
     if unavailable:
@@ -189,7 +189,7 @@ def _ranges(profile: Profile, thresholds: Thresholds) -> Section:
 
 
 def range_name(low: int, high: int | None) -> str:
-    """Name a range of times above `low` ns, up to and including `high` ns.
+    """Return the name of the times above `low` ns, up to and including `high` ns (None: no limit).
 
     Examples
     --------
@@ -232,8 +232,8 @@ def _windows(profile: Profile, thresholds: Thresholds, name: str) -> Section:
     windows = profile.sums.timeline
     if windows is not None and windows.width_ns != windows.base_ns:
         lines.append(
-            f"wider than the {format_exact(windows.base_ns)} that were asked for, as there are at "
-            f"most {windows.most} windows"
+            f"wider than the requested {format_exact(windows.base_ns)}, as there are at most "
+            f"{windows.most} windows"
         )
     columns = Column("begin", "moment"), Column("frames", "count"), *_time_columns(_TIMES)
     width = "" if windows is None else f", by windows of {format_exact(windows.width_ns)}"
@@ -243,7 +243,7 @@ def _windows(profile: Profile, thresholds: Thresholds, name: str) -> Section:
 
 
 def _name(total: str) -> str:
-    """Return the name of a total as sentences have it."""
+    """Return the name of a total as words for a sentence."""
     return total.replace("_", " ")
 
 

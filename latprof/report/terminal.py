@@ -1,4 +1,4 @@
-"""Sections on a terminal: in colour, laid out for the width there is."""
+"""Sections on a terminal: in colour, laid out for its width."""
 
 from collections.abc import Callable
 

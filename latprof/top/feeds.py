@@ -30,24 +30,24 @@ _NEEDED = ("source", "outcome", "weight")
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What is new in a ring file or folder.
+    """The news of a ring file or folder since the read before.
 
     Attributes
     ----------
     batches
         New frames, in order of arrival.
     lost
-        Number of frames that were lost or torn.
+        How many frames were lost or torn since the read before.
     status
-        What the recorder does, in a few words.
+        State of the recorder, in a few words.
     pipeline
         What the marks mean, or None if no file has been read yet.
     remedy
         The command to recover the ring if its process has ended; otherwise "".
     thresholds
-        Those of the recorder, or None if they are not known.
+        The thresholds of the recorder, or None if they are not known.
     in_flight
-        The frames in flight, the oldest first; none of a folder.
+        The frames in flight, the oldest first; of a folder an empty list.
     each_frame
         Whether frames are seen as soon as they are recorded, and not only when a file is finished.
     """
@@ -99,7 +99,7 @@ class RingFeed:
         self._unfinished: Ints | None = None
 
     def read(self) -> Update:
-        """Return what is new since the last call; the first call returns all rows."""
+        """Return the news since the last call; the first call returns all rows of the ring."""
         inode = self._identity()
         if inode is not None and inode != self._inode:
             self._reopen(inode)
@@ -177,7 +177,7 @@ class FolderFeed:
         self._given, self._columns = pipeline, columns
         self._pipeline: Pipeline | None = None
         self._known: set[tuple[str, int, int]] = set()
-        self._rows: dict[str, int] = {}  # of each table, those that were read
+        self._rows: dict[str, int] = {}  # how many rows of each table were read
         self._error = ""
         self._first = True
 
@@ -233,7 +233,7 @@ class FolderFeed:
             return int(reader.meta.get("lost") or 0)
 
     def _read_table(self, path: str, given: ForeignFile, batches: list[Columns]) -> None:
-        """Add the rows of a table that are new: it may grow."""
+        """Add the rows that a table has gained since it was read before."""
         (member,) = Dataset(ForeignFile.of(path, given.columns, given.spans)).members
         self._check(path, member.pipeline)
         columns = member.read([*member.pipeline.marks, *self._needed])
@@ -257,12 +257,13 @@ def feed_of(
 ) -> RingFeed | FolderFeed:
     """Return the feed of a ring file or of a folder.
 
-    `by` is a column that is needed, too; `columns` are those of the tables in a folder.
+    `by` is a column that the frames must have; `columns` says what the columns of the tables in a
+    folder mean.
 
     Raises
     ------
     TraceError
-        The path is neither.
+        The path is neither a ring file nor a folder, or `columns` is given for a ring.
     ProfileError
         The frames of a ring have no such column.
     """
@@ -275,7 +276,7 @@ def feed_of(
         )
     if columns is not None:
         raise TraceError(
-            "the source must be a folder of tables, if the columns of tables are given, got "
+            "source must be a folder of tables if columns of tables are given, got "
             f"{shown_path(path)}; leave the options of tables out, or use latprof report"
         )
     return RingFeed(path, by=by)

@@ -31,7 +31,7 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Frames with one value of a column: its name, frames per second, and end_to_end."""
+    """Frames with one value of a column: the value, or None; frames per second; end_to_end."""
 
     name: str | None
     rate: float | None
@@ -105,7 +105,7 @@ class Live:
         self.above: Counter[str] = Counter()
         self.slow_frames: deque[SlowFrame] = deque(maxlen=last)
         self.newest: int | None = None  # number of the last window that has frames
-        self.first: int | None = None
+        self.first: int | None = None  # number of the first window
         self.last_end_ns: int | None = None
         self._counts: dict[int, int] = {}  # finished frames by window
         self._histograms: dict[int, dict[str, Histogram]] = {}
@@ -222,9 +222,9 @@ class Live:
         return Numbers(merged.count, p50, p99, merged.max)
 
     def groups(self, most: int) -> tuple[list[Group], int]:
-        """Return the values of `by` in the recent windows, and how many there are.
+        """Return groups of the recent windows, and the number of all groups.
 
-        The `most` values are returned that took the most time in all, in this order.
+        These are the `most` groups with the largest sums of end_to_end, in this order.
         """
         parts = [part for window in self._grouped.values() for part in window]
         if not parts:
@@ -261,7 +261,7 @@ class Live:
 
     @property
     def rate(self) -> float | None:
-        """Finished frames per second over the recent windows."""
+        """Finished frames per second over the recent windows, or None before the first frame."""
         seconds = self._seconds
         if self.newest is None or not seconds:
             return None
@@ -284,7 +284,7 @@ class Live:
 
 
 def _weighed(columns: Columns, rows: Mask | None = None) -> int:
-    """Return the number of frames that rows represent."""
+    """Return how many frames the rows in `rows` represent, or all rows if it is None."""
     if columns.weight is None:
         return len(columns) if rows is None else int(np.count_nonzero(rows))
     return int(columns.weight.sum() if rows is None else columns.weight[rows].sum())

@@ -14,7 +14,7 @@ from latprof.units import format_exact, format_ns, format_quantity, format_utc
 __all__ = ["screen", "sparkline"]
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
-_QUIET_NS = 3_000_000_000
+_QUIET_NS = 3_000_000_000  # time without a frame after which the title says so
 _LONG_NS = 100_000_000  # age from which a frame in flight is shown, if it is below all thresholds
 _MOST_IN_WORK = 5  # frames in flight that are shown
 _MOST_GROUPS = 22  # lines of the table of groups
@@ -60,7 +60,7 @@ def screen(
 
 
 def _in_work(live: Live | None, update: Update, width: int) -> list[Text]:
-    """Return a line for each of the frames that are in flight for long, the oldest first."""
+    """Return a line for each frame that has been in flight for long, the oldest first."""
     limits = Thresholds() if live is None else live.limits
     has_ended = bool(update.remedy)
     lines = []
