@@ -429,6 +429,74 @@ def test_merge_takes_a_folder_and_a_glob_of_saved_profiles(folder, capsys, tmp_p
         output.unlink()
 
 
+# -- what fleets have ------------------------------------------------------------------------------
+
+
+def said_by(capsys, *arguments):
+    """Run the command; return its status and what it prints."""
+    status = main([str(argument) for argument in arguments])
+    printed = capsys.readouterr()
+    return status, printed.out + printed.err
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:500] + bytes([content[500] ^ 1]) + content[501:],
+        lambda content: b"not a profile",
+    ],
+)
+def test_one_damaged_profile_among_many_is_named(folder, tmp_path, capsys, damage):
+    path = folder / "5\x1b[31m.latprof"
+    path.write_bytes(damage(next(folder.glob("*.latprof")).read_bytes()))
+    named = f"latprof: {folder}/5\\x1b[31m.latprof: "
+    for given in ([folder], [f"{folder}/*.latprof"], sorted(folder.glob("*.latprof"))):
+        for call in (
+            ["merge", *given, "-o", tmp_path / "m.latprof"],
+            ["report", *given, "--by", "host"],
+            ["compare", *given, "--to", folder],
+        ):
+            status, said = said_by(capsys, *call)
+            assert status == 2
+            assert said.startswith(named)
+            assert said.count("\n") == 1
+    assert not (tmp_path / "m.latprof").exists()
+
+
+def test_a_copy_of_a_profile_under_another_name_is_reported(folder, tmp_path, capsys):
+    first = min(folder.glob("*.latprof"))
+    (folder / "copy.latprof").write_bytes(first.read_bytes())
+    sentence = "profiles of the same frames merged: 1; their frames count again"
+    status, said = said_by(capsys, "report", folder, "--by", "host")
+    assert (status, sentence in said) == (0, True)
+    output = tmp_path / "m.latprof"
+    status, said = said_by(capsys, "merge", folder, "-o", output)
+    assert status == 0
+    assert said.endswith("; 1 part given more than once, which count again\n")
+    assert sentence in said_by(capsys, "report", output)[1]
+
+
+def test_a_profile_of_another_pipeline_and_a_host_with_one_frame_are_reported(
+    folder, tmp_path, capsys
+):
+    analyze(recorded("single", frames=1)).save(folder / "single.latprof")
+    status, said = said_by(capsys, "report", folder, "--by", "host")
+    assert (status, "not judged: single; no interval" in " ".join(said.split())) == (0, True)
+    assert said_by(capsys, "merge", folder, "-o", tmp_path / "m.latprof")[0] == 0
+    other = Pipeline.chain("web", "handle", "send", "log")
+    marks = {mark: np.arange(9) + i for i, mark in enumerate(other.marks)}
+    where = folder / "z-other.latprof"
+    analyze(Trace(other, frame_id=range(9), marks=marks, meta={"host": "other"})).save(where)
+    status, said = said_by(capsys, "report", folder, "--by", "host")
+    assert (status, "the pipelines of the hosts differ" in said) == (0, True)
+    status, said = said_by(capsys, "merge", folder, "-o", tmp_path / "m.latprof")
+    assert status == 2
+    assert said.startswith(f"latprof: {where}: profiles must have equal pipelines to merge, got")
+    assert said.count("\n") == 1
+
+
 # -- the picture -----------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from latprof.accounts import REPEATED
 from latprof.comparing.by_host import Recordings, recordings_by_host
 from latprof.comparing.outliers import FEWEST_VALUES, Population, benjamini_hochberg
 from latprof.comparing.runs import (
@@ -21,6 +22,7 @@ from latprof.comparing.runs import (
 )
 from latprof.errors import LatprofError, ProfileError
 from latprof.fold.intervals import Z_95
+from latprof.profile.doubts import COUNTED
 from latprof.profile.profile import Profile
 from latprof.table import Cell, Column, Section, Table, data_frame
 from latprof.text import clip, counted, listed, quoted, shown_path
@@ -320,13 +322,16 @@ def fleet(
         )
     found = recordings_by_host(recordings)
     doubts = found.doubts()
-    kinds, times, results = set(), [], []
+    kinds, times, results, repeated = set(), [], [], 0
     for host, sources in found.hosts.items():
         profile = _profile_of(host, sources)
         results.append(_result(host, len(sources), profile, key))
         kinds.add(profile.pipeline)
+        repeated += profile.accounts.notes.get(REPEATED, 0)
         if profile.sums.first_ns is not None and profile.sums.last_ns is not None:
             times.append((profile.sums.first_ns, profile.sums.last_ns))
+    if repeated:
+        doubts.append(COUNTED[REPEATED].format(n=repeated))
     if len(kinds) > 1:
         doubts.append(f"the pipelines of the hosts differ; only {'.'.join(key)} is compared")
     if times and max(begin for begin, _ in times) > min(end for _, end in times):

@@ -38,6 +38,7 @@ from latprof.sequence.order import OrderBySource
 from latprof.text import quoted, shown_path
 
 __all__ = [
+    "ENDING",
     "FORMAT",
     "Origin",
     "is_profile",
@@ -54,6 +55,9 @@ FORMAT = 1
 
 MOST_BYTES = 1 << 28  # bytes of JSON: more than a profile of 1,000 groups with windows has
 MOST_VALUES = 6_000_000  # values in JSON, each of which takes up to 100 bytes of memory
+
+ENDING = ".latprof"
+"""Of the names of saved profiles, if nothing else is said."""
 
 _NAME = "latprof profile"
 _STARTS = re.compile(rb'\{"(?:format":"latprof profile"|latprof_profile"|version")')
@@ -290,14 +294,17 @@ def read_origin(path: StrPath) -> Origin:
 def is_profile(path: StrPath) -> bool:
     """Return whether a file may be a saved profile, or has histograms of another tool.
 
-    A saved profile is gzipped JSON. A gzip file that cannot be unpacked counts as one, as it may be
-    damaged. For a URL that ends in ``.parquet``, or is a folder or a glob, the answer is False
-    without a request.
+    A saved profile is gzipped JSON. A file ``*.latprof``, and a gzip file that cannot be unpacked,
+    count as one, as they may be damaged. For a URL that ends in ``.parquet``, or is a folder or a
+    glob, the answer is False without a request.
     """
     if is_url(path) and not may_be_one_file(path):
         return False
     if not is_file(path):  # to open a pipe may take forever
         return False
+    name = path.partition("?")[0] if is_url(path) else os.fspath(path)
+    if name.endswith(ENDING):  # an empty one is damaged
+        return True
     try:
         with open_binary(path) as file:
             if file.read(2) != b"\x1f\x8b":
@@ -324,7 +331,7 @@ def saved_profiles(where: StrPath) -> Sequence[Path | str]:
     if folder.is_dir():
         if next(folder.rglob("*.parquet"), None) is not None:
             return []
-        found = [path for path in folder.rglob("*.latprof") if path.is_file()]
+        found = [path for path in folder.rglob(f"*{ENDING}") if path.is_file()]
     elif folder.exists() or not glob.has_magic(os.fspath(where)):
         return []
     else:
@@ -341,7 +348,7 @@ def _remote_profiles(url: str) -> Sequence[Path | str]:
         names = [shown_path(each) for each in found]
         if any(name.endswith(".parquet") for name in names):
             return []
-        found = [each for each, name in zip(found, names, strict=True) if name.endswith(".latprof")]
+        found = [each for each, name in zip(found, names, strict=True) if name.endswith(ENDING)]
     else:
         return []
     return found if all(map(is_profile, found)) else []
