@@ -160,7 +160,7 @@ def test_given_servers_are_used_by_all_questions(capsys, tmp_path):
     given = {"crew": 2 * seen}
     assert latprof.utilization(trace, servers=given)["crew"].servers == 2 * seen
     # nothing waits for it: without a given number no bound is known
-    assert not latprof.utilization(trace)["crew"].has_bound
+    assert latprof.utilization(trace)["crew"].is_unbounded
     busy = 12 * 1_000 / (begin[-1] + 12 - begin[0])
     assert latprof.utilization(trace, servers=given)["crew"].busy == busy / (2 * seen)
     assert list(latprof.causes(trace).overlapping) == ["work"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from strategies import SMALL, examples, seeded
 
 from latprof.fold import windows as windows_module
-from latprof.fold.windows import ChunkWindows, Windows
+from latprof.fold.windows import ChunkWindows, TimeWindows
 from latprof.histogram import COARSE_BINS
 from latprof.profile.profile import Profile
 
@@ -41,7 +41,7 @@ def fill(windows, rows):
 
 
 def made(rows, width, most):
-    return fill(Windows(("a",), width, most, moments=True), rows)
+    return fill(TimeWindows(("a",), width, most, moments=True), rows)
 
 
 def expected(rows, width, most):
@@ -89,7 +89,7 @@ def test_windows_are_those_of_a_plain_loop(rows, width, most):
 
 @given(st.lists(frames, min_size=1, max_size=20), widths, st.sampled_from([2, 3, 64]))
 def test_adding_frames_one_by_one_gives_the_same_windows(rows, width, most):
-    windows = Windows(("a",), width, most, moments=True)
+    windows = TimeWindows(("a",), width, most, moments=True)
     for row in rows:
         fill(windows, [row])
         assert windows.length <= most
@@ -105,7 +105,7 @@ def test_any_cut_in_any_order_merges_to_the_whole(data, rows, width, most):
         made([row for row, place in zip(rows, places, strict=True) if place == i], width, most)
         for i in range(4)
     ]
-    merged = Windows(("a",), width, most, moments=True)
+    merged = TimeWindows(("a",), width, most, moments=True)
     for part in data.draw(st.permutations(parts)):
         merged.merge(part)
     assert seen(merged) == expected(rows, width, most)
@@ -119,7 +119,7 @@ def test_any_cut_in_any_order_merges_to_the_whole(data, rows, width, most):
 @given(st.lists(frames, min_size=1, max_size=10), widths)
 def test_merging_equal_windows_doubles_and_merging_empty_ones_changes_nothing(rows, width):
     windows = made(rows, width, 8)
-    windows.merge(Windows(("a",), width, 8, moments=True))
+    windows.merge(TimeWindows(("a",), width, 8, moments=True))
     windows.merge(made(rows, width, 8))
     assert seen(windows) == expected(rows + rows, width, 8)
 
@@ -144,10 +144,10 @@ def test_sums_of_windows_are_exact_beyond_64_bits():
     long = 2**63 - 2
     windows = made([(0, long, 5), (15, long, 2)], 10, 8)
     assert windows.sums["a"][:2].tolist() == [5 * long, 2 * long]
-    one_by_one = Windows(("a",), 10, 8, moments=True)
+    one_by_one = TimeWindows(("a",), 10, 8, moments=True)
     for row in ((0, long, 1), (15, long, 2), (0, long, 4)):
         fill(one_by_one, [row])
-    as_a_run = Windows(("a",), 10, 8, moments=True)
+    as_a_run = TimeWindows(("a",), 10, 8, moments=True)
     as_a_run.cover(0, 19)
     peaks = np.array([long, long])
     as_a_run.add_moments("a", np.array([0, 1]), [5 * long, 2 * long], peaks, 7 * long)
@@ -170,7 +170,7 @@ def test_the_longest_range_that_stamps_have():
 
 
 def test_some_of_the_frames_of_a_chunk_are_counted():
-    windows = Windows(("a", "b"), 10, 8, moments=True)
+    windows = TimeWindows(("a", "b"), 10, 8, moments=True)
     coarse, latency = np.array([coarse_of(7), coarse_of(9)]), np.array([7, 9])
     ones, work = np.ones(2, np.int64), np.empty(2, np.int64)
     some = windows.locate(np.array([5, 15, 25]), 5, 25).take(np.array([True, False, True]))
@@ -188,14 +188,14 @@ def test_some_of_the_frames_of_a_chunk_are_counted():
 def test_locating_frames_does_not_change_their_times():
     for width in (8, 10):
         when = np.array([5, 15, 95])
-        Windows(("a",), width, 8).locate(when, 5, 95)
+        TimeWindows(("a",), width, 8).locate(when, 5, 95)
         assert when.tolist() == [5, 15, 95]
 
 
 def test_without_moments_only_counts_are_kept():
-    windows = fill(Windows(("a",), 10, 8), [(5, 7, 2), (99, 1, 1)])
+    windows = fill(TimeWindows(("a",), 10, 8), [(5, 7, 2), (99, 1, 1)])
     assert windows.sums == windows.peaks == {}
-    windows.merge(fill(Windows(("a",), 10, 8), [(-100, 7, 1)]))
+    windows.merge(fill(TimeWindows(("a",), 10, 8), [(-100, 7, 1)]))
     assert windows.counts("a").sum() == 4
     assert windows.counts("a").shape == (windows.length, COARSE_BINS)
 
@@ -232,7 +232,7 @@ def expected_runs(windows, times, long):
 )
 def test_runs_are_those_of_a_plain_loop(times, widths, long, in_order):
     times = sorted(times) if in_order else times
-    windows = [Windows(("a",), width, 8) for width in widths]
+    windows = [TimeWindows(("a",), width, 8) for width in widths]
     indexes = [some.locate(np.array(times), min(times), max(times)) for some in windows]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(windows_module, "LONG_RUN", long)

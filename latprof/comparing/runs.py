@@ -314,7 +314,7 @@ def statistic_of(profile: Profile, key: Key) -> Estimate | None:
         mean = found.mean
         return None if mean is None else _mean_estimate(mean, found.batches)
     known = found.percentile(float(name[1:]))
-    if known.value is None or known.note.startswith("above"):
+    if known.value is None or known.is_lower_bound:
         return None
     error = None
     if known.low and known.high:

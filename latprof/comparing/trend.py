@@ -253,13 +253,10 @@ def trend(
     TraceError
         A file is missing or is not a trace.
     """
-    if isinstance(significance, bool) or not isinstance(significance, int | float):
+    number = isinstance(significance, int | float) and not isinstance(significance, bool)
+    if not number or not 1 / (PERMUTATIONS + 1) <= significance < 1:
         raise ProfileError(
             f"significance must be a number, at least 0.001 and below 1, got {quoted(significance)}"
-        )
-    if not 1 / (PERMUTATIONS + 1) <= significance < 1:
-        raise ProfileError(
-            f"significance must be at least 0.001 and below 1, got {quoted(significance)}"
         )
     known = load_runs(runs, "run")
     if len(known) > MOST_RUNS:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from latprof.fold.sums import MOST_TIMED_REASONS, NO_MARK, SpanSums, Sums
-from latprof.fold.windows import Windows
+from latprof.fold.windows import TimeWindows
 from latprof.fold.worst import MOST_WORST, NO_FRAME_ID
 from latprof.histogram import COARSE_BINS, FIRST_PLACE, PLACES, bin_edges, bin_of
 from latprof.units import STAMP_LIMIT
@@ -72,7 +72,7 @@ def _rules_of_settings(sums: Sums) -> Iterator[str]:
         yield "dropped frames must have reached marks of the pipeline"
 
 
-def _settings(windows: Windows | None) -> object:
+def _settings(windows: TimeWindows | None) -> object:
     if windows is None:
         return None
     return windows.names, windows.base_ns, windows.most, windows.moments
@@ -122,7 +122,7 @@ def _rules_of_dropped(sums: Sums) -> Iterator[str]:
         yield from (f"dropped frames: {rule}" for rule in _rules_of_span(times))
 
 
-def _rules_of_windows(windows: Windows, name: str, span: SpanSums) -> Iterator[str]:
+def _rules_of_windows(windows: TimeWindows, name: str, span: SpanSums) -> Iterator[str]:
     """Yield the broken rules on a span by window of time."""
     counts = windows.counts(name).sum(axis=1)
     if (counts > 0)[~windows.ranges()[0]].any():

@@ -16,7 +16,7 @@ import numpy as np
 from latprof.arrays import Exact, Floats, Ints, Mask, exact_sum, sparse_zeros
 from latprof.fold.grids import step_of
 from latprof.fold.sums import Sums, comoment, dot, is_spread
-from latprof.fold.windows import DEEPEST, ChunkWindows, Run, Windows
+from latprof.fold.windows import DEEPEST, ChunkWindows, Run, TimeWindows
 from latprof.fold.worst import offer_exemplars
 from latprof.frames import Columns
 from latprof.histogram import COARSE, FIRST_PLACE, PLACES, SHIFT, bin_of, coarse_bin
@@ -123,7 +123,7 @@ class Bins:
         self.ones = np.ones(size, np.int64)
         # counts of runs in one window, that window, and the extremes of the chunks of these runs
         self._run_counts = {name: sparse_zeros(places) for name in names}
-        self._run_window: dict[str, tuple[tuple[Windows, int], ...]] = {}
+        self._run_window: dict[str, tuple[tuple[TimeWindows, int], ...]] = {}
         self._run_extremes: dict[str, tuple[int, int]] = {}
         self._extremes: dict[str, tuple[int, int]] = {}
         self._total = np.empty(size), np.empty(size, np.int64)

@@ -39,6 +39,8 @@ class Percentile:
     effective
         The effective sample size: how many independent frames give the same information. None if
         there are too few frames to know.
+    is_lower_bound
+        True if only a lower bound is known: the percentile is in the open bucket of a histogram.
     """
 
     q: float
@@ -48,6 +50,7 @@ class Percentile:
     error_bound: float = ERROR_BOUND
     note: str = ""
     effective: float | None = None
+    is_lower_bound: bool = False
 
     @property
     def interval(self) -> str:

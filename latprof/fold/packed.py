@@ -17,7 +17,7 @@ import numpy.typing as npt
 from latprof.arrays import Exact, Ints
 from latprof.fold.fold import Fold
 from latprof.fold.sums import SpanSums, Sums, Tails
-from latprof.fold.windows import Windows
+from latprof.fold.windows import TimeWindows
 from latprof.fold.worst import NO_FRAME_ID
 from latprof.frames import Columns
 from latprof.histogram import Histogram
@@ -301,13 +301,13 @@ class _PackedWindows:
 
     __slots__ = ("_windows",)
 
-    def __init__(self, windows: Windows) -> None:
+    def __init__(self, windows: TimeWindows) -> None:
         self._windows = copy(windows)
         for each in fields(windows):
             setattr(self._windows, each.name, _packed(getattr(windows, each.name)))
         self._windows._rows = np.empty(0, np.int64)  # work space
 
-    def unpacked(self) -> Windows:
+    def unpacked(self) -> TimeWindows:
         """Return windows that may be changed."""
         windows = copy(self._windows)
         for each in fields(windows):

@@ -32,7 +32,7 @@ from latprof.arrays import (
     widen,
 )
 from latprof.fold.grids import Grid, Step, step_of
-from latprof.fold.windows import Windows
+from latprof.fold.windows import TimeWindows
 from latprof.fold.worst import NO_FRAME_ID, Worst
 from latprof.histogram import COARSE_BINS, Histogram
 from latprof.pipeline import Pipeline
@@ -227,8 +227,10 @@ class Sums:
     dropped_times: dict[str, SpanSums] = field(default_factory=dict)
     grids: dict[str, Grid] = field(default_factory=dict)
     at_most: list[Count] = field(default_factory=list)
-    batches: Windows = field(default_factory=lambda: Windows((), _NARROWEST_BATCH_NS, BATCHES))
-    timeline: Windows | None = None
+    batches: TimeWindows = field(
+        default_factory=lambda: TimeWindows((), _NARROWEST_BATCH_NS, BATCHES)
+    )
+    timeline: TimeWindows | None = None
     worst: Worst = field(default_factory=lambda: Worst(()))
     exemplars: Ids = field(default_factory=lambda: np.full(COARSE_BINS, NO_FRAME_ID, np.uint64))
     first_ns: Stamp | None = None
@@ -253,9 +255,9 @@ class Sums:
         self.at_most = [0] * len(self.edges_ns)
         self.grids = {mark: Grid() for mark in pipeline.marks}
         self.worst = Worst(pipeline.marks)
-        self.batches = Windows(tuple(names), _NARROWEST_BATCH_NS, BATCHES)
+        self.batches = TimeWindows(tuple(names), _NARROWEST_BATCH_NS, BATCHES)
         if self.every_ns is not None:
-            self.timeline = Windows(tuple(names), self.every_ns, MOST_WINDOWS, moments=True)
+            self.timeline = TimeWindows(tuple(names), self.every_ns, MOST_WINDOWS, moments=True)
 
     def add_attributed(self, n: int, shares: dict[str, int], covariances: dict[str, float]) -> None:
         """Add the exact sums and centred co-moments of n more frames of the attribution set."""

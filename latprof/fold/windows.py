@@ -19,8 +19,8 @@ __all__ = [
     "DEEPEST",
     "ChunkWindows",
     "Run",
+    "TimeWindows",
     "WindowIndex",
-    "Windows",
 ]
 
 LONG_RUN = 4_096
@@ -28,7 +28,7 @@ LONG_RUN = 4_096
 takes about as long as sorting this many frames into windows one by one."""
 
 DEEPEST = 2 * STAMP_LIMIT - 1
-"""The depth of the value 0, in ns: see `Windows`."""
+"""The depth of the value 0, in ns: see `TimeWindows`."""
 
 _OCTAVE = 1 << (10 - COARSE)  # coarse bins of an octave
 
@@ -37,7 +37,7 @@ _MOST_WINDOWS = 1_024  # limit of `most` in a saved profile
 
 
 @dataclass(eq=False)
-class Windows:
+class TimeWindows:
     """Counts (windows, coarse bins) of one or several latencies, in at most `most` windows.
 
     Parameters
@@ -230,7 +230,7 @@ class Windows:
         parts = (self.tables, self.sums, self.peaks, self.depths)
         return [*(array for part in parts for array in part.values()), self.earliest, self.latest]
 
-    def merge(self, other: "Windows") -> None:
+    def merge(self, other: "TimeWindows") -> None:
         """Add the counts of other frames, in windows of the same base width."""
         if not other.length:
             return
@@ -322,7 +322,7 @@ class Windows:
 class WindowIndex:
     """The window of each frame of a chunk: an array of rows, or one row that all frames share."""
 
-    def __init__(self, windows: Windows, rows: Ints | int) -> None:
+    def __init__(self, windows: TimeWindows, rows: Ints | int) -> None:
         self.windows = windows
         self.rows = rows
 
@@ -398,25 +398,25 @@ class WindowIndex:
 class Run:
     """Consecutive rows of a chunk.
 
-    If all of them are in one window, `where` has a pair for each of the `Windows`: that object, and
-    the begin of the window in UTC ns. Otherwise `where` is None, and `indexes` have the window of
-    each frame.
+    If all of them are in one window, `where` has a pair for each of the `TimeWindows`: that object,
+    and the begin of the window in UTC ns. Otherwise `where` is None, and `indexes` have the window
+    of each frame.
     """
 
     rows: slice
-    where: tuple[tuple[Windows, int], ...] | None
+    where: tuple[tuple[TimeWindows, int], ...] | None
     indexes: tuple[WindowIndex, ...] = ()
 
 
 class ChunkWindows:
-    """The windows of the n frames of a chunk, in each of several `Windows`.
+    """The windows of the n frames of a chunk, in each of several `TimeWindows`.
 
     Frames are roughly in the order of time, so most of a chunk is in one window or in few. A long
     run of frames in one window is counted once and its counts are added to the window as a whole.
 
     Examples
     --------
-    >>> windows = Windows(("a",), 1_000_000, 8)
+    >>> windows = TimeWindows(("a",), 1_000_000, 8)
     >>> times = np.arange(20_000) * 100
     >>> chunk = ChunkWindows([windows.locate(times, 0, 1_999_900)], len(times))
     >>> [(run.rows.start, run.rows.stop, run.where is None) for run in chunk.runs]

@@ -266,7 +266,8 @@ def _in_bin(found: Percentile, histogram: Histogram, bins: Bins) -> Percentile:
     if rank > histogram.count - bins.above:
         edge = bins.upper_ns[-1] if bins.upper_ns else 0
         if bins.max_ns is None:
-            return Percentile(found.q, edge, note=f"above {format_ns(edge)}: in the open bucket")
+            note = f"above {format_ns(edge)}: in the open bucket"
+            return Percentile(found.q, edge, note=note, is_lower_bound=True)
         note = f"between {format_ns(edge)} and {format_ns(bins.max_ns)}, in the open bucket"
         return Percentile(found.q, bins.max_ns, edge, bins.max_ns, note=note)
     low, _ = histogram.bounds_at(rank)

@@ -131,7 +131,7 @@ def percentiles_in_bins(profile: "Profile") -> str:
         low, high = known.low, known.high
         if low is not None and high is not None and high - low > high / 100:
             found.append(f"p{known.q:g} in ({format_ns(known.low)}, {format_ns(known.high)}]")
-        elif known.note.startswith("above"):
+        elif known.is_lower_bound:
             found.append(f"p{known.q:g} {known.note}")
         else:
             found.append(f"p{known.q:g} {format_ns(known.value)}")

@@ -25,7 +25,7 @@ from latprof.queueing.cause_sums import MOST_NOTES, CauseSums
 from latprof.queueing.gains import Gains, GainsSoFar
 from latprof.queueing.model import QueueModel, queue_model
 from latprof.queueing.stations import MOST_CONFLICTS, stations_of
-from latprof.queueing.windows import Windows, incomplete
+from latprof.queueing.windows import FrameWindows, incomplete
 from latprof.sequence.segments import EDGE_ROWS, Edges, Rows, concatenated, join_closest
 from latprof.units import STAMP_LIMIT
 
@@ -107,7 +107,7 @@ class CausesAccumulator:
                 outside = (stamps <= -STAMP_LIMIT) | (stamps >= STAMP_LIMIT)
                 if (outside & (stamps != MISSING)).any():
                     raise ValueError("stamps of parts must be between -2**62 and 2**62 ns")
-        self._windows = Windows(self.pipeline)
+        self._windows = FrameWindows(self.pipeline)
         self._edges, self._gains = _Part(), GainsSoFar()  # of the recording that is being read
         self._counted = self._ended = False
 
@@ -157,7 +157,7 @@ class CausesAccumulator:
         self.parts.append(part)
         self.recordings += 1
         self.rows, self.late = self.rows + self._windows.rows, self.late + self._windows.late
-        self._windows, self._gains = Windows(self.pipeline), GainsSoFar()
+        self._windows, self._gains = FrameWindows(self.pipeline), GainsSoFar()
         self._join_closest()
         return self
 

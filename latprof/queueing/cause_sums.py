@@ -16,7 +16,7 @@ from latprof.queueing.gains import Gains, GainsSoFar
 from latprof.queueing.model import QueueModel, queue_model
 from latprof.queueing.replay import breaks_of, contradiction, one_server
 from latprof.queueing.rooms import Queue, Source
-from latprof.queueing.stations import MOST_TOGETHER, has_no_bound, stations_of
+from latprof.queueing.stations import MOST_TOGETHER, is_unbounded, stations_of
 from latprof.units import format_ns
 
 __all__ = [
@@ -89,13 +89,13 @@ class StationEvidence:
         return self.together > MOST_TOGETHER * max(self.frames, 1)
 
     @property
-    def is_concurrent(self) -> bool:
+    def is_unbounded(self) -> bool:
         """Whether frames overlap without a bound that is seen.
 
-        See `latprof.queueing.stations.has_no_bound`.
+        See `latprof.queueing.stations.is_unbounded`.
         """
-        no_bound = has_no_bound(self.servers, self.full, self.queued, self.frames)
-        return no_bound and not self.given
+        seen = is_unbounded(self.servers, self.full, self.queued, self.frames)
+        return seen and not self.given
 
     def __add__(self, other: "StationEvidence") -> "StationEvidence":
         return StationEvidence(
@@ -250,7 +250,7 @@ class CauseSums:
             lines.append("source: frames start when they did")
         for name, seen in self.stations.items():
             frames = "one frame" if seen.servers == 1 else f"{seen.servers} frames"
-            frames = "any number of frames" if seen.is_concurrent else frames
+            frames = "any number of frames" if seen.is_unbounded else frames
             frames = "one batch" if seen.batches else frames
             lines.append(
                 f"{name} serves {frames} at once, first in, first out: {seen.breaks:,} of "
@@ -283,7 +283,7 @@ class CauseSums:
                     f"{seen.frames:,}): batches of several servers, or in another order than "
                     "frames start, are not part of the replay, in which they are single frames"
                 )
-            elif seen.is_concurrent:
+            elif seen.is_unbounded:
                 lines.append(
                     f"up to {seen.servers} frames overlapped in {name}, that many in "
                     f"{seen.full:,} of {seen.frames:,} cases, and {seen.queued:,} waited for "

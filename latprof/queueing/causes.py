@@ -451,7 +451,7 @@ def _causes(pipeline: Pipeline, sums: CauseSums, notes: tuple[str, ...]) -> Caus
     overlapping = {
         stage.name: seen[stage.station].servers
         for stage in pipeline.stages
-        if stage.station is not None and seen[stage.station].is_concurrent
+        if stage.station is not None and seen[stage.station].is_unbounded
     }
     self_time = {name: float(ns) for name, ns in sums.total.items()}
     blocking_time = dict.fromkeys(sums.total, 0.0)

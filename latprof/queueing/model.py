@@ -37,7 +37,7 @@ from latprof.queueing.rooms import NEVER, Queue
 from latprof.queueing.stations import (
     Stations,
     Visits,
-    has_no_bound,
+    is_unbounded,
     positions,
     stations_of,
     visits_to,
@@ -115,13 +115,13 @@ class QueueModel:
         found = zip(self.line.handoffs[1:], self.line.queues, strict=True)
         return {handoff: queue for handoff, queue in found if handoff is not None}
 
-    def has_no_bound(self, station: str) -> bool:
+    def is_unbounded(self, station: str) -> bool:
         """Return whether frames overlap in a station without a bound that is seen."""
         mine = self.visits[station]
         full, queued = (
             int(np.count_nonzero(x)) for x in (mine.last_free, self.delays[station].queued)
         )
-        return has_no_bound(mine.servers, full, queued, len(mine))
+        return is_unbounded(mine.servers, full, queued, len(mine))
 
     @property
     def unordered_batches(self) -> str:

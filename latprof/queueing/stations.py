@@ -18,7 +18,7 @@ __all__ = [
     "Service",
     "Stations",
     "Visits",
-    "has_no_bound",
+    "is_unbounded",
     "latest_departures",
     "ordered",
     "positions",
@@ -298,7 +298,7 @@ def visits_to(stations: Stations, station: str, columns: Columns) -> Visits:
     return found if one_server else found.with_servers(most)
 
 
-def has_no_bound(servers: int, full: int, queued: int, frames: int) -> bool:
+def is_unbounded(servers: int, full: int, queued: int, frames: int) -> bool:
     """Return whether the frames that a station serves at once have no bound that is seen.
 
     A bound is seen if more than 1 % of the frames made the station as full as it ever was, and if

@@ -14,7 +14,7 @@ from latprof.io.dataset import DatasetLike
 from latprof.pipeline import Pipeline
 from latprof.queueing.model import QueueModel
 from latprof.queueing.options import MOST_STAGES, Options
-from latprof.queueing.stations import has_no_bound, stations_of
+from latprof.queueing.stations import is_unbounded, stations_of
 from latprof.queueing.windows import Recordings
 from latprof.table import Section, Shown, data_frame
 from latprof.text import escape
@@ -69,8 +69,8 @@ class Load:
         Frames that had arrived in front of the station and not entered, transport included.
     growth
         How the queue grows until the end, or None if it empties again.
-    has_bound
-        False if frames overlap without a bound that is seen, as in an event loop: then `servers` is
+    is_unbounded
+        True if frames overlap without a bound that is seen, as in an event loop: then `servers` is
         the largest number of frames at once, and `busy` is not known.
     """
 
@@ -83,19 +83,19 @@ class Load:
     in_front_mean: float | None
     in_front_most: int
     growth: Growth | None
-    has_bound: bool = True
+    is_unbounded: bool = False
 
     @property
     def shown(self) -> str:
         """How busy it was, in two words."""
-        if not self.has_bound:
+        if self.is_unbounded:
             return "without bound"
         return "not used" if self.busy is None else f"{self.busy:.0%} busy"
 
     @property
     def sentence(self) -> str:
         """One sentence on the station."""
-        if not self.has_bound:
+        if self.is_unbounded:
             return (
                 f"{self.station}: up to {self.servers} frames overlapped, without waiting for each "
                 "other: concurrency without a bound, as in an event loop"
@@ -335,20 +335,20 @@ class _StationLoad:
         if not self.visits:
             return Load(self.station, self.servers, 0, None, 0, None, None, 0, None)
         time = self.last - self.first
-        no_bound = has_no_bound(self.servers, self.full, self.queued, self.visits)
-        has_bound = self.given or not no_bound
+        seen = is_unbounded(self.servers, self.full, self.queued, self.visits)
+        unbounded = seen and not self.given
         busy = self.service / (time * self.servers) if time > 0 else 1.0
         return Load(
             self.station,
             self.servers,
             self.visits,
-            busy if has_bound else None,
+            None if unbounded else busy,
             self.longest,
             self.longest_begin,
             self.waited / max(self.last - self.first_arrival, 1),
             self.in_front,
             self._growth(),
-            has_bound,
+            unbounded,
         )
 
     def _growth(self) -> Growth | None:

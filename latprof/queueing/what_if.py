@@ -249,7 +249,7 @@ def _of_line(
         elif name is not None:
             here = f", {count} here" if count != was else ""
             frames = "one frame" if was == 1 else f"{was} frames"
-            frames = "any number of frames" if model.has_no_bound(name) else frames
+            frames = "any number of frames" if model.is_unbounded(name) else frames
             lines.append(f"{name} serves {frames} at once{here}, first in, first out")
     if len(near) > 1 and any(not isinstance(value, str) for value in given.values()):
         lines.append("the range includes factors that are 0.02 smaller and larger")
@@ -364,7 +364,7 @@ def _assumptions(model: QueueModel, servers: Mapping[str, int]) -> tuple[str, ..
         queued = int(np.count_nonzero(delays.queued))
         usual = "unknown" if delays.usual_ns is None else format_ns(delays.usual_ns)
         serves = f"it serves {model.visits[name].servers} at once"
-        if model.has_no_bound(name):
+        if model.is_unbounded(name):
             serves = f"up to {model.visits[name].servers} frames overlap, without a bound"
         if name in servers:
             serves = f"{serves} in the recording, {servers[name]} here"

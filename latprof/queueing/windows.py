@@ -31,8 +31,8 @@ __all__ = [
     "HELD_BACK_ROWS",
     "MOST_CONTEXT_ROWS",
     "WINDOW_ROWS",
+    "FrameWindows",
     "Recordings",
-    "Windows",
     "incomplete",
 ]
 
@@ -79,7 +79,7 @@ class _ServerCount:
         return mine.with_servers(self.servers)
 
 
-class Windows:
+class FrameWindows:
     """Makes models of the frames of a recording, in order of time, that count each frame once.
 
     The frames of a model are those of a window, and earlier ones that only keep others waiting.
@@ -410,7 +410,7 @@ class Recordings:
         """
         sort_files, servers, queues = False, self.servers, None
         while True:
-            windows = Windows(
+            windows = FrameWindows(
                 self.pipeline,
                 hand_over=self._hand_over,
                 depth=self._depth,
@@ -425,7 +425,7 @@ class Recordings:
             else:
                 return result
 
-    def _models(self, windows: Windows, *, sort_files: bool) -> Iterator[QueueModel]:
+    def _models(self, windows: FrameWindows, *, sort_files: bool) -> Iterator[QueueModel]:
         merged = self._dataset.merged(self._names, slack=HELD_BACK_ROWS, sort_files=sort_files)
         for columns in merged:
             self._check({}, columns)
