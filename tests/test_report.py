@@ -186,7 +186,7 @@ def test_a_report_of_anything_else_says_in_one_line_what_to_do():
     ("what", "said"),
     [
         ("empty", "mic: no frame has finished"),
-        ("all dropped", "mic: no frame has finished"),
+        ("all dropped", "mic: no frame has finished: 3 frames dropped (late)"),
         ("all missing", "mic: no frame has both start and end"),
         ("all negative", "mic: all frames end before they begin, by up to 4 ns: clocks or "),
         ("one frame", "mic: the bottleneck is play, 40 ns mean, 40% of end to end"),

@@ -68,6 +68,13 @@ def _where(profile: "Profile") -> str:
     """Return where the time goes, or why that is not known."""
     name = profile.pipeline.name
     outside = profile.accounts.notes.get("outside the time range")
+    dropped = profile.accounts.dropped
+    if profile.frames == 0 and dropped:
+        most = sorted(dropped, key=lambda reason: -dropped[reason])
+        reasons = ", ".join(clip(reason, 20) for reason in most[:3])
+        further = f" and {len(most) - 3:,} more reasons" if len(most) > 3 else ""
+        count = counted(sum(dropped.values()), "frame")
+        return f"{name}: no frame has finished: {count} dropped ({reasons}{further})"
     if profile.frames == 0 and outside:
         return f"{name}: no frame is in the time range, {outside:,} are outside of it"
     if profile.frames == 0:
