@@ -220,6 +220,13 @@ how = st.fixed_dictionaries(
 )
 
 
+@pytest.fixture(scope="module")
+def c_core() -> None:
+    """Skip the test where the C core is not built."""
+    require("latprof.recorder._core")
+
+
+@pytest.mark.usefixtures("c_core")
 @settings(max_examples=examples(300), deadline=None)
 @given(how, st.lists(step, max_size=40))
 @example({}, [("frame", (1,), {}), ("mark", 0, ("decode",), {}), ("finish", 0, (), {})])
