@@ -16,7 +16,7 @@ from latprof.queueing.gains import Gains, GainsSoFar
 from latprof.queueing.model import QueueModel, queue_model
 from latprof.queueing.replay import breaks_of, contradiction, one_server
 from latprof.queueing.rooms import Queue, Source
-from latprof.queueing.stations import MOST_TOGETHER, is_unbounded, stations_of
+from latprof.queueing.stations import MOST_TOGETHER, frames_at_once, is_unbounded, stations_of
 from latprof.units import format_ns
 
 __all__ = [
@@ -249,8 +249,7 @@ class CauseSums:
             lines = [f"{line}; taken as unbounded" for line in lines]
             lines.append("source: frames start when they did")
         for name, seen in self.stations.items():
-            frames = "one frame" if seen.servers == 1 else f"{seen.servers} frames"
-            frames = "any number of frames" if seen.is_unbounded else frames
+            frames = frames_at_once(seen.servers, unbounded=seen.is_unbounded)
             frames = "one batch" if seen.batches else frames
             lines.append(
                 f"{name} serves {frames} at once, first in, first out: {seen.breaks:,} of "

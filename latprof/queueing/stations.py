@@ -18,6 +18,7 @@ __all__ = [
     "Service",
     "Stations",
     "Visits",
+    "frames_at_once",
     "is_unbounded",
     "latest_departures",
     "ordered",
@@ -319,6 +320,13 @@ def is_unbounded(servers: int, full: int, queued: int, frames: int) -> bool:
     few = MOST_CONFLICTS * frames
     alone = queued <= few and full <= _MOST_FULL * frames
     return servers > 2 and (alone or full <= few)
+
+
+def frames_at_once(servers: int, *, unbounded: bool) -> str:
+    """Return how many frames a station serves at once, in words."""
+    if unbounded:
+        return "any number of frames"
+    return "one frame" if servers == 1 else f"{servers} frames"
 
 
 def ordered(times: Ints) -> Ints:

@@ -1,6 +1,6 @@
 """Answers what a change would give: by a replay of the recording, and by plain subtraction."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -34,6 +34,7 @@ from latprof.queueing.replay import (
 )
 from latprof.queueing.rooms import Source
 from latprof.queueing.sending import Times
+from latprof.queueing.stations import frames_at_once
 from latprof.queueing.utilization import saturated_processor
 from latprof.queueing.windows import Recordings
 from latprof.text import quoted
@@ -227,6 +228,35 @@ def _of_line(
     lengths = line.leave - line.begin[0]
     less = subtracted(model, near[0])[line.rows]
     left_out = int(np.count_nonzero(model.counted)) - len(line)
+    lines = _line_assumptions(model, line, servers)
+    if any(not isinstance(value, str) for value in given.values()):
+        lines.append("the range includes factors that are 0.02 smaller and larger")
+    if len(whole) > len(line) and left_out > whole.left_out:
+        lines.append(f"replayed are the first {len(line):,} of {len(whole):,} frames")
+    unknown = not any(queue.room for queue in line.with_common_room().queues)
+    warning = ""
+    if unknown and line.source.kind in ("closed", "paused"):
+        warning = "the room of no queue is known: give queues= (--queue HANDOFF=8); this is not a "
+        warning += "forecast"
+    return WhatIf(
+        np.sort(lengths),
+        replays[0],
+        np.sort(np.maximum(lengths - less, 0)),
+        tuple(replays[1:]),
+        waits,
+        texts,
+        {"frames": len(line), "dropped": 0, "breaks": 0, "left_out": left_out},
+        {},
+        model.queues,
+        line.source,
+        tuple(lines),
+        warning,
+        filling,
+    )
+
+
+def _line_assumptions(model: QueueModel, line: Line, servers: Sequence[int]) -> list[str]:
+    """Return what the replay of a line assumes, with its evidence; `servers` are those by node."""
     lines = [f"{name}: {queue.text}" for name, queue in model.queues.items()]
     common = line.with_common_room()
     for handoff, before, after in zip(line.handoffs[1:], line.queues, common.queues, strict=True):
@@ -248,33 +278,9 @@ def _of_line(
             )
         elif name is not None:
             here = f", {count} here" if count != was else ""
-            frames = "one frame" if was == 1 else f"{was} frames"
-            frames = "any number of frames" if model.is_unbounded(name) else frames
+            frames = frames_at_once(was, unbounded=model.is_unbounded(name))
             lines.append(f"{name} serves {frames} at once{here}, first in, first out")
-    if len(near) > 1 and any(not isinstance(value, str) for value in given.values()):
-        lines.append("the range includes factors that are 0.02 smaller and larger")
-    if len(whole) > len(line) and left_out > whole.left_out:
-        lines.append(f"replayed are the first {len(line):,} of {len(whole):,} frames")
-    unknown = not any(queue.room for queue in common.queues)
-    warning = ""
-    if unknown and line.source.kind in ("closed", "paused"):
-        warning = "the room of no queue is known: give queues= (--queue HANDOFF=8); this is not a "
-        warning += "forecast"
-    return WhatIf(
-        np.sort(lengths),
-        replays[0],
-        np.sort(np.maximum(lengths - less, 0)),
-        tuple(replays[1:]),
-        waits,
-        texts,
-        {"frames": len(line), "dropped": 0, "breaks": 0, "left_out": left_out},
-        {},
-        model.queues,
-        line.source,
-        tuple(lines),
-        warning,
-        filling,
-    )
+    return lines
 
 
 def _waits_of(
