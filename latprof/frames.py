@@ -32,10 +32,10 @@ __all__ = [
 ]
 
 MISSING = -(2**63)
-"""A mark that was not stamped: the integer of NaT. Zero is a time."""
+"""The stamp of a mark that was not stamped: the integer of NaT. 0 is a time."""
 
 NO_SIZE = 2**32 - 1
-"""A size that is not known. Zero is a size."""
+"""The size of a frame if it is not known. 0 is a size."""
 
 FINISHED = "finished"
 """The outcome of a frame that was not dropped."""
@@ -142,8 +142,8 @@ class Columns:
     tags
         Any other column, by name: an array (n,) or `Labels`.
     complete
-        Marks that are known to be stamped in every row, so that nothing has to look for
-        `MISSING`. Other marks may be complete as well.
+        Marks that are known to be stamped in every row: code need not look for `MISSING` in them.
+        Other marks may be complete as well.
     """
 
     frame_id: npt.NDArray[np.uint64]
@@ -164,7 +164,7 @@ class Columns:
 
     @property
     def optional(self) -> dict[str, Any]:
-        """Those of the columns `OPTIONAL` that are not None, by name."""
+        """The columns of `OPTIONAL` that are not None, by name."""
         names = self.OPTIONAL
         return {name: column for name in names if (column := getattr(self, name)) is not None}
 
@@ -228,7 +228,7 @@ ABSENT: dict[str, Any] = {
     "rss": np.uint64(0),
     "weight": np.uint32(1),
 }
-"""What a missing value of a column is, of the column's type."""
+"""The missing value by column, in the type of the column."""
 
 
 def _join(
@@ -346,8 +346,8 @@ def check_stamps(values: npt.NDArray[Any], missing: Mask | None, what: str) -> t
     Raises
     ------
     TraceError
-        Neither integers nor datetime64, a fraction of a nanosecond, or a time that is 2**62 ns
-        or more from 1970.
+        The values are neither integers nor datetime64, or one has a fraction of a nanosecond, or is
+        2**62 ns or more from 1970.
     """
     kind = values.dtype.kind
     if missing is not None and missing.all():
@@ -368,7 +368,7 @@ def check_stamps(values: npt.NDArray[Any], missing: Mask | None, what: str) -> t
         raise TraceError(f"{what} must be int64 ns or datetime64, got {values.dtype}{remedy}")
     if missing is not None and missing.any():
         ns = np.where(missing, MISSING, ns)
-    # usually one pass is enough: without a bit from 2**62 up all are in range and none is missing
+    # usually one pass suffices: if no stamp has a bit from 2**62 up, all are valid, none missing
     if not len(ns) or 0 <= int(np.bitwise_or.reduce(ns)) < STAMP_LIMIT:
         return ns, True
     wrong = ns[(ns >= STAMP_LIMIT) | ((ns <= -STAMP_LIMIT) & (ns != MISSING))]

@@ -49,19 +49,19 @@ ERROR_BOUND = 0.0005
 _BITS = 10
 
 SHIFT = 52 - _BITS
-"""Bits by which a float64 is shifted to the right to get its place among the bins of all floats."""
+"""Bits by which the bits of a float64 are shifted right to get the place of its bin."""
 
 FIRST_PLACE = (1023 << _BITS) - 1
 """Place of bin 0, chosen so that 0 has bin 0 and 1 has bin 1."""
 
 PLACES = FIRST_PLACE + (63 << _BITS) + 2
-"""Number of places of values below 2**63, rounding included."""
+"""Number of places of all values below 2**63, also of those that round up to 2**63."""
 
 _LARGEST = 2**63 - 2  # ns: the distance of the two stamps that are farthest apart
 
 
 def bin_of(values: Floats) -> Ints:
-    """Return the bins (n,) of float values of 0 and more.
+    """Return the bins (n,) of values (n,): whole numbers of 0 or more (ns) as float64.
 
     Examples
     --------
@@ -201,8 +201,8 @@ class Histogram:
         Raises
         ------
         ProfileError
-            A value is not an integer, negative, or too large; or weights are not n integers of
-            1 or more.
+            A value is not an integer, is negative, or is too large; or weights are not n integers
+            of 1 or more.
         """
         array = np.asarray(values)
         if array.size == 0:
@@ -230,7 +230,7 @@ class Histogram:
         self.add_counts(0, found, low, high)
 
     def add_counts(self, first: int, found: Ints, low: int, high: int) -> None:
-        """Add counts of bins from `first` on; `low` and `high` are the extreme values in them."""
+        """Add counts (k,) of bins from `first` on; `low` and `high` are the extreme values, ns."""
         missing = first + len(found) - len(self.bins)
         if missing > 0:
             self.bins = np.pad(self.bins, (0, missing))

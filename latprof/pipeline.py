@@ -2,8 +2,8 @@
 
 A pipeline is a frozen value. A frame passes its marks in order, from ``start`` to ``end``; a span
 is the time between two marks. Stages are disjoint and in order, so that stages and ``other``
-(time that no stage claims) add up to ``end_to_end``. Side spans may overlap stages. The totals,
-``end_to_end`` and, where there is a ``due`` mark, ``response``, are added by the pipeline.
+(time that no stage claims) add up to ``end_to_end``. Side spans may overlap stages. The pipeline
+adds the totals: ``end_to_end`` and, if it has the mark ``due``, ``response``.
 """
 
 import json
@@ -65,9 +65,9 @@ class Pipeline(Shown):
     Raises
     ------
     PipelineError
-        A name that is not an identifier, is reserved, occurs twice or differs from another by
-        case alone; a span between marks that do not exist or are in the other order; stages that
-        are out of order or overlap.
+        A name is not an identifier, is reserved, occurs twice or differs from another by case
+        alone; a span is between marks that do not exist or are in the other order; or stages are
+        out of order or overlap.
 
     Examples
     --------
@@ -129,7 +129,7 @@ class Pipeline(Shown):
         queues: Mapping[str, int | None] | None = None,
         ends: bool = False,
     ) -> "Pipeline":
-        """Return a pipeline of stages that follow each other, each begun by the mark of its name.
+        """Return a pipeline of stages in sequence; each begins at the mark of its name.
 
         A stage ends where the next one begins, or, with `ends`, at a mark of its own. Time that
         belongs to no stage is ``other``, such as the time between ``start`` and the first stage.
@@ -143,7 +143,7 @@ class Pipeline(Shown):
         period
             The time between frames if it is fixed: ``"20ms"`` or integer nanoseconds.
         stations
-            What serves a stage, by stage: ``{"decode": "cpu"}``. The other stages are hand-offs.
+            Names of the stations by stage: ``{"decode": "cpu"}``. The other stages are hand-offs.
         queues
             How many frames the queue of a hand-off has room for, by hand-off: ``{"queued": 8}``.
         ends
@@ -155,14 +155,14 @@ class Pipeline(Shown):
         Returns
         -------
         Pipeline
-            Its marks are ``start``, the names of the stages, each followed by the end of the stage
-            if there are `ends`, and ``end``.
+            Its marks are ``start``, the names of the stages, each with `ends` followed by the
+            stage's end mark, and ``end``.
 
         Raises
         ------
         PipelineError
-            A stage has the name of a mark that every pipeline may have, a station is given for
-            something that is not a stage, or a name or the period is invalid.
+            A stage is named start, end or due, `stations` or `queues` has a name that is not a
+            stage, or a name or the period is invalid.
 
         Examples
         --------
@@ -240,9 +240,9 @@ class Pipeline(Shown):
         )
 
     def difference(self, other: "Pipeline") -> str | None:
-        """Return what differs in the meaning of stamps: "names", "marks" or "spans", or None.
+        """Return "names", "marks" or "spans" if they differ from those of `other`, or None.
 
-        Stations and the period do not change what a stamp means.
+        Stations, rooms and the period do not change what a stamp means, and are not compared.
 
         Examples
         --------
@@ -266,7 +266,7 @@ class Pipeline(Shown):
         Raises
         ------
         PipelineError
-            More than the stations and the period would change.
+            `given` differs in more than stations, rooms and the period.
         """
         if given is None:
             return self
@@ -285,7 +285,7 @@ class Pipeline(Shown):
         Raises
         ------
         PipelineError
-            A name that is not a stage.
+            `stations` is not a dict, or has a name that is not a stage.
 
         Examples
         --------
@@ -313,16 +313,16 @@ class Pipeline(Shown):
 
     @property
     def queues(self) -> dict[str, int]:
-        """The known rooms of queues, by hand-off; 0 is unbounded."""
+        """The known rooms of queues in frames, by hand-off; 0 is unbounded."""
         return {s.name: s.room for s in self.stages if s.room is not None and s.station is None}
 
     def with_queues(self, queues: Mapping[str, int | None]) -> "Pipeline":
-        """Return the pipeline with other rooms of its queues, by hand-off; None is not known.
+        """Return the pipeline with other rooms of its queues, by hand-off; None means unknown.
 
         Raises
         ------
         PipelineError
-            A name that is not a hand-off, or not a room.
+            A name is not a hand-off, or a room is not an integer from 0 on.
 
         Examples
         --------
@@ -393,8 +393,8 @@ class Pipeline(Shown):
         Raises
         ------
         PipelineError
-            Keys that are missing, unknown or of another type, or values that the constructor
-            refuses.
+            A key is missing, unknown or has a value of another type, or the constructor refuses a
+            value.
         """
         _check_keys(content, {"name": str, "marks": list}, {"spans": list, "period_ns": int})
         assert isinstance(content, dict)
@@ -419,13 +419,13 @@ class Pipeline(Shown):
         except (TypeError, ValueError, RecursionError) as error:
             raise PipelineError(
                 f"the text of a pipeline must be JSON, got {quoted(text, 40)}: "
-                f"{clip(str(error), 120)}"
+                f"{clip(str(error), 120)}; write it with Pipeline.to_json()"
             ) from None
         return cls.from_dict(content)
 
 
 def check_pipeline(value: object, error: type[LatprofError] = PipelineError) -> Pipeline:
-    """Return `value` if it is a pipeline; raise `error` if not."""
+    """Return `value` if it is a Pipeline; raise an `error` otherwise."""
     if not isinstance(value, Pipeline):
         raise error(f"pipeline must be a Pipeline (for example latprof.AUDIO), got {quoted(value)}")
     return value

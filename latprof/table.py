@@ -1,4 +1,4 @@
-"""Sections and tables of values, and how they are written as text, Markdown and HTML.
+"""Sections and tables of values, written as text, Markdown and HTML.
 
 A section has a title, a table and lines of text. The cells of a table hold values. The kind of
 their column says how the values are written, so that every output formats them in the same way.
@@ -65,16 +65,16 @@ class Column:
     Parameters
     ----------
     name
-        What is written above it.
+        Heading of the column.
     kind
-        What the values are: names (``"span"``, ``"name"``), ``"text"``, a ``"count"``, a ``"time"``
+        Kind of the values: names (``"span"``, ``"name"``), ``"text"``, a ``"count"``, a ``"time"``
         in ns, a ``"share"`` from 0 to 1, a ``"quantity"`` (any other number) or a ``"moment"`` in
         UTC ns. Numbers are aligned to the right, everything else to the left.
     bar
         Width, in characters, of the bars that follow the column in text and on terminals. In HTML
         bars are drawn behind the values.
     spare
-        Which columns a narrow terminal leaves out first: 1 before 2; 0 is never left out. Bars
+        Rank in which a narrow terminal leaves columns out: 1 before 2; 0 is never left out. Bars
         have rank 3.
     """
 
@@ -144,11 +144,11 @@ class Shown:
     """A result that is shown by its sections: as text by ``str()``, as HTML by a notebook."""
 
     def sections(self) -> list[Section]:
-        """Return what is shown."""
+        """Return the sections that are shown."""
         raise NotImplementedError
 
     def to_markdown(self) -> str:
-        """Return it as Markdown, for a ticket or a pull request."""
+        """Return the sections as Markdown, for a ticket or a pull request."""
         return markdown(self.sections()) + "\n"
 
     def __str__(self) -> str:
@@ -159,7 +159,7 @@ class Shown:
 
 
 def written(cell: Cell, kind: Kind, most: int = 64) -> str:
-    """Return a cell as text: names of at most `most` characters, "-" for a value not known.
+    """Return a cell as text: names have at most `most` characters; None and NaN are "-".
 
     Examples
     --------
@@ -184,8 +184,8 @@ def data_frame(
 ) -> "pd.DataFrame":
     """Return rows of values by name as a DataFrame, indexed by one of the values.
 
-    Columns are floats unless `types` says what they are; None is a missing value. Without rows
-    there are the columns of `types`.
+    A column is float64 unless `types` has its dtype; None is a missing value. Without rows the
+    DataFrame has the columns of `types`.
 
     Examples
     --------
@@ -284,17 +284,17 @@ def lay_out(
     Parameters
     ----------
     table
-        What to lay out.
+        The table.
     width
-        How many columns there are.
+        Width in characters.
     spare
-        Leave out columns that have a rank if there is not enough width, and draw bars everywhere.
-        Without it all columns are kept, and only the bars of the last column are drawn.
+        Leave out columns that have a rank if there is not enough width, and draw all bars.
+        Otherwise all columns are kept, and only the bars of the last column are drawn.
     draw
-        Returns a bar, given a length from 0 to 1 and the width of a whole bar.
+        Function that returns a bar, given a length from 0 to 1 and the width of a whole bar.
     stack
-        Continue a table that is still too wide below, with its first column again. Without it
-        lines are too long.
+        Continue a table that is still too wide below, with its first column again. Otherwise its
+        lines are longer than `width`.
     """
     strips: list[_Strip] = []
     rows, last = table.cells(), len(table.columns) - 1
@@ -323,10 +323,10 @@ def lay_out(
 
 
 def _blocks(strips: list[_Strip], gap: int, width: int) -> list[list[_Strip]]:
-    """Return the strips of one table below the other, each with the first column, if need be."""
+    """Return the strips in blocks that fit the width, each of which begins with the first strip."""
     blocks, used = [strips[:1]], strips[0].width
     for k, strip in enumerate(strips[1:], 1):
-        own_bar = not strip.parts[0][0] and len(blocks[-1]) > 1  # it stays beside its column
+        own_bar = not strip.parts[0][0] and len(blocks[-1]) > 1  # a bar stays beside its column
         needed = gap + strip.width
         if k + 1 < len(strips) and not strips[k + 1].parts[0][0]:
             needed += gap + strips[k + 1].width
@@ -339,7 +339,7 @@ def _blocks(strips: list[_Strip], gap: int, width: int) -> list[list[_Strip]]:
 
 
 def _fitting(strips: list[_Strip], width: int) -> tuple[list[_Strip], int]:
-    """Return the strips that fit, and the gap between them: 2 columns, or 1 if 2 are too many."""
+    """Return the strips that fit, and the gap between them: 2 characters, or 1 if 2 do not fit."""
     kept = strips
     for rank in (0, *sorted({strip.spare for strip in strips} - {0})):
         kept = [strip for strip in strips if not 0 < strip.spare <= rank]
@@ -417,7 +417,7 @@ def html(sections: Sequence[Section], span_colors: Mapping[str, str] | None = No
     """Return sections as HTML for a notebook: no script, no style sheet, light or dark.
 
     The colour of text is inherited, and bars are translucent. A wide table scrolls by itself.
-    `span_colors` are those of spans, ``"#rrggbb"``.
+    `span_colors` has the colour of spans by name, ``"#rrggbb"``.
 
     Examples
     --------

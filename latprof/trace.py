@@ -30,8 +30,8 @@ __all__ = ["Trace", "read"]
 
 StrPath = str | os.PathLike[str]
 
-_FIRST_FRAMES = 5  # shown by print and in a notebook
-_MOST_NAMES = 10  # of sources and outcomes, shown there
+_FIRST_FRAMES = 5  # frames that print and a notebook show
+_MOST_NAMES = 10  # sources, and outcomes, that they show
 
 
 class Trace(Shown):
@@ -62,8 +62,8 @@ class Trace(Shown):
     Raises
     ------
     TraceError
-        Arrays of different lengths or dimensions, values that cannot be kept exactly, a mark
-        that the pipeline does not have, or an invalid name of a tag.
+        Arrays have different lengths or dimensions, a value cannot be kept exactly, a mark is not
+        one of the pipeline, or the name of a tag is invalid.
 
     Examples
     --------
@@ -128,12 +128,12 @@ class Trace(Shown):
 
     @property
     def size(self) -> npt.NDArray[np.uint32] | None:
-        """(n,) bytes; `latprof.frames.NO_SIZE` if unknown."""
+        """(n,) bytes, `latprof.frames.NO_SIZE` if unknown; None if all are."""
         return self.columns.size
 
     @property
     def source(self) -> Labels | None:
-        """(n,) names of where the frames came from."""
+        """(n,) names of where the frames came from, or None if unknown."""
         return self.columns.source
 
     @property
@@ -143,17 +143,17 @@ class Trace(Shown):
 
     @property
     def cpu(self) -> npt.NDArray[np.float32] | None:
-        """(n,) percent of a core; NaN if unknown."""
+        """(n,) percent of a core, NaN if unknown; None if all are."""
         return self.columns.cpu
 
     @property
     def rss(self) -> npt.NDArray[np.uint64] | None:
-        """(n,) bytes of memory; 0 if unknown."""
+        """(n,) bytes of memory, 0 if unknown; None if all are."""
         return self.columns.rss
 
     @property
     def weight(self) -> npt.NDArray[np.uint32] | None:
-        """(n,) how many frames each row represents, or None if one."""
+        """(n,) how many frames each row represents, or None if each represents one."""
         return self.columns.weight
 
     @property
@@ -257,7 +257,7 @@ class Trace(Shown):
         Raises
         ------
         TraceError
-            A mask of another length or type, an invalid time, or a name that is not text.
+            The mask has another length or type, a time is invalid, or a name is not text.
         """
         keep = np.ones(len(self), bool)
         if mask is not None:
@@ -288,13 +288,13 @@ class Trace(Shown):
             keep &= start < parse_time(until, name="until")
         meta = dict(self.meta)
         if self.columns.weight is not None and (self.columns.weight > 1).any():
-            meta.pop("accounts", None)  # exact, but not of the selected frames
+            meta.pop("accounts", None)  # they count all frames, not the selected ones
         return Trace.of(self.pipeline, self.columns.take(keep), meta)
 
     # -- in and out -----------------------------------------------------------------------------
 
     def save(self, path: StrPath) -> None:
-        """Write a trace file; an old one is replaced once the new one is complete.
+        """Write a trace file; an old file is replaced once the new one is complete.
 
         Raises
         ------
@@ -339,11 +339,11 @@ class Trace(Shown):
     ) -> "Trace":
         """Return the trace that a DataFrame holds.
 
-        With a pipeline alone, its columns are named as those of `to_pandas`, in any order; marks
-        are datetimes of any unit or integer ns. Times with a zone are converted to UTC, times
-        without a zone are UTC. A mark without a column is missing in all frames.
-        `<span>_latency` columns are derived, so ignored; all others are tags. Columns that cannot
-        be kept are listed in ``meta["dropped_columns"]``.
+        With a pipeline alone, the columns must have the names that `to_pandas` gives them, in any
+        order; marks are datetimes of any unit or integer ns. Times with a zone are converted to
+        UTC, times without a zone are UTC. A mark without a column is missing in all frames.
+        `<span>_latency` columns are ignored; all others are tags. Columns that cannot be kept are
+        listed in ``meta["dropped_columns"]``.
 
         Parameters
         ----------
@@ -352,13 +352,13 @@ class Trace(Shown):
         pipeline
             What the marks mean; it is not needed if `marks` are given.
         columns
-            What other columns mean: ``marks=["received_at", "sent_at"]``, ``id``, ``unit`` and
-            further ones, as for `ForeignFile`.
+            What columns with other names mean: ``marks=["received_at", "sent_at"]``, ``id``,
+            ``unit`` and further arguments of `ForeignFile`.
 
         Raises
         ------
         TraceError
-            No frame_id, no mark, or values that cannot be kept exactly.
+            The table lacks the frame_id or all marks, or a value cannot be kept exactly.
 
         Examples
         --------
@@ -404,14 +404,14 @@ class Trace(Shown):
             (n,) by stage, in order: integers, floats, or timedelta64. None and NaN are missing;
             a frame that lacks a stage has no end_to_end.
         unit
-            Of numbers: s, ms, us or ns.
+            Unit of numbers: s, ms, us or ns.
         columns
             (n,) other columns: ``id``, ``source``, ``size``, ``outcome``, and tags by name.
 
         Raises
         ------
         TraceError
-            Arrays of different lengths, or values that are not durations.
+            Arrays have different lengths, or a value is not a duration.
 
         Examples
         --------
@@ -468,9 +468,9 @@ def read(
     pipeline
         What the columns mean, if another tool has written the file.
     columns
-        Of a file of another tool: ``marks``, ``stages``, ``durations``, ``id``, ``source``,
-        ``size``, ``outcome``, ``tags``, ``unit``, ``tz``, ``zero_is_missing``, ``max_bad``,
-        ``samples`` and ``spans``, as for `ForeignFile`.
+        Arguments of `ForeignFile` for a file of another tool: ``marks``, ``stages``,
+        ``durations``, ``id``, ``source``, ``size``, ``outcome``, ``tags``, ``unit``, ``tz``,
+        ``zero_is_missing``, ``max_bad``, ``samples`` and ``spans``.
 
     Raises
     ------

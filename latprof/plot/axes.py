@@ -1,8 +1,8 @@
 """Shared parts of all pictures: how spans look, axes of time, legends, thresholds, text that fits.
 
-The colours of spans are those of `latprof.table`. Lines also differ without colour. A pipeline of
-more than eight spans has lighter and darker shades of the same colours, with another dash, so that
-no two spans look the same. A hatch means waiting.
+The colours of spans are those of `latprof.colors`. Lines also differ without colour. If a pipeline
+has more than eight spans, the others have lighter and darker shades of the same colours and another
+dash, so that no two spans look the same. A hatch means waiting.
 """
 
 import contextlib
@@ -119,7 +119,7 @@ def result_dash(i: int) -> Dash:
 
 
 def result_marker(i: int) -> str:
-    """Return the marker of the i-th of several results, in a picture of one span.
+    """Return the marker of the i-th of several results; the ninth has that of the first again.
 
     Examples
     --------
@@ -138,13 +138,13 @@ _HANDLE = 38  # width of a line or patch and its gap
 _LINE = 14.5  # height of a line
 _LEGEND = 0.4  # the largest part of the height of a picture that a legend takes
 
-# round times beyond seconds: all of them, and a few for a long axis
+# round times for ticks beyond seconds: _FEW are for a long axis
 _ROUND = [t * 1e9 for t in (1, 2, 5, 10, 20, 30)]
 _ROUND += [t * 60e9 for t in (1, 2, 5, 10, 20, 30)] + [t * 3600e9 for t in (1, 2, 6, 12)]
 _ROUND += [t * 86_400e9 for t in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 1e4, 1e5)]
 _FEW = [*(10.0**k for k in range(11)), 60e9, 600e9, 3600e9]
 _FEW += [t * 86_400e9 for t in (1, 10, 100, 1e3, 1e4, 1e5)]
-_MOST_TICKS = 9
+_MOST_TICKS = 9  # of an axis beyond seconds
 _FILE = 5.0  # inches, least height of a picture that is written to a file
 
 _windows: ContextVar[bool] = ContextVar("windows", default=True)
@@ -172,7 +172,7 @@ def new_axes(ax: "Axes | None", height: float = 4.5) -> "Axes":
 
 @contextlib.contextmanager
 def without_windows() -> Iterator[None]:
-    """Create figures for files within the block, without pyplot, which may need a display."""
+    """Make new figures without pyplot within the block: it may need a display, files do not."""
     token = _windows.set(False)
     try:
         yield
@@ -240,7 +240,7 @@ def readable_on(color: str) -> str:
 
 
 def background(ax: "Axes") -> Any:
-    """Return the colour behind the data."""
+    """Return the background colour of axes."""
     return ax.get_facecolor()
 
 
@@ -453,7 +453,7 @@ def legend(ax: "Axes", handles: Sequence[Any] | None = None) -> None:
 
 
 def row_labels(ax: "Axes", rows: int) -> tuple[float, int]:
-    """Return the font size of the labels of rows, and n if only every n-th row can have one."""
+    """Return the font size of row labels, and n: every n-th row has space for a label."""
     points = 0.62 * _height(ax) / rows
     each = max(1, math.ceil(7.5 / points))
     return min(8.5, max(6.0, 0.85 * points * each)), each

@@ -34,11 +34,11 @@ __all__ = ["stages", "waterfall"]
 
 Bars = list[tuple[int, int, int]]  # row, begin and length in ns
 
-_LEAST_NUMBERED = 0.05  # shares from which on a number fits into the bar
-_WAITING = "////"
+_LEAST_NUMBERED = 0.05  # smaller shares have no number in their bar
+_WAITING = "////"  # hatch of waiting
 
 LARGEST_FRAME = 30
-"""A frame that is this many times as long as the median one is cut in a waterfall."""
+"""A frame that is longer than this many times the median one is cut in a waterfall."""
 
 
 def stages(result: Results, *, ax: "Axes | None" = None, slow: float = 99) -> "Axes":
@@ -47,8 +47,9 @@ def stages(result: Results, *, ax: "Axes | None" = None, slow: float = 99) -> "A
     Parameters
     ----------
     result
-        A profile or trace, or the path of one, or several, also by name. Each has a bar for all its
-        frames, for the middle ones (40th to 60th percentile) and for the slow ones.
+        A profile or trace, or the path of one; or several, as a sequence or a dict by name. Each
+        has a bar for all frames, for the middle ones (40th to 60th percentile) and for the slow
+        ones.
     ax
         Where to draw; by default a new figure.
     slow
@@ -73,7 +74,7 @@ def stages(result: Results, *, ax: "Axes | None" = None, slow: float = 99) -> "A
         return explain(ax, no_values(named, ["end_to_end"]))
     styles = span_styles(named[0][1].pipeline)
     size, each = row_labels(ax, len(bars))
-    # labels of two lines if they fit, otherwise only the name of every n-th bar
+    # labels have two lines if there is space, otherwise only every n-th bar has its name
     two_lines = row_labels(ax, 2 * len(bars))[1] == 1
     lefts = np.zeros(len(bars))
     for name in bars[0][2].sums:
@@ -136,8 +137,8 @@ def waterfall(
     n
         Number of frames, from 1 to 100.
     blame
-        A table of shares from `latprof.blame`. The legend then names what each hand-off waits for
-        most.
+        A table of shares from `latprof.blame`: the legend then names the stage that each hand-off
+        waits for most.
 
     Raises
     ------
@@ -201,13 +202,13 @@ def waterfall(
 
 
 def _longest_shown(lengths: list[int]) -> int:
-    """Return the longest frame that is drawn to its end: others would hide the median one."""
+    """Return the length (ns) of the longest frame that is drawn whole; longer ones are cut."""
     usual = sorted(lengths)[len(lengths) // 2]
     return max(ns for ns in lengths if ns <= max(LARGEST_FRAME * usual, min(lengths)))
 
 
 def _waiting(name: str, blame: "pd.DataFrame | None", waits: set[str]) -> str:
-    """Return what a hand-off waits for most, in brackets, or "" for other stages."""
+    """Return the stage that a hand-off waits for most, in brackets, or "" for other stages."""
     if blame is None or name not in blame.index:
         return " (waiting)" if name in waits else ""
     row = blame.loc[name].astype(float)

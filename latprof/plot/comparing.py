@@ -41,7 +41,7 @@ __all__ = ["MOST_HOSTS", "compare", "fleet", "fleet_height", "trend"]
 VALUES = ("ratio", "contributions")
 
 MOST_HOSTS = 60
-"""Hosts that have a row in a picture; of more, those that deviate most."""
+"""Most hosts that have a row in a picture: those that deviate most."""
 
 # marker, colour and size of a host
 _HOSTS = {
@@ -66,7 +66,8 @@ def compare(
     result
         From `latprof.compare`.
     spans
-        Names of one or several spans, or None for the stages and end_to_end; with ``"ratio"``.
+        Names of one or several spans, or None for the stages and end_to_end. Used by ``"ratio"``
+        only.
     ax
         Where to draw; by default a new figure.
     value
@@ -76,7 +77,7 @@ def compare(
     Raises
     ------
     ProfileError
-        `result` is something else, a span is unknown, or `value` is.
+        `result` is something else, or a span or `value` is unknown.
     """
     check_result(result, ["contributions"], "latprof.compare")
     if value not in VALUES:
@@ -159,7 +160,7 @@ def _contributions(result: "Comparison", ax: "Axes") -> "Axes":
 
 
 def trend(result: "Trend", *, ax: "Axes | None" = None) -> "Axes":
-    """Draw a statistic over runs, with the runs' own intervals and the changes.
+    """Draw a statistic over runs, with the interval of each run, and the changes.
 
     Parameters
     ----------
@@ -225,7 +226,7 @@ def fleet(result: "Fleet", *, ax: "Axes | None" = None) -> "Axes":
     known = [each for each in result.hosts if each.value]
     if not known:
         return explain(ax, "no host has a value above 0")
-    # those that are not judged are below the others
+    # hosts that are not judged are below the others
     drawn = sorted(
         known[:MOST_HOSTS], key=lambda each: (each.verdict == NOT_JUDGED, -(each.value or 0))
     )

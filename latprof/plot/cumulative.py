@@ -47,7 +47,7 @@ def percentiles(
     thresholds: Sequence[str | int] = (),
     interval: bool = True,
 ) -> "Axes":
-    """Draw latency by percentile, on an axis where 90, 99, 99.9 ... % are equally far apart.
+    """Draw latency by percentile, on an axis on which 90, 99 and 99.9 % are equally far apart.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def ecdf(
 
 
 class _Drawing:
-    """What both pictures draw: `lines` of span, number of the result and its values; their styles.
+    """The lines of both pictures, as (span, number of the result, values), and their styles.
 
     Spans of one result differ by colour and dash. Several results differ by colour and dash, and
     their spans by marker. If there is one span, its results differ by marker too.

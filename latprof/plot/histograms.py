@@ -45,13 +45,13 @@ if TYPE_CHECKING:
 __all__ = ["histogram"]
 
 _LANE = 0.6  # part of a lane's height that its histogram takes; the rest is for names
-_VISIBLE = 0.03  # part of that height that a bin with frames takes at least
-_CROWDED = 10  # number of lanes from which on names of percentiles do not fit
+_VISIBLE = 0.03  # least height of a bin with frames, as a part of its histogram's height
+_CROWDED = 10  # with this many lanes or more, percentiles have no names
 _OVERLAID = 3  # most results of one span that are drawn over each other
 LARGEST_RATIO = 1_000
-"""Counts of bins that differ by as much are drawn on a logarithmic scale."""
+"""Counts of bins are drawn on a logarithmic scale if they differ by this factor or more."""
 
-_NEAR = 0.08  # part of the width below which the names of two percentiles would overlap
+_NEAR = 0.08  # part of the width; names of percentiles that are nearer would overlap
 
 
 def histogram(
@@ -73,13 +73,13 @@ def histogram(
         (``profile.groups``), are drawn over each other with different dashes; more than three
         results of one span have a lane each.
     spans
-        One name, for a histogram with its counts; or several, for a lane each, scaled to its
-        fullest bin. By default the stages and end_to_end.
+        One name, for a histogram with its counts; or several names, for a lane each. A lane is
+        scaled to its fullest bin. By default the stages and end_to_end.
     ax
         Where to draw; by default a new figure.
     bins
-        Number of bins for all values. Or the edges of the bins, ascending, as ``"1ms"`` or integer
-        ns; values outside are counted at the sides of the picture.
+        Number of bins; or the edges of the bins, ascending, as ``"1ms"`` or integer ns. The numbers
+        of values outside the edges are written at the sides of the picture.
     percentiles
         Percentiles to mark.
     thresholds
@@ -226,7 +226,7 @@ def _draw_lanes(
 
 
 def _style(style: SpanStyle, i: int, count: int) -> SpanStyle:
-    """Return the style of a span of the i-th of several results; its hatch stays."""
+    """Return the style of a span of result `i` of `count`: another colour, the same hatch."""
     if count == 1:
         return style
     return replace(style, color=result_colors(count)[i], dash=result_dash(i))
@@ -291,7 +291,7 @@ def _mark(ax: "Axes", marks: list[tuple[float, int]], base: int, *, named: bool)
 
 
 def _write_zeros(ax: "Axes", zeros: int, y: float, coordinates: "Transform") -> None:
-    """Write how many frames are 0, which a logarithmic axis does not have."""
+    """Write how many frames took 0 ns, which a logarithmic axis does not have."""
     if zeros:
         text = f"{counted(zeros, 'frame')} of 0 ns"
         note(ax, text, (0.005, y), xycoords=coordinates, ha="left", color=text_color(0.85))
@@ -308,7 +308,7 @@ def _write_outside(ax: "Axes", outside: list[int], edges: Floats) -> None:
 
 
 def _edges_given(bins: int | Sequence[str | int]) -> Floats | None:
-    """Return the edges that a caller gives, or None for a number of bins."""
+    """Return the given edges in ns, or None if a number of bins is given."""
     if isinstance(bins, int | np.integer) and bins >= 1:
         return None
     if isinstance(bins, str) or not isinstance(bins, Sequence | np.ndarray):

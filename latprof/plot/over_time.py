@@ -123,9 +123,9 @@ _WIDTHS = {"p50": 2.0, "p99": 1.0}  # of the lines
 
 
 def _range(begin_ns: int, end_ns: int, silent: list[Stretch]) -> tuple[int, int]:
-    """Return begin and end of windows and of the times without frames around them.
+    """Return begin and end (ns) of windows and of the times without frames around them.
 
-    The begin is rounded down to what the label of the axis shows of it.
+    The begin is rounded down to the digits that the label of the axis shows.
     """
     begin = min([int(begin_ns), *(stretch.begin_ns for stretch in silent)])
     end = max([int(end_ns), *(stretch.end_ns for stretch in silent)])
@@ -133,7 +133,7 @@ def _range(begin_ns: int, end_ns: int, silent: list[Stretch]) -> tuple[int, int]
 
 
 def _digits(length_ns: int) -> int:
-    """Return how many digits of a second the origin of an axis is shown with: 0, 3, 6 or 9."""
+    """Return the number of decimals of a second in the origin of an axis: 0, 3, 6 or 9."""
     # rounding down moves the origin by less than a hundredth of the length
     steps = (10**9, 10**6, 10**3)
     return next((3 * i for i, step in enumerate(steps) if length_ns >= 100 * step), 9)
@@ -145,7 +145,7 @@ def _since(ax: "Axes", begin_ns: int, unit: str, width_ns: int, length_ns: int) 
     moment = format_utc(begin_ns).replace("T", " ").split(".")[0]
     if digits:
         moment += f".{begin_ns % 10**9:09d}"[: digits + 1]
-    # a width that was not asked for is a power of two
+    # widths of time batches are powers of two, and are rounded
     width = format_exact(width_ns) if width_ns & (width_ns - 1) else format_ns(width_ns)
     inches = ax.get_window_extent().width / ax.figure.dpi
     gap = "\n" if inches < _NARROW else " "
@@ -155,7 +155,7 @@ def _since(ax: "Axes", begin_ns: int, unit: str, width_ns: int, length_ns: int) 
 def _draw_percentiles(
     ax: "Axes", windows: WindowNumbers, origin: int, scale: float, color: str, i: int | None
 ) -> None:
-    """Draw the lines of result `i`, or of the only one if None; empty windows leave gaps."""
+    """Draw the lines of result `i`, or of the only result if it is None; empty windows are gaps."""
     edges = np.append(windows.begins_ns, windows.begins_ns[-1] + windows.width_ns)
     x = (edges - origin) / scale
     empty = windows.counts == 0
@@ -306,7 +306,7 @@ def heatmap(
 
 
 def _shades(ax: "Axes") -> "Colormap":
-    """Return colours of counts, of which the first differs well from the background."""
+    """Return a colour map of counts; its first colour is visible on the background."""
     import matplotlib as mpl
     from matplotlib.colors import LinearSegmentedColormap, to_rgb
 

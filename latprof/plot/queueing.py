@@ -1,4 +1,4 @@
-"""What frames wait for, as a matrix; what a change of a stage gives; latency against load."""
+"""The stages that frames wait for, as a matrix; latencies after a change; latency against load."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Union
@@ -58,7 +58,7 @@ def blame(
     ax
         Where to draw; by default a new figure.
     value
-        What the numbers are: ``"share"`` (0 to 1), or ``"mean"``, ``"total"``, ``"p99"`` in ns.
+        Kind of the numbers: ``"share"`` (0 to 1), or ``"mean"``, ``"total"``, ``"p99"`` in ns.
     cmap
         A colour map of matplotlib; by default shades of one colour.
 
@@ -153,7 +153,7 @@ _LINES: dict[str, tuple[Dash, float, str]] = {  # dash, width and marker of each
     "other": ((0, (1, 2)), 1.1, ""),
 }
 _LABELS = {"subtraction": "by subtraction, queues unchanged", "other": "_"}  # "_" is not shown
-_POINTS = 24  # of each decade
+_POINTS = 24  # points of a line in each decade
 
 
 def what_if(result: "WhatIf | pd.DataFrame", *, ax: "Axes | None" = None) -> "Axes":
@@ -162,7 +162,7 @@ def what_if(result: "WhatIf | pd.DataFrame", *, ax: "Axes | None" = None) -> "Ax
     Parameters
     ----------
     result
-        What `latprof.what_if` returned, or its ``table``: a row for each percentile, columns
+        A result of `latprof.what_if`, or its ``table``: a row for each percentile, columns
         ``measured``, ``replayed`` and ``subtraction``, in ns.
     ax
         Where to draw; by default a new figure.
@@ -254,13 +254,13 @@ _MEDIAN, _LIMITED = PALETTE[0], PALETTE[4]
 def load_curve(result: "Headroom", *, ax: "Axes | None" = None) -> "Axes":
     """Draw latency against load, the recorded point, and the highest load that keeps the limit.
 
-    The band is the range of the limited value over resampled blocks of the recording. Behind the
-    dotted line are loads that the recording has not seen.
+    The band is the range of the limited value over resampled blocks of the recording. Loads to the
+    right of the dotted line do not occur in the recording.
 
     Parameters
     ----------
     result
-        What `latprof.headroom` returned.
+        A result of `latprof.headroom`.
     ax
         Where to draw; by default a new figure.
 

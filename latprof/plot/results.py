@@ -1,4 +1,4 @@
-"""What pictures draw: profiles or traces, one or several, and their spans; titles and legends."""
+"""The arguments of pictures: profiles or traces and their spans; also titles and legends."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -66,8 +66,8 @@ def as_profiles(results: Results, *, every: str | int | None = None) -> Named:
     Raises
     ------
     ProfileError
-        No result, something else, or results of pipelines with different spans; or `every`
-        for a profile, as its windows cannot be changed.
+        No result is given, an item is something else, pipelines have different spans, or `every` is
+        given for a profile, which has its windows already.
     """
     if isinstance(results, Mapping):
         given = list(results.items())
@@ -143,7 +143,7 @@ def spans_of(named: Named, spans: str | Sequence[str] | None) -> list[str]:
     Raises
     ------
     ProfileError
-        No name, or one that is not a span.
+        `spans` has no name, or a name that is not a span.
     """
     profile = named[0][1]
     if spans is None:
@@ -179,9 +179,9 @@ def heading(named: Named, span: str = "") -> str:
 def legend_lines(
     named: Named, styles: Mapping[str, SpanStyle], *, marked: bool = False
 ) -> "list[Line2D]":
-    """Return the lines of a legend: of the spans in `styles` if several, of results if several.
+    """Return the lines of a legend: one for each of several spans, and of several results.
 
-    If `marked`, spans have markers, or the results if there is one span.
+    If `marked`, the spans have markers, or the results if there is one span.
     """
     from matplotlib.lines import Line2D
 
