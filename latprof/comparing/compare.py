@@ -36,7 +36,9 @@ def compare(
     Parameters
     ----------
     base, head
-        The runs of each side: a trace, a profile, a path of either, or a list of these.
+        The runs of each side: a trace, a profile, a path of either, or a list of these. A folder
+        has a run for each recording: files of one recording, and recordings that overlap in time,
+        are one run. Of a glob only files of one recording are one.
     paired
         Whether run i of `base` and run i of `head` were taken one after the other. Pairs are the
         best evidence: what the machine does to both runs of a pair cancels out.
