@@ -179,7 +179,7 @@ def load_run(item: Any, name: str) -> Run:
 
 
 def _load(item: Any, name: str, by: str | None) -> list[Run]:
-    """Return a trace, a profile or a path as a run; a trace is analyzed."""
+    """Return a trace, a profile or a path as one run or, of a folder or a glob, several."""
     if isinstance(item, Profile):
         runs = [Run(name, item)]
     elif isinstance(item, Trace):
