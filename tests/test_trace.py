@@ -529,7 +529,7 @@ def test_to_csv_of_no_frames_and_of_many(tmp_path, monkeypatch):
         tmp_path / "t.csv"
     ).read_text() == '"frame_id","start","end","other_latency","end_to_end_latency"\n'
     rich(20).to_csv(tmp_path / "whole.csv")
-    monkeypatch.setattr("latprof.io.writer._CSV_ROWS", 7)
+    monkeypatch.setattr("latprof.io.csv_writer._CSV_ROWS", 7)
     rich(20).to_csv(tmp_path / "parts.csv")
     assert (tmp_path / "parts.csv").read_text() == (tmp_path / "whole.csv").read_text()
     table = pd.read_csv(tmp_path / "parts.csv", dtype={"decode": "Int64", "end": "Int64"})

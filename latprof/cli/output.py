@@ -1,4 +1,4 @@
-"""What commands write: results in the format that was asked for, pages and pictures."""
+"""Output of commands: results in the requested format, pages and pictures."""
 
 import argparse
 import json
@@ -33,7 +33,7 @@ __all__ = [
 PICTURES = (".png", ".svg", ".pdf")
 """Endings of the files that a picture is written to."""
 
-_MOST_LISTED = 100  # files of which requests are listed
+_MOST_LISTED = 100  # files for which requests are listed
 
 
 def add_format(parser: argparse.ArgumentParser, *more: str, about: str = "default: text") -> None:

@@ -1,4 +1,4 @@
-"""Writes frames as CSV, and what the columns mean into a file beside it.
+"""Writes frames as CSV, and the meaning of the columns as JSON into a file beside it.
 
 CSV files are often opened by spreadsheets, and the names in a trace come from elsewhere: a name
 that a spreadsheet would run as a formula is written after an apostrophe.
@@ -21,14 +21,14 @@ from latprof.pipeline import Pipeline
 
 __all__ = ["with_apostrophe", "without_apostrophe", "write_csv"]
 
-_CSV_ROWS = 1 << 16  # of a batch
+_CSV_ROWS = 1 << 16  # rows of a batch
 
-# what begins a formula, also in full width, and what spreadsheets skip before one
+# characters that begin a formula, also in full width, or that spreadsheets skip before one
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
 def write_csv(path: StrPath, pipeline: Pipeline, columns: Columns, meta: dict[str, Any]) -> None:
-    """Write a line per frame, and beside the file what its columns mean.
+    """Write a line per frame, and beside the file the JSON file that describes its columns.
 
     See `latprof.Trace.to_csv`.
     """
@@ -69,12 +69,12 @@ def _write_lines(path: StrPath, pipeline: Pipeline, columns: Columns) -> None:
 
 
 def _csv_column(column: pa.Array) -> pa.Array:
-    """Return times as integers and names as text that is not a formula."""
+    """Return times as integers, names as text that is not a formula, and NaN as null."""
     kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_duration(kind):
         return column.view(pa.int64())
     if pa.types.is_floating(kind):
-        import pyarrow.compute as pc  # slow to import, and needed for text only
+        import pyarrow.compute as pc  # slow to import, and needed for floats only
 
         return pc.if_else(pc.is_nan(column), None, column)
     if not pa.types.is_dictionary(kind):
@@ -95,7 +95,7 @@ def with_apostrophe(name: str) -> str:
 
 
 def without_apostrophe(name: str) -> str:
-    """Return the name that `with_apostrophe` was given.
+    """Return the name from which `with_apostrophe` has made this one.
 
     Examples
     --------

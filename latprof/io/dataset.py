@@ -80,11 +80,11 @@ class Dataset:
     Raises
     ------
     TraceError
-        No recording, a missing or corrupt file, recordings of different pipelines, or an
-        argument that is neither a trace nor a path.
+        No recording is given, a file is missing or corrupt, recordings have different pipelines,
+        or an argument is neither a trace nor a path.
     PipelineError
-        A stage in `stations` that the pipeline does not have, or a `pipeline` with other marks or
-        spans than that of a trace.
+        `stations` or `queues` has a stage that the pipeline lacks, or `pipeline` has other marks
+        or spans than a trace.
 
     Examples
     --------

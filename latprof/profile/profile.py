@@ -317,11 +317,13 @@ class Profile(FoldedFrames, Shown):
         ProfileError
             `q` is not a number from 0 to 100.
         """
-        tails = self.sums.tails
-        slow = answers.slice_of(tails, check_percentile(q), 100)
-        middle = answers.middle_of(self.sums)
+        return self._slices(check_percentile(q))
+
+    def _slices(self, q: float) -> dict[str, answers.Slice]:
         if self.bins is not None:
             return dict.fromkeys(("all", "middle", "slow"), answers.Slice(0, {}))
+        tails, middle = self.sums.tails, answers.middle_of(self.sums)
+        slow = answers.slice_of(tails, q, 100)
         return {"all": answers.slice_of(tails, 0, 100), "middle": middle, "slow": slow}
 
     def tail(self, q: float = 99) -> "pd.DataFrame":
@@ -343,7 +345,7 @@ class Profile(FoldedFrames, Shown):
         ProfileError
             `q` is not a number from 0 to 100.
         """
-        slices = self.slices(q)
+        slices = self._slices(check_percentile(q))  # here, so that it warns the caller's line
         parts, rows = {what: slices[what] for what in ("slow", "middle")}, []
         for name in slices["slow"].sums:
             row: dict[str, Any] = {"span": name}

@@ -1,7 +1,7 @@
 """The running profile, into which the rows of a ring are folded.
 
-Rows are folded before the ring comes round, so that totals stay exact. Folding in large steps would
-hold up the threads of the program, so that the background folds a few thousand rows at a time.
+Rows are folded before newer rows overwrite them, so that totals stay exact. Large steps would hold
+up the threads of the program, so the background thread folds a few thousand rows at a time.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Logs of frames and requests: their text columns, and frames of the lengths of stages."""
+"""Logs of frames and requests: their text columns, and frames made from lengths of stages."""
 
 import os
 from collections import Counter
@@ -28,21 +28,21 @@ _MOST_ROWS = 50_000_000  # of a table that is held in memory
 
 
 class Log:
-    """Text columns of a log, with counts of what cannot be read.
+    """Text columns of a log, with counts of rows and values that cannot be read.
 
     Parameters
     ----------
     columns
         (n,) each, by name in small letters.
     unreadable
-        Rows that are not among them, as they cannot be read.
+        Number of rows that were left out, as they cannot be read.
 
     Attributes
     ----------
     rows
-        How many there are.
+        Number of rows, n.
     notes
-        What cannot be read, counted.
+        Numbers of unreadable rows and values, by name.
     """
 
     def __init__(self, columns: Mapping[str, pa.Array], unreadable: int = 0) -> None:
@@ -69,7 +69,7 @@ class Log:
             if rows > _MOST_ROWS:
                 raise TraceError(f"the table must have at most {_MOST_ROWS:,} rows; cut the file")
         if not rows:
-            raise TraceError("the table must have rows, got none")
+            raise TraceError("the table must have rows, got none; record again")
         whole = pa.concat_tables(tables)
         found: dict[str, pa.Array] = {}
         for name in source.names:
@@ -77,19 +77,19 @@ class Log:
         return cls(found, skipped)
 
     def times(self, unit: str, *names: str) -> Ints:
-        """Return the first of these columns that is there, in ns; `MISSING` if there is none."""
+        """Return the first existing one of these columns in ns (n,), all `MISSING` without one."""
         column = next((self.columns[name] for name in names if name in self.columns), None)
         return np.full(self.rows, MISSING) if column is None else times_of(column, unit, self.notes)
 
     def names(self, column: str) -> Labels:
-        """Return a column as names; all are missing if it is not there."""
+        """Return a column as names (n,); if it does not exist, all are missing."""
         if column not in self.columns:
             return Labels.constant(None, self.rows)
         return arrow.to_labels(self.columns[column], "names")
 
 
 def times_of(column: pa.Array, unit: str, notes: Counter[str]) -> Ints:
-    """Return numbers of a unit in ns, `MISSING` for those that `notes` counts as unreadable."""
+    """Return numbers of `unit` in ns; unreadable ones are `MISSING` and are counted in `notes`."""
     ns, wrong = to_ns(column, TimeForm("decimal", unit, 18))
     if wrong is None:
         return ns

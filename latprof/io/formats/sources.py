@@ -41,7 +41,7 @@ _SAMPLE_ROWS = 1_000  # rows from which types and units are guessed
 
 
 Kinds = Mapping[str, pa.DataType]
-"""Columns to read, and the types that text becomes; the types of files that have some stay."""
+"""Columns to read, and their types for files in text; other files keep their own types."""
 
 
 @dataclass(slots=True)
