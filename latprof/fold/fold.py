@@ -38,7 +38,8 @@ class Fold:
     pipeline
         Pipeline of the frames.
     between
-        Called after each span of each chunk, so that a program that is being recorded can run.
+        Called after each part of the work on a chunk, so that a program that is being recorded can
+        run.
 
     Examples
     --------
@@ -52,7 +53,7 @@ class Fold:
     """
 
     def __init__(self, pipeline: Pipeline, between: Callable[[], object] = lambda: None) -> None:
-        self.pipeline = pipeline
+        self.pipeline, self._between = pipeline, between
         self._bins = Bins(pipeline, CHUNK, between)
         self._sums: Sums | None = None  # the sums that the counts in `_bins` belong to
         self._deferred = False
@@ -111,12 +112,16 @@ class Fold:
             mark: mark in columns.complete or int(column.min()) != MISSING
             for mark, column in columns.marks.items()
         }
+        self._between()
         windows = _add_times(sums, columns, complete)
+        self._between()
         _add_grids(sums, columns, complete)
+        self._between()
         chunk = Chunk(columns, weights, self._bins.ones, windows)
         sums.finished += chunk.frames
         _add_sizes(sums, chunk)
         intervals = self._in_order(columns, complete)
+        self._between()
         if intervals is None:
             self._fold_irregular(sums, chunk, complete)
             return

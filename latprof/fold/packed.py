@@ -18,9 +18,10 @@ from latprof.arrays import Exact, Ints
 from latprof.fold.fold import Fold
 from latprof.fold.sums import SpanSums, Sums, Tails
 from latprof.fold.windows import TimeWindows
-from latprof.fold.worst import NO_FRAME_ID
-from latprof.frames import Columns
+from latprof.fold.worst import NO_FRAME_ID, Worst
+from latprof.frames import MISSING, Columns
 from latprof.histogram import Histogram
+from latprof.units import STAMP_LIMIT
 
 __all__ = ["PackedSums"]
 
@@ -56,7 +57,7 @@ class PackedSums:
         tails = _FilledTails.of(sums.tails)
         self._batches = _PackedWindows(sums.batches)
         self._timeline = None if sums.timeline is None else _PackedWindows(sums.timeline)
-        self._worst = sums.worst.packed()
+        self._worst = _PackedWorst(sums.worst)
         self._exemplars = _Filled.of(sums.exemplars, NO_FRAME_ID)
         # parts that were packed above are left out
         self._sums = copy(sums)
@@ -130,7 +131,7 @@ class _Filled:
     byte, columns that are equal to `fill` are held as well.
     """
 
-    __slots__ = ("fill", "first", "length", "steps", "values")
+    __slots__ = ("_kind", "_lead", "_steps", "_values", "fill", "first", "length")
 
     def __init__(self, at: Ints, values: npt.NDArray[Any], length: int, fill: int = 0) -> None:
         self.length, self.fill = length, fill
@@ -144,8 +145,11 @@ class _Filled:
             places = np.searchsorted(at, more)
             steps = np.diff(np.insert(at, places, more))
             values = np.insert(values, places, values.dtype.type(fill), axis=-1)
-        self.steps = steps.astype(np.uint8)
-        self.values = _narrow(values)
+        # as bytes, since a small array takes more for its header than for its elements
+        narrow = _narrow(values)
+        self._steps, self._kind = steps.astype(np.uint8).tobytes(), narrow.dtype
+        self._lead = narrow.shape[:-1]
+        self._values = narrow if narrow.dtype == object else narrow.tobytes()
 
     @classmethod
     def of(cls, array: npt.NDArray[Any], fill: int = 0) -> Self:
@@ -155,23 +159,30 @@ class _Filled:
         return cls(at, flat[at], len(flat), fill)
 
     @property
+    def values(self) -> npt.NDArray[Any]:
+        """The columns (..., k)."""
+        if isinstance(self._values, bytes):
+            return np.frombuffer(self._values, self._kind).reshape(*self._lead, -1)
+        return self._values
+
+    @property
     def at(self) -> Ints:
         """The places (k,) of the columns."""
         at = np.empty(self.values.shape[-1], np.int64)
         if len(at):
             at[0] = self.first
-            np.cumsum(self.steps, dtype=np.int64, out=at[1:])
+            np.cumsum(np.frombuffer(self._steps, np.uint8), dtype=np.int64, out=at[1:])
             at[1:] += self.first
         return at
 
     def plus(self, at: Ints, values: npt.NDArray[Any]) -> "_Filled":
         """Return these columns with others (..., k) added to them, at ascending places (k,)."""
-        known = self.at
+        known, mine = self.at, self.values
         kind: Any = np.int64
-        bound = int(self.values.max(initial=0)) + int(values.max(initial=0))
-        if bound >= 2**63 or self.values.dtype == object or values.dtype == object:
+        bound = int(mine.max(initial=0)) + int(values.max(initial=0))
+        if bound >= 2**63 or mine.dtype == object or values.dtype == object:
             kind = object
-        mine, added = self.values.astype(kind), values.astype(kind)
+        mine, added = mine.astype(kind), values.astype(kind)
         places = np.searchsorted(known, at)
         new = np.append(known, -1)[places] != at
         mine[..., places[~new]] += added[..., ~new]
@@ -191,10 +202,10 @@ class _Filled:
         return self._array(at, int(at[-1]) + 1 if len(at) else 0)
 
     def _array(self, at: Ints, length: int) -> npt.NDArray[Any]:
-        kind: Any = object if self.values.dtype == object else np.int64
+        kind: Any = object if self._kind.hasobject else np.int64
         if self.fill:
             kind = np.uint64
-        array = np.full((*self.values.shape[:-1], length), self.fill, kind)
+        array = np.full((*self._lead, length), self.fill, kind)
         array[..., at] = self.values
         return array
 
@@ -329,3 +340,26 @@ def _unpacked(value: Any) -> Any:
         shape, filled = value
         return filled.dense().reshape(shape)
     return value
+
+
+class _PackedWorst:
+    """The slowest frames with narrow integers: times from the first mark of each frame, plus 1."""
+
+    __slots__ = ("_begins", "_offsets", "_worst")
+
+    def __init__(self, worst: Worst) -> None:
+        self._worst = packed = worst.packed()
+        known = packed.stamps != MISSING
+        self._begins = packed.stamps.min(axis=0, where=known, initial=STAMP_LIMIT)
+        self._offsets = _narrow(np.where(known, packed.stamps - self._begins + 1, 0))
+        packed.stamps = self._offsets[:, :0]
+        packed.frame_id, packed.end_to_end_ns = map(
+            _narrow, (packed.frame_id, packed.end_to_end_ns)
+        )
+
+    def unpacked(self) -> Worst:
+        """Return the frames, to which others may be added."""
+        stamps = np.where(
+            self._offsets > 0, self._begins + self._offsets.astype(np.int64) - 1, MISSING
+        )
+        return replace(self._worst, stamps=stamps).unpacked()

@@ -58,7 +58,7 @@ class PackedGroups:
         self._empty = empty
         self._gathered: list[tuple[Columns, Labels, float]] = []
         self._rows = 0
-        self._sorted: deque[tuple[str, Columns, float]] = deque()
+        self._sorted: deque[tuple[str, Columns, slice, float]] = deque()
 
     def copy(self) -> "PackedGroups":
         """Return other groups with the same content, which is shared, as it never changes."""
@@ -96,7 +96,8 @@ class PackedGroups:
 
     def _fold_next(self, fold: Fold) -> int:
         """Fold the waiting frames of one group; return their number."""
-        name, rows, rate = self._sorted[0]
+        name, columns, place, rate = self._sorted[0]
+        rows = columns.take(place)
         group = self.by_name[name]
         sums = group.sums.plus(rows, fold)
         rates = group.rates.copy()
@@ -113,24 +114,29 @@ class PackedGroups:
             parts = [(columns, labels) for columns, labels, each in gathered if each == rate]
             columns = Columns.concat([columns for columns, _ in parts])
             labels = Labels.concat([labels for _, labels in parts])
-            for name, rows in split(columns, labels):
-                for begin in range(0, len(rows), PIECE_ROWS):
-                    piece = rows.take(slice(begin, begin + PIECE_ROWS))
-                    self._sorted.append((name, piece, rate))
+            columns, places = _by_group(columns, labels)
+            for name, place in places:
+                for begin in range(place.start, place.stop, PIECE_ROWS):
+                    piece = slice(begin, min(begin + PIECE_ROWS, place.stop))
+                    self._sorted.append((name, columns, piece, rate))
 
 
 def split(columns: Columns, labels: Labels) -> Iterator[tuple[str, Columns]]:
     """Yield the name of each group and its frames; `labels` has a name for each frame."""
+    columns, places = _by_group(columns, labels)
+    for name, place in places:
+        yield name, columns if len(places) == 1 else columns.take(place)
+
+
+def _by_group(columns: Columns, labels: Labels) -> tuple[Columns, list[tuple[str, slice]]]:
+    """Return the frames in order of their groups, and where those of each group are."""
     codes = labels.codes.astype(np.min_scalar_type(len(labels.names)))  # small types sort faster
     order = np.argsort(codes, kind="stable")
     ordered = codes[order]
-    begins = np.flatnonzero(np.diff(ordered, prepend=np.int64(-1)))
-    if len(begins) == 1:
-        yield labels.names[int(ordered[0])], columns
-        return
-    columns = columns.take(order)
-    for begin, end in zip(begins, [*begins[1:], len(order)], strict=True):
-        yield labels.names[int(ordered[begin])], columns.take(slice(begin, end))
+    begins = np.flatnonzero(np.diff(ordered, prepend=np.int64(-1))).tolist()
+    names = [labels.names[code] for code in ordered[begins].tolist()]
+    places = map(slice, begins, [*begins[1:], len(order)])
+    return columns if len(begins) == 1 else columns.take(order), [*zip(names, places, strict=True)]
 
 
 # -- the names of groups --------------------------------------------------------------------------

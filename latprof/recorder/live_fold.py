@@ -167,6 +167,7 @@ class LiveFold:
         if self._pending:
             self._look_again()
         found = self._ring.read(self._seen, limit)
+        self._rest()
         if found.first <= found.last:
             self._seen = found.last
             self._account(found)
@@ -323,6 +324,7 @@ class LiveFold:
             rows = rows[live]
         if not len(rows):
             return
+        self._rest()
         columns = to_columns(rows, self._ring, self._offset_ns)
         self._rest()
         self.plausibility.look(columns)
