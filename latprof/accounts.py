@@ -36,7 +36,7 @@ NOT_READ = "rows not read of"
 
 REPEATED = "profiles given more than once"
 
-# notes of a recorder on what the program may have done wrong
+# notes of a recorder on probable mistakes of the program
 DISORDERED = "frames with marks out of order"
 DISTANT = "frames more than a day from the clock"
 TINY_THRESHOLD = "thresholds below 1 us"

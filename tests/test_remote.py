@@ -174,7 +174,7 @@ def test_many_small_row_groups_are_fetched_together(tmp_path):
 def test_unknown_schemes_and_missing_packages_are_one_line():
     for url, words in (
         ("foo://x/y", r"^foo://x/y: Protocol not known: foo; use a scheme that pyarrow or fsspec"),
-        ("s3://", "^s3://: the URL must have a bucket: s3://bucket/file"),
+        ("s3://", "^s3://: the URL must have a bucket, got none; use s3://bucket/file"),
         ("s3:///x", "^s3:///x: the URL must have a bucket"),
         ("az://container/x", "^az://container/x: Install adlfs"),
         ("memory://none/x", "^memory://none/x: file not found"),

@@ -178,13 +178,13 @@ def _of_frames(options: argparse.Namespace) -> Any:
         )
     if KINDS[options.kind].limit:
         if options.limit is None:
-            raise LatprofError("--kind load-curve needs a limit, for example --until 'p99<50ms'")
+            raise LatprofError("--kind load-curve needs a limit, got none; add --until 'p99<50ms'")
         return headroom(trace, options.limit, pipeline=pipeline)
     if not KINDS[options.kind].changes:
         return blame(trace, pipeline=pipeline)
     changes = changes_of(options)
     if not changes:
-        raise LatprofError("--kind what-if needs a change, for example --faster STAGE=10%")
+        raise LatprofError("--kind what-if needs a change, got none; add --faster STAGE=10%")
     return what_if(trace, changes, pipeline=pipeline)
 
 

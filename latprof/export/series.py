@@ -1,4 +1,4 @@
-"""What the exporters of metrics have in common: labels, descriptions, the numbers of a profile."""
+"""Common parts of the exporters of metrics: labels, descriptions, the numbers of a profile."""
 
 import logging
 import re

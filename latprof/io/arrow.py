@@ -286,7 +286,10 @@ def from_sequence(values: Any, what: str) -> pa.Array | pa.ChunkedArray:
     except UnicodeError:
         return strings(list(values))
     except Exception as error:  # an object of another library may raise any error
-        raise TraceError(f"{what} must be values of one type: {first_line(error)[:120]}") from None
+        raise TraceError(
+            f"{what} must be values of one type, got others ({first_line(error)[:120]}); convert "
+            "them"
+        ) from None
 
 
 def _zones(values: Any) -> set[bool]:

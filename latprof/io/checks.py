@@ -1,4 +1,4 @@
-"""What users and files give as columns, checked and brought into the types of `Columns`.
+"""Checks columns of users and files, and brings them into the types of `Columns`.
 
 No function here rounds, wraps or cuts: a value that cannot be kept exactly is refused.
 """

@@ -34,7 +34,7 @@ _MOST_ROWS = 1 << 24  # rows of a file after which another one begins
 
 @dataclass(frozen=True, slots=True)
 class Compaction:
-    """What `compact` made.
+    """The result of `compact`.
 
     Attributes
     ----------

@@ -45,7 +45,7 @@ _INSPECTED_AT_ONCE = 16  # files behind URLs
 RecordingLike = TraceLike | ForeignFile | Member | str | os.PathLike[str]
 
 DatasetLike = RecordingLike | Iterable[RecordingLike]
-"""What the functions that analyze frames accept."""
+"""The argument of functions that analyze frames: a recording, or several."""
 
 
 class Dataset:

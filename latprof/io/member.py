@@ -262,7 +262,7 @@ def cut_out(
             pieces.append(batch.take(rows))
             first += len(batch)
         yield member, iter([Columns.concat(pieces) if len(pieces) > 1 else pieces[0]])
-    for _ in batches:  # up to the end of what was decoded ahead
+    for _ in batches:  # batches that were decoded ahead, up to the end of the run
         pass
 
 

@@ -41,7 +41,7 @@ WITH_BUCKETS = ("s3", "gs", "gcs")
 
 _SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_STORAGE_KEY")
 
-# what the text of an error contains, and what to do then
+# patterns of the text of an error, and the remedy
 _REMEDIES = (
     (r"^install |unable to load", "install what is missing"),
     (r"unrecognized filesystem|protocol not known", "use a scheme that pyarrow or fsspec knows"),
@@ -152,7 +152,9 @@ def located(url: str) -> tuple[Any, str]:
     scheme, _, rest = head.partition("://")
     host, _, path = rest.partition("/")
     if not host and scheme.lower() in WITH_BUCKETS:
-        raise TraceError(f"{shown_path(url)}: the URL must have a bucket: {scheme}://bucket/file")
+        raise TraceError(
+            f"{shown_path(url)}: the URL must have a bucket, got none; use {scheme}://bucket/file"
+        )
     found = _file_system(f"{scheme.lower()}://{host}" + (f"?{query}" if query else ""))
     if found is None:
         return _of_fsspec(url)

@@ -1,4 +1,4 @@
-"""What profiling a frame costs in this process."""
+"""The cost of profiling a frame in this process."""
 
 import logging
 import math
@@ -22,7 +22,7 @@ COST_ROUNDS = 15
 
 @dataclass(frozen=True, slots=True)
 class Overhead:
-    """What profiling a frame costs in this process.
+    """The cost of profiling a frame in this process.
 
     Parameters
     ----------

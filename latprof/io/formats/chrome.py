@@ -86,7 +86,7 @@ def _times(event: dict[str, Any]) -> tuple[int | None, int | None]:
     if start is None:
         return None, None
     duration = _decimal(length)
-    # the end is rounded, not the duration: what is nested stays nested
+    # the end is rounded, not the duration: nested slices stay nested
     return _rounded(start), None if duration is None else _rounded(start + duration)
 
 

@@ -1,4 +1,4 @@
-"""What the columns of a table of timestamps mean: which are marks, the id, tags, and in what unit.
+"""The meaning of the columns of a table of timestamps: marks, the id, tags, and units.
 
 A `ColumnMap` comes from the options of a command, from the arguments of `latprof.read`, or from
 the key ``columns`` of a pipeline's JSON file.

@@ -154,7 +154,10 @@ def read_capframex(path: StrPath) -> Frames:
         }
         rows = len(arrays.get("timeinseconds", ()))
         if not rows:
-            raise TraceError("each run must have the times of its frames (TimeInSeconds)")
+            raise TraceError(
+                "each run must have the times of its frames (TimeInSeconds), got a run without; "
+                "capture again"
+            )
         log = Log({name: array for name, array in arrays.items() if len(array) == rows})
         run = {"run": Labels.constant(str(len(runs) + 1), rows)}
         runs.append(_presents(log, Labels.constant(source, rows), run))

@@ -57,7 +57,9 @@ def read_hdr(path: StrPath, unit: str | None = None) -> BinnedFile:
             lower, upper, found = decode_histogram(base64.b64decode(fields[3], validate=True))
         except (binascii.Error, struct.error, zlib.error, ValueError, OverflowError) as error:
             why = clip(str(error), 80)
-            raise TraceError(f"the histogram of line {number:,} is damaged ({why})") from None
+            raise TraceError(
+                f"the histogram of line {number:,} is damaged ({why}); take an intact copy"
+            ) from None
         intervals += 1
         known = counts.setdefault(tag.removeprefix("Tag=") or _NO_TAG, Counter())
         edges = zip(upper.tolist(), lower.tolist(), strict=True)

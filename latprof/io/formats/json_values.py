@@ -177,7 +177,7 @@ class JsonValues:
 
     def _end_early(self) -> None:
         self.cut = self._ended = True
-        self._buffer, self._place = "", 0  # what is left of the last value
+        self._buffer, self._place = "", 0  # drops the part of the last value
         if not self._may_be_cut:
             raise TraceError(
                 f"the file ends in the middle, after {counted(self.values, 'whole value')}; copy "

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 Frames = tuple[Pipeline, Columns, dict[str, Any]]
-"""What is read from a file: pipeline, frames and metadata."""
+"""The content of a file: pipeline, frames and metadata."""
 
 _LONGEST = 64  # characters of a name
 
