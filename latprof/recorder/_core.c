@@ -324,20 +324,27 @@ static PyObject *given_id(const Row *row) {
 }
 
 /* Count a rejected frame, and write its tombstone if the ring has space. */
-static int reject(Core *core, Row *row) {
+static int reject(Core *core, const Row *row) {
     int reason = row->bad & BAD_ID ? 0 : row->bad & BAD_SIZE ? 1 : 2;
     int64_t outcome = as_code(
         PyObject_CallMethod(core->incidents, "rejected", "iN", reason, given_id(row)));
-    if (outcome >= 0 && core->drawn < (uint64_t)core->limit) {
-        memset(row->stamps, 0, 8 * (size_t)core->mark_count);
-        memset(row->tags, 0, 4 * (size_t)core->tag_count);
-        row->size = NO_SIZE;
-        row->weight = 0;
-        row->outcome = (uint32_t)outcome;
-        core->tombstones++;
-        commit_row(core, row, -1);
+    if (outcome < 0 || core->drawn >= (uint64_t)core->limit)
+        return outcome < 0 ? -1 : 0;
+    uint64_t *none = PyMem_Calloc((size_t)core->words, 8); /* neither stamps nor tags */
+    if (!none) {
+        PyErr_NoMemory();
+        return -1;
     }
-    return outcome < 0 ? -1 : 0;
+    Row tombstone = *row; /* the frame itself keeps its stamps, for its repr */
+    tombstone.stamps = (int64_t *)none;
+    tombstone.tags = (uint32_t *)(none + core->mark_count);
+    tombstone.size = NO_SIZE;
+    tombstone.weight = 0;
+    tombstone.outcome = (uint32_t)outcome;
+    core->tombstones++;
+    commit_row(core, &tombstone, -1);
+    PyMem_Free(none);
+    return 0;
 }
 
 static int check_limits(Core *core, const Row *row) {
