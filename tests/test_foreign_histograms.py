@@ -141,11 +141,11 @@ def test_a_log_of_hdrhistogram_and_its_tags(tmp_path):
     assert total.mean == pytest.approx(whole.get_mean_value(), rel=1e-6)
 
 
-def versions(counts: list[int]) -> dict[str, bytes]:
+def versions(counts: list[int], ratio: float = 1.0) -> dict[str, bytes]:
     """Return a histogram of 2 digits from 1 on in the oldest versions: words of 8 bytes."""
     words = struct.pack(f">{len(counts)}q", *counts)
     zero = struct.pack(">iiqqq", 0x1C849308 | 0x80, 2, 1, 2**40, sum(counts)) + words
-    head = struct.pack(">iiiiqqd", 0x1C849301 | 0x80, len(words), 0, 2, 1, 2**40, 1.0)
+    head = struct.pack(">iiiiqqd", 0x1C849301 | 0x80, len(words), 0, 2, 1, 2**40, ratio)
     packed = {}
     for name, cookie, data in (("V0", 0x1C849309, zero), ("V1", 0x1C849302, head + words)):
         squeezed = zlib.compress(data)
@@ -165,6 +165,13 @@ def test_older_versions_of_the_encoding(tmp_path, version):
     assert total.percentile(50).value == 7_000
     known = total.percentile(100)
     assert (known.low, known.high) == (344_000, 345_000)
+
+
+def test_a_log_with_values_that_no_integer_holds_is_refused(tmp_path):
+    text = base64.b64encode(versions([0] * 300 + [1], ratio=1e17)["V1"]).decode()
+    where = save(tmp_path / "a.hlog", f'"StartTimestamp","x"\n0.1,1.0,0.0,{text}\n')
+    with pytest.raises(ProfileError, match=r"line 2 is damaged \(its values are too large\)"):
+        load_profile(where)
 
 
 def test_damaged_logs_are_refused_in_one_line(tmp_path):

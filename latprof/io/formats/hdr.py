@@ -121,6 +121,8 @@ def decode_histogram(data: bytes) -> tuple[Ints, Ints, Ints]:
         raise ValueError("it has negative counts")
     lower, upper = _edges_of(filled, digits, lowest.bit_length() - 1)
     if ratio != 1.0:
+        if len(upper) and float(upper.max()) * ratio >= STAMP_LIMIT:
+            raise ValueError("its values are too large")
         lower, upper = (np.rint(each * ratio).astype(np.int64) for each in (lower, upper))
     return lower, upper, counts[filled]
 
