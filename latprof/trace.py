@@ -16,7 +16,7 @@ from latprof.io.atomic import file_errors
 from latprof.io.checks import columns_of_arguments, columns_of_table
 from latprof.io.dataset import Dataset
 from latprof.io.formats.foreign import ForeignFile
-from latprof.io.paths import is_folder
+from latprof.io.paths import StrPath, is_folder
 from latprof.io.several import meta_of_all
 from latprof.pipeline import Pipeline, check_pipeline
 from latprof.table import Column, Section, Shown, Table
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Trace", "read"]
-
-StrPath = str | os.PathLike[str]
 
 _FIRST_FRAMES = 5  # frames that print and a notebook show
 _MOST_NAMES = 10  # sources, and outcomes, that they show

@@ -5,7 +5,6 @@ recording in their metadata. Recordings of a folder that overlap in time are tak
 one run; a recording that begins after they ended is another run.
 """
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from latprof.io.dataset import Dataset
 from latprof.io.find import find_files
 from latprof.io.formats.foreign import ForeignFile
 from latprof.io.member import Member
-from latprof.io.paths import is_folder, is_glob, is_url
+from latprof.io.paths import StrPath, is_folder, is_glob, is_url
 from latprof.profile.file import is_profile, read_origin, saved_profiles
 from latprof.profile.load import load_profile
 from latprof.profile.merging import merge_named
@@ -24,10 +23,8 @@ from latprof.text import counted, shown_path
 
 __all__ = ["PartsOfRun", "parts_by_run"]
 
-StrPath = str | os.PathLike[str]
 
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class PartsOfRun:
     """The saved profiles, or the traces, of one run.
 

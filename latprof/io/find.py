@@ -49,7 +49,7 @@ def find_files(where: StrPath, *, every: bool = False) -> Sequence[Path | str]:
             found = sorted(
                 each
                 for each in path.rglob(pattern)
-                if each.is_file() and not (every and _is_beside(each.name))
+                if each.is_file() and not (every and _is_not_data(each.name))
             )
             if not found:
                 raise TraceError(f"the folder contains no {pattern} file; pass another one")
@@ -71,7 +71,7 @@ def find_files(where: StrPath, *, every: bool = False) -> Sequence[Path | str]:
         return sorted(found)
 
 
-def _is_beside(name: str) -> bool:
+def _is_not_data(name: str) -> bool:
     """Return whether a file is hidden, or describes the columns of another file."""
     return name.startswith(".") or name.endswith(".pipeline.json")
 
@@ -113,7 +113,7 @@ def _find_remote(url: str, every: bool) -> list[str]:
     found = []
     for info in listed:
         parts = info.path[len(root) :].strip("/").split("/")
-        if info.is_file and _matches(parts, patterns) and not (every and _is_beside(parts[-1])):
+        if info.is_file and _matches(parts, patterns) and not (every and _is_not_data(parts[-1])):
             found.append(parts)
     if not found:
         what = "no file matches" if matching else f"the folder contains no {patterns[-1]} file"

@@ -21,6 +21,7 @@ from latprof.hosts import METHODS, HostClock
 from latprof.io.atomic import file_errors, write_file
 from latprof.io.find import find_files
 from latprof.io.paths import (
+    StrPath,
     is_file,
     is_folder,
     is_glob,
@@ -64,7 +65,6 @@ _STARTS = re.compile(rb'\{"(?:format":"latprof profile"|latprof_profile"|version
 _AS_GZIP = 16 + 15  # zlib writes the head and the end of gzip
 _CHUNK = 1 << 20  # bytes unpacked at a time
 
-StrPath = str | os.PathLike[str]
 ProfileT = TypeVar("ProfileT", bound=FoldedFrames)
 
 
