@@ -244,6 +244,7 @@ class Core:
         tags: dict[str, object] | None = None,
     ) -> None:
         """Record a frame from its stamps: `Profiler.record`."""
+        # the checks of `frame` stand here once more, as a call for both would cost each frame
         if type(stamps) is not tuple:
             stamps = self.incidents.as_tuple(stamps)
         if len(stamps) != len(self._no_marks):
