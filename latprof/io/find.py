@@ -12,7 +12,7 @@ from urllib.parse import quote
 from latprof.errors import TraceError
 from latprof.io.atomic import file_errors
 from latprof.io.paths import MAGIC, StrPath, is_glob, is_url, local_path
-from latprof.io.remote import REQUESTS, WITH_BUCKETS, about, located, remote_errors
+from latprof.io.remote import REQUESTS, WITH_BUCKETS, about, located, remote_errors, request
 from latprof.text import shown_path
 
 __all__ = ["UNFINISHED", "find_files", "sizes_in"]
@@ -130,17 +130,14 @@ def sizes_in(url: str) -> dict[str, int]:
     TraceError
         The store cannot be reached, or refuses.
     """
-    with remote_errors(url):
-        system, root = located(url)
+    with request(url) as (system, root):
         fs: Any = import_module("pyarrow.fs")
         listed = system.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
-    REQUESTS.add(shown_path(url))
     return {info.path[len(root) :].strip("/"): info.size for info in listed if info.is_file}
 
 
 def _check_bucket(url: str) -> None:
-    with remote_errors(url):
-        system, path = located(url)
+    with request(url) as (system, path):
         if system.get_file_info(path).type.name == "NotFound":
             raise TraceError(
                 f"{shown_path(url)}: the bucket does not exist; check its name and the address"

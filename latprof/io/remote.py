@@ -31,6 +31,7 @@ __all__ = [
     "open_url",
     "remote_errors",
     "remove",
+    "request",
     "send",
 ]
 
@@ -275,6 +276,15 @@ class RemoteFile(io.RawIOBase):
         return data
 
 
+@contextlib.contextmanager
+def request(url: str) -> Iterator[tuple[Any, str]]:
+    """Count a request, and give the store and the path in it; see `remote_errors`."""
+    with remote_errors(url):
+        system, path = located(url)
+        REQUESTS.add(shown_path(url))
+        yield system, path
+
+
 def open_url(url: str) -> RemoteFile:
     """Open a file behind a URL.
 
@@ -283,15 +293,13 @@ def open_url(url: str) -> RemoteFile:
     TraceError
         It does not exist, or the store refuses.
     """
-    with remote_errors(url):
-        system, path = located(url)
+    with request(url) as (system, path):
         inner = getattr(getattr(system, "handler", None), "fs", None)
         if inner is None:
             file = system.open_input_file(path)
         else:  # without a cache that reads further than asked
             lib: Any = import_module("pyarrow")
             file = lib.PythonFile(inner.open(path, "rb", cache_type="none"), mode="r")
-        REQUESTS.add(shown_path(url))
         return RemoteFile(url, file)
 
 
@@ -303,9 +311,7 @@ def about(url: str) -> Any:
     TraceError
         The store cannot be reached, or refuses.
     """
-    with remote_errors(url):
-        system, path = located(url)
-        REQUESTS.add(shown_path(url))
+    with request(url) as (system, path):
         return system.get_file_info(path)
 
 
@@ -318,14 +324,12 @@ def send(file: BinaryIO, url: str) -> None:
         The store cannot be reached, or refuses.
     """
     size = file.seek(0, os.SEEK_END)
-    with remote_errors(url):
-        system, path = located(url)
+    with request(url) as (system, path):
         # One call: a stream that is closed half-way, as by an interrupt, makes a shorter file.
         stream = system.open_output_stream(path)
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else io.BytesIO() as view:
             stream.write(view if size else b"")
             stream.close()
-        REQUESTS.add(shown_path(url))
 
 
 def remove(url: str) -> None:
@@ -336,7 +340,5 @@ def remove(url: str) -> None:
     TraceError
         It does not exist, or the store refuses.
     """
-    with remote_errors(url):
-        system, path = located(url)
-        REQUESTS.add(shown_path(url))
+    with request(url) as (system, path):
         system.delete_file(path)
