@@ -29,9 +29,12 @@ import numpy.typing as npt
 
 from latprof.frames import NO_SIZE
 from latprof.recorder._frame_python import (
-    ENDED,
+    BEGIN,
+    FIRST_MARK,
+    FRAME_ID,
     INVALID,
     NO_FRAME,
+    PLACE,
     Frame,
     ProtectedFrame,
     Slots,
@@ -102,18 +105,21 @@ class Core:
     rss, cpu
         The last sample of memory and CPU, which new rows are given.
     marks, places, tags
-        The names of all marks, the numbers of those that this process stamps, and the numbers of
-        the tags.
+        The names of all marks, where those that this process stamps are in the list of a row, and
+        the numbers of the tags.
+    end_at, rss_at, source_at, outcome_at, cpu_at, tags_at
+        Where these fields are in the list of a row; `end_at` is None if another process owns
+        ``end``.
     """
 
     # __slots__, as reading attributes from a dict of this size takes longer
     # fmt: off
     __slots__ = (
-        "_capacity", "_end_at", "_foreign", "_limits", "_no_marks",
-        "_no_tags", "_pack", "_rows", "_sampler", "_source_codes", "_start_at",
-        "_tag_codes", "_width", "begun", "clock", "cpu", "current", "drawn", "dropped",
-        "incidents", "limit", "marks", "open", "places", "refused", "rss", "skipped", "slots",
-        "stamp_limit", "started", "tags", "tombstones", "unprotected", "waits",
+        "_capacity", "_foreign", "_limits", "_new_row", "_no_tags", "_pack", "_rows", "_sampler",
+        "_size_at", "_source_codes", "_start_at", "_tag_codes", "_width", "begun", "clock", "cpu",
+        "cpu_at", "current", "drawn", "dropped", "end_at", "incidents", "limit", "marks", "open",
+        "outcome_at", "places", "refused", "rss", "rss_at", "skipped", "slots", "source_at",
+        "stamp_limit", "started", "tags", "tags_at", "tombstones", "unprotected", "waits",
     )
     # fmt: on
 
@@ -145,23 +151,31 @@ class Core:
         self.dropped: defaultdict[int, int] = defaultdict(int)
         self.rss, self.cpu = 0, math.nan
         self.incidents, self.current, self.stamp_limit = incidents, current, stamp_limit
-        self.waits, self._limits = waits, limits
+        self.waits = waits
         self.clock = clock if clock_id >= 0 else lambda: valid(clock(), stamp_limit)
 
-        self.marks, self._no_marks, self._no_tags = marks, [0] * len(marks), [0] * len(tags)
-        self.places = {mark: i for i, mark in enumerate(marks) if mark in owned}
-        self._foreign = [i for i, mark in enumerate(marks) if mark not in owned]
-        # None if another process owns the mark
-        self._start_at = self.places.get(marks[start_at])
-        self._end_at = self.places.get(marks[end_at])
-        self.tags = {tag: i for i, tag in enumerate(tags)}
-        self._source_codes, *self._tag_codes = codes
-        self._sampler = HeadSampler(sampled_below) if sampled_below < 2**64 else None
-
-        fields = row_struct(len(marks), len(tags))
+        fields, rest_at = row_struct(len(marks), len(tags)), FIRST_MARK + len(marks)
         self._pack, self._width = fields.pack_into, fields.size
         self._rows, self._capacity = rows, capacity
         self.slots: Any = None if slots is None else Slots(slots, fields, len(marks))
+        self.rss_at, self._size_at, self.source_at, self.outcome_at, self.cpu_at = range(
+            rest_at, rest_at + 5
+        )
+        self.tags_at = rest_at + 6
+        rest = 0, NO_SIZE, 0, 0, math.nan, 1  # from `rss` to `weight`
+        self._no_tags = [0] * len(tags)
+        self._new_row = [rows, 0, 0, 0, *[0] * len(marks), *rest, *self._no_tags, 0]
+
+        places = {mark: FIRST_MARK + i for i, mark in enumerate(marks)}
+        self.marks, self.places = marks, {mark: places[mark] for mark in marks if mark in owned}
+        self._foreign = [(mark, place) for mark, place in places.items() if mark not in owned]
+        # None if another process owns the mark
+        self._start_at = self.places.get(marks[start_at])
+        self.end_at = self.places.get(marks[end_at])
+        self._limits = [(FIRST_MARK + begin, FIRST_MARK + end, ns) for begin, end, ns in limits]
+        self.tags = {tag: i for i, tag in enumerate(tags)}
+        self._source_codes, *self._tag_codes = codes
+        self._sampler = HeadSampler(sampled_below) if sampled_below < 2**64 else None
 
     def _draw(self, count: int) -> int:
         """Draw `count` sequence numbers; return the first, or 0 if they exceed the limit."""
@@ -215,19 +229,20 @@ class Core:
             code = self._source_codes[source]
         except (KeyError, TypeError):
             code = self.incidents.source(source)
-        if size is None:
-            size = NO_SIZE
-        if type(frame_id) is not int or type(size) is not int:  # no other code may run in `_write`
-            frame_id, size = integer(frame_id), integer(size)
-        codes = self._no_tags if tags is None else self._given_tags(tags)
-        stamps = self._no_marks.copy()
+        row = self._new_row.copy()
+        # as int: no code of other types may run in `write`
+        row[FRAME_ID] = frame_id if type(frame_id) is int else integer(frame_id)
+        row[self.source_at] = code
+        if size is not None:
+            row[self._size_at] = size if type(size) is int else integer(size)
+        if tags is not None:
+            self._set_tags(row, tags)
         if start_at is not None:
             clock = self.clock
-            stamps[start_at] = clock() if start is None else valid(start, self.stamp_limit)
+            row[start_at] = clock() if start is None else valid(start, self.stamp_limit)
         frame = Frame() if self.slots is None else ProtectedFrame()
         # set here, as a call of __init__ would take as long as two marks
-        frame.core, frame.clock, frame.places, frame.stamps = self, self.clock, self.places, stamps
-        frame.frame_id, frame.size, frame.source, frame.tags = frame_id, size, code, codes
+        frame.core, frame.clock, frame.places, frame.row = self, self.clock, self.places, row
         frame.token = frame.slot = None
         self.started = number = self.started + 1
         if self.slots is not None:
@@ -247,7 +262,7 @@ class Core:
         # the checks of `frame` stand here once more, as a call for both would cost each frame
         if type(stamps) is not tuple:
             stamps = self.incidents.as_tuple(stamps)
-        if len(stamps) != len(self._no_marks):
+        if len(stamps) != len(self.marks):
             raise self.incidents.wrong_length(stamps)
         sampler = self._sampler
         if not self.open or (sampler is not None and not sampler.is_sampled(frame_id, source)):
@@ -259,100 +274,54 @@ class Core:
             code = self.incidents.source(source)
         if size is None:
             size = NO_SIZE
-        if type(frame_id) is not int or type(size) is not int:  # no other code may run in `_write`
+        if type(frame_id) is not int or type(size) is not int:  # as in `frame`
             frame_id, size = integer(frame_id), integer(size)
-        codes = self._no_tags if tags is None else self._given_tags(tags)
         try:
             fit = max(stamps) < self.stamp_limit
         except TypeError:
             fit = False
         if not fit:
             stamps = [valid(stamp, self.stamp_limit) for stamp in stamps]
-        for mark in self._foreign:
-            if stamps[mark]:
-                raise self.incidents.unknown_mark(self.marks[mark])
+        row = [self._rows, 0, 0, frame_id, *stamps, 0, size, code, 0, 0.0, 1, *self._no_tags, 0]
+        if tags is not None:
+            self._set_tags(row, tags)
+        for mark, place in self._foreign:
+            if row[place]:
+                raise self.incidents.unknown_mark(mark)
         self.started += 1
-        self._write(frame_id, stamps, size, code, codes)
-
-    def end(self, frame: Frame, at: int | None, call: str, reason: object = None) -> None:
-        """Finish a frame, or drop it with a reason."""
-        if frame.places is ENDED:
-            self.incidents.problem(f"{call} after finish", None)
-            return
-        stamps, end_at = frame.stamps, self._end_at
-        if at is not None:
-            frame.mark("end", at)
-        elif end_at is not None and not stamps[end_at]:
-            clock = self.clock
-            try:
-                stamps[end_at] = clock()
-            except BaseException:  # end the frame, or it would stay in flight for ever
-                stamps[end_at] = INVALID
-                self.end(frame, None, "finish")
-                raise
-        is_open, outcome = self.open, 0
-        if is_open and call == "drop":
-            outcome = self.incidents.outcome(reason)
-        places, frame.places = frame.places, ENDED
-        if places is ENDED:  # by another thread or a signal handler meanwhile
-            self.incidents.problem(f"{call} after finish", None)
-        elif not is_open:
-            self.incidents.late()
-        else:
-            self._write(
-                frame.frame_id, stamps, frame.size, frame.source, frame.tags, outcome, frame.slot
-            )
-            if self.slots is not None:
-                self.slots.free(frame)
+        self.write(row)
 
     # -- rows -----------------------------------------------------------------------------------
 
-    def _given_tags(self, tags: Any) -> list[int]:
-        """Return the codes of the tags that a new frame is given."""
-        if not isinstance(tags, dict):
-            raise self.incidents.wrong_tags(tags)
-        codes = self._no_tags
-        for name, value in tags.items():
-            codes = self.tagged(codes, self.tag_index(name), value)
-        return codes
+    def stamps_of(self, row: list[Any]) -> list[Any]:
+        """Return the stamps of all marks; 0 is missing."""
+        return row[FIRST_MARK : self.rss_at]
 
-    def _write(
-        self,
-        frame_id: Any,
-        stamps: Sequence[Any],
-        size: Any,
-        source: int,
-        tags: list[int],
-        outcome: int = 0,
-        slot: int | None = None,
-    ) -> None:
+    def write(self, row: list[Any], slot: int | None = None) -> None:
         """Write a row under the next number; if the ring has no space, wait if that is allowed."""
         if self.drawn < self.limit:
             self.drawn = number = self.drawn + 1
-        elif (reason := self._invalid(frame_id, size, stamps)) is not None:
-            self.incidents.rejected(reason, frame_id)
+        elif (reason := self._invalid(row)) is not None:
+            self.incidents.rejected(reason, row[FRAME_ID])
             return
         else:
             number = self._wait_for_number()
         if number:
             if slot is not None:
                 self.slots.commit(slot, number)
-            place, rss, cpu = (number - 1) % self._capacity * self._width, self.rss, self.cpu
+            row[PLACE] = (number - 1) % self._capacity * self._width
+            row[BEGIN] = row[-1] = number
+            row[self.rss_at], row[self.cpu_at] = self.rss, self.cpu
             try:
-                # fmt: off
-                self._pack(self._rows, place, number, frame_id, *stamps,
-                           rss, size, source, outcome, cpu, 1, *tags, number)
-                # fmt: on
+                self._pack(*row)
             except Exception:
-                self._write_tombstone(number, frame_id, stamps, size, source)
+                self._write_tombstone(row)
                 return
+        outcome = row[self.outcome_at]
         if outcome:
             self.dropped[outcome] += 1
         if number and self._limits:
-            for span, (begin, end, ns) in enumerate(self._limits):
-                if stamps[begin] and stamps[end] and stamps[end] - stamps[begin] > ns:
-                    latency = int(stamps[end] - stamps[begin])
-                    self.incidents.slow(frame_id, source, latency, span)
+            self._check_limits(row)
 
     def _wait_for_number(self) -> int:
         """Return a number once the ring has space; without space, count the frame and return 0."""
@@ -363,28 +332,35 @@ class Core:
             self.refused += 1
         return number
 
-    def _write_tombstone(
-        self, number: int, frame_id: Any, stamps: Sequence[Any], size: Any, source: int
-    ) -> None:
+    def _write_tombstone(self, row: list[Any]) -> None:
         """Write the row of a rejected frame: weight 0, and the reason as its outcome."""
         self.tombstones += 1  # before the rejection is counted: no frame is missing in between
-        reason = self._invalid(frame_id, size, stamps)
+        reason = self._invalid(row)
         assert reason is not None
-        outcome = self.incidents.rejected(reason, frame_id)
-        known = 0 if reason == BAD_ID else frame_id
-        fields = self.rss, NO_SIZE, source, outcome, self.cpu, 0
-        place = (number - 1) % self._capacity * self._width
-        row = number, known, *self._no_marks, *fields, *self._no_tags, number
-        self._pack(self._rows, place, *row)
+        outcome = self.incidents.rejected(reason, row[FRAME_ID])
+        tombstone = self._new_row.copy()
+        tombstone[PLACE], tombstone[BEGIN], tombstone[-1] = row[PLACE], row[BEGIN], row[-1]
+        tombstone[FRAME_ID] = 0 if reason == BAD_ID else row[FRAME_ID]
+        tombstone[self.rss_at], tombstone[self.cpu_at] = row[self.rss_at], row[self.cpu_at]
+        tombstone[self.source_at], tombstone[self.outcome_at] = row[self.source_at], outcome
+        tombstone[self.cpu_at + 1] = 0  # the weight
+        self._pack(*tombstone)
 
-    def _invalid(self, frame_id: Any, size: Any, stamps: Sequence[Any]) -> int | None:
+    def _invalid(self, row: list[Any]) -> int | None:
         """Return why a row cannot be stored, or None."""
-        if valid(frame_id, 2**64) == INVALID:
+        if valid(row[FRAME_ID], 2**64) == INVALID:
             return BAD_ID
-        if valid(size, NO_SIZE + 1) == INVALID:
+        if valid(row[self._size_at], NO_SIZE + 1) == INVALID:
             return BAD_SIZE
-        fit = all(valid(stamp, self.stamp_limit) != INVALID for stamp in stamps)
+        fit = all(valid(stamp, self.stamp_limit) != INVALID for stamp in self.stamps_of(row))
         return None if fit else BAD_STAMP
+
+    def _check_limits(self, row: list[Any]) -> None:
+        """Report the spans of a row that exceed a threshold."""
+        for span, (begin, end, ns) in enumerate(self._limits):
+            if row[begin] and row[end] and row[end] - row[begin] > ns:
+                latency = int(row[end] - row[begin])
+                self.incidents.slow(row[FRAME_ID], row[self.source_at], latency, span)
 
     def _count_skipped(self) -> None:
         """Count a frame that is not sampled, or a call of a profiler that was never started."""
@@ -408,10 +384,17 @@ class Core:
         except (KeyError, TypeError):
             raise self.incidents.unknown_tag(name) from None
 
-    def tagged(self, codes: list[int], index: int, value: object) -> list[int]:
-        """Return the codes of a frame's tags with another value of one tag."""
+    def set_tag(self, row: list[Any], index: int, value: object) -> None:
+        """Set the value of one tag in a row."""
         try:
             code = self._tag_codes[index][value]  # type: ignore[index]
         except (KeyError, TypeError):
             code = self.incidents.tag(index, value)
-        return [*codes[:index], code, *codes[index + 1 :]]
+        row[self.tags_at + index] = code
+
+    def _set_tags(self, row: list[Any], tags: Any) -> None:
+        """Set the tags that a new frame is given."""
+        if not isinstance(tags, dict):
+            raise self.incidents.wrong_tags(tags)
+        for name, value in tags.items():
+            self.set_tag(row, self.tag_index(name), value)

@@ -15,6 +15,11 @@ __all__ = ["ENDED", "INVALID", "NO_FRAME", "Frame", "ProtectedFrame", "Slots", "
 INVALID = 2**64  # replaces a stamp that cannot be stored; packing it fails
 ENDED: dict[str, int] = {}  # the `places` of a frame that is finished or dropped: none can be set
 
+# A row is kept as the list of arguments with which `Struct.pack_into` writes it, as making that
+# list anew takes as long as two marks: buffer, place in the buffer, `begin`, `frame_id`, the marks
+# and so on
+PLACE, BEGIN, FRAME_ID, FIRST_MARK = 1, 2, 3, 4
+
 
 class Frame:
     """A frame in flight: what `Profiler.frame` returns.
@@ -32,24 +37,16 @@ class Frame:
     __slots__ = (
         "clock",
         "core",
-        "frame_id",
         "places",
-        "size",
+        "row",
         "slot",
-        "source",
-        "stamps",
-        "tags",
         "token",
     )
 
     core: "Core"
     clock: Callable[[], int]
-    places: dict[str, int]  # numbers of the marks that can be set
-    stamps: list[int]  # of all marks; 0 is missing
-    frame_id: Any  # as it was given; it may be invalid, and so may the size
-    size: Any
-    source: int  # the code of its name
-    tags: list[int]  # the codes of the tags' values
+    places: dict[str, int]  # where the marks that can be set are in the row
+    row: list[Any]  # of arguments of `pack_into`; id, size and stamps may be invalid
     slot: int | None  # index of the first word of the in-flight slot; None without a slot
     token: "Token[Frame | None] | bool | None"  # None before the block, False after it
 
@@ -86,18 +83,18 @@ class Frame:
         counted in the notes of the accounts and logged the first time.
         """
         try:
-            mark = self.places[name]
+            place = self.places[name]
         except (KeyError, TypeError):
             self.core.wrong_mark(name)
             return
-        stamps = self.stamps
-        if stamps[mark]:
+        row = self.row
+        if row[place]:
             self.core.incidents.problem("mark set twice", name)
         elif at is None:
             clock = self.clock
-            stamps[mark] = clock()
+            row[place] = clock()
         else:
-            stamps[mark] = valid(at, self.core.stamp_limit)
+            row[place] = valid(at, self.core.stamp_limit)
 
     def tag(self, name: str, value: object) -> None:
         """Set a tag of the frame, for example its endpoint or status; the last value counts.
@@ -123,7 +120,7 @@ class Frame:
         if self.finished:
             core.incidents.problem("tag after finish", name)
         else:
-            self.tags = core.tagged(self.tags, index, value)
+            core.set_tag(self.row, index, value)
 
     def finish(self, at: int | None = None) -> None:
         """Stamp ``end`` if this process owns it and it is not set, and commit the frame.
@@ -143,7 +140,26 @@ class Frame:
         After `Profiler.stop` the frame is not recorded and counts as rejected. Finishing twice is
         counted in the notes of the accounts.
         """
-        self.core.end(self, at, "finish")
+        core, row = self.core, self.row
+        if at is not None and not self.finished:
+            self.mark("end", at)
+        places, self.places = self.places, ENDED
+        if places is ENDED:
+            core.incidents.problem("finish after finish", None)
+            return
+        end_at = core.end_at
+        try:
+            if at is None and end_at is not None and not row[end_at]:
+                row[end_at] = INVALID  # if the clock raises, the frame is rejected
+                clock = self.clock
+                row[end_at] = clock()
+        finally:  # or the frame would stay in flight for ever
+            if core.open:
+                core.write(row, self.slot)
+            else:
+                core.incidents.late()
+            if self.slot is not None:
+                core.slots.free(self)
 
     def drop(self, reason: str, at: int | None = None) -> None:
         """Commit a frame that was given up; it is counted by reason and left out of statistics.
@@ -155,20 +171,33 @@ class Frame:
         at
             As in `finish`.
         """
-        self.core.end(self, at, "drop", reason)
+        core = self.core
+        if self.finished:
+            core.incidents.problem("drop after finish", None)
+            return
+        if at is not None and core.end_at is None:
+            raise core.incidents.unknown_mark("end")
+        if core.open:
+            self.row[core.outcome_at] = core.incidents.outcome(reason)
+        self.finish(at)
 
     def stamp(self, mark: int, once: bool) -> None:
         """Stamp mark number `mark`, if it is not set or not `once`; see `Profiler.stage`."""
-        if not self.finished and not (once and self.stamps[mark]):
-            self.stamps[mark] = self.clock()
+        place = FIRST_MARK + mark
+        if not self.finished and not (once and self.row[place]):
+            self.row[place] = self.clock()
 
     def __bool__(self) -> bool:
         return True
 
     def __repr__(self) -> str:
-        stamps = [-1 if stamp == INVALID else stamp for stamp in self.stamps]
-        return self.core.incidents.described(
-            self.frame_id, self.source, self.finished, struct.pack(f"{len(stamps)}q", *stamps)
+        core, row = self.core, self.row
+        stamps = [-1 if stamp == INVALID else stamp for stamp in core.stamps_of(row)]
+        return core.incidents.described(
+            row[FRAME_ID],
+            row[core.source_at],
+            self.finished,
+            struct.pack(f"{len(stamps)}q", *stamps),
         )
 
     def __enter__(self) -> "Frame":
@@ -187,9 +216,9 @@ class Frame:
         if self.places is ENDED:
             return
         if kind is None:
-            self.core.end(self, None, "finish")
+            self.finish()
         else:
-            self.core.end(self, None, "drop", kind.__name__)
+            self.drop(kind.__name__)
 
 
 class ProtectedFrame(Frame):
@@ -200,15 +229,15 @@ class ProtectedFrame(Frame):
     def mark(self, name: str, at: int | None = None) -> None:
         Frame.mark(self, name, at)  # quicker than super()
         if name in self.places:
-            self.core.slots.set_stamp(self, self.places[name])
+            self.core.slots.copy_stamp(self, self.places[name])
 
     def tag(self, name: str, value: object) -> None:
         super().tag(name, value)
-        self.core.slots.set_tag(self, self.core.tag_index(name))
+        self.core.slots.copy_tag(self, self.core.tag_index(name))
 
     def stamp(self, mark: int, once: bool) -> None:
         super().stamp(mark, once)
-        self.core.slots.set_stamp(self, mark)
+        self.core.slots.copy_stamp(self, FIRST_MARK + mark)
 
     def __del__(self) -> None:  # the program has no reference left with which to finish it
         self.core.slots.free(self)
@@ -263,16 +292,17 @@ class Slots:
             self._words[slot] = 0
 
     def take(self, frame: Frame, number: int) -> None:
-        """Give a frame a free slot, if there is one, with its fields; `number` makes it valid."""
+        """Give a frame a free slot, if there is one, with its row; `number` makes it valid."""
+        core, row = frame.core, frame.row.copy()
         try:
             slot = self._free.pop()
         except IndexError:
-            frame.core.unprotected += 1
+            core.unprotected += 1
             return
-        rest = threading.get_native_id(), frame.size, frame.source, 0, frame.core.cpu, 1
-        row = 0, frame.frame_id, *frame.stamps, *rest, *frame.tags, 0
+        row[0], row[PLACE] = self._buffer, 8 * slot
+        row[core.rss_at], row[core.cpu_at] = threading.get_native_id(), core.cpu
         try:
-            self._fields.pack_into(self._buffer, 8 * slot, *row)
+            self._fields.pack_into(*row)
         except Exception:  # the frame will be rejected
             self._free.append(slot)
             return
@@ -283,16 +313,17 @@ class Slots:
         """Store in a slot the sequence number of its frame's row, before the row is written."""
         self._words[slot + self._width - 1] = number
 
-    def set_stamp(self, frame: Frame, mark: int) -> None:
+    def copy_stamp(self, frame: Frame, place: int) -> None:
         """Copy a stamp into the slot of a frame, unless it is invalid."""
-        stamp = frame.stamps[mark]
+        stamp = frame.row[place]
         if frame.slot is not None and frame.core.open and stamp != INVALID:
-            self._words[frame.slot + 2 + mark] = stamp
+            self._words[frame.slot + place - BEGIN] = stamp
 
-    def set_tag(self, frame: Frame, index: int) -> None:
+    def copy_tag(self, frame: Frame, index: int) -> None:
         """Copy the code of a tag into the slot of a frame."""
         if frame.slot is not None and frame.core.open:
-            self._halves[2 * frame.slot + self._tag_half + index] = frame.tags[index]
+            code = frame.row[frame.core.tags_at + index]
+            self._halves[2 * frame.slot + self._tag_half + index] = code
 
     def free(self, frame: Frame) -> None:
         """Free the slot of a frame."""
