@@ -48,7 +48,7 @@ from latprof.ring.ring import row_struct, store_rows
 __all__ = ["NO_FRAME", "Core", "Frame"]
 
 _BLOCK_ROWS = 4_096
-"""Rows for which `record_many` draws numbers at once: as many as the background folds in a step.
+"""Rows for which `record_many` draws numbers at once: fewer than the background folds in a step.
 While a larger block is being written, later rows could be folded before earlier ones."""
 
 

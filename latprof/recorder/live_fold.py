@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STEP_ROWS", "LiveFold", "Rest"]
 
-STEP_ROWS = 4_096  # rows folded at a time in the background
+STEP_ROWS = 8_192  # rows folded at a time in the background
 CATCH_UP_ROWS = 65_536  # rows folded at a time while a caller waits for the result
 PENDING_LIMIT_NS = 1_000_000_000  # time after which a claimed number without a row is given up
 DRAIN_S = 0.02  # longest wait for a writer that is not done when recording stops
@@ -37,7 +37,7 @@ UNLIMITED = 2**63 - 1  # the limit of a core that may overwrite rows that are no
 
 LONGEST_HOLD_NS = 200_000  # time after which a step rests
 REST_S = 0.000_05  # length of a rest, in which other threads of the program run
-RELAXED_ROWS = 4 * STEP_ROWS  # largest backlog at which a step rests
+RELAXED_ROWS = 2 * STEP_ROWS  # largest backlog at which a step rests
 
 _T = TypeVar("_T")
 

@@ -188,7 +188,7 @@ def frame_costs(frames: int) -> tuple[float, float, float]:
     return float(p50), float(p99_9), float(costs.max())
 
 
-def wake_up_delays(profiled: bool, seconds: float = 2.0, rate: int = 20_000) -> tuple[float, float]:
+def wake_up_delays(profiled: bool, seconds: float = 5.0, rate: int = 20_000) -> tuple[float, float]:
     """Return p50 and p99 of the delay in ns with which a thread wakes from a sleep of 1 ms.
 
     Another thread has `rate` frames per second in bursts of 20, profiled or with bare clock reads.
