@@ -10,7 +10,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from latprof.recorder._core_python import Core
 
-__all__ = ["ENDED", "INVALID", "NO_FRAME", "Frame", "ProtectedFrame", "Slots", "integer", "valid"]
+__all__ = [
+    "BEGIN",
+    "ENDED",
+    "FIRST_MARK",
+    "FRAME_ID",
+    "INVALID",
+    "NO_FRAME",
+    "PLACE",
+    "Frame",
+    "ProtectedFrame",
+    "Slots",
+    "integer",
+    "valid",
+]
 
 INVALID = 2**64  # replaces a stamp that cannot be stored; packing it fails
 ENDED: dict[str, int] = {}  # the `places` of a frame that is finished or dropped: none can be set
