@@ -1,10 +1,12 @@
 """The stamping core in plain Python: the specification of `_core.c`, and its replacement.
 
 A row of the ring has the fields ``begin, frame_id, marks, rss, size, source, outcome, cpu, weight,
-tags, seq``. A frame in flight holds its id, stamps, size, source and tags. Finishing a frame draws
-the next sequence number and packs the row into the slot of that number: ``begin`` first, ``seq``
-last, so that a reader recognizes a row that is written in part. If a value cannot be packed, the
-row becomes a tombstone: see `Core._write_tombstone`.
+tags, seq``. A frame in flight holds its row as the list of arguments with which `Struct.pack_into`
+writes it: the buffer of the ring, the offset in it, and the fields. (Making the list at the end
+instead would take as long as two marks.) Finishing a frame draws the next sequence number and packs
+the row into the slot of that number: ``begin`` first, ``seq`` last, so that a reader recognizes a
+row that is written in part. If a value cannot be packed, the row becomes a tombstone: see
+`Core._write_tombstone`.
 
 If the ring is a mapped file, a frame also takes one of its in-flight slots, which holds the same
 fields from the start of the frame until its row is written. The process may be killed at any
@@ -34,7 +36,7 @@ from latprof.recorder._frame_python import (
     FRAME_ID,
     INVALID,
     NO_FRAME,
-    PLACE,
+    OFFSET,
     Frame,
     ProtectedFrame,
     Slots,
@@ -309,7 +311,7 @@ class Core:
         if number:
             if slot is not None:
                 self.slots.commit(slot, number)
-            row[PLACE] = (number - 1) % self._capacity * self._width
+            row[OFFSET] = (number - 1) % self._capacity * self._width
             row[BEGIN] = row[-1] = number
             row[self.rss_at], row[self.cpu_at] = self.rss, self.cpu
             try:
@@ -339,7 +341,7 @@ class Core:
         assert reason is not None
         outcome = self.incidents.rejected(reason, row[FRAME_ID])
         tombstone = self._new_row.copy()
-        tombstone[PLACE], tombstone[BEGIN], tombstone[-1] = row[PLACE], row[BEGIN], row[-1]
+        tombstone[OFFSET], tombstone[BEGIN], tombstone[-1] = row[OFFSET], row[BEGIN], row[-1]
         tombstone[FRAME_ID] = 0 if reason == BAD_ID else row[FRAME_ID]
         tombstone[self.rss_at], tombstone[self.cpu_at] = row[self.rss_at], row[self.cpu_at]
         tombstone[self.source_at], tombstone[self.outcome_at] = row[self.source_at], outcome

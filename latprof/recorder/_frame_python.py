@@ -17,7 +17,7 @@ __all__ = [
     "FRAME_ID",
     "INVALID",
     "NO_FRAME",
-    "PLACE",
+    "OFFSET",
     "Frame",
     "ProtectedFrame",
     "Slots",
@@ -28,10 +28,8 @@ __all__ = [
 INVALID = 2**64  # replaces a stamp that cannot be stored; packing it fails
 ENDED: dict[str, int] = {}  # the `places` of a frame that is finished or dropped: none can be set
 
-# A row is kept as the list of arguments with which `Struct.pack_into` writes it, as making that
-# list anew takes as long as two marks: buffer, place in the buffer, `begin`, `frame_id`, the marks
-# and so on
-PLACE, BEGIN, FRAME_ID, FIRST_MARK = 1, 2, 3, 4
+# where the list of a row has these fields
+OFFSET, BEGIN, FRAME_ID, FIRST_MARK = 1, 2, 3, 4
 
 
 class Frame:
@@ -312,7 +310,7 @@ class Slots:
         except IndexError:
             core.unprotected += 1
             return
-        row[0], row[PLACE] = self._buffer, 8 * slot
+        row[0], row[OFFSET] = self._buffer, 8 * slot
         row[core.rss_at], row[core.cpu_at] = threading.get_native_id(), core.cpu
         try:
             self._fields.pack_into(*row)
