@@ -231,6 +231,8 @@ def c_core() -> None:
 @given(how, st.lists(step, max_size=40))
 @example({}, [("frame", (1,), {}), ("mark", 0, ("decode",), {}), ("finish", 0, (), {})])
 @example({}, [("frame", (Index(-8),), {}), ("repr", 0)])
+@example({"owned": ("decode", "end")}, [("record", 0, ["", 1, 1, 1], {})])
+@example({"owned": ("decode", "end")}, [("record", 0, [0.0, 0, 1, 1], {})])
 @example({}, [("frame", (0,), {}), ("clock", None), ("finish", 0, (), {}), ("repr", 0)])
 def test_both_cores_do_the_same(how: dict[str, Any], steps: list[tuple[Any, ...]]) -> None:
     cores = [Machine(name, **how) for name in ("c", "python")]

@@ -679,9 +679,8 @@ static PyObject *core_record(Core *core, PyObject *const *args, Py_ssize_t count
     PyObject *done = NULL;
     int failed = begin_row(core, &row, values[0], values[2], values[3], values[4]);
     for (int i = 0; !failed && i < core->mark_count; i++) {
-        PyObject *stamp = PyTuple_GET_ITEM(stamps, i);
-        failed = as_stamp(core, &row, stamp, &numbers[i]);
-        if (!failed && !core->owned[i] && PyObject_IsTrue(stamp)) {
+        failed = as_stamp(core, &row, PyTuple_GET_ITEM(stamps, i), &numbers[i]);
+        if (!failed && !core->owned[i] && numbers[i]) {
             raise_error(core, "unknown_mark", PyTuple_GET_ITEM(core->marks, i));
             failed = -1;
         }

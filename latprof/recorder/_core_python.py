@@ -288,7 +288,7 @@ class Core:
         if tags is not None:
             self._set_tags(row, tags)
         for mark, place in self._foreign:
-            if row[place]:
+            if valid(row[place], self.stamp_limit):
                 raise self.incidents.unknown_mark(mark)
         self.started += 1
         self.write(row)
