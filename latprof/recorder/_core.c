@@ -553,7 +553,7 @@ static PyObject *end_frame(Frame *frame, PyObject *at, PyObject *reason) {
         PyObject *type, *error, *traceback;
         PyErr_Fetch(&type, &error, &traceback);
         frame->row.bad |= BAD_STAMP;
-        done = commit(frame, twice, NULL);
+        done = commit(frame, twice, reason);
         Py_XDECREF(done);
         PyErr_Restore(type, error, traceback);
         return NULL;

@@ -279,8 +279,12 @@ class Core:
         if type(frame_id) is not int or type(size) is not int:  # as in `frame`
             frame_id, size = integer(frame_id), integer(size)
         try:
-            fit = max(stamps) < self.stamp_limit
-        except TypeError:
+            # the sum is an int only if all stamps are; a negative one cannot be packed
+            total = sum(stamps)
+            fit = type(total) is int and (
+                total < self.stamp_limit or max(stamps) < self.stamp_limit
+            )
+        except Exception:  # from the addition of other types
             fit = False
         if not fit:
             stamps = [valid(stamp, self.stamp_limit) for stamp in stamps]
@@ -288,7 +292,7 @@ class Core:
         if tags is not None:
             self._set_tags(row, tags)
         for mark, place in self._foreign:
-            if valid(row[place], self.stamp_limit):
+            if row[place]:
                 raise self.incidents.unknown_mark(mark)
         self.started += 1
         self.write(row)
