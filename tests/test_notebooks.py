@@ -59,6 +59,7 @@ def test_a_notebook_gives_its_committed_outputs(path):
         notebook,
         timeout=240,
         kernel_name="python3",
+        coalesce_streams=True,  # a slow kernel sends a line in two messages
         resources={"metadata": {"path": path.parent}},
     )
     client.execute()
